@@ -1,0 +1,121 @@
+"""MNIST's IDX files: two zero bytes, a type, a number of axes, their sizes as big-endian uint32, then the values."""
+
+import gzip
+import io
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdezoo.errors import DataError
+from sdezoo.parameters import Fraction
+from sdezoo.runs.data import Data, Dataset, check_size, reading, split
+
+_UINT8 = 8
+_DEFLATE = 1032  # the highest ratio that deflate reaches
+
+
+@dataclass(frozen=True)
+class Idx(Dataset):
+    """Images in MNIST's IDX format, compressed by gzip or not.
+
+    Labels and the held-out part are found beside the file by MNIST's names: `train-images-idx3-ubyte` goes with
+    `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each with or without `.gz`.
+
+    Args:
+        path: the file of training images, uint8 (N, H, W).
+        holdout: fraction of the images that are held out where no held-out file is found; the same ones every time.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = ("-ubyte", ".idx", "-ubyte.gz", ".idx.gz")
+
+    path: str
+    holdout: Fraction = 0.1
+
+    def load(self) -> Data:
+        path = Path(self.path)
+        values, labels = _part(path)
+        held_out = _beside(path, ("train", "t10k")) or _beside(path, ("train", "test"))
+        if held_out is None:
+            return split(values, "image", holdout=self.holdout, labels=labels, levels=255)
+        test, test_labels = _part(held_out)
+        if test.shape[1:] != values.shape[1:]:
+            raise DataError(
+                f"'{held_out}' holds images {tuple(test.shape[2:])}, '{path}' images {tuple(values.shape[2:])}.",
+                "Give two parts of one size, or move the held-out part away.",
+            )
+        return Data(values, test, "image", train_labels=labels, test_labels=test_labels, levels=255)
+
+
+def _beside(path: Path, *renames: tuple[str, str]) -> Path | None:
+    name = path.name
+    for old, new in renames:
+        if old not in name:
+            return None
+        name = name.replace(old, new)
+    plain = name.removesuffix(".gz")
+    return next(
+        (path.with_name(other) for other in (name, plain, plain + ".gz") if path.with_name(other).is_file()), None
+    )
+
+
+def _part(path: Path) -> tuple[Tensor, Tensor | None]:
+    """Images (N, 1, H, W) and the labels beside them."""
+    images = _read(path)
+    if images.ndim != 3 or images.size == 0:
+        raise DataError(
+            f"'{path}' holds an array of shape {images.shape}, not images (N, H, W).",
+            "Give the file of images, as in train-images-idx3-ubyte.",
+        )
+    return torch.from_numpy(images[:, None].astype(np.float32)) / 255, _labels(path, len(images))
+
+
+def _labels(images: Path, count: int) -> Tensor | None:
+    path = _beside(images, ("images", "labels"), ("idx3", "idx1")) or _beside(images, ("images", "labels"))
+    if path is None:
+        return None
+    labels = _read(path)
+    if labels.shape != (count,):
+        raise DataError(
+            f"'{path}' holds labels of shape {labels.shape} for the {count} images beside it.",
+            "Give matching files, or move the labels away.",
+        )
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def _read(path: Path) -> np.ndarray:
+    with reading(path, "an IDX file", zlib.error, struct.error), path.open("rb") as file:
+        size = path.stat().st_size
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        if packed:
+            with gzip.open(file) as unpacked:
+                return _parse(unpacked, path, _DEFLATE * size)
+        return _parse(file, path, size)
+
+
+def _parse(file: io.BufferedIOBase, path: Path, most: int) -> np.ndarray:
+    """The array in `file`, which cannot hold more than `most` bytes."""
+    zeros, kind, axes = struct.unpack(">HBB", file.read(4))
+    if zeros or kind != _UINT8 or not axes:
+        raise DataError(f"'{path}' is not an IDX file of uint8.", "Give MNIST's format, or store an .npz.")
+    shape = struct.unpack(f">{axes}I", file.read(4 * axes))
+    count = math.prod(shape)
+    if count > most:
+        raise DataError(
+            f"'{path}' promises an array {shape}, more than it can hold.", "Give a file that is not cut off."
+        )
+    check_size(path, count)
+    data = file.read(count + 1)
+    if len(data) != count:
+        raise DataError(
+            f"'{path}' promises an array {shape}, and holds {'fewer' if len(data) < count else 'more'} bytes.",
+            "Give a file that is not damaged or cut off.",
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,0 +1,42 @@
+"""A toy law in the plane whose mass lies on two curves."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from sdezoo.parameters import Count, Positive
+from sdezoo.runs.data import Data, Dataset
+
+_TURNS = 1.5
+
+
+@dataclass(frozen=True)
+class Spirals(Dataset):
+    """Two interleaved spiral arms in the plane, with Gaussian noise.
+
+        x = ± r (cos 3πr, sin 3πr) + noise · ε,   r² ~ U(0, 1),   ε ~ N(0, I)
+
+    Both coordinates live on the real line; half of the points are on either arm, which is the label. The same points at
+    every load.
+
+    Args:
+        n: number of points to train on; as many are held out.
+        noise: standard deviation around the arms, which are 1/3 apart.
+    """
+
+    n: Count = 2000
+    noise: Positive = 0.05
+
+    def load(self) -> Data:
+        generator = Generator().manual_seed(0)
+        (train, train_labels), (test, test_labels) = self._draw(generator), self._draw(generator)
+        return Data(train, test, "points", train_labels=train_labels, test_labels=test_labels)
+
+    def _draw(self, generator: Generator) -> tuple[Tensor, Tensor]:
+        labels = torch.arange(self.n) % 2
+        radius = torch.rand(self.n, generator=generator).sqrt() * (1 - 2 * labels)
+        angle = 2 * math.pi * _TURNS * radius.abs()
+        arms = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+        return arms + self.noise * torch.randn(self.n, 2, generator=generator), labels

@@ -1,0 +1,30 @@
+"""Denoising score matching, `E λ(t) ‖s_θ(z_t, t) − ∇ log p(z_t | x_0)‖²`.
+
+Vincent 2011; Song et al., arXiv 2011.13456, eq. 7. The weightings `λ` are those of `sdezoo.learning.weighting`.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdezoo.learning.loss import Batch, ScoreLoss, denoising
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.weighting import WeightingName, weighting_refuses
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Conditional, Process
+
+
+@dataclass(frozen=True)
+class DSM(ScoreLoss[Conditional]):
+    """Denoising score matching, for every process whose conditional score is known."""
+
+    weighting: WeightingName | None = None
+    """None: `edm` where the process is affine, else `uniform`."""
+
+    def refuses(self, sde: Process) -> str | None:
+        return super().refuses(sde) or weighting_refuses(self.weighting, sde)
+
+    def __call__(self, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
+        name = self.weighting or ("edm" if isinstance(model.sde, AffineSDE) else "uniform")
+        return denoising(name, model, batch, t, noise)

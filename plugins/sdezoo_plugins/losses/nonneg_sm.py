@@ -1,0 +1,45 @@
+"""Non-negative score matching, `E Σ_i [2 x_i s_i + x_i² ∂_i s_i + ½ x_i² s_i²]`: a score of positive data, without noise.
+
+Hyvärinen, "Some extensions of score matching", 2007, eq. 27. In terms of `h = x ∘ s` and `z = log x` it is `Σ_i [h_i + ∂h_i/∂z_i + ½ h_i²]`, since
+`x_i² ∂_i s_i = ∂h_i/∂z_i − h_i`; the divergence is estimated with random signs.
+
+`levels=data` is Hyvärinen's: it learns the score of the data alone, at `t = lo`, which no sampler that starts from noise can use. With `levels=all` the same
+identity is applied to the noised data at every `t`, weighted by the variance of the noise, and the model samples.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from sdezoo.learning.loss import Batch, ScoreLoss, per_sample, score_along
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.weighting import weight
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Process
+from sdezoo.process.requirement import needs_multiplicative
+
+
+@dataclass(frozen=True)
+class NonnegSM(ScoreLoss[AffineSDE]):
+    """Hyvärinen's non-negative score matching: no noise and no conditional score; levels=all to train a model that samples."""
+
+    levels: Literal["data", "all"] = "data"
+    """`data`: the data as they are; `all`: the noised data, at every time."""
+
+    def refuses(self, sde: Process) -> str | None:
+        return needs_multiplicative(sde)
+
+    def times(self, sde: Process) -> tuple[float, float]:
+        lo, hi = sde.times
+        return (lo, lo) if self.levels == "data" else (lo, hi)
+
+    def __call__(self, model: ScoreModel[AffineSDE], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
+        clean = self.levels == "data"
+        z = model.sde.encode(batch.x0) if clean else model.sde.perturb(batch.x0, t, noise)
+        sign = noise.normal(z).sign()
+        s, slope = score_along(model, batch, z, t, sign)
+        h = s - 1
+        loss = h + sign * slope + h**2 / 2
+        return per_sample(loss if clean else weight("uniform", model, t, z) * loss)

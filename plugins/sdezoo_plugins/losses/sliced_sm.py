@@ -1,0 +1,26 @@
+"""Sliced score matching, `E λ(t) [vᵀ (∂s_θ) v + ½ ‖s_θ‖²]` over random signs `v`: no conditional score is needed.
+
+Song et al., arXiv 1905.07088, eq. 8 (the variance-reduced form), on the noised state at every `t`, with `λ = scale(t)²`. It equals denoising score matching up
+to a constant, with more variance; it is what a process without a known transition can be trained with.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from sdezoo.learning.loss import Batch, ScoreLoss, per_sample, score_along
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.weighting import weight
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Process
+
+
+@dataclass(frozen=True)
+class SlicedSM(ScoreLoss[Process]):
+    """Sliced score matching at every noise level: works for every process, known transition or not."""
+
+    def __call__(self, model: ScoreModel[Process], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
+        z = model.sde.perturb(batch.x0, t, noise)
+        sign = noise.normal(z).sign()
+        s, slope = score_along(model, batch, z, t, sign)
+        return per_sample(weight("uniform", model, t, z) * (sign * slope + s**2 / 2))

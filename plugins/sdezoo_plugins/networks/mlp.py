@@ -1,0 +1,128 @@
+"""A residual multilayer perceptron for data that are vectors."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from sdezoo.learning.network import Network
+from sdezoo.parameters import Count
+
+
+class Embedding(nn.Module):
+    """What a network is told besides its input: the noise level and, if it has classes, the label.
+
+        e = SiLU(W₂ SiLU(W₁ [cos ωℓ, sin ωℓ] + b₁ + T[y]) + b₂),   (B,), (B,) -> (B, width)
+
+    with fixed frequencies ω from 1/4 to 16, geometrically spaced: levels ℓ = ¼ ln(σ/α) live in about [-2, 1.5]. The table
+    T has classes + 1 rows, the last of which, y = classes, means "no label", as does a missing y.
+
+    Args:
+        width: number of features of the embedding.
+        classes: number of classes, or None for a network without labels.
+    """
+
+    def __init__(self, width: int, classes: int | None = None) -> None:
+        super().__init__()
+        self.classes = classes
+        frequencies = torch.logspace(math.log2(0.25), math.log2(16.0), 16, base=2.0)
+        self.frequencies = nn.Buffer(frequencies, persistent=False)
+        self.first = nn.Linear(2 * len(frequencies), width)
+        self.second = nn.Linear(width, width)
+        self.table = None if classes is None else nn.Embedding(classes + 1, width)
+
+    def forward(self, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        angles = rearrange(level, "b -> b 1") * self.frequencies
+        hidden = self.first(torch.cat([angles.cos(), angles.sin()], dim=1))
+        if self.table is not None and self.classes is not None:
+            if condition is None:
+                condition = torch.full(level.shape, self.classes, dtype=torch.int64, device=level.device)
+            hidden = hidden + self.table(condition)
+        elif condition is not None:
+            raise ValueError("The network was built without classes, but was given labels.")
+        silu = nn.functional.silu
+        return silu(self.second(silu(hidden)))
+
+
+class DenseBlock(nn.Module):
+    """A residual block on vectors, whose scale a and shift c come from the embedding e.
+
+        h + W₂ SiLU((1 + a(e)) LayerNorm(W₁ SiLU(LayerNorm(h))) + c(e)),   (B, width) -> (B, width)
+
+    W₂ starts at zero, so a fresh block is the identity.
+
+    Args:
+        width: number of features of the input and the output.
+        embedding: number of features of the embedding.
+    """
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(embedding, 2 * width)
+        self.leave = nn.Linear(width, width)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        a, c = self.modulation(e).chunk(2, dim=1)
+        return h + self.leave(nn.functional.silu((1 + a) * self.norm(self.enter(h)) + c))
+
+
+class MLPModule(nn.Module):
+    """A residual MLP: linear, `depth` blocks, LayerNorm, SiLU, linear.
+
+    Called with x (B, d), level (B,) and optionally condition (B,), int64; returns (B, d), which is zero for a fresh network.
+
+    Args:
+        dimension: d, the length of the vectors.
+        width: number of hidden features.
+        depth: number of residual blocks.
+        classes: number of classes, or None for a network without labels.
+    """
+
+    def __init__(self, dimension: int, width: int, depth: int, classes: int | None = None) -> None:
+        super().__init__()
+        self.embedding = Embedding(width, classes)
+        self.enter = nn.Linear(dimension, width)
+        self.blocks = nn.ModuleList(DenseBlock(width, width) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.leave = nn.Linear(width, dimension)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        e = self.embedding(level, condition)
+        h = self.enter(x)
+        for block in self.blocks:
+            h = block(h, e)
+        return self.leave(nn.functional.silu(self.norm(h)))
+
+
+@dataclass(frozen=True)
+class MLP(Network):
+    """Residual multilayer perceptron, for vectors.
+
+        h₀ = W x,   hₖ₊₁ = hₖ + block(hₖ, e),   F = V SiLU(LayerNorm(h_depth))
+
+    maps x (B, d) and level (B,) to F (B, d); e is the Fourier embedding of the level (and the label), which scales and
+    shifts every block (He et al. 2016, residual learning; Perez et al. 2018, feature-wise modulation). V starts at zero.
+
+    Args:
+        width: number of hidden features.
+        depth: number of residual blocks, of two linear layers each.
+    """
+
+    width: Count = 256
+    depth: Count = 3
+
+    def refuses(self, shape: tuple[int, ...]) -> str | None:
+        if len(shape) != 1:
+            return f"needs vectors (features,), and the data have shape {shape}"
+        return None
+
+    def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
+        return MLPModule(shape[0], self.width, self.depth, classes)

@@ -1,0 +1,194 @@
+"""A U-Net for images of any size and number of channels."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from sdezoo.learning.network import Network
+from sdezoo.parameters import Count
+from sdezoo_plugins.networks.mlp import Embedding
+
+
+def convolution(channels: int, out: int, size: int = 3, stride: int = 1, zero: bool = False) -> nn.Conv2d:
+    """A padded convolution, (B, channels, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉); `zero` starts it at zero."""
+    layer = nn.Conv2d(channels, out, size, stride=stride, padding=size // 2)
+    if zero:
+        nn.init.zeros_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return layer
+
+
+def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
+    """Normalisation over 8 groups of channels, or fewer where 8 does not divide them; any shape (B, channels, ...)."""
+    return nn.GroupNorm(math.gcd(8, channels), channels, affine=affine)
+
+
+class ConvolutionBlock(nn.Module):
+    """A residual block on images, whose scale a and shift c come from the embedding e.
+
+        S h + K₂ SiLU((1 + a(e)) GroupNorm(K₁ SiLU(GroupNorm(h))) + c(e)),   (B, channels, H, W) -> (B, out, H, W)
+
+    K₁ and K₂ are 3 x 3 convolutions, S is the identity or, where channels != out, a 1 x 1 convolution. K₂ starts at zero.
+
+    Args:
+        channels: number of channels of the input.
+        out: number of channels of the output.
+        embedding: number of features of the embedding.
+    """
+
+    def __init__(self, channels: int, out: int, embedding: int) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(group_norm(channels), nn.SiLU(), convolution(channels, out))
+        self.norm = group_norm(out, affine=False)
+        self.modulation = nn.Linear(embedding, 2 * out)
+        self.leave = convolution(out, out, zero=True)
+        self.skip = nn.Identity() if channels == out else convolution(channels, out, size=1)
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        a, c = rearrange(self.modulation(e), "b (two c) -> two b c 1 1", two=2)
+        return self.skip(h) + self.leave(nn.functional.silu((1 + a) * self.norm(self.enter(h)) + c))
+
+
+class Attention(nn.Module):
+    """Residual self-attention between the pixels of an image, (B, channels, H, W) -> (B, channels, H, W).
+
+        h + P softmax(Q Kᵀ / √c) V,   [Q, K, V] = W GroupNorm(h),   with c channels in a head
+
+    P starts at zero, so a fresh layer is the identity.
+
+    Args:
+        channels: number of channels; heads have 32 each where 32 divides them, else there is one head.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = channels // 32 if channels % 32 == 0 else 1
+        self.norm = group_norm(channels)
+        self.enter = convolution(channels, 3 * channels, size=1)
+        self.leave = convolution(channels, channels, size=1, zero=True)
+
+    def forward(self, h: Tensor) -> Tensor:
+        pattern = "b (three heads c) y x -> three b heads (y x) c"
+        query, key, value = rearrange(self.enter(self.norm(h)), pattern, three=3, heads=self.heads)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+        return h + self.leave(rearrange(mixed, "b heads (y x) c -> b (heads c) y x", y=h.shape[2]))
+
+
+class Stage(nn.Module):
+    """The residual blocks at one resolution, each followed by attention if asked; (B, channels, H, W) -> (B, out, H, W).
+
+    Args:
+        channels: number of channels of the input.
+        out: number of channels of the output.
+        embedding: number of features of the embedding.
+        blocks: number of residual blocks.
+        attention: whether pixels attend to each other.
+    """
+
+    def __init__(self, channels: int, out: int, embedding: int, blocks: int, attention: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ConvolutionBlock(channels if i == 0 else out, out, embedding) for i in range(blocks))
+        self.attentions = nn.ModuleList(Attention(out) if attention else nn.Identity() for _ in range(blocks))
+
+    def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        for block, attention in zip(self.blocks, self.attentions, strict=True):
+            h = attention(block(h, e))
+        return h
+
+
+class UNetModule(nn.Module):
+    """A U-Net: a stage per resolution on the way down, and one on the way up that also sees the output of its counterpart.
+
+    Called with x (B, C, H, W), level (B,) and optionally condition (B,), int64; returns (B, C, H, W), which is zero for a
+    fresh network. Sides halve, rounding up, between stages; going up, nearest-neighbour resizing restores each size exactly.
+
+    Args:
+        shape: (C, H, W), the shape of one image.
+        width: number of channels that the multipliers multiply.
+        multipliers: for each resolution, its number of channels over `width`.
+        blocks: number of residual blocks in a stage.
+        attention: pixels attend to each other where the longer side is at most this.
+        classes: number of classes, or None for a network without labels.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        width: int,
+        multipliers: tuple[int, ...],
+        blocks: int,
+        attention: int,
+        classes: int | None = None,
+    ) -> None:
+        super().__init__()
+        embedding = 4 * width
+        widths = [width * multiplier for multiplier in multipliers]
+        sides = [max(shape[1:])]
+        while len(sides) < len(widths):
+            sides.append(-(-sides[-1] // 2))
+        self.embedding = Embedding(embedding, classes)
+        self.enter = convolution(shape[0], widths[0])
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        self.grow = nn.ModuleList()
+        self.up = nn.ModuleList()
+        for i, (out, side) in enumerate(zip(widths, sides, strict=True)):
+            self.down.append(Stage(out, out, embedding, blocks, side <= attention))
+            if i + 1 < len(widths):
+                self.shrink.append(convolution(out, widths[i + 1], stride=2))
+                self.grow.append(convolution(widths[i + 1], out))
+                self.up.append(Stage(2 * out, out, embedding, blocks, side <= attention))
+        self.leave = nn.Sequential(group_norm(widths[0]), nn.SiLU(), convolution(widths[0], shape[0], zero=True))
+        self.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        e = self.embedding(level, condition)
+        h = self.down[0](self.enter(x), e)
+        skips: list[Tensor] = []
+        for shrink, stage in zip(self.shrink, self.down[1:], strict=True):
+            skips.append(h)
+            h = stage(shrink(h), e)
+        for grow, stage in zip(reversed(self.grow), reversed(self.up), strict=True):
+            skip = skips.pop()
+            h = grow(nn.functional.interpolate(h, size=skip.shape[2:], mode="nearest"))
+            h = stage(torch.cat([h, skip], dim=1), e)
+        return self.leave(h)
+
+
+@dataclass(frozen=True)
+class UNet(Network):
+    """U-Net with residual blocks and attention, for images.
+
+        h₀ = down₀(K x),   hₖ₊₁ = downₖ₊₁(shrink hₖ),   uₖ = upₖ([grow uₖ₊₁, hₖ]),   F = K' SiLU(GroupNorm(u₀))
+
+    maps x (B, C, H, W) and level (B,) to F (B, C, H, W), the lowest u being the lowest h; the Fourier embedding of the level
+    (and the label) scales and shifts every residual block (Ronneberger et al. 2015; Ho et al. 2020; Dhariwal & Nichol 2021).
+    K' starts at zero. Any sides of at least 4 and any number of channels will do.
+
+    Args:
+        width: number of channels that the multipliers multiply.
+        multipliers: for each resolution, from the full one down by halves, its number of channels over `width`.
+        blocks: number of residual blocks at each resolution, on the way down and again on the way up.
+        attention: pixels attend to each other at resolutions whose longer side is at most this.
+    """
+
+    width: Count = 32
+    multipliers: tuple[Count, ...] = (1, 2)
+    blocks: Count = 1
+    attention: Count = 8
+
+    def refuses(self, shape: tuple[int, ...]) -> str | None:
+        if len(shape) != 3:
+            return f"needs images (channels, height, width), and the data have shape {shape}"
+        if min(shape[1:]) < 4:
+            return f"needs images with sides of at least 4, and the data have shape {shape}"
+        return None
+
+    def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
+        channels, height, width = shape
+        image = (channels, height, width)
+        return UNetModule(image, self.width, self.multipliers, self.blocks, self.attention, classes)

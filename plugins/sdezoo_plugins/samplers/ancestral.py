@@ -1,0 +1,23 @@
+"""Ancestral sampling: draw `z_s ~ p(z_s | z_t, z_0 = D)` with the denoiser `D` in place of the data.
+
+Ho et al., arXiv 2006.11239, algorithm 2, for any affine process. One network evaluation a step; the last returns `D`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sdezoo.learning.model import Model
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.sampling.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Ancestral(Sampler[AffineSDE]):
+    """Ancestral (DDPM) sampling for every affine process: posterior steps at the denoised state."""
+
+    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+        mean, variance = model.sde.posterior(z, model.denoise(z, t), t, s)
+        return (mean + variance.sqrt() * noise.normal(z) if s > 0 else mean), None

@@ -1,0 +1,31 @@
+"""DDIM: `z_s = α_s D + m_s + √(v_s − η² ṽ) ε̂ + η √ṽ ε`, `ε̂ = (z_t − α_t D − m_t)/σ_t`, `ṽ` the posterior variance of `z_s | z_t, z_0`.
+
+Song et al., arXiv 2010.02502, eq. 12 and 16. `eta = 0` is the exponential Euler method on the probability flow, `eta = 1` ancestral sampling. One evaluation a step.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sdezoo.learning.model import Model
+from sdezoo.parameters import Fraction
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.sampling.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class DDIM(Sampler[AffineSDE]):
+    """DDIM for every affine process: deterministic at eta=0, ancestral at eta=1."""
+
+    eta: Fraction = 0.0
+    """Share of the posterior's noise that is drawn afresh."""
+
+    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+        sde = model.sde
+        p, q = sde.at(t, z), sde.at(s, z)
+        denoised = model.denoise(z, t)
+        fresh = self.eta**2 * sde.posterior(z, denoised, t, s)[1]
+        end = q.alpha * denoised + q.shift + (q.variance - fresh).sqrt() * (z - p.alpha * denoised - p.shift) / p.sigma
+        return (end + fresh.sqrt() * noise.normal(z) if self.eta > 0 and s > 0 else end), None

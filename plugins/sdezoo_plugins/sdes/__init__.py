@@ -1,0 +1,1 @@
+"""Built-in sdes: one file each, found through entry points like everybody's."""

@@ -1,0 +1,26 @@
+"""Sub-variance-preserving diffusion, `dX = −½ β(t) X dt + √(β(t)(1 − e^{−2B(t)})) dW` with `B(t) = ∫β`, `β` linear.
+
+Song et al., arXiv 2011.13456, eq. 12 and 34: `α = e^{−B/2}`, `m = 0`, `v = (1 − e^{−B})²`, never above that of `vp`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdezoo.parameters import NonNegative, Positive
+from sdezoo.process.affine import AffineSDE, Coefficients
+
+
+@dataclass(frozen=True)
+class SubVP(AffineSDE):
+    """Sub-variance-preserving diffusion: the drift of vp with less noise, v = (1 − e^{−∫β})²."""
+
+    beta_min: NonNegative = 0.1
+    """`β(0)`."""
+    beta_max: Positive = 20.0
+    """`β(1)`."""
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        integral = self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        return Coefficients(torch.exp(-integral / 2), torch.zeros_like(t), torch.expm1(-integral) ** 2)

@@ -1,0 +1,49 @@
+"""Variance-exploding diffusion, `dX = g(t) dW` with `g(t) = σ_min r^t √(2 ln r)`, `r = σ_max/σ_min`.
+
+Song et al., arXiv 2011.13456, eq. 9 and 31, with the variance of the transition counted from the data: `α = 1`, `m = 0`, `v = σ_min² (r^{2t} − 1)`, which is 0
+at `t = 0` (the paper's `σ_min² r^{2t}` is not).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from sdezoo.errors import ParameterError
+from sdezoo.parameters import Positive
+from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+
+TERMINAL = 4.0
+GROWTH = 50.0
+
+
+@dataclass(frozen=True)
+class VE(AffineSDE):
+    """Variance-exploding diffusion dX = g(t) dW, g geometric in t; sigma_max is set from the data unless given."""
+
+    sigma_max: Positive | None = None
+    """Terminal standard deviation of the noise; None: four times the data's leading principal standard deviation."""
+    sigma_min: Positive | None = None
+    """Noise scale near `t = 0`; None: `sigma_max / 50`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self._range[0] < self._range[1]:
+            raise ParameterError(
+                f"{self.title()}: sigma_min={self._range[0]:g} is not below sigma_max={self._range[1]:g}.", "Give sigma_min below sigma_max."
+            )
+
+    def adapted(self, x0: Tensor) -> Self:
+        return self if self.sigma_max is not None else replace(self, sigma_max=TERMINAL * leading_spread(x0))
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        low, high = self._range
+        variance = low**2 * torch.expm1(2 * math.log(high / low) * t)
+        return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
+
+    @property
+    def _range(self) -> tuple[float, float]:
+        high = TERMINAL if self.sigma_max is None else self.sigma_max
+        return high / GROWTH if self.sigma_min is None else self.sigma_min, high

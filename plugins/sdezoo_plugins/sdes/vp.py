@@ -1,0 +1,26 @@
+"""Variance-preserving diffusion, `dX = −½ β(t) X dt + √β(t) dW` with `β(t) = β_min + (β_max − β_min) t`.
+
+Song et al., arXiv 2011.13456, eq. 11 and 33: with `B(t) = ∫β`, `α = e^{−B/2}`, `m = 0`, `v = 1 − e^{−B}`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdezoo.parameters import NonNegative, Positive
+from sdezoo.process.affine import AffineSDE, Coefficients
+
+
+@dataclass(frozen=True)
+class VP(AffineSDE):
+    """Variance-preserving diffusion dX = −½βX dt + √β dW, β linear in t (the continuous DDPM)."""
+
+    beta_min: NonNegative = 0.1
+    """`β(0)`."""
+    beta_max: Positive = 20.0
+    """`β(1)`."""
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        integral = self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        return Coefficients(torch.exp(-integral / 2), torch.zeros_like(t), -torch.expm1(-integral))

@@ -1,0 +1,44 @@
+"""What a user is told when something is wrong: one sentence on what, one on what to do."""
+
+
+class SdezooError(Exception):
+    """A user's mistake or an unusable input.
+
+    Args:
+        problem: one sentence on what is wrong.
+        remedy: one sentence on what to do about it.
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(f"{problem} {remedy}")
+
+
+class ParameterError(SdezooError, ValueError):
+    """A hyper-parameter is unknown, malformed or out of its declared range."""
+
+
+class CompositionError(SdezooError, TypeError):
+    """Two plugins do not fit together."""
+
+
+class PluginError(SdezooError, LookupError):
+    """A plugin is unknown, claimed twice, broken, or not what its registry holds."""
+
+
+class DataError(SdezooError, ValueError):
+    """Data that cannot be read, or that the process cannot live on."""
+
+
+class RunError(SdezooError, RuntimeError):
+    """A run folder, checkpoint, device or output path that cannot be used as asked."""
+
+
+class SupportError(SdezooError, ArithmeticError):
+    """A state left the support of its process, or its coordinates overflowed.
+
+    Args:
+        problem: how many coordinates, at which step.
+        remedy: what keeps them inside.
+    """

@@ -1,0 +1,65 @@
+"""Score losses: what training minimizes.
+
+A loss maps a model, a batch, times `(B, 1, …, 1)` and noise to one number a sample, `(B,)`, summed over the state's entries: nothing in it may depend on the
+rest of the batch. What it needs of the process it declares by its base, `ScoreLoss[Conditional]`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.weighting import weight
+from sdezoo.parameters import Plugin
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Conditional, Process
+from sdezoo.process.requirement import P, Requirement
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees of the data: clean `x0` `(B, *event)`, the other end `x1` for bridges, labels `condition` `(B,)`."""
+
+    x0: Tensor
+    x1: Tensor | None = None
+    condition: Tensor | None = None
+
+
+class ScoreLoss(Plugin, Requirement[P], ABC):
+    """A loss whose minimizer is the score. Abstract: `__call__`."""
+
+    def times(self, sde: Process) -> tuple[float, float]:
+        """The times at which it learns; default: all of the process's."""
+        return sde.times
+
+    @abstractmethod
+    def __call__(self, model: ScoreModel[P], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
+        """The loss of each sample, `(B,)`."""
+
+
+def per_sample(entries: Tensor) -> Tensor:
+    """Sum over everything but the batch."""
+    return entries.flatten(1).sum(1)
+
+
+def denoising(name: str, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
+    """`λ(t) ‖s_θ(z_t, t) − ∇ log p(z_t | x_0)‖²` with weighting `name`: the error is the same in any coordinates of the score."""
+    sde = model.sde
+    z = sde.perturb(batch.x0, t, noise)
+    error = model.score(z, t, batch.condition) - sde.score(z, batch.x0, t)
+    return per_sample(weight(name, model, t, z) * error**2)
+
+
+def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+    """The model's score at `z` and its derivative along `direction`, by forward-mode differentiation.
+
+    `E vᵀ (∂s) v` over random signs `v` is the divergence of the score (Hutchinson).
+    """
+    # Fused attention kernels have no forward-mode derivative; the plain one has.
+    with sdpa_kernel(SDPBackend.MATH):
+        return torch.func.jvp(lambda u: model.score(u, t, batch.condition), (z,), (direction,))

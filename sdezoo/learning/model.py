@@ -1,0 +1,172 @@
+"""Models: whatever answers for the score of a noised law.
+
+`Model.score` is the sole primitive; the other views follow from it::
+
+    denoise:    E[z_0 | z_t] = (z_t − m + v s) / α                     (Tweedie; affine processes)
+    hyvarinen:  x ∘ ∇_x log p = φ/φ' (s − φ''/φ')                      (change of variables; for φ = exp, s − 1)
+    ambient:    ∇_x log p = (s − φ''/φ') / φ'                          (element-wise φ)
+
+`ScoreModel` is the one that learns: a network, an output parameterization, the data's moments and the fitted prior.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Generic
+
+import torch
+from torch import Tensor, nn
+
+from sdezoo.errors import CompositionError, SdezooError
+from sdezoo.learning.output import OUTPUTS, default_output, tweedie
+from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, measure
+from sdezoo.process.affine import AffineSDE, slopes
+from sdezoo.process.noise import Noise
+from sdezoo.process.requirement import P
+from sdezoo.process.sde import ForwardSDE
+
+
+class Model(ABC, Generic[P]):
+    """The score of the marginals of `sde` at some law of the data. Abstract: `score`."""
+
+    sde: P
+
+    @abstractmethod
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        """`∇_z log p_t(z)`, shaped like the state."""
+
+    def denoise(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
+        """`E[z_0 | z_t = z]` by Tweedie's formula."""
+        return tweedie(self.sde, z, t, self.score(z, t))
+
+    def hyvarinen(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
+        """The Hyvärinen score `x ∘ ∇_x log p_t(x)` at `x = φ(z)`."""
+        if self.sde.multiplicative:
+            return self.score(z, t) - 1
+        first, second = slopes(self.sde.coordinates, z)
+        return self.sde.decode(z) / first * (self.score(z, t) - second / first)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """Where sampling starts: a draw of (nearly) `p(z_1)` for data of `shape`."""
+        return self.sde.prior(shape, noise, like)
+
+    def ambient(self: Model[AffineSDE]) -> Model[ForwardSDE]:
+        """The same model of the process written on the data."""
+        return _AmbientModel(self)
+
+    def given(self, condition: Tensor) -> Model[P]:
+        """The model of the law given `condition` `(B,)`.
+
+        Raises:
+            CompositionError: for a model that was not trained with conditions.
+        """
+        raise CompositionError("This model is unconditional.", "Train one with labels to sample a class of your choice.")
+
+
+class _AmbientModel(Model[ForwardSDE]):
+    def __init__(self, base: Model[AffineSDE]) -> None:
+        self.base = base
+        self.sde = base.sde.ambient()
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        state = self.base.sde.encode(z)
+        first, second = slopes(self.base.sde.coordinates, state)
+        return (self.base.score(state, t) - second / first) / first
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.base.sde.decode(self.base.prior(shape, noise, like))
+
+
+class ScoreModel(Model[P], nn.Module):
+    """A network that has learnt, or will learn, a score.
+
+    Args:
+        sde: the process.
+        net: called as `net(x, level, condition)`; see `sdezoo.learning.network.Network`.
+        output: what the network's output means, a key of `sdezoo.learning.output.OUTPUTS`; default: `edm` for affine processes, else `epsilon`.
+        moments: the data's mean and standard deviation in coordinates; kept as buffers.
+        fitted: the fitted prior; None starts sampling from the process's own.
+
+    Raises:
+        CompositionError: where `output` does not fit `sde`.
+        SdezooError: for an unknown `output`.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        sde: P,
+        net: nn.Module,
+        output: str | None = None,
+        *,
+        moments: Moments | None = None,
+        fitted: FittedPrior | None = None,
+    ) -> None:
+        nn.Module.__init__(self)
+        self.sde = sde
+        self.net = net
+        self.output_name = output or default_output(sde)
+        if self.output_name not in OUTPUTS:
+            raise SdezooError(f"There is no output '{output}'.", f"Choose one of {', '.join(OUTPUTS)}.")
+        self._output = OUTPUTS[self.output_name]
+        self._output.require(sde)
+        mean, std = moments or (torch.zeros(()), torch.ones(()))
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self.fitted = fitted
+
+    @classmethod
+    def for_data(cls, sde: P, net: nn.Module, x0: Tensor, output: str | None = None, prior: PriorKind = "full") -> ScoreModel[P]:
+        """A fresh model with moments and prior measured on clean data `x0` `(N, *event)`.
+
+        `prior`: `full` or `white` fit a Gaussian (see `sdezoo.learning.prior`); `process` starts from the process's own.
+        A process that is not affine always starts from its own.
+        """
+        if not isinstance(sde, AffineSDE):
+            return cls(sde, net, output)
+        z0 = sde.encode(x0)
+        return cls(sde, net, output, moments=measure(z0), fitted=None if prior == "process" else FittedPrior.fit(z0, prior))
+
+    def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self._output.score(self.sde, self._moments(z), self._call(t, condition), z, t)
+
+    def denoise(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._output.denoise(self.sde, self._moments(z), self._call(t, condition), z, t)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        if self.fitted is not None and isinstance(self.sde, AffineSDE):
+            return self.fitted.draw(self.sde, shape, noise, like)
+        return self.sde.prior(shape, noise, like)
+
+    def given(self, condition: Tensor) -> Model[P]:
+        return _Given(self, condition)
+
+    def _moments(self, z: Tensor) -> Moments:
+        return Moments(self.mean.to(z.dtype), self.std.to(z.dtype))
+
+    def _call(self, t: Tensor, condition: Tensor | None):  # noqa: ANN202
+        level = self.sde.level(t).reshape(-1)
+
+        def call(inputs: Tensor) -> Tensor:
+            rows = level.to(inputs).expand(len(inputs))
+            out = self.net(inputs, rows) if condition is None else self.net(inputs, rows, condition)
+            return out.to(inputs.dtype)
+
+        return call
+
+
+class _Given(Model[P]):
+    def __init__(self, base: ScoreModel[P], condition: Tensor) -> None:
+        self.base, self.condition, self.sde = base, condition, base.sde
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.base.score(z, t, self.condition)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.base.denoise(z, t, self.condition)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.base.prior(shape, noise, like)

@@ -1,0 +1,25 @@
+"""Networks: recipes for the `torch.nn.Module` that learns the score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from sdezoo.parameters import Plugin
+
+
+class Network(Plugin, ABC):
+    """A recipe: its fields are the architecture, and it builds the module once the data's shape is known.
+
+    The module is called as `module(x, level, condition)`: `x` `(B, *event)`, `level` `(B,)` tells the noise (see `Process.level`),
+    `condition` holds integer labels `(B,)` or is None; it returns a tensor shaped like `x`, zero before training.
+    """
+
+    def refuses(self, shape: tuple[int, ...]) -> str | None:
+        """Why this does not work with data of event shape `shape`, as a phrase (`needs …`); None where it does."""
+        return None
+
+    @abstractmethod
+    def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
+        """A module for data of event shape `shape`; `classes`: how many labels it can be conditioned on."""

@@ -1,0 +1,126 @@
+"""Output parameterizations: what the number that a network returns means.
+
+With `z_t = α z_0 + m + σ ε`, `F` the network's output and `D = E[z_0 | z_t]` the denoiser:
+
+========== ======================================================= ==============================
+`score`     `∇ log p = F`                                          any process
+`epsilon`   `∇ log p = −F / scale(t)`                              any process
+`hyvarinen` `x ∘ ∇_x log p = F`, so `∇_z log p = F + 1`            `x = exp z`
+`denoiser`  `D = F`                                                affine
+`v`         `F = α ε − σ z_0`, so `D = (α (z − m) − σ F)/(α² + σ²)` affine (Salimans & Ho, arXiv 2202.00512)
+`edm`       `D = μ + c_skip (ẑ − μ) + c_out F(c_in (ẑ − μ))`       affine (Karras et al., arXiv 2206.00364, table 1)
+========== ======================================================= ==============================
+
+For `edm`, `ẑ = (z − m)/α`, `σ̂ = σ/α`, and with the data's mean `μ` and standard deviation `s` in coordinates `c_skip = s²/(σ̂² + s²)`,
+`c_out = σ̂ s/√(σ̂² + s²)`, `c_in = 1/√(σ̂² + s²)`: input and target of the network have unit variance at every time.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor
+
+from sdezoo.learning.prior import Moments
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.process import Process
+from sdezoo.process.requirement import P, Requirement, needs_multiplicative
+
+OutputName = Literal["score", "hyvarinen", "epsilon", "denoiser", "v", "edm"]
+Call = Callable[[Tensor], Tensor]
+"""The network at a fixed time and condition: event-shaped input to event-shaped output."""
+
+
+class Output(Requirement[P], ABC):
+    """From a network's output to a score and a denoiser."""
+
+    name: str
+
+    @abstractmethod
+    def score(self, sde: P, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        """`∇_z log p_t(z)`, shaped like the state."""
+
+    @abstractmethod
+    def denoise(self, sde: P, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        """`E[z_0 | z_t = z]`."""
+
+
+def tweedie(sde: AffineSDE, z: Tensor, t: Tensor, score: Tensor) -> Tensor:
+    """`E[z_0 | z_t] = (z_t − m + v ∇ log p) / α`."""
+    k = sde.at(t, z)
+    return (z - k.shift + k.variance * score) / k.alpha
+
+
+class _FromScore(Output[P]):
+    def denoise(self, sde: P, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        assert isinstance(sde, AffineSDE), "only affine processes are denoised by Tweedie's formula"
+        return tweedie(sde, z, t, self.score(sde, moments, net, z, t))
+
+
+class _FromDenoiser(Output[AffineSDE]):
+    def score(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        k = sde.at(t, z)
+        return (k.alpha * self.denoise(sde, moments, net, z, t) + k.shift - z) / k.variance
+
+
+class _Score(_FromScore[Process]):
+    name = "score"
+
+    def score(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        return sde.complete(net(sde.observe(z, t)), z, t)
+
+
+class _Epsilon(_FromScore[Process]):
+    name = "epsilon"
+
+    def score(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        out = net(sde.observe(z, t))
+        scale = sde.scale(t)
+        return sde.complete(-out / (scale if scale.ndim == 0 else scale.to(out)), z, t)
+
+
+class _Hyvarinen(_FromScore[AffineSDE]):
+    name = "hyvarinen"
+
+    def refuses(self, sde: Process) -> str | None:
+        return needs_multiplicative(sde)
+
+    def score(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        return net(z) + 1
+
+
+class _Denoiser(_FromDenoiser):
+    name = "denoiser"
+
+    def denoise(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        return net(z)
+
+
+class _Velocity(_FromDenoiser):
+    name = "v"
+
+    def denoise(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        k = sde.at(t, z)
+        return (k.alpha * (z - k.shift) - k.sigma * net(z)) / (k.alpha**2 + k.variance)
+
+
+class _EDM(_FromDenoiser):
+    name = "edm"
+
+    def denoise(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        k = sde.at(t, z)
+        noise, data = k.ratio**2, moments.std**2
+        centred = (z - k.shift) / k.alpha - moments.mean
+        total = noise + data
+        out = net(centred / total.sqrt())
+        return moments.mean + data / total * centred + (noise * data / total).sqrt() * out
+
+
+OUTPUTS: dict[str, Output] = {o.name: o for o in (_Score(), _Hyvarinen(), _Epsilon(), _Denoiser(), _Velocity(), _EDM())}
+
+
+def default_output(sde: Process) -> str:
+    """`edm` for affine processes, `epsilon` for the others."""
+    return next(name for name in ("edm", "epsilon") if OUTPUTS[name].refuses(sde) is None)

@@ -1,0 +1,147 @@
+"""Hyper-parameters: a plugin is a frozen dataclass, and its fields are its hyper-parameters.
+
+The annotation of a field is its contract, for pyright and for users alike: `Positive`, `NonNegative`, `Fraction` and `Count` carry their
+ranges, `Literal["a", "b"]` its choices, `float | None` a value that may be left open. They are checked once, when the object
+is built, whether from Python, from a spec string or from a config; so an object that exists is valid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+
+from annotated_types import Ge, Gt, Interval
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from sdezoo.errors import ParameterError
+
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Interval(ge=0, le=1)]
+Count = Annotated[int, Ge(1)]
+
+_CONFIG = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class Plugin:
+    """Base of everything that a registry holds.
+
+    A subclass is decorated with `@dataclass(frozen=True)`. Equality, hashing and `repr` follow from its fields.
+
+    Raises:
+        ParameterError: when a field's value does not satisfy its annotation.
+    """
+
+    name: ClassVar[str] = ""
+    """The name it was registered under; the class's own name until then."""
+
+    def __post_init__(self) -> None:
+        for key, value in self.parameters().items():
+            object.__setattr__(self, key, convert(type(self), key, value))
+
+    def parameters(self) -> dict[str, Any]:
+        """The hyper-parameters, in the order of their declaration."""
+        return {field.name: getattr(self, field.name) for field in _fields(type(self))}
+
+    @classmethod
+    def title(cls) -> str:
+        """The name for messages."""
+        return cls.name or cls.__name__
+
+    @property
+    def spec(self) -> str:
+        """The spec string that builds an equal object: `NAME[:key=value,…]`, fields at their default left out."""
+        changed = [f"{f.name}={format_value(getattr(self, f.name))}" for f in _fields(type(self)) if getattr(self, f.name) != f.default]
+        return self.title() + (":" + ",".join(changed) if changed else "")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One hyper-parameter as a user sees it: its name, its range in words, its default (`required` where there is none)."""
+
+    name: str
+    allowed: str
+    default: Any
+    required: bool
+
+
+def describe(plugin: type[Plugin]) -> list[Parameter]:
+    """The hyper-parameters of a plugin class, with their allowed ranges in words."""
+    return [
+        Parameter(f.name, _allowed(plugin, f.name), f.default, f.default is dataclasses.MISSING) for f in _fields(plugin)
+    ]
+
+
+def convert(plugin: type[Plugin], key: str, value: object) -> Any:
+    """`value` as the field `key` of `plugin` wants it (`"0.8"` becomes `0.8`).
+
+    Raises:
+        ParameterError: naming the field, the value and the allowed range.
+    """
+    try:
+        return _adapter(plugin, key).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ParameterError(
+            f"{plugin.title()}: {key}={format_value(value)} is not allowed ({reason[:1].lower()}{reason[1:]}).",
+            f"Give {key} {_allowed(plugin, key)}.",
+        ) from None
+
+
+def admits_none(plugin: type[Plugin], key: str) -> bool:
+    """Whether the field `key` may be left open."""
+    return type(None) in get_args(_hints(plugin)[key])
+
+
+def format_value(value: object) -> str:
+    """A hyper-parameter as a spec string writes it."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "(" + ",".join(map(format_value, value)) + ")"
+    return str(value)
+
+
+def _fields(plugin: type[Plugin]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(plugin) if dataclasses.is_dataclass(plugin) else ()
+
+
+@cache
+def _hints(plugin: type[Plugin]) -> dict[str, Any]:
+    return get_type_hints(plugin, include_extras=True)
+
+
+@cache
+def _adapter(plugin: type[Plugin], key: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_hints(plugin)[key], config=_CONFIG)
+
+
+_WORDS = {
+    "exclusiveMinimum": "above {}",
+    "minimum": "at least {}",
+    "exclusiveMaximum": "below {}",
+    "maximum": "at most {}",
+}
+_KINDS = {"number": "a number", "integer": "a whole number", "string": "a text", "boolean": "true or false", "null": "none"}
+
+
+@cache
+def _allowed(plugin: type[Plugin], key: str) -> str:
+    return _in_words(_adapter(plugin, key).json_schema())
+
+
+def _in_words(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(map(_in_words, schema["anyOf"]))
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    if schema.get("type") == "array":
+        inner = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
+        return f"a list in parentheses, each {_in_words(inner)}"
+    bounds = " and ".join(words.format(schema[key]) for key, words in _WORDS.items() if key in schema)
+    return " ".join(filter(None, (_KINDS.get(schema.get("type", ""), "a value"), bounds)))

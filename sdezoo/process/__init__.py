@@ -1,0 +1,1 @@
+"""The noise: processes, what they can do, and the one source of random numbers."""

@@ -1,0 +1,254 @@
+"""Affine processes: Gaussian in their own coordinates.
+
+Data `x = φ(z)`; on the state `z` the transition is::
+
+    z_t = α(t) z_0 + m(t) + σ(t) ε,      ε ~ N(0, I),      α(0) = 1,  m(0) = 0,  σ(0) = 0
+
+From `φ`, `α`, `m` and the *variance* `v = σ²` everything follows (the variance, since `√` has no derivative at `t = 0`):
+
+- the SDE, `dz = (r z + c) dt + g dW` with `r = α'/α`, `c = m' − r m`, `g² = v' − 2 r v`;
+- the conditional score `(α z_0 + m − z_t) / v` and density;
+- the posterior `p(z_s | z_t, z_0)` for `s < t`, Gaussian as well;
+- the ambient equation, by Itô: `f_x = φ' f_z + ½ φ'' g²`, `g_x = φ' g` for element-wise `φ`;
+- Tweedie: `E[z_0 | z_t] = (z_t − m + v ∇ log p) / α`.
+
+Coefficients are computed in float64 and take the state's dtype last.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import ExpTransform, Normal, Transform
+from torch.distributions.constraints import Constraint
+from torch.distributions.transforms import identity_transform
+
+from sdezoo.errors import SupportError
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Conditional, Shape
+from sdezoo.process.sde import ForwardSDE
+
+
+class Coefficients(NamedTuple):
+    """`z_t = alpha z_0 + shift + sqrt(variance) ε`; each broadcasts against the state."""
+
+    alpha: Tensor
+    shift: Tensor
+    variance: Tensor
+
+    @property
+    def sigma(self) -> Tensor:
+        """Standard deviation of the noise."""
+        return self.variance.sqrt()
+
+    @property
+    def ratio(self) -> Tensor:
+        """Noise to signal, `σ/α`: the noise level in units of the clean coordinates."""
+        return self.sigma / self.alpha
+
+
+class AffineSDE(ForwardSDE, Conditional):
+    """A process that is Gaussian in its coordinates. Abstract: `coefficients`."""
+
+    @property
+    def coordinates(self) -> Transform:
+        """`φ`, from state to data; default: the identity."""
+        return identity_transform
+
+    @abstractmethod
+    def coefficients(self, t: Tensor) -> Coefficients:
+        """`α`, `m` and `v` at `t`, as differentiable functions of `t`, shaped like `t`."""
+
+    @property
+    def support(self) -> Constraint:
+        """The codomain of `φ`."""
+        codomain = self.coordinates.codomain
+        assert isinstance(codomain, Constraint)
+        return codomain
+
+    @property
+    def multiplicative(self) -> bool:
+        """Whether `φ = exp`: the noise in `x` is proportional to `x`, and `∇_z log p = x ∘ ∇_x log p + 1`."""
+        return isinstance(self.coordinates, ExpTransform)
+
+    def state_shape(self, shape: Sequence[int]) -> Shape:
+        return tuple(self.coordinates.inverse_shape(torch.Size(shape)))
+
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """`φ⁻¹(x)`; no noise enters."""
+        return _tensor(self.coordinates.inv(x))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """`φ(z)`.
+
+        Raises:
+            SupportError: where `φ(z)` overflows or saturates in the dtype of `z`.
+        """
+        x = _tensor(self.coordinates(z))
+        outside = int((~(self.support.check(x) & torch.isfinite(x))).sum())
+        if outside:
+            raise SupportError(
+                f"{self.title()}: {outside} values are too far out for {z.dtype} once decoded (|z| up to {float(z.abs().max()):.3g}).",
+                "Decode in float64, or lower the terminal noise.",
+            )
+        return x
+
+    def at(self, t: Tensor, z: Tensor) -> Coefficients:
+        """The coefficients at `t`, computed in float64, in the dtype and device of `z`."""
+        return Coefficients(*(_like(c, z) for c in self.coefficients(t.double())))
+
+    def scale(self, t: Tensor) -> Tensor:
+        return self.coefficients(t).sigma
+
+    def level(self, t: Tensor) -> Tensor:
+        """`¼ ln(σ/α)`, as in Karras et al., arXiv 2206.00364, table 1."""
+        return self.coefficients(t.double()).ratio.log() / 4
+
+    def time_at(self, ratio: Tensor) -> Tensor:
+        """The time at which `σ/α` equals `ratio`, float64: monotone interpolation of a fine table, then Newton steps on `ln(σ/α)`.
+
+        Ratios beyond those of `times` give the nearer end of `times`.
+        """
+        lo, hi = self.times
+        target = ratio.double().log()
+        t = _interpolate(target, *_level_table(self))
+
+        def log_ratio(u: Tensor) -> Tensor:
+            return self.coefficients(u).ratio.log()
+
+        for _ in range(3):
+            value, slope = torch.func.jvp(log_ratio, (t,), (torch.ones_like(t),))
+            t = (t - (value - target) / slope).clamp(lo, hi)
+        return t
+
+    def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
+
+        def path(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            k = self.coefficients(u)
+            return k.alpha.log(), k.shift, k.variance
+
+        (_, m, v), (r, dm, dv) = torch.func.jvp(path, (t,), (torch.ones_like(t),))
+        return r, dm - r * m, dv - 2 * r * v
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        r, c, _ = (_like(rate, z) for rate in self.rates(t.double()))
+        return r * z + c
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        return _like(self.rates(t.double())[2].sqrt(), z)
+
+    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
+        """Zero: in its coordinates an affine process has additive noise."""
+        return torch.zeros_like(z)
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        z0, k = self.encode(x0), self.at(t, x0)
+        return k.alpha * z0 + k.shift + k.sigma * noise.normal(z0)
+
+    def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """`log N(z; α z_0 + m, v)`, an entry each."""
+        k = self.at(t, z)
+        return Normal(k.alpha * self.encode(x0) + k.shift, k.sigma, validate_args=False).log_prob(z)
+
+    def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """`(α z_0 + m − z) / v`."""
+        k = self.at(t, z)
+        return (k.alpha * self.encode(x0) + k.shift - z) / k.variance
+
+    def posterior(self, z: Tensor, z0: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of `p(z_s | z_t = z, z_0)` for `s < t` (Ho et al., arXiv 2006.11239, eq. 7, for any `α` and `σ`)."""
+        p, q = self.at(t, z), self.at(s, z)
+        gain = p.alpha / q.alpha * q.variance / p.variance
+        mean = q.alpha * z0 + q.shift + gain * (z - p.alpha * z0 - p.shift)
+        return mean, q.variance * (1 - gain * p.alpha / q.alpha)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """`N(m(1), v(1))`: that of data at the origin of the coordinates."""
+        k = self.at(torch.tensor(self.times[1], dtype=torch.float64), like)
+        return k.shift + k.sigma * noise.normal(like, self.state_shape(shape))
+
+    def ambient(self) -> ForwardSDE:
+        """The same process as an Itô equation in `x`, for element-wise `φ`."""
+        return Ambient(self)
+
+
+@dataclass(frozen=True)
+class Ambient(ForwardSDE):
+    """An affine process written on the data: `f_x = φ' f_z + ½ φ'' g_z²`, `g_x = φ' g_z` at `z = φ⁻¹(x)` (Itô).
+
+    For geometric Brownian motion these are `μ x` and `σ x`. A discretization of it may leave the support.
+    """
+
+    base: AffineSDE
+
+    @property
+    def support(self) -> Constraint:
+        return self.base.support
+
+    @property
+    def times(self) -> tuple[float, float]:
+        return self.base.times
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        state = self.base.encode(z)
+        first, second = slopes(self.base.coordinates, state)
+        return first * self.base.drift(state, t) + 0.5 * second * self.base.diffusion(state, t) ** 2
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        state = self.base.encode(z)
+        first, _ = slopes(self.base.coordinates, state)
+        return first * self.base.diffusion(state, t)
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return self.base.decode(self.base.perturb(x0, t, noise))
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.base.decode(self.base.prior(shape, noise, like))
+
+
+def slopes(phi: Transform, z: Tensor) -> tuple[Tensor, Tensor]:
+    """`φ'(z)` and `φ''(z)` of an element-wise `φ`, by forward-mode differentiation."""
+    one = torch.ones_like(z)
+
+    def first(u: Tensor) -> Tensor:
+        return torch.func.jvp(phi, (u,), (one,))[1]
+
+    return torch.func.jvp(first, (z,), (one,))
+
+
+def leading_spread(z: Tensor) -> float:
+    """Standard deviation of `z` `(N, …)` along its leading principal direction."""
+    rows = z.flatten(1).double()
+    centred = rows - rows.mean(0)
+    return float(torch.linalg.matrix_norm(centred, ord=2)) / math.sqrt(max(len(rows) - 1, 1))
+
+
+def _like(c: Tensor, z: Tensor) -> Tensor:
+    # 0-dim coefficients stay on the CPU and in float64: they mix with any state without promoting it, and without a copy to its device.
+    return c if c.ndim == 0 else c.to(z)
+
+
+def _tensor(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
+
+
+@lru_cache(maxsize=64)
+def _level_table(sde: AffineSDE) -> tuple[Tensor, Tensor]:
+    lo, hi = sde.times
+    t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 2049, dtype=torch.float64) ** 2
+    return sde.coefficients(t).ratio.log(), t
+
+
+def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
+    right = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
+    weight = ((x - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0, 1)
+    return torch.lerp(ys[right - 1], ys[right], weight)

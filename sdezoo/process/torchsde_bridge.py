@@ -1,0 +1,97 @@
+"""The bridge to torchsde: a reversed process as an equation that its solvers integrate.
+
+With `u = t_0 − t` running forward, the reverse SDE of `sdezoo.process.sde` is `dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, diagonal noise. In the sense of
+Stratonovich the drift gains `+¼ ∇·(g gᵀ)`... with the sign of the Itô correction: `f° = f − ½ g ∂g = f − ¼ ∂(g²)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torchsde
+from torch import Tensor, nn
+
+from sdezoo.process.noise import Noise
+from sdezoo.process.sde import ForwardSDE
+
+Method = Literal["euler", "milstein", "srk", "euler_heun", "heun", "midpoint", "log_ode", "reversible_heun"]
+Score = Callable[[Tensor, Tensor], Tensor]
+
+ITO: tuple[Method, ...] = ("euler", "milstein", "srk")
+"""The methods that torchsde integrates in the sense of Itô; the others are Stratonovich. Milstein is both."""
+
+
+def diagonal(sde: ForwardSDE) -> bool:
+    """Whether every entry of the state has a Brownian motion of its own, the noise that torchsde calls diagonal."""
+    state = sde.state_shape((1, 3))
+    return sde.noise_shape(state) == state
+
+
+class ReverseEquation(nn.Module):
+    """The reverse SDE from `origin` on, for torchsde; states are flattened to `(B, entries)`, as torchsde wants them.
+
+    Args:
+        sde: the forward process, with diagonal noise.
+        score: of the marginals, `(z, t) -> (B, …)`.
+        shape: of the state.
+        origin: the time `t_0` at which `u = 0`.
+        stratonovich: whether the drift is that of the Stratonovich form.
+    """
+
+    noise_type = "diagonal"
+
+    def __init__(self, sde: ForwardSDE, score: Score, shape: torch.Size, origin: float, *, stratonovich: bool = False) -> None:
+        super().__init__()
+        self.sde, self.score, self.shape, self.origin = sde, score, shape, origin
+        self.sde_type = "stratonovich" if stratonovich else "ito"
+
+    def f(self, u: Tensor, y: Tensor) -> Tensor:
+        """Drift at `u`."""
+        z, t = y.reshape(self.shape), self._time(u)
+        drift = -self.sde.reverse_drift(z, t, self.score(z, t))
+        if self.sde_type == "stratonovich":
+            drift = drift - self.sde.divergence(z, t) / 4
+        return drift.flatten(1)
+
+    def g(self, u: Tensor, y: Tensor) -> Tensor:
+        """Diffusion at `u`."""
+        z = y.reshape(self.shape)
+        return self.sde.diffusion(z, self._time(u)).expand_as(z).flatten(1)
+
+    def _time(self, u: Tensor) -> Tensor:
+        # Solvers evaluate their last stage at the end of an interval; below lo no process offers a score.
+        return (self.origin - u.double()).clamp_min(self.sde.times[0])
+
+
+class KeyedBrownian:
+    """Increments of a Brownian motion from a `Noise`, for solvers that ask once for each interval.
+
+    For `h = b − a`: `W ~ N(0, h)`, and its space-time Lévy area enters as `U = h (½ W + H)`, `H ~ N(0, h/12)`.
+    """
+
+    levy_area_approximation = "space-time"
+
+    def __init__(self, noise: Noise, like: Tensor) -> None:
+        self._noise, self._like = noise, like
+        self.shape, self.dtype, self.device = tuple(like.shape), like.dtype, like.device
+
+    def __call__(self, ta: Tensor, tb: Tensor, return_U: bool = False, return_A: bool = False):  # noqa: ANN204, N803
+        h = (tb - ta).to(self._like)
+        w = self._noise.normal(self._like) * h.sqrt()
+        answer = [w]
+        if return_U:
+            answer.append(h * (w / 2 + self._noise.normal(self._like) * (h / 12).sqrt()))
+        if return_A:
+            answer.append(torch.zeros(*self.shape, self.shape[-1], dtype=self.dtype, device=self.device))
+        return answer[0] if len(answer) == 1 else tuple(answer)
+
+
+def integrate(equation: ReverseEquation, z: Tensor, span: float, method: Method, noise: Noise) -> Tensor:
+    """One step of torchsde's `method` over `u` in `[0, span]`, from the state `z`."""
+    y = z.flatten(1)
+    ends = torch.tensor([0.0, span], dtype=y.dtype, device=y.device)
+    path = torchsde.sdeint(equation, y, ends, bm=KeyedBrownian(noise, y), method=method, dt=span)  # pyright: ignore[reportArgumentType]
+    assert isinstance(path, Tensor)
+    return path[-1].reshape(z.shape)

@@ -1,0 +1,109 @@
+"""Samplers: the way back from the prior to the data.
+
+The base class owns the only loop. A sampler writes one `step`, from time `t` to `s < t`, and gets back at the next step the memory it returned, so that multistep
+methods hold what they need without a loop of their own.
+
+The step that ends at `s = 0` must be free of noise; there no score may be asked for, since no process offers one outside its `times`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sdezoo.errors import ParameterError, SupportError
+from sdezoo.learning.model import Model
+from sdezoo.parameters import Plugin
+from sdezoo.process.noise import KeyedNoise, Noise
+from sdezoo.process.process import Process
+from sdezoo.process.requirement import P, Requirement
+from sdezoo.sampling.grid import Spacing, grid, grid_refuses
+
+Callback = Callable[[int, Tensor, Tensor], None]
+"""Called after each step with the number of steps done, the state and its time."""
+
+
+@dataclass(frozen=True)
+class Sampler(Plugin, Requirement[P], ABC):
+    """A sampler. Abstract: `step`. `spacing` chooses its time grid, see `sdezoo.sampling.grid`."""
+
+    preserves_support: ClassVar[bool] = True
+    """False for a sampler that may leave the support of the data: then every step is checked, and sampling stops where one does."""
+
+    _: KW_ONLY
+    spacing: Spacing = "auto"
+
+    def refuses(self, sde: Process) -> str | None:
+        return super().refuses(sde) or grid_refuses(self.spacing, sde)
+
+    def view(self, model: Model[P]) -> Model[Any]:
+        """The model as this sampler sees it; default: on the state. The steps move in the view's state."""
+        return model
+
+    def grid(self, model: Model[Any], steps: int) -> Tensor:
+        """The times of `steps` steps, float64 and decreasing: `hi`, …, `lo`, 0."""
+        return grid(model.sde, steps, self.spacing)
+
+    @abstractmethod
+    def step(self, model: Model[P], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+        """From `z` at `t` to `s < t`; `memory` is what the last step returned, None in the first."""
+
+    def sample(
+        self,
+        model: Model[P],
+        shape: Sequence[int],
+        steps: int,
+        seed: int = 0,
+        *,
+        first: int = 0,
+        start: Tensor | None = None,
+        like: Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Draw data of `shape` `(B, *event)`.
+
+        Args:
+            model: the score.
+            shape: of the data, batch in front.
+            steps: number of steps; every step but perhaps the last costs what the sampler's `step` says in network evaluations.
+            seed: sample `i` depends on (seed, first + i) alone.
+            first: index of the first sample in the whole run.
+            start: data to start from in place of the prior, encoded at `t = 1`.
+            like: gives dtype (float32 or float64) and device; default float32 on the CPU.
+            callback: called after every step.
+
+        Raises:
+            CompositionError: where the model's process does not fit.
+            ParameterError: for fewer than one step.
+            SupportError: when a state leaves the support, or cannot be decoded.
+        """
+        self.require(model.sde)
+        if steps < 1:
+            raise ParameterError(f"{self.title()}: {steps} steps is too few.", "Give at least 1.")
+        view = self.view(model)
+        noise = KeyedNoise(seed, range(first, first + shape[0]))
+        like = torch.empty(()) if like is None else like
+        memory = None
+        with torch.no_grad():
+            z = view.prior(shape, noise, like) if start is None else view.sde.encode(start, noise)
+            times = self.grid(view, steps)
+            for k in range(len(times) - 1):
+                z, memory = self.step(view, z, times[k], times[k + 1], noise, memory)
+                if not self.preserves_support:
+                    self._check_support(view, z, k + 1, len(times) - 1)
+                if callback:
+                    callback(k + 1, z, times[k + 1])
+            return view.sde.decode(z)
+
+    def _check_support(self, view: Model[Any], z: Tensor, done: int, steps: int) -> None:
+        outside = int((~(view.sde.support.check(z) & torch.isfinite(z))).sum())
+        if outside:
+            raise SupportError(
+                f"{self.title()} left the support of the data: {outside} of {z.numel()} coordinates at step {done} of {steps}.",
+                "Take more steps, or a sampler that preserves the support.",
+            )

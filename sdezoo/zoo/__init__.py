@@ -1,0 +1,1 @@
+"""Names to objects, and what composes with what."""

@@ -1,0 +1,105 @@
+"""What composes with what: asked of the plugins, once, before any data is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from torch.distributions import constraints
+
+from sdezoo.errors import CompositionError, PluginError, SdezooError
+from sdezoo.learning.loss import ScoreLoss
+from sdezoo.learning.network import Network
+from sdezoo.learning.output import OUTPUTS
+from sdezoo.process.process import Process
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES, Registry
+
+_SUPPORTS = {
+    constraints.real: "the real line",
+    constraints.positive: "the positive numbers",
+    constraints.nonnegative: "the non-negative numbers",
+    constraints.unit_interval: "the unit interval",
+    constraints.simplex: "the simplex",
+}
+
+
+def support_in_words(sde: Process) -> str:
+    """Where the data of `sde` live, in words."""
+    return _SUPPORTS.get(sde.support, repr(sde.support))
+
+
+def check_fit(sde: Process, part: ScoreLoss | Sampler) -> None:
+    """Refuse a loss or sampler that does not work with `sde`.
+
+    Raises:
+        CompositionError: with the reason, what fits the process, and which processes fit the part.
+    """
+    reason = part.refuses(sde)
+    if reason is None:
+        return
+    registry = LOSSES if isinstance(part, ScoreLoss) else SAMPLERS
+    others = [name for name, other in defaults(SDES) if part.refuses(other) is None]
+    raise CompositionError(
+        f"{registry.kind} '{part.title()}' {reason}; '{sde.title()}' lives on {support_in_words(sde)}.",
+        f"Fits '{sde.title()}': {_listed(fitting(sde, registry))}.   Fits '{part.title()}': --sde {_listed(others)}.",
+    )
+
+
+def check_output(sde: Process, output: str) -> None:
+    """Refuse an output parameterization that is unknown or does not work with `sde`.
+
+    Raises:
+        CompositionError: with the reason and the outputs that fit.
+    """
+    reason = OUTPUTS[output].refuses(sde) if output in OUTPUTS else "is not known"
+    if reason:
+        fits = [name for name, o in OUTPUTS.items() if o.refuses(sde) is None]
+        raise CompositionError(f"output '{output}' {reason}.", f"Fits '{sde.title()}': {_listed(fits)}.")
+
+
+def check_network(network: Network, shape: tuple[int, ...]) -> None:
+    """Refuse a network that does not work with data of event shape `shape`.
+
+    Raises:
+        CompositionError: with the reason and the networks that fit.
+    """
+    reason = network.refuses(shape)
+    if reason:
+        fits = [name for name, other in defaults(NETWORKS) if other.refuses(shape) is None]
+        raise CompositionError(f"network '{network.title()}' {reason}; the data has event shape {shape}.", f"Fits: {_listed(fits)}.")
+
+
+def fitting(sde: Process, registry: Registry) -> list[str]:
+    """Names of the losses or samplers, at their default hyper-parameters, that work with `sde`."""
+    return [name for name, part in defaults(registry) if part.refuses(sde) is None]
+
+
+def defaults(registry: Registry) -> list[tuple[str, Any]]:
+    """Every plugin that can be built without a hyper-parameter, by name; broken ones are left out."""
+    built = []
+    for name in registry.names():
+        try:
+            cls = registry.load(name)
+            if any(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in dataclasses.fields(cls)):
+                continue
+            built.append((name, cls()))
+        except SdezooError:
+            continue
+    return built
+
+
+def broken(registry: Registry) -> dict[str, str]:
+    """Why each broken plugin is broken; loads all of them."""
+    reasons = {}
+    for name in registry.names():
+        try:
+            registry.load(name)
+        except PluginError as error:
+            reasons[name] = error.problem
+    return reasons
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing that is installed"

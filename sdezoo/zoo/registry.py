@@ -1,0 +1,251 @@
+"""Registries: from names to plugins, through entry points, and the same door for everybody.
+
+A distribution offers a plugin by an entry point, for example in its `pyproject.toml`::
+
+    [project.entry-points."sdezoo.sdes"]
+    my-process = "my_package.my_module:MyProcess"
+
+Names are read from the metadata of installed distributions: nothing is imported before a plugin is asked for. One that fails to import breaks only itself.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib.util
+import inspect
+import re
+from functools import cached_property
+from importlib import import_module
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sdezoo.errors import ParameterError, PluginError
+from sdezoo.zoo.spec import Value, parse, suggestion
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What is known of a plugin before it is imported."""
+
+    name: str
+    module: str
+    attribute: str
+    provider: str
+    """The distribution, or the file, that brings it."""
+    loaded: type | None = None
+    """The class itself, where it came from a file."""
+
+
+class Registry(Generic[T]):
+    """The plugins of one kind.
+
+    Args:
+        kind: what it holds, in the singular, for messages.
+        group: the entry-point group.
+        contract: `module:class` of the abstract base that they implement.
+    """
+
+    def __init__(self, kind: str, group: str, contract: str) -> None:
+        self.kind = kind
+        self.group = group
+        self._contract = contract
+        self._from_files: list[Entry] = []
+
+    @cached_property
+    def _installed(self) -> list[Entry]:
+        return [_entry(point) for point in entry_points(group=self.group)]
+
+    def entries(self, name: str) -> list[Entry]:
+        """Everything that claims `name`."""
+        return [entry for entry in [*self._installed, *self._from_files] if entry.name == name]
+
+    def names(self) -> list[str]:
+        """All names, sorted; imports nothing."""
+        return sorted({entry.name for entry in [*self._installed, *self._from_files]})
+
+    def load(self, name: str) -> type[T]:
+        """The class registered under `name`.
+
+        Raises:
+            PluginError: where the name is unknown, claimed twice, fails to import, or is not of this kind.
+        """
+        entry = self._sole(name)
+        cls = entry.loaded or self._import(entry)
+        contract = self.contract()
+        if not (isinstance(cls, type) and issubclass(cls, contract)):
+            raise PluginError(f"{self._broken(entry)}: it is not a {contract.__name__}.", f"Derive it from sdezoo.{contract.__name__}.")
+        parameters = getattr(cls, "__dataclass_params__", None)
+        if parameters is None or not parameters.frozen or "__dataclass_params__" not in vars(cls):
+            raise PluginError(f"{self._broken(entry)}: it is not a frozen dataclass.", "Decorate it with @dataclass(frozen=True).")
+        if inspect.isabstract(cls):
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise PluginError(f"{self._broken(entry)}: it does not define {missing}.", "Define what the contract asks for.")
+        if "name" not in vars(cls):
+            cls.name = name  # pyright: ignore[reportAttributeAccessIssue]
+        return cls
+
+    def build(self, spec: str) -> T:
+        """The object that a spec string describes, for example `SDES.build("gbm:sigma=0.8")`.
+
+        Raises:
+            PluginError: as `load`.
+            ParameterError: for a malformed spec string, or a hyper-parameter that is unknown, missing or out of its range.
+        """
+        name, values = parse(spec)
+        cls = self.load(name)
+        fields: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+        for key in values:
+            if key not in fields:
+                raise ParameterError(f"{name}: there is no parameter '{key}'.", suggestion(key, fields))
+        for key, field in fields.items():
+            if key not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+                raise ParameterError(f"{name}: the parameter '{key}' is missing.", f"Write {name}:{key}=….")
+        return cls(**{key: _open(cls, key, value) for key, value in values.items()})
+
+    def summary(self, name: str) -> tuple[str, str | None]:
+        """The first line of the plugin's docstring and None, or an empty text and why it is broken; imports nothing.
+
+        What can be seen without importing: that module and class exist, that the file parses, and that what it imports is installed.
+        """
+        claims = self.entries(name)
+        if len(claims) > 1:
+            return "", f"claimed by {_providers(claims)}"
+        entry = claims[0]
+        if entry.loaded:
+            return (inspect.getdoc(entry.loaded) or "").partition("\n")[0], None
+        try:
+            return _read_docstring(entry), None
+        except (OSError, SyntaxError, LookupError, ImportError, ValueError) as error:
+            return "", f"{type(error).__name__}: {error}"
+
+    def contract(self) -> type[T]:
+        """The abstract base of this kind; imports torch."""
+        module, _, attribute = self._contract.partition(":")
+        return getattr(import_module(module), attribute)
+
+    def add(self, cls: type, provider: str) -> str:
+        """Register a class from a file under its name in kebab case; returns that name."""
+        name = kebab(cls.__name__)
+        self._from_files.append(Entry(name, cls.__module__, cls.__name__, provider, cls))
+        return name
+
+    def _sole(self, name: str) -> Entry:
+        claims = self.entries(name)
+        if not claims:
+            raise PluginError(f"There is no {self.kind} '{name}'.", suggestion(name, self.names()))
+        if len(claims) > 1:
+            raise PluginError(f"The {self.kind} '{name}' is claimed by {_providers(claims)}.", "Uninstall or rename one of them.")
+        return claims[0]
+
+    def _import(self, entry: Entry) -> Any:
+        try:
+            return getattr(import_module(entry.module), entry.attribute)
+        except Exception as error:  # a third party's module may raise anything at import
+            raise PluginError(
+                f"{self._broken(entry)}: {type(error).__name__}: {error}.", f"Mend or uninstall {entry.provider}; the other plugins work."
+            ) from error
+
+    def _broken(self, entry: Entry) -> str:
+        return f"The {self.kind} '{entry.name}' of {entry.provider} is broken"
+
+
+SDES: Registry[Any] = Registry("SDE", "sdezoo.sdes", "sdezoo.process.process:Process")
+LOSSES: Registry[Any] = Registry("loss", "sdezoo.losses", "sdezoo.learning.loss:ScoreLoss")
+SAMPLERS: Registry[Any] = Registry("sampler", "sdezoo.samplers", "sdezoo.sampling.sampler:Sampler")
+NETWORKS: Registry[Any] = Registry("network", "sdezoo.networks", "sdezoo.learning.network:Network")
+DATASETS: Registry[Any] = Registry("dataset", "sdezoo.datasets", "sdezoo.runs.data:Dataset")
+REGISTRIES: dict[str, Registry[Any]] = {
+    "sdes": SDES,
+    "losses": LOSSES,
+    "samplers": SAMPLERS,
+    "networks": NETWORKS,
+    "datasets": DATASETS,
+}
+
+
+def load_file(path: Path) -> list[str]:
+    """Run a Python file and register every concrete subclass of the contracts that it defines; returns their names.
+
+    Raises:
+        PluginError: where the file cannot be run, or defines none.
+    """
+    spec = importlib.util.spec_from_file_location(f"sdezoo_plugin_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise PluginError(f"There is no Python file '{path}'.", "Give the path of a file that ends in .py.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # somebody's first try may raise anything
+        raise PluginError(f"The plugin file '{path}' fails: {type(error).__name__}: {error}.", "Mend it and try again.") from error
+    names = [
+        registry.add(cls, str(path))
+        for cls in vars(module).values()
+        for registry in REGISTRIES.values()
+        if isinstance(cls, type) and cls.__module__ == module.__name__ and issubclass(cls, registry.contract())
+    ]
+    if not names:
+        raise PluginError(f"The plugin file '{path}' defines no plugin.", "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network or Dataset.")
+    return names
+
+
+def kebab(name: str) -> str:
+    """A class name as a plugin's: `MyProcess` is `my-process`, `CIR` is `cir`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+
+
+def _entry(point: EntryPoint) -> Entry:
+    return Entry(point.name, point.module, point.attr, point.dist.name if point.dist else "an unknown distribution")
+
+
+def _providers(claims: list[Entry]) -> str:
+    return " and ".join(f"{entry.provider} ({entry.module})" for entry in claims)
+
+
+def _open(cls: type, key: str, value: Value) -> object:
+    from sdezoo.parameters import admits_none
+
+    return None if value == "none" and admits_none(cls, key) else value
+
+
+def _read_docstring(entry: Entry) -> str:
+    spec = _find(entry.module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"no module {entry.module}")
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    for node in tree.body:
+        imported = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.append(node.module)
+        for name in imported:
+            if not _installed_at_all(name.partition(".")[0]):
+                raise ModuleNotFoundError(f"no module named {name}")
+        if isinstance(node, ast.ClassDef) and node.name == entry.attribute:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    raise LookupError(f"{entry.module} defines no {entry.attribute}")
+
+
+def _find(module: str) -> ModuleSpec | None:
+    # importlib.util.find_spec would import the parent packages.
+    path = None
+    spec = None
+    parts = module.split(".")
+    for k in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: k + 1]), path)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+_present: dict[str, bool] = {}
+
+
+def _installed_at_all(package: str) -> bool:
+    if package not in _present:
+        _present[package] = importlib.util.find_spec(package) is not None
+    return _present[package]

@@ -1,0 +1,45 @@
+"""Spec strings, `NAME[:key=value,…]`: how a plugin and its hyper-parameters are written in a command, a config or Python.
+
+Values are numbers, texts, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from sdezoo.errors import ParameterError
+
+_FORM = "Write it as NAME or NAME:key=value,key=value, for example gbm:sigma=0.8."
+_COMMA = re.compile(r",(?![^()]*\))")
+
+Value = str | tuple[str, ...]
+
+
+def parse(spec: str) -> tuple[str, dict[str, Value]]:
+    """A spec string as a name and its values, still texts.
+
+    Raises:
+        ParameterError: for a malformed one, or a key that is given twice.
+    """
+    name, colon, rest = spec.strip().partition(":")
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or (colon and not rest):
+        raise ParameterError(f"'{spec}' is not a spec string.", _FORM)
+    values: dict[str, Value] = {}
+    for item in _COMMA.split(rest) if rest else []:
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not key.isidentifier() or not value:
+            raise ParameterError(f"'{item}' in the spec string '{spec}' is not of the form key=value.", _FORM)
+        if key in values:
+            raise ParameterError(f"The spec string '{spec}' gives {key} twice.", "Give it once.")
+        listed = value.startswith("(") and value.endswith(")")
+        values[key] = tuple(part.strip() for part in value[1:-1].split(",") if part.strip()) if listed else value
+    return name, values
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A sentence that offers the nearest known name, or all of them."""
+    known = sorted(known)
+    near = get_close_matches(name, known, 1, 0.5)
+    return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known) or '(none)'}."
