@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
@@ -15,6 +16,9 @@ class Network(Plugin, ABC):
     The module is called as `module(x, level, condition)`: `x` `(B, *event)`, `level` `(B,)` tells the noise (see `Process.level`),
     `condition` holds integer labels `(B,)` or is None; it returns a tensor shaped like `x`, zero before training.
     """
+
+    learning_rate: ClassVar[float] = 1e-3
+    """The peak learning rate that suits it, unless the user gives one."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         """Why this does not work with data of event shape `shape`, as a phrase (`needs …`); None where it does."""

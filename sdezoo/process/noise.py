@@ -30,7 +30,7 @@ class Noise:
     @classmethod
     def seeded(cls, *key: int) -> Noise:
         """A stream that depends on nothing but `key`, for example (seed, step)."""
-        return cls(torch.Generator().manual_seed(_mix(key)))
+        return cls(torch.Generator().manual_seed(mix(*key)))
 
     def draw(self, fn: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """`fn(*tensors, generator=g)`, for example `draw(torch.poisson, rate)`; every tensor has the batch in front."""
@@ -58,7 +58,7 @@ class KeyedNoise(Noise):
     """
 
     def __init__(self, seed: int, rows: Iterable[int]) -> None:
-        self._generators = [torch.Generator().manual_seed(_mix((seed, row))) for row in rows]
+        self._generators = [torch.Generator().manual_seed(mix(seed, row)) for row in rows]
         self._block = torch.empty(len(self._generators), 0)
         self._used = 0
 
@@ -86,8 +86,8 @@ class KeyedNoise(Noise):
         return torch.stack(rows).to(tensors[0].device)
 
 
-def _mix(key: Sequence[int]) -> int:
-    # The finalizer of SplitMix64, folded over the key: neighbouring keys give unrelated seeds.
+def mix(*key: int) -> int:
+    """A 64-bit seed for a key of integers, by SplitMix64 folded over them: neighbouring keys give unrelated seeds."""
     state = 0
     for part in key:
         state = (state ^ (part & _MASK)) + 0x9E3779B97F4A7C15 & _MASK

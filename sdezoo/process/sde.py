@@ -56,7 +56,7 @@ class ForwardSDE(Process):
         """
 
         def squared(u: Tensor) -> Tensor:
-            return (self.diffusion(u, t) ** 2).expand_as(u)
+            return (self.diffusion(u, t) ** 2).to(u).expand_as(u)
 
         return torch.func.jvp(squared, (z,), (torch.ones_like(z),))[1]
 

@@ -1,7 +1,7 @@
 """The bridge to torchsde: a reversed process as an equation that its solvers integrate.
 
 With `u = t_0 − t` running forward, the reverse SDE of `sdezoo.process.sde` is `dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, diagonal noise. In the sense of
-Stratonovich the drift gains `+¼ ∇·(g gᵀ)`... with the sign of the Itô correction: `f° = f − ½ g ∂g = f − ¼ ∂(g²)`.
+Stratonovich the drift is `f − ½ g ∂g = f − ¼ ∇·(g gᵀ)`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Method = Literal["euler", "milstein", "srk", "euler_heun", "heun", "midpoint", "
 Score = Callable[[Tensor, Tensor], Tensor]
 
 ITO: tuple[Method, ...] = ("euler", "milstein", "srk")
-"""The methods that torchsde integrates in the sense of Itô; the others are Stratonovich. Milstein is both."""
+"""The methods that torchsde integrates in the sense of Itô; the others integrate Stratonovich's."""
 
 
 def diagonal(sde: ForwardSDE) -> bool:
@@ -58,7 +58,7 @@ class ReverseEquation(nn.Module):
     def g(self, u: Tensor, y: Tensor) -> Tensor:
         """Diffusion at `u`."""
         z = y.reshape(self.shape)
-        return self.sde.diffusion(z, self._time(u)).expand_as(z).flatten(1)
+        return self.sde.diffusion(z, self._time(u)).to(z).expand_as(z).flatten(1)
 
     def _time(self, u: Tensor) -> Tensor:
         # Solvers evaluate their last stage at the end of an interval; below lo no process offers a score.
@@ -68,10 +68,11 @@ class ReverseEquation(nn.Module):
 class KeyedBrownian:
     """Increments of a Brownian motion from a `Noise`, for solvers that ask once for each interval.
 
-    For `h = b − a`: `W ~ N(0, h)`, and its space-time Lévy area enters as `U = h (½ W + H)`, `H ~ N(0, h/12)`.
+    For `h = b − a`: `W ~ N(0, h)`, and its space-time Lévy area enters as `U = h (½ W + H)`, `H ~ N(0, h/12)`. The area between two
+    different motions drops out of every method for diagonal noise; it is given as 0.
     """
 
-    levy_area_approximation = "space-time"
+    levy_area_approximation = "foster"
 
     def __init__(self, noise: Noise, like: Tensor) -> None:
         self._noise, self._like = noise, like

@@ -27,9 +27,9 @@ class Array(Dataset):
     """NumPy arrays, .npy or .npz: images or points.
 
     Images are uint8, or floating in [0, 1]: (N, H, W), (N, H, W, C) or (N, C, H, W), with C one of 1, 3, 4 (where both
-    layouts fit, uint8 is read as channels last, floats as channels first). Points are (N, d), of any real dtype. An .npz
-    holds x_train and, if it has them, x_test, y_train, y_test; or x and y; or one array of any name. Labels are whole
-    numbers from 0.
+    layouts fit, uint8 is read as channels last, floats as channels first). Points are (N, d), of any real dtype. A file
+    .npz holds x_train and, if it has them, x_test, y_train, y_test; or x and y; or one array of any name. Labels are
+    whole numbers from 0.
 
     Args:
         path: the file.
@@ -99,9 +99,7 @@ def _array(file: IO[bytes], path: Path, size: int) -> np.ndarray:
         raise DataError(f"'{path}' is of an unknown .npy version, {version}.", "Store a plain array of numbers.")
     shape, fortran, dtype = header(head)
     if dtype.kind not in "fiu":
-        raise DataError(
-            f"'{path}' holds {dtype}, not numbers.", "Store uint8, integers or floats; pickled objects are never read."
-        )
+        raise DataError(f"'{path}' holds {dtype}, not numbers.", "Store uint8, integers or floats; pickled objects are never read.")
     count = math.prod(shape)
     check_size(path, count)
     if head.tell() + count * dtype.itemsize != size:
@@ -157,9 +155,7 @@ def _channels_first(array: np.ndarray, preferred: int) -> np.ndarray:
     for axis in (preferred, -1 if preferred == 1 else 1):
         if array.shape[axis] in _CHANNELS:
             return np.moveaxis(array, axis, 1)
-    raise DataError(
-        f"Images of shape {array.shape} have no axis of 1, 3 or 4 channels.", "Store (N, H, W, C) or (N, C, H, W)."
-    )
+    raise DataError(f"Images of shape {array.shape} have no axis of 1, 3 or 4 channels.", "Store (N, H, W, C) or (N, C, H, W).")
 
 
 def _labels(array: np.ndarray | None, rows: int) -> Tensor | None:

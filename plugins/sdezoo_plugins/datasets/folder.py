@@ -75,18 +75,14 @@ def _files(root: Path) -> tuple[list[Path], list[int] | None]:
 
 def _within(folder: Path) -> list[Path]:
     return sorted(
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in _ENDINGS and not entry.name.startswith(".") and entry.is_file()
+        entry for entry in folder.iterdir() if entry.suffix.lower() in _ENDINGS and not entry.name.startswith(".") and entry.is_file()
     )
 
 
 def _pixels(file: Path) -> np.ndarray:
     """(H, W, C), uint8."""
     with (
-        reading(
-            file, "an image", SyntaxError, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning
-        ),
+        reading(file, "an image", SyntaxError, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
         warnings.catch_warnings(),
     ):
         # Pillow only warns up to twice `Image.MAX_IMAGE_PIXELS`; for training data that is a mistake already.

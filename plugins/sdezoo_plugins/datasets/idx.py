@@ -60,9 +60,7 @@ def _beside(path: Path, *renames: tuple[str, str]) -> Path | None:
             return None
         name = name.replace(old, new)
     plain = name.removesuffix(".gz")
-    return next(
-        (path.with_name(other) for other in (name, plain, plain + ".gz") if path.with_name(other).is_file()), None
-    )
+    return next((path.with_name(other) for other in (name, plain, plain + ".gz") if path.with_name(other).is_file()), None)
 
 
 def _part(path: Path) -> tuple[Tensor, Tensor | None]:
@@ -108,9 +106,7 @@ def _parse(file: io.BufferedIOBase, path: Path, most: int) -> np.ndarray:
     shape = struct.unpack(f">{axes}I", file.read(4 * axes))
     count = math.prod(shape)
     if count > most:
-        raise DataError(
-            f"'{path}' promises an array {shape}, more than it can hold.", "Give a file that is not cut off."
-        )
+        raise DataError(f"'{path}' promises an array {shape}, more than it can hold.", "Give a file that is not cut off.")
     check_size(path, count)
     data = file.read(count + 1)
     if len(data) != count:

@@ -68,9 +68,7 @@ def _check_columns(path: Path, schema: pa.Schema, rows: int) -> None:
     check_size(path, rows * len(schema.names))
     repeated = [name for name, count in Counter(schema.names).items() if count > 1]
     if repeated:
-        raise DataError(
-            f"'{path}' has more than one column named {_named(repeated)}.", "Give each column its own name."
-        )
+        raise DataError(f"'{path}' has more than one column named {_named(repeated)}.", "Give each column its own name.")
     other = [field.name for field in schema if not _is_numeric(field.type)]
     if other:
         raise DataError(

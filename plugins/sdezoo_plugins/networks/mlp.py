@@ -14,10 +14,10 @@ from sdezoo.parameters import Count
 class Embedding(nn.Module):
     """What a network is told besides its input: the noise level and, if it has classes, the label.
 
-        e = SiLU(W₂ SiLU(W₁ [cos ωℓ, sin ωℓ] + b₁ + T[y]) + b₂),   (B,), (B,) -> (B, width)
+        e = SiLU(W₂ SiLU(W₁ [cos ωt, sin ωt] + b₁ + T[y]) + b₂),   (B,), (B,) -> (B, width)
 
-    with fixed frequencies ω from 1/4 to 16, geometrically spaced: levels ℓ = ¼ ln(σ/α) live in about [-2, 1.5]. The table
-    T has classes + 1 rows, the last of which, y = classes, means "no label", as does a missing y.
+    with 16 fixed frequencies ω from 1/4 to 16, geometrically spaced: levels t = ¼ ln(σ/α) live in about [-2, 1.5]. The
+    table T has classes + 1 rows, the last of which, y = classes, means "no label", as does a missing y.
 
     Args:
         width: number of features of the embedding.
@@ -75,7 +75,7 @@ class DenseBlock(nn.Module):
 class MLPModule(nn.Module):
     """A residual MLP: linear, `depth` blocks, LayerNorm, SiLU, linear.
 
-    Called with x (B, d), level (B,) and optionally condition (B,), int64; returns (B, d), which is zero for a fresh network.
+    Called with x (B, d), level (B,) and optionally condition (B,), int64; returns (B, d), zero for a fresh network.
 
     Args:
         dimension: d, the length of the vectors.
@@ -109,7 +109,7 @@ class MLP(Network):
         h₀ = W x,   hₖ₊₁ = hₖ + block(hₖ, e),   F = V SiLU(LayerNorm(h_depth))
 
     maps x (B, d) and level (B,) to F (B, d); e is the Fourier embedding of the level (and the label), which scales and
-    shifts every block (He et al. 2016, residual learning; Perez et al. 2018, feature-wise modulation). V starts at zero.
+    shifts every block. V starts at zero. After He et al. 2016 (residual learning) and Perez et al. 2018 (modulation).
 
     Args:
         width: number of hidden features.

@@ -32,7 +32,7 @@ class ConvolutionBlock(nn.Module):
 
         S h + K₂ SiLU((1 + a(e)) GroupNorm(K₁ SiLU(GroupNorm(h))) + c(e)),   (B, channels, H, W) -> (B, out, H, W)
 
-    K₁ and K₂ are 3 x 3 convolutions, S is the identity or, where channels != out, a 1 x 1 convolution. K₂ starts at zero.
+    K₁, K₂ are 3 x 3 convolutions, S is the identity or, where channels != out, a 1 x 1 convolution. K₂ starts at zero.
 
     Args:
         channels: number of channels of the input.
@@ -79,7 +79,9 @@ class Attention(nn.Module):
 
 
 class Stage(nn.Module):
-    """The residual blocks at one resolution, each followed by attention if asked; (B, channels, H, W) -> (B, out, H, W).
+    """The residual blocks at one resolution, each followed by attention if asked.
+
+    Called with h (B, channels, H, W) and e (B, embedding); returns (B, out, H, W).
 
     Args:
         channels: number of channels of the input.
@@ -91,7 +93,9 @@ class Stage(nn.Module):
 
     def __init__(self, channels: int, out: int, embedding: int, blocks: int, attention: bool) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ConvolutionBlock(channels if i == 0 else out, out, embedding) for i in range(blocks))
+        self.blocks = nn.ModuleList(
+            ConvolutionBlock(channels if i == 0 else out, out, embedding) for i in range(blocks)
+        )
         self.attentions = nn.ModuleList(Attention(out) if attention else nn.Identity() for _ in range(blocks))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
@@ -101,10 +105,10 @@ class Stage(nn.Module):
 
 
 class UNetModule(nn.Module):
-    """A U-Net: a stage per resolution on the way down, and one on the way up that also sees the output of its counterpart.
+    """A U-Net: a stage per resolution on the way down, and one on the way up that also sees its counterpart's output.
 
-    Called with x (B, C, H, W), level (B,) and optionally condition (B,), int64; returns (B, C, H, W), which is zero for a
-    fresh network. Sides halve, rounding up, between stages; going up, nearest-neighbour resizing restores each size exactly.
+    Called with x (B, C, H, W), level (B,) and optionally condition (B,), int64; returns (B, C, H, W), zero for a fresh
+    network. Sides halve, rounding up, between stages; going up, nearest-neighbour resizing restores each size exactly.
 
     Args:
         shape: (C, H, W), the shape of one image.
@@ -165,9 +169,9 @@ class UNet(Network):
 
         h₀ = down₀(K x),   hₖ₊₁ = downₖ₊₁(shrink hₖ),   uₖ = upₖ([grow uₖ₊₁, hₖ]),   F = K' SiLU(GroupNorm(u₀))
 
-    maps x (B, C, H, W) and level (B,) to F (B, C, H, W), the lowest u being the lowest h; the Fourier embedding of the level
-    (and the label) scales and shifts every residual block (Ronneberger et al. 2015; Ho et al. 2020; Dhariwal & Nichol 2021).
-    K' starts at zero. Any sides of at least 4 and any number of channels will do.
+    maps x (B, C, H, W) and level (B,) to F (B, C, H, W), the lowest u being the lowest h; the Fourier embedding of the
+    level (and the label) scales and shifts every residual block. K' starts at zero. Any number of channels will do, and any
+    sides of at least 4. After Ronneberger et al. 2015, Ho et al. 2020 and Dhariwal & Nichol 2021.
 
     Args:
         width: number of channels that the multipliers multiply.

@@ -1,0 +1,44 @@
+"""The command `sdezoo`: what a user types, and what a user is told when it cannot be done."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from sdezoo.errors import SdezooError
+from sdezoo_cli.bench import bench
+from sdezoo_cli.list_plugins import list_plugins
+from sdezoo_cli.sample import sample
+from sdezoo_cli.show import show
+from sdezoo_cli.train import train
+
+app = typer.Typer(
+    name="sdezoo",
+    help="Score-based generative models in which the noise process is a plugin.",
+    no_args_is_help=True,
+    add_completion=False,
+    epilog="Every command takes --debug, which shows the traceback of an error.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(train)
+app.command()(sample)
+app.command("list")(list_plugins)
+app.command()(show)
+app.command()(bench)
+
+
+def main() -> None:
+    """Run the command line: a user's mistake is two sentences on standard error and exit code 2."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(args=arguments)
+    except SdezooError as error:
+        if len(arguments) < len(sys.argv) - 1:
+            raise
+        sys.stderr.write(f"Error: {error.problem}\n       {error.remedy}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+Plugins = Annotated[
+    Optional[list[Path]],  # noqa: UP045
+    typer.Option("--plugin", metavar="FILE", help="Load the plugins of a Python file; may be repeated.", show_default=False),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for a machine to read.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+
+
+def load_plugins(files: list[Path] | None) -> None:
+    """Register the plugins of the files that `--plugin` names."""
+    if files:
+        from sdezoo.zoo.registry import load_file
+
+        for file in files:
+            load_file(file)

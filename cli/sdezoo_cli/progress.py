@@ -1,0 +1,46 @@
+"""Progress bars on standard error, so that standard output stays for results."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_REDRAW = 0.1
+
+
+@contextmanager
+def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[..., None]]:
+    """A progress bar with rate and time left; yields `update(done, total=None, detail="")`. Nothing is drawn where `shown` is False."""
+    if not shown:
+        yield lambda *_, **__: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn(label),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(label, total=total or 1, detail="", rate="")
+        began, first, drawn = time.perf_counter(), None, 0.0
+
+        def update(done: int, total: int | None = None, detail: str = "") -> None:
+            nonlocal first, drawn, began
+            now = time.perf_counter()
+            if first is None:
+                began, first = now, done
+            if now - drawn < _REDRAW and done != total:
+                return
+            drawn = now
+            rate = f"{(done - first) / (now - began):.1f}/s" if done > first else ""
+            progress.update(task, completed=done, total=total, detail=detail, rate=rate)
+
+        yield update

@@ -1,0 +1,98 @@
+"""`sdezoo train`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.progress import bar
+
+Text = Optional[str]  # noqa: UP045
+Whole = Optional[int]  # noqa: UP045
+Number = Optional[float]  # noqa: UP045
+
+
+def train(
+    sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…].  [default: gbm]")] = None,
+    loss: Annotated[Text, typer.Option(help="Score loss.  [default: the first of mult-dsm, dsm, sliced-sm that fits]")] = None,
+    data: Annotated[Text, typer.Option(help="Dataset, or a file or folder of yours.  [default: digits]")] = None,
+    net: Annotated[Text, typer.Option(help="Network.  [default: unet for images, mlp for vectors]")] = None,
+    output: Annotated[Text, typer.Option(help="What the network's output means: score, hyvarinen, epsilon, denoiser, v, edm.")] = None,
+    prior: Annotated[Text, typer.Option(help="Where sampling starts: full, white, process.  [default: full]")] = None,
+    times: Annotated[Text, typer.Option(help="How training times are drawn: log-normal, uniform.  [default: log-normal]")] = None,
+    shift: Annotated[Text, typer.Option(help="Shift of the data into the domain: auto, none, or a number.")] = None,
+    steps: Annotated[Whole, typer.Option(help="Optimizer steps.  [default: 3000]")] = None,
+    batch_size: Annotated[Whole, typer.Option(help="Samples a step.  [default: 128]")] = None,
+    lr: Annotated[Number, typer.Option(help="Peak learning rate.  [default: the network's]")] = None,
+    ema: Annotated[Number, typer.Option(help="Decay of the weights' moving average.  [default: 0.999]")] = None,
+    checkpoint_every: Annotated[Whole, typer.Option(help="Steps between checkpoints.  [default: 1000]")] = None,
+    seed: Annotated[Whole, typer.Option(help="Fixes weights, data order and noise.  [default: 0]")] = None,
+    device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
+    out: Annotated[Text, typer.Option(help="Run folder.  [default: runs/DATA-SDE-LOSS]")] = None,
+    config: Annotated[Optional[Path], typer.Option(help="YAML file with any of these; options given here win.")] = None,  # noqa: UP045
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run folder.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    plugin: Plugins = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Train a score model.  Example: sdezoo train --sde gbm --loss mult-dsm"""
+    load_plugins(plugin)
+    from sdezoo.runs.config import TrainingConfig, resolve_device
+    from sdezoo.runs.training import train as run_training
+
+    options = locals()
+    given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
+    values = _values(config, given, resume=resume)
+    made = TrainingConfig.build(values)
+    with bar("training", made.steps, shown=not (quiet or as_json)) as update:
+        result = run_training(
+            made, resume=resume, overwrite=overwrite, report=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}")
+        )
+    picture = _draw(result.run, result.steps, result.data.kind, resolve_device(made.device))
+    if as_json:
+        summary = {"run": str(result.run), "checkpoint": str(result.checkpoint), "samples": str(picture), "steps": result.steps}
+        sys.stdout.write(json.dumps({**summary, "loss": result.loss, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
+    elif not quiet:
+        sys.stdout.write(
+            f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}.\n"
+            f"  run         {result.run}\n"
+            f"  checkpoint  {result.checkpoint}\n"
+            f"  samples     {picture}\n"
+            + (f"Note: {result.note}\n" if result.note else "")
+            + f"Sample next:  sdezoo sample {result.run} -n 64 --seed 0 --out samples{picture.suffix}\n"
+        )
+
+
+def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict[str, Any]:
+    from sdezoo.errors import RunError
+    from sdezoo.runs.config import TrainingConfig
+
+    if config is None and resume and "out" in given:
+        config = Path(given["out"]) / "config.yaml"
+    base = TrainingConfig.read(config) if config else {}
+    if config and resume and (config.parent / "checkpoints").is_dir():
+        base["out"] = str(config.parent)
+    if resume:
+        free = {"out", "steps", "device", "checkpoint_every"}
+        for key, value in given.items():
+            if key not in free and key in base and str(base[key]) != str(value):
+                raise RunError(f"The run was trained with {key}={base[key]}, not {value}.", f"Leave out {key} to resume, or choose another --out.")
+    return {**base, **given}
+
+
+def _draw(run: Path, steps: int, kind: str, device: Any) -> Path:
+    from sdezoo.runs.checkpoint import restore
+    from sdezoo.runs.export import write
+    from sdezoo.runs.generation import choose_sampler, generate
+
+    trained = restore(run)
+    generated = generate(trained, choose_sampler(trained, None), 64, device=device)
+    path = run / "samples" / f"step-{steps}.{'csv' if kind == 'table' else 'png'}"
+    write(generated.x, path, kind=trained.state.kind, columns=trained.state.columns, levels=trained.state.levels)
+    return path

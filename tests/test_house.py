@@ -1,0 +1,168 @@
+"""The rules of the house: imports, format and lint, file sizes, names, and what never occurs in the code."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import sdezoo
+from sdezoo.zoo.registry import REGISTRIES
+
+HOUSE = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+ROOTS = ("sdezoo", "plugins", "cli")
+FILES = [file for root in ROOTS for file in sorted((HOUSE / root).rglob("*.py"))]
+BUILT_IN = [
+    (kind, entry)
+    for kind, registry in REGISTRIES.items()
+    for name in registry.names()
+    for entry in registry.entries(name)
+    if entry.provider == "sdezoo"
+]
+
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(HOUSE)))
+each_plugin = pytest.mark.parametrize(("kind", "entry"), BUILT_IN, ids=[f"{kind}-{entry.name}" for kind, entry in BUILT_IN])
+
+
+def run(tool: str, *arguments: str, cwd: Path = HOUSE, path: str | None = None) -> tuple[bool, str]:
+    """Whether a tool of this environment is content, and what it says; `path` goes in front of the import path."""
+    environment = {"PATH": "/usr/bin:/bin", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"} | ({"PYTHONPATH": path} if path else {})
+    done = subprocess.run([BIN / tool, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_import_rules_hold():
+    kept, report = run("lint-imports", "--no-cache")
+    assert kept, report
+
+
+PLANTED = {
+    "the core knows a plugin": ("sdezoo/runs/data.py", "import sdezoo_plugins", "Plugins and command line"),
+    "a plugin knows the command line": ("plugins/sdezoo_plugins/sdes/vp.py", "import sdezoo_cli", "Plugins and command line"),
+    "one wing looks up": ("sdezoo/process/noise.py", "import sdezoo.sampling.grid", "Inside the core"),
+    "one module looks up inside its wing": ("sdezoo/process/sde.py", "import sdezoo.process.affine", "Inside process"),
+    "one plugin knows another": ("plugins/sdezoo_plugins/sdes/vp.py", "import sdezoo_plugins.sdes.ve", "No plugin knows another"),
+    "the registry loads torch": ("sdezoo/zoo/registry.py", "import torch", "Names are known without torch"),
+    "a plugin integrates by itself": ("plugins/sdezoo_plugins/samplers/heun.py", "import torchsde", "One file knows torchsde"),
+    "a module has no place": ("sdezoo/sampling/attic.py", "", "Inside sampling"),
+}
+
+
+def test_the_import_rules_bite(tmp_path: Path):
+    """Every contract is broken by a violation of it, planted in a copy."""
+    for root in ROOTS:
+        shutil.copytree(HOUSE / root, tmp_path / root, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(HOUSE / "pyproject.toml", tmp_path)
+    for file, line, _ in PLANTED.values():
+        with (tmp_path / file).open("a") as text:
+            text.write(f"\n{line}\n")
+    kept, report = run("lint-imports", "--no-cache", cwd=tmp_path, path=":".join(str(tmp_path / part) for part in ("", "plugins", "cli")))
+    assert not kept
+    broken = [line for line in report.splitlines() if line.endswith("BROKEN") or " BROKEN " in line]
+    unnoticed = [what for what, (_, _, contract) in PLANTED.items() if not any(line.startswith(contract) for line in broken)]
+    assert not unnoticed, report
+
+
+@pytest.mark.parametrize("arguments", [("check",), ("format", "--check")], ids=["lint", "format"])
+def test_ruff_is_content(arguments: tuple[str, ...]):
+    content, report = run("ruff", *arguments, "--no-cache")
+    assert content, report
+
+
+@each_file
+def test_a_file_can_be_read_in_a_sitting(file: Path):
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@each_file
+def test_a_file_has_a_subject(file: Path):
+    assert file.stem not in {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert file.parent.name not in {"utils", "helpers", "common", "misc"}
+
+
+@each_file
+def test_what_never_occurs(file: Path):
+    found = list(forbidden(ast.parse(file.read_text(encoding="utf-8"))))
+    assert not found, found
+
+
+def forbidden(tree: ast.AST) -> Iterator[str]:
+    """Code that runs what it reads, and tests for a particular process in place of a capability."""
+    processes = {entry.attribute for kind, entry in BUILT_IN if kind == "sdes"}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names) if any(n.name.partition(".")[0] in {"pickle", "dill", "joblib"} for n in names):
+                yield f"line {node.lineno}: pickle"
+            case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in {"pickle", "dill", "joblib"}:
+                yield f"line {node.lineno}: pickle"
+            case ast.Attribute(value=ast.Name(id="torch"), attr="load"):
+                yield f"line {node.lineno}: torch.load reads pickles"
+            case ast.keyword(arg="allow_pickle", value=ast.Constant(value=True)):
+                yield f"line {node.lineno}: allow_pickle=True"
+            case ast.Call(func=ast.Name(id="eval" | "exec" as name)):
+                yield f"line {node.lineno}: {name}"
+            case ast.Call(func=ast.Name(id="isinstance"), args=[_, kinds]):
+                named = {n.id for n in ast.walk(kinds) if isinstance(n, ast.Name)} & processes
+                if named:
+                    yield f"line {node.lineno}: asks for the process {', '.join(named)}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "torch.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "eval(text)",
+        "exec(text)",
+        "isinstance(sde, GBM)",
+        "isinstance(model.sde, (AffineSDE, VP))",
+    ],
+)
+def test_forbidden_code_is_found(code: str):
+    assert list(forbidden(ast.parse(code)))
+
+
+@pytest.mark.parametrize("code", ["net.eval()", "'pickle'", "np.load(path, allow_pickle=False)", "isinstance(sde, AffineSDE)"])
+def test_allowed_code_is_not(code: str):
+    assert not list(forbidden(ast.parse(code)))
+
+
+def test_the_front_door_is_narrow():
+    assert len(sdezoo.__all__) <= 15
+    for name in sdezoo.__all__:
+        assert getattr(sdezoo, name) is not None
+
+
+def test_an_unknown_name_is_refused_at_the_front_door():
+    with pytest.raises(AttributeError, match="'Nothing'"):
+        _ = sdezoo.Nothing
+
+
+@each_plugin
+def test_a_plugin_has_its_own_file_and_says_what_it_is(kind: str, entry):
+    assert [other.name for _, other in BUILT_IN if other.module == entry.module] == [entry.name]
+    cls = REGISTRIES[kind].load(entry.name)
+    assert cls.__module__ == entry.module
+    tree = ast.parse(inspect.getsource(importlib.import_module(entry.module)))
+    assert ast.get_docstring(tree), "no module docstring"
+    [definition] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == entry.attribute]
+    assert ast.get_docstring(definition), "no class docstring"
+
+
+def test_every_built_in_plugin_is_registered():
+    registered = {(entry.module, entry.attribute) for _, entry in BUILT_IN}
+    contracts = tuple(registry.contract() for registry in REGISTRIES.values())
+    for found in pkgutil.walk_packages([str(HOUSE / "plugins")]):
+        module = importlib.import_module(found.name)
+        for name, cls in inspect.getmembers(module, inspect.isclass):
+            if cls.__module__ == found.name and issubclass(cls, contracts) and not inspect.isabstract(cls):
+                assert (found.name, name) in registered, f"{found.name}:{name} is no entry point"
