@@ -1,8 +1,9 @@
 """Hyper-parameters: a plugin is a frozen dataclass, and its fields are its hyper-parameters.
 
-The annotation of a field is its contract, for pyright and for users alike: `Positive`, `NonNegative`, `Fraction` and `Count` carry their
-ranges, `Literal["a", "b"]` its choices, `float | None` a value that may be left open. They are checked once, when the object
-is built, whether from Python, from a spec string or from a config; so an object that exists is valid.
+The annotation of a field is its contract, for pyright and for users alike: `Positive`, `NonNegative`, `Fraction` and
+`Count` carry their ranges, `Literal["a", "b"]` its choices, `float | None` a value that may be left open. They are
+checked once, when the object is built, whether from Python, from a spec string or from a config; so an object that
+exists is valid.
 """
 
 from __future__ import annotations
@@ -68,9 +69,7 @@ class Parameter:
 
 def describe(plugin: type[Plugin]) -> list[Parameter]:
     """The hyper-parameters of a plugin class, with their allowed ranges in words."""
-    return [
-        Parameter(f.name, _allowed(plugin, f.name), f.default, f.default is dataclasses.MISSING) for f in _fields(plugin)
-    ]
+    return [Parameter(f.name, _allowed(plugin, f.name), f.default, f.default is dataclasses.MISSING) for f in _fields(plugin)]
 
 
 def convert(plugin: type[Plugin], key: str, value: object) -> Any:

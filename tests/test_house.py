@@ -51,6 +51,10 @@ PLANTED = {
     "one plugin knows another": ("plugins/sdezoo_plugins/sdes/vp.py", "import sdezoo_plugins.sdes.ve", "No plugin knows another"),
     "the registry loads torch": ("sdezoo/zoo/registry.py", "import torch", "Names are known without torch"),
     "a plugin integrates by itself": ("plugins/sdezoo_plugins/samplers/heun.py", "import torchsde", "One file knows torchsde"),
+    "one command knows another": ("cli/sdezoo_cli/sample.py", "import sdezoo_cli.train", "Inside the command line"),
+    "one module of runs looks up": ("sdezoo/runs/checkpoint.py", "import sdezoo.runs.training", "Inside runs"),
+    "one module of learning looks up": ("sdezoo/learning/prior.py", "import sdezoo.learning.model", "Inside learning"),
+    "one module of zoo looks up": ("sdezoo/zoo/registry.py", "import sdezoo.zoo.composition", "Inside zoo"),
     "a module has no place": ("sdezoo/sampling/attic.py", "", "Inside sampling"),
 }
 

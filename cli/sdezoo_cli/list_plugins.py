@@ -24,7 +24,9 @@ def list_plugins(
 
     if kind is not None and kind not in REGISTRIES:
         raise PluginError(f"There is no kind of plugin '{kind}'.", suggestion(kind, REGISTRIES))
-    table = {key: {name: registry.summary(name) for name in registry.names()} for key, registry in REGISTRIES.items() if kind in (None, key)}
+    table = {
+        key: {name: registry.summary(name) for name in registry.names()} for key, registry in REGISTRIES.items() if kind in (None, key)
+    }
     if as_json:
         rows = {key: {name: {"summary": text, "broken": error} for name, (text, error) in names.items()} for key, names in table.items()}
         sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n")

@@ -82,11 +82,13 @@ def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict
         free = {"out", "steps", "device", "checkpoint_every"}
         for key, value in given.items():
             if key not in free and key in base and str(base[key]) != str(value):
-                raise RunError(f"The run was trained with {key}={base[key]}, not {value}.", f"Leave out {key} to resume, or choose another --out.")
+                raise RunError(
+                    f"The run was trained with {key}={base[key]}, not {value}.", f"Leave out {key} to resume, or choose another --out."
+                )
     return {**base, **given}
 
 
-def _draw(run: Path, steps: int, kind: str, device: Any) -> Path:
+def _draw(run: Path, steps: int, kind: Any, device: Any) -> Path:
     from sdezoo.runs.checkpoint import restore
     from sdezoo.runs.export import write
     from sdezoo.runs.generation import choose_sampler, generate

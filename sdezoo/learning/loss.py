@@ -1,7 +1,8 @@
 """Score losses: what training minimizes.
 
-A loss maps a model, a batch, times `(B, 1, …, 1)` and noise to one number a sample, `(B,)`, summed over the state's entries: nothing in it may depend on the
-rest of the batch. What it needs of the process it declares by its base, `ScoreLoss[Conditional]`.
+A loss maps a model, a batch, times `(B, 1, …, 1)` and noise to one number a sample, `(B,)`, summed over the state's
+entries: nothing in it may depend on the rest of the batch. What it needs of the process it declares by its base,
+`ScoreLoss[Conditional]`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.weighting import weight
 from sdezoo.parameters import Plugin
+from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process
 from sdezoo.process.requirement import P, Requirement
@@ -62,4 +63,4 @@ def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction
     """
     # Fused attention kernels have no forward-mode derivative; the plain one has.
     with sdpa_kernel(SDPBackend.MATH):
-        return torch.func.jvp(lambda u: model.score(u, t, batch.condition), (z,), (direction,))
+        return along(lambda u: model.score(u, t, batch.condition), z, direction)

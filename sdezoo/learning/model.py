@@ -82,10 +82,9 @@ class ScoreModel(Model[P], nn.Module):
     """A network that has learnt, or will learn, a score.
 
     Args:
-        sde: the process.
-        net: called as `net(x, level, condition)`; see `sdezoo.learning.network.Network`.
-        output: what the network's output means, a key of `sdezoo.learning.output.OUTPUTS`; default: `edm` for affine processes, else `epsilon`.
-        moments: the data's mean and standard deviation in coordinates; kept as buffers.
+        sde: the process. net: called as `net(x, level, condition)`; see `sdezoo.learning.network.Network`. output:
+        what the network's output means, a key of `sdezoo.learning.output.OUTPUTS`; default: `edm` for affine
+        processes, else `epsilon`. moments: the data's mean and standard deviation in coordinates; kept as buffers.
         fitted: the fitted prior; None starts sampling from the process's own.
 
     Raises:
@@ -122,8 +121,8 @@ class ScoreModel(Model[P], nn.Module):
     def for_data(cls, sde: P, net: nn.Module, x0: Tensor, output: str | None = None, prior: PriorKind = "full") -> ScoreModel[P]:
         """A fresh model with moments and prior measured on clean data `x0` `(N, *event)`.
 
-        `prior`: `full` or `white` fit a Gaussian (see `sdezoo.learning.prior`); `process` starts from the process's own.
-        A process that is not affine always starts from its own.
+        `prior`: `full` or `white` fit a Gaussian (see `sdezoo.learning.prior`); `process` starts from the process's
+        own. A process that is not affine always starts from its own.
         """
         if not isinstance(sde, AffineSDE):
             return cls(sde, net, output)

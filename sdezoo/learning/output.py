@@ -11,8 +11,9 @@ With `z_t = α z_0 + m + σ ε`, `F` the network's output and `D = E[z_0 | z_t]`
 `edm`       `D = μ + c_skip (ẑ − μ) + c_out F(c_in (ẑ − μ))`       affine (Karras et al., arXiv 2206.00364, table 1)
 ========== ======================================================= ==============================
 
-For `edm`, `ẑ = (z − m)/α`, `σ̂ = σ/α`, and with the data's mean `μ` and standard deviation `s` in coordinates `c_skip = s²/(σ̂² + s²)`,
-`c_out = σ̂ s/√(σ̂² + s²)`, `c_in = 1/√(σ̂² + s²)`: input and target of the network have unit variance at every time.
+For `edm`, `ẑ = (z − m)/α`, `σ̂ = σ/α`, and with the data's mean `μ` and standard deviation `s` in coordinates
+`c_skip = s²/(σ̂² + s²)`, `c_out = σ̂ s/√(σ̂² + s²)`, `c_in = 1/√(σ̂² + s²)`: input and target of the network have
+unit variance at every time.
 """
 
 from __future__ import annotations

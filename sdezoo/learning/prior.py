@@ -1,12 +1,14 @@
 """Fitted priors: where sampling starts when the data are known.
 
-A process's own prior is `p(z_1 | z_0 = 0)`. When the terminal noise does not swamp the data, the true marginal `p(z_1)` is wider, and
-starting from the process's prior loses what the data's large directions carry. The Gaussian with the right first two moments is::
+A process's own prior is `p(z_1 | z_0 = 0)`. When the terminal noise does not swamp the data, the true marginal
+`p(z_1)` is wider, and starting from the process's prior loses what the data's large directions carry. The Gaussian
+with the right first two moments is::
 
     N(α μ + m,  α² Σ + v I),        μ, Σ: mean and covariance of the clean coordinates z_0;  α, m, v at t = hi
 
-`full` keeps every direction of `Σ` up to 1024 dimensions and the leading 256 beyond, where the rest of the variance is spread evenly; `white` is
-the prior of the multiplicative-diffusion paper (arXiv 2510.02730): one mean and one variance, for a channel or a column.
+`full` keeps every direction of `Σ` up to 1024 dimensions and the leading 256 beyond, where the rest of the variance
+is spread evenly; `white` is the prior of the multiplicative-diffusion paper (arXiv 2510.02730): one mean and one
+variance, for a channel or a column.
 """
 
 from __future__ import annotations

@@ -1,14 +1,15 @@
 """Which noise levels count, and how often they are drawn.
 
-A denoising loss is `E_t λ(t) ‖s_θ − s‖²`. Weightings name `λ`, with `v = scale²` the variance of the noise, `σ̂ = σ/α`, `s` the standard deviation of
-the data in coordinates:
+A denoising loss is `E_t λ(t) ‖s_θ − s‖²`. Weightings name `λ`, with `v = scale²` the variance of the noise,
+`σ̂ = σ/α`, `s` the standard deviation of the data in coordinates:
 
 - `authors`: `v²`, mean squared error of the denoiser where `α = 1` (Shetty et al., arXiv 2510.02730: `(σ² t)²`);
 - `uniform`: `v`, mean squared error of the predicted noise (Song et al., arXiv 2011.13456);
-- `edm`: `v²/α² · (σ̂² + s²)/(σ̂ s)²`, mean squared error of a network of unit variance (Karras et al., arXiv 2206.00364); affine processes.
+- `edm`: `v²/α² · (σ̂² + s²)/(σ̂ s)²`, mean squared error of a network of unit variance (Karras et al., arXiv
+  2206.00364); affine processes.
 
-Times are drawn `uniform` on `[lo, hi]`, or `log-normal`: `ln(σ̂/s) ~ N(0, 1.2²)` truncated to the process's levels, where most is to be learnt; `s` here is
-the root mean square over channels or columns.
+Times are drawn `uniform` on `[lo, hi]`, or `log-normal`: `ln(σ̂/s) ~ N(0, 1.2²)` truncated to the process's levels,
+where most is to be learnt; `s` here is the root mean square over channels or columns.
 """
 
 from __future__ import annotations
@@ -59,9 +60,7 @@ def weighting_refuses(name: str | None, sde: Process) -> str | None:
     return None
 
 
-def draw_times(
-    name: str, model: ScoreModel, span: tuple[float, float], shape: tuple[int, ...], noise: Noise, like: Tensor
-) -> Tensor:
+def draw_times(name: str, model: ScoreModel, span: tuple[float, float], shape: tuple[int, ...], noise: Noise, like: Tensor) -> Tensor:
     """Times in `span` of `shape` `(B, 1, …, 1)`, float64, on the device of `like`; uniform for processes that are not affine."""
     sde = model.sde
     lo, hi = span

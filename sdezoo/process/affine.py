@@ -4,7 +4,8 @@ Data `x = φ(z)`; on the state `z` the transition is::
 
     z_t = α(t) z_0 + m(t) + σ(t) ε,      ε ~ N(0, I),      α(0) = 1,  m(0) = 0,  σ(0) = 0
 
-From `φ`, `α`, `m` and the *variance* `v = σ²` everything follows (the variance, since `√` has no derivative at `t = 0`):
+From `φ`, `α`, `m` and the *variance* `v = σ²` everything follows (the variance, since `√` has no derivative at
+`t = 0`):
 
 - the SDE, `dz = (r z + c) dt + g dW` with `r = α'/α`, `c = m' − r m`, `g² = v' − 2 r v`;
 - the conditional score `(α z_0 + m − z_t) / v` and density;
@@ -31,6 +32,7 @@ from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import identity_transform
 
 from sdezoo.errors import SupportError
+from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Shape
 from sdezoo.process.sde import ForwardSDE
@@ -124,7 +126,7 @@ class AffineSDE(ForwardSDE, Conditional):
             return self.coefficients(u).ratio.log()
 
         for _ in range(3):
-            value, slope = torch.func.jvp(log_ratio, (t,), (torch.ones_like(t),))
+            value, slope = along(log_ratio, t)
             t = (t - (value - target) / slope).clamp(lo, hi)
         return t
 
@@ -135,7 +137,7 @@ class AffineSDE(ForwardSDE, Conditional):
             k = self.coefficients(u)
             return k.alpha.log(), k.shift, k.variance
 
-        (_, m, v), (r, dm, dv) = torch.func.jvp(path, (t,), (torch.ones_like(t),))
+        (_, m, v), (r, dm, dv) = along(path, t)
         return r, dm - r * m, dv - 2 * r * v
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
@@ -216,12 +218,11 @@ class Ambient(ForwardSDE):
 
 def slopes(phi: Transform, z: Tensor) -> tuple[Tensor, Tensor]:
     """`φ'(z)` and `φ''(z)` of an element-wise `φ`, by forward-mode differentiation."""
-    one = torch.ones_like(z)
 
     def first(u: Tensor) -> Tensor:
-        return torch.func.jvp(phi, (u,), (one,))[1]
+        return along(lambda v: _tensor(phi(v)), u)[1]
 
-    return torch.func.jvp(first, (z,), (one,))
+    return along(first, z)
 
 
 def leading_spread(z: Tensor) -> float:

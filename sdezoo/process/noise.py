@@ -1,11 +1,11 @@
 """Noise: the only door through which random numbers enter.
 
-A `Noise` hands out standard normal and uniform numbers, or applies any torch sampler that takes a `generator`. Two rules hold for both
-sources: numbers are drawn in float32 on the generator's device and then cast, so that a float64 run sees the same noise as a float32 one; and the
-global generator of torch is never touched.
+A `Noise` hands out standard normal and uniform numbers, or applies any torch sampler that takes a `generator`. Two
+rules hold for both sources: numbers are drawn in float32 on the generator's device and then cast, so that a float64
+run sees the same noise as a float32 one; and the global generator of torch is never touched.
 
-`KeyedNoise` gives every row of a batch a stream of its own, keyed by (seed, row): sample 17 of seed 0 sees the same numbers whatever
-batch it is drawn in.
+`KeyedNoise` gives every row of a batch a stream of its own, keyed by (seed, row): sample 17 of seed 0 sees the same
+numbers whatever batch it is drawn in.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class KeyedNoise(Noise):
         self._used = 0
 
     def normal(self, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
-        """As `Noise.normal`. Normal numbers come in blocks of up to 32 requests: seeding the draw of each row costs more than a small row itself.
+        """As `Noise.normal`, drawn in blocks of up to 32 requests: calling a row's generator costs more than a small row.
 
         The size of a block depends on that of an event alone, so a row still sees the same numbers in every batch.
         """

@@ -1,8 +1,8 @@
 """Processes: how data turn into noise.
 
-A process takes clean data `x0` of shape `(B, *event)` to a *state* `z_t`, `t` in [0, 1]: data at `t = 0`, the prior at `t = 1`. The state
-is where the process moves: coordinates of the data (`log x` for geometric Brownian motion), with auxiliaries where it has them (a velocity,
-a memory). `encode` and `decode` go between the two.
+A process takes clean data `x0` of shape `(B, *event)` to a *state* `z_t`, `t` in [0, 1]: data at `t = 0`, the prior
+at `t = 1`. The state is where the process moves: coordinates of the data (`log x` for geometric Brownian motion),
+with auxiliaries where it has them (a velocity, a memory). `encode` and `decode` go between the two.
 
 Time `t` broadcasts against the state: a 0-dim float64 tensor in sampling, `(B, 1, …, 1)` in training.
 

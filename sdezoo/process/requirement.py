@@ -46,7 +46,9 @@ class Requirement(Generic[P]):
         reason = self.refuses(sde)
         if reason:
             title = getattr(self, "name", "") or type(self).__name__
-            raise CompositionError(f"'{title}' {reason}; '{sde.title()}' is not one.", "Choose a process that fits, or something else for it.")
+            raise CompositionError(
+                f"'{title}' {reason}; '{sde.title()}' is not one.", "Choose a process that fits, or something else for it."
+            )
 
 
 def needs_multiplicative(sde: Process) -> str | None:

@@ -4,12 +4,14 @@ Forward, in the sense of Itô, on the state::
 
     dz = f(z, t) dt + g(z, t) ∘ dW                                             (∘ is element-wise)
 
-With the score `s = ∇ log p_t`, the same marginals are traversed backward in time by (Anderson 1982; Song et al., arXiv 2011.13456, eq. 6 and 15)::
+With the score `s = ∇ log p_t`, the same marginals are traversed backward in time by (Anderson 1982; Song et al.,
+arXiv 2011.13456, eq. 6 and 15)::
 
     dz = [f − ∇·(g gᵀ) − g gᵀ s] dt + g ∘ dW̄          reverse SDE           (half = 1)
     dz = [f − ½ ∇·(g gᵀ) − ½ g gᵀ s] dt                probability flow      (half = ½)
 
-The divergence vanishes for additive noise, and toolkits for additive noise leave it out. For state-dependent noise it is not optional.
+The divergence vanishes for additive noise, and toolkits for additive noise leave it out. For state-dependent noise it
+is not optional.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process, Shape
 
@@ -51,14 +53,14 @@ class ForwardSDE(Process):
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         """`∇·(g gᵀ)`, shaped like `z`: `∂(g_i²)/∂z_i` by forward-mode differentiation.
 
-        Override it where `g` has no derivative (√ at 0), or where `g_i` depends on more than `z_i`, or where noise is shared between
-        entries whose `g` depends on the state.
+        Override it where `g` has no derivative (√ at 0), or where `g_i` depends on more than `z_i`, or where noise is
+        shared between entries whose `g` depends on the state.
         """
 
         def squared(u: Tensor) -> Tensor:
             return (self.diffusion(u, t) ** 2).to(u).expand_as(u)
 
-        return torch.func.jvp(squared, (z,), (torch.ones_like(z),))[1]
+        return along(squared, z)[1]
 
     def ggt(self, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """`g gᵀ s`, shaped like `z`; right for shared noise too."""

@@ -1,7 +1,8 @@
 """The bridge to torchsde: a reversed process as an equation that its solvers integrate.
 
-With `u = t_0 − t` running forward, the reverse SDE of `sdezoo.process.sde` is `dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, diagonal noise. In the sense of
-Stratonovich the drift is `f − ½ g ∂g = f − ¼ ∇·(g gᵀ)`.
+With `u = t_0 − t` running forward, the reverse SDE of `sdezoo.process.sde` is
+`dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, diagonal noise. In the sense of Stratonovich the drift is
+`f − ½ g ∂g = f − ¼ ∇·(g gᵀ)`.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class ReverseEquation(nn.Module):
 class KeyedBrownian:
     """Increments of a Brownian motion from a `Noise`, for solvers that ask once for each interval.
 
-    For `h = b − a`: `W ~ N(0, h)`, and its space-time Lévy area enters as `U = h (½ W + H)`, `H ~ N(0, h/12)`. The area between two
-    different motions drops out of every method for diagonal noise; it is given as 0.
+    For `h = b − a`: `W ~ N(0, h)`, and its space-time Lévy area enters as `U = h (½ W + H)`, `H ~ N(0, h/12)`. The
+    area between two different motions drops out of every method for diagonal noise; it is given as 0.
     """
 
     levy_area_approximation = "foster"

@@ -1,10 +1,11 @@
 """Time grids: where a sampler asks for the score.
 
-A grid of `N` steps has `N + 1` times, float64 on the CPU: `hi = t_0 > … > t_{N−1} = lo > t_N = 0`. The last step, from `lo` to 0, is free of noise. With one
-step it is `(hi, 0)`. The spacings:
+A grid of `N` steps has `N + 1` times, float64 on the CPU: `hi = t_0 > … > t_{N−1} = lo > t_N = 0`. The last step,
+from `lo` to 0, is free of noise. With one step it is `(hi, 0)`. The spacings:
 
 - `uniform`: equal steps in `t`; any process;
-- `karras`: `σ̂ = σ/α` between its ends as `(σ̂_max^{1/ρ} + i/(N−1) (σ̂_min^{1/ρ} − σ̂_max^{1/ρ}))^ρ`, `ρ = 7` (Karras et al., arXiv 2206.00364, eq. 5); affine processes;
+- `karras`: `σ̂ = σ/α` between its ends as `(σ̂_max^{1/ρ} + i/(N−1) (σ̂_min^{1/ρ} − σ̂_max^{1/ρ}))^ρ`, `ρ = 7` (Karras
+  et al., arXiv 2206.00364, eq. 5); affine processes;
 - `log-snr`: equal steps in `ln(α/σ)` (Lu et al., arXiv 2206.00927); affine processes.
 """
 

@@ -1,9 +1,10 @@
 """Samplers: the way back from the prior to the data.
 
-The base class owns the only loop. A sampler writes one `step`, from time `t` to `s < t`, and gets back at the next step the memory it returned, so that multistep
-methods hold what they need without a loop of their own.
+The base class owns the only loop. A sampler writes one `step`, from time `t` to `s < t`, and gets back at the next
+step the memory it returned, so that multistep methods hold what they need without a loop of their own.
 
-The step that ends at `s = 0` must be free of noise; there no score may be asked for, since no process offers one outside its `times`.
+The step that ends at `s = 0` must be free of noise; there no score may be asked for, since no process offers one
+outside its `times`.
 """
 
 from __future__ import annotations
@@ -68,13 +69,10 @@ class Sampler(Plugin, Requirement[P], ABC):
         """Draw data of `shape` `(B, *event)`.
 
         Args:
-            model: the score.
-            shape: of the data, batch in front.
-            steps: number of steps; every step but perhaps the last costs what the sampler's `step` says in network evaluations.
-            seed: sample `i` depends on (seed, first + i) alone.
-            first: index of the first sample in the whole run.
-            start: data to start from in place of the prior, encoded at `t = 1`.
-            like: gives dtype (float32 or float64) and device; default float32 on the CPU.
+            model: the score. shape: of the data, batch in front. steps: number of steps; every step but perhaps the
+            last costs what the sampler's `step` says in network evaluations. seed: sample `i` depends on (seed, first
+            + i) alone. first: index of the first sample in the whole run. start: data to start from in place of the
+            prior, encoded at `t = 1`. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
             callback: called after every step.
 
         Raises:

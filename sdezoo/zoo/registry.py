@@ -5,7 +5,8 @@ A distribution offers a plugin by an entry point, for example in its `pyproject.
     [project.entry-points."sdezoo.sdes"]
     my-process = "my_package.my_module:MyProcess"
 
-Names are read from the metadata of installed distributions: nothing is imported before a plugin is asked for. One that fails to import breaks only itself.
+Names are read from the metadata of installed distributions: nothing is imported before a plugin is asked for. One
+that fails to import breaks only itself.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class Registry(Generic[T]):
         if parameters is None or not parameters.frozen or "__dataclass_params__" not in vars(cls):
             raise PluginError(f"{self._broken(entry)}: it is not a frozen dataclass.", "Decorate it with @dataclass(frozen=True).")
         if inspect.isabstract(cls):
-            missing = ", ".join(sorted(cls.__abstractmethods__))
+            missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
             raise PluginError(f"{self._broken(entry)}: it does not define {missing}.", "Define what the contract asks for.")
         if "name" not in vars(cls):
             cls.name = name  # pyright: ignore[reportAttributeAccessIssue]
@@ -93,8 +94,8 @@ class Registry(Generic[T]):
         """The object that a spec string describes, for example `SDES.build("gbm:sigma=0.8")`.
 
         Raises:
-            PluginError: as `load`.
-            ParameterError: for a malformed spec string, or a hyper-parameter that is unknown, missing or out of its range.
+            PluginError: as `load`. ParameterError: for a malformed spec string, or a hyper-parameter that is unknown,
+            missing or out of its range.
         """
         name, values = parse(spec)
         cls = self.load(name)
@@ -110,7 +111,8 @@ class Registry(Generic[T]):
     def summary(self, name: str) -> tuple[str, str | None]:
         """The first line of the plugin's docstring and None, or an empty text and why it is broken; imports nothing.
 
-        What can be seen without importing: that module and class exist, that the file parses, and that what it imports is installed.
+        What can be seen without importing: that module and class exist, that the file parses, and that what it
+        imports is installed.
         """
         claims = self.entries(name)
         if len(claims) > 1:
@@ -189,7 +191,9 @@ def load_file(path: Path) -> list[str]:
         if isinstance(cls, type) and cls.__module__ == module.__name__ and issubclass(cls, registry.contract())
     ]
     if not names:
-        raise PluginError(f"The plugin file '{path}' defines no plugin.", "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network or Dataset.")
+        raise PluginError(
+            f"The plugin file '{path}' defines no plugin.", "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network or Dataset."
+        )
     return names
 
 

@@ -30,8 +30,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from sdezoo.errors import DataError
-from sdezoo.runs.data import Data, Dataset, check, place
+from sdezoo.runs.data import Data, Dataset, check
 from sdezoo.runs.export import write
+from sdezoo.runs.placement import place
 
 PLUGINS = (Array, Digits, Folder, Idx, Spirals, Table, Wine)
 pixel_arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5))

@@ -1,10 +1,12 @@
 """Non-negative score matching, `E Σ_i [2 x_i s_i + x_i² ∂_i s_i + ½ x_i² s_i²]`: a score of positive data, without noise.
 
-Hyvärinen, "Some extensions of score matching", 2007, eq. 27. In terms of `h = x ∘ s` and `z = log x` it is `Σ_i [h_i + ∂h_i/∂z_i + ½ h_i²]`, since
-`x_i² ∂_i s_i = ∂h_i/∂z_i − h_i`; the divergence is estimated with random signs.
+Hyvärinen, "Some extensions of score matching", 2007, eq. 27. In terms of `h = x ∘ s` and `z = log x` it is
+`Σ_i [h_i + ∂h_i/∂z_i + ½ h_i²]`, since `x_i² ∂_i s_i = ∂h_i/∂z_i − h_i`; the divergence is estimated with random
+signs.
 
-`levels=data` is Hyvärinen's: it learns the score of the data alone, at `t = lo`, which no sampler that starts from noise can use. With `levels=all` the same
-identity is applied to the noised data at every `t`, weighted by the variance of the noise, and the model samples.
+`levels=data` is Hyvärinen's: it learns the score of the data alone, at `t = lo`, which no sampler that starts from
+noise can use. With `levels=all` the same identity is applied to the noised data at every `t`, weighted by the
+variance of the noise, and the model samples.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Sliced score matching, `E λ(t) [vᵀ (∂s_θ) v + ½ ‖s_θ‖²]` over random signs `v`: no conditional score is needed.
 
-Song et al., arXiv 1905.07088, eq. 8 (the variance-reduced form), on the noised state at every `t`, with `λ = scale(t)²`. It equals denoising score matching up
-to a constant, with more variance; it is what a process without a known transition can be trained with.
+Song et al., arXiv 1905.07088, eq. 8 (the variance-reduced form), on the noised state at every `t`, with
+`λ = scale(t)²`. It equals denoising score matching up to a constant, with more variance; it is what a process without
+a known transition can be trained with.
 """
 
 from dataclasses import dataclass

@@ -93,9 +93,7 @@ class Stage(nn.Module):
 
     def __init__(self, channels: int, out: int, embedding: int, blocks: int, attention: bool) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(
-            ConvolutionBlock(channels if i == 0 else out, out, embedding) for i in range(blocks)
-        )
+        self.blocks = nn.ModuleList(ConvolutionBlock(channels if i == 0 else out, out, embedding) for i in range(blocks))
         self.attentions = nn.ModuleList(Attention(out) if attention else nn.Identity() for _ in range(blocks))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
@@ -170,8 +168,8 @@ class UNet(Network):
         h₀ = down₀(K x),   hₖ₊₁ = downₖ₊₁(shrink hₖ),   uₖ = upₖ([grow uₖ₊₁, hₖ]),   F = K' SiLU(GroupNorm(u₀))
 
     maps x (B, C, H, W) and level (B,) to F (B, C, H, W), the lowest u being the lowest h; the Fourier embedding of the
-    level (and the label) scales and shifts every residual block. K' starts at zero. Any number of channels will do, and any
-    sides of at least 4. After Ronneberger et al. 2015, Ho et al. 2020 and Dhariwal & Nichol 2021.
+    level (and the label) scales and shifts every residual block. K' starts at zero. Sides are at least 4. After
+    Ronneberger et al. 2015, Ho et al. 2020 and Dhariwal & Nichol 2021.
 
     Args:
         width: number of channels that the multipliers multiply.

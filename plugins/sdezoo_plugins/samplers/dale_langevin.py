@@ -1,7 +1,7 @@
 """The Dale–Langevin sampler, sign-preserving: `X ← X ∘ exp(δσ² X∘s − δ(μ − 3σ²/2) + a √δ σ Z)`.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730. With `h = X∘s = ∇_z log p − 1` it is Euler–Maruyama on the state `z = log X`, where nothing can
-become negative. `σ = σ(t)`, `μ = μ(t)` are those of the process.
+Shetty, Prasath & Seelamantula, arXiv 2510.02730. With `h = X∘s = ∇_z log p − 1` it is Euler–Maruyama on the state
+`z = log X`, where nothing can become negative. `σ = σ(t)`, `μ = μ(t)` are those of the process.
 
 `preset` chooses step sizes, see `sdezoo_plugins.samplers.multiplicative_recipe`.
 """

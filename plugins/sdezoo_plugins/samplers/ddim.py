@@ -1,6 +1,7 @@
 """DDIM: `z_s = α_s D + m_s + √(v_s − η² ṽ) ε̂ + η √ṽ ε`, `ε̂ = (z_t − α_t D − m_t)/σ_t`, `ṽ` the posterior variance of `z_s | z_t, z_0`.
 
-Song et al., arXiv 2010.02502, eq. 12 and 16. `eta = 0` is the exponential Euler method on the probability flow, `eta = 1` ancestral sampling. One evaluation a step.
+Song et al., arXiv 2010.02502, eq. 12 and 16. `eta = 0` is the exponential Euler method on the probability flow,
+`eta = 1` ancestral sampling. One evaluation a step.
 """
 
 from dataclasses import dataclass

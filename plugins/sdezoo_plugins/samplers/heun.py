@@ -1,6 +1,7 @@
 """Heun's method on the probability flow `dz/dt = f − ½ ∇·(g gᵀ) − ½ g gᵀ s`: deterministic, order 2.
 
-Karras et al., arXiv 2206.00364, algorithm 1. Two network evaluations a step but for the last, which ends at `t = 0`, where no score may be asked for: `2N − 1` in all.
+Karras et al., arXiv 2206.00364, algorithm 1. Two network evaluations a step but for the last, which ends at `t = 0`,
+where no score may be asked for: `2N − 1` in all.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """The unconstrained multiplicative sampler: `X ← X ∘ (1 + 2δσ² − δμ + δσ² X∘s + a √δ σ Z)`.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730: Euler–Maruyama on the ambient reverse SDE `dX = μX dt + σX dW`, divergence `∇·(g gᵀ) = 2σ²X` included. Its factor can be negative: at
-coarse steps it leaves the positives, and sampling stops where that happens.
+Shetty, Prasath & Seelamantula, arXiv 2510.02730: Euler–Maruyama on the ambient reverse SDE `dX = μX dt + σX dW`,
+divergence `∇·(g gᵀ) = 2σ²X` included. Its factor can be negative: at coarse steps it leaves the positives, and
+sampling stops where that happens.
 
 `preset` chooses step sizes, see `sdezoo_plugins.samplers.multiplicative_recipe`.
 """

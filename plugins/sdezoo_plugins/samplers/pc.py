@@ -1,8 +1,9 @@
 """Predictor–corrector: an Euler–Maruyama step of the reverse SDE, then Langevin steps at the new time.
 
-Song et al., arXiv 2011.13456, algorithms 2 to 5. The corrector is `z ← z + e s + √(2e) ε`. The paper takes `e = 2 (snr ‖ε‖/‖s‖)²` with norms averaged over the batch; since a score is
-noise over `scale(t)` in size, that is `e = 2 (snr · scale(t))²` in expectation, which is used here: it depends neither on the batch nor on the state, so that
-Langevin's law stays the right one. `1 + inner` evaluations a step, one in the last.
+Song et al., arXiv 2011.13456, algorithms 2 to 5. The corrector is `z ← z + e s + √(2e) ε`. The paper takes
+`e = 2 (snr ‖ε‖/‖s‖)²` with norms averaged over the batch; since a score is noise over `scale(t)` in size, that is
+`e = 2 (snr · scale(t))²` in expectation, which is used here: it depends neither on the batch nor on the state, so
+that Langevin's law stays the right one. `1 + inner` evaluations a step, one in the last.
 """
 
 from dataclasses import dataclass

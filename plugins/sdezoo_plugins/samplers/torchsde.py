@@ -1,7 +1,8 @@
 """Any solver of torchsde on the reverse SDE, one of its steps for each step of the grid; noise is keyed as everywhere.
 
-Itô methods: euler, milstein, srk; the others integrate the Stratonovich form. Needs one Brownian motion for every entry of the state. The last step, to `t = 0`, is
-the noise-free Euler step, since solvers would ask for a score there. Evaluations a step depend on the method.
+Itô methods: euler, milstein, srk; the others integrate the Stratonovich form. Needs one Brownian motion for every
+entry of the state. The last step, to `t = 0`, is the noise-free Euler step, since solvers would ask for a score
+there. Evaluations a step depend on the method.
 """
 
 from dataclasses import dataclass

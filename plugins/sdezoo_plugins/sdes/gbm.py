@@ -1,10 +1,12 @@
 """Geometric Brownian motion, `dX = μ(t) X dt + σ(t) X dW`: Brownian in `log X`, so positive data stay positive.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730, section 3. In coordinates `z = log x`: `α = 1`, `m = ∫(μ − σ²/2)`, `v = ∫σ²`.
-The volatility is geometric in time, `σ(t) = σ (σ_end/σ)^t`, hence `v(t) = σ² ((σ_end/σ)^{2t} − 1) / (2 ln(σ_end/σ))`.
+Shetty, Prasath & Seelamantula, arXiv 2510.02730, section 3. In coordinates `z = log x`: `α = 1`, `m = ∫(μ − σ²/2)`,
+`v = ∫σ²`. The volatility is geometric in time, `σ(t) = σ (σ_end/σ)^t`, hence
+`v(t) = σ² ((σ_end/σ)^{2t} − 1) / (2 ln(σ_end/σ))`.
 
-The paper's own process is `gbm:sigma=0.8`: constant volatility. With neither `sigma` nor `sigma_end` given, both are set from the data: the
-terminal noise `√v(1)` is four times the data's leading principal standard deviation in `log x`, and the volatility grows fiftyfold.
+The paper's own process is `gbm:sigma=0.8`: constant volatility. With neither `sigma` nor `sigma_end` given, both are
+set from the data: the terminal noise `√v(1)` is four times the data's leading principal standard deviation in
+`log x`, and the volatility grows fiftyfold.
 """
 
 import math

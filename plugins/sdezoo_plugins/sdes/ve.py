@@ -1,7 +1,7 @@
 """Variance-exploding diffusion, `dX = g(t) dW` with `g(t) = σ_min r^t √(2 ln r)`, `r = σ_max/σ_min`.
 
-Song et al., arXiv 2011.13456, eq. 9 and 31, with the variance of the transition counted from the data: `α = 1`, `m = 0`, `v = σ_min² (r^{2t} − 1)`, which is 0
-at `t = 0` (the paper's `σ_min² r^{2t}` is not).
+Song et al., arXiv 2011.13456, eq. 9 and 31, with the variance of the transition counted from the data: `α = 1`,
+`m = 0`, `v = σ_min² (r^{2t} − 1)`, which is 0 at `t = 0` (the paper's `σ_min² r^{2t}` is not).
 """
 
 import math
@@ -32,7 +32,8 @@ class VE(AffineSDE):
         super().__post_init__()
         if not self._range[0] < self._range[1]:
             raise ParameterError(
-                f"{self.title()}: sigma_min={self._range[0]:g} is not below sigma_max={self._range[1]:g}.", "Give sigma_min below sigma_max."
+                f"{self.title()}: sigma_min={self._range[0]:g} is not below sigma_max={self._range[1]:g}.",
+                "Give sigma_min below sigma_max.",
             )
 
     def adapted(self, x0: Tensor) -> Self:

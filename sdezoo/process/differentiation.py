@@ -1,0 +1,18 @@
+"""Forward-mode differentiation: right under `no_grad` and `inference_mode`, where a summed `autograd.grad` returns zeros in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+def along(fn: Callable[[Tensor], T], point: Tensor, direction: Tensor | None = None) -> tuple[T, T]:
+    """`fn(point)` and its derivative along `direction`; default: all ones, the derivative of an element-wise function."""
+    tangent = torch.ones_like(point) if direction is None else direction
+    value, slope, *_ = torch.func.jvp(fn, (point,), (tangent,))
+    return value, slope

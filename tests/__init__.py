@@ -1,0 +1,1 @@
+"""The tests: laws on problems whose answers are known."""

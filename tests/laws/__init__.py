@@ -1,0 +1,1 @@
+"""Laws over everything that is registered."""
