@@ -57,10 +57,9 @@ class Measure:
 
 def digits() -> tuple[Images, Images, NDArray[np.int64]]:
     """The training images (899, 64), the held-out ones (898, 64) and the labels (899,) of the former."""
-    bunch = load_digits()
-    X = (np.asarray(bunch["images"])[:, None] / 16).astype(np.float32)
-    y = np.asarray(bunch["target"])
-    train, held_out, labels, _ = train_test_split(X, y, test_size=898, random_state=0, stratify=y)
+    pixels, y = load_digits(return_X_y=True)
+    X = (np.asarray(pixels).reshape(-1, 1, 8, 8) / 16).astype(np.float32)  # noqa: N806
+    train, held_out, labels, _ = map(np.asarray, train_test_split(X, y, test_size=898, random_state=0, stratify=y))
     return train.reshape(len(train), -1), held_out.reshape(len(held_out), -1), labels
 
 

@@ -129,18 +129,19 @@ _KINDS = {"number": "a number", "integer": "a whole number", "string": "a text",
 
 @cache
 def _allowed(plugin: type[Plugin], key: str) -> str:
-    return _in_words(_adapter(plugin, key).json_schema())
+    return in_words(_adapter(plugin, key).json_schema())
 
 
-def _in_words(schema: dict[str, Any]) -> str:
+def in_words(schema: dict[str, Any]) -> str:
+    """What a JSON schema allows, in words."""
     if "anyOf" in schema:
-        return " or ".join(map(_in_words, schema["anyOf"]))
+        return " or ".join(map(in_words, schema["anyOf"]))
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
     if "const" in schema:
         return str(schema["const"])
     if schema.get("type") == "array":
         inner = schema.get("items") or (schema.get("prefixItems") or [{}])[0]
-        return f"a list in parentheses, each {_in_words(inner)}"
+        return f"a list in parentheses, each {in_words(inner)}"
     bounds = " and ".join(words.format(schema[key]) for key, words in _WORDS.items() if key in schema)
     return " ".join(filter(None, (_KINDS.get(schema.get("type", ""), "a value"), bounds)))

@@ -28,19 +28,25 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, total=total or 1, detail="", rate="")
-        began, first, drawn = time.perf_counter(), None, 0.0
+    progress = Progress(*columns, console=Console(stderr=True))
+    task = progress.add_task(label, total=total or 1, detail="", rate="")
+    began, first, drawn = time.perf_counter(), None, 0.0
 
-        def update(done: int, total: int | None = None, detail: str = "") -> None:
-            nonlocal first, drawn, began
-            now = time.perf_counter()
-            if first is None:
-                began, first = now, done
-            if now - drawn < _REDRAW and done != total:
-                return
-            drawn = now
-            rate = f"{(done - first) / (now - began):.1f}/s" if done > first else ""
-            progress.update(task, completed=done, total=total, detail=detail, rate=rate)
+    def update(done: int, total: int | None = None, detail: str = "") -> None:
+        nonlocal first, drawn, began
+        now = time.perf_counter()
+        if first is None:
+            # Nothing is drawn before there is work: a refusal comes first, and alone.
+            progress.start()
+            began, first = now, done
+        if now - drawn < _REDRAW and done != total:
+            return
+        drawn = now
+        rate = f"{(done - first) / (now - began):.1f}/s" if done > first else ""
+        progress.update(task, completed=done, total=total, detail=detail, rate=rate)
 
+    try:
         yield update
+    finally:
+        if first is not None:
+            progress.stop()

@@ -68,7 +68,7 @@ def check_network(network: Network, shape: tuple[int, ...]) -> None:
     reason = network.refuses(shape)
     if reason:
         fits = [name for name, other in defaults(NETWORKS) if other.refuses(shape) is None]
-        raise CompositionError(f"network '{network.title()}' {reason}; the data has event shape {shape}.", f"Fits: {_listed(fits)}.")
+        raise CompositionError(f"network '{network.title()}' {reason}.", f"Fits: {_listed(fits)}.")
 
 
 def fitting(sde: Process, registry: Registry) -> list[str]:
@@ -99,6 +99,16 @@ def broken(registry: Registry) -> dict[str, str]:
         except PluginError as error:
             reasons[name] = error.problem
     return reasons
+
+
+def table() -> str:
+    """What composes with what, of everything that is installed, in Markdown: a row for each loss and sampler, a column for each SDE."""
+    sdes = defaults(SDES)
+    rows = [["", *(f"`{name}`" for name, _ in sdes)], ["---", *(":-:" for _ in sdes)]]
+    for registry in (LOSSES, SAMPLERS):
+        for name, part in defaults(registry):
+            rows.append([f"{registry.kind} `{name}`", *("✓" if part.refuses(sde) is None else "" for _, sde in sdes)])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -136,6 +136,10 @@ class Registry(Generic[T]):
         self._from_files.append(Entry(name, cls.__module__, cls.__name__, provider, cls))
         return name
 
+    def remove(self, name: str) -> None:
+        """Forget the plugins of that name that came from files."""
+        self._from_files = [entry for entry in self._from_files if entry.name != name]
+
     def _sole(self, name: str) -> Entry:
         claims = self.entries(name)
         if not claims:

@@ -41,5 +41,5 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the nearest known name, or all of them."""
     known = sorted(known)
-    near = get_close_matches(name, known, 1, 0.5)
+    near = get_close_matches(name, known, 1)
     return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known) or '(none)'}."

@@ -15,6 +15,7 @@ from sdezoo_plugins.networks.mlp import Embedding
 def convolution(channels: int, out: int, size: int = 3, stride: int = 1, zero: bool = False) -> nn.Conv2d:
     """A padded convolution, (B, channels, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉); `zero` starts it at zero."""
     layer = nn.Conv2d(channels, out, size, stride=stride, padding=size // 2)
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)  # a quarter faster on CPUs
     if zero:
         nn.init.zeros_(layer.weight)
         if layer.bias is not None:
@@ -145,7 +146,6 @@ class UNetModule(nn.Module):
                 self.grow.append(convolution(widths[i + 1], out))
                 self.up.append(Stage(2 * out, out, embedding, blocks, side <= attention))
         self.leave = nn.Sequential(group_norm(widths[0]), nn.SiLU(), convolution(widths[0], shape[0], zero=True))
-        self.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
         e = self.embedding(level, condition)

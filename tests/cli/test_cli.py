@@ -1,0 +1,240 @@
+"""The command line: what works is printed, what cannot work is two sentences and exit code 2, and nothing is written."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from sdezoo_cli.app import main
+
+WINE = ["--data", "wine", "--net", "mlp:width=16,depth=1", "--steps", "2", "--batch-size", "8"]
+
+
+class Terminal:
+    """Runs `sdezoo …` in this process and folder."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *arguments: object) -> tuple[int, str, str]:
+        self._monkeypatch.setattr(sys, "argv", ["sdezoo", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        return code, *self._capsys.readouterr()
+
+
+@pytest.fixture
+def sdezoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
+    monkeypatch.chdir(tmp_path)
+    return Terminal(monkeypatch, capsys)
+
+
+def test_train_says_where_things_are_and_how_to_sample(sdezoo: Terminal, tmp_path: Path) -> None:
+    code, out, err = sdezoo("train", "--sde", "gbm", "--loss", "mult-dsm", "--net", "unet:width=8", "--steps", 2)
+    assert code == 0, err
+    run = Path("runs/digits-gbm-mult-dsm")
+    assert f"sdezoo sample {run}" in out
+    assert Image.open(run / "samples" / "step-2.png").size >= (64, 64)
+    command = out.split("Sample next:")[1].split()[1:]
+    code, out, err = sdezoo(*command)
+    assert code == 0, err
+    assert Path("samples.png").is_file()
+    assert "20 network evaluations each" in out
+    assert "outside the range of the data" in out
+
+
+@pytest.mark.parametrize("name", ["s.npz", "s.npy", "s.csv", "s.parquet", "s.png"])
+def test_a_table_is_written_in_every_format(sdezoo: Terminal, name: str) -> None:
+    assert sdezoo("train", *WINE, "--out", "run", "--quiet") == (0, "", "")
+    code, out, err = sdezoo("sample", "run", "-n", 5, "--steps", 2, "--out", name, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["n"] == 5
+    match name.rpartition(".")[2]:
+        case "npz":
+            assert np.load(name)["x"].shape == (5, 13)
+        case "npy":
+            assert np.load(name).shape == (5, 13)
+        case "csv":
+            assert Path(name).read_text().splitlines()[0].replace('"', "").startswith("alcohol,malic_acid,ash")
+        case "parquet":
+            assert pyarrow.parquet.read_table(name).column_names[0] == "alcohol"
+        case "png":
+            assert min(Image.open(name).size) > 100
+
+
+def test_the_same_command_gives_the_same_bytes(sdezoo: Terminal) -> None:
+    sdezoo("train", *WINE, "--out", "run", "--quiet")
+    for name in ("a.npy", "b.npy"):
+        sdezoo("sample", "run", "-n", 5, "--steps", 2, "--seed", 3, "--out", name)
+    assert Path("a.npy").read_bytes() == Path("b.npy").read_bytes()
+
+
+def test_resume_and_config(sdezoo: Terminal) -> None:
+    sdezoo("train", *WINE, "--out", "run", "--quiet")
+    code, _, err = sdezoo("train", "--config", "run/config.yaml", "--resume", "--steps", 4, "--quiet")
+    assert code == 0, err
+    assert Path("run/checkpoints/step-4").is_dir()
+    code, _, err = sdezoo("train", "--config", "run/config.yaml", "--resume", "--quiet", "--steps", 4)
+    assert code == 2
+    assert "4 steps already" in err
+
+
+@pytest.mark.parametrize(
+    ("command", "problem", "remedy"),
+    [
+        ("train --sde gmb", "There is no SDE 'gmb'", "'gbm'"),
+        ("train --sde gbm:sgma=1", "no parameter 'sgma'", "'sigma'"),
+        ("train --sde gbm:sigma=-1", "sigma=-1", "above 0"),
+        ("train --sde gbm:sigma=nan", "sigma=nan", "above 0"),
+        ("train --sde gbm:sigma", "'sigma' in the spec string", "key=value"),
+        ("train --sde ve:sigma_min=3,sigma_max=2", "sigma_min=3", "below"),
+        ("train --sde ve --loss mult-dsm", "'ve' lives on the real line", "Fits 'mult-dsm': --sde gbm"),
+        ("train --data wine --net unet", "network 'unet' needs images", "mlp"),
+        ("train --data digits --net mlp", "network 'mlp' needs vectors", "unet"),
+        ("train --output edn", "output 'edn'", "edm"),
+        ("train --prior blue", "prior=blue", "full"),
+        ("train --times gaussian", "times=gaussian", "log-normal"),
+        ("train --steps 0", "steps=0", "at least 1"),
+        ("train --lr -1", "lr=-1", "above 0"),
+        ("train --device cuda:7", "'cuda:7'", "cpu"),
+        ("train --device abacus", "'abacus'", "cpu"),
+        ("train --data there-is-none", "no dataset 'there-is-none'", "digits"),
+        ("train --data none.npz", "'none.npz'", "path"),
+        ("train --data empty.csv", "'empty.csv'", "complete"),
+        ("train --data nan.csv", "1 missing (NaN) value, the first in row 1, column 'a'", "Remove"),
+        ("train --data zero.csv", "1 value is zero or negative, in column 'b'", "--shift auto"),
+        ("train --data notes.txt", "'notes.txt'", ".csv"),
+        ("train --config none.yaml", "'none.yaml'", "YAML"),
+        ("train --config notes.txt", "'notes.txt'", "name: value"),
+        ("train --config colour.yaml", "'colour'", "Choose one of"),
+        ("train --out notes.txt", "a file, not a folder", "--out"),
+        ("train --out folder", "exists", "--overwrite"),
+        ("train --out folder --overwrite", "not a run", "--out"),
+        ("train --resume --out nowhere", "cannot be read", "YAML"),
+        ("train --plugin none.py", "'none.py'", ".py"),
+        ("train --plugin broken.py", "ModuleNotFoundError", "Mend"),
+        ("train --plugin empty.py", "defines no plugin", "Derive"),
+        ("sample nowhere", "does not exist", "sdezoo train"),
+        ("sample folder", "holds no checkpoint", "sdezoo train"),
+        ("show nothing", "no plugin 'nothing'", "Choose one of"),
+        ("list sdess", "'sdess'", "'sdes'"),
+    ],
+)
+def test_a_mistake_is_two_sentences(sdezoo: Terminal, command: str, problem: str, remedy: str) -> None:
+    Path("empty.csv").write_text("")
+    Path("nan.csv").write_text("a,b\n1,2\n,3\n4,5\n")
+    Path("zero.csv").write_text("a,b\n1,2\n3,0\n4,5\n")
+    Path("notes.txt").write_text("a note")
+    Path("colour.yaml").write_text("colour: red")
+    Path("broken.py").write_text("import there_is_no_such_module")
+    Path("empty.py").write_text("x = 1")
+    Path("folder").mkdir()
+    Path("folder/file").write_text("")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    code, out, err = sdezoo(*command.split())
+    assert code == 2
+    assert out == ""
+    first, second = err.rstrip("\n").split("\n")
+    assert first.startswith("Error: ")
+    assert problem in first
+    assert remedy in second
+    assert before == {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        (["--sampler", "dpmp-2m"], "no sampler", "'dpmpp-2m'"),
+        (["--steps", 0], "steps=0", "at least 1"),
+        (["-n", 0], "n=0", "at least 1"),
+        (["--out", "s.jpg"], "'s.jpg'", ".csv"),
+        (["--out", "there.csv"], "exists", "--overwrite"),
+        (["--sampler", "multiplicative", "--steps", 1], "left the support", "dale-langevin"),
+        (["--sampler", "dale-langevin:preset=mine"], "preset=mine", "consistent, authors"),
+    ],
+)
+def test_a_mistake_in_sampling(sdezoo: Terminal, arguments: list[object], problem: str, remedy: str) -> None:
+    sdezoo("train", *WINE, "--out", "run", "--quiet")
+    Path("there.csv").write_text("mine")
+    code, _, err = sdezoo("sample", "run", *([] if "--out" in arguments else ["--out", "s.csv"]), *arguments, "--quiet")
+    assert code == 2
+    assert problem in err.split("\n")[0]
+    assert remedy in err.split("\n")[1]
+    assert Path("there.csv").read_text() == "mine"
+    assert not Path("s.csv").exists()
+
+
+def test_a_sampler_that_does_not_fit_names_what_does(sdezoo: Terminal) -> None:
+    sdezoo("train", *WINE, "--sde", "ve", "--loss", "dsm", "--out", "run", "--quiet")
+    code, _, err = sdezoo("sample", "run", "--sampler", "dale-langevin", "--out", "s.csv")
+    assert code == 2
+    assert err.startswith("Error: sampler 'dale-langevin' needs an SDE on positive data with multiplicative noise; 've' lives on the real line.")
+    assert "Fits 've': ancestral, ddim, dpmpp-2m, euler-maruyama, heun, pc, torchsde.   Fits 'dale-langevin': --sde gbm." in err
+
+
+def test_show_tells_equation_parameters_support_and_fits(sdezoo: Terminal) -> None:
+    code, out, _ = sdezoo("show", "gbm")
+    assert code == 0
+    for text in ("dX = μ(t) X dt + σ(t) X dW", "sigma", "above 0", "the positive numbers", "mult-dsm", "dale-langevin", "hyvarinen"):
+        assert text in out
+    assert json.loads(sdezoo("show", "dale-langevin", "--json")[1])[0]["sdes"] == ["gbm"]
+
+
+def test_list_names_everything_and_says_what_is_broken(sdezoo: Terminal) -> None:
+    code, out, _ = sdezoo("list")
+    assert code == 0
+    assert "BROKEN" not in out
+    for name in ("gbm", "mult-dsm", "dale-langevin", "unet", "digits"):
+        assert f"  {name} " in out
+
+
+def test_debug_shows_the_traceback(sdezoo: Terminal) -> None:
+    with pytest.raises(LookupError):
+        sdezoo("train", "--sde", "gmb", "--debug")
+
+
+TWO_COMMANDS = """
+import typer
+app = typer.Typer()
+@app.command()
+def one(count: int = 1): ...
+@app.command()
+def two(word: str = "x"): ...
+app()
+"""
+
+
+def test_help_and_list_import_neither_torch_nor_a_plugin() -> None:
+    watched = "import sys\nsys.argv = ['sdezoo', *{}]\nfrom sdezoo_cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
+    report = "print('LOADED', [m for m in sys.modules if m == 'torch' or m.startswith('sdezoo_plugins')])"
+    for arguments in (["--help"], ["train", "--help"], ["list"]):
+        done = subprocess.run([sys.executable, "-c", watched.format(arguments) + report], capture_output=True, text=True, check=True)
+        assert "LOADED []" in done.stdout, done.stdout
+
+
+def seconds(*command: str) -> float:
+    began = time.perf_counter()
+    subprocess.run([sys.executable, *command], capture_output=True, check=True)
+    return time.perf_counter() - began
+
+
+@pytest.mark.slow
+def test_help_and_list_are_about_as_fast_as_the_smallest_app(tmp_path: Path) -> None:
+    smallest = tmp_path / "two.py"
+    smallest.write_text(TWO_COMMANDS)
+    rounds = [
+        (seconds(str(smallest), "--help"), seconds("-m", "sdezoo_cli", "--help"), seconds("-m", "sdezoo_cli", "list")) for _ in range(9)
+    ]
+    base, help_, listed = (statistics.median(column) for column in zip(*rounds, strict=True))
+    assert help_ <= 1.5 * base
+    assert listed <= 2 * base
