@@ -74,6 +74,14 @@ def test_the_import_rules_bite(tmp_path: Path):
     assert not unnoticed, report
 
 
+@pytest.mark.skipif(not (HOUSE / ".git").exists() or not shutil.which("git"), reason="not a git checkout")
+def test_git_ignores_no_source_file():
+    """An ignored file is there for its author alone."""
+    names = [str(file.relative_to(HOUSE)) for file in [*FILES, *(HOUSE / "tests").rglob("*.py")]]
+    ignored = subprocess.run(["git", "check-ignore", "--no-index", *names], cwd=HOUSE, capture_output=True, text=True, check=False).stdout
+    assert not ignored, ignored
+
+
 @pytest.mark.parametrize("arguments", [("check",), ("format", "--check")], ids=["lint", "format"])
 def test_ruff_is_content(arguments: tuple[str, ...]):
     content, report = run("ruff", *arguments, "--no-cache")

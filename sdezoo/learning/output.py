@@ -2,14 +2,14 @@
 
 With `z_t = α z_0 + m + σ ε`, `F` the network's output and `D = E[z_0 | z_t]` the denoiser:
 
-========== ======================================================= ==============================
-`score`     `∇ log p = F`                                          any process
-`epsilon`   `∇ log p = −F / scale(t)`                              any process
-`hyvarinen` `x ∘ ∇_x log p = F`, so `∇_z log p = F + 1`            `x = exp z`
-`denoiser`  `D = F`                                                affine
+=========== ======================================================= =================================================
+`score`     `∇ log p = F`                                           any process
+`epsilon`   `∇ log p = −F / scale(t)`                               any process
+`hyvarinen` `x ∘ ∇_x log p = F`, so `∇_z log p = F + 1`             `x = exp z`
+`denoiser`  `D = F`                                                 affine
 `v`         `F = α ε − σ z_0`, so `D = (α (z − m) − σ F)/(α² + σ²)` affine (Salimans & Ho, arXiv 2202.00512)
-`edm`       `D = μ + c_skip (ẑ − μ) + c_out F(c_in (ẑ − μ))`       affine (Karras et al., arXiv 2206.00364, table 1)
-========== ======================================================= ==============================
+`edm`       `D = μ + c_skip (ẑ − μ) + c_out F(c_in (ẑ − μ))`        affine (Karras et al., arXiv 2206.00364, table 1)
+=========== ======================================================= =================================================
 
 For `edm`, `ẑ = (z − m)/α`, `σ̂ = σ/α`, and with the data's mean `μ` and standard deviation `s` in coordinates
 `c_skip = s²/(σ̂² + s²)`, `c_out = σ̂ s/√(σ̂² + s²)`, `c_in = 1/√(σ̂² + s²)`: input and target of the network have

@@ -40,7 +40,7 @@ def _uniform(model: ScoreModel, t: Tensor) -> Tensor:
 
 
 def _edm(model: ScoreModel, t: Tensor) -> Tensor:
-    k = model.sde.coefficients(t)
+    k = model.sde.exact(t)
     noise, data = k.ratio**2, model.std.double() ** 2
     return (k.variance / k.alpha) ** 2 * (noise + data) / (noise * data)
 
@@ -50,7 +50,7 @@ WEIGHTINGS: dict[str, Callable[[ScoreModel, Tensor], Tensor]] = {"authors": _aut
 
 def weight(name: str, model: ScoreModel, t: Tensor, like: Tensor) -> Tensor:
     """`λ(t)` of the weighting `name`; broadcasts against, and has the dtype of, `like`."""
-    return WEIGHTINGS[name](model, t.double()).to(like)
+    return WEIGHTINGS[name](model, t).to(like)
 
 
 def weighting_refuses(name: str | None, sde: Process) -> str | None:
@@ -61,14 +61,14 @@ def weighting_refuses(name: str | None, sde: Process) -> str | None:
 
 
 def draw_times(name: str, model: ScoreModel, span: tuple[float, float], shape: tuple[int, ...], noise: Noise, like: Tensor) -> Tensor:
-    """Times in `span` of `shape` `(B, 1, …, 1)`, float64, on the device of `like`; uniform for processes that are not affine."""
+    """Times in `span` of `shape` `(B, 1, …, 1)`, with dtype and device of `like`; uniform for processes that are not affine."""
     sde = model.sde
     lo, hi = span
-    u = noise.uniform(like.new_empty((), dtype=torch.float64), shape)
+    u = noise.uniform(torch.empty((), dtype=torch.float64), shape)
     if name == "uniform" or not isinstance(sde, AffineSDE):
-        return lo + (hi - lo) * u
+        return (lo + (hi - lo) * u).to(like)
     centre = float(model.std.double().pow(2).mean().sqrt().log())
     ends = sde.coefficients(torch.tensor([lo, hi], dtype=torch.float64)).ratio.log()
     a, b = torch.special.ndtr((ends - centre) / _SPREAD).tolist()
     ratio = (centre + _SPREAD * torch.special.ndtri(a + (b - a) * u)).exp()
-    return sde.time_at(ratio.cpu()).to(like.device)
+    return sde.time_at(ratio).to(like)

@@ -102,33 +102,35 @@ class AffineSDE(ForwardSDE, Conditional):
             )
         return x
 
+    def exact(self, t: Tensor) -> Coefficients:
+        """The coefficients at `t` in float64."""
+        return self.coefficients(_wide(t))
+
     def at(self, t: Tensor, z: Tensor) -> Coefficients:
         """The coefficients at `t`, computed in float64, in the dtype and device of `z`."""
-        return Coefficients(*(_like(c, z) for c in self.coefficients(t.double())))
+        return Coefficients(*(_like(c, z) for c in self.exact(t)))
 
     def scale(self, t: Tensor) -> Tensor:
-        return self.coefficients(t).sigma
+        return self.exact(t).sigma
 
     def level(self, t: Tensor) -> Tensor:
         """`¼ ln(σ/α)`, as in Karras et al., arXiv 2206.00364, table 1."""
-        return self.coefficients(t.double()).ratio.log() / 4
+        return self.exact(t).ratio.log() / 4
 
     def time_at(self, ratio: Tensor) -> Tensor:
-        """The time at which `σ/α` equals `ratio`, float64: monotone interpolation of a fine table, then Newton steps on `ln(σ/α)`.
+        """The time at which `σ/α` equals `ratio`, float64: by interpolation of `ln(σ/α)` in a fine table, then corrected twice.
 
         Ratios beyond those of `times` give the nearer end of `times`.
         """
-        lo, hi = self.times
+        levels, knots = _level_table(self)
         target = ratio.double().log()
-        t = _interpolate(target, *_level_table(self))
-
-        def log_ratio(u: Tensor) -> Tensor:
-            return self.coefficients(u).ratio.log()
-
-        for _ in range(3):
-            value, slope = along(log_ratio, t)
-            t = (t - (value - target) / slope).clamp(lo, hi)
-        return t
+        right = torch.searchsorted(levels, target.contiguous()).clamp(1, len(levels) - 1)
+        slope = (knots[right] - knots[right - 1]) / (levels[right] - levels[right - 1])
+        t = knots[right - 1] + slope * (target - levels[right - 1])
+        for _ in range(2):
+            t = t.clamp(*self.times)
+            t = t + slope * (target - self.coefficients(t).ratio.log())
+        return t.clamp(*self.times)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
@@ -141,11 +143,11 @@ class AffineSDE(ForwardSDE, Conditional):
         return r, dm - r * m, dv - 2 * r * v
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        r, c, _ = (_like(rate, z) for rate in self.rates(t.double()))
+        r, c, _ = (_like(rate, z) for rate in self.rates(_wide(t)))
         return r * z + c
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return _like(self.rates(t.double())[2].sqrt(), z)
+        return _like(self.rates(_wide(t))[2].sqrt(), z)
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         """Zero: in its coordinates an affine process has additive noise."""
@@ -232,6 +234,11 @@ def leading_spread(z: Tensor) -> float:
     return float(torch.linalg.matrix_norm(centred, ord=2)) / math.sqrt(max(len(rows) - 1, 1))
 
 
+def _wide(t: Tensor) -> Tensor:
+    # Apple's devices have no float64.
+    return (t.cpu() if t.device.type == "mps" else t).double()
+
+
 def _like(c: Tensor, z: Tensor) -> Tensor:
     # 0-dim coefficients stay on the CPU and in float64: they mix with any state without promoting it, and without a copy to its device.
     return c if c.ndim == 0 else c.to(z)
@@ -245,11 +252,5 @@ def _tensor(value: Tensor | None) -> Tensor:
 @lru_cache(maxsize=64)
 def _level_table(sde: AffineSDE) -> tuple[Tensor, Tensor]:
     lo, hi = sde.times
-    t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 2049, dtype=torch.float64) ** 2
+    t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2
     return sde.coefficients(t).ratio.log(), t
-
-
-def _interpolate(x: Tensor, xs: Tensor, ys: Tensor) -> Tensor:
-    right = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
-    weight = ((x - xs[right - 1]) / (xs[right] - xs[right - 1])).clamp(0, 1)
-    return torch.lerp(ys[right - 1], ys[right], weight)

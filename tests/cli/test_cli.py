@@ -178,7 +178,9 @@ def test_a_sampler_that_does_not_fit_names_what_does(sdezoo: Terminal) -> None:
     sdezoo("train", *WINE, "--sde", "ve", "--loss", "dsm", "--out", "run", "--quiet")
     code, _, err = sdezoo("sample", "run", "--sampler", "dale-langevin", "--out", "s.csv")
     assert code == 2
-    assert err.startswith("Error: sampler 'dale-langevin' needs an SDE on positive data with multiplicative noise; 've' lives on the real line.")
+    assert err.startswith(
+        "Error: sampler 'dale-langevin' needs an SDE on positive data with multiplicative noise; 've' lives on the real line."
+    )
     assert "Fits 've': ancestral, ddim, dpmpp-2m, euler-maruyama, heun, pc, torchsde.   Fits 'dale-langevin': --sde gbm." in err
 
 

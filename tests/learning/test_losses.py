@@ -12,7 +12,13 @@ from sdezoo.zoo.composition import check_fit, defaults
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES
 from tests.analytic import AFFINE_SPECS, coordinates, keyed, times
 
-VARIANTS = ["dsm:weighting=authors", "dsm:weighting=uniform", "mult-dsm:weighting=authors", "mult-dsm:weighting=uniform", "nonneg-sm:levels=all"]
+VARIANTS = [
+    "dsm:weighting=authors",
+    "dsm:weighting=uniform",
+    "mult-dsm:weighting=authors",
+    "mult-dsm:weighting=uniform",
+    "nonneg-sm:levels=all",
+]
 LOSS_SPECS = [name for name, _ in defaults(LOSSES)] + VARIANTS
 PAIRS = [(loss, sde) for loss in LOSS_SPECS for sde in AFFINE_SPECS if LOSSES.build(loss).refuses(SDES.build(sde)) is None]
 MOMENTS = Moments(torch.tensor([0.2, 0.0, -0.1]), torch.tensor([0.8, 0.6, 1.0]))

@@ -19,13 +19,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pyarrow import parquet
-from sdezoo_plugins.datasets.array import Array
-from sdezoo_plugins.datasets.digits import Digits
-from sdezoo_plugins.datasets.folder import Folder
-from sdezoo_plugins.datasets.idx import Idx
-from sdezoo_plugins.datasets.spirals import Spirals
-from sdezoo_plugins.datasets.table import Table
-from sdezoo_plugins.datasets.wine import Wine
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -33,6 +26,13 @@ from sdezoo.errors import DataError
 from sdezoo.runs.data import Data, Dataset, check
 from sdezoo.runs.export import write
 from sdezoo.runs.placement import place
+from sdezoo_plugins.datasets.array import Array
+from sdezoo_plugins.datasets.digits import Digits
+from sdezoo_plugins.datasets.folder import Folder
+from sdezoo_plugins.datasets.idx import Idx
+from sdezoo_plugins.datasets.spirals import Spirals
+from sdezoo_plugins.datasets.table import Table
+from sdezoo_plugins.datasets.wine import Wine
 
 PLUGINS = (Array, Digits, Folder, Idx, Spirals, Table, Wine)
 pixel_arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=5))

@@ -4,9 +4,6 @@ import math
 
 import pytest
 import torch
-from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
-from sdezoo_plugins.samplers.heun import Heun
-from sdezoo_plugins.samplers.pc import PC
 from torch import nn
 
 from sdezoo.learning.loss import Batch
@@ -15,6 +12,9 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional
 from sdezoo.zoo.composition import defaults, fitting
 from sdezoo.zoo.registry import LOSSES, SAMPLERS
+from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
+from sdezoo_plugins.samplers.heun import Heun
+from sdezoo_plugins.samplers.pc import PC
 from tests.analytic import SIGMAS, assert_moments, at, keyed
 from tests.process.edges import Kinetic, Reflected, Stable, StableFlow
 

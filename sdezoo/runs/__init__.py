@@ -1,0 +1,1 @@
+"""What a user does: read data, train, keep, sample."""

@@ -1,0 +1,238 @@
+"""Data as a user has them.
+
+A `Dataset` plugin loads `Data` in the user's own units: images in [0, 1], tables and points as they are.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sdezoo.errors import DataError, SdezooError
+from sdezoo.parameters import Plugin
+
+Kind = Literal["image", "table", "points"]
+
+LARGEST = 8 * 2**30
+"""Bytes of float32 that a data set may take: data are held in memory as a whole."""
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set in the user's own units.
+
+    Args:
+        train: (N, *event), float32. Images (N, C, H, W) in [0, 1]; tables and points (N, d).
+        test: held out, of the same event; may have no rows.
+        kind: what a row is.
+        columns: the d names of a table's columns, else empty.
+        train_labels: (N,) int64, class numbers from 0, or None.
+        test_labels: likewise for `test`.
+        levels: the data's own lattice: values are multiples of 1/levels (8-bit images: 255); None where continuous.
+    """
+
+    train: Tensor
+    test: Tensor
+    kind: Kind
+    columns: tuple[str, ...] = ()
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    levels: int | None = None
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return tuple(self.train.shape[1:])
+
+    @property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows; for `out_of_range`."""
+        if self.kind == "image":
+            return torch.tensor(0.0), torch.tensor(1.0)
+        rows = torch.cat([self.train, self.test])
+        return rows.amin(0), rows.amax(0)
+
+
+class Dataset(Plugin, ABC):
+    """Where data come from: the fields are the hyper-parameters, `load` reads."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Lower-case endings of the file names that this plugin reads, `""` for a directory; it then has a field `path`."""
+
+    @abstractmethod
+    def load(self) -> Data:
+        """Read everything.
+
+        Raises:
+            DataError: where it cannot be read or is not of the promised form.
+        """
+
+    @classmethod
+    def reads(cls, path: str | Path) -> bool:
+        """Whether this plugin is the one for `path`: a directory, or a name with one of its endings."""
+        path = Path(path)
+        if path.is_dir():
+            return "" in cls.suffixes
+        return path.name.lower().endswith(tuple(filter(None, cls.suffixes)))
+
+
+def out_of_range(samples: Tensor, low: Tensor, high: Tensor) -> int:
+    """How many values of `samples` (n, *event), in the user's units, lie outside [low, high]; nothing is changed."""
+    low, high = low.to(samples.device, samples.dtype), high.to(samples.device, samples.dtype)
+    return int(((samples < low) | (samples > high)).sum())
+
+
+def split(
+    values: Tensor,
+    kind: Kind,
+    *,
+    holdout: float,
+    labels: Tensor | None = None,
+    columns: tuple[str, ...] = (),
+    levels: int | None = None,
+) -> Data:
+    """`Data` with the fraction `holdout` of the rows of `values` held out: the same rows every time, in their order."""
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    held = round(holdout * len(values))
+    test, train = order[:held].sort().values, order[held:].sort().values
+    train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
+    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels)
+
+
+def check(data: Data) -> None:
+    """Whether `data` is what `Data` promises.
+
+    Raises:
+        DataError: NaN or infinite values first, then wrong shapes, fewer than two training rows, images outside [0, 1].
+    """
+    parts = {"training": data.train, "held-out": data.test}
+    for part, values in parts.items():
+        check_finite(values, data.columns, part)
+    dims = 4 if data.kind == "image" else 2
+    for part, values in parts.items():
+        if values.ndim != dims or 0 in data.event:
+            wanted = "(N, C, H, W)" if dims == 4 else "(N, d)"
+            raise DataError(
+                f"The {part} data have shape {tuple(values.shape)}, which is not {wanted} for kind '{data.kind}'.",
+                f"Bring them into the shape {wanted}, one row for each sample.",
+            )
+    if data.test.shape[1:] != data.train.shape[1:]:
+        raise DataError(
+            f"Held-out rows have shape {tuple(data.test.shape[1:])}, training rows {data.event}.",
+            "Give both parts rows of one shape.",
+        )
+    if len(data.train) < 2:
+        raise DataError(
+            f"There are too few training rows: {len(data.train)}, where 2 is the least.",
+            "Give more data, or hold out fewer rows.",
+        )
+    if data.columns and len(data.columns) != data.event[-1]:
+        raise DataError(f"There are {len(data.columns)} column names for {data.event[-1]} columns.", "Give each column one name.")
+    for (part, values), labels in zip(parts.items(), (data.train_labels, data.test_labels), strict=True):
+        if labels is not None and labels.shape != (len(values),):
+            raise DataError(
+                f"There are {len(values)} {part} rows, but their labels have shape {tuple(labels.shape)}.",
+                "Give each row one label, or leave the labels out.",
+            )
+    if data.kind == "image":
+        for values in parts.values():
+            check_pixels(values)
+
+
+def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "") -> None:
+    """Refuse NaN and infinities in `values` (N, *event).
+
+    Args:
+        values: any floating dtype.
+        columns: names, for messages; numbers where there are none.
+        part: the part of the data, for messages.
+
+    Raises:
+        DataError: with how many there are and where the first is.
+    """
+    finite = values.isfinite()
+    if finite.all():
+        return
+    missing, wrong = int(values.isnan().sum()), int((~finite).sum())
+    parts = [f"{missing} missing (NaN)"] * (missing > 0) + [f"{wrong - missing} infinite (or too large for float32)"] * (wrong > missing)
+    first = torch.unravel_index((~finite).flatten().to(torch.uint8).argmax(), finite.shape)
+    raise DataError(
+        f"The {part + ' ' if part else ''}data have {' and '.join(parts)} value{'s' * (wrong > 1)}, the first in "
+        f"{_position([int(i) for i in first], columns)} (counted from 0).",
+        "Remove or fill in these rows.",
+    )
+
+
+def check_pixels(values: Tensor) -> None:
+    """Refuse images outside [0, 1].
+
+    Raises:
+        DataError: with the range found, and what to divide by.
+    """
+    if values.numel() == 0:
+        return
+    low, high = values.aminmax()
+    if low < 0 or high > 1:
+        divide = "Divide them by 255" if low >= 0 and high <= 255 else "Rescale them"
+        raise DataError(
+            f"Images must lie in [0, 1], and these reach from {low:g} to {high:g}.",
+            f"{divide}, or store them as uint8.",
+        )
+
+
+def check_size(path: str | Path, values: int) -> None:
+    """Refuse more than `LARGEST` bytes of float32, before anything is allocated.
+
+    Raises:
+        DataError: with the number of values promised.
+    """
+    if values * 4 > LARGEST:
+        raise DataError(
+            f"'{path}' promises {values} values, more than the {LARGEST // 2**30} GiB of float32 that are read.",
+            "Give a smaller part of the data, or a file that is not damaged.",
+        )
+
+
+@contextmanager
+def reading(path: str | Path, form: str, *errors: type[Exception]) -> Iterator[None]:
+    """What goes wrong inside, while the file `path` is read, becomes a `DataError`.
+
+    Args:
+        path: for the message.
+        form: what the file should be, as in "an IDX file".
+        errors: what the reading library raises besides `OSError`, `EOFError`, `ValueError` and `MemoryError`.
+    """
+    try:
+        yield
+    except SdezooError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file or folder '{error.filename or path}'.", "Check the path.") from error
+    except (OSError, EOFError, ValueError, MemoryError, *errors) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".") or type(error).__name__
+        raise DataError(
+            f"'{path}' cannot be read as {form} ({reason[:200]}).",
+            f"Check that it is complete, readable, and really {form}.",
+        ) from error
+
+
+def column_name(index: int, names: Sequence[str]) -> str:
+    """A column as messages call it: its name in quotes, or its number."""
+    return f"'{names[index]}'" if index < len(names) else str(index)
+
+
+def _position(index: Sequence[int], names: Sequence[str]) -> str:
+    match index:
+        case [row, column]:
+            return f"row {row}, column {column_name(column, names)}"
+        case [row, channel, line, column]:
+            return f"image {row}, channel {channel}, pixel ({line}, {column})"
+        case _:
+            return f"position {tuple(index)}"

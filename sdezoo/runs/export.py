@@ -1,0 +1,190 @@
+"""Samples as files: pictures, arrays and tables.
+
+`check_output` refuses an impossible file before any work is done; `write` puts it down in one piece, under a temporary
+name first, so that an interrupted run leaves neither half a file nor a damaged old one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from pyarrow import csv, parquet
+from torch import Tensor
+
+from sdezoo.errors import RunError
+from sdezoo.runs.data import Kind
+
+_PICTURE = 512  # pixels that a grid is enlarged to at most
+_PANELS = 36  # histograms in one picture at most
+_GAP = 0.5  # the grey between images
+
+
+class _Samples(NamedTuple):
+    values: Tensor
+    kind: Kind
+    columns: tuple[str, ...]
+    levels: int | None
+
+
+def check_output(path: str | Path, kind: Kind, overwrite: bool = False) -> None:
+    """Whether samples of `kind` can be written to `path`; to be asked before any work is done, and without a trace.
+
+    Raises:
+        RunError: an unknown ending, one that does not fit the kind, a file that exists (unless `overwrite`), a folder
+            in its place, or a parent folder that is not there and cannot be made, or cannot be written to.
+    """
+    path = Path(path)
+    _writer(path, kind)
+    if path.is_dir():
+        raise RunError(f"'{path}' is a folder.", "Give the name of a file in it.")
+    if os.path.lexists(path) and not overwrite:
+        raise RunError(f"'{path}' exists.", "Give --overwrite to replace it, or another name.")
+    parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not parent.is_dir():
+        raise RunError(f"'{parent}' is not a folder, so '{path}' cannot be written.", "Give another name.")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise RunError(f"The folder '{parent}' cannot be written to.", "Give a name in another folder.")
+
+
+def write(samples: Tensor, path: str | Path, *, kind: Kind, columns: Sequence[str] = (), levels: int | None = None) -> None:
+    """Write samples in the user's units to `path`, whose ending says how; what was there is replaced in one step.
+
+    - `.npz` (key `x`) and `.npy`: float32 (n, *event), never clamped or rounded.
+    - `.csv` and `.parquet`, for tables and points: float32 under the names `columns`, else x0, x1, …; never clamped.
+    - `.png`, for images: a near-square grid, enlarged by a whole factor; values are saturated to [0, 1] and rounded to
+      the data's lattice here and nowhere else. For points in the plane a scatter plot, for the rest histograms.
+
+    Args:
+        samples: (n, C, H, W) for images, else (n, d).
+        path: missing parent folders are made.
+        kind: of the data.
+        columns: names of a table's columns.
+        levels: the data's own lattice, see `Data`.
+
+    Raises:
+        RunError: an unknown ending, one that does not fit the kind, samples that cannot be drawn, or a file that
+            cannot be written.
+    """
+    path = Path(path)
+    writer = _writer(path, kind)
+    batch = _Samples(samples.detach().float().cpu(), kind, tuple(columns), levels)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as file:
+                writer(batch, file)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"'{path}' cannot be written ({error.strerror or error}).", "Give --out another place.") from error
+
+
+def _writer(path: Path, kind: Kind) -> Callable[[_Samples, BinaryIO], None]:
+    ending = path.suffix.lower()
+    if ending not in _WRITERS:
+        raise RunError(f"'{path}' has no ending that can be written.", f"Give one of {', '.join(_fitting(kind))}.")
+    if ending not in _fitting(kind):
+        raise RunError(f"Images cannot be written as a table, '{path}'.", f"Give one of {', '.join(_fitting(kind))}.")
+    return _WRITERS[ending]
+
+
+def _fitting(kind: Kind) -> tuple[str, ...]:
+    return tuple(ending for ending in _WRITERS if kind != "image" or ending not in _TABLES)
+
+
+def _npz(samples: _Samples, file: BinaryIO) -> None:
+    np.savez_compressed(file, x=samples.values.numpy())
+
+
+def _npy(samples: _Samples, file: BinaryIO) -> None:
+    np.save(file, samples.values.numpy(), allow_pickle=False)
+
+
+def _csv(samples: _Samples, file: BinaryIO) -> None:
+    csv.write_csv(_table(samples), file)
+
+
+def _parquet(samples: _Samples, file: BinaryIO) -> None:
+    parquet.write_table(_table(samples), file)
+
+
+def _table(samples: _Samples) -> pa.Table:
+    arrays = [pa.array(column) for column in samples.values.T.contiguous().numpy()]
+    return pa.Table.from_arrays(arrays, names=_names(samples))
+
+
+def _names(samples: _Samples) -> list[str]:
+    return list(samples.columns) or [f"x{i}" for i in range(samples.values.shape[1])]
+
+
+def _png(samples: _Samples, file: BinaryIO) -> None:
+    wrong = int((~samples.values.isfinite()).sum())
+    if wrong or not samples.values.numel():
+        raise RunError(
+            f"The samples cannot be drawn: {f'{wrong} values are not finite' if wrong else 'there are none'}.",
+            "Write .npz instead to see what is in them.",
+        )
+    if samples.kind == "image":
+        _picture(samples.values, samples.levels or 255).save(file, format="PNG")
+    else:
+        _figure(samples).savefig(file, format="png", dpi=120)
+
+
+def _picture(images: Tensor, levels: int) -> Image.Image:
+    """The grid of images (n, C, H, W); other numbers of channels than 1, 3 or 4 are drawn as one grey image each."""
+    if images.shape[1] not in (1, 3, 4):
+        images = images.flatten(0, 1)[:, None]
+    pixels = _grid((images.clamp(0, 1) * levels).round() / levels)
+    factor = max(1, _PICTURE // max(pixels.shape[1:]))
+    enlarged = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+    array = (enlarged * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)
+
+
+def _grid(images: Tensor) -> Tensor:
+    """(n, C, H, W) row by row into (C, rows · (H + 1) + 1, columns · (W + 1) + 1), with gaps of one pixel."""
+    n, channels, height, width = images.shape
+    columns = math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    grid = torch.full((channels, rows * (height + 1) + 1, columns * (width + 1) + 1), _GAP)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + 1) + 1, i % columns * (width + 1) + 1
+        grid[:, top : top + height, left : left + width] = image
+    return grid
+
+
+def _figure(samples: _Samples) -> Figure:
+    values, names = samples.values.numpy(), _names(samples)
+    if values.shape[1] == 2:
+        figure = Figure(figsize=(5, 5), layout="constrained")
+        axes = figure.subplots()
+        axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, linewidths=0)
+        axes.set(xlabel=names[0], ylabel=names[1])
+        return figure
+    shown = min(values.shape[1], _PANELS)
+    columns = math.ceil(math.sqrt(shown))
+    rows = math.ceil(shown / columns)
+    figure = Figure(figsize=(2.4 * columns, 2 * rows), layout="constrained")
+    if shown < values.shape[1]:
+        figure.suptitle(f"the first {shown} of {values.shape[1]} columns")
+    for i in range(shown):
+        axes = figure.add_subplot(rows, columns, i + 1)
+        axes.hist(values[:, i].astype(np.float64), bins=30)
+        axes.set_title(names[i], fontsize=8)
+        axes.tick_params(labelsize=6)
+    return figure
+
+
+_TABLES: dict[str, Callable[[_Samples, BinaryIO], None]] = {".csv": _csv, ".parquet": _parquet}
+_WRITERS: dict[str, Callable[[_Samples, BinaryIO], None]] = {".png": _png, ".npz": _npz, ".npy": _npy} | _TABLES

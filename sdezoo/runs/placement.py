@@ -1,0 +1,206 @@
+"""The recorded, invertible way from the user's units into the domain of a process.
+
+`place` chooses the `AffineMap` x = scale · raw + shift that takes data into the support of a process, and refuses
+data that the process cannot live on. Nothing is clipped or dropped, here or on the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.distributions.constraints import Constraint
+
+from sdezoo.errors import DataError
+from sdezoo.runs.data import Data, Kind, check, column_name
+
+Shift = Literal["auto", "none"] | float | None
+
+_ROWS = 4096  # rows checked at a time, so that float64 copies stay small beside the data
+_NAMED = 5  # columns that a message names before it says how many more
+
+
+@dataclass(frozen=True, eq=False)
+class AffineMap:
+    """x = scale · raw + shift, the way from the user's units into the domain of a process.
+
+    Args:
+        scale: finite, not zero; 0-dim, or (d,): broadcasts over an event. Kept in float64 on the CPU, as is `shift`.
+        shift: finite; likewise.
+
+    Raises:
+        DataError: where the map has no inverse.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "shift"):
+            object.__setattr__(self, name, torch.as_tensor(getattr(self, name), dtype=torch.float64, device="cpu"))
+        if not (self.scale.isfinite().all() and self.shift.isfinite().all() and self.scale.all()):
+            raise DataError(
+                "The map from the data into the process's domain has a scale of zero or a value that is not finite.",
+                "Give every column a finite shift and a finite scale other than zero.",
+            )
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """scale · raw + shift, of `raw`'s shape; computed in float64, returned in float32 on `raw`'s device."""
+        return _float64(raw).mul_(self.scale).add_(self.shift).to(raw.device, torch.float32)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """(x − shift) / scale, never clamped; computed in float64, returned in float32 on `x`'s device."""
+        return _float64(x).sub_(self.shift).div_(self.scale).to(x.device, torch.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers, or lists of them, from which `from_json` builds the very same map."""
+        return {"scale": self.scale.tolist(), "shift": self.shift.tolist()}
+
+    @classmethod
+    def from_json(cls, d: dict[str, Any]) -> AffineMap:
+        """The map that `to_json` wrote.
+
+        Raises:
+            DataError: when an entry is missing or is not a number or a list of numbers.
+        """
+        try:
+            scale, shift = (torch.tensor(d[key], dtype=torch.float64) for key in ("scale", "shift"))
+        except (KeyError, TypeError, ValueError):
+            raise DataError(
+                "The record of the map from the data into the process's domain is damaged.",
+                "Restore the run's files, or train again.",
+            ) from None
+        return cls(scale, shift)
+
+
+def place(data: Data, support: Constraint, shift: Shift = None) -> AffineMap:
+    """The map that takes `data` into `support`.
+
+    What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
+
+    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables and points standardised
+      per column with the training part's mean and standard deviation (a constant column is centred only);
+    - unbounded above, negative values refused (a half-line): images raw + 1, so [0, 1] becomes [1, 2]; tables and
+      points as they are;
+    - anything else, such as the unit interval: as they are.
+
+    Args:
+        data: training and held-out rows; both must fit.
+        support: of the process.
+        shift: `"auto"` is the default, except that on a half-line each column with values that are refused gets the
+            offset −min + max(½ (next − min), (median − min) / 1000), and the others none. min, next and median are the
+            column's smallest, second smallest distinct, and median value, over all rows. So zeros among positive values
+            become half of the smallest positive value, as is usual before a logarithm, and a chance near-tie at the
+            minimum throws no value further than ln 1000 below the median. A column of one value starts at 1. `"none"`
+            is the identity on any support; a number is raw + number.
+
+    Raises:
+        DataError: NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside
+            [0, 1], or values that the support refuses (how many, in which columns).
+    """
+    check(data)
+    affine = _choose(data, support, shift)
+    refused = _refused(data, support, affine)
+    if refused.any():
+        raise _refusal(data, support, shift, refused)
+    return affine
+
+
+def _float64(values: Tensor) -> Tensor:
+    # By way of the CPU: not every device has float64. The copy is the caller's to overwrite.
+    return values.detach().cpu().to(torch.float64, copy=True)
+
+
+def _choose(data: Data, support: Constraint, shift: Shift) -> AffineMap:
+    image, one = data.kind == "image", torch.tensor(1.0)
+    if shift == "none":
+        return AffineMap(one, torch.tensor(0.0))
+    if shift is not None and shift != "auto":
+        return AffineMap(one, torch.tensor(float(shift), dtype=torch.float64))
+    if _is_real_line(support, data.event):
+        return AffineMap(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(data.train.double())
+    if _is_half_line(support, data.event):
+        if image:
+            return AffineMap(one, torch.tensor(1.0))
+        if shift == "auto":
+            return AffineMap(one, _offsets(data, support))
+    return AffineMap(one, torch.tensor(0.0))
+
+
+def _standardised(train: Tensor) -> AffineMap:
+    mean, sd = train.mean(0), train.std(0)
+    scale = torch.where(train.amin(0) == train.amax(0), 1.0, 1 / sd)
+    return AffineMap(scale, -mean * scale)
+
+
+def _offsets(data: Data, support: Constraint) -> Tensor:
+    refused = _refused(data, support, AffineMap(torch.tensor(1.0), torch.tensor(0.0)))
+    rows = torch.cat([data.train, data.test]).double()
+    # A refusal that cannot be laid to a column (of a whole row, say) moves none: `place` then refuses.
+    troubled = refused > 0 if refused.shape == data.event else torch.zeros(data.event, dtype=torch.bool)
+    return torch.stack(
+        [_offset(column) if bad else torch.zeros((), dtype=torch.float64) for column, bad in zip(rows.T, troubled, strict=True)]
+    )
+
+
+def _offset(column: Tensor) -> Tensor:
+    values = column.unique()
+    low = values[0]
+    if len(values) == 1:
+        return 1 - low
+    return torch.maximum((values[1] - low) / 2, (column.median() - low) / 1000) - low
+
+
+def _admits(support: Constraint, value: float, event: tuple[int, ...]) -> bool:
+    return bool(support.check(torch.full((1, *event), value)).all())
+
+
+def _is_real_line(support: Constraint, event: tuple[int, ...]) -> bool:
+    return all(_admits(support, value, event) for value in (-1e6 - 0.5, -1.0, 0.0, 0.5, 1.0, 1e6 + 0.5))
+
+
+def _is_half_line(support: Constraint, event: tuple[int, ...]) -> bool:
+    return _admits(support, 1e6 + 0.5, event) and not _admits(support, -1.0, event)
+
+
+def _refused(data: Data, support: Constraint, affine: AffineMap) -> Tensor:
+    """How many values the support refuses: (d,) per column; 0-dim where it judges whole rows, or for images."""
+    total = torch.tensor(0)
+    for rows in (*data.train.split(_ROWS), *data.test.split(_ROWS)):
+        if not len(rows):
+            continue  # `split` makes one empty chunk of no rows, which some constraints cannot reshape
+        refused = ~support.check(affine(rows))
+        total = total + (refused.sum(0) if refused.ndim == 2 else refused.sum())
+    return total
+
+
+def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor) -> DataError:
+    count, half_line = int(refused.sum()), _is_half_line(support, data.event)
+    subject = f"{count} {'value' if refused.ndim or data.kind == 'image' else 'row'}{'s' if count > 1 else ''}"
+    if half_line and not _admits(support, 1.0, data.event):
+        predicate = f"below the support {support} of the SDE"
+    elif half_line:
+        predicate = "negative" if _admits(support, 0.0, data.event) else "zero or negative"
+    else:
+        predicate = f"outside the support {support} of the SDE"
+    after = f" after the shift by {shift}" if isinstance(shift, float | int) else ""
+    where = f", in {_columns(refused, data.columns)}" if refused.ndim else ""
+    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data.kind, half_line, shift))
+
+
+def _remedy(kind: Kind, half_line: bool, shift: Shift) -> str:
+    if half_line and kind == "image" and shift not in (None, "auto"):
+        return "Leave --shift out (images then get +1), or choose another SDE."
+    if half_line and kind != "image" and shift != "auto":
+        return "Give --shift auto (one recorded offset for each such column), or choose another SDE."
+    return "Rescale the data into the support first, or choose another SDE."
+
+
+def _columns(counts: Tensor, names: Sequence[str]) -> str:
+    troubled = [int(i) for i in counts.nonzero()]
+    named = [f"{column_name(i, names)} ({int(counts[i])})" for i in troubled[:_NAMED]]
+    more = f" and {len(troubled) - _NAMED} more" if len(troubled) > _NAMED else ""
+    return f"column{'s' if len(troubled) > 1 else ''} {', '.join(named)}{more}"
