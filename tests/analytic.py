@@ -136,8 +136,9 @@ def assert_moments(z: Tensor, mean: Tensor, deviation: Tensor, bias: float = 0.0
     assert spread <= SIGMAS / math.sqrt(2 * count) + bias, f"standard deviation is off by {spread:.1%}"
 
 
-def sliced_w1(a: Tensor, b: Tensor, directions: int = 32) -> float:
-    """Sliced Wasserstein-1 distance of two equally large samples in the plane, averaged over evenly spaced directions."""
-    angle = torch.arange(directions, dtype=a.dtype) * math.pi / directions
+def sliced_w1(sample: Tensor, data: Tensor, directions: int = 32) -> float:
+    """Sliced Wasserstein-1 distance in the plane, averaged over evenly spaced directions; `data` may be a multiple as large as `sample`."""
+    angle = torch.arange(directions, dtype=sample.dtype) * math.pi / directions
     axes = torch.stack([angle.cos(), angle.sin()])
-    return float((torch.sort(a @ axes, 0)[0] - torch.sort(b @ axes, 0)[0]).abs().mean())
+    quantiles = torch.sort(data @ axes, 0)[0].reshape(len(sample), -1, directions).mean(1)
+    return float((torch.sort(sample @ axes, 0)[0] - quantiles).abs().mean())

@@ -14,7 +14,7 @@ variance, for a channel or a column.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -55,6 +55,8 @@ class FittedPrior(nn.Module):
         excess: variance along each direction beyond `floor`, `(k,)`.
     """
 
+    PARTS: ClassVar = ("mean", "floor", "directions", "excess")
+
     mean: Tensor
     floor: Tensor
     directions: Tensor
@@ -62,7 +64,7 @@ class FittedPrior(nn.Module):
 
     def __init__(self, mean: Tensor, floor: Tensor, directions: Tensor, excess: Tensor) -> None:
         super().__init__()
-        for name, value in {"mean": mean, "floor": floor, "directions": directions, "excess": excess}.items():
+        for name, value in zip(self.PARTS, (mean, floor, directions, excess), strict=True):
             self.register_buffer(name, value)
 
     @classmethod

@@ -4,7 +4,8 @@ A run folder::
 
     config.yaml  env.json  metrics.jsonl  checkpoints/step-N/{model,ema,optimizer}.safetensors + state.json  samples/
 
-`state.json` records everything a sample needs that is not a tensor: the resolved process, network, output parameterization, and the map from the user's units.
+`state.json` records everything a sample needs that is not a tensor: the resolved process, network, output
+parameterization, and the map from the user's units.
 """
 
 from __future__ import annotations
@@ -133,10 +134,9 @@ def restore(run: Path, weights: str = "ema") -> Trained:
     state, tensors = read_state(checkpoint), read_tensors(checkpoint, weights)
     net = NETWORKS.build(state.net).module(state.event)
     try:
-        fitted = (
-            FittedPrior(*(tensors[f"fitted.{k}"] for k in ("mean", "floor", "directions", "excess"))) if "fitted.mean" in tensors else None
-        )
-        model = ScoreModel(SDES.build(state.sde), net, state.output, moments=Moments(tensors["mean"], tensors["std"]), fitted=fitted)
+        moments = Moments(tensors["mean"], tensors["std"])
+        parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
+        model = ScoreModel(SDES.build(state.sde), net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None)
         model.load_state_dict(tensors)
     except SdezooError:
         raise

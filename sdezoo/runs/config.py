@@ -40,13 +40,13 @@ class TrainingConfig(BaseModel):
     """How training times are drawn, see `sdezoo.learning.weighting`."""
     shift: Literal["auto", "none"] | float | None = None
     """Shift of the data into the process's domain; None: +1 for images on the positive numbers, else none."""
-    steps: int = Field(3000, ge=1)
+    steps: int = Field(1600, ge=1)
     """Optimizer steps."""
     batch_size: int = Field(128, ge=1)
     """Samples a step."""
     lr: float | None = Field(None, gt=0)
     """Peak learning rate; None: what the network recommends."""
-    ema: float = Field(0.999, ge=0, lt=1)
+    ema: float = Field(0.998, ge=0, lt=1)
     """Decay of the weights' moving average, which samples are drawn from."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints."""

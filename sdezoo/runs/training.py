@@ -1,7 +1,8 @@
 """Training: one loop over batches of noised data.
 
-Everything that is random at step `k` is keyed by (seed, k), or (seed, epoch) for the order of the data: nothing has to be saved to go on as if never interrupted.
-The plan (`plan`) is checked before any data is read, and nothing is written before the data is.
+Everything that is random at step `k` is keyed by (seed, k), or (seed, epoch) for the order of the data: nothing has
+to be saved to go on as if never interrupted. The plan (`plan`) is checked before any data is read, and nothing is
+written before the data is.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SDES, Registry
 PREFERRED_LOSSES = ("mult-dsm", "dsm", "sliced-sm")
 PREFERRED_NETWORKS = ("unet", "mlp")
 
-_ORDER, _WEIGHTS = -1, -2  # keys beside the steps 0, 1, …
+_ORDER, _WEIGHTS, _DROPOUT = -1, -2, -3  # keys beside the steps 0, 1, …
 _LOG_EVERY = 50
 _WARM_UP = 100
 
@@ -85,7 +86,8 @@ def plan(config: TrainingConfig) -> Plan:
         check_output(sde, config.output)
     network = NETWORKS.build(config.net) if config.net else None
     dataset = find_dataset(config.data)
-    run = Path(config.out or f"runs/{dataset.title()}-{sde.title()}-{loss.title()}")
+    source = dataset.title() if _names_a_plugin(config.data) else Path(config.data).stem
+    run = Path(config.out or f"runs/{source}-{sde.title()}-{loss.title()}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or loss.spec})
     return Plan(config, sde, loss, network, dataset, resolve_device(config.device), run)
@@ -99,9 +101,7 @@ def find_dataset(text: str) -> Dataset:
         DataError: from the plugin, where the path cannot be read.
     """
     path = Path(text)
-    if not path.exists() and not ("/" in text or path.suffix):
-        return DATASETS.build(text)
-    if ":" in text and text.partition(":")[0] in DATASETS.names():
+    if _names_a_plugin(text) or not (path.exists() or path.suffix or "/" in text):
         return DATASETS.build(text)
     endings = []
     for name in DATASETS.names():
@@ -116,6 +116,10 @@ def find_dataset(text: str) -> Dataset:
         f"No dataset plugin reads '{text}'.",
         f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file: {', '.join(endings)}.",
     )
+
+
+def _names_a_plugin(text: str) -> bool:
+    return text.partition(":")[0] in DATASETS.names()
 
 
 def claim(run: Path, *, overwrite: bool) -> None:
@@ -177,7 +181,9 @@ class Training:
         self.model = ScoreModel.for_data(plan.sde, net, x0.cpu(), config.output, config.prior).to(plan.device)
         self.ema = AveragedModel(self.model, multi_avg_fn=_moving_average(config.ema))
         self.lr = config.lr or network.learning_rate
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), self.lr, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), self.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=plan.device.type != "mps"
+        )
         self.order = Order(len(x0), config.batch_size, config.seed)
         self.step = 0
         self.seconds = 0.0
@@ -261,7 +267,10 @@ class Training:
         state = model.sde.state_shape(x0.shape)
         t = draw_times(config.times, model, loss.times(model.sde), (len(x0), *[1] * (len(state) - 1)), noise, x0)
         entries = float(torch.tensor(state[1:]).prod())
-        mean = loss(model, Batch(x0), t, noise).mean() / entries
+        with torch.random.fork_rng(devices=[x0.device] if x0.device.type == "cuda" else []):
+            # What a network draws by itself, in dropout, comes from torch's own generator.
+            torch.manual_seed(mix(config.seed, self.step, _DROPOUT))
+            mean = loss(model, Batch(x0), t, noise).mean() / entries
         self.optimizer.zero_grad(set_to_none=True)
         mean.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -282,8 +291,9 @@ class Training:
     def _refuse_divergence(self, loss: float) -> None:
         if not torch.isfinite(torch.tensor(loss)):
             kept = checkpoint.newest(self.plan.run)
+            last = f"the last checkpoint is {kept}" if kept else "no checkpoint was reached"
             raise RunError(
-                f"The loss is not finite any more at step {self.step}; {f'the last checkpoint is {kept}' if kept else 'no checkpoint was reached'}.",
+                f"The loss is not finite any more at step {self.step}; {last}.",
                 f"Lower the learning rate (--lr, now {self.lr:g}), or look at the data.",
             )
 

@@ -2,14 +2,15 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
 from sdezoo.learning.network import Network
-from sdezoo.parameters import Count
-from sdezoo_plugins.networks.mlp import Embedding
+from sdezoo.parameters import Count, Fraction
+from sdezoo_plugins.networks.embedding import Embedding
 
 
 def convolution(channels: int, out: int, size: int = 3, stride: int = 1, zero: bool = False) -> nn.Conv2d:
@@ -39,14 +40,15 @@ class ConvolutionBlock(nn.Module):
         channels: number of channels of the input.
         out: number of channels of the output.
         embedding: number of features of the embedding.
+        dropout: share of K₂'s inputs that are dropped in training.
     """
 
-    def __init__(self, channels: int, out: int, embedding: int) -> None:
+    def __init__(self, channels: int, out: int, embedding: int, dropout: float) -> None:
         super().__init__()
         self.enter = nn.Sequential(group_norm(channels), nn.SiLU(), convolution(channels, out))
         self.norm = group_norm(out, affine=False)
         self.modulation = nn.Linear(embedding, 2 * out)
-        self.leave = convolution(out, out, zero=True)
+        self.leave = nn.Sequential(nn.Dropout(dropout), convolution(out, out, zero=True))
         self.skip = nn.Identity() if channels == out else convolution(channels, out, size=1)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
@@ -90,11 +92,12 @@ class Stage(nn.Module):
         embedding: number of features of the embedding.
         blocks: number of residual blocks.
         attention: whether pixels attend to each other.
+        dropout: of the residual blocks.
     """
 
-    def __init__(self, channels: int, out: int, embedding: int, blocks: int, attention: bool) -> None:
+    def __init__(self, channels: int, out: int, embedding: int, blocks: int, attention: bool, dropout: float) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ConvolutionBlock(channels if i == 0 else out, out, embedding) for i in range(blocks))
+        self.blocks = nn.ModuleList(ConvolutionBlock(channels if i == 0 else out, out, embedding, dropout) for i in range(blocks))
         self.attentions = nn.ModuleList(Attention(out) if attention else nn.Identity() for _ in range(blocks))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
@@ -115,6 +118,7 @@ class UNetModule(nn.Module):
         multipliers: for each resolution, its number of channels over `width`.
         blocks: number of residual blocks in a stage.
         attention: pixels attend to each other where the longer side is at most this.
+        dropout: of the residual blocks.
         classes: number of classes, or None for a network without labels.
     """
 
@@ -125,6 +129,7 @@ class UNetModule(nn.Module):
         multipliers: tuple[int, ...],
         blocks: int,
         attention: int,
+        dropout: float = 0.0,
         classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -140,11 +145,11 @@ class UNetModule(nn.Module):
         self.grow = nn.ModuleList()
         self.up = nn.ModuleList()
         for i, (out, side) in enumerate(zip(widths, sides, strict=True)):
-            self.down.append(Stage(out, out, embedding, blocks, side <= attention))
+            self.down.append(Stage(out, out, embedding, blocks, side <= attention, dropout))
             if i + 1 < len(widths):
                 self.shrink.append(convolution(out, widths[i + 1], stride=2))
                 self.grow.append(convolution(widths[i + 1], out))
-                self.up.append(Stage(2 * out, out, embedding, blocks, side <= attention))
+                self.up.append(Stage(2 * out, out, embedding, blocks, side <= attention, dropout))
         self.leave = nn.Sequential(group_norm(widths[0]), nn.SiLU(), convolution(widths[0], shape[0], zero=True))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -176,12 +181,16 @@ class UNet(Network):
         multipliers: for each resolution, from the full one down by halves, its number of channels over `width`.
         blocks: number of residual blocks at each resolution, on the way down and again on the way up.
         attention: pixels attend to each other at resolutions whose longer side is at most this.
+        dropout: share of a residual block's features that are dropped in training.
     """
+
+    learning_rate: ClassVar[float] = 4e-3
 
     width: Count = 32
     multipliers: tuple[Count, ...] = (1, 2)
     blocks: Count = 1
     attention: Count = 8
+    dropout: Fraction = 0.1
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         if len(shape) != 3:
@@ -193,4 +202,4 @@ class UNet(Network):
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
         channels, height, width = shape
         image = (channels, height, width)
-        return UNetModule(image, self.width, self.multipliers, self.blocks, self.attention, classes)
+        return UNetModule(image, self.width, self.multipliers, self.blocks, self.attention, self.dropout, classes)

@@ -1,0 +1,42 @@
+"""How the built-in networks are told the noise level and the label."""
+
+import math
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+
+class Embedding(nn.Module):
+    """What a network is told besides its input: the noise level and, if it has classes, the label.
+
+        e = SiLU(W₂ SiLU(W₁ [cos ωt, sin ωt] + b₁ + T[y]) + b₂),   (B,), (B,) -> (B, width)
+
+    with 16 fixed frequencies ω from 1/4 to 16, geometrically spaced: levels t = ¼ ln(σ/α) live in about [-2, 1.5]. The
+    table T has classes + 1 rows, the last of which, y = classes, means "no label", as does a missing y.
+
+    Args:
+        width: number of features of the embedding.
+        classes: number of classes, or None for a network without labels.
+    """
+
+    def __init__(self, width: int, classes: int | None = None) -> None:
+        super().__init__()
+        self.classes = classes
+        frequencies = torch.logspace(math.log2(0.25), math.log2(16.0), 16, base=2.0)
+        self.frequencies = nn.Buffer(frequencies, persistent=False)
+        self.first = nn.Linear(2 * len(frequencies), width)
+        self.second = nn.Linear(width, width)
+        self.table = None if classes is None else nn.Embedding(classes + 1, width)
+
+    def forward(self, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        angles = rearrange(level, "b -> b 1") * self.frequencies
+        hidden = self.first(torch.cat([angles.cos(), angles.sin()], dim=1))
+        if self.table is not None and self.classes is not None:
+            if condition is None:
+                condition = torch.full(level.shape, self.classes, dtype=torch.int64, device=level.device)
+            hidden = hidden + self.table(condition)
+        elif condition is not None:
+            raise ValueError("The network was built without classes, but was given labels.")
+        silu = nn.functional.silu
+        return silu(self.second(silu(hidden)))

@@ -1,0 +1,94 @@
+"""Whatever the registries say fits, runs: two steps of training, two of sampling, every triple, read off the registries."""
+
+import pytest
+import torch
+
+from sdezoo.errors import CompositionError, SupportError
+from sdezoo.learning.loss import Batch
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.output import OUTPUTS
+from sdezoo.learning.weighting import draw_times
+from sdezoo.process.noise import Noise
+from sdezoo.zoo.composition import check_fit, defaults
+from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
+
+SDE_NAMES = [name for name, _ in defaults(SDES)]
+TRAINED = [(sde, loss) for sde in SDE_NAMES for loss, part in defaults(LOSSES) if part.refuses(SDES.build(sde)) is None]
+VECTORS = [name for name, network in defaults(NETWORKS) if network.refuses((3,)) is None]
+IMAGES = [name for name, network in defaults(NETWORKS) if network.refuses((1, 8, 8)) is None]
+
+
+def data(sde, shape):
+    z = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    return sde.decode(z)
+
+
+def train(model, loss, x0, seed=0):
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for step in range(2):
+        noise = Noise.seeded(seed, step)
+        shape = (len(x0),) + (1,) * (len(model.sde.state_shape(x0.shape)) - 1)
+        t = draw_times("log-normal", model, loss.times(model.sde), shape, noise, x0)
+        value = loss(model, Batch(x0), t, noise)
+        assert value.shape == (len(x0),)
+        optimizer.zero_grad()
+        value.mean().backward()
+        assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+        optimizer.step()
+
+
+@pytest.mark.parametrize("prior", ["full", "white", "process"])
+@pytest.mark.parametrize(("sde", "loss"), TRAINED)
+def test_every_sampler_runs_on_what_every_loss_trained(sde, loss, prior):
+    torch.manual_seed(0)
+    process = SDES.build(sde)
+    x0 = data(process, (6, 3))
+    process = process.adapted(x0)
+    net = NETWORKS.build("mlp:width=8,depth=1").module((3,))
+    model = ScoreModel.for_data(process, net, x0, prior=prior)
+    train(model, LOSSES.build(loss), x0)
+    for name, sampler in defaults(SAMPLERS):
+        if sampler.refuses(process) is not None:
+            continue
+        try:
+            x = sampler.sample(model, (5, 3), 2)
+        except SupportError:
+            assert not sampler.preserves_support, name
+            continue
+        assert x.shape == (5, 3)
+        assert process.support.check(x).all(), name
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("sde", SDE_NAMES)
+def test_every_output_trains_and_samples(sde, output):
+    torch.manual_seed(0)
+    process = SDES.build(sde)
+    x0 = data(process, (6, 3))
+    net = NETWORKS.build("mlp:width=8,depth=1").module((3,))
+    if OUTPUTS[output].refuses(process):
+        with pytest.raises(CompositionError):
+            ScoreModel.for_data(process, net, x0, output)
+        return
+    model = ScoreModel.for_data(process, net, x0, output)
+    train(model, LOSSES.build("dsm"), x0)
+    x = SAMPLERS.build("dpmpp-2m").sample(model, (5, 3), 2)
+    assert process.support.check(x).all()
+
+
+@pytest.mark.parametrize("network", IMAGES)
+@pytest.mark.parametrize("loss", [name for name, _ in defaults(LOSSES)])
+def test_images(network, loss):
+    torch.manual_seed(0)
+    process = SDES.build("gbm")
+    check_fit(process, LOSSES.build(loss))
+    x0 = data(process, (3, 1, 8, 8))
+    small = f"{network}:width=8,multipliers=(1,2)" if network == "unet" else network
+    model = ScoreModel.for_data(process, NETWORKS.build(small).module((1, 8, 8)), x0)
+    train(model, LOSSES.build(loss), x0)
+    assert (SAMPLERS.build("dpmpp-2m").sample(model, (2, 1, 8, 8), 2) > 0).all()
+
+
+def test_networks_for_vectors_and_for_images_are_registered():
+    assert "mlp" in VECTORS
+    assert "unet" in IMAGES

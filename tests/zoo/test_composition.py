@@ -1,0 +1,79 @@
+"""Refusals say why, and what would fit."""
+
+import pytest
+import torch
+
+from sdezoo.errors import CompositionError
+from sdezoo.process.affine import AffineSDE
+from sdezoo.zoo.composition import check_fit, check_output, defaults, fitting, support_in_words
+from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
+from tests.process.edges import Kinetic, Reflected, Stable
+
+PARTS = [(registry, name) for registry in (LOSSES, SAMPLERS) for name, _ in defaults(registry)]
+REFUSED = [(r, name, sde) for r, name in PARTS for sde, process in defaults(SDES) if r.build(name).refuses(process)]
+
+
+@pytest.mark.parametrize(("registry", "part", "sde"), REFUSED, ids=[f"{part}-{sde}" for _, part, sde in REFUSED])
+def test_every_refusal_names_what_fits_both(registry, part, sde):
+    process = SDES.build(sde)
+    with pytest.raises(CompositionError) as error:
+        check_fit(process, registry.build(part))
+    assert error.value.problem.startswith(f"{registry.kind} '{part}' needs ")
+    assert f"'{sde}' lives on {support_in_words(process)}." in error.value.problem
+    of_sde, of_part = error.value.remedy.split(".   ")
+    assert of_sde == f"Fits '{sde}': " + ", ".join(fitting(process, registry))
+    named = of_part.removeprefix(f"Fits '{part}': --sde ").removesuffix(".").split(", ")
+    assert sde not in named
+    for other in named:
+        check_fit(SDES.build(other), registry.build(part))
+
+
+def test_the_refusal_of_the_design():
+    with pytest.raises(CompositionError) as error:
+        check_fit(SDES.build("ve"), SAMPLERS.build("dale-langevin"))
+    assert error.value.problem == (
+        "sampler 'dale-langevin' needs an SDE on positive data with multiplicative noise; 've' lives on the real line."
+    )
+    assert (
+        error.value.remedy == "Fits 've': ancestral, ddim, dpmpp-2m, euler-maruyama, heun, pc, torchsde.   Fits 'dale-langevin': --sde gbm."
+    )
+
+
+def test_what_composes():
+    everything = {name for name, _ in defaults(SAMPLERS)}
+    assert set(fitting(SDES.build("gbm"), SAMPLERS)) == everything
+    for name in ("vp", "ve", "subvp"):
+        assert set(fitting(SDES.build(name), SAMPLERS)) == everything - {"dale-langevin", "multiplicative"}
+        assert set(fitting(SDES.build(name), LOSSES)) == {"dsm", "sliced-sm"}
+    assert set(fitting(SDES.build("gbm"), LOSSES)) == {name for name, _ in defaults(LOSSES)}
+
+
+def test_capabilities_in_words():
+    for sde, part, words in (
+        (Stable(), SAMPLERS.build("heun"), "needs an SDE (a drift and a diffusion)"),
+        (Reflected(), SAMPLERS.build("ddim"), "needs an affine SDE (Gaussian in its coordinates)"),
+        (Kinetic(), SAMPLERS.build("torchsde"), "needs an SDE with one Brownian motion for every entry of its state"),
+    ):
+        with pytest.raises(CompositionError) as error:
+            check_fit(sde, part)
+        assert words in error.value.problem
+    assert support_in_words(Reflected()) == "the unit interval"
+    assert support_in_words(SDES.build("gbm")) == "the positive numbers"
+
+
+def test_outputs_that_do_not_fit_are_refused_with_those_that_do():
+    for sde, output, fits in (
+        ("vp", "hyvarinen", "score, epsilon, denoiser, v, edm"),
+        ("gbm", "nope", "score, hyvarinen, epsilon, denoiser, v, edm"),
+    ):
+        with pytest.raises(CompositionError, match=f"output '{output}'") as error:
+            check_output(SDES.build(sde), output)
+        assert error.value.remedy == f"Fits '{sde}': {fits}."
+    check_output(SDES.build("gbm"), "hyvarinen")
+
+
+def test_registered_sdes_state_their_support():
+    for _, sde in defaults(SDES):
+        if isinstance(sde, AffineSDE):
+            assert sde.support is sde.coordinates.codomain
+        assert sde.support.check(sde.decode(sde.encode(torch.ones(1, 2), None))).all()
