@@ -8,7 +8,11 @@ exists is valid.
 
 from __future__ import annotations
 
+import ast
 import dataclasses
+import inspect
+import itertools
+import textwrap
 from functools import cache
 from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
@@ -59,9 +63,11 @@ class Plugin:
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One hyper-parameter as a user sees it: its name, its range in words, its default (`required` where there is none)."""
+    """One hyper-parameter as a user sees it: its name, what it means, its range in words, its default."""
 
     name: str
+    meaning: str
+    """The text that follows the field in its class."""
     allowed: str
     default: Any
     required: bool
@@ -69,7 +75,11 @@ class Parameter:
 
 def describe(plugin: type[Plugin]) -> list[Parameter]:
     """The hyper-parameters of a plugin class, with their allowed ranges in words."""
-    return [Parameter(f.name, _allowed(plugin, f.name), f.default, f.default is dataclasses.MISSING) for f in _fields(plugin)]
+    meanings = _meanings(plugin)
+    return [
+        Parameter(f.name, meanings.get(f.name, ""), _allowed(plugin, f.name), f.default, f.default is dataclasses.MISSING)
+        for f in _fields(plugin)
+    ]
 
 
 def convert(plugin: type[Plugin], key: str, value: object) -> Any:
@@ -106,6 +116,20 @@ def format_value(value: object) -> str:
 
 def _fields(plugin: type[Plugin]) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(plugin) if dataclasses.is_dataclass(plugin) else ()
+
+
+def _meanings(plugin: type[Plugin]) -> dict[str, str]:
+    found = {}
+    for cls in reversed(plugin.__mro__):
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        except (OSError, TypeError, ValueError):
+            continue
+        for field, text in itertools.pairwise(getattr(tree, "body", ())):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(meaning))):
+                    found[name] = inspect.cleandoc(meaning)
+    return found
 
 
 @cache

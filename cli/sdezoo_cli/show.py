@@ -34,7 +34,7 @@ def show(
     for one in shown:
         sys.stdout.write(f"{one['kind']} {name}  ({one['class']}, from {one['provider']})\n\n{one['equation']}\n\n")
         for key in one["parameters"]:
-            sys.stdout.write(f"  {key['name']:<14} default {key['default']:<10} {key['allowed']}\n")
+            sys.stdout.write(f"  {key['name']:<14} {key['default']:<12} {key['allowed']}. {key['meaning']}".rstrip() + "\n")
         for key in ("support", "losses", "samplers", "outputs", "sdes"):
             if key in one:
                 value = one[key] if isinstance(one[key], str) else ", ".join(one[key])
@@ -48,7 +48,8 @@ def _describe(registry: Any, name: str) -> dict[str, Any]:
     cls = registry.load(name)
     module = inspect.getmodule(cls)
     parameters = [
-        {"name": p.name, "default": "required" if p.required else format_value(p.default), "allowed": p.allowed} for p in describe(cls)
+        {"name": p.name, "meaning": p.meaning, "default": "required" if p.required else format_value(p.default), "allowed": p.allowed}
+        for p in describe(cls)
     ]
     return {
         "kind": registry.kind,

@@ -38,6 +38,7 @@ class Sampler(Plugin, Requirement[P], ABC):
 
     _: KW_ONLY
     spacing: Spacing = "auto"
+    """Spacing of the time grid; `auto`: karras for affine processes, else uniform."""
 
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or grid_refuses(self.spacing, sde)

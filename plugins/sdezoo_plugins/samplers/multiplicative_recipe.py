@@ -3,7 +3,7 @@
 Shetty, Prasath & Seelamantula, arXiv 2510.02730. At each of `N` levels, an update of size `δ` with noise of size `a`
 is made `L` times; after every level `a` is multiplied by `factor`. `preset=consistent`: `δ` is the step of the time
 grid, `L = 1`, `a = 1`: a discretization of the reverse SDE. `preset=authors`: `δ`, `L` and `factor` of the authors'
-code, where `N L δ` is between 0.57 and 0.72 and not 1, meant for `gbm:sigma=0.8` and 1000 steps. The last update, to
+code, where `N L δ` is not 1, meant for `gbm:sigma=0.8` and 1000 steps. The last update, to
 `t = 0`, is free of noise in both.
 """
 
