@@ -52,13 +52,22 @@ class Plugin:
     @classmethod
     def title(cls) -> str:
         """The name for messages."""
-        return cls.name or cls.__name__
+        return vars(cls).get("name") or cls.__name__
 
     @property
     def spec(self) -> str:
         """The spec string that builds an equal object: `NAME[:key=value,…]`, fields at their default left out."""
-        changed = [f"{f.name}={format_value(getattr(self, f.name))}" for f in _fields(type(self)) if getattr(self, f.name) != f.default]
-        return self.title() + (":" + ",".join(changed) if changed else "")
+        defaults = {field.name: field.default for field in _fields(type(self))}
+        return self._spec({key: value for key, value in self.parameters().items() if value != defaults[key]})
+
+    @property
+    def full_spec(self) -> str:
+        """As `spec`, with every field: for records that outlive today's defaults."""
+        return self._spec(self.parameters())
+
+    def _spec(self, values: dict[str, Any]) -> str:
+        listed = ",".join(f"{key}={format_value(value)}" for key, value in values.items())
+        return f"{self.title()}:{listed}" if listed else self.title()
 
 
 @dataclasses.dataclass(frozen=True)

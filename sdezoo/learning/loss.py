@@ -10,13 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.weighting import weight
 from sdezoo.parameters import Plugin
-from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process
 from sdezoo.process.requirement import P, Requirement
@@ -57,10 +57,13 @@ def denoising(name: str, model: ScoreModel[Conditional], batch: Batch, t: Tensor
 
 
 def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """The model's score at `z` and its derivative along `direction`, by forward-mode differentiation.
+    """The model's score `s` at `z` and `∇_z (vᵀ s)` for `v = direction`; both can be differentiated once more.
 
-    `E vᵀ (∂s) v` over random signs `v` is the divergence of the score (Hutchinson).
+    `E vᵀ ∇_z (vᵀ s)` over random signs `v` is the divergence of the score (Hutchinson).
     """
-    # Fused attention kernels have no forward-mode derivative; the plain one has.
-    with sdpa_kernel(SDPBackend.MATH):
-        return along(lambda u: model.score(u, t, batch.condition), z, direction)
+    # Backward twice: forward mode fails on channels-last group norms, and fused attention has no second derivative.
+    with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+        z = z.detach().requires_grad_()
+        s = model.score(z, t, batch.condition)
+        (slope,) = torch.autograd.grad((s * direction).sum(), z, create_graph=True)
+    return s, slope

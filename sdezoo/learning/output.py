@@ -79,7 +79,9 @@ class _Epsilon(_FromScore[Process]):
     def score(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
         out = net(sde.observe(z, t))
         scale = sde.scale(t)
-        return sde.complete(-out / (scale if scale.ndim == 0 else scale.to(out)), z, t)
+        if scale.ndim:  # times broadcast against the state, which may have more dimensions than an event
+            scale = scale.to(out).reshape(-1, *[1] * (out.ndim - 1))
+        return sde.complete(-out / scale, z, t)
 
 
 class _Hyvarinen(_FromScore[AffineSDE]):

@@ -31,7 +31,7 @@ from torch.distributions import ExpTransform, Normal, Transform
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import identity_transform
 
-from sdezoo.errors import SupportError
+from sdezoo.errors import DataError, SupportError
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Shape
@@ -160,7 +160,7 @@ class AffineSDE(ForwardSDE, Conditional):
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """`log N(z; α z_0 + m, v)`, an entry each."""
         k = self.at(t, z)
-        return Normal(k.alpha * self.encode(x0) + k.shift, k.sigma, validate_args=False).log_prob(z)
+        return Normal(k.alpha * self.encode(x0) + k.shift, k.sigma.to(z), validate_args=False).log_prob(z)
 
     def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """`(α z_0 + m − z) / v`."""
@@ -228,10 +228,16 @@ def slopes(phi: Transform, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def leading_spread(z: Tensor) -> float:
-    """Standard deviation of `z` `(N, …)` along its leading principal direction."""
+    """Standard deviation of `z` `(N, …)` along its leading principal direction.
+
+    Raises:
+        DataError: where all rows are the same.
+    """
     rows = z.flatten(1).double()
-    centred = rows - rows.mean(0)
-    return float(torch.linalg.matrix_norm(centred, ord=2)) / math.sqrt(max(len(rows) - 1, 1))
+    spread = float(torch.linalg.matrix_norm(rows - rows.mean(0), ord=2)) / math.sqrt(max(len(rows) - 1, 1))
+    if not spread > 0:
+        raise DataError("All rows of the data are the same, so that no noise can be measured against them.", "Look at the data.")
+    return spread
 
 
 def _wide(t: Tensor) -> Tensor:

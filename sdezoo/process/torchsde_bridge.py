@@ -47,19 +47,28 @@ class ReverseEquation(nn.Module):
         super().__init__()
         self.sde, self.score, self.shape, self.origin = sde, score, shape, origin
         self.sde_type = "stratonovich" if stratonovich else "ito"
+        self._last: tuple[float, Tensor, Tensor] | None = None
 
     def f(self, u: Tensor, y: Tensor) -> Tensor:
         """Drift at `u`."""
-        z, t = y.reshape(self.shape), self._time(u)
-        drift = -self.sde.reverse_drift(z, t, self.score(z, t))
-        if self.sde_type == "stratonovich":
-            drift = drift - self.sde.divergence(z, t) / 4
-        return drift.flatten(1)
+        # torchsde tries f once at the start of every integration, and its solver asks for the same again.
+        if self._last and self._last[0] == float(u) and self._last[1] is y:
+            return self._last[2]
+        drift = self._drift(u, y)
+        self._last = float(u), y, drift
+        return drift
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
         """Diffusion at `u`."""
         z = y.reshape(self.shape)
         return self.sde.diffusion(z, self._time(u)).to(z).expand_as(z).flatten(1)
+
+    def _drift(self, u: Tensor, y: Tensor) -> Tensor:
+        z, t = y.reshape(self.shape), self._time(u)
+        drift = -self.sde.reverse_drift(z, t, self.score(z, t))
+        if self.sde_type == "stratonovich":
+            drift = drift - self.sde.divergence(z, t) / 4
+        return drift.flatten(1)
 
     def _time(self, u: Tensor) -> Tensor:
         # Solvers evaluate their last stage at the end of an interval; below lo no process offers a score.

@@ -38,8 +38,9 @@ class State:
 
     step: int
     sde: str
-    """Spec string of the process with everything filled in that was left to the data."""
+    """Full spec string of the process, with everything filled in that was left to the data."""
     net: str
+    """Full spec string of the network."""
     output: str
     event: tuple[int, ...]
     kind: Kind

@@ -309,8 +309,8 @@ class Training:
         low, high = (bound.tolist() for bound in self.data.bounds)
         return checkpoint.State(
             step=self.step,
-            sde=self.plan.sde.spec,
-            net=self.network.spec,
+            sde=self.plan.sde.full_spec,
+            net=self.network.full_spec,
             output=self.model.output_name,
             event=self.data.event,
             kind=self.data.kind,

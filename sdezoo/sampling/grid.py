@@ -36,7 +36,7 @@ def grid(sde: Process, steps: int, spacing: Spacing) -> Tensor:
         last, first = sde.coefficients(torch.tensor([lo, hi], dtype=torch.float64)).ratio
         power = 0.0 if spacing == "log-snr" else 1 / _RHO
         times = sde.time_at(_between(first, last, u, power))
-        times[0], times[-1] = hi, lo
+    times[0], times[-1] = hi, lo
     return torch.cat([times, times.new_zeros(1)])
 
 

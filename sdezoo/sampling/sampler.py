@@ -78,12 +78,13 @@ class Sampler(Plugin, Requirement[P], ABC):
 
         Raises:
             CompositionError: where the model's process does not fit.
-            ParameterError: for fewer than one step.
+            ParameterError: for fewer than one sample or step.
             SupportError: when a state leaves the support, or cannot be decoded.
         """
         self.require(model.sde)
-        if steps < 1:
-            raise ParameterError(f"{self.title()}: {steps} steps is too few.", "Give at least 1.")
+        for what, count in (("samples", shape[0]), ("steps", steps)):
+            if count < 1:
+                raise ParameterError(f"{self.title()}: {count} {what} is too few.", "Give at least 1.")
         view = self.view(model)
         noise = KeyedNoise(seed, range(first, first + shape[0]))
         like = torch.empty(()) if like is None else like

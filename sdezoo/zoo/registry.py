@@ -16,6 +16,7 @@ import dataclasses
 import importlib.util
 import inspect
 import re
+import sys
 from functools import cached_property
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder
@@ -133,6 +134,7 @@ class Registry(Generic[T]):
     def add(self, cls: type, provider: str) -> str:
         """Register a class from a file under its name in kebab case; returns that name."""
         name = kebab(cls.__name__)
+        self._from_files = [entry for entry in self._from_files if (entry.name, entry.provider) != (name, provider)]
         self._from_files.append(Entry(name, cls.__module__, cls.__name__, provider, cls))
         return name
 
@@ -184,15 +186,20 @@ def load_file(path: Path) -> list[str]:
     if not path.is_file() or spec is None or spec.loader is None:
         raise PluginError(f"There is no Python file '{path}'.", "Give the path of a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their annotations up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # somebody's first try may raise anything
+        del sys.modules[spec.name]
         raise PluginError(f"The plugin file '{path}' fails: {type(error).__name__}: {error}.", "Mend it and try again.") from error
     names = [
         registry.add(cls, str(path))
         for cls in vars(module).values()
         for registry in REGISTRIES.values()
-        if isinstance(cls, type) and cls.__module__ == module.__name__ and issubclass(cls, registry.contract())
+        if isinstance(cls, type)
+        and cls.__module__ == module.__name__
+        and issubclass(cls, registry.contract())
+        and not inspect.isabstract(cls)
     ]
     if not names:
         raise PluginError(

@@ -44,7 +44,7 @@ def minimizer(loss, sde, t):
 @pytest.mark.parametrize("t", [0.15, 0.6])
 @pytest.mark.parametrize(("loss", "sde"), CASES)
 def test_minimizer_is_the_score_of_the_noised_data(loss, sde, t):
-    """`s(z) = −(z − α μ − m)/V`, `V = α² s² + v`. Its error, in units of the score's size `1/√V`, is of order `√(V/v)/√n`, measured below 4."""
+    """`s(z) = −(z − α μ − m)/V`, `V = α² s² + v`, up to an error of order `√(V/v)/√n` in units of `1/√V`."""
     sde = SDES.build(sde)
     k = sde.coefficients(torch.tensor(t, dtype=torch.float64))
     mean, variance = float(k.alpha * MEAN + k.shift), float(k.alpha**2 * DEVIATION**2 + k.variance)

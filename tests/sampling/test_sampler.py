@@ -36,7 +36,7 @@ def test_every_sampler_fits_something():
     assert {name for name, _ in PAIRS} == set(SAMPLER_SPECS)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 60])
+@pytest.mark.parametrize("steps", [1, 2, 20])
 @pytest.mark.parametrize("spec", NFE)
 def test_network_evaluations(spec, steps):
     """What each sampler's docstring says; a step of torchsde's Euler method is one evaluation too."""
@@ -56,11 +56,11 @@ def test_last_step_is_free_of_noise_and_asks_for_no_score_at_zero(sampler, sde):
 
 @pytest.mark.parametrize(("sampler", "sde"), STAYING)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("steps", [1, 2, 30])
+@pytest.mark.parametrize("steps", [1, 2, 20])
 def test_dtype_shape_and_support(sampler, sde, dtype, steps):
     model = gaussian(SDES.build(sde))
-    if sampler == "multiplicative" and steps < 30:
-        return
+    if sampler == "multiplicative" and steps < 20:
+        steps = 30
     x = SAMPLERS.build(sampler).sample(model, (3, 2), steps, like=torch.empty((), dtype=dtype))
     assert x.dtype == dtype
     assert x.shape == (3, 2)

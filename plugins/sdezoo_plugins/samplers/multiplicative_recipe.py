@@ -8,7 +8,7 @@ code, where `N L δ` is not 1, meant for `gbm:sigma=0.8` and 1000 steps. The las
 """
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -33,7 +33,7 @@ class MultiplicativeRecipe(Sampler[AffineSDE]):
     """`consistent` discretizes the reverse SDE; `authors` is the recipe of the authors' code."""
     recipe: Literal["mnist", "fashion", "kmnist", "cifar10"] = "mnist"
     """Whose row of the authors' table `preset=authors` takes."""
-    spacing: Spacing = "uniform"
+    spacing: Spacing = field(default="uniform", kw_only=True)
 
     def refuses(self, sde: Process) -> str | None:
         return needs_multiplicative(sde) or super().refuses(sde)

@@ -46,5 +46,7 @@ class VE(AffineSDE):
 
     @property
     def _range(self) -> tuple[float, float]:
-        high = TERMINAL if self.sigma_max is None else self.sigma_max
-        return high / GROWTH if self.sigma_min is None else self.sigma_min, high
+        low, high = self.sigma_min, self.sigma_max
+        if high is None:
+            high = TERMINAL if low is None else GROWTH * low
+        return high / GROWTH if low is None else low, high
