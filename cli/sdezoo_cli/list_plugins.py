@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from sdezoo_cli.options import Json, Plugins, load_plugins
 
 
 def list_plugins(
-    kind: Annotated[Optional[str], typer.Argument(help="sdes, losses, samplers, networks or datasets; default: all.")] = None,  # noqa: UP045
+    kind: Annotated[str | None, typer.Argument(help="sdes, losses, samplers, networks or datasets; default: all.")] = None,
     fits: Annotated[
         bool, typer.Option("--fits", help="Show instead which losses and samplers fit which SDEs, as a Markdown table.")
     ] = False,

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ from sdezoo_cli.progress import bar
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
-    sampler: Annotated[Optional[str], typer.Option(help="Sampler, NAME[:key=value,…].  [default: dpmpp-2m where it fits]")] = None,  # noqa: UP045
+    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…].  [default: dpmpp-2m where it fits]")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
     n: Annotated[int, typer.Option("-n", help="Number of samples.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Samples drawn at a time; changes nothing but memory and speed.")] = 64,

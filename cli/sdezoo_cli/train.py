@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.progress import bar
 
-Text = Optional[str]  # noqa: UP045
-Whole = Optional[int]  # noqa: UP045
-Number = Optional[float]  # noqa: UP045
+Text = str | None
+Whole = int | None
+Number = float | None
 
 
 def train(
@@ -34,7 +34,7 @@ def train(
     seed: Annotated[Whole, typer.Option(help="Fixes weights, data order and noise.  [default: 0]")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")] = None,
     out: Annotated[Text, typer.Option(help="Run folder.  [default: runs/DATA-SDE-LOSS]")] = None,
-    config: Annotated[Optional[Path], typer.Option(help="YAML file with any of these; options given here win.")] = None,  # noqa: UP045
+    config: Annotated[Path | None, typer.Option(help="YAML file with any of these; options given here win.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run folder.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     plugin: Plugins = None,

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.errors import CompositionError, SdezooError
-from sdezoo.learning.output import OUTPUTS, default_output, tweedie
+from sdezoo.learning.output import OUTPUTS, Call, default_output, tweedie
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, measure
 from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.noise import Noise
@@ -146,7 +146,7 @@ class ScoreModel(Model[P], nn.Module):
     def _moments(self, z: Tensor) -> Moments:
         return Moments(self.mean.to(z.dtype), self.std.to(z.dtype))
 
-    def _call(self, t: Tensor, condition: Tensor | None):  # noqa: ANN202
+    def _call(self, t: Tensor, condition: Tensor | None) -> Call:
         level = self.sde.level(t).reshape(-1)
 
         def call(inputs: Tensor) -> Tensor:

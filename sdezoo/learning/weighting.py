@@ -60,6 +60,11 @@ def weighting_refuses(name: str | None, sde: Process) -> str | None:
     return None
 
 
+def default_weighting(sde: Process) -> str:
+    """`edm` for affine processes, `uniform` for the others."""
+    return "uniform" if weighting_refuses("edm", sde) else "edm"
+
+
 def draw_times(name: str, model: ScoreModel, span: tuple[float, float], shape: tuple[int, ...], noise: Noise, like: Tensor) -> Tensor:
     """Times in `span` of `shape` `(B, 1, …, 1)`, with dtype and device of `like`; uniform for processes that are not affine."""
     sde = model.sde

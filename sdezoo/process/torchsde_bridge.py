@@ -15,6 +15,7 @@ import torchsde
 from torch import Tensor, nn
 
 from sdezoo.process.noise import Noise
+from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
 
 Method = Literal["euler", "milstein", "srk", "euler_heun", "heun", "midpoint", "log_ode", "reversible_heun"]
@@ -24,10 +25,12 @@ ITO: tuple[Method, ...] = ("euler", "milstein", "srk")
 """The methods that torchsde integrates in the sense of Itô; the others integrate Stratonovich's."""
 
 
-def diagonal(sde: ForwardSDE) -> bool:
-    """Whether every entry of the state has a Brownian motion of its own, the noise that torchsde calls diagonal."""
+def bridge_refuses(sde: Process) -> str | None:
+    """Why torchsde does not integrate `sde`: only noise that it calls diagonal crosses the bridge."""
     state = sde.state_shape((1, 3))
-    return sde.noise_shape(state) == state
+    if isinstance(sde, ForwardSDE) and sde.noise_shape(state) != state:
+        return "needs an SDE with one Brownian motion for every entry of its state"
+    return None
 
 
 class ReverseEquation(nn.Module):

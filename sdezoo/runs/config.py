@@ -20,7 +20,7 @@ _LARGEST_FILE = 2**20
 
 
 class TrainingConfig(BaseModel):
-    """A training, whole. Plugins are spec strings; None leaves a choice to what fits (see `sdezoo.runs.training`)."""
+    """A training, whole. Plugins are spec strings; None leaves a choice to what fits (see `sdezoo.runs.planning`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

@@ -20,22 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sdezoo.errors import CompositionError, PluginError, RunError
-from sdezoo.learning.loss import Batch, ScoreLoss
+from sdezoo.errors import RunError
+from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
 from sdezoo.learning.weighting import draw_times
 from sdezoo.process.noise import Noise, mix
-from sdezoo.process.process import Process
 from sdezoo.runs import checkpoint
-from sdezoo.runs.config import TrainingConfig, resolve_device, writable_folder
-from sdezoo.runs.data import Data, Dataset
+from sdezoo.runs.config import TrainingConfig
+from sdezoo.runs.data import Data
 from sdezoo.runs.placement import AffineMap, place
-from sdezoo.zoo.composition import check_fit, check_network, check_output, fitting
-from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SDES, Registry
-
-PREFERRED_LOSSES = ("mult-dsm", "dsm", "sliced-sm")
-PREFERRED_NETWORKS = ("unet", "mlp")
+from sdezoo.runs.planning import Plan, choose_network, claim, plan
 
 _ORDER, _WEIGHTS, _DROPOUT = -1, -2, -3  # keys beside the steps 0, 1, …
 _LOG_EVERY = 50
@@ -43,19 +38,6 @@ _WARM_UP = 100
 
 Report = Callable[[int, float], None]
 """Called after every step with the number of steps done and the loss."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A training that has been checked and has read no data yet."""
-
-    config: TrainingConfig
-    sde: Process
-    loss: ScoreLoss
-    network: Network | None
-    dataset: Dataset
-    device: torch.device
-    run: Path
 
 
 @dataclass(frozen=True)
@@ -73,69 +55,6 @@ class Result:
     """What the user should know about the model, if anything."""
 
 
-def plan(config: TrainingConfig) -> Plan:
-    """Build every part of a training and check that they fit.
-
-    Raises:
-        SdezooError: with the reason and the remedy; nothing has been read or written.
-    """
-    sde = SDES.build(config.sde)
-    loss = LOSSES.build(config.loss or _preferred(PREFERRED_LOSSES, fitting(sde, LOSSES), f"losses for '{sde.title()}'"))
-    check_fit(sde, loss)
-    if config.output:
-        check_output(sde, config.output)
-    network = NETWORKS.build(config.net) if config.net else None
-    dataset = find_dataset(config.data)
-    source = dataset.title() if _names_a_plugin(config.data) else Path(config.data).stem
-    run = Path(config.out or f"runs/{source}-{sde.title()}-{loss.title()}")
-    writable_folder(run)
-    config = config.model_copy(update={"out": str(run), "loss": config.loss or loss.spec})
-    return Plan(config, sde, loss, network, dataset, resolve_device(config.device), run)
-
-
-def find_dataset(text: str) -> Dataset:
-    """The dataset that a spec string or a path names.
-
-    Raises:
-        PluginError: where no plugin reads that kind of file, or there is no dataset of that name.
-        DataError: from the plugin, where the path cannot be read.
-    """
-    path = Path(text)
-    if _names_a_plugin(text) or not (path.exists() or path.suffix or "/" in text):
-        return DATASETS.build(text)
-    endings = []
-    for name in DATASETS.names():
-        try:
-            cls = DATASETS.load(name)
-        except PluginError:
-            continue
-        if cls.reads(path):
-            return cls(path=text)
-        endings += filter(None, cls.suffixes)
-    raise PluginError(
-        f"No dataset plugin reads '{text}'.",
-        f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file: {', '.join(endings)}.",
-    )
-
-
-def _names_a_plugin(text: str) -> bool:
-    return text.partition(":")[0] in DATASETS.names()
-
-
-def claim(run: Path, *, overwrite: bool) -> None:
-    """Check that a new run may be written to `run`; removes nothing.
-
-    Raises:
-        RunError: where something is there, and it is no run that may be overwritten.
-    """
-    if not run.exists() or not any(run.iterdir()):
-        return
-    if not overwrite:
-        raise RunError(f"The run folder '{run}' exists.", "Go on with --resume, replace it with --overwrite, or choose another --out.")
-    if not (run / "config.yaml").is_file():
-        raise RunError(f"The folder '{run}' is not a run of sdezoo, so it is not overwritten.", "Choose another --out.")
-
-
 def train(config: TrainingConfig, *, resume: bool = False, overwrite: bool = False, report: Report | None = None) -> Result:
     """Train a score model and leave it in a run folder.
 
@@ -148,10 +67,7 @@ def train(config: TrainingConfig, *, resume: bool = False, overwrite: bool = Fal
     data = made.dataset.load()
     way = place(data, made.sde.support, made.config.shift)
     x0 = way(data.train).to(made.device)
-    network = made.network or NETWORKS.build(
-        _preferred(PREFERRED_NETWORKS, _networks_for(data.event), f"networks for data of event shape {data.event}")
-    )
-    check_network(network, data.event)
+    network = choose_network(made, data.event)
     made = replace(made, sde=made.sde.adapted(x0), config=made.config.model_copy(update={"net": network.spec}))
     training = Training(made, network, data, way, x0)
     if resume:
@@ -369,23 +285,6 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("sdezoo", "torch")}
-
-
-def _networks_for(event: tuple[int, ...]) -> list[str]:
-    return [name for name in NETWORKS.names() if _try(NETWORKS, name, event)]
-
-
-def _try(registry: Registry[Network], name: str, event: tuple[int, ...]) -> bool:
-    try:
-        return registry.build(name).refuses(event) is None
-    except (PluginError, CompositionError):
-        return False
-
-
-def _preferred(order: tuple[str, ...], fits: list[str], what: str) -> str:
-    if not fits:
-        raise CompositionError(f"There are no {what}.", "Install a plugin that fits.")
-    return next((name for name in order if name in fits), fits[0])
 
 
 def _moving_average(decay: float) -> Callable[..., None]:

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from sdezoo.learning.loss import Batch, ScoreLoss, denoising
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.weighting import WeightingName, weighting_refuses
-from sdezoo.process.affine import AffineSDE
+from sdezoo.learning.weighting import WeightingName, default_weighting, weighting_refuses
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process
 
@@ -26,5 +25,4 @@ class DSM(ScoreLoss[Conditional]):
         return super().refuses(sde) or weighting_refuses(self.weighting, sde)
 
     def __call__(self, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
-        name = self.weighting or ("edm" if isinstance(model.sde, AffineSDE) else "uniform")
-        return denoising(name, model, batch, t, noise)
+        return denoising(self.weighting or default_weighting(model.sde), model, batch, t, noise)

@@ -14,7 +14,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
-from sdezoo.process.torchsde_bridge import ITO, Method, ReverseEquation, diagonal, integrate
+from sdezoo.process.torchsde_bridge import ITO, Method, ReverseEquation, bridge_refuses, integrate
 from sdezoo.sampling.sampler import Sampler
 
 
@@ -25,9 +25,7 @@ class TorchSDE(Sampler[ForwardSDE]):
     method: Method = "euler"
 
     def refuses(self, sde: Process) -> str | None:
-        if isinstance(sde, ForwardSDE) and not diagonal(sde):
-            return "needs an SDE with one Brownian motion for every entry of its state"
-        return super().refuses(sde)
+        return super().refuses(sde) or bridge_refuses(sde)
 
     def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
         sde = model.sde

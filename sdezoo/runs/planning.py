@@ -1,0 +1,114 @@
+"""Plans: a training with every part built and checked, before any data is read or anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sdezoo.errors import CompositionError, PluginError, RunError
+from sdezoo.learning.loss import ScoreLoss
+from sdezoo.learning.network import Network
+from sdezoo.process.process import Process
+from sdezoo.runs.config import TrainingConfig, resolve_device, writable_folder
+from sdezoo.runs.data import Dataset
+from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting
+from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SDES
+
+PREFERRED_LOSSES = ("mult-dsm", "dsm", "sliced-sm")
+PREFERRED_NETWORKS = ("unet", "mlp")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training that has been checked and has read no data yet."""
+
+    config: TrainingConfig
+    sde: Process
+    loss: ScoreLoss
+    network: Network | None
+    dataset: Dataset
+    device: torch.device
+    run: Path
+
+
+def plan(config: TrainingConfig) -> Plan:
+    """Build every part of a training and check that they fit.
+
+    Raises:
+        SdezooError: with the reason and the remedy; nothing has been read or written.
+    """
+    sde = SDES.build(config.sde)
+    loss = LOSSES.build(config.loss or _preferred(PREFERRED_LOSSES, fitting(sde, LOSSES), f"losses for '{sde.title()}'"))
+    check_fit(sde, loss)
+    if config.output:
+        check_output(sde, config.output)
+    network = NETWORKS.build(config.net) if config.net else None
+    dataset = find_dataset(config.data)
+    source = dataset.title() if _names_a_plugin(config.data) else Path(config.data).stem
+    run = Path(config.out or f"runs/{source}-{sde.title()}-{loss.title()}")
+    writable_folder(run)
+    config = config.model_copy(update={"out": str(run), "loss": config.loss or loss.spec})
+    return Plan(config, sde, loss, network, dataset, resolve_device(config.device), run)
+
+
+def find_dataset(text: str) -> Dataset:
+    """The dataset that a spec string or a path names.
+
+    Raises:
+        PluginError: where no plugin reads that kind of file, or there is no dataset of that name.
+        DataError: from the plugin, where the path cannot be read.
+    """
+    path = Path(text)
+    if _names_a_plugin(text) or not (path.exists() or path.suffix or "/" in text):
+        return DATASETS.build(text)
+    endings = []
+    for name in DATASETS.names():
+        try:
+            cls = DATASETS.load(name)
+        except PluginError:
+            continue
+        if cls.reads(path):
+            return cls(path=text)
+        endings += filter(None, cls.suffixes)
+    raise PluginError(
+        f"No dataset plugin reads '{text}'.",
+        f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file: {', '.join(endings)}.",
+    )
+
+
+def claim(run: Path, *, overwrite: bool) -> None:
+    """Check that a new run may be written to `run`; removes nothing.
+
+    Raises:
+        RunError: where something is there, and it is no run that may be overwritten.
+    """
+    if not run.exists() or not any(run.iterdir()):
+        return
+    if not overwrite:
+        raise RunError(f"The run folder '{run}' exists.", "Go on with --resume, replace it with --overwrite, or choose another --out.")
+    if not (run / "config.yaml").is_file():
+        raise RunError(f"The folder '{run}' is not a run of sdezoo, so it is not overwritten.", "Choose another --out.")
+
+
+def choose_network(made: Plan, event: tuple[int, ...]) -> Network:
+    """The planned network, or the first preferred one that works with data of shape `event`.
+
+    Raises:
+        CompositionError: where it does not work with the data, or none does.
+    """
+    fits = [name for name, network in defaults(NETWORKS) if network.refuses(event) is None]
+    network = made.network or NETWORKS.build(_preferred(PREFERRED_NETWORKS, fits, f"networks for data of shape {event}"))
+    check_network(network, event)
+    return network
+
+
+def _names_a_plugin(text: str) -> bool:
+    return text.partition(":")[0] in DATASETS.names()
+
+
+def _preferred(order: tuple[str, ...], fits: list[str], what: str) -> str:
+    if not fits:
+        raise CompositionError(f"There are no {what}.", "Install a plugin that fits.")
+    return next((name for name in order if name in fits), fits[0])
