@@ -26,7 +26,7 @@ def train(
     prior: Annotated[Text, typer.Option(help="Where sampling starts: full, white, process.  [default: full]")] = None,
     times: Annotated[Text, typer.Option(help="How training times are drawn: log-normal, uniform.  [default: log-normal]")] = None,
     shift: Annotated[Text, typer.Option(help="Shift of the data into the domain: auto, none, or a number.")] = None,
-    steps: Annotated[Whole, typer.Option(help="Optimizer steps.  [default: 1600]")] = None,
+    steps: Annotated[Whole, typer.Option(help="Optimizer steps.  [default: 2000]")] = None,
     batch_size: Annotated[Whole, typer.Option(help="Samples a step.  [default: 128]")] = None,
     lr: Annotated[Number, typer.Option(help="Peak learning rate.  [default: the network's]")] = None,
     ema: Annotated[Number, typer.Option(help="Decay of the weights' moving average.  [default: 0.998]")] = None,

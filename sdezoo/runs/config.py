@@ -40,7 +40,7 @@ class TrainingConfig(BaseModel):
     """How training times are drawn, see `sdezoo.learning.weighting`."""
     shift: Literal["auto", "none"] | float | None = None
     """Shift of the data into the process's domain; None: +1 for images on the positive numbers, else none."""
-    steps: int = Field(1600, ge=1)
+    steps: int = Field(2000, ge=1)
     """Optimizer steps."""
     batch_size: int = Field(128, ge=1)
     """Samples a step."""

@@ -40,7 +40,7 @@ class ConvolutionBlock(nn.Module):
         channels: number of channels of the input.
         out: number of channels of the output.
         embedding: number of features of the embedding.
-        dropout: share of K₂'s inputs that are dropped in training.
+        dropout: share of K₂'s input channels that are dropped in training.
     """
 
     def __init__(self, channels: int, out: int, embedding: int, dropout: float) -> None:
@@ -48,7 +48,7 @@ class ConvolutionBlock(nn.Module):
         self.enter = nn.Sequential(group_norm(channels), nn.SiLU(), convolution(channels, out))
         self.norm = group_norm(out, affine=False)
         self.modulation = nn.Linear(embedding, 2 * out)
-        self.leave = nn.Sequential(nn.Dropout(dropout), convolution(out, out, zero=True))
+        self.leave = nn.Sequential(nn.Dropout2d(dropout), convolution(out, out, zero=True))
         self.skip = nn.Identity() if channels == out else convolution(channels, out, size=1)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class UNet(Network):
         multipliers: for each resolution, from the full one down by halves, its number of channels over `width`.
         blocks: number of residual blocks at each resolution, on the way down and again on the way up.
         attention: pixels attend to each other at resolutions whose longer side is at most this.
-        dropout: share of a residual block's features that are dropped in training.
+        dropout: share of a residual block's channels that are dropped in training.
     """
 
     learning_rate: ClassVar[float] = 4e-3
