@@ -32,7 +32,7 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
     task = progress.add_task(label, total=total or 1, detail="", rate="")
     began, first, drawn = time.perf_counter(), None, 0.0
 
-    def update(done: int, total: int | None = None, detail: str = "") -> None:
+    def update(done: float, total: int | None = None, detail: str = "") -> None:
         nonlocal first, drawn, began
         now = time.perf_counter()
         if first is None:

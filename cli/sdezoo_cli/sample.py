@@ -41,7 +41,7 @@ def sample(
     check_output(out, state.kind, overwrite)
     chosen = choose_sampler(trained, sampler)
     began = time.perf_counter()
-    with bar("sampling", n * steps, shown=not (quiet or as_json)) as update:
+    with bar("sampling", n, shown=not (quiet or as_json)) as update:
         made = generate(trained, chosen, n, steps=steps, seed=seed, batch_size=batch_size, device=where, report=update)
     write(made.x, out, kind=state.kind, columns=state.columns, levels=state.levels)
     seconds = time.perf_counter() - began

@@ -17,8 +17,8 @@ from sdezoo.zoo.registry import SAMPLERS
 
 PREFERRED_SAMPLERS = ("dpmpp-2m", "euler-maruyama")
 
-Report = Callable[[int, int], None]
-"""Called after every step with the number of sample-steps done and of all."""
+Report = Callable[[float, int], None]
+"""Called after every step with the number of samples done, a batch on its way counted in part, and of all."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def generate(
 
             def progress(done: int, _z: Tensor, _t: Tensor, first: int = first, rows: int = rows) -> None:
                 if report:
-                    report(first * steps + rows * done, n * steps)
+                    report(first + rows * done / steps, n)
 
             parts.append(sampler.sample(model, (rows, *trained.state.event), steps, seed, first=first, like=like, callback=progress).cpu())
     except SupportError as error:

@@ -187,11 +187,14 @@ def load_file(path: Path) -> list[str]:
         raise PluginError(f"There is no Python file '{path}'.", "Give the path of a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their annotations up there
+    keeps_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is written beside a user's file
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # somebody's first try may raise anything
         del sys.modules[spec.name]
         raise PluginError(f"The plugin file '{path}' fails: {type(error).__name__}: {error}.", "Mend it and try again.") from error
+    finally:
+        sys.dont_write_bytecode = keeps_bytecode
     names = [
         registry.add(cls, str(path))
         for cls in vars(module).values()
