@@ -103,7 +103,7 @@ def gaussian(sde: AffineSDE, mean: Sequence[float] = (0.5, -0.3), deviation: Seq
 
 
 def seeds_mixture(sde: AffineSDE) -> Mixture:
-    """The 2-D mixture of SEEDS: 8 equal components in coordinates, standard normal centres, standard deviation 0.15."""
+    """A 2-D mixture: 8 equal components in coordinates, standard normal centres, standard deviation 0.15."""
     return Mixture(sde, torch.randn(8, 2, generator=torch.Generator().manual_seed(0)), 0.15)
 
 

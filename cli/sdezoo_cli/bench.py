@@ -18,7 +18,7 @@ def bench(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure the samplers' loops as ratios against bare network calls in the same run (U-Net, 64 × 1 × 28 × 28)."""
+    """Measure the samplers' loops as ratios against their own network calls (U-Net, 64 × 1 × 28 × 28)."""
     load_plugins(plugin)
     from dataclasses import asdict
 
@@ -29,6 +29,6 @@ def bench(
     if as_json:
         sys.stdout.write(json.dumps([asdict(ratio) for ratio in ratios]) + "\n")
         return
-    sys.stdout.write(f"{'sampler':<20} {'loop / bare calls':>18} {'calls':>6} {'ms a call':>10}\n")
+    sys.stdout.write(f"{'sampler':<20} {'loop / its calls':>18} {'calls':>6} {'ms a call':>10}\n")
     for r in ratios:
         sys.stdout.write(f"{r.sampler:<20} {r.ratio:>18.3f} {r.evaluations:>6} {r.milliseconds_per_call:>10.1f}\n")

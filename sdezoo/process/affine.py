@@ -134,7 +134,10 @@ class AffineSDE(ForwardSDE, Conditional):
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
+        # Drift and diffusion of one step ask for the same time, and the derivative costs a millisecond.
+        return _RATES.get(self, _wide(t))
 
+    def _rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def path(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             k = self.coefficients(u)
             return k.alpha.log(), k.shift, k.variance
@@ -143,11 +146,15 @@ class AffineSDE(ForwardSDE, Conditional):
         return r, dm - r * m, dv - 2 * r * v
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        r, c, _ = (_like(rate, z) for rate in self.rates(_wide(t)))
+        r, c, _ = (_like(rate, z) for rate in self.rates(t))
         return r * z + c
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return _like(self.rates(_wide(t))[2].sqrt(), z)
+        return _like(self.rates(t)[2].sqrt(), z)
+
+    def reverse_drift(self, z: Tensor, t: Tensor, s: Tensor, half: float = 1.0) -> Tensor:
+        r, c, squared = (_like(rate, z) for rate in self.rates(t))
+        return r * z + c - half * squared * s
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         """Zero: in its coordinates an affine process has additive noise."""
@@ -182,6 +189,27 @@ class AffineSDE(ForwardSDE, Conditional):
     def ambient(self) -> ForwardSDE:
         """The same process as an Itô equation in `x`, for element-wise `φ`."""
         return Ambient(self)
+
+
+class _LastRates:
+    """The rates asked for last, for the very tensor of times, unwritten to since.
+
+    Equal times may still differ in what is differentiated, so that values are not compared.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[AffineSDE, Tensor, int, tuple[Tensor, Tensor, Tensor]] | None = None
+
+    def get(self, sde: AffineSDE, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if t.is_inference():  # it does not count writes
+            return sde._rates(t)
+        last = self._last
+        if last is None or last[0] is not sde or last[1] is not t or last[2] != t._version:
+            last = self._last = sde, t, t._version, sde._rates(t)
+        return last[3]
+
+
+_RATES = _LastRates()
 
 
 @dataclass(frozen=True)

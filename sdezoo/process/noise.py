@@ -60,21 +60,22 @@ class KeyedNoise(Noise):
     def __init__(self, seed: int, rows: Iterable[int]) -> None:
         self._generators = [torch.Generator().manual_seed(mix(seed, row)) for row in rows]
         self._block = torch.empty(len(self._generators), 0)
-        self._used = 0
+        self._used, self._requests = 0, 1
 
     def normal(self, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
-        """As `Noise.normal`, drawn in blocks of up to 32 requests: calling a row's generator costs more than a small row.
+        """As `Noise.normal`, drawn in blocks: calling a row's generator costs more than a small row.
 
-        The size of a block depends on that of an event alone, so a row still sees the same numbers in every batch.
+        Blocks hold 1, 2, 4, … up to 32 requests. Their sizes depend on those of the events alone, so a row still sees the
+        same numbers in every batch.
         """
         rows, *event = like.shape if shape is None else shape
         size = math.prod(event)
         if rows != len(self._generators):
             raise ValueError(f"{rows} rows were asked of a source keyed for {len(self._generators)}")
         if self._used + size > self._block.shape[1]:
-            length = size * max(1, min(_REQUESTS, _NUMBERS // max(size, 1)))
+            length = size * max(1, min(self._requests, _NUMBERS // max(size, 1)))
             self._block = torch.stack([torch.randn(length, generator=g) for g in self._generators])
-            self._used = 0
+            self._used, self._requests = 0, min(2 * self._requests, _REQUESTS)
         drawn = self._block[:, self._used : self._used + size]
         self._used += size
         return drawn.reshape(rows, *event).to(like)

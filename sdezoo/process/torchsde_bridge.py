@@ -50,21 +50,23 @@ class ReverseEquation(nn.Module):
         super().__init__()
         self.sde, self.score, self.shape, self.origin = sde, score, shape, origin
         self.sde_type = "stratonovich" if stratonovich else "ito"
-        self._last: tuple[float, Tensor, Tensor] | None = None
+        self._known: dict[str, tuple[float, Tensor, Tensor]] = {}
+        self._clock: tuple[float, Tensor] | None = None
 
     def f(self, u: Tensor, y: Tensor) -> Tensor:
         """Drift at `u`."""
-        # torchsde tries f once at the start of every integration, and its solver asks for the same again.
-        if self._last and self._last[0] == float(u) and self._last[1] is y:
-            return self._last[2]
-        drift = self._drift(u, y)
-        self._last = float(u), y, drift
-        return drift
+        return self._once("f", self._drift, u, y)
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
         """Diffusion at `u`."""
-        z = y.reshape(self.shape)
-        return self.sde.diffusion(z, self._time(u)).to(z).expand_as(z).flatten(1)
+        return self._once("g", self._diffusion, u, y)
+
+    def _once(self, name: str, fn: Callable[[Tensor, Tensor], Tensor], u: Tensor, y: Tensor) -> Tensor:
+        # torchsde tries f and g at the start of every integration, and its solver asks for the same again.
+        known = self._known.get(name)
+        if known is None or known[0] != float(u) or known[1] is not y:
+            known = self._known[name] = float(u), y, fn(u, y)
+        return known[2]
 
     def _drift(self, u: Tensor, y: Tensor) -> Tensor:
         z, t = y.reshape(self.shape), self._time(u)
@@ -73,9 +75,15 @@ class ReverseEquation(nn.Module):
             drift = drift - self.sde.divergence(z, t) / 4
         return drift.flatten(1)
 
+    def _diffusion(self, u: Tensor, y: Tensor) -> Tensor:
+        z = y.reshape(self.shape)
+        return self.sde.diffusion(z, self._time(u)).to(z).expand_as(z).flatten(1)
+
     def _time(self, u: Tensor) -> Tensor:
-        # Solvers evaluate their last stage at the end of an interval; below lo no process offers a score.
-        return (self.origin - u.double()).clamp_min(self.sde.times[0])
+        if self._clock is None or self._clock[0] != float(u):
+            # Solvers evaluate their last stage at the end of an interval; below lo no process offers a score.
+            self._clock = float(u), (self.origin - u.double()).clamp_min(self.sde.times[0])
+        return self._clock[1]
 
 
 class KeyedBrownian:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -91,13 +92,13 @@ class Sampler(Plugin, Requirement[P], ABC):
         memory = None
         with torch.no_grad():
             z = view.prior(shape, noise, like) if start is None else view.sde.encode(start, noise)
-            times = self.grid(view, steps)
-            for k in range(len(times) - 1):
-                z, memory = self.step(view, z, times[k], times[k + 1], noise, memory)
+            times = self.grid(view, steps).unbind()
+            for k, (t, s) in enumerate(pairwise(times), start=1):
+                z, memory = self.step(view, z, t, s, noise, memory)
                 if not self.preserves_support:
-                    self._check_support(view, z, k + 1, len(times) - 1)
+                    self._check_support(view, z, k, len(times) - 1)
                 if callback:
-                    callback(k + 1, z, times[k + 1])
+                    callback(k, z, s)
             return view.sde.decode(z)
 
     def _check_support(self, view: Model[Any], z: Tensor, done: int, steps: int) -> None:
