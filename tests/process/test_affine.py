@@ -175,10 +175,10 @@ def test_prior_is_the_terminal_law_of_data_at_the_origin(sde):
     assert_moments(z, k.shift, k.sigma)
 
 
-def test_rates_follow_a_time_that_is_written_to_in_place():
-    sde = SDES.build("gbm")
+def test_rates_follow_a_time_that_is_written_to_in_place(spec):
+    sde = SDES.build(spec)
     t = torch.tensor(0.2, dtype=torch.float64)
     early = sde.rates(t)[2].clone()
     assert sde.rates(t)[2] == early
     t += 0.3
-    assert sde.rates(t)[2] == sde.rates(torch.tensor(0.5, dtype=torch.float64))[2] != early
+    assert sde.rates(t)[2] == sde.rates(torch.tensor(0.5, dtype=torch.float64))[2]
