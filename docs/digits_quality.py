@@ -149,6 +149,9 @@ def main() -> int:
         wide = max(len(measure.name) for measure in results)
         for m in results:
             print(f"{m.name:{wide}}  {m.value:6.3f}  {interval(m):14}  {'ok' if m.kept else 'FAILED'}")
+        train, held_out, _ = digits()
+        print(f"{'two-sample accuracy of real training digits':{wide}}  {max(two_sample_accuracies(train, held_out)):6.3f}")
+        print(f"{'spread of a pixel, generated / held out':{wide}}  {x.std(axis=0).mean() / held_out.std(axis=0).mean():6.3f}")
     return 0 if passed else 1
 
 
