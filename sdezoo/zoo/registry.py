@@ -11,7 +11,6 @@ that fails to import breaks only itself.
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib.util
 import inspect
@@ -19,12 +18,12 @@ import re
 import sys
 from functools import cached_property
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from sdezoo.errors import ParameterError, PluginError
+from sdezoo.zoo.source import read_summary
 from sdezoo.zoo.spec import Value, parse, suggestion
 
 T = TypeVar("T")
@@ -122,7 +121,7 @@ class Registry(Generic[T]):
         if entry.loaded:
             return (inspect.getdoc(entry.loaded) or "").partition("\n")[0], None
         try:
-            return _read_docstring(entry), None
+            return read_summary(entry.module, entry.attribute), None
         except (OSError, SyntaxError, LookupError, ImportError, ValueError) as error:
             return "", f"{type(error).__name__}: {error}"
 
@@ -228,42 +227,3 @@ def _open(cls: type, key: str, value: Value) -> object:
     from sdezoo.parameters import admits_none
 
     return None if value == "none" and admits_none(cls, key) else value
-
-
-def _read_docstring(entry: Entry) -> str:
-    spec = _find(entry.module)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"no module {entry.module}")
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-    for node in tree.body:
-        imported = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            imported.append(node.module)
-        for name in imported:
-            if not _installed_at_all(name.partition(".")[0]):
-                raise ModuleNotFoundError(f"no module named {name}")
-        if isinstance(node, ast.ClassDef) and node.name == entry.attribute:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
-    raise LookupError(f"{entry.module} defines no {entry.attribute}")
-
-
-def _find(module: str) -> ModuleSpec | None:
-    # importlib.util.find_spec would import the parent packages.
-    path = None
-    spec = None
-    parts = module.split(".")
-    for k in range(len(parts)):
-        spec = PathFinder.find_spec(".".join(parts[: k + 1]), path)
-        if spec is None:
-            return None
-        path = spec.submodule_search_locations
-    return spec
-
-
-_present: dict[str, bool] = {}
-
-
-def _installed_at_all(package: str) -> bool:
-    if package not in _present:
-        _present[package] = importlib.util.find_spec(package) is not None
-    return _present[package]

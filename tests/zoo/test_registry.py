@@ -138,6 +138,14 @@ def test_a_broken_plugin_breaks_only_itself(distribution):
     assert "gbm" in [name for name, _ in defaults(registry)]
 
 
+def test_a_class_that_its_package_imports_from_a_module_is_read_there(distribution, tmp_path):
+    distribution("inner", GOOD)
+    distribution("outer", "from inner import Good as Better\nmade = type('Made', (), {})", better="Better", made="made")
+    registry = Registry("SDE", "sdezoo.sdes", "sdezoo.process.process:Process")
+    assert registry.summary("better") == ("Brownian motion. More.", None)
+    assert registry.summary("made") == ("", None)
+
+
 def test_two_claims_are_refused_when_the_name_is_asked_for(distribution):
     distribution("zoo-first", GOOD, shared="Good", other="Good")
     distribution("zoo-second", GOOD, shared="Good", gbm="Good")

@@ -1,0 +1,81 @@
+"""What can be known of a class without importing it: its docstring, and whether its module could be imported at all."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from importlib.util import resolve_name
+from pathlib import Path
+
+
+def read_summary(module: str, attribute: str) -> str:
+    """First line of the docstring of `module`'s class `attribute`, from its source; empty where the class is made at run time.
+
+    A class that the module imports from another is read there.
+
+    Raises:
+        ImportError: where the module, or something that it imports, is not installed.
+        SyntaxError: where the file does not parse.
+        LookupError: where nothing in the module has that name.
+    """
+    spec = _find(module)
+    if spec is None:
+        raise ModuleNotFoundError(f"no module {module}")
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
+    found: str | None = None
+    for node in tree.body:
+        match node:
+            case ast.Import(names=names):
+                for alias in names:
+                    _require(alias.name)
+            case ast.ImportFrom(module=source, names=names, level=level):
+                origin = resolve_name("." * level + (source or ""), package) if level else source or ""
+                _require(origin)
+                for alias in names:
+                    if attribute == (alias.asname or alias.name):
+                        found = read_summary(origin, alias.name)
+            case ast.ClassDef(name=name) if name == attribute:
+                found = (ast.get_docstring(node) or "").partition("\n")[0]
+    if found is None and not _bound_somewhere(tree, attribute):
+        raise LookupError(f"{module} defines no {attribute}")
+    return found or ""
+
+
+def _bound_somewhere(tree: ast.Module, name: str) -> bool:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=bound, ctx=ast.Store()) | ast.ClassDef(name=bound) | ast.FunctionDef(name=bound) if bound == name:
+                return True
+            case ast.alias(name=bound, asname=renamed) if bound == "*" or (renamed or bound) == name:
+                return True
+            case _:
+                continue
+    return False
+
+
+def _find(module: str) -> ModuleSpec | None:
+    # importlib.util.find_spec would import the parent packages.
+    path = None
+    spec = None
+    parts = module.split(".")
+    for k in range(len(parts)):
+        spec = PathFinder.find_spec(".".join(parts[: k + 1]), path)
+        if spec is None:
+            return None
+        path = spec.submodule_search_locations
+    return spec
+
+
+@cache
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _require(module: str) -> None:
+    if not _installed(module.partition(".")[0]):
+        raise ModuleNotFoundError(f"no module named {module}")
