@@ -22,9 +22,12 @@ def list_plugins(
     """List the plugins that are installed, one line each."""
     load_plugins(plugin)
     if fits:
-        from sdezoo.zoo.composition import table
+        from sdezoo.zoo.composition import broken, table
+        from sdezoo.zoo.registry import REGISTRIES
 
         sys.stdout.write(table() + "\n")
+        for registry in REGISTRIES.values():
+            sys.stderr.writelines(f"Left out: {reason}\n" for reason in broken(registry).values())
         return
     from sdezoo.errors import PluginError
     from sdezoo.zoo.registry import REGISTRIES

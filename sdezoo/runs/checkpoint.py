@@ -121,8 +121,8 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
         raise damaged(checkpoint) from None
 
 
-def restore(run: Path, weights: str = "ema") -> Trained:
-    """The newest model of a run folder, on the CPU.
+def restore(run: Path) -> Trained:
+    """The newest model of a run folder, with the moving average of its weights, on the CPU.
 
     Raises:
         RunError: where there is none, or it is damaged.
@@ -132,7 +132,7 @@ def restore(run: Path, weights: str = "ema") -> Trained:
     if checkpoint is None:
         found = "holds no checkpoint" if run.is_dir() else "does not exist"
         raise RunError(f"The run folder '{run}' {found}.", "Give the folder that `sdezoo train` wrote.")
-    state, tensors = read_state(checkpoint), read_tensors(checkpoint, weights)
+    state, tensors = read_state(checkpoint), read_tensors(checkpoint, "ema")
     net = NETWORKS.build(state.net).module(state.event)
     try:
         moments = Moments(tensors["mean"], tensors["std"])
