@@ -16,7 +16,7 @@ from sdezoo_cli.progress import bar
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
-    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…].  [default: dpmpp-2m where it fits]")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m where it fits.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
     n: Annotated[int, typer.Option("-n", help="Number of samples.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Samples drawn at a time; changes nothing but memory and speed.")] = 64,

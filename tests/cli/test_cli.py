@@ -6,13 +6,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from sdezoo.runs.config import TrainingConfig
 from sdezoo_cli.app import main
+from sdezoo_cli.train import train
 
 WINE = ["--data", "wine", "--net", "mlp:width=16,depth=1", "--steps", "2", "--batch-size", "8"]
 
@@ -240,3 +243,11 @@ def test_help_and_list_are_about_as_fast_as_the_smallest_app(tmp_path: Path) -> 
     base, help_, listed = (statistics.median(column) for column in zip(*rounds, strict=True))
     assert help_ <= 1.5 * base
     assert listed <= 2 * base
+
+
+def test_the_help_tells_the_defaults_of_the_config() -> None:
+    hints = get_type_hints(train, include_extras=True)
+    for name, field in TrainingConfig.model_fields.items():
+        (option,) = hints[name].__metadata__
+        if field.default is not None:
+            assert option.help.endswith(f"Default: {field.default}.")
