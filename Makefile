@@ -30,7 +30,7 @@ lint: $(DEV) ## check formatting, lint, import rules and types
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(DEV) ## measure a sampler's loop against the bare network calls
+bench: $(DEV) ## measure samplers' loops and start-up as ratios
 	$(BIN)/sdezoo bench
 
 docs: $(DOCS) ## build the documentation; a warning is an error

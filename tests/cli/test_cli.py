@@ -1,10 +1,8 @@
 """The command line: what works is printed, what cannot work is two sentences and exit code 2, and nothing is written."""
 
 import json
-import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import get_type_hints
 
@@ -208,41 +206,12 @@ def test_debug_shows_the_traceback(sdezoo: Terminal) -> None:
         sdezoo("train", "--sde", "gmb", "--debug")
 
 
-TWO_COMMANDS = """
-import typer
-app = typer.Typer()
-@app.command()
-def one(count: int = 1): ...
-@app.command()
-def two(word: str = "x"): ...
-app()
-"""
-
-
 def test_help_and_list_import_neither_torch_nor_a_plugin() -> None:
     watched = "import sys\nsys.argv = ['sdezoo', *{}]\nfrom sdezoo_cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
     report = "print('LOADED', [m for m in sys.modules if m == 'torch' or m.startswith('sdezoo_plugins')])"
     for arguments in (["--help"], ["train", "--help"], ["list"]):
         done = subprocess.run([sys.executable, "-c", watched.format(arguments) + report], capture_output=True, text=True, check=True)
         assert "LOADED []" in done.stdout, done.stdout
-
-
-def seconds(*command: str) -> float:
-    began = time.perf_counter()
-    subprocess.run([sys.executable, *command], capture_output=True, check=True)
-    return time.perf_counter() - began
-
-
-@pytest.mark.slow
-def test_help_and_list_are_about_as_fast_as_the_smallest_app(tmp_path: Path) -> None:
-    smallest = tmp_path / "two.py"
-    smallest.write_text(TWO_COMMANDS)
-    rounds = [
-        (seconds(str(smallest), "--help"), seconds("-m", "sdezoo_cli", "--help"), seconds("-m", "sdezoo_cli", "list")) for _ in range(9)
-    ]
-    base, help_, listed = (statistics.median(column) for column in zip(*rounds, strict=True))
-    assert help_ <= 1.5 * base
-    assert listed <= 2 * base
 
 
 def test_the_help_tells_the_defaults_of_the_config() -> None:
