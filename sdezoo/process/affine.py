@@ -34,7 +34,7 @@ from torch.distributions.transforms import identity_transform
 from sdezoo.errors import DataError, SupportError
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Shape
+from sdezoo.process.process import Conditional, Shape, count_outside
 from sdezoo.process.sde import ForwardSDE
 
 
@@ -94,7 +94,7 @@ class AffineSDE(ForwardSDE, Conditional):
             SupportError: where `φ(z)` overflows or saturates in the dtype of `z`.
         """
         x = _tensor(self.coordinates(z))
-        outside = int((~(self.support.check(x) & torch.isfinite(x))).sum())
+        outside = count_outside(self.support, x)
         if outside:
             raise SupportError(
                 f"{self.title()}: {outside} values are too far out for {z.dtype} once decoded (|z| up to {float(z.abs().max()):.3g}).",

@@ -89,6 +89,14 @@ class Process(Plugin, ABC):
         """A draw of `z_1` for data of `shape`, with dtype and device of `like`."""
 
 
+def count_outside(support: Constraint, x: Tensor) -> int:
+    """How many values of `x` are not finite or not in `support`; how many rows, where the support judges whole rows."""
+    inside, finite = support.check(x), torch.isfinite(x)
+    if finite.ndim > inside.ndim:
+        finite = finite.flatten(inside.ndim).all(-1)
+    return int((~(inside & finite)).sum())
+
+
 class Conditional(Process):
     """A process whose conditional score is known. One of `log_prob` and `score` is overridden."""
 

@@ -22,7 +22,7 @@ from sdezoo.errors import ParameterError, SupportError
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Plugin
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import Process
+from sdezoo.process.process import Process, count_outside
 from sdezoo.process.requirement import P, Requirement
 from sdezoo.sampling.grid import Spacing, grid, grid_refuses
 
@@ -102,7 +102,7 @@ class Sampler(Plugin, Requirement[P], ABC):
             return view.sde.decode(z)
 
     def _check_support(self, view: Model[Any], z: Tensor, done: int, steps: int) -> None:
-        outside = int((~(view.sde.support.check(z) & torch.isfinite(z))).sum())
+        outside = count_outside(view.sde.support, z)
         if outside:
             raise SupportError(
                 f"{self.title()} left the support of the data: {outside} of {z.numel()} coordinates at step {done} of {steps}.",
