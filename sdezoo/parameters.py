@@ -84,11 +84,8 @@ class Parameter:
 
 def describe(plugin: type[Plugin]) -> list[Parameter]:
     """The hyper-parameters of a plugin class, with their allowed ranges in words."""
-    meanings = _meanings(plugin)
-    return [
-        Parameter(f.name, meanings.get(f.name, ""), _allowed(plugin, f.name), f.default, f.default is dataclasses.MISSING)
-        for f in _fields(plugin)
-    ]
+    meanings, needed = _meanings(plugin), required(plugin)
+    return [Parameter(f.name, meanings.get(f.name, ""), _allowed(plugin, f.name), f.default, f.name in needed) for f in _fields(plugin)]
 
 
 def convert(plugin: type[Plugin], key: str, value: object) -> Any:
@@ -100,11 +97,19 @@ def convert(plugin: type[Plugin], key: str, value: object) -> Any:
     try:
         return _adapter(plugin, key).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise ParameterError(
-            f"{plugin.title()}: {key}={format_value(value)} is not allowed ({reason[:1].lower()}{reason[1:]}).",
-            f"Give {key} {_allowed(plugin, key)}.",
-        ) from None
+        raise not_allowed(f"{plugin.title()}: {key}", format_value(value), error, f"Give {key} {_allowed(plugin, key)}.") from None
+
+
+def not_allowed(what: str, value: object, error: ValidationError, remedy: str) -> ParameterError:
+    """The error for a value that its annotation refuses, with pydantic's first reason."""
+    reason = error.errors()[0]["msg"]
+    return ParameterError(f"{what}={value} is not allowed ({reason[:1].lower()}{reason[1:]}).", remedy)
+
+
+def required(plugin: type[Plugin]) -> set[str]:
+    """The fields that have no default."""
+    missing = dataclasses.MISSING
+    return {field.name for field in _fields(plugin) if field.default is missing and field.default_factory is missing}
 
 
 def admits_none(plugin: type[Plugin], key: str) -> bool:

@@ -54,7 +54,7 @@ def train(
         result = run_training(
             made, resume=resume, overwrite=overwrite, report=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}")
         )
-    picture = _draw(result.run, result.steps, result.data.kind, resolve_device(made.device))
+    picture = _draw(result.run, result.steps, resolve_device(made.device))
     if as_json:
         summary = {"run": str(result.run), "checkpoint": str(result.checkpoint), "samples": str(picture), "steps": result.steps}
         sys.stdout.write(json.dumps({**summary, "loss": result.loss, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
@@ -88,13 +88,13 @@ def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict
     return {**base, **given}
 
 
-def _draw(run: Path, steps: int, kind: Any, device: Any) -> Path:
+def _draw(run: Path, steps: int, device: Any) -> Path:
     from sdezoo.runs.checkpoint import restore
     from sdezoo.runs.export import write
     from sdezoo.runs.generation import choose_sampler, generate
 
     trained = restore(run)
     generated = generate(trained, choose_sampler(trained, None), 64, device=device)
-    path = run / "samples" / f"step-{steps}.{'csv' if kind == 'table' else 'png'}"
+    path = run / "samples" / f"step-{steps}.{'csv' if trained.state.kind == 'table' else 'png'}"
     write(generated.x, path, kind=trained.state.kind, columns=trained.state.columns, levels=trained.state.levels)
     return path

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
 
 from torch import Tensor
 
@@ -29,7 +28,6 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process
 from sdezoo.process.requirement import P, Requirement, needs_multiplicative
 
-OutputName = Literal["score", "hyvarinen", "epsilon", "denoiser", "v", "edm"]
 Call = Callable[[Tensor], Tensor]
 """The network at a fixed time and condition: event-shaped input to event-shaped output."""
 

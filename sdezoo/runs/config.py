@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sdezoo.errors import ParameterError, RunError
 from sdezoo.learning.prior import PriorKind
 from sdezoo.learning.weighting import TimesName
-from sdezoo.parameters import in_words
+from sdezoo.parameters import in_words, not_allowed
 from sdezoo.zoo.spec import suggestion
 
 _LARGEST_FILE = 2**20
@@ -71,9 +71,8 @@ class TrainingConfig(BaseModel):
             field = str(first["loc"][0])
             if first["type"] == "extra_forbidden":
                 raise ParameterError(f"There is no setting '{field}'.", suggestion(field, cls.model_fields)) from None
-            reason = first["msg"][:1].lower() + first["msg"][1:]
             allowed = in_words(cls.model_json_schema()["properties"][field])
-            raise ParameterError(f"{field}={first['input']} is not allowed ({reason}).", f"Give {field} {allowed}.") from None
+            raise not_allowed(field, first["input"], error, f"Give {field} {allowed}.") from None
 
     @classmethod
     def read(cls, path: Path) -> dict[str, Any]:
@@ -106,13 +105,13 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         RunError: for a device that is not there.
     """
+    here = [*["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available(), "cpu"]
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(here[0])
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError):
-        here = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
         raise RunError(f"There is no device '{name}' on this machine.", f"Choose one of: {', '.join(here)}, or auto.") from None
     return device
 

@@ -12,7 +12,7 @@ from sdezoo.errors import ParameterError, SupportError
 from sdezoo.runs.checkpoint import Trained
 from sdezoo.runs.data import out_of_range
 from sdezoo.sampling.sampler import Sampler
-from sdezoo.zoo.composition import check_fit, fitting
+from sdezoo.zoo.composition import check_fit, fitting, preferred
 from sdezoo.zoo.registry import SAMPLERS
 
 PREFERRED_SAMPLERS = ("dpmpp-2m", "euler-maruyama")
@@ -40,11 +40,11 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
     """The sampler of a spec string, or the first preferred one that fits.
 
     Raises:
-        CompositionError: where it does not fit the model's process.
+        CompositionError: where it does not fit the model's process, or none does.
     """
-    fits = fitting(trained.model.sde, SAMPLERS)
-    sampler: Sampler = SAMPLERS.build(spec or next((name for name in PREFERRED_SAMPLERS if name in fits), fits[0] if fits else "dpmpp-2m"))
-    check_fit(trained.model.sde, sampler)
+    sde = trained.model.sde
+    sampler: Sampler = SAMPLERS.build(spec or preferred(PREFERRED_SAMPLERS, fitting(sde, SAMPLERS), f"samplers for '{sde.title()}'"))
+    check_fit(sde, sampler)
     return sampler
 
 

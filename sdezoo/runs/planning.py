@@ -7,13 +7,13 @@ from pathlib import Path
 
 import torch
 
-from sdezoo.errors import CompositionError, PluginError, RunError
+from sdezoo.errors import PluginError, RunError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.process.process import Process
 from sdezoo.runs.config import TrainingConfig, resolve_device, writable_folder
 from sdezoo.runs.data import Dataset
-from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting
+from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting, preferred
 from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SDES
 
 PREFERRED_LOSSES = ("mult-dsm", "dsm", "sliced-sm")
@@ -40,7 +40,7 @@ def plan(config: TrainingConfig) -> Plan:
         SdezooError: with the reason and the remedy; nothing has been read or written.
     """
     sde = SDES.build(config.sde)
-    loss = LOSSES.build(config.loss or _preferred(PREFERRED_LOSSES, fitting(sde, LOSSES), f"losses for '{sde.title()}'"))
+    loss = LOSSES.build(config.loss or preferred(PREFERRED_LOSSES, fitting(sde, LOSSES), f"losses for '{sde.title()}'"))
     check_fit(sde, loss)
     if config.output:
         check_output(sde, config.output)
@@ -99,16 +99,10 @@ def choose_network(made: Plan, event: tuple[int, ...]) -> Network:
         CompositionError: where it does not work with the data, or none does.
     """
     fits = [name for name, network in defaults(NETWORKS) if network.refuses(event) is None]
-    network = made.network or NETWORKS.build(_preferred(PREFERRED_NETWORKS, fits, f"networks for data of shape {event}"))
+    network = made.network or NETWORKS.build(preferred(PREFERRED_NETWORKS, fits, f"networks for data of shape {event}"))
     check_network(network, event)
     return network
 
 
 def _names_a_plugin(text: str) -> bool:
     return text.partition(":")[0] in DATASETS.names()
-
-
-def _preferred(order: tuple[str, ...], fits: list[str], what: str) -> str:
-    if not fits:
-        raise CompositionError(f"There are no {what}.", "Install a plugin that fits.")
-    return next((name for name in order if name in fits), fits[0])

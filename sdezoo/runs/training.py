@@ -8,11 +8,13 @@ written before the data is.
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -182,11 +184,10 @@ class Training:
         x0 = self.x0[self.order.rows(self.step).to(self.x0.device)]
         state = model.sde.state_shape(x0.shape)
         t = draw_times(config.times, model, loss.times(model.sde), (len(x0), *[1] * (len(state) - 1)), noise, x0)
-        entries = float(torch.tensor(state[1:]).prod())
         with torch.random.fork_rng(devices=[x0.device] if x0.device.type == "cuda" else []):
             # What a network draws by itself, in dropout, comes from torch's own generator.
             torch.manual_seed(mix(config.seed, self.step, _DROPOUT))
-            mean = loss(model, Batch(x0), t, noise).mean() / entries
+            mean = loss(model, Batch(x0), t, noise).mean() / math.prod(state[1:])
         self.optimizer.zero_grad(set_to_none=True)
         mean.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -205,7 +206,7 @@ class Training:
         return self.lr * min(1.0, (step + 1) / warm) * float(0.5 + 0.5 * decay)
 
     def _refuse_divergence(self, loss: float) -> None:
-        if not torch.isfinite(torch.tensor(loss)):
+        if not math.isfinite(loss):
             kept = checkpoint.newest(self.plan.run)
             last = f"the last checkpoint is {kept}" if kept else "no checkpoint was reached"
             raise RunError(
@@ -282,8 +283,6 @@ def _environment(made: Plan) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
     return {name: version(name) for name in ("sdezoo", "torch")}
 
 

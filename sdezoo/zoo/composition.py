@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ from sdezoo.errors import CompositionError, PluginError, SdezooError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.learning.output import OUTPUTS
+from sdezoo.parameters import required
 from sdezoo.process.process import Process
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES, Registry
@@ -82,12 +82,22 @@ def defaults(registry: Registry) -> list[tuple[str, Any]]:
     for name in registry.names():
         try:
             cls = registry.load(name)
-            if any(f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING for f in dataclasses.fields(cls)):
-                continue
-            built.append((name, cls()))
+            if not required(cls):
+                built.append((name, cls()))
         except SdezooError:
             continue
     return built
+
+
+def preferred(order: Iterable[str], fits: list[str], what: str) -> str:
+    """The first of `order` that is among `fits`, else the first of `fits`.
+
+    Raises:
+        CompositionError: where nothing fits.
+    """
+    if not fits:
+        raise CompositionError(f"There are no {what}.", "Install a plugin that fits.")
+    return next((name for name in order if name in fits), fits[0])
 
 
 def broken(registry: Registry) -> dict[str, str]:

@@ -99,14 +99,11 @@ class Registry(Generic[T]):
         """
         name, values = parse(spec)
         cls = self.load(name)
-        fields: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
+        known = [f.name for f in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
         for key in values:
-            if key not in fields:
-                raise ParameterError(f"{name}: there is no parameter '{key}'.", suggestion(key, fields))
-        for key, field in fields.items():
-            if key not in values and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-                raise ParameterError(f"{name}: the parameter '{key}' is missing.", f"Write {name}:{key}=….")
-        return cls(**{key: _open(cls, key, value) for key, value in values.items()})
+            if key not in known:
+                raise ParameterError(f"{name}: there is no parameter '{key}'.", suggestion(key, known))
+        return _construct(cls, name, values)
 
     def summary(self, name: str) -> tuple[str, str | None]:
         """The first line of the plugin's docstring and None, or an empty text and why it is broken; imports nothing.
@@ -223,7 +220,10 @@ def _providers(claims: list[Entry]) -> str:
     return " and ".join(f"{entry.provider} ({entry.module})" for entry in claims)
 
 
-def _open(cls: type, key: str, value: Value) -> object:
-    from sdezoo.parameters import admits_none
+def _construct(cls: type, name: str, values: dict[str, Value]) -> Any:
+    # Validation is loaded with the first plugin, not with the names.
+    from sdezoo.parameters import admits_none, required
 
-    return None if value == "none" and admits_none(cls, key) else value
+    for key in sorted(required(cls) - values.keys()):
+        raise ParameterError(f"{name}: the parameter '{key}' is missing.", f"Write {name}:{key}=….")
+    return cls(**{key: None if value == "none" and admits_none(cls, key) else value for key, value in values.items()})
