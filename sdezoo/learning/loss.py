@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.weighting import weight
 from sdezoo.parameters import Plugin
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Process
+from sdezoo.process.process import Process
 from sdezoo.process.requirement import P, Requirement
 
 
@@ -42,18 +41,14 @@ class ScoreLoss(Plugin, Requirement[P], ABC):
     def __call__(self, model: ScoreModel[P], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
         """The loss of each sample, `(B,)`."""
 
+    def weight(self, model: ScoreModel[P], t: Tensor, like: Tensor) -> Tensor | None:
+        """`λ(t)` where the expected loss is `λ(t) E ‖s_θ − s‖²` up to a constant; broadcasts against `like`. None: not claimed."""
+        return None
+
 
 def per_sample(entries: Tensor) -> Tensor:
     """Sum over everything but the batch."""
     return entries.flatten(1).sum(1)
-
-
-def denoising(name: str, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
-    """`λ(t) ‖s_θ(z_t, t) − ∇ log p(z_t | x_0)‖²` with weighting `name`: the error is the same in any coordinates of the score."""
-    sde = model.sde
-    z = sde.perturb(batch.x0, t, noise)
-    error = model.score(z, t, batch.condition) - sde.score(z, batch.x0, t)
-    return per_sample(weight(name, model, t, z) * error**2)
 
 
 def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:

@@ -186,6 +186,13 @@ class AffineSDE(ForwardSDE, Conditional):
         k = self.at(torch.tensor(self.times[1], dtype=torch.float64), like)
         return k.shift + k.sigma * noise.normal(like, self.state_shape(shape))
 
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Drift and diffusion in the data, as the plugin's docstring states them in Itô's sense; None: not stated.
+
+        Nothing is computed from them: they are the second witness, which the laws compare with `coefficients`.
+        """
+        return None
+
     def ambient(self) -> ForwardSDE:
         """The same process as an Itô equation in `x`, for element-wise `φ`."""
         return Ambient(self)

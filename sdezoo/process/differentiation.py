@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 def along(fn: Callable[[Tensor], T], point: Tensor, direction: Tensor | None = None) -> tuple[T, T]:
     """`fn(point)` and its derivative along `direction`; default: all ones, the derivative of an element-wise function."""
+    point = point.contiguous()  # an expanded tensor cannot carry a tangent
     tangent = torch.ones_like(point) if direction is None else direction
     value, slope, *_ = torch.func.jvp(fn, (point,), (tangent,))
     return value, slope

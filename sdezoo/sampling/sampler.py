@@ -37,6 +37,11 @@ class Sampler(Plugin, Requirement[P], ABC):
     preserves_support: ClassVar[bool] = True
     """False for a sampler that may leave the support of the data: then every step is checked, and sampling stops where one does."""
 
+    weak_order: ClassVar[float | None] = 1.0
+    """Expectations err by `O(h^weak_order)` in the size `h` of a step; None: it discretizes no reversal, and nothing is claimed."""
+    strong_order: ClassVar[float | None] = None
+    """Paths err by `O(h^strong_order)` on average for given noise, one normal number an entry and step; None: not claimed."""
+
     _: KW_ONLY
     spacing: Spacing = "auto"
     """Spacing of the time grid; `auto`: karras for affine processes, else uniform."""
@@ -51,6 +56,10 @@ class Sampler(Plugin, Requirement[P], ABC):
     def grid(self, model: Model[Any], steps: int) -> Tensor:
         """The times of `steps` steps, float64 and decreasing: `hi`, …, `lo`, 0."""
         return grid(model.sde, steps, self.spacing)
+
+    def evaluations(self, steps: int) -> int:
+        """Evaluations of the score in `steps` steps; default: one a step."""
+        return steps
 
     @abstractmethod
     def step(self, model: Model[P], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
@@ -71,8 +80,8 @@ class Sampler(Plugin, Requirement[P], ABC):
         """Draw data of `shape` `(B, *event)`.
 
         Args:
-            model: the score. shape: of the data, batch in front. steps: number of steps; every step but perhaps the
-            last costs what the sampler's `step` says in network evaluations. seed: sample `i` depends on (seed, first
+            model: the score. shape: of the data, batch in front. steps: number of steps; they cost `evaluations(steps)` calls of
+            the score. seed: sample `i` depends on (seed, first
             + i) alone. first: index of the first sample in the whole run. start: data to start from in place of the
             prior, encoded at `t = 1`. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
             callback: called after every step.

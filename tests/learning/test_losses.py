@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sdezoo.conformance.sources import keyed
 from sdezoo.errors import CompositionError
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
@@ -10,7 +11,7 @@ from sdezoo.learning.prior import Moments
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.zoo.composition import check_fit, defaults
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES
-from tests.analytic import AFFINE_SPECS, coordinates, keyed, times
+from tests.analytic import AFFINE_SPECS, coordinates, times
 
 VARIANTS = [
     "dsm:weighting=authors",

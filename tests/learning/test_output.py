@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from sdezoo.conformance.problems import gaussian
+from sdezoo.conformance.sources import keyed
 from sdezoo.errors import CompositionError, SdezooError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import Model, ScoreModel
@@ -18,7 +20,7 @@ from sdezoo.process.process import Conditional, Process
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.registry import SDES
-from tests.analytic import AFFINE_SPECS, at, coordinates, gaussian, keyed, times
+from tests.analytic import AFFINE_SPECS, at, coordinates, times
 
 FITTING = [(spec, name) for spec in AFFINE_SPECS for name, output in OUTPUTS.items() if output.refuses(SDES.build(spec)) is None]
 MOMENTS = Moments(torch.tensor([0.4, -0.1]), torch.tensor([0.8, 1.3]))

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from sdezoo.conformance.sources import Still, keyed
 from sdezoo.learning import prior as module
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.prior import FittedPrior, measure
 from sdezoo.process.noise import Noise
 from sdezoo.zoo.registry import SDES
-from tests.analytic import AFFINE_SPECS, Still, at, keyed
+from tests.analytic import AFFINE_SPECS, at
 
 LIKE = torch.empty((), dtype=torch.float64)
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sdezoo.conformance.sources import keyed
 from sdezoo.errors import CompositionError
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.prior import Moments
@@ -13,7 +14,7 @@ from sdezoo.learning.weighting import draw_times, weight
 from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit
 from sdezoo.zoo.registry import LOSSES, SDES
-from tests.analytic import AFFINE_SPECS, at, keyed, times
+from tests.analytic import AFFINE_SPECS, at, times
 from tests.process.edges import Reflected
 
 STD = torch.tensor([0.5, 2.0])

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
 from torch.distributions import constraints
 
 from sdezoo import Conditional, ForwardSDE, Sampler
@@ -120,7 +122,7 @@ class Stable(Conditional):
     Its score is the fractional one, `S = (−Δ)^{(α−2)/2} ∇p / p`; given `x_0` it is `−(x_t − a x_0)/(α σ^α)`.
     """
 
-    alpha: Positive = 1.7
+    alpha: Annotated[float, Interval(gt=1, lt=2)] = 1.7
 
     def signal(self, t):
         return torch.cos(math.pi / 2 * 0.99 * t.double())

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
+from sdezoo.conformance.sources import keyed
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional
 from sdezoo.zoo.registry import SDES
-from tests.analytic import AFFINE_SPECS, assert_moments, at, coordinates, keyed, times
+from tests.analytic import AFFINE_SPECS, assert_moments, at, coordinates, times
 
 pytestmark = pytest.mark.parametrize("spec", AFFINE_SPECS)
 

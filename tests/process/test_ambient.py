@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from sdezoo.conformance.problems import gaussian
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import Ambient
 from sdezoo.zoo.registry import SDES
 from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
-from tests.analytic import AFFINE_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates, gaussian
+from tests.analytic import AFFINE_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from sdezoo.conformance.sources import keyed
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import Model, ScoreModel
 from sdezoo.process.noise import Noise
@@ -15,7 +16,7 @@ from sdezoo.zoo.registry import LOSSES, SAMPLERS
 from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
 from sdezoo_plugins.samplers.heun import Heun
 from sdezoo_plugins.samplers.pc import PC
-from tests.analytic import SIGMAS, assert_moments, at, keyed
+from tests.analytic import SIGMAS, assert_moments, at
 from tests.process.edges import Kinetic, Reflected, Stable, StableFlow
 
 EDGES = [Reflected(), Kinetic(), Stable()]

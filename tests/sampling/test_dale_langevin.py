@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from sdezoo.conformance.problems import gaussian
+from sdezoo.conformance.sources import keyed
 from sdezoo.errors import SupportError
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.analytic import AFFINE_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates, gaussian, keyed
+from tests.analytic import AFFINE_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates
 from tests.process.edges import Reflected
 
 LIKE = torch.empty((), dtype=torch.float64)

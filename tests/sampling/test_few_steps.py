@@ -9,13 +9,14 @@ import math
 import pytest
 import torch
 
+from sdezoo.conformance.problems import eight
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.analytic import seeds_mixture, sliced_w1
+from tests.analytic import sliced_w1
 
 
 def study(count, draws, many):
     """Distance of `dpmpp-2m` at 20 steps and of `dale-langevin` at `many`, one row a draw: `(draws, 2)`."""
-    model = seeds_mixture(SDES.build("gbm:sigma=0.8"))
+    model = eight(SDES.build("gbm:sigma=0.8"))
     rows = []
     for draw in range(draws):
         data = model.clean(10 * count, seed=1000 + draw)

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from sdezoo.conformance.problems import gaussian
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.sampling.grid import grid, grid_refuses
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS, gaussian
+from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS
 from tests.process.edges import Reflected
 
 SPACINGS = ["auto", "uniform", "karras", "log-snr"]

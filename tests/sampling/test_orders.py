@@ -5,8 +5,10 @@ from functools import cache
 import pytest
 import torch
 
+from sdezoo.conformance.problems import Mixture, gaussian
+from sdezoo.conformance.sources import Still
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.analytic import AFFINE_SPECS, Mixture, Still, at, coordinates, gaussian
+from tests.analytic import AFFINE_SPECS, at, coordinates
 
 LIKE = torch.empty((), dtype=torch.float64)
 ORDERS = {"ddim": 1, "heun": 2, "dpmpp-2m": 2}

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from sdezoo.conformance.problems import eight, gaussian
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS, SIGMAS, assert_moments, gaussian, seeds_mixture, sliced_w1
+from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS, SIGMAS, assert_moments, sliced_w1
 
 ENOUGH = {
     "multiplicative": (250, 0.06),
@@ -38,7 +39,7 @@ def test_normal_coordinates_are_recovered(sampler, sde):
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "heun", "ddim:eta=1"])
 def test_mixtures_are_recovered(sampler, spec):
     """Sliced W1 to data, against that of data to other data (the sampling floor)."""
-    model = seeds_mixture(SDES.build(spec))
+    model = eight(SDES.build(spec))
     z = model.sde.encode(SAMPLERS.build(sampler).sample(model, (2000, 2), 100 if "eta" in sampler else 40, seed=5)).double()
     data = model.clean(2000, seed=0)
     floor = [sliced_w1(model.clean(2000, seed=k), data) for k in range(1, 11)]

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from sdezoo.conformance.problems import gaussian
+from sdezoo.conformance.sources import Forbidden
 from sdezoo.errors import CompositionError
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS, Forbidden, at, gaussian
+from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS, at
 
 PAIRS = [(s, p) for s in SAMPLER_SPECS for p in AFFINE_SPECS if SAMPLERS.build(s).refuses(SDES.build(p)) is None]
 FIRST_OF_EACH = [(name, "gbm:sigma=0.8") for name in SAMPLER_SPECS]  # which all of them fit

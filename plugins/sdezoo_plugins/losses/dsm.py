@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sdezoo.learning.loss import Batch, ScoreLoss, denoising
+from sdezoo.learning.loss import Batch, ScoreLoss, per_sample
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.weighting import WeightingName, default_weighting, weighting_refuses
+from sdezoo.learning.weighting import WeightingName, default_weighting, weight, weighting_refuses
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process
 
@@ -24,5 +24,10 @@ class DSM(ScoreLoss[Conditional]):
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or weighting_refuses(self.weighting, sde)
 
+    def weight(self, model: ScoreModel[Conditional], t: Tensor, like: Tensor) -> Tensor:
+        return weight(self.weighting or default_weighting(model.sde), model, t, like)
+
     def __call__(self, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
-        return denoising(self.weighting or default_weighting(model.sde), model, batch, t, noise)
+        z = model.sde.perturb(batch.x0, t, noise)
+        error = model.score(z, t, batch.condition) - model.sde.score(z, batch.x0, t)
+        return per_sample(self.weight(model, t, z) * error**2)

@@ -29,9 +29,12 @@ class MultDSM(ScoreLoss[AffineSDE]):
     def refuses(self, sde: Process) -> str | None:
         return needs_multiplicative(sde)
 
+    def weight(self, model: ScoreModel[AffineSDE], t: Tensor, like: Tensor) -> Tensor:
+        return weight(self.weighting, model, t, like)
+
     def __call__(self, model: ScoreModel[AffineSDE], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
         sde = model.sde
         z = sde.perturb(batch.x0, t, noise)
         learned = model.score(z, t, batch.condition) - 1
         target = sde.score(z, batch.x0, t) - 1
-        return per_sample(weight(self.weighting, model, t, z) * (learned - target) ** 2)
+        return per_sample(self.weight(model, t, z) * (learned - target) ** 2)

@@ -37,11 +37,13 @@ class NonnegSM(ScoreLoss[AffineSDE]):
         lo, hi = sde.times
         return (lo, lo) if self.levels == "data" else (lo, hi)
 
+    def weight(self, model: ScoreModel[AffineSDE], t: Tensor, like: Tensor) -> Tensor:
+        return like.new_tensor(0.5) if self.levels == "data" else weight("uniform", model, t, like) / 2
+
     def __call__(self, model: ScoreModel[AffineSDE], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
         clean = self.levels == "data"
         z = model.sde.encode(batch.x0) if clean else model.sde.perturb(batch.x0, t, noise)
         sign = noise.normal(z).sign()
         s, slope = score_along(model, batch, z, t, sign)
         h = s - 1
-        loss = h + sign * slope + h**2 / 2
-        return per_sample(loss if clean else weight("uniform", model, t, z) * loss)
+        return per_sample(2 * self.weight(model, t, z) * (h + sign * slope + h**2 / 2))

@@ -20,8 +20,11 @@ from sdezoo.process.process import Process
 class SlicedSM(ScoreLoss[Process]):
     """Sliced score matching at every noise level: works for every process, known transition or not."""
 
+    def weight(self, model: ScoreModel[Process], t: Tensor, like: Tensor) -> Tensor:
+        return weight("uniform", model, t, like) / 2
+
     def __call__(self, model: ScoreModel[Process], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
         z = model.sde.perturb(batch.x0, t, noise)
         sign = noise.normal(z).sign()
         s, slope = score_along(model, batch, z, t, sign)
-        return per_sample(weight("uniform", model, t, z) * (sign * slope + s**2 / 2))
+        return per_sample(2 * self.weight(model, t, z) * (sign * slope + s**2 / 2))

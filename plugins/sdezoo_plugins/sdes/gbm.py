@@ -52,6 +52,12 @@ class GBM(AffineSDE):
         shift = torch.zeros_like(t) if self.mu is None else self.mu * t - variance / 2
         return Coefficients(torch.ones_like(t), shift, variance)
 
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        start, end = self._volatilities
+        sigma = start * (end / start) ** t
+        mu = sigma**2 / 2 if self.mu is None else self.mu
+        return mu * x, sigma * x
+
     @property
     def _volatilities(self) -> tuple[float, float]:
         if self.sigma is None:

@@ -44,6 +44,10 @@ class VE(AffineSDE):
         variance = low**2 * torch.expm1(2 * math.log(high / low) * t)
         return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
 
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self._range
+        return torch.zeros_like(x), low * (high / low) ** t * math.sqrt(2 * math.log(high / low))
+
     @property
     def _range(self) -> tuple[float, float]:
         low, high = self.sigma_min, self.sigma_max

@@ -22,5 +22,12 @@ class VP(AffineSDE):
     """`β(1)`."""
 
     def coefficients(self, t: Tensor) -> Coefficients:
-        integral = self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2
+        integral = self._integral(t)
         return Coefficients(torch.exp(-integral / 2), torch.zeros_like(t), -torch.expm1(-integral))
+
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        beta = self.beta_min + (self.beta_max - self.beta_min) * t
+        return -beta * x / 2, beta.sqrt()
+
+    def _integral(self, t: Tensor) -> Tensor:
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2 / 2

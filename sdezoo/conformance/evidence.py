@@ -1,0 +1,158 @@
+"""Evidence: how a number is compared with what a law asks for, and how draws are.
+
+Every Monte-Carlo law is an identity `E[y] = 0` of vectors `y` that are drawn independently, row by row. Hotelling's
+statistic `T² = n ȳᵀ S⁻¹ ȳ` then has, for bounded `y` and thousands of rows, the law `k (n − 1)/(n − k) F(k, n − k)`, so
+that its p-value is uniform. Identities are tested on bounded functions of the state, bumps and waves, so that heavy
+tails do no harm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from sdezoo.conformance.law import LawError
+
+ROWS = 8192
+"""Independent draws behind each Monte-Carlo identity."""
+
+
+def close(what: str, found: Tensor, expected: Tensor, *, rtol: float, atol: float = 0.0) -> None:
+    """Two tensors agree, entry by entry.
+
+    Raises:
+        LawError: naming `what`, both values where they differ most, and the bound.
+    """
+    if found.shape != expected.shape:
+        try:
+            found, expected = torch.broadcast_tensors(found, expected)
+        except RuntimeError:
+            raise LawError(f"{what} has shape {tuple(found.shape)}, and {tuple(expected.shape)} was expected.") from None
+    a, b = found.detach().double(), expected.detach().double()
+    excess = (a - b).abs() - (atol + rtol * b.abs())
+    excess = torch.where(torch.isfinite(a) & torch.isfinite(b), excess, torch.full_like(excess, math.inf))
+    excess = torch.where(a == b, torch.full_like(excess, -1.0), excess)
+    if excess.numel() and float(excess.max()) > 0:
+        k = int(excess.argmax())
+        bound = atol + rtol * abs(float(b.flatten()[k]))
+        raise LawError(f"{what} is {float(a.flatten()[k]):.8g}, and {float(b.flatten()[k]):.8g} was expected (bound {bound:.1g}).")
+
+
+def mean_is_zero(rows: Tensor) -> float:
+    """p-value of `E[y] = 0` for independent rows `y`, `(n, k)`: Hotelling's test.
+
+    Columns without any spread must be zero by themselves, and are left out.
+    """
+    y = rows.detach().double()
+    if not torch.isfinite(y).all():
+        return 0.0
+    scale = y.abs().amax(0)
+    y = y[:, scale > 0] / scale[scale > 0]
+    n, k = y.shape
+    if k == 0:
+        return 1.0
+    centred = y - y.mean(0)
+    # Directions in which the rows do not vary carry no sampling error: there the mean must vanish to rounding.
+    _, spread, axes = torch.linalg.svd(centred / math.sqrt(n - 1), full_matrices=False)
+    free = spread > 1e-7
+    still = float((y.mean(0) @ axes[~free].T).abs().max()) if (~free).any() else 0.0
+    if still > 1e-6:
+        return 0.0
+    k = int(free.sum())
+    if k == 0:
+        return 1.0
+    t2 = n * float((((y.mean(0) @ axes[free].T) / spread[free]) ** 2).sum())
+    return float(stats.f.sf(t2 * (n - k) / (k * (n - 1)), k, n - k))
+
+
+def means_are_equal(left: Tensor, right: Tensor) -> float:
+    """p-value of `E[a] = E[b]` for independent samples of equally many rows, `(n, k)` each."""
+    return mean_is_zero(left - right)
+
+
+def together(p_values: Sequence[float]) -> float:
+    """One p-value for several independent ones (Fisher); uniform where each of them is."""
+    if min(p_values) <= 0:
+        return 0.0
+    return float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values)))
+
+
+class Bumps:
+    """`φ(z) = Π_i b((z_i − c_i)/w_i)`, `b(u) = cos⁴(πu/2)` on `|u| < 1` and 0 outside, for several centres `c`.
+
+    Smooth enough for second derivatives, and zero near every edge of what they were fitted to: an identity of the
+    interior holds for them whatever a process does at its boundary.
+
+    Args:
+        centres: `(k, n)`. widths: `(k, n)`.
+    """
+
+    def __init__(self, centres: Tensor, widths: Tensor) -> None:
+        self.centres, self.widths = centres.double(), widths.double()
+
+    @classmethod
+    def fitted(cls, rows: Tensor, inside: Callable[[Tensor], Tensor], count: int = 8, seed: int = 0) -> Bumps:
+        """Bumps centred at rows of `rows` `(N, n)`, about as wide as the rows spread, made narrower until their boxes are `inside`."""
+        generator = torch.Generator().manual_seed(seed)
+        rows = rows.double()
+        order = torch.randperm(len(rows), generator=generator)
+        centres = rows[order[:count]]
+        low, high = torch.quantile(rows[:4096], 0.16, 0), torch.quantile(rows[:4096], 0.84, 0)
+        factors = 1.0 + 2.0 * torch.rand(count, 1, generator=generator, dtype=torch.float64)
+        widths = ((high - low) / 2).clamp_min(1e-12) * factors
+        corners = 2 * torch.rand(64, rows.shape[1], generator=generator, dtype=torch.float64) - 1
+        corners = torch.cat([corners.sign(), corners])
+        for _ in range(12):
+            fits = torch.stack([inside(c + w * corners).all() for c, w in zip(centres, widths, strict=True)])
+            if fits.all():
+                break
+            widths = torch.where(fits[:, None], widths, 0.7 * widths)
+        return cls(centres, widths)
+
+    def factors(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`b`, `b'`, `b''` in every coordinate, `(B, k, n)`, for states `(B, n)`."""
+        u = (z.double()[:, None] - self.centres) / self.widths
+        c, s = torch.cos(math.pi * u / 2), torch.sin(math.pi * u / 2)
+        inside = (u.abs() < 1).double()
+        a = math.pi / 2
+        return (
+            inside * c**4,
+            inside * -4 * a * c**3 * s / self.widths,
+            inside * 4 * a**2 * (3 * c**2 * s**2 - c**4) / self.widths**2,
+        )
+
+    def value(self, z: Tensor) -> Tensor:
+        """`φ`, `(B, k)`."""
+        return self.factors(z)[0].prod(-1)
+
+    def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """`∇φ` `(B, k, n)` and `∇²φ` `(B, k, n, n)`."""
+        b, first, second = self.factors(z)
+        n = b.shape[-1]
+        gradient = torch.stack([_replaced(b, {i: first}) for i in range(n)], -1)
+        hessian = torch.stack(
+            [torch.stack([_replaced(b, {i: second} if i == j else {i: first, j: first}) for j in range(n)], -1) for i in range(n)], -2
+        )
+        return gradient, hessian
+
+
+def _replaced(b: Tensor, by: dict[int, Tensor]) -> Tensor:
+    columns = [by.get(i, b)[..., i] for i in range(b.shape[-1])]
+    return torch.stack(columns, -1).prod(-1)
+
+
+def below(rows: Tensor, knots: Tensor) -> Tensor:
+    """Whether each coordinate lies below each of its knots, as numbers: rows `(B, n)`, knots `(q, n)`, to `(B, q n)`."""
+    return (rows[:, None] <= knots).double().flatten(1)
+
+
+def bounded_moments(rows: Tensor, centre: Tensor, width: Tensor) -> Tensor:
+    """Bounded stand-ins for mean, variance and correlation: `tanh u`, `tanh² u` and their products, `u = (z − c)/w`; `(B, …)`."""
+    u = torch.tanh((rows - centre) / width)
+    n = u.shape[1]
+    pairs = [u[:, i] * u[:, j] for i in range(n) for j in range(i, n)]
+    return torch.cat([u, torch.stack(pairs, 1)], 1)

@@ -1,0 +1,176 @@
+"""The bank of problems: laws of the data whose score is known exactly, at every time.
+
+- `Mixture`: `Σ w_k N(μ_k, diag d_k²)` in the coordinates of an affine process. With `p(z_t) = Σ w_k N(α μ_k + m, α² d_k² + v)`
+  the score is `−Σ_k r_k(z) (z − α μ_k − m)/(α² d_k² + v)`, `r` the responsibilities.
+- `Atoms`: `Σ w_k δ(x − a_k)` under any process that knows its transition density: the score is `Σ_k r_k(z) ∇ log p(z | a_k)`.
+
+Both refuse times outside those of the process, and count their evaluations.
+
+`Additive` and `Multiplicative` are the two reference processes that losses and samplers are tried on: one on the real
+line that shrinks the data, one on the positive numbers that drifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions import ExpTransform, Transform
+
+from sdezoo.learning.model import Model
+from sdezoo.parameters import Positive
+from sdezoo.process.affine import AffineSDE, Coefficients
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Conditional
+
+
+@dataclass(frozen=True)
+class Additive(AffineSDE):
+    """`dX = −X dt + σ dW` on the real line: `α = e^{−t}`, `v = σ² (1 − e^{−2t})/2`."""
+
+    sigma: Positive = 2.0
+
+    @property
+    def times(self) -> tuple[float, float]:
+        return 1e-4, 1.0
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        return Coefficients(torch.exp(-t), torch.zeros_like(t), -(self.sigma**2) * torch.expm1(-2 * t) / 2)
+
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return -x, x.new_tensor(self.sigma)
+
+
+@dataclass(frozen=True)
+class Multiplicative(AffineSDE):
+    """`dX = μX dt + σX dW` on the positive numbers: `φ = exp`, `α = 1`, `m = (μ − σ²/2) t`, `v = σ² t`."""
+
+    sigma: Positive = 0.8
+    mu: float = 0.1
+
+    @property
+    def times(self) -> tuple[float, float]:
+        return 1e-4, 1.0
+
+    @property
+    def coordinates(self) -> Transform:
+        return ExpTransform()
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        return Coefficients(torch.ones_like(t), (self.mu - self.sigma**2 / 2) * t, self.sigma**2 * t)
+
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self.mu * x, self.sigma * x
+
+
+class Mixture(Model[AffineSDE]):
+    """The exact score of `Σ w_k N(μ_k, diag d_k²)` in coordinates.
+
+    Args:
+        sde: the process. means: `μ`, `(K, d)`. deviations: standard deviations, broadcast to `(K, d)`. weights: `(K,)`,
+        summing to one; default: equal.
+    """
+
+    def __init__(self, sde: AffineSDE, means: Tensor, deviations: Tensor | float, weights: Tensor | None = None) -> None:
+        self.sde = sde
+        self.means = means.double()
+        self.deviations = torch.as_tensor(deviations, dtype=torch.float64).expand(means.shape)
+        self.weights = torch.full((len(means),), 1 / len(means), dtype=torch.float64) if weights is None else weights.double()
+        self.evaluations = 0
+
+    def components(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each component at `t`, `(K, d)` or `(B, K, d)`, in the dtype of `z`."""
+        alpha, shift, variance = (c if c.ndim == 0 else c[:, None] for c in self.sde.at(t, z))
+        return alpha * self.means.to(z) + shift, alpha**2 * self.deviations.to(z) ** 2 + variance
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        check_times(self.sde.times, t)
+        self.evaluations += 1
+        mean, variance = self.components(z, t)
+        away = z[:, None] - mean
+        log_density = self.weights.to(z).log() - 0.5 * (away**2 / variance + variance.log()).sum(-1)
+        return -(torch.softmax(log_density, 1)[..., None] * away / variance).sum(1)
+
+    def log_density(self, z: Tensor, t: Tensor) -> Tensor:
+        """`log p(z_t)`, `(B,)`; `t = 0` too where no deviation is 0."""
+        mean, variance = self.components(z, t)
+        normal = torch.distributions.Normal(mean, variance.sqrt(), validate_args=False)
+        return torch.logsumexp(self.weights.to(z).log() + normal.log_prob(z[:, None]).sum(-1), 1)
+
+    def clean(self, count: int, seed: int = 0) -> Tensor:
+        """A draw of the clean coordinates, float64 `(count, d)`."""
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
+        eps = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
+        return self.means[chosen] + self.deviations[chosen] * eps
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """An exact draw of `p(z_1)`."""
+        chosen = choose(self.weights, shape[0], noise, like)
+        mean, variance = self.components(like, torch.tensor(self.sde.times[1], dtype=torch.float64))
+        return mean[chosen] + variance[chosen].sqrt() * noise.normal(like, shape)
+
+
+class Atoms(Model[Conditional]):
+    """The exact score of data that are one of a few points.
+
+    Args:
+        sde: the process; it knows its transition density. points: `a`, `(K, *event)`. weights: `(K,)`, summing to one;
+        default: equal.
+    """
+
+    def __init__(self, sde: Conditional, points: Tensor, weights: Tensor | None = None) -> None:
+        self.sde, self.points = sde, points
+        self.weights = torch.full((len(points),), 1 / len(points), dtype=torch.float64) if weights is None else weights.double()
+        self.evaluations = 0
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        check_times(self.sde.times, t)
+        self.evaluations += 1
+        points = [point.to(z).expand(len(z), *point.shape) for point in self.points]
+        if len(points) == 1:
+            return self.sde.score(z, points[0], t)
+        density = torch.stack([self.sde.log_prob(z, x0, t).flatten(1).sum(1) for x0 in points], 1)
+        shares = torch.softmax(self.weights.to(z).log() + density, 1)
+        scores = torch.stack([self.sde.score(z, x0, t) for x0 in points], 1)
+        return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * scores).sum(1)
+
+    def clean(self, count: int, noise: Noise) -> Tensor:
+        """A draw of the data, `(count, *event)`."""
+        return self.points[choose(self.weights, count, noise, self.points)]
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """An exact draw of `p(z_hi)`."""
+        x0 = self.points[choose(self.weights, shape[0], noise, like)].to(like)
+        return self.sde.perturb(x0, torch.tensor(self.sde.times[1], dtype=torch.float64), noise)
+
+
+def check_times(times: tuple[float, float], t: Tensor) -> None:
+    """Refuse a time at which no process answers.
+
+    Raises:
+        AssertionError: naming it.
+    """
+    lo, hi = times
+    # Times of training may be float32, which has them only so closely.
+    slack = 1e-6 * hi
+    assert float(t.min()) >= lo - slack, f"score asked for at {float(t.min())} < lo = {lo}"
+    assert float(t.max()) <= hi + slack, f"score asked for at {float(t.max())} > hi = {hi}"
+
+
+def choose(weights: Tensor, count: int, noise: Noise, like: Tensor) -> Tensor:
+    """Indices `(count,)` drawn with probabilities `weights`."""
+    ends = weights.cumsum(0).to(like)
+    return torch.searchsorted(ends, noise.uniform(like, (count, 1))[:, 0].contiguous()).clamp(max=len(weights) - 1)
+
+
+def gaussian(sde: AffineSDE, mean: Sequence[float] = (0.5, -0.3), deviation: Sequence[float] = (0.6, 1.1)) -> Mixture:
+    """Independent normal coordinates: log-normal data for `x = exp z`."""
+    return Mixture(sde, torch.tensor([mean]), torch.tensor([deviation]))
+
+
+def eight(sde: AffineSDE) -> Mixture:
+    """Eight equal components in the plane of the coordinates, standard normal centres, standard deviation 0.15."""
+    return Mixture(sde, torch.randn(8, 2, generator=torch.Generator().manual_seed(0)), 0.15)
