@@ -6,8 +6,8 @@ A law has a name, one sentence that states it, and a check. Three kinds of check
 - `property_law`: Hypothesis draws the cases, and shrinks the one that is reported;
 - `monte_carlo_law`: it returns a p-value, uniform on [0, 1] for a plugin that is right, and is broken below `LEVEL`.
 
-Every law is given `LIMIT` seconds. One that takes longer is broken, with the case that it was at, and those after it
-are not tried: a plugin may be slow, or hang, and its author is still told.
+Every law is given `LIMIT` seconds, all of a plugin's together `BUDGET`. One that takes longer is broken, with the case
+that it was at, and those after it are not tried: a plugin may be slow, or hang, and its author is still told.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ LEVEL = 1e-5
 """Level of every Monte-Carlo law: the share of right plugins that it rejects, were the seeds not fixed."""
 LIMIT = 20.0
 """Seconds that one law may take."""
+BUDGET = 120.0
+"""Seconds that all laws of one plugin may take together."""
+
+
+_TOO_LONG = "It is slow, or hangs: the law is not done when its time is up."
 
 
 class LawError(AssertionError):
@@ -80,14 +85,14 @@ class BoundLaw(Generic[T]):
     def __name__(self) -> str:
         return self.law.name
 
-    def __call__(self) -> None:
-        """Try it.
+    def __call__(self, limit: float = LIMIT) -> None:
+        """Try it for at most `limit` seconds.
 
         Raises:
             LawError: with a falsifying example.
         """
-        with _limited(LIMIT):
-            self.law.check(self.plugin)
+        with _limited(limit):
+            _guarded(self.law.check, self.plugin)
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,7 @@ class Suite(Generic[T]):
 
     def verdicts(self, plugin: T) -> Iterator[Verdict]:
         """Try every law on `plugin`, one after the other."""
-        hopeless = ""
+        hopeless, left = "", BUDGET
         for law in self.laws:
             excuse = _excuse(law, plugin)
             if excuse or hopeless:
@@ -161,13 +166,14 @@ class Suite(Generic[T]):
                 continue
             began = time.perf_counter()
             try:
-                BoundLaw(law, plugin)()
+                BoundLaw(law, plugin)(min(LIMIT, left))
                 verdict = Verdict(law.name, law.statement, "holds", seconds=time.perf_counter() - began)
             except LawError as broken:
                 seconds = time.perf_counter() - began
                 verdict = Verdict(law.name, law.statement, "broken", broken.what, broken.case, seconds)
-                if law.first or seconds >= LIMIT:
+                if law.first or seconds >= min(LIMIT, left):
                     hopeless = f"Mend {law.name} first."
+            left = max(left - verdict.seconds, 1.0)
             yield verdict
 
     def _add(self, law: Law[T]) -> Law[T]:
@@ -206,7 +212,7 @@ def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: 
         search()
     except Overtime:
         if not worst:
-            raise LawError(_too_long(), _describe(at[0]) if at else "") from None
+            raise LawError(_TOO_LONG, _describe(at[0]) if at else "") from None
     except Unsatisfiable:
         raise
     except Exception as error:  # Hypothesis adds notes, groups, and what it finds flaky; the case at hand is what counts
@@ -245,14 +251,10 @@ def _limited(seconds: float) -> Iterator[None]:
     try:
         yield
     except Overtime:
-        raise LawError(_too_long()) from None
+        raise LawError(_TOO_LONG) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _too_long() -> str:
-    return f"It is not done after {LIMIT:g} seconds."
 
 
 def _excuse(law: Law[T], plugin: T) -> str | None:

@@ -31,10 +31,12 @@ class Additive(AffineSDE):
     """`dX = −X dt + σ dW` on the real line: `α = e^{−t}`, `v = σ² (1 − e^{−2t})/2`."""
 
     sigma: Positive = 2.0
+    lo: Positive = 1e-4
+    """Where `times` begins."""
 
     @property
     def times(self) -> tuple[float, float]:
-        return 1e-4, 1.0
+        return self.lo, 1.0
 
     def coefficients(self, t: Tensor) -> Coefficients:
         return Coefficients(torch.exp(-t), torch.zeros_like(t), -(self.sigma**2) * torch.expm1(-2 * t) / 2)
@@ -49,10 +51,12 @@ class Multiplicative(AffineSDE):
 
     sigma: Positive = 0.8
     mu: float = 0.1
+    lo: Positive = 1e-4
+    """Where `times` begins."""
 
     @property
     def times(self) -> tuple[float, float]:
-        return 1e-4, 1.0
+        return self.lo, 1.0
 
     @property
     def coordinates(self) -> Transform:
@@ -132,10 +136,18 @@ class Atoms(Model[Conditional]):
         points = [point.to(z).expand(len(z), *point.shape) for point in self.points]
         if len(points) == 1:
             return self.sde.score(z, points[0], t)
-        density = torch.stack([self.sde.log_prob(z, x0, t).flatten(1).sum(1) for x0 in points], 1)
-        shares = torch.softmax(self.weights.to(z).log() + density, 1)
+        shares = torch.softmax(self._log_joint(z, t), 1)
         scores = torch.stack([self.sde.score(z, x0, t) for x0 in points], 1)
         return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * scores).sum(1)
+
+    def log_density(self, z: Tensor, t: Tensor) -> Tensor:
+        """`log p(z_t)`, `(B,)`."""
+        return torch.logsumexp(self._log_joint(z, t), 1)
+
+    def _log_joint(self, z: Tensor, t: Tensor) -> Tensor:
+        points = [point.to(z).expand(len(z), *point.shape) for point in self.points]
+        density = torch.stack([self.sde.log_prob(z, x0, t).flatten(1).sum(1) for x0 in points], 1)
+        return self.weights.to(z).log() + density
 
     def clean(self, count: int, noise: Noise) -> Tensor:
         """A draw of the data, `(count, *event)`."""

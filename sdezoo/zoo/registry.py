@@ -84,8 +84,7 @@ class Registry(Generic[T]):
         if parameters is None or not parameters.frozen or "__dataclass_params__" not in vars(cls):
             raise PluginError(f"{self._broken(entry)}: it is not a frozen dataclass.", "Decorate it with @dataclass(frozen=True).")
         if inspect.isabstract(cls):
-            missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-            raise PluginError(f"{self._broken(entry)}: it does not define {missing}.", "Define what the contract asks for.")
+            raise PluginError(f"{self._broken(entry)}: it does not define {_missing(cls)}.", "Define what the contract asks for.")
         if "name" not in vars(cls):
             cls.name = name  # pyright: ignore[reportAttributeAccessIssue]
         return cls
@@ -191,15 +190,16 @@ def load_file(path: Path) -> list[str]:
         raise PluginError(f"The plugin file '{path}' fails: {type(error).__name__}: {error}.", "Mend it and try again.") from error
     finally:
         sys.dont_write_bytecode = keeps_bytecode
-    names = [
-        registry.add(cls, str(path))
+    defined = [
+        (registry, cls)
         for cls in vars(module).values()
         for registry in REGISTRIES.values()
-        if isinstance(cls, type)
-        and cls.__module__ == module.__name__
-        and issubclass(cls, registry.contract())
-        and not inspect.isabstract(cls)
+        if isinstance(cls, type) and cls.__module__ == module.__name__ and issubclass(cls, registry.contract())
     ]
+    names = [registry.add(cls, str(path)) for registry, cls in defined if not inspect.isabstract(cls)]
+    if defined and not names:
+        missing = "; ".join(f"{cls.__name__} does not define {_missing(cls)}" for _, cls in defined)
+        raise PluginError(f"The plugin file '{path}' defines no whole plugin: {missing}.", "Define what the contract asks for.")
     if not names:
         raise PluginError(
             f"The plugin file '{path}' defines no plugin.", "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network or Dataset."
@@ -214,6 +214,10 @@ def kebab(name: str) -> str:
 
 def _entry(point: EntryPoint) -> Entry:
     return Entry(point.name, point.module, point.attr, point.dist.name if point.dist else "an unknown distribution")
+
+
+def _missing(cls: type) -> str:
+    return ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
 
 
 def _providers(claims: list[Entry]) -> str:

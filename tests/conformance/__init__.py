@@ -1,0 +1,1 @@
+"""The laws hold for what is right, and kill what is wrong."""

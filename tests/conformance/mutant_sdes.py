@@ -1,0 +1,755 @@
+"""Wrong processes: each makes one plausible mistake, and names the law that has to find it.
+
+`GBMInX` is the right process that most of the mistakes beyond affine processes are made in: geometric Brownian motion
+written on the data, where the noise depends on the state.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch.distributions import constraints
+
+from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
+from sdezoo.parameters import Positive
+from sdezoo.process.affine import Ambient, slopes
+from sdezoo_plugins.sdes.gbm import GBM
+from sdezoo_plugins.sdes.subvp import SubVP
+from sdezoo_plugins.sdes.ve import VE
+from sdezoo_plugins.sdes.vp import VP
+from tests.process.edges import Kinetic, Reflected
+
+
+@dataclass(frozen=True)
+class GBMInX(ForwardSDE, Conditional):
+    """`dX = μX dt + σX dW` on the positive numbers, with its log-normal transition; the prior is that of data at 1."""
+
+    sigma: Positive = 0.8
+    mu: float = 0.3
+
+    @property
+    def support(self):
+        return constraints.positive
+
+    def drift(self, z, t):
+        return self.mu * z
+
+    def diffusion(self, z, t):
+        return self.sigma * z
+
+    def confine(self, proposal, z):
+        """Reflected at 0, which the exact process never reaches."""
+        return proposal.abs() + torch.finfo(proposal.dtype).tiny
+
+    def scale(self, t):
+        return self.sigma * t.sqrt()
+
+    def spread(self, t, like):
+        return ((self.mu - self.sigma**2 / 2) * t).to(like), (self.sigma * t.sqrt()).to(like)
+
+    def perturb(self, x0, t, noise):
+        mean, deviation = self.spread(t, x0)
+        return x0 * torch.exp(mean + deviation * noise.normal(x0))
+
+    def log_prob(self, z, x0, t):
+        mean, deviation = self.spread(t, z)
+        away = ((z / x0).log() - mean) / deviation
+        return -(away**2) / 2 - deviation.log() - z.log() - math.log(2 * math.pi) / 2
+
+    def prior(self, shape, noise, like):
+        return self.perturb(torch.ones(tuple(shape), dtype=like.dtype), torch.tensor(1.0, dtype=torch.float64), noise)
+
+
+class _ScoreAlone(GBMInX):
+    """The right score, and no density."""
+
+    log_prob = Conditional.log_prob
+
+    def score(self, z, x0, t):
+        mean, deviation = self.spread(t, z)
+        return -(1 + ((z / x0).log() - mean) / deviation**2) / z
+
+
+@dataclass(frozen=True)
+class ScoreAlone(_ScoreAlone):
+    """As `GBMInX`, with a conditional score and without a density."""
+
+
+MUTANTS = []
+
+
+def mutant(law, *fields):
+    """Register a mutant: a subclass that makes the mistake its docstring states."""
+
+    def register(cls):
+        kind = dataclass(frozen=True)(cls)
+        MUTANTS.append((cls.__name__, kind(*fields), law))
+        return kind
+
+    return register
+
+
+# Affine processes: their coefficients against the equation that they state.
+
+
+@mutant("stated-equation")
+class NoItoCorrection(GBM):
+    """The drift of `log x` without `−σ²/2`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(shift=(self.mu or 0.0) * t if self.mu is not None else k.variance / 2)
+
+
+@mutant("stated-equation")
+class ItoCorrectionWithTheWrongSign(GBM):
+    """`+σ²/2` for `−σ²/2`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(shift=k.shift + k.variance)
+
+
+@mutant("stated-equation")
+class ItoCorrectionWithoutItsHalf(GBM):
+    """`−σ²` for `−σ²/2`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(shift=k.shift - k.variance / 2)
+
+
+@mutant("stated-equation", 0.8)
+class SigmaForItsSquare(GBM):
+    """`v = σ t`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(variance=k.variance / self._volatilities[0])
+
+
+@mutant("stated-equation", 0.8)
+class RootOfTime(GBM):
+    """`v = σ² √t`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(variance=self._volatilities[0] ** 2 * t.sqrt())
+
+
+@mutant("stated-equation")
+class SignalWithoutItsHalf(VP):
+    """`α = e^{−B}`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(alpha=k.alpha**2)
+
+
+@mutant("stated-equation")
+class VarianceOfTheSignal(VP):
+    """`v = 1 − α` for `1 − α²`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(variance=1 - k.alpha)
+
+
+@mutant("stated-equation")
+class IntegralWithoutItsHalf(VP):
+    """`∫β` without the ½ of `t²/2`."""
+
+    def _integral(self, t):
+        return self.beta_min * t + (self.beta_max - self.beta_min) * t**2
+
+
+@mutant("stated-equation")
+class VarianceNotSquared(SubVP):
+    """That of `vp`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(variance=k.variance.sqrt())
+
+
+@mutant("coefficients-start-at-the-data")
+class NoiseAtTimeZero(VE):
+    """`v = σ_min² r^{2t}`, as printed, which is not 0 at `t = 0`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(variance=k.variance + self._range[0] ** 2)
+
+
+@mutant("coefficients-start-at-the-data")
+class NoiseThatShrinks(VE):
+    """`v` falls again after `t = 0.7`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(variance=torch.sin(math.pi * t / 1.4) ** 2)
+
+
+@mutant("coefficients-start-at-the-data")
+class SignalLostAtTimeZero(VP):
+    """`α(0) = 0.99`."""
+
+    def coefficients(self, t):
+        k = super().coefficients(t)
+        return k._replace(alpha=0.99 * k.alpha)
+
+
+# Affine processes: what they override against their coefficients.
+
+
+@mutant("moments-solve-the-sde")
+class DriftWithTheWrongSign(VP):
+    """`+½ β x`."""
+
+    def drift(self, z, t):
+        return -super().drift(z, t)
+
+
+@mutant("moments-solve-the-sde")
+class DiffusionSquared(VP):
+    """`g²` for `g`."""
+
+    def diffusion(self, z, t):
+        return super().diffusion(z, t) ** 2
+
+
+@mutant("moments-solve-the-sde")
+class DriftOffByOne(VP):
+    """The drift of the next of 1000 times."""
+
+    def drift(self, z, t):
+        return super().drift(z, t + 1e-3)
+
+
+@mutant("prior-gap")
+class PriorWithVarianceForDeviation(VE):
+    """`N(0, v²)`."""
+
+    def prior(self, shape, noise, like):
+        return self.exact(torch.tensor(1.0)).variance * noise.normal(like, shape)
+
+
+@mutant("prior-gap")
+class PriorWithoutTheShift(GBM):
+    """`N(0, v)`, where `m(1)` is not 0."""
+
+    def prior(self, shape, noise, like):
+        return self.exact(torch.tensor(1.0)).sigma * noise.normal(like, shape)
+
+
+@mutant("prior-gap", 0.8)
+class PriorOfUnitVariance(GBM):
+    """`N(0, 1)`, whatever `σ`."""
+
+    def prior(self, shape, noise, like):
+        return noise.normal(like, shape)
+
+
+@mutant("score-is-gradient")
+class ScoreOverDeviation(VP):
+    """`(α z_0 − z)/σ` for `/σ²`."""
+
+    def score(self, z, x0, t):
+        return super().score(z, x0, t) * self.at(t, z).sigma
+
+
+@mutant("score-is-gradient")
+class ScoreOfTheWrongVariable(GBM):
+    """The Hyvärinen score, which is 1 less than that of `log x`."""
+
+    def score(self, z, x0, t):
+        return super().score(z, x0, t) - 1
+
+
+@mutant("score-is-gradient")
+class ScoreWithTheWrongSign(VE):
+    """Uphill for downhill."""
+
+    def score(self, z, x0, t):
+        return -super().score(z, x0, t)
+
+
+@mutant("score-is-gradient")
+class ScoreOffByOne(VE):
+    """Noise at `t`, target at the next of 1000 times, as in the authors' code."""
+
+    def score(self, z, x0, t):
+        return super().score(z, x0, t + 1e-3)
+
+
+@mutant("draws-have-the-coefficients")
+class NoiseOfVariance(VP):
+    """`σ² ε` for `σ ε`."""
+
+    def perturb(self, x0, t, noise):
+        k = self.at(t, x0)
+        return k.alpha * x0 + k.variance * noise.normal(x0)
+
+
+@mutant("draws-have-the-coefficients")
+class DrawOffByOne(VP):
+    """A draw at the next of 1000 times."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, torch.where(t > 0, t + 1e-3, t), noise)
+
+
+@mutant("time-zero-is-the-data")
+class NeverClean(VP):
+    """`t` kept above 1e-2."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t.clamp_min(1e-2), noise)
+
+
+@mutant("posterior-is-bayes")
+class PosteriorWithForwardVariance(VP):
+    """The variance of `z_t | z_s` for that of `z_s | z_t, z_0`."""
+
+    def posterior(self, z, z0, t, s):
+        p, q = self.at(t, z), self.at(s, z)
+        return super().posterior(z, z0, t, s)[0], p.variance - (p.alpha / q.alpha) ** 2 * q.variance
+
+
+@mutant("posterior-is-bayes")
+class PosteriorWithoutShift(GBM):
+    """The shift of the noised state forgotten."""
+
+    def posterior(self, z, z0, t, s):
+        return super().posterior(z + self.at(t, z).shift, z0, t, s)
+
+
+@dataclass(frozen=True)
+class _Stratonovich(Ambient):
+    def drift(self, z, t):
+        state = self.base.encode(z)
+        return slopes(self.base.coordinates, state)[0] * self.base.drift(state, t)
+
+
+@mutant("ambient-is-ito")
+class AmbientWithoutSecondDerivative(GBM):
+    """The chain rule of Stratonovich for that of Itô."""
+
+    def ambient(self):
+        return _Stratonovich(self)
+
+
+@mutant("time-at-inverts-the-ratio")
+class TimeOfTheDeviation(VP):
+    """The time at which `σ`, not `σ/α`, has the value."""
+
+    def time_at(self, ratio):
+        return super().time_at(ratio / (1 + ratio**2).sqrt())
+
+
+# Coordinates, precision, rows, noise.
+
+
+@mutant("decode-inverts-encode")
+class LogOfShifted(GBM):
+    """`log(x + 1e-3)`."""
+
+    def encode(self, x, noise=None):
+        return super().encode(x + 1e-3, noise)
+
+
+@mutant("decode-inverts-encode")
+class ClampedSupport(GBM):
+    """Data clamped to `[0.01, 50]`."""
+
+    def decode(self, z):
+        return super().decode(z).clamp(0.01, 50)
+
+
+@mutant("precision")
+class CoefficientsInFloat32(VP):
+    """Times cast to float32."""
+
+    def coefficients(self, t):
+        return Coefficients(*(c.double() for c in super().coefficients(t.float())))
+
+
+@mutant("precision")
+class StatesInFloat32(GBM):
+    """Data cast to float32 and back."""
+
+    def encode(self, x, noise=None):
+        return super().encode(x.float(), noise).to(x.dtype)
+
+
+@mutant("contract")
+class PriorInFloat32(VP):
+    """A prior that ignores the dtype that it is asked for."""
+
+    def prior(self, shape, noise, like):
+        return super().prior(shape, noise, like).float()
+
+
+@mutant("rows-are-independent")
+class CentredBatch(VP):
+    """The mean of the batch subtracted from the data."""
+
+    def encode(self, x, noise=None):
+        return x - x.mean(0, keepdim=True)
+
+
+@mutant("rows-are-independent")
+class TimesAlongTheEvent(VP):
+    """Times `(B,)` against states `(B, d)`: a mistake that shows only where `B = d`."""
+
+    def drift(self, z, t):
+        if t.ndim and z.ndim == 2 and len(z) == z.shape[1]:
+            t = t.reshape(-1)
+        return super().drift(z, t)
+
+
+@mutant("rows-are-independent")
+class LargestOfTheBatch(VE):
+    """The drift scaled by the largest state of the batch."""
+
+    def drift(self, z, t):
+        return super().drift(z, t) - 0.1 * z / z.abs().amax().clamp_min(1)
+
+
+@mutant("keyed-noise-only")
+class GlobalNoise(VP):
+    """`torch.randn_like`."""
+
+    def perturb(self, x0, t, noise):
+        k = self.at(t, x0)
+        return k.alpha * x0 + k.sigma * torch.randn_like(x0)
+
+
+@mutant("keyed-noise-only")
+class FixedNoise(VE):
+    """A generator of its own, always with the same seed."""
+
+    def prior(self, shape, noise, like):
+        return torch.randn(tuple(shape), generator=torch.Generator().manual_seed(0)).to(like)
+
+
+@mutant("contract")
+class OneNoiseForTheBatch(VP):
+    """The same noise for all rows."""
+
+    def perturb(self, x0, t, noise):
+        k = self.at(t, x0)
+        return k.alpha * x0 + k.sigma * noise.normal(x0, (1, *x0.shape[1:]))
+
+
+@mutant("rows-are-independent")
+class FirstNoiseForAll(VP):
+    """The first row's noise for all rows."""
+
+    def perturb(self, x0, t, noise):
+        k = self.at(t, x0)
+        return k.alpha * x0 + k.sigma * noise.normal(x0)[:1]
+
+
+# Configuration and the contract.
+
+
+@mutant("config-round-trip", 2.0)
+class DoubledWhenBuilt(VE):
+    """A field that is changed at construction, each time anew."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "sigma_max", 2 * self.sigma_max if self.sigma_max else None)
+
+
+@mutant("config-round-trip")
+class Thawed(VP):
+    """Fields that can be assigned."""
+
+
+Thawed.__setattr__ = object.__setattr__
+
+
+@mutant("adapted-once")
+class AdaptedAgainAndAgain(VE):
+    """A parameter that grows with every look at the data."""
+
+    def adapted(self, x0):
+        return replace(self, sigma_max=2 * (self.sigma_max or 1.0))
+
+
+@mutant("contract")
+class NotANumber(VP):
+    """`0/0` at the first time."""
+
+    def drift(self, z, t):
+        return super().drift(z, t) * (t - self.times[0]) / (t - self.times[0])
+
+
+@mutant("contract")
+class LostEntry(VP):
+    """A drift of the wrong shape."""
+
+    def drift(self, z, t):
+        return super().drift(z, t).flatten(1).sum(1)
+
+
+@mutant("contract")
+class Raises(VP):
+    """It fails beyond one row."""
+
+    def diffusion(self, z, t):
+        if len(z) > 1:
+            raise ValueError("only one row")
+        return super().diffusion(z, t)
+
+
+@mutant("contract")
+class FromTheVeryStart(VP):
+    """Scores at `t = 0`."""
+
+    @property
+    def times(self):
+        return 0.0, 1.0
+
+
+@mutant("contract")
+class ScaleOfNothing(VP):
+    """A scale that vanishes."""
+
+    def scale(self, t):
+        return 0 * t
+
+
+# State-dependent noise.
+
+
+@mutant("divergence-is-that-of-ggt")
+class DivergenceOfAdditiveNoise(GBMInX):
+    """The divergence left out, as for additive noise."""
+
+    def divergence(self, z, t):
+        return torch.zeros_like(z)
+
+
+@mutant("divergence-is-that-of-ggt")
+class HalfTheDivergence(GBMInX):
+    """`σ² x` for `2σ² x`."""
+
+    def divergence(self, z, t):
+        return self.sigma**2 * z
+
+
+@mutant("reverse-drift-is-andersons")
+class ReversalWithoutDivergence(GBMInX):
+    """`f − g² s`."""
+
+    def reverse_drift(self, z, t, s, half=1.0):
+        return self.drift(z, t) - half * self.ggt(z, t, s)
+
+
+@mutant("reverse-sde-has-the-marginals")
+class ReversalWithoutDivergenceUnseen(GBMInX):
+    """The same mistake, found by the draws alone."""
+
+    reverse_drift = ReversalWithoutDivergence.reverse_drift
+
+
+@mutant("reversal-recovers-the-law")
+class ReversalWithoutDivergenceOnPaths(GBMInX):
+    """The same mistake, found by running back."""
+
+    reverse_drift = ReversalWithoutDivergence.reverse_drift
+
+
+@mutant("probability-flow-has-the-marginals")
+class FlowWithTheWholeScore(GBMInX):
+    """`half` ignored."""
+
+    def reverse_drift(self, z, t, s, half=1.0):
+        return super().reverse_drift(z, t, s)
+
+
+@mutant("ggt-is-the-product")
+class DiffusionOnce(GBMInX):
+    """`g s` for `g gᵀ s`."""
+
+    def ggt(self, z, t, s):
+        return self.diffusion(z, t) * s
+
+
+@mutant("fokker-planck")
+class StratonovichDrift(GBMInX):
+    """`(μ − σ²/2) x` as Itô's drift."""
+
+    def drift(self, z, t):
+        return (self.mu - self.sigma**2 / 2) * z
+
+
+@mutant("fokker-planck")
+class AdditiveDiffusion(GBMInX):
+    """`σ` for `σ x`."""
+
+    def diffusion(self, z, t):
+        return self.sigma * torch.ones_like(z)
+
+
+@mutant("draws-follow-the-density")
+class DensityWithoutJacobian(GBMInX):
+    """The density of `log x` for that of `x`."""
+
+    def log_prob(self, z, x0, t):
+        return super().log_prob(z, x0, t) + z.log()
+
+
+@mutant("draws-follow-the-density")
+class DrawsWithoutItoCorrection(GBMInX):
+    """`x_0 exp(μ t + σ √t ε)`."""
+
+    def perturb(self, x0, t, noise):
+        return x0 * torch.exp((self.mu * t).to(x0) + self.spread(t, x0)[1] * noise.normal(x0))
+
+
+@mutant("draws-have-the-score")
+class ScoreOfTheLogarithm(_ScoreAlone):
+    """`∇ log p` in `log x` for that in `x`."""
+
+    def score(self, z, x0, t):
+        return super().score(z, x0, t) * z
+
+
+@mutant("draws-have-the-score")
+class ScoreWithoutJacobian(_ScoreAlone):
+    """The `−1/x` forgotten."""
+
+    def score(self, z, x0, t):
+        return super().score(z, x0, t) + 1 / z
+
+
+@mutant("draws-have-the-score")
+class ScoreOffByOneOnDraws(_ScoreAlone):
+    """Noise at `t`, score at the next of 1000 times, without a density to compare with."""
+
+    def score(self, z, x0, t):
+        return super().score(z, x0, t + 1e-3)
+
+
+@mutant("draws-solve-the-sde")
+class DrawsWithoutDensity(_ScoreAlone):
+    """Draws without Itô's correction, and no density to compare with."""
+
+    perturb = DrawsWithoutItoCorrection.perturb
+
+
+@mutant("draws-agree-with-paths")
+class ClampedPaths(GBMInX):
+    """Paths clamped at 0.5."""
+
+    def confine(self, proposal, z):
+        return proposal.clamp_min(0.5)
+
+
+@mutant("chapman-kolmogorov")
+class ForgottenLater(GBMInX):
+    """A volatility that grows in the second half of time, which `perturb` does not know."""
+
+    def diffusion(self, z, t):
+        return self.sigma * z * torch.where(t > 0.5, 1.5, 1.0)
+
+
+@mutant("support")
+class StepsOutOfTheSupport(GBMInX):
+    """Euler steps in `x` without a rule at the boundary."""
+
+    def confine(self, proposal, z):
+        return proposal
+
+
+# Boundaries and auxiliary states.
+
+
+@mutant("draws-follow-the-density")
+class DensityWithoutImages(Reflected):
+    """The normal density on the unit interval, as if there were no walls."""
+
+    def log_prob(self, z, x0, t):
+        scale = self.scale(t).to(z)
+        return -0.5 * ((z - x0) / scale) ** 2 - (scale * math.sqrt(2 * math.pi)).log()
+
+
+@mutant("steps-do-not-pile-up")
+class ClampedAtTheWalls(Reflected):
+    """Clipping for reflection, in the paths."""
+
+    def confine(self, proposal, z):
+        return proposal.clamp(0, 1)
+
+    def perturb(self, x0, t, noise):
+        return Reflected.confine(self, (x0 + self.scale(t) * noise.normal(x0)).to(x0), x0)
+
+
+@mutant("draws-follow-the-density")
+class ClampedDraws(Reflected):
+    """Clipping for reflection, in the draws."""
+
+    def perturb(self, x0, t, noise):
+        return (x0 + self.scale(t) * noise.normal(x0)).to(x0).clamp(0, 1)
+
+
+@mutant("support")
+class PriorOutsideTheWalls(Reflected):
+    """A normal prior on the unit interval."""
+
+    def prior(self, shape, noise, like):
+        return noise.normal(like, shape)
+
+
+@mutant("prior-gap")
+class PriorOfAnotherShape(Reflected):
+    """A triangular prior where the stationary law is uniform."""
+
+    def prior(self, shape, noise, like):
+        return (noise.uniform(like, shape) + noise.uniform(like, shape)) / 2
+
+
+@mutant("fokker-planck")
+class NoiseOnPositions(Kinetic):
+    """Noise on the positions as well."""
+
+    def diffusion(self, z, t):
+        return math.sqrt(2 * self.beta) * torch.ones_like(z)
+
+
+@mutant("fokker-planck")
+class UndampedVelocity(Kinetic):
+    """Half the damping."""
+
+    def drift(self, z, t):
+        x, v = z.unbind(1)
+        return self.beta * torch.stack([4 * v, -x - 2 * v], 1)
+
+
+@mutant("prior-gap")
+class VelocityOfUnitVariance(Kinetic):
+    """A velocity prior of variance 1 for 1/4."""
+
+    def prior(self, shape, noise, like):
+        return torch.stack([noise.normal(like, shape), noise.normal(like, shape)], 1)
+
+
+@mutant("score-is-gradient")
+class ScoreOfThePosition(Kinetic):
+    """The score in the position where that in the velocity is asked for."""
+
+    def score(self, z, x0, t):
+        return self.complete(Conditional.score(self, z, x0, t)[:, 0], z, t)
+
+
+@dataclass(frozen=True)
+class Slow(AffineSDE):
+    """It never answers."""
+
+    def coefficients(self, t):
+        while True:
+            pass
