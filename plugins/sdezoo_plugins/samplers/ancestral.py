@@ -1,10 +1,11 @@
 """Ancestral sampling: draw `z_s ~ p(z_s | z_t, z_0 = D)` with the denoiser `D` in place of the data.
 
 Ho et al., arXiv 2006.11239, algorithm 2, for any affine process. One network evaluation a step; the last returns `D`.
+In coordinates the noise is additive: weak and strong order 1.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from sdezoo.sampling.sampler import Sampler
 @dataclass(frozen=True)
 class Ancestral(Sampler[AffineSDE]):
     """Ancestral (DDPM) sampling for every affine process: posterior steps at the denoised state."""
+
+    strong_order: ClassVar[float | None] = 1.0
 
     def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
         mean, variance = model.sde.posterior(z, model.denoise(z, t), t, s)

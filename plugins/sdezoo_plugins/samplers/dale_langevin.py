@@ -21,6 +21,7 @@ from sdezoo_plugins.samplers.multiplicative_recipe import MultiplicativeRecipe
 class DaleLangevin(MultiplicativeRecipe):
     """The paper's sign-preserving multiplicative sampler: Euler–Maruyama in log coordinates."""
 
+    consistent_order: ClassVar[float] = 1.0
     authors: ClassVar = {
         "mnist": (6.165e-4, 1, 0.995),
         "fashion": (5.863e-4, 1, 0.995),

@@ -1,7 +1,8 @@
 """DDIM: `z_s = α_s D + m_s + √(v_s − η² ṽ) ε̂ + η √ṽ ε`, `ε̂ = (z_t − α_t D − m_t)/σ_t`, `ṽ` the posterior variance of `z_s | z_t, z_0`.
 
 Song et al., arXiv 2010.02502, eq. 12 and 16. `eta = 0` is the exponential Euler method on the probability flow,
-`eta = 1` ancestral sampling. One evaluation a step.
+`eta = 1` ancestral sampling. Order 1, one evaluation a step. In between, the paths are those of another SDE with the same
+marginals, and no strong order is claimed.
 """
 
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ class DDIM(Sampler[AffineSDE]):
 
     eta: Fraction = 0.0
     """Share of the posterior's noise that is drawn afresh."""
+
+    @property
+    def strong_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 1.0 if self.eta == 1 else None
 
     def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
         sde = model.sde

@@ -8,7 +8,7 @@ Order 2; one network evaluation a step. The first step and the last, whose `h` i
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ from sdezoo.sampling.sampler import Sampler
 @dataclass(frozen=True)
 class DPMpp2M(Sampler[AffineSDE]):
     """DPM-Solver++(2M) for every affine process: deterministic, order 2, one evaluation a step."""
+
+    weak_order: ClassVar[float | None] = 2.0
 
     def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)

@@ -4,7 +4,7 @@ Weak order 1, strong order ½ (1 for additive noise). One network evaluation a s
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -17,6 +17,8 @@ from sdezoo.sampling.sampler import Sampler
 @dataclass(frozen=True)
 class EulerMaruyama(Sampler[ForwardSDE]):
     """Euler–Maruyama on the reverse SDE: works for every SDE."""
+
+    strong_order: ClassVar[float | None] = 0.5
 
     def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
         sde, dt = model.sde, t - s

@@ -24,6 +24,7 @@ class Multiplicative(MultiplicativeRecipe):
     """The paper's unconstrained multiplicative sampler: Euler–Maruyama in x itself, which may leave the positives."""
 
     preserves_support: ClassVar[bool] = False
+    consistent_order: ClassVar[float] = 0.5
     authors: ClassVar = {
         "mnist": (1.438e-4, 4, 0.995),
         "fashion": (1.468e-3, 3, 0.9995),

@@ -26,6 +26,8 @@ from sdezoo.sampling.sampler import Sampler
 class MultiplicativeRecipe(Sampler[AffineSDE]):
     """A sampler of multiplicative noise with the presets of the paper. Abstract: `update`."""
 
+    consistent_order: ClassVar[float]
+    """Strong order of `preset=consistent`."""
     authors: ClassVar[dict[str, tuple[float, int, float]]]
     """`δ`, `L` and `factor` of the authors' code for each of their data sets."""
 
@@ -34,6 +36,17 @@ class MultiplicativeRecipe(Sampler[AffineSDE]):
     recipe: Literal["mnist", "fashion", "kmnist", "cifar10"] = "mnist"
     """Whose row of the authors' table `preset=authors` takes."""
     spacing: Spacing = field(default="uniform", kw_only=True)
+
+    @property
+    def weak_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return 1.0 if self.preset == "consistent" else None
+
+    @property
+    def strong_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.consistent_order if self.preset == "consistent" else None
+
+    def evaluations(self, steps: int) -> int:
+        return steps if self.preset == "consistent" else steps * self.authors[self.recipe][1]
 
     def refuses(self, sde: Process) -> str | None:
         return needs_multiplicative(sde) or super().refuses(sde)
