@@ -34,7 +34,8 @@ class Noise:
 
     def draw(self, fn: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
         """`fn(*tensors, generator=g)`, for example `draw(torch.poisson, rate)`; every tensor has the batch in front."""
-        return fn(*tensors, generator=self._generator)
+        at = self._generator.device
+        return fn(*(tensor.to(at) for tensor in tensors), generator=self._generator).to(tensors[0].device)
 
     def normal(self, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
         """Standard normal numbers of `shape` (default: that of `like`), with dtype and device of `like`."""

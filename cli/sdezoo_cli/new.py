@@ -1,0 +1,127 @@
+"""`sdezoo new`: a distribution for a plugin of one's own, complete and working, to be changed."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import keyword
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class _Kind:
+    registry: str
+    """Its key in `REGISTRIES`."""
+    article: str
+    use: str
+    """The command that a plugin of this kind is for, up to its name."""
+
+
+_KINDS = {
+    "sde": _Kind("sdes", "an", "sdezoo train --sde"),
+    "loss": _Kind("losses", "a", "sdezoo train --loss"),
+    "sampler": _Kind("samplers", "a", "sdezoo sample RUN --out samples.png --sampler"),
+}
+
+
+def new(
+    kind: Annotated[str, typer.Argument(help="sde, loss or sampler.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of the plugin in kebab case, for example my-process.", show_default=False)],
+    into: Annotated[Path, typer.Option(help="Folder to make the new one in.")] = Path(),
+) -> None:
+    """Write a plugin of your own, with tests, ready to install.  Example: sdezoo new sde my-process"""
+    from sdezoo.errors import PluginError
+    from sdezoo.zoo.spec import suggestion
+
+    if kind not in _KINDS:
+        raise PluginError(f"There is no template for a plugin of kind '{kind}'.", suggestion(kind, _KINDS))
+    texts = _texts(kind, name)
+    folder = into / f"sdezoo-{name}"
+    _write(folder, texts)
+    sys.stdout.write(
+        f"Wrote the {kind} '{name}', which works as it is and is to be changed into yours:\n"
+        + "".join(f"  {folder / path}\n" for path in texts)
+        + "Type next:\n"
+        + f"  cd {shlex.quote(str(folder))} && pip install -e '.[test]'\n"
+        + "  pytest\n"
+        + f"  sdezoo check {name}\n"
+    )
+
+
+def _texts(kind: str, name: str) -> dict[str, str]:
+    """The files of the distribution, path to text; the plugin's own first."""
+    from sdezoo.errors import PluginError
+    from sdezoo.zoo.registry import REGISTRIES
+
+    made, registry, remedy = _KINDS[kind], REGISTRIES[_KINDS[kind].registry], "Choose another name."
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise PluginError(
+            f"'{name}' is not a name in kebab case.", "Write it in small letters, digits and hyphens, for example my-process."
+        )
+    cls, module = "".join(part.capitalize() for part in name.split("-")), f"sdezoo_{name.replace('-', '_')}"
+    if name in registry.names():
+        raise PluginError(f"There is {made.article} {registry.kind} '{name}' already, of {registry.entries(name)[0].provider}.", remedy)
+    if importlib.util.find_spec(module):
+        raise PluginError(f"A Python module '{module}' is installed already.", remedy)
+    words = {
+        "kind": kind,
+        "kinds": made.registry,
+        "group": registry.group,
+        "article": made.article.capitalize(),
+        "noun": registry.kind,
+        "name": name,
+        "cls": cls,
+        "module": module,
+        "distribution": f"sdezoo-{name}",
+        "use": f"{made.use} {name}",
+    }
+    plugin = _filled(f"{kind}.py", words)
+    if keyword.iskeyword(name) or keyword.iskeyword(cls) or cls in _imported(plugin):
+        raise PluginError(f"'{name}' or its class {cls} already means something in Python or in the plugin's file.", remedy)
+    return {
+        f"{module}.py": plugin,
+        "tests/test_laws.py": _filled("test_laws.py", words),
+        "pyproject.toml": _filled("pyproject.toml", words),
+        "README.md": _filled("README.md", words),
+        ".gitignore": _filled("gitignore", words),
+    }
+
+
+def _filled(template: str, words: dict[str, str]) -> str:
+    return Template((_TEMPLATES / f"{template}.template").read_text(encoding="utf-8")).substitute(words)
+
+
+def _imported(text: str) -> set[str]:
+    statements = (node for node in ast.parse(text).body if isinstance(node, ast.Import | ast.ImportFrom))
+    return {alias.asname or alias.name for statement in statements for alias in statement.names}
+
+
+def _write(folder: Path, texts: dict[str, str]) -> None:
+    """Write all of it or nothing, and over nothing."""
+    from sdezoo.errors import RunError
+
+    if os.path.lexists(folder):
+        raise RunError(f"'{folder}' exists, and nothing is overwritten.", "Choose another name or --into, or move it away.")
+    if not folder.parent.is_dir():
+        raise RunError(f"There is no folder '{folder.parent}'.", "Make it first, or choose another --into.")
+    try:
+        with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as beside:
+            whole = Path(beside) / folder.name
+            for path, text in texts.items():
+                (whole / path).parent.mkdir(parents=True, exist_ok=True)
+                (whole / path).write_text(text, encoding="utf-8")
+            whole.rename(folder)
+    except OSError as error:
+        raise RunError(f"'{folder}' cannot be written: {error.strerror or error}.", "Choose another --into.") from error

@@ -1,0 +1,149 @@
+"""`sdezoo new`: what it writes is clean, installs, obeys the laws and is found; a mistake leaves nothing behind."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdezoo.errors import PluginError, RunError, SdezooError
+from sdezoo.zoo.registry import SDES
+from sdezoo_cli.new import new
+from tests.third_party.environment import Environment, run
+
+KINDS = {"sde": "sdes", "loss": "losses", "sampler": "samplers"}
+
+each_kind = pytest.mark.parametrize("kind", KINDS)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Where one new plugin of each kind is installed, straight from `sdezoo new`."""
+    made = Environment(tmp_path_factory.mktemp("environment"))
+    for kind in KINDS:
+        new(kind, f"my-{kind}", made.home)
+    made.install(*(made.home / f"sdezoo-my-{kind}" for kind in KINDS))
+    return made
+
+
+@each_kind
+def test_it_passes_its_own_tests(environment: Environment, kind: str) -> None:
+    report = environment("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"sdezoo-my-{kind}")
+    assert "passed" in report
+    assert "skipped" not in report
+
+
+def test_it_is_listed_beside_what_was_there(environment: Environment) -> None:
+    listed = json.loads(environment("sdezoo", "list", "--json"))
+    for kind, kinds in KINDS.items():
+        plugin = listed[kinds][f"my-{kind}"]
+        assert plugin["broken"] is None
+        assert plugin["summary"]
+    assert "gbm" in listed["sdes"]
+
+
+@each_kind
+def test_it_is_shown_with_its_equation(environment: Environment, kind: str) -> None:
+    (shown,) = json.loads(environment("sdezoo", "show", f"my-{kind}", "--json"))
+    assert shown["provider"] == f"sdezoo-my-{kind}"
+    assert "`" in shown["equation"]
+    assert all(parameter["meaning"] for parameter in shown["parameters"] if parameter["name"] != "spacing")
+
+
+@each_kind
+def test_it_is_clean(tmp_path: Path, kind: str) -> None:
+    name = "a-rather-long-name-2-for-a-plugin"
+    new(kind, name, tmp_path)
+    ruff = Path(sys.executable).parent / "ruff"
+    for command in (["check"], ["format", "--check"]):
+        run(ruff, *command, "--isolated", "--no-cache", cwd=tmp_path / f"sdezoo-{name}")
+
+
+def test_it_says_what_it_wrote_and_what_to_type_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "sdezoo-my-process"
+    new("sde", "my-process", tmp_path)
+    files, _, commands = capsys.readouterr().out.partition("Type next:\n")
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
+    assert sorted(Path(line.strip()) for line in files.splitlines()[1:]) == written
+    assert [line.strip() for line in commands.splitlines()] == [
+        f"cd {folder} && pip install -e '.[test]'",
+        "pytest",
+        "sdezoo check my-process",
+    ]
+    assert "class MyProcess(AffineSDE)" in (folder / "sdezoo_my_process.py").read_text(encoding="utf-8")
+    assert not any("$" in path.read_text(encoding="utf-8") for path in written)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "problem", "remedy"),
+    [
+        ("sdes", "mine", "no template for a plugin of kind 'sdes'", "Did you mean 'sde'?"),
+        ("network", "mine", "no template for a plugin of kind 'network'", "loss, sampler, sde"),
+        ("sde", "MyProcess", "'MyProcess' is not a name in kebab case", "my-process"),
+        ("sde", "my_process", "'my_process' is not a name", "hyphens"),
+        ("sde", "my--process", "'my--process' is not a name", "hyphens"),
+        ("sde", "2nd", "'2nd' is not a name", "hyphens"),
+        ("sde", "../mine", "'../mine' is not a name", "hyphens"),
+        ("sde", "", "'' is not a name", "hyphens"),
+        ("sde", "class", "'class' or its class Class already means something", "another name"),
+        ("sde", "none", "'none' or its class None already means something", "another name"),
+        ("sde", "tensor", "'tensor' or its class Tensor already means something", "another name"),
+        ("sde", "gbm", "There is an SDE 'gbm' already, of sdezoo", "another name"),
+        ("loss", "dsm", "There is a loss 'dsm' already, of sdezoo", "another name"),
+        ("sampler", "heun", "There is a sampler 'heun' already, of sdezoo", "another name"),
+        ("loss", "plugins", "'sdezoo_plugins' is installed already", "another name"),
+    ],
+)
+def test_a_name_that_will_not_do_is_refused(tmp_path: Path, kind: str, name: str, problem: str, remedy: str) -> None:
+    with pytest.raises(PluginError) as refusal:
+        new(kind, name, tmp_path)
+    assert problem in refusal.value.problem
+    assert remedy in refusal.value.remedy
+    assert not [*tmp_path.iterdir()]
+
+
+def test_another_kind_may_have_the_name(tmp_path: Path) -> None:
+    assert "gbm" in SDES.names()
+    new("sampler", "gbm", tmp_path)
+    assert (tmp_path / "sdezoo-gbm").is_dir()
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "sdezoo-mine").mkdir()
+    (tmp_path / "sdezoo-lost").symlink_to(tmp_path / "nowhere")
+    for name in ("mine", "lost"):
+        with pytest.raises(RunError, match=rf"sdezoo-{name}' exists.*--into"):
+            new("sde", name, tmp_path)
+    assert not [*(tmp_path / "sdezoo-mine").iterdir()]
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("a note")
+    for name in ("nowhere", "notes.txt"):
+        with pytest.raises(RunError, match=rf"no folder '.*{name}'.*--into"):
+            new("sde", "mine", tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("method", ["mkdir", "write_text", "rename"])
+def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    works, calls = getattr(Path, method), []
+
+    def fails(self: Path, *arguments: object, **options: object) -> object:
+        calls.append(self)
+        if len(calls) > (method == "write_text"):
+            raise OSError(28, "No space left on device")
+        return works(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, method, fails)
+    with pytest.raises(SdezooError, match=r"sdezoo-mine' cannot be written: No space left on device\. Choose another --into\."):
+        new("sde", "mine", tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_help_does_not_load_torch() -> None:
+    code = "import sys\nimport sdezoo_cli.new\nfrom sdezoo_cli.app import main\nsys.argv = ['sdezoo', 'new', '--help']\n"
+    code += "try: main()\nexcept SystemExit: pass\nprint('LOADED', 'torch' in sys.modules)"
+    shown = run(sys.executable, "-c", code)
+    assert "my-process" in shown
+    assert "LOADED False" in shown
