@@ -1,0 +1,102 @@
+"""`sdezoo verify`: a process measured against torchsde, against closed forms, and against its data."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdezoo.errors import PluginError, RunError
+from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.progress import bar
+
+if TYPE_CHECKING:
+    from sdezoo.conformance.verification import Verification
+
+
+def verify(
+    spec: Annotated[str | None, typer.Argument(metavar="NAME[:key=value,…]", show_default=False)] = None,
+    plugin: Plugins = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Verify every SDE that needs no hyper-parameter, and print one table in Markdown.")
+    ] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where verify-NAME.json and verify-NAME.png go.")] = Path("verify"),
+    seed: Annotated[int, typer.Option(help="Seed of paths and samples.")] = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Measure an SDE against an independent solver: orders, limits, likelihood, prior, and error against evaluations.
+
+    Exit code 1 where an order or an equality is not what it has to be.
+    """
+    before = _names()
+    load_plugins(plugin)
+    from sdezoo.conformance.picture import draw
+    from sdezoo.conformance.tables import markdown, text
+    from sdezoo.conformance.verification import verify as measure
+    from sdezoo.zoo.registry import SDES
+
+    fresh = [name for name in _names() if name not in before]
+    specs = _everything() if everything else [spec] if spec else fresh
+    if not specs:
+        raise PluginError("There is nothing to verify.", "Name an SDE, or give --plugin FILE or --all.")
+    chosen = [SDES.build(one) for one in specs]
+    files = [_claim(out, sde.spec) for sde in chosen]
+    found, written = [], []
+    for sde, (record, picture) in zip(chosen, files, strict=True):
+        with bar(sde.spec, None, shown=not (quiet or as_json)) as update:
+            verification = measure(sde, seed=seed, report=update)
+        out.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(verification.record(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        written.append(record)
+        if draw(verification, picture):
+            written.append(picture)
+        found.append(verification)
+    _write(found, written, markdown(found) if everything else "\n\n".join(map(text, found)), quiet=quiet, as_json=as_json)
+    if any(one.off for one in found):
+        raise typer.Exit(1)
+
+
+def _names() -> list[str]:
+    from sdezoo.zoo.registry import SDES
+
+    return list(SDES.names())
+
+
+def _everything() -> list[str]:
+    from sdezoo.zoo.composition import defaults
+    from sdezoo.zoo.registry import SDES
+
+    return [name for name, _ in defaults(SDES)]
+
+
+def _claim(folder: Path, spec: str) -> tuple[Path, Path]:
+    """Where the results of `spec` go; what stands there must be results of an earlier run."""
+    stem = "verify-" + re.sub(r"[^\w.-]+", "-", spec).strip("-")
+    record, picture = folder / f"{stem}.json", folder / f"{stem}.png"
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"'{folder}' is a file, not a folder.", "Give another --out.")
+    if (record.exists() or picture.exists()) and not _is_ours(record):
+        raise RunError(f"'{record if record.exists() else picture}' exists and is no verification.", "Give another --out.")
+    return record, picture
+
+
+def _is_ours(record: Path) -> bool:
+    try:
+        return "findings" in json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def _write(found: list[Verification], written: list[Path], tables: str, *, quiet: bool, as_json: bool) -> None:
+    if as_json:
+        records = [one.record() for one in found]
+        sys.stdout.write(json.dumps(records if len(records) > 1 else records[0], ensure_ascii=False) + "\n")
+    elif not quiet:
+        sys.stdout.write(tables.rstrip() + "\n\n" + "".join(f"{path}\n" for path in written))
+    elif any(one.off for one in found):
+        sys.stdout.write("".join(f"{one.spec}: {f.part}: {f.what} is {f.value:.3g}\n" for one in found for f in one.off))
