@@ -8,10 +8,13 @@ import typer
 
 from sdezoo.errors import SdezooError
 from sdezoo_cli.bench import bench
+from sdezoo_cli.check import check
 from sdezoo_cli.list_plugins import list_plugins
+from sdezoo_cli.new import new
 from sdezoo_cli.sample import sample
 from sdezoo_cli.show import show
 from sdezoo_cli.train import train
+from sdezoo_cli.verify import verify
 
 app = typer.Typer(
     name="sdezoo",
@@ -25,6 +28,9 @@ app.command()(train)
 app.command()(sample)
 app.command("list")(list_plugins)
 app.command()(show)
+app.command()(check)
+app.command()(verify)
+app.command()(new)
 app.command()(bench)
 
 

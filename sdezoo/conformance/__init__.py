@@ -1,1 +1,39 @@
-"""The laws that every plugin obeys, for plugin authors: `sde_laws`, `loss_laws` and `sampler_laws` are lists of tests."""
+"""The laws that every plugin obeys, shipped for its author.
+
+Each function lists the laws that apply to a plugin, given as an object or as a spec string, as tests that name themselves::
+
+    @pytest.mark.parametrize("law", sde_laws(MyProcess()))
+    def test_law(law):
+        law()
+
+A law that is broken raises `sdezoo.conformance.law.LawError`, an `AssertionError`, with the smallest falsifying example
+that was found. `sdezoo check` tries the same laws.
+"""
+
+from __future__ import annotations
+
+from sdezoo.conformance.law import BoundLaw
+from sdezoo.conformance.loss_laws import LOSS_LAWS
+from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.learning.loss import ScoreLoss
+from sdezoo.process.process import Process
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
+
+__all__ = ["loss_laws", "sampler_laws", "sde_laws"]
+
+
+def sde_laws(sde: Process | str) -> list[BoundLaw[Process]]:
+    """The laws of a process."""
+    return SDE_LAWS.bind(SDES.build(sde) if isinstance(sde, str) else sde)
+
+
+def loss_laws(loss: ScoreLoss | str) -> list[BoundLaw[ScoreLoss]]:
+    """The laws of a loss."""
+    return LOSS_LAWS.bind(LOSSES.build(loss) if isinstance(loss, str) else loss)
+
+
+def sampler_laws(sampler: Sampler | str) -> list[BoundLaw[Sampler]]:
+    """The laws of a sampler."""
+    return SAMPLER_LAWS.bind(SAMPLERS.build(sampler) if isinstance(sampler, str) else sampler)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.cases import Case, process_cases, smallest_event
+from sdezoo.conformance.cases import Case, events, process_cases, smallest_event
 from sdezoo.conformance.contract_laws import knows_density
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
@@ -30,7 +30,8 @@ _WIDE = (torch.float64,)
 
 def single_rows(sde: Process) -> Any:
     """Cases of one float64 row."""
-    return process_cases(sde, rows=1, dtypes=_WIDE, events=[smallest_event(sde), (2,)], ends=(0.02, 1.0), reach=2.0)
+    flat = [event for event in events(sde) if len(event) == 1][:2]
+    return process_cases(sde, rows=1, dtypes=_WIDE, shapes=flat, ends=(0.02, 1.0), reach=2.0)
 
 
 def no_sde(sde: Process) -> str | None:
@@ -164,7 +165,8 @@ def coefficients_start_at_the_data(case: Case) -> None:
     zero = torch.zeros((), dtype=torch.float64)
     for name, found, expected in zip(("α(0)", "m(0)", "v(0)"), case.sde.coefficients(zero), (1.0, 0.0, 0.0), strict=True):
         close(name, found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
-    t = torch.linspace(*case.sde.times, 101, dtype=torch.float64)
+    lo, hi = case.sde.times
+    t = torch.linspace(lo, hi, 101, dtype=torch.float64)
     k = case.sde.coefficients(t)
     if not (k.variance > 0).all():
         raise LawError(f"v(t) is {float(k.variance.min()):g} at t = {float(t[k.variance.argmin()]):g}.")

@@ -71,9 +71,27 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
     return _OPEN if value is None else []
 
 
+@cache
 def smallest_event(sde: Process) -> Shape:
-    """The smallest event that the support allows: one entry, or three where it judges whole rows."""
-    return (3,) if sde.support.event_dim else (1,)
+    """The smallest event to try: one entry; where the support judges whole rows, three, or as many as its prior has."""
+    return events(sde)[0]
+
+
+@cache
+def events(sde: Process) -> list[Shape]:
+    """Event shapes to try, smallest first. A support that judges whole rows may be that of rows of one length alone."""
+    if not sde.support.event_dim:
+        return [(1,), (1, 1), (2,), (2, 3)]
+    return [event for event in ((3,), (2,), (4,), (2, 3), (2, 2)) if _has_prior(sde, event)] or [(3,)]
+
+
+def _has_prior(sde: Process, event: Shape) -> bool:
+    like = torch.zeros(2, *event, dtype=torch.float64)
+    try:
+        x = sde.decode(sde.prior(tuple(like.shape), keyed(2), like))
+    except Exception:  # whatever a process raises on rows that are not its own
+        return False
+    return x.shape == like.shape and bool(sde.support.check(x).all())
 
 
 def typical(sde: Process, normals: Tensor) -> Tensor:
@@ -134,17 +152,14 @@ def process_cases(
     sde: Process,
     *,
     rows: int = 3,
-    events: Sequence[Shape] | None = None,
+    shapes: Sequence[Shape] | None = None,
     dtypes: Sequence[torch.dtype] = (torch.float64, torch.float32),
     ends: tuple[float, float] = (0.0, 1.0),
     reach: float = 2.5,
 ) -> Case:
-    """Cases of `sde`: up to `rows` rows, event shapes among `events`, times between the shares `ends` of `times`, data within `reach`."""
-    chosen = draw(st.sampled_from(variants(sde)))
-    smallest = smallest_event(sde)
-    event = draw(st.sampled_from(list(events or (smallest, (*smallest, 1) if not sde.support.event_dim else smallest, (2,), (2, 3)))))
-    if sde.support.event_dim and event[-1] < smallest[-1]:
-        event = (*event[:-1], smallest[-1])
+    """Cases of `sde`: up to `rows` rows, event shapes among `shapes`, times between the shares `ends` of `times`, data within `reach`."""
+    chosen: Any = draw(st.sampled_from(variants(sde)))
+    event = draw(st.sampled_from(list(shapes or events(sde))))
     count = draw(st.integers(1, rows))
     size = count * int(torch.Size(event).numel())
     numbers = draw(st.lists(st.floats(-reach, reach, width=32).map(lambda x: round(x, 2)), min_size=size, max_size=size))

@@ -25,7 +25,7 @@ from torch import Tensor
 from sdezoo.conformance.calculus_laws import no_density, no_sde
 from sdezoo.conformance.cases import busy, smallest_event, typical
 from sdezoo.conformance.contract_laws import knows_density
-from sdezoo.conformance.evidence import ROWS, Bumps, below, bounded_moments, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.problems import Atoms
 from sdezoo.errors import SupportError
@@ -75,6 +75,11 @@ class Draws:
     def states(self, t: Tensor, count: int = ROWS) -> Tensor:
         """Draws of `z_t`, shaped like states."""
         return self.sde.perturb(self.data(count), t, self.noise()).double()
+
+    def at(self, p: float, *times: Tensor) -> PValue:
+        """A p-value with the case that it was found at."""
+        x0 = [round(x, 4) for x in self.point.flatten().tolist()]
+        return PValue(p, f"{self.sde.spec}, x0 = {x0}, t = {' to '.join(f'{float(t):.4g}' for t in times)}")
 
     def bumps(self, *times: Tensor) -> Bumps:
         """Bumps where the states are at these times."""
@@ -146,7 +151,7 @@ def draws_follow_the_density(sde: Any, seed: int) -> float:
         density = sde.log_prob(flat.reshape(-1, *z.shape[1:]), draws.data(len(flat)), t).flatten(1).sum(1).exp()
         values = (weights * density.reshape(weights.shape)).unsqueeze(-1) * bumps.value(flat).reshape(*weights.shape, -1)
         expected = torch.stack([values[k, :, k].sum() for k in range(len(values))])
-        found.append(mean_is_zero(bumps.value(z.flatten(1)) - expected))
+        found.append(draws.at(mean_is_zero(bumps.value(z.flatten(1)) - expected), t))
     return together(found)
 
 
@@ -171,7 +176,7 @@ def _no_stein_score(sde: Process) -> str | None:
 @_both
 def draws_have_the_score(sde: Any, seed: int) -> float:
     """The conditional score is the one that draws of `perturb` have: `E[φ s + ∇φ] = 0` in the directions of the noise."""
-    found = []
+    found, driven = [], isinstance(sde, ForwardSDE)
     for share, start in zip((0.0, 0.1, 0.5, 1.0), (*_STARTS, 0.4), strict=True):
         draws = Draws(sde, start, seed)
         t = draws.time(share)
@@ -180,12 +185,12 @@ def draws_have_the_score(sde: Any, seed: int) -> float:
         s = sde.score(z, draws.data(len(z)), t)
         gradient = bumps.derivatives(z.flatten(1))[0]
         phi = bumps.value(z.flatten(1))[..., None]
-        if isinstance(sde, ForwardSDE):
+        if driven:
             drift = (sde.ggt(z, t, s) + sde.divergence(z, t)).flatten(1)[:, None]
             rows = phi * drift + draws.diffuse(z, t, gradient)
         else:
             rows = phi * s.flatten(1)[:, None] + gradient
-        found.append(mean_is_zero(rows.flatten(1)))
+        found.append(draws.at(mean_is_zero(rows.flatten(1)), t))
     return together(found)
 
 
@@ -193,7 +198,7 @@ def _weakly(draws: Draws, a: Tensor, b: Tensor, generator: Callable[[Bumps, Tens
     bumps = draws.bumps(a, b)
     t, z = draws.between(a, b)
     ends = bumps.value(draws.states(b).flatten(1)) - bumps.value(draws.states(a).flatten(1))
-    return mean_is_zero(ends - (b - a) * generator(bumps, z, t))
+    return draws.at(mean_is_zero(ends - (b - a) * generator(bumps, z, t)), a, b)
 
 
 _WINDOWS = ((0.0, 0.05), (0.1, 0.3), (0.4, 0.7), (0.8, 1.0))
@@ -290,7 +295,7 @@ def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]
 
         coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
         drawn, pilot = draws.states(b, _PATHS), draws.states(b, 4 * _PATHS)
-        found.append(_paths_agree(*(rows.flatten(1) for rows in (coarse, fine, drawn, pilot))))
+        found.append(draws.at(_paths_agree(*(rows.flatten(1) for rows in (coarse, fine, drawn, pilot))), a, b))
     return together(found)
 
 
@@ -325,7 +330,7 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
 
     z = noised(a, _PATHS)
     coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
-    return _paths_agree(*(rows.flatten(1) for rows in (coarse, fine, noised(b, _PATHS), noised(b, 4 * _PATHS))))
+    return draws.at(_paths_agree(*(rows.flatten(1) for rows in (coarse, fine, noised(b, _PATHS), noised(b, 4 * _PATHS)))), a, b)
 
 
 @DRAW_LAWS.law(excuses=no_sde)

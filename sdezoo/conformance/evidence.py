@@ -43,6 +43,24 @@ def close(what: str, found: Tensor, expected: Tensor, *, rtol: float, atol: floa
         raise LawError(f"{what} is {float(a.flatten()[k]):.8g}, and {float(b.flatten()[k]):.8g} was expected (bound {bound:.1g}).")
 
 
+def check_staircase(what: str, rates: Sequence[tuple[Tensor, Tensor]], size: float) -> None:
+    """Numbers that follow changes of 1e-5 follow changes of 1e-9, which float32 cannot; jumps that a process makes by itself do not count.
+
+    Args:
+        what: for the message. rates: of change over 1e-5 and over 1e-9, at some neighbouring points. size: of the numbers.
+
+    Raises:
+        LawError: where most of the small changes are lost.
+    """
+    coarse = torch.stack([a.detach().double().abs() for a, _ in rates]).amin(0)
+    fine = torch.stack([b.detach().double().abs() for _, b in rates]).median(0).values
+    lost = (fine < 0.01 * coarse) & (coarse > 1e-4 * (1 + size))
+    if lost.any():
+        k = int(lost.flatten().double().argmax())
+        a, b = float(coarse.flatten()[k]), float(fine.flatten()[k])
+        raise LawError(f"{what}: it follows at a rate of {a:.3g} over 1e-5, of {b:.3g} over 1e-9. Something passes through float32.")
+
+
 def mean_is_zero(rows: Tensor) -> float:
     """p-value of `E[y] = 0` for independent rows `y`, `(n, k)`: Hotelling's test.
 
@@ -71,11 +89,23 @@ def means_are_equal(left: Tensor, right: Tensor) -> float:
     return mean_is_zero(left - right)
 
 
-def together(p_values: Sequence[float]) -> float:
-    """One p-value for several independent ones (Fisher); uniform where each of them is."""
+class PValue(float):
+    """A p-value, and what it was found `at`: the case of a Monte-Carlo law."""
+
+    at: str
+
+    def __new__(cls, value: float, at: str) -> PValue:
+        found = super().__new__(cls, value)
+        found.at = at
+        return found
+
+
+def together(p_values: Sequence[float]) -> PValue:
+    """One p-value for several independent ones (Fisher), uniform where each of them is; found at the smallest of them."""
+    at = getattr(min(p_values), "at", "")
     if min(p_values) <= 0:
-        return 0.0
-    return float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values)))
+        return PValue(0.0, at)
+    return PValue(float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values))), at)
 
 
 class Bumps:

@@ -146,7 +146,8 @@ class Suite(Generic[T]):
             def check(plugin: T) -> None:
                 p = _guarded(p_value, plugin, 0)
                 if not p >= LEVEL:
-                    raise LawError(f"The draws contradict the law: p = {p:.1e}, below {LEVEL:g}.", _describe(plugin))
+                    at = getattr(p, "at", "") or _describe(plugin)
+                    raise LawError(f"The draws contradict the law: p = {float(p):.1e}, below {LEVEL:g}.", at)
 
             return self._add(Law(_kebab(p_value), _statement(p_value), check, excuses, p_value))
 
@@ -196,7 +197,7 @@ def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: 
         database=None,
         derandomize=True,
         report_multiple_bugs=False,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck.__members__.values()),
         phases=(Phase.generate, Phase.shrink),
     )
     @given(cases)

@@ -209,7 +209,7 @@ def test_debug_shows_the_traceback(sdezoo: Terminal) -> None:
 def test_help_and_list_import_neither_torch_nor_a_plugin() -> None:
     watched = "import sys\nsys.argv = ['sdezoo', *{}]\nfrom sdezoo_cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
     report = "print('LOADED', [m for m in sys.modules if m == 'torch' or m.startswith('sdezoo_plugins')])"
-    for arguments in (["--help"], ["train", "--help"], ["list"]):
+    for arguments in (["--help"], ["train", "--help"], ["new", "--help"], ["list"]):
         done = subprocess.run([sys.executable, "-c", watched.format(arguments) + report], capture_output=True, text=True, check=True)
         assert "LOADED []" in done.stdout, done.stdout
 

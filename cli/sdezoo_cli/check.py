@@ -1,0 +1,139 @@
+"""`sdezoo check`: the laws that a plugin's mathematics implies, tried on it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sdezoo.errors import PluginError, SdezooError
+from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.progress import bar
+
+
+def check(
+    specs: Annotated[list[str] | None, typer.Argument(metavar="[NAME[:key=value,…]]…", show_default=False)] = None,
+    plugin: Plugins = None,
+    everything: Annotated[bool, typer.Option("--all", help="Check every SDE, loss and sampler.")] = False,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a sampler's errors, to compare later.", show_default=False)
+    ] = None,
+    compare: Annotated[Path | None, typer.Option(metavar="FILE", help="Fail where a sampler's errors rose.", show_default=False)] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Check plugins against the laws that their mathematics implies; a falsifying example and exit code 1 where one is broken.
+
+    Every law is given 20 seconds, all laws of a plugin together 120: one that hangs is reported too.
+    """
+    reports: list[dict[str, Any]] = []
+    try:
+        before = _known()
+        load_plugins(plugin)
+        named = [pair for pair in _known() if pair not in before]
+    except SdezooError as error:
+        if not all(file.is_file() for file in plugin or []):
+            raise
+        reports.append(_unloadable(plugin or [], error))
+        named = []
+    if record or compare:
+        _baseline(specs or [], record, compare)
+        return
+    if not reports:
+        chosen = _chosen(specs or [], named, everything)
+        shown = not (quiet or as_json)
+        with bar("checking", None, shown=shown and len(chosen) > 1) as update:
+            for k, (kind, spec) in enumerate(chosen):
+                update(k, len(chosen), detail=spec)
+                reports.append(_report(kind, spec, listed=shown and len(chosen) == 1))
+    broken = [report for report in reports if not report["holds"]]
+    if as_json:
+        sys.stdout.write(json.dumps(reports, ensure_ascii=False) + "\n")
+    else:
+        for report in broken if quiet else reports:
+            _write(report)
+    if broken:
+        raise typer.Exit(1)
+
+
+def _known() -> list[tuple[str, str]]:
+    from sdezoo.conformance.report import SUITES
+    from sdezoo.zoo.registry import REGISTRIES
+
+    return [(kind, name) for kind in SUITES for name in REGISTRIES[kind].names()]
+
+
+def _chosen(specs: list[str], named: list[tuple[str, str]], everything: bool) -> list[tuple[str, str]]:
+    from sdezoo.conformance.report import kinds
+
+    if everything:
+        return _known()
+    chosen = [(kind, spec) for spec in specs for kind in kinds(spec)] or named
+    if not chosen:
+        raise PluginError("There is nothing to check.", "Name a plugin, or give --plugin FILE or --all.")
+    return chosen
+
+
+def _report(kind: str, spec: str, *, listed: bool) -> dict[str, Any]:
+    import torch
+
+    from sdezoo.conformance.report import verdicts
+
+    torch.set_num_threads(1)  # cases are tiny: threads only wait for each other
+    began, rows = time.perf_counter(), []
+    for verdict in verdicts(kind, spec):
+        rows.append({key: getattr(verdict, key) for key in ("law", "statement", "outcome", "reason", "case", "seconds")})
+        if listed and verdict.outcome != "untried":
+            mark = {"holds": "ok", "broken": "BROKEN", "excused": "-"}[verdict.outcome]
+            note = f"  {verdict.reason}" if verdict.outcome == "excused" else ""
+            sys.stdout.write(f"  {mark:<8}{verdict.law}{note}\n")
+            sys.stdout.flush()
+    holds = all(row["outcome"] in ("holds", "excused") for row in rows)
+    return {"kind": kind, "spec": spec, "holds": holds, "seconds": time.perf_counter() - began, "laws": rows}
+
+
+def _unloadable(files: list[Path], error: SdezooError) -> dict[str, Any]:
+    row = {
+        "law": "contract",
+        "statement": "The file can be run, and defines a plugin.",
+        "outcome": "broken",
+        "reason": f"{error.problem} {error.remedy}",
+        "case": "",
+        "seconds": 0.0,
+    }
+    return {"kind": "file", "spec": ", ".join(str(file) for file in files), "holds": False, "seconds": 0.0, "laws": [row]}
+
+
+def _write(report: dict[str, Any]) -> None:
+    rows = report["laws"]
+    count = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("holds", "broken", "excused", "untried")}
+    parts = [f"{count['holds']} laws hold", f"{count['excused']} do not apply"]
+    parts += [f"{count['broken']} BROKEN"] * bool(count["broken"]) + [f"{count['untried']} not tried"] * bool(count["untried"])
+    sys.stdout.write(f"{report['spec']} ({report['kind']}): {', '.join(parts)}; {report['seconds']:.1f} s\n")
+    for row in rows:
+        if row["outcome"] == "broken":
+            sys.stdout.write(f"  {row['law']}: {row['statement']}\n    {row['reason']}\n")
+            sys.stdout.write(f"    at {row['case']}\n" if row["case"] else "")
+
+
+def _baseline(specs: list[str], record: Path | None, compare: Path | None) -> None:
+    from sdezoo.conformance import baseline
+    from sdezoo.zoo.registry import SAMPLERS
+
+    if len(specs) != 1:
+        raise PluginError("A baseline is of one sampler.", "Name one, for example: sdezoo check dpmpp-2m --record baseline.json.")
+    sampler = SAMPLERS.build(specs[0])
+    if record:
+        baseline.write(record, baseline.record(sampler))
+        sys.stdout.write(f"{record}\n")
+    if compare:
+        worse = baseline.compare(sampler, baseline.read(compare))
+        for one in worse:
+            sys.stdout.write(f"{one}\n")
+        if worse:
+            raise typer.Exit(1)
+        sys.stdout.write(f"No error of {sampler.spec} rose since {compare} was recorded.\n")

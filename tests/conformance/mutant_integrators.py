@@ -1,0 +1,220 @@
+"""Mistakes in the flow, in exponential integrators, in correctors and in the multiplicative samplers."""
+
+from typing import Any, ClassVar
+
+from sdezoo_plugins.samplers.ancestral import Ancestral
+from sdezoo_plugins.samplers.dale_langevin import DaleLangevin
+from sdezoo_plugins.samplers.ddim import DDIM
+from sdezoo_plugins.samplers.dpmpp_2m import DPMpp2M
+from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
+from sdezoo_plugins.samplers.multiplicative import Multiplicative
+from sdezoo_plugins.samplers.pc import PC
+from tests.conformance.right_samplers import Flow, mutants
+
+OF_OTHER_KINDS, killed_by = mutants()
+
+
+@killed_by("weak-order")
+class LostHalf(Flow):
+    """The two slopes are added, not averaged."""
+
+    def mean(self, first, second):
+        return first + second
+
+
+@killed_by("weak-order")
+class ReverseDriftInAFlow(Flow):
+    """The drift of the reverse SDE, without its noise."""
+
+    def slope(self, model, z, t):
+        return model.sde.reverse_drift(z, t, model.score(z, t))
+
+
+@killed_by("weak-order")
+class FlowWithoutDivergence(Flow):
+    """The flow of toolkits for additive noise."""
+
+    def slope(self, model, z, t):
+        return model.sde.drift(z, t) - model.sde.ggt(z, t, model.score(z, t)) / 2
+
+
+@killed_by("weak-order")
+class SecondSlopeAtTheOldTime(Flow):
+    """The second slope at the new state, but at the old time."""
+
+    def second(self, model, end, t, s):
+        return self.slope(model, end, t)
+
+
+@killed_by("weak-order")
+class FirstSlopeTwice(Flow):
+    """The second slope is evaluated and not used."""
+
+    def mean(self, first, second):
+        return first
+
+
+@killed_by("evaluations")
+class UndeclaredEvaluations(Flow):
+    """Two evaluations a step, and one declared."""
+
+    def evaluations(self, steps: int) -> int:
+        return steps
+
+
+@killed_by("contract")
+class ScoreAtZero(Flow):
+    """The second slope in the last step too, at `t = 0`."""
+
+    def step(self, model, z, t, s, noise, memory):
+        first = self.slope(model, z, t)
+        return z - (t - s) * self.mean(first, self.second(model, z - (t - s) * first, t, s)), None
+
+
+@killed_by("weak-order")
+class ExtrapolatedTwice(DPMpp2M):
+    """`h/h₋` where the two-step formula has half of it."""
+
+    def step(self, model, z, t, s, noise, memory):
+        doubled = None if memory is None else (memory[0], memory[1] / 2)
+        return super().step(model, z, t, s, noise, doubled)
+
+
+@killed_by("weak-order")
+class FirstOrderAlone(DPMpp2M):
+    """It forgets its memory, and declares order 2."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return super().step(model, z, t, s, noise, None)
+
+
+@killed_by("weak-order")
+class ShiftLost(DPMpp2M):
+    """Right where `m = 0`."""
+
+    def step(self, model, z, t, s, noise, memory):
+        p, q = model.sde.at(t, z), model.sde.at(s, z)
+        end, memory = super().step(model, z, t, s, noise, memory)
+        return end - q.shift + q.sigma / p.sigma * p.shift, memory
+
+
+@killed_by("seeded")
+class ClassMemory(DPMpp2M):
+    """What it remembers is kept in the class, and outlives the run."""
+
+    kept: ClassVar[dict[str, Any]] = {}
+
+    def step(self, model, z, t, s, noise, memory):
+        memory = self.kept.get("memory")
+        usable = memory if memory is not None and memory[0].shape == z.shape else None
+        end, self.kept["memory"] = super().step(model, z, t, s, noise, usable)
+        return end, None
+
+
+@killed_by("weak-order")
+class CoefficientsSwapped(DDIM):
+    """`α` and `σ` of the two times in each other's place."""
+
+    def step(self, model, z, t, s, noise, memory):
+        p, q = model.sde.at(s, z), model.sde.at(t, z)
+        if s == 0:
+            return model.denoise(z, t), None
+        denoised = model.denoise(z, t)
+        return q.alpha * denoised + q.shift + q.sigma * (z - p.alpha * denoised - p.shift) / p.sigma, None
+
+
+@killed_by("weak-order")
+class NoiseOnTop(DDIM):
+    """Fresh noise is added, and no room made for it."""
+
+    def step(self, model, z, t, s, noise, memory):
+        end = super().step(model, z, t, s, noise, memory)[0]
+        variance = model.sde.posterior(z, z, t, s)[1]
+        return end + variance.sqrt() * noise.normal(z) if s > 0 else end, None
+
+
+@killed_by("weak-order")
+class VarianceForDeviation(Ancestral):
+    """Noise times the variance of the posterior."""
+
+    def step(self, model, z, t, s, noise, memory):
+        mean, variance = model.sde.posterior(z, model.denoise(z, t), t, s)
+        return (mean + variance * noise.normal(z) if s > 0 else mean), None
+
+
+@killed_by("weak-order")
+class CorrectorWithoutTwo(PC):
+    """Langevin's noise is `√e ε` where its drift is `e s`."""
+
+    def step(self, model, z, t, s, noise, memory):
+        z = EulerMaruyama.step(self, model, z, t, s, noise, memory)[0]
+        if s == 0:
+            return z, None
+        size = 2 * (self.snr * model.sde.scale(s)) ** 2
+        return z + size * model.score(z, s) + size.sqrt() * noise.normal(z), None
+
+
+@killed_by("weak-order")
+class CorrectorOfFixedSize(PC):
+    """The corrector's step does not shrink with the noise."""
+
+    def step(self, model, z, t, s, noise, memory):
+        z = EulerMaruyama.step(self, model, z, t, s, noise, memory)[0]
+        return z + 0.05 * model.score(z, s) + 0.1**0.5 * noise.normal(z) if s > 0 else z, None
+
+
+@killed_by("config-round-trip")
+class DoubledAtConstruction(PC):
+    """Its hyper-parameter is changed when it is built."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "snr", 2 * self.snr)
+
+
+@killed_by("config-round-trip")
+class NotFrozen(PC):
+    """Its hyper-parameters can be assigned."""
+
+
+NotFrozen.__setattr__ = object.__setattr__
+
+
+@killed_by("weak-order")
+class AnnealedTwice(DaleLangevin):
+    """Noise is annealed in the consistent preset too."""
+
+    def update(self, model, z, t, delta, anneal, noise):
+        return super().update(model, z, t, delta, 0.97 * anneal, noise)
+
+
+@killed_by("weak-order")
+class HyvarinenForStein(DaleLangevin):
+    """The Hyvärinen score where the latent one belongs: `1` is lost."""
+
+    def update(self, model, z, t, delta, anneal, noise):
+        return super().update(model, z, t, delta, anneal, noise) - delta * model.sde.diffusion(z, t) ** 2
+
+
+@killed_by("support")
+class LeavesInSilence(Multiplicative):
+    """It may leave the positive numbers, and declares that it does not."""
+
+    preserves_support: ClassVar[bool] = True
+
+
+@killed_by("support")
+class SaysThatItLeaves(Multiplicative):
+    """It is reflected at 0, and still declares that it may leave the positive numbers."""
+
+    def update(self, model, z, t, delta, anneal, noise):
+        return super().update(model, z, t, delta, anneal, noise).abs()
+
+
+@killed_by("support")
+class InfiniteInOneStep(DDIM):
+    """It divides by what is 0 in a step over all of time."""
+
+    def step(self, model, z, t, s, noise, memory):
+        end, memory = super().step(model, z, t, s, noise, memory)
+        return end + 1e-3 / (1 - (t - s)) * (t - s) ** 20, memory

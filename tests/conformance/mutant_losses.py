@@ -1,0 +1,205 @@
+"""Losses with one plausible mistake each: those that break the contract here, those with a wrong minimizer beside."""
+
+import torch
+
+from sdezoo.learning.loss import ScoreLoss, per_sample
+from sdezoo.parameters import Positive
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Process
+from tests.conformance.mutant_minimizers import WITH_WRONG_MINIMIZERS
+from tests.conformance.right_losses import AffineDenoising, Denoising, mutants
+
+UNRULY, killed_by = mutants()
+
+
+@killed_by("rows-are-independent")
+class OneNoiseForTheBatch(AffineDenoising):
+    """One draw of the noise, spread over the batch."""
+
+    def noised(self, sde, x0, t, noise):
+        z0, k = sde.encode(x0), sde.at(t, x0)
+        return k.alpha * z0 + k.shift + k.sigma * noise.normal(z0)[:1]
+
+
+@killed_by("rows-are-independent")
+class NoiseOfItsOwn(Denoising):
+    """A generator of its own with a fixed seed: the same noise at every step."""
+
+    def noised(self, sde, x0, t, noise):
+        return sde.perturb(x0, t, Noise.seeded(0))
+
+
+@killed_by("keyed-noise-only")
+class GlobalNoise(AffineDenoising):
+    """`torch.randn` in place of the noise that is handed in."""
+
+    def noised(self, sde, x0, t, noise):
+        z0, k = sde.encode(x0), sde.at(t, x0)
+        return k.alpha * z0 + k.shift + k.sigma * torch.randn_like(z0)
+
+
+@killed_by("rows-are-independent")
+class MeanOverTheBatch(Denoising):
+    """The mean over the batch, for every sample."""
+
+    def reduced(self, weight, error):
+        loss = per_sample(weight * error**2)
+        return loss.mean().expand(len(loss))
+
+
+@killed_by("rows-are-independent")
+class Centred(Denoising):
+    """The mean over the batch subtracted, against variance."""
+
+    def reduced(self, weight, error):
+        loss = per_sample(weight * error**2)
+        return loss - loss.mean() / 2
+
+
+@killed_by("rows-are-independent")
+class OneTimeForTheBatch(Denoising):
+    """The weight of the first sample for all."""
+
+    def applied(self, model, t, z):
+        return self.weight(model, t[:1], z)
+
+
+@killed_by("contract")
+class Scalar(Denoising):
+    """The mean, as other toolkits return it."""
+
+    def reduced(self, weight, error):
+        return (weight * error**2).mean()
+
+
+@killed_by("contract")
+class FlatWeight(Denoising):
+    """A weight `(B,)` against a state `(B, d)`."""
+
+    def applied(self, model, t, z):
+        return self.weight(model, t, z).flatten()
+
+
+@killed_by("contract")
+class WeightAfterTheSum(Denoising):
+    """A weight `(B, 1)` against a loss `(B,)`."""
+
+    def reduced(self, weight, error):
+        return weight.flatten(1) * per_sample(error**2)
+
+
+@killed_by("ends-of-time")
+class WeightVanishes(Denoising):
+    """A weight that is zero at the first time: nothing is learnt there."""
+
+    def weight(self, model, t, like):
+        first = torch.tensor(model.sde.times[0], dtype=t.dtype)
+        return (model.sde.scale(t) ** 2 - model.sde.scale(first) ** 2).clamp_min(0).to(like)
+
+
+@killed_by("ends-of-time")
+class WeightDiverges(Denoising):
+    """A weight that is infinite at the last time."""
+
+    def weight(self, model, t, like):
+        return (1 / (model.sde.times[1] - t)).to(like)
+
+
+@killed_by("contract")
+class Detached(Denoising):
+    """The model's score without its gradient."""
+
+    def learned(self, model, batch, z, t):
+        return model.score(z, t, batch.condition).detach()
+
+
+@killed_by("contract")
+class WideLoss(Denoising):
+    """Float64 from float32 data."""
+
+    def reduced(self, weight, error):
+        return per_sample(weight * error**2).double()
+
+
+@killed_by("contract")
+class ArgumentsSwapped(Denoising):
+    """The clean data given for the noised, and the noised for the clean: no logarithm of what is negative."""
+
+    def target(self, sde, x0, z, t, noise):
+        return sde.score(x0, z, t)
+
+
+@killed_by("contract")
+class AffineUndeclared(Denoising):
+    """Declares that it needs a conditional score, and asks for the coefficients of an affine process."""
+
+    def target(self, sde, x0, z, t, noise):
+        return AffineDenoising.target(self, sde, x0, z, t, noise)
+
+
+@killed_by("contract")
+class ConditionalUndeclared(Denoising, ScoreLoss[Process]):
+    """Declares that any process will do, and asks for the conditional score."""
+
+
+@killed_by("condition")
+class LabelsDropped(Denoising):
+    """Labels do not reach the network."""
+
+    def learned(self, model, batch, z, t):
+        return model.score(z, t)
+
+
+@killed_by("condition")
+class LabelsShared(Denoising):
+    """The label of the first sample for all."""
+
+    def learned(self, model, batch, z, t):
+        return model.score(z, t, None if batch.condition is None else batch.condition[:1].expand(len(z)))
+
+
+@killed_by("condition")
+class LabelsInvented(Denoising):
+    """Label 0 where there is none."""
+
+    def learned(self, model, batch, z, t):
+        return model.score(z, t, torch.zeros(len(z), dtype=torch.int64) if batch.condition is None else batch.condition)
+
+
+@killed_by("precision")
+class SinglePrecision(Denoising):
+    """Float32 on the way, whatever the data are."""
+
+    def noised(self, sde, x0, t, noise):
+        return sde.perturb(x0, t, noise).float().to(x0)
+
+
+@killed_by("network-in-bfloat16")
+class StateInTheDtypeOfTheNetwork(Denoising):
+    """The state in the dtype of the network, which has two digits in bfloat16."""
+
+    def learned(self, model, batch, z, t):
+        return model.score(z.to(next(model.parameters()).dtype), t, batch.condition)
+
+
+@killed_by("network-in-bfloat16")
+class LossInTheDtypeOfTheNetwork(Denoising):
+    """The loss in the dtype of the network."""
+
+    def __call__(self, model, batch, t, noise):
+        return Denoising.__call__(self, model, batch, t, noise).to(next(model.parameters()).dtype)
+
+
+@killed_by("config-round-trip")
+class Renormalized(Denoising):
+    """A hyper-parameter that is rewritten when the object is built."""
+
+    power: Positive = 2.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        object.__setattr__(self, "power", self.power / 2)
+
+
+MUTANTS: list[tuple[str, type[ScoreLoss], str]] = [*UNRULY, *WITH_WRONG_MINIMIZERS]
+"""Name, mutant, and the law that kills it."""

@@ -1,0 +1,259 @@
+"""Samplers with one plausible mistake each, and the law that has to find it: those made of `Euler` here, the others beside."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sdezoo.process.differentiation import along
+from tests.conformance.mutant_integrators import OF_OTHER_KINDS
+from tests.conformance.right_samplers import Euler, mutants
+
+OF_EULER, killed_by = mutants()
+
+
+@killed_by("law-recovered")
+class WithoutDivergence(Euler):
+    """`f − g gᵀ s`: the reversal for additive noise."""
+
+    def slope(self, model, z, t):
+        return model.sde.drift(z, t) - model.sde.ggt(z, t, model.score(z, t))
+
+
+@killed_by("law-recovered")
+class HalfTheDivergence(Euler):
+    """The divergence of the flow in the drift of the SDE."""
+
+    def slope(self, model, z, t):
+        return super().slope(model, z, t) + model.sde.divergence(z, t) / 2
+
+
+@killed_by("weak-order")
+class DriftLost(Euler):
+    """The score term alone: right where a process has no drift."""
+
+    def slope(self, model, z, t):
+        return super().slope(model, z, t) - model.sde.drift(z, t)
+
+
+@killed_by("weak-order")
+class WrongSign(Euler):
+    """The score pushes away from the data."""
+
+    def slope(self, model, z, t):
+        return model.sde.reverse_drift(z, t, -model.score(z, t))
+
+
+@killed_by("weak-order")
+class FlowWithNoise(Euler):
+    """Half the score, as in the flow, and the noise of the SDE."""
+
+    def slope(self, model, z, t):
+        return model.sde.reverse_drift(z, t, model.score(z, t), half=0.5)
+
+
+@killed_by("weak-order")
+class RootLost(Euler):
+    """Noise in proportion to `dt`."""
+
+    def kick(self, sde, z, t, dt, noise):
+        return super().kick(sde, z, t, dt**2, noise)
+
+
+@killed_by("weak-order")
+class SharedNoise(Euler):
+    """One normal number for all entries of a sample."""
+
+    def kick(self, sde, z, t, dt, noise):
+        fresh = noise.normal(z, (len(z), *(1,) * (z.ndim - 1)))
+        return sde.diffusion(z, t) * fresh * dt.sqrt()
+
+
+@killed_by("weak-order")
+class NoiseReused(Euler):
+    """The noise of the first step serves for all."""
+
+    def step(self, model, z, t, s, noise, memory):
+        memory = noise.normal(z) if memory is None and s > 0 else memory
+        moved = z - (t - s) * self.slope(model, z, t)
+        return moved + model.sde.diffusion(z, t) * memory * (t - s).sqrt() if s > 0 else moved, memory
+
+
+@killed_by("noise-free-end")
+class NoiseAtTheEnd(Euler):
+    """Noise in the last step too."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return z - (t - s) * self.slope(model, z, t) + self.kick(model.sde, z, t, t - s, noise), None
+
+
+@killed_by("seeded")
+class GlobalNoise(Euler):
+    """`torch.randn` in place of the noise that is handed in."""
+
+    def kick(self, sde, z, t, dt, noise):
+        return sde.diffusion(z, t) * torch.randn_like(z) * dt.sqrt()
+
+
+@killed_by("evaluations")
+class FirstStepSkipped(Euler):
+    """The first step returns what it was given."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return (z, 1) if memory is None and s > 0 else (super().step(model, z, t, s, noise, memory)[0], 1)
+
+
+@killed_by("rows-are-independent")
+class Standardized(Euler):
+    """Samples of a batch share their mean and spread at every step."""
+
+    def step(self, model, z, t, s, noise, memory):
+        z = super().step(model, z, t, s, noise, memory)[0]
+        return z - 0.01 * z.mean(0), None
+
+
+@killed_by("rows-are-independent")
+class OneStreamForTheBatch(Euler):
+    """All rows get the noise of the first."""
+
+    def kick(self, sde, z, t, dt, noise):
+        return super().kick(sde, z, t, dt, noise)[:1].expand_as(z)
+
+
+@killed_by("far-out")
+class Clamped(Euler):
+    """States are kept within 3, as suits pixels."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return super().step(model, z, t, s, noise, memory)[0].clamp(-3, 3), None
+
+
+@killed_by("precision")
+class ThroughFloat32(Euler):
+    """The state goes through float32."""
+
+    def slope(self, model, z, t):
+        return super().slope(model, z.float().to(z), t)
+
+
+@killed_by("precision")
+class TimeThroughFloat32(Euler):
+    """The step goes through float32."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return super().step(model, z, t.float().double(), s.float().double(), noise, memory)
+
+
+@killed_by("contract")
+class Always32(Euler):
+    """States are float32 whatever was asked for."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return super().step(model, z, t, s, noise, memory)[0].float(), None
+
+
+@killed_by("contract")
+class FlatEventsAlone(Euler):
+    """Broadcasts something `(B, d)`, which images are not."""
+
+    def slope(self, model, z, t):
+        return super().slope(model, z, t) + z.new_zeros(len(z), z[0].numel())
+
+
+@killed_by("contract")
+class DtypeOfTimes(Euler):
+    """A column of times, float64, promotes the state."""
+
+    def step(self, model, z, t, s, noise, memory):
+        column = (t - s).expand(len(z)).reshape(-1, *(1,) * (z.ndim - 1))
+        end = z - column * self.slope(model, z, t)
+        return end + self.kick(model.sde, z, t, t - s, noise) if s > 0 else end, None
+
+
+@killed_by("weak-order")
+class WeakOrderOverclaimed(Euler):
+    """Euler's method that calls itself one of second order."""
+
+    weak_order: ClassVar[float | None] = 2.0
+
+
+@killed_by("strong-order")
+class StrongOrderOverclaimed(Euler):
+    """Euler's method that calls itself Milstein's."""
+
+    strong_order: ClassVar[float | None] = 1.0
+
+
+@killed_by("strong-order")
+class MilsteinWithTheWrongSign(Euler):
+    """`−½ g g' (ΔW² − dt)` where Milstein's scheme adds it."""
+
+    strong_order: ClassVar[float | None] = 1.0
+
+    def kick(self, sde, z, t, dt, noise):
+        g, slope = along(lambda u: sde.diffusion(u, t).expand_as(u), z)
+        dw = noise.normal(z) * dt.sqrt()
+        return g * dw - g * slope * (dw**2 - dt) / 2
+
+
+@killed_by("weak-order")
+class StratonovichForgotten(Euler):
+    """Heun's stochastic method, which needs the drift of Stratonovich's form, with Itô's."""
+
+    strong_order: ClassVar[float | None] = None
+
+    def step(self, model, z, t, s, noise, memory):
+        drift, dt, sde = self.slope(model, z, t), t - s, model.sde
+        if s == 0:
+            return z - dt * drift, None
+        dw = noise.normal(z) * dt.sqrt()
+        ahead = z + sde.diffusion(z, t) * dw
+        return z - dt * drift + (sde.diffusion(z, t) + sde.diffusion(ahead, s)) / 2 * dw, None
+
+
+@killed_by("times")
+class OneStepTooFew(Euler):
+    """Its grid counts times where it should count steps."""
+
+    def grid(self, model, steps):
+        return super().grid(model, max(steps - 1, 1))
+
+
+@killed_by("times")
+class BelowLo(Euler):
+    """Its last steps are below `lo`, where no score may be asked for."""
+
+    def grid(self, model, steps):
+        return torch.linspace(model.sde.times[1], 0, steps + 1, dtype=torch.float64) ** 3
+
+
+@killed_by("refinement")
+class EndsEarly(Euler):
+    """Its grid jumps to the data from a third of the way."""
+
+    def grid(self, model, steps):
+        times = torch.linspace(model.sde.times[1], max(model.sde.times[0], 0.3), steps, dtype=torch.float64)
+        return torch.cat([times, times.new_zeros(1)]) if steps > 1 else torch.tensor([model.sde.times[1], 0.0], dtype=torch.float64)
+
+
+@killed_by("start-and-callback")
+class StartIgnored(Euler):
+    """Data to start from are not used."""
+
+    def sample(self, *arguments: Any, start: Tensor | None = None, **options: Any) -> Tensor:
+        return super().sample(*arguments, **options)
+
+
+@killed_by("start-and-callback")
+class CallbackForgotten(Euler):
+    """The callback is called at the end alone."""
+
+    def sample(self, model, shape, steps, seed=0, *, callback=None, **options):
+        def last(k, z, t):
+            if callback and k == steps:
+                callback(k, z, t)
+
+        return super().sample(model, shape, steps, seed, callback=last, **options)
+
+
+MUTANTS = [*OF_EULER, *OF_OTHER_KINDS]

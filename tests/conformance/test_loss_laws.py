@@ -1,0 +1,101 @@
+"""Every registered loss obeys its laws, and so do losses of processes that are none of the reference ones."""
+
+from dataclasses import dataclass
+
+import pytest
+from torch.distributions import StickBreakingTransform
+
+from sdezoo.conformance.loss_laws import LOSS_LAWS
+from sdezoo.conformance.problems import Additive
+from sdezoo.learning.loss import ScoreLoss
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import LOSSES
+from tests.conformance.right_losses import Denoising, Sliced
+from tests.process.edges import Kinetic, Reflected, Stable
+
+VARIANTS = ["dsm:weighting=authors", "dsm:weighting=uniform", "mult-dsm:weighting=authors", "nonneg-sm:levels=all"]
+TESTS = [law for spec in [*(name for name, _ in defaults(LOSSES)), *VARIANTS] for law in LOSS_LAWS.bind(LOSSES.build(spec))]
+
+
+@pytest.mark.parametrize("law", TESTS, ids=[f"{law.plugin.spec}-{law.__name__}" for law in TESTS])
+def test_the_law_holds(law):
+    law()
+
+
+@dataclass(frozen=True)
+class Simplex(Additive):
+    """Affine, with rows that sum to one: a state of two entries for data of three."""
+
+    @property
+    def coordinates(self):
+        return StickBreakingTransform()
+
+
+@dataclass(frozen=True)
+class OfKinetic(Denoising, ScoreLoss[Kinetic]):
+    """Denoising of a state with auxiliaries."""
+
+
+@dataclass(frozen=True)
+class OfKineticSliced(Sliced, ScoreLoss[Kinetic]):
+    """An implicit loss of a process whose conditional score cannot be differentiated."""
+
+
+@dataclass(frozen=True)
+class OfReflected(Denoising, ScoreLoss[Reflected]):
+    """Denoising between walls."""
+
+
+@dataclass(frozen=True)
+class OfReflectedSliced(Sliced, ScoreLoss[Reflected]):
+    """An implicit loss between walls, where the density does not vanish: integration by parts leaves a term that it forgets."""
+
+
+@dataclass(frozen=True)
+class OfStable(Denoising, ScoreLoss[Stable]):
+    """Denoising of a process without a known density."""
+
+
+@dataclass(frozen=True)
+class OfSimplex(Denoising, ScoreLoss[Simplex]):
+    """Denoising of a state that is smaller than the data."""
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    def tried(loss, sde):
+        monkeypatch.setattr("sdezoo.conformance.loss_trials.defaults", lambda _: [] if sde is None else [("sde", sde)])
+        verdicts = list(LOSS_LAWS.verdicts(loss))
+        named = {outcome: {v.law: v.reason for v in verdicts if v.outcome == outcome} for outcome in ("broken", "excused", "untried")}
+        assert not named["untried"]
+        return named["broken"], named["excused"]
+
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("loss", "sde"),
+    [(OfKinetic(), Kinetic()), (OfKineticSliced(), Kinetic()), (OfReflected(), Reflected()), (OfSimplex(), Simplex())],
+    ids=lambda plugin: plugin.spec,
+)
+def test_losses_of_other_processes_are_tried_on_registered_ones(broken, loss, sde):
+    found, excused = broken(loss, sde)
+    assert found == {}
+    assert set(excused) == (set() if isinstance(sde, Simplex) else {"recovers-a-normal-law"})
+
+
+def test_implicit_losses_do_not_learn_the_score_between_walls(broken):
+    assert {"minimizer", "minimizer-at-the-last-time", "gradient"} <= set(broken(OfReflectedSliced(), Reflected())[0])
+
+
+def test_what_needs_a_density_is_excused_without_one(broken):
+    found, excused = broken(OfStable(), Stable())
+    assert found == {}
+    assert excused["minimizer"] == excused["minimum"] == "It accepts no process at hand whose transition density is known."
+
+
+def test_a_loss_that_accepts_nothing_is_excused(broken):
+    found, excused = broken(OfStable(), None)
+    assert found == {}
+    assert set(excused) == {law.name for law in LOSS_LAWS.laws} - {"config-round-trip"}
+    assert excused["contract"] == "It accepts no process that is at hand."

@@ -1,0 +1,32 @@
+"""The p-values of every Monte-Carlo law are uniform on plugins that are right: its level is what it says."""
+
+import sys
+
+import pytest
+from scipy import stats
+
+from sdezoo.conformance.loss_laws import LOSS_LAWS
+from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
+from tests.process.edges import Kinetic, Reflected
+
+SEEDS = 300
+RIGHT = [
+    *((SDE_LAWS, sde) for sde in (SDES.build("gbm:sigma=0.8"), SDES.build("vp"), Reflected(), Kinetic())),
+    *((LOSS_LAWS, LOSSES.build(spec)) for spec in ("dsm", "mult-dsm", "nonneg-sm:levels=all")),
+    *((SAMPLER_LAWS, SAMPLERS.build(spec)) for spec in ("dpmpp-2m", "euler-maruyama")),
+]
+TESTS = [(law, plugin) for suite, plugin in RIGHT for law in suite.laws if law.p_value and law.excuses(plugin) is None]
+ALPHA = 1e-4
+"""Of each test below; there are about fifty."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("law", "plugin"), TESTS, ids=[f"{plugin.spec}-{law.name}" for law, plugin in TESTS])
+def test_p_values_are_uniform(law, plugin):
+    p = [law.p_value(plugin, seed) for seed in range(1, SEEDS + 1)]
+    agreement = stats.kstest(p, "uniform").pvalue
+    sys.stdout.write(f"{plugin.spec} {law.name}: Kolmogorov–Smirnov p = {agreement:.3f}, smallest of {SEEDS}: {min(p):.2g}\n")
+    assert agreement > ALPHA
+    assert min(p) > ALPHA / SEEDS
