@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sdezoo.conformance.cases import Case, events, process_cases, typical, variants
+from sdezoo.conformance.configuration import CONFIGURATION_LAWS
 from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.sources import keyed
@@ -18,9 +18,8 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, count_outside
 from sdezoo.process.sde import ForwardSDE
-from sdezoo.zoo.spec import parse
 
-CONTRACT_LAWS: Suite[Process] = Suite()
+CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
 
 _WIDE = (torch.float64,)
 
@@ -106,21 +105,6 @@ def contract(case: Case) -> None:
         shape = tuple(sde.noise_shape(state))
         if torch.broadcast_shapes(shape, state) != torch.Size(state):
             raise LawError(f"noise_shape{state} is {shape}, which does not broadcast to the state.")
-
-
-@CONTRACT_LAWS.property_law(lambda sde: st.sampled_from(variants(sde)))
-def config_round_trip(sde: Any) -> None:
-    """Its spec string builds an equal object; it is frozen and hashable."""
-    values = parse(sde.full_spec)[1]
-    twin = type(sde)(**{key: None if value == "none" else value for key, value in values.items()})
-    if twin != sde or hash(twin) != hash(sde):
-        raise LawError(f"{sde.full_spec} builds {twin!r}.")
-    for field in dataclasses.fields(sde):
-        try:
-            setattr(sde, field.name, getattr(sde, field.name))
-        except dataclasses.FrozenInstanceError:
-            continue
-        raise LawError(f"{field.name} can be assigned: it is not frozen.")
 
 
 @st.composite

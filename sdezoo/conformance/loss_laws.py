@@ -10,7 +10,6 @@ linear in their parameters, see `linear_models`:
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator
 from functools import lru_cache
@@ -20,7 +19,8 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.cases import typical, variants
+from sdezoo.conformance.cases import typical
+from sdezoo.conformance.configuration import CONFIGURATION_LAWS
 from sdezoo.conformance.evidence import PValue, close, mean_is_zero, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.linear_models import BENDS, EXACT, Lesson, LinearModel, expected, gradients, values
@@ -30,9 +30,8 @@ from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Process
-from sdezoo.zoo.spec import parse
 
-LOSS_LAWS: Suite[ScoreLoss] = Suite()
+LOSS_LAWS: Suite[ScoreLoss] = Suite(CONFIGURATION_LAWS)
 
 _WIDE = (torch.float64,)
 _SPANS, _ROWS = 6, 2048
@@ -86,21 +85,6 @@ def network_in_bfloat16(trial: Trial) -> None:
     one = trial.value(silent).detach()
     silent.net.to(torch.bfloat16)
     close("The loss where a network in bfloat16 answers 0", trial.value(silent), one, rtol=1e-6, atol=1e-6)
-
-
-@LOSS_LAWS.property_law(lambda loss: st.sampled_from(variants(loss)))
-def config_round_trip(loss: Any) -> None:
-    """Its spec string builds an equal object; it is frozen and hashable."""
-    texts = parse(loss.full_spec)[1]
-    twin = type(loss)(**{key: None if value == "none" else value for key, value in texts.items()})
-    if twin != loss or hash(twin) != hash(loss):
-        raise LawError(f"{loss.full_spec} builds {twin!r}.")
-    for field in dataclasses.fields(loss):
-        try:
-            setattr(loss, field.name, getattr(loss, field.name))
-        except dataclasses.FrozenInstanceError:
-            continue
-        raise LawError(f"{field.name} can be assigned: it is not frozen.")
 
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE), excuses=_no_process, examples=15)

@@ -48,8 +48,8 @@ def verdicts(kind: str, spec: str) -> Iterator[Verdict]:
     try:
         registry.load(parse(spec)[0])
     except PluginError as error:
-        first, *others = suite.laws
-        yield Verdict(first.name, first.statement, "broken", f"{error.problem} {error.remedy}")
-        yield from (Verdict(law.name, law.statement, "untried", f"Mend {first.name} first.") for law in others)
+        for law in suite.laws:
+            outcome, reason = ("broken", f"{error.problem} {error.remedy}") if law.first else ("untried", "It cannot be loaded.")
+            yield Verdict(law.name, law.statement, outcome, reason)
         return
     yield from suite.verdicts(registry.build(spec))
