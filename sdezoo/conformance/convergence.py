@@ -40,7 +40,7 @@ Euler's method on the default `gbm` happens to vanish."""
 LARGEST = 0.3
 """The largest standard error of an order that says anything."""
 SLACK = 0.2
-"""How far an order may lie below the one that is claimed, standard errors apart."""
+"""Share by which an order may lie below the one that is claimed, standard errors apart: high orders set in late."""
 
 
 @torch.no_grad()
@@ -142,6 +142,6 @@ def _measure(part: Part, name: str, steps: Sequence[int], errors: Tensor, claime
     if spread is not None and spread > LARGEST:
         part.findings.append(Finding(WEAK, name, note=f"its errors are below those of sampling, {note}"))
         return
-    low = None if claimed is None else claimed - SLACK - 3 * (spread or 0.0)
+    low = None if claimed is None else (1 - SLACK) * claimed - 3 * (spread or 0.0)
     part.findings.append(Finding(WEAK, f"{name}, {steps[0]}–{steps[-1]} steps", order(steps, errors), low, error=spread, note=note))
     part.curves.append(Curve(WEAK, name, list(steps), errors.tolist(), note))

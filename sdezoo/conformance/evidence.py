@@ -73,10 +73,11 @@ def mean_is_zero(rows: Tensor) -> float:
     still = y.std(0) <= 1e-12 * y.abs().amax(0)
     if still.any() and float(y.mean(0)[still].abs().max()) > 1e-9:
         return 0.0
-    y = y[:, ~still] / y[:, ~still].std(0)
+    y = y[:, ~still]
     n, k = y.shape
     if k == 0:
         return 1.0
+    y = y / y.std(0)
     _, spread, axes = torch.linalg.svd((y - y.mean(0)) / math.sqrt(n - 1), full_matrices=False)
     free = spread > _COLLINEAR * spread[0]
     k = int(free.sum())

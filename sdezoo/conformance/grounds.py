@@ -165,8 +165,8 @@ def no_problem(sampler: Sampler) -> str | None:
 
 
 def enough(sampler: Sampler, steps: int) -> int:
-    """`steps`, or so many that a sampler that may leave the support stays in it."""
-    return steps if sampler.preserves_support else max(steps, 64)
+    """`steps`, or so many, worth 64 evaluations, that a sampler that may leave the support of wide data stays in it."""
+    return steps if sampler.preserves_support else max(steps, 64 * 64 // max(sampler.evaluations(64), 64))
 
 
 def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Atoms]:

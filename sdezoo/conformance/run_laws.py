@@ -104,7 +104,7 @@ def _smallest(sampler: Sampler) -> st.SearchStrategy[Run]:
     )
 
 
-@RUN_LAWS.property_law(_smallest, first=True, excuses=no_problem, examples=12)
+@RUN_LAWS.property_law(_smallest, first=True, excuses=no_problem, examples=8)
 def contract(run: Run) -> None:
     """Samples and states have the shape, dtype and device that were asked for and are finite, also where a network computes in bfloat16."""
     state = tuple(run.sampler.view(run.problem.model).sde.state_shape(run.shape))
@@ -184,11 +184,11 @@ def _sized(sampler: Sampler) -> st.SearchStrategy[Run]:
 
 @RUN_LAWS.property_law(_sized, excuses=no_problem, examples=6)
 def evaluations(run: Run) -> None:
-    """The score is evaluated as often as `evaluations` says, at 1 to 1000 steps."""
+    """The score is evaluated as often as `evaluations` says, at least so often by an adaptive sampler, at 1 to 1000 steps."""
     before = run.problem.counter.evaluations
     run()
     found, declared = run.problem.counter.evaluations - before, run.sampler.evaluations(run.steps)
-    if found != declared:
+    if found < declared or (found > declared and not run.sampler.adaptive):
         raise LawError(f"{found} evaluations of the score, and {declared} are declared.")
 
 

@@ -17,12 +17,14 @@ from typing import Generic
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 from sdezoo.errors import CompositionError, SdezooError
 from sdezoo.learning.output import OUTPUTS, Call, default_output, tweedie
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, measure
 from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.noise import Noise
+from sdezoo.process.process import Process
 from sdezoo.process.requirement import P
 from sdezoo.process.sde import ForwardSDE
 
@@ -51,6 +53,18 @@ class Model(ABC, Generic[P]):
         """Where sampling starts: a draw of (nearly) `p(z_1)` for data of `shape`."""
         return self.sde.prior(shape, noise, like)
 
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of what `prior` draws, at states `z`: nats, float64 `(B,)` on the CPU.
+
+        Default: `N(m, v)` at `t = hi`, for an affine process. Override it together with `prior`.
+
+        Raises:
+            CompositionError: where it is not known: the process is not affine, or `prior` was overridden alone.
+        """
+        if type(self).prior is not Model.prior:
+            raise _unknown_prior(type(self).__name__)
+        return _process_log_prob(self.sde, z)
+
     def ambient(self: Model[AffineSDE]) -> Model[ForwardSDE]:
         """The same model of the process written on the data."""
         return _AmbientModel(self)
@@ -62,6 +76,19 @@ class Model(ABC, Generic[P]):
             CompositionError: for a model that was not trained with conditions.
         """
         raise CompositionError("This model is unconditional.", "Train one with labels to sample a class of your choice.")
+
+
+def _process_log_prob(sde: Process, z: Tensor) -> Tensor:
+    if not isinstance(sde, AffineSDE) or type(sde).prior is not AffineSDE.prior:
+        raise _unknown_prior(sde.title())
+    k = sde.at(torch.tensor(sde.times[1], dtype=torch.float64), z)
+    return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
+
+
+def _unknown_prior(whose: str) -> CompositionError:
+    return CompositionError(
+        f"The density of the prior of '{whose}' is not known.", "Give it as `prior`, or define `prior_log_prob` where `prior` is defined."
+    )
 
 
 class _AmbientModel(Model[ForwardSDE]):
@@ -76,6 +103,11 @@ class _AmbientModel(Model[ForwardSDE]):
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.base.sde.decode(self.base.prior(shape, noise, like))
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        state = self.base.sde.encode(z)
+        stretch = self.base.sde.coordinates.log_abs_det_jacobian(state, z)
+        return self.base.prior_log_prob(state) - stretch.cpu().double().reshape(len(z), -1).sum(1)
 
 
 class ScoreModel(Model[P], nn.Module):
@@ -140,7 +172,16 @@ class ScoreModel(Model[P], nn.Module):
             return self.fitted.draw(self.sde, shape, noise, like)
         return self.sde.prior(shape, noise, like)
 
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        if self.fitted is not None and isinstance(self.sde, AffineSDE):
+            return self.fitted.log_prob(self.sde, z)
+        return _process_log_prob(self.sde, z)
+
     def given(self, condition: Tensor) -> Model[P]:
+        # A network that says nothing of classes is taken at its word.
+        declared = [module.classes for module in self.net.modules() if hasattr(module, "classes")]
+        if declared and all(classes is None for classes in declared):
+            return super().given(condition)
         return _Given(self, condition)
 
     def _moments(self, z: Tensor) -> Moments:
@@ -169,3 +210,6 @@ class _Given(Model[P]):
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.base.prior(shape, noise, like)
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        return self.base.prior_log_prob(z)

@@ -13,6 +13,7 @@ variance, for a channel or a column.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal, NamedTuple
 
@@ -95,3 +96,20 @@ class FittedPrior(nn.Module):
             wider = (k.alpha**2 * (floor + excess) + k.variance).sqrt() - base
             z = z + (white.flatten(1) @ directions.T * wider @ directions).reshape(white.shape)
         return z
+
+    def log_prob(self, sde: AffineSDE, z: Tensor) -> Tensor:
+        """`log N(z; α μ + m, α² Σ + v I)` at the last time of `sde` in nats, float64 `(B,)` on the CPU, for `z` `(B, *event)`."""
+        k = sde.exact(torch.tensor(sde.times[1], dtype=torch.float64))
+        z = z.cpu().double()  # Apple's devices have no float64
+        alpha, shift, variance = k
+        mean, floor, directions, excess = (b.to(z) for b in (self.mean, self.floor, self.directions, self.excess))
+        away = z - (alpha * mean + shift)
+        base = (alpha**2 * floor + variance).expand_as(away)
+        entries = -0.5 * (away**2 / base + base.log() + math.log(2 * math.pi))
+        total = entries.reshape(len(z), -1).sum(1)
+        if len(directions):  # they come with a single floor, so that they are eigenvectors
+            narrow = alpha**2 * floor + variance
+            wide = narrow + alpha**2 * excess
+            along = away.flatten(1) @ directions.T
+            total = total - 0.5 * (along**2 * (1 / wide - 1 / narrow) + (wide / narrow).log()).sum(1)
+        return total

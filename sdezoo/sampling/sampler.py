@@ -42,6 +42,9 @@ class Sampler(Plugin, Requirement[P], ABC):
     strong_order: ClassVar[float | None] = None
     """Paths err by `O(h^strong_order)` on average for given noise, one normal number an entry and step; None: not claimed."""
 
+    adaptive: ClassVar[bool] = False
+    """True for a sampler whose evaluations depend on the state, and not on `steps` alone: then `evaluations` is the least number."""
+
     _: KW_ONLY
     spacing: Spacing = "auto"
     """Spacing of the time grid; `auto`: karras for affine processes, else uniform."""

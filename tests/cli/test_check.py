@@ -22,7 +22,7 @@ class TriedHere(AffineSDE):
         return Coefficients(torch.ones_like(t), torch.zeros_like(t), self.sigma**2 * t)
 """
 BROKEN = {
-    "a wrong diffusion": (RIGHT + "\n    def diffusion(self, z, t):\n        return self.sigma**2 + 0 * z\n", "moments-solve-the-sde", "x0 ="),
+    "a wrong diffusion": (RIGHT + "\n    def diffusion(self, z, t):\n        return 9 + 0 * z\n", "moments-solve-the-sde", "x0 ="),
     "NaN": (RIGHT + "\n    def drift(self, z, t):\n        return z * float('nan')\n", "contract", "drift is not finite"),
     "a wrong shape": (RIGHT + "\n    def drift(self, z, t):\n        return z.sum(1)\n", "contract", "drift has shape"),
     "an exception": (RIGHT + "\n    def drift(self, z, t):\n        return 1 / 0\n", "contract", "ZeroDivisionError"),

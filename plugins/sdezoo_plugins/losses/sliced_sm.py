@@ -2,7 +2,8 @@
 
 Song et al., arXiv 1905.07088, eq. 8 (the variance-reduced form), on the noised state at every `t`, with
 `λ = scale(t)²`. It equals denoising score matching up to a constant, with more variance; it is what a process without
-a known transition can be trained with.
+a known transition can be trained with. Integration by parts is behind it: on a bounded domain, where the density does
+not vanish at the walls, its minimizer is not the score.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Heun's method on the probability flow: deterministic, order 2.
 
 Karras et al., arXiv 2206.00364, algorithm 1. For an affine process the flow is `dy/dρ = (y − D)/ρ` in `y = (z − m)/α`
-against the noise level `ρ = σ/α`; its solution bends less there, and no step overshoots the denoised state. Otherwise
-it is `dz/dt = f − ½ ∇·(g gᵀ) − ½ g gᵀ s`.
+against the noise level `ρ = σ/α`: Euler's step, the first half of Heun's, is then that of DDIM, and ends between `y` and `D`
+however large it is. Otherwise the flow is `dz/dt = f − ½ ∇·(g gᵀ) − ½ g gᵀ s`.
 
 Two network evaluations a step but for the last, which ends at `t = 0`, where no score may be asked for: `2N − 1` in all.
 """

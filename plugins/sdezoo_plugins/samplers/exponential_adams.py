@@ -1,0 +1,56 @@
+"""The weights of exponential multistep methods, shared by the samplers that interpolate what the score has said before.
+
+With `λ = ln(α/σ)` the probability flow of an affine process is linear but for the denoiser `D`, or for the noise
+`ε = (z − m − α D)/σ`. Variation of constants gives, from `t` to `s` with `h = λ_s − λ_t`::
+
+    z_s = m_s + (σ_s/σ_t)(z_t − m_t) + α_s ∫_0^h e^{u−h} D(λ_t + u) du           (Lu et al., arXiv 2211.01095, proposition 4.1)
+    z_s = m_s + (α_s/α_t)(z_t − m_t) − (α_s σ_t/α_t) ∫_0^h e^{−u} ε(λ_t + u) du   (Lu et al., arXiv 2206.00927, proposition 3.1)
+
+An exponential Adams method puts the polynomial through known values at `λ_t + x_k` in the place of `D` or `ε`. Its weights are
+then `w_k = ∫_0^h e^{u−h} ℓ_k(u) du`, or with `e^{−u}`, for Lagrange's `ℓ_k`. They follow from the moments, which are found by
+parts: `Σ_k w_k x_k^j = ∫_0^h e^{u−h} u^j du` for all `j`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sdezoo.process.affine import Coefficients
+
+Known = Sequence[tuple[Tensor, Tensor]]
+"""Pairs of `λ` and the value there."""
+
+
+def log_snr(k: Coefficients) -> Tensor:
+    """`λ = ln(α/σ)`."""
+    return -k.ratio.log()
+
+
+def interpolatory(knots: Sequence[Tensor], moments: Sequence[Tensor]) -> list[Tensor]:
+    """The `w_k` with `Σ_k w_k x_k^j = moments_j` for all `j`: those that integrate the polynomial through values at the `knots`."""
+    powers = torch.stack(list(knots)) ** torch.arange(len(knots))[:, None]
+    return list(torch.linalg.solve(powers, torch.stack(list(moments))))
+
+
+def with_data(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tensor:
+    """From `z` at coefficients `p` to those at `q`, with the polynomial through `known` values of the denoiser."""
+    h = log_snr(q) - log_snr(p)
+    moments = [-torch.expm1(-h)]
+    for j in range(1, len(known)):
+        moments.append(h**j - j * moments[-1])
+    return q.shift + q.sigma / p.sigma * (z - p.shift) + q.alpha * _integral(log_snr(p), moments, known)
+
+
+def with_noise(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tensor:
+    """The same with the polynomial through `known` values of the noise."""
+    h = log_snr(q) - log_snr(p)
+    moments = [-torch.expm1(-h)]
+    for j in range(1, len(known)):
+        moments.append(j * moments[-1] - h**j * torch.exp(-h))
+    return q.shift + q.alpha / p.alpha * (z - p.shift) - q.alpha * p.ratio * _integral(log_snr(p), moments, known)
+
+
+def _integral(origin: Tensor, moments: Sequence[Tensor], known: Known) -> Tensor:
+    weights = interpolatory([level - origin for level, _ in known], moments)
+    return torch.stack([w * value for w, (_, value) in zip(weights, known, strict=True)]).sum(0)
