@@ -32,6 +32,8 @@ _STEPS = (32, 128)
 _PATHS = 4096
 _WORST = 0.25
 _DRAWS = 1024
+_RESOLVED = 0.3
+"""The narrowest data that equal steps in time resolve; grids that are spaced in the noise level resolve narrower ones."""
 
 
 def _one(sde: AffineSDE) -> Mixture:
@@ -110,6 +112,8 @@ def _places(sampler: Sampler) -> st.SearchStrategy[Place]:
 def far_out(place: Place) -> None:
     """Data are found where they are: far out, narrow or wide."""
     mean, width = place.mean, place.width
+    if not isinstance(grounds(place.sampler, gaussian)[place.which].model.sde, AffineSDE):
+        width = max(width, _RESOLVED)
     ground = grounds(place.sampler, lambda sde: gaussian(sde, (mean,), (width,)))[place.which]
     z = ground.coordinates(place.sampler.sample(ground.model, (256, 1), 2 * enough(place.sampler, 32), like=WIDE))
     low, centre, high = (float(torch.quantile(z, q)) for q in (0.25, 0.5, 0.75))

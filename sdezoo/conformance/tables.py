@@ -36,7 +36,9 @@ def text(verification: Verification) -> str:
 def markdown(verifications: Sequence[Verification]) -> str:
     """One table of what was found, a column for each process; another of the errors of samples; and the notes."""
     rows, notes = [], []
-    for part, what in dict.fromkeys((f.part, f.what) for v in verifications for f in v.findings):
+    every = [finding for v in verifications for finding in v.findings]
+    parts = list(dict.fromkeys(finding.part for finding in every))
+    for part, what in sorted(dict.fromkeys((f.part, f.what) for f in every), key=lambda key: parts.index(key[0])):
         found = [next((f for f in v.findings if (f.part, f.what) == (part, what)), None) for v in verifications]
         expected = {f.expected for f in found if f and f.value is not None}
         common = expected.pop() if len(expected) == 1 else None
@@ -44,9 +46,8 @@ def markdown(verifications: Sequence[Verification]) -> str:
         rows.append([f"{part}: {what}", common or "", *cells])
         notes += [f"- {v.spec}, {part}, {what}: {f.note}" for v, f in zip(verifications, found, strict=True) if f and f.value is None]
     blocks = [_table(["", "expected", *(f"`{v.spec}`" for v in verifications)], rows)]
-    every = [curve for v in verifications for curve in v.curves if curve.part == ERROR]
-    heads, _ = columns(every)
-    if every:
+    heads, _ = columns([curve for v in verifications for curve in v.curves if curve.part == ERROR])
+    if heads:
         body = [row for v in verifications for row in _errors(v, heads)]
         blocks.append(_table(["error of samples over the floor, after evaluations", *(f"{head:g}" for head in heads)], body))
     return "\n\n".join([*blocks, "\n".join(notes)]).rstrip() + "\n"

@@ -1,9 +1,10 @@
 """Right samplers that mistakes are made in, and how a mistake is entered in a list."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from sdezoo import ForwardSDE, Sampler
+from sdezoo.sampling.grid import Spacing
 
 
 def mutants():
@@ -43,6 +44,7 @@ class Flow(Sampler[ForwardSDE]):
     """Heun's method on the probability flow, with every ingredient a method of its own."""
 
     weak_order: ClassVar[float | None] = 2.0
+    spacing: Spacing = field(default="uniform", kw_only=True)
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1
