@@ -127,7 +127,7 @@ def grounds(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = F
         lo: where their `times` begin. sigma: their volatility; None: that of each. Given, `Multiplicative` has no drift in
         its coordinates, so that these stay within reach of float32.
     """
-    curved = Curved(sigma or 0.8, lo)
+    curved = Curved(min(sigma or 0.8, 3.0), lo)  # it moves in x = sinh z itself, whose square has to stay within float32
     additive = Additive(sigma or 2.0, lo)
     multiplicative = Multiplicative(lo=lo) if sigma is None else Multiplicative(sigma, sigma**2 / 2, lo)
     found = []

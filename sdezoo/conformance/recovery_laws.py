@@ -32,8 +32,6 @@ _STEPS = (32, 128)
 _PATHS = 4096
 _WORST = 0.25
 _DRAWS = 1024
-_RESOLVED = 0.3
-"""The narrowest data that equal steps in time resolve; grids that are spaced in the noise level resolve narrower ones."""
 
 
 def _one(sde: AffineSDE) -> Mixture:
@@ -111,11 +109,13 @@ def _places(sampler: Sampler) -> st.SearchStrategy[Place]:
 @RECOVERY_LAWS.property_law(_places, excuses=_no_weak_order, examples=8)
 def far_out(place: Place) -> None:
     """Data are found where they are: far out, narrow or wide."""
-    mean, width = place.mean, place.width
-    if not isinstance(grounds(place.sampler, gaussian)[place.which].model.sde, AffineSDE):
-        width = max(width, _RESOLVED)
+    steps = 2 * enough(place.sampler, 32)
+    tried = grounds(place.sampler, gaussian)[place.which].model
+    # Data narrower than the noise two steps before the end are not resolved by that grid, in particular by equal steps in time.
+    resolved = float(tried.sde.scale(place.sampler.grid(place.sampler.view(tried), steps)[-3]))
+    mean, width = place.mean, max(place.width, resolved)
     ground = grounds(place.sampler, lambda sde: gaussian(sde, (mean,), (width,)))[place.which]
-    z = ground.coordinates(place.sampler.sample(ground.model, (256, 1), 2 * enough(place.sampler, 32), like=WIDE))
+    z = ground.coordinates(place.sampler.sample(ground.model, (256, 1), steps, like=WIDE))
     low, centre, high = (float(torch.quantile(z, q)) for q in (0.25, 0.5, 0.75))
     spread = (high - low) / 1.349
     if not abs(centre - mean) <= 0.1 + 0.6 * width:
