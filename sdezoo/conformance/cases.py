@@ -43,6 +43,20 @@ def variants(plugin: Q) -> list[Q]:
 
 
 @cache
+def unusual(plugin: Q, usual: frozenset[str]) -> Q:
+    """`plugin` with every hyper-parameter changed, but for those that are `usual`: what its defaults switch off is tried too."""
+    found = plugin
+    for key, value in plugin.parameters().items():
+        for other in () if key in usual else _others(type(plugin), key, value):
+            try:
+                found = replace(found, **{key: other})  # pyright: ignore[reportArgumentType]
+                break
+            except SdezooError:
+                continue
+    return found
+
+
+@cache
 def busy(plugin: Q) -> Q:
     """`plugin` with every number that is left open given, each a different one."""
     found = plugin

@@ -37,6 +37,8 @@ COUNT = 2**14
 SPREAD = 1.0
 """Standard deviation of the data in units of the larger noise level. At that of the strong orders, the leading error of
 Euler's method on the default `gbm` happens to vanish."""
+EXACT = 1e-10
+"""An error that is no longer one of the steps."""
 LARGEST = 0.3
 """The largest standard error of an order that says anything."""
 SLACK = 0.2
@@ -136,8 +138,8 @@ def _measure(part: Part, name: str, steps: Sequence[int], errors: Tensor, claime
     if torch.isnan(errors).any():
         part.findings.append(Finding(WEAK, name, note=f"left the support at {steps[0]} steps or more"))
         return
-    if float(errors.max()) < 1e-10:
-        part.findings.append(Finding(WEAK, name, note="without error at any number of steps"))
+    if float(errors.max()) < EXACT:
+        part.findings.append(Finding(WEAK, name, note=f"its error is below {EXACT:g} at every number of steps"))
         return
     if spread is not None and spread > LARGEST:
         part.findings.append(Finding(WEAK, name, note=f"its errors are below those of sampling, {note}"))

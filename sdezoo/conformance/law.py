@@ -158,8 +158,8 @@ class Suite(Generic[T]):
         """The laws that apply to `plugin`, as tests."""
         return [BoundLaw(law, plugin) for law in self.laws if _excuse(law, plugin) is None]
 
-    def verdicts(self, plugin: T) -> Iterator[Verdict]:
-        """Try every law on `plugin`, one after the other."""
+    def verdicts(self, plugin: T, *twins: T) -> Iterator[Verdict]:
+        """Try every law on `plugin`, one after the other, and on its `twins`, other objects of the same class."""
         hopeless, left = "", BUDGET
         for law in self.laws:
             excuse = _excuse(law, plugin)
@@ -168,7 +168,8 @@ class Suite(Generic[T]):
                 continue
             began = time.perf_counter()
             try:
-                BoundLaw(law, plugin)(min(LIMIT, left))
+                for one in (plugin, *(twin for twin in twins if _excuse(law, twin) is None)):
+                    BoundLaw(law, one)(min(LIMIT, left))
                 verdict = Verdict(law.name, law.statement, "holds", seconds=time.perf_counter() - began)
             except LawError as broken:
                 seconds = time.perf_counter() - began

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -16,6 +17,7 @@ from sdezoo.conformance.verification import Verification
 from sdezoo.conformance.witness import STRONG
 
 _MARKS = "osv^D<>Phd*"
+_COLOURS = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def draw(verification: Verification, path: Path) -> bool:
@@ -25,11 +27,11 @@ def draw(verification: Verification, path: Path) -> bool:
     panels = [(curves, fill) for curves, fill in ((strong, _strong), (spent, _spent)) if curves]
     if not panels:
         return False
-    figure = Figure(figsize=(5.2 * len(panels), 4.4), dpi=90, layout="constrained")
+    figure = Figure(figsize=(5.6 * len(panels), 4.2), dpi=80, layout="constrained")
     for k, (_, fill) in enumerate(panels, start=1):
         fill(figure.add_subplot(1, len(panels), k), verification)
     figure.suptitle(verification.spec)
-    figure.savefig(path)
+    figure.savefig(path, pil_kwargs={"optimize": True})
     return True
 
 
@@ -63,11 +65,12 @@ def _spent(axes: Axes, verification: Verification) -> None:
         if lost:
             axes.plot(lost, [1.6 * top] * len(lost), "x", color="0.3", ms=5, label=f"{curve.name} left the support")
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the score", ylabel="Wasserstein-1 to the data", title="samples")
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
 
 def _lines(axes: Axes, curves: Sequence[Curve]) -> None:
     """One line for all curves that agree, so that none is hidden behind another."""
+    axes.set_prop_cycle(color=_COLOURS)
     groups: list[list[Curve]] = []
     for curve in curves:
         if any(y is not None for y in curve.y):
@@ -78,7 +81,7 @@ def _lines(axes: Axes, curves: Sequence[Curve]) -> None:
                 like.append(curve)
     for group, mark in zip(groups, cycle(_MARKS), strict=False):
         y = [math.nan if value is None else value for value in group[0].y]
-        axes.plot(list(group[0].x), y, marker=mark, ms=4, lw=1.2, label=" = ".join(curve.name for curve in group))
+        axes.plot(list(group[0].x), y, marker=mark, ms=4, lw=1.2, label="\n= ".join(curve.name for curve in group))
 
 
 def _agree(a: Curve, b: Curve) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from sdezoo.conformance.cases import unusual
 from sdezoo.conformance.law import Suite, Verdict
 from sdezoo.conformance.loss_laws import LOSS_LAWS
 from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
@@ -37,7 +38,7 @@ def kinds(spec: str) -> list[str]:
 
 
 def verdicts(kind: str, spec: str) -> Iterator[Verdict]:
-    """Try every law on the plugin that `spec` describes, one after the other.
+    """Try every law on the plugin that `spec` describes, one after the other, and on one whose own hyper-parameters all differ.
 
     A plugin that cannot be loaded has broken the first law, its contract.
 
@@ -52,4 +53,9 @@ def verdicts(kind: str, spec: str) -> Iterator[Verdict]:
             outcome, reason = ("broken", f"{error.problem} {error.remedy}") if law.first else ("untried", "It cannot be loaded.")
             yield Verdict(law.name, law.statement, outcome, reason)
         return
-    yield from suite.verdicts(registry.build(spec))
+    plugin = registry.build(spec)
+    if suite is SDE_LAWS:  # they draw other hyper-parameters themselves
+        yield from suite.verdicts(plugin)
+        return
+    twin = unusual(plugin, frozenset(getattr(registry.contract(), "__dataclass_fields__", ())))
+    yield from suite.verdicts(plugin, *([twin] if twin != plugin else []))

@@ -35,7 +35,8 @@ def text(verification: Verification) -> str:
 
 def markdown(verifications: Sequence[Verification]) -> str:
     """One table of what was found, a column for each process; another of the errors of samples; and the notes."""
-    rows, notes = [], []
+    rows: list[list[str]] = []
+    notes: dict[str, list[str]] = {}
     every = [finding for v in verifications for finding in v.findings]
     parts = list(dict.fromkeys(finding.part for finding in every))
     for part, what in sorted(dict.fromkeys((f.part, f.what) for f in every), key=lambda key: parts.index(key[0])):
@@ -44,13 +45,16 @@ def markdown(verifications: Sequence[Verification]) -> str:
         common = expected.pop() if len(expected) == 1 else None
         cells = [_cell(f, beside=common is None) for f in found]
         rows.append([f"{part}: {what}", common or "", *cells])
-        notes += [f"- {v.spec}, {part}, {what}: {f.note}" for v, f in zip(verifications, found, strict=True) if f and f.value is None]
+        for v, f in zip(verifications, found, strict=True):
+            if f and f.value is None:
+                notes.setdefault(f"{part}, {what}: {f.note}", []).append(f"`{v.spec}`")
     blocks = [_table(["", "expected", *(f"`{v.spec}`" for v in verifications)], rows)]
     heads, _ = columns([curve for v in verifications for curve in v.curves if curve.part == ERROR])
     if heads:
         body = [row for v in verifications for row in _errors(v, heads)]
         blocks.append(_table(["error of samples over the floor, after evaluations", *(f"{head:g}" for head in heads)], body))
-    return "\n\n".join([*blocks, "\n".join(notes)]).rstrip() + "\n"
+    blocks.append("\n".join(f"- {', '.join(specs)}; {note}" for note, specs in notes.items()))
+    return "\n\n".join(blocks).rstrip() + "\n"
 
 
 def _line(finding: Finding) -> str:
