@@ -35,6 +35,8 @@ def verify(
     """
     before = _names()
     load_plugins(plugin)
+    import torch
+
     from sdezoo.conformance.picture import draw
     from sdezoo.conformance.tables import markdown, text
     from sdezoo.conformance.verification import verify as measure
@@ -46,6 +48,8 @@ def verify(
         raise PluginError("There is nothing to verify.", "Name an SDE, or give --plugin FILE or --all.")
     chosen = [SDES.build(one) for one in specs]
     files = [_claim(out, sde.spec) for sde in chosen]
+    # The tensors are small: a second thread would only wait.
+    torch.set_num_threads(1)
     found, written = [], []
     for sde, (record, picture) in zip(chosen, files, strict=True):
         with bar(sde.spec, None, shown=not (quiet or as_json)) as update:
