@@ -59,7 +59,7 @@ def prior_gap(sde: Process, seed: int) -> Part:
     like = torch.empty((), dtype=torch.float64)
     ends, priors = (draw((_DRAWS, *event), Noise.seeded(seed, k), like).flatten(1) for k, draw in enumerate((model.prior, sde.prior)))
     gaps = [_binned(a, b) for a, b in zip(ends.unbind(1), priors.unbind(1), strict=True)]
-    return Part([Finding(PRIOR, "KL to the prior, nats", max(gaps), note=f"binned, {_DRAWS} draws, data two points")])
+    return Part([Finding(PRIOR, "KL to the prior, nats", max(gaps), note=f"binned, {_DRAWS} draws of either")])
 
 
 def _binned(sample: Tensor, prior: Tensor) -> float:
