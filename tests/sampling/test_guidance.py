@@ -33,11 +33,12 @@ class Normal(Model):
 
     def at(self, t, z):
         k = self.sde.at(t, z)
-        return k.alpha * self.mean.to(z) + k.shift, k.alpha**2 * self.covariance.to(z) + k.variance * torch.eye(len(self.mean)).to(z)
+        spread = k.alpha.to(z)[..., None] ** 2 * self.covariance.to(z) + k.variance.to(z)[..., None] * torch.eye(len(self.mean)).to(z)
+        return k.alpha * self.mean.to(z) + k.shift, spread
 
     def score(self, z, t):
         mean, covariance = self.at(t, z)
-        return torch.linalg.solve(covariance, (mean - z).T).T
+        return torch.linalg.solve(covariance, (mean - z)[..., None])[..., 0]
 
     def prior(self, shape, noise, like):
         mean, covariance = self.at(at(self.sde.times[1]), like)

@@ -34,9 +34,9 @@ def test_the_refusal_of_the_design():
     assert error.value.problem == (
         "sampler 'dale-langevin' needs an SDE on positive data with multiplicative noise; 've' lives on the real line."
     )
-    assert (
-        error.value.remedy == "Fits 've': ancestral, ddim, dpmpp-2m, euler-maruyama, heun, pc, torchsde.   Fits 'dale-langevin': --sde gbm."
-    )
+    fits = ", ".join(fitting(SDES.build("ve"), SAMPLERS))
+    assert "euler-maruyama, heun, pc" in fits
+    assert error.value.remedy == f"Fits 've': {fits}.   Fits 'dale-langevin': --sde gbm."
 
 
 def test_what_composes():
