@@ -45,30 +45,27 @@ def variants(plugin: Q) -> list[Q]:
 @cache
 def unusual(plugin: Q, usual: frozenset[str]) -> Q:
     """`plugin` with every hyper-parameter changed, but for those that are `usual`: what its defaults switch off is tried too."""
-    found = plugin
-    for key, value in plugin.parameters().items():
-        for other in () if key in usual else _others(type(plugin), key, value):
-            try:
-                found = replace(found, **{key: other})  # pyright: ignore[reportArgumentType]
-                break
-            except SdezooError:
-                continue
-    return found
+    values = plugin.parameters().items()
+    return _changed(plugin, {key: _others(type(plugin), key, value) for key, value in values if key not in usual})
 
 
 @cache
 def busy(plugin: Q) -> Q:
     """`plugin` with every number that is left open given, each a different one."""
-    found = plugin
-    for k, (key, value) in enumerate(plugin.parameters().items()):
-        if value is None:
-            for other in (0.8 - 0.13 * k, 2.0 + k):
-                try:
-                    found = replace(found, **{key: other})  # pyright: ignore[reportArgumentType]
-                    break
-                except SdezooError:
-                    continue
-    return found
+    values = plugin.parameters().items()
+    return _changed(plugin, {key: (0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None})
+
+
+def _changed(plugin: Q, candidates: dict[str, Sequence[Any]]) -> Q:
+    """`plugin` with each hyper-parameter set to the first of its candidates that is allowed beside those set before."""
+    for key, others in candidates.items():
+        for other in others:
+            try:
+                plugin = replace(plugin, **{key: other})  # pyright: ignore[reportArgumentType]
+                break
+            except SdezooError:
+                continue
+    return plugin
 
 
 def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.cases import smallest_event
+from sdezoo.conformance.evidence import gap_in_nats
 from sdezoo.conformance.exact import CENTRES, DEVIATIONS, WEIGHTS, model_of
 from sdezoo.conformance.findings import Finding, Part
 from sdezoo.conformance.paths import bent
@@ -58,15 +59,8 @@ def prior_gap(sde: Process, seed: int) -> Part:
     event = smallest_event(sde)
     like = torch.empty((), dtype=torch.float64)
     ends, priors = (draw((_DRAWS, *event), Noise.seeded(seed, k), like).flatten(1) for k, draw in enumerate((model.prior, sde.prior)))
-    gaps = [_binned(a, b) for a, b in zip(ends.unbind(1), priors.unbind(1), strict=True)]
-    return Part([Finding(PRIOR, "KL to the prior, nats", max(gaps), note=f"binned, {_DRAWS} draws of either")])
-
-
-def _binned(sample: Tensor, prior: Tensor) -> float:
-    edges = torch.quantile(prior[: 2**16], torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)[1:-1])
-    p, q = (torch.bincount(torch.searchsorted(edges, x.contiguous()), minlength=_BINS).double() / len(x) for x in (sample, prior))
-    # Each count adds chance of its own: (bins − 1)/2n for either sample.
-    return float(torch.where(p > 0, p * (p / q).log(), 0.0).sum()) - (_BINS - 1) / len(sample)
+    gap = gap_in_nats(ends, priors, _BINS) - (_BINS - 1) / _DRAWS
+    return Part([Finding(PRIOR, "KL to the prior, nats", gap, note=f"binned, {_DRAWS} draws of either")])
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from torch import Tensor
 from sdezoo.conformance.calculus_laws import no_density, no_sde
 from sdezoo.conformance.cases import busy, smallest_event, typical
 from sdezoo.conformance.contract_laws import knows_density
-from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.problems import Atoms
 from sdezoo.errors import SupportError
@@ -344,17 +344,6 @@ def steps_do_not_pile_up(sde: Any) -> None:
         lost = len(before.unique()) - len(after.unique())
         if lost > _PATHS / 100:
             raise LawError(f"{lost} of {_PATHS} steps end where another one does.", f"{sde.spec}, dt = {float(dt):g}")
-
-
-def gap_in_nats(noised: Tensor, prior: Tensor, bins: int = 32) -> float:
-    """Estimate of `KL(noised ‖ prior)` from rows `(N, n)` of each: in equally likely bins of the prior, the largest of the coordinates."""
-    gaps = []
-    for p, q in zip(noised.double().T, prior.double().T, strict=True):
-        edges = torch.quantile(q[: 2**20], torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1])
-        shares = torch.bincount(torch.bucketize(p.contiguous(), edges), minlength=bins).double() / len(p)
-        held = torch.bincount(torch.bucketize(q.contiguous(), edges), minlength=bins).double() / len(q)
-        gaps.append(float(torch.special.xlogy(shares, shares / held).sum()))
-    return max(gaps)
 
 
 @DRAW_LAWS.law()
