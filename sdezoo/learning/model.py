@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Generic
 
 import torch
@@ -27,6 +27,9 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 from sdezoo.process.requirement import P
 from sdezoo.process.sde import ForwardSDE
+
+View = Callable[[Tensor, Tensor], Tensor]
+"""`score` or `denoise` of a model."""
 
 
 class Model(ABC, Generic[P]):
@@ -69,6 +72,23 @@ class Model(ABC, Generic[P]):
         """The same model of the process written on the data."""
         return _AmbientModel(self)
 
+    def through(self, wrap: Callable[[Call], Call]) -> Model[P]:
+        """The same model, with `wrap(call)` in the place of every `call` of what it learnt.
+
+        Between calls, arithmetic on states alone is left, which sampling works out before its loop where it is linear. Default:
+        `score` and `denoise` are taken for such calls themselves.
+        """
+
+        def at(view: View) -> View:
+            return lambda z, t: wrap(lambda u: view(u, t))(z)
+
+        return _Through(self, at(self.score), at(self.denoise))  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def version(self) -> Hashable:
+        """Changes when numbers change that `through` leaves to arithmetic; default: there are none."""
+        return None
+
     def given(self, condition: Tensor) -> Model[P]:
         """The model of the law given `condition` `(B,)`.
 
@@ -89,6 +109,23 @@ def _unknown_prior(whose: str) -> CompositionError:
     return CompositionError(
         f"The density of the prior of '{whose}' is not known.", "Give it as `prior`, or define `prior_log_prob` where `prior` is defined."
     )
+
+
+class _Through(Model[P]):
+    def __init__(self, base: Model[P], score: View, denoise: View) -> None:
+        self.base, self.sde, self._score, self._denoise = base, base.sde, score, denoise
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        return self._score(z, t)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._denoise(z, t)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.base.prior(shape, noise, like)
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        return self.base.prior_log_prob(z)
 
 
 class _AmbientModel(Model[ForwardSDE]):
@@ -162,10 +199,10 @@ class ScoreModel(Model[P], nn.Module):
         return cls(sde, net, output, moments=measure(z0), fitted=None if prior == "process" else FittedPrior.fit(z0, prior))
 
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self._output.score(self.sde, self._moments(z), self._call(t, condition), z, t)
+        return self._output.score(self.sde, self._moments(z), self._call(self.sde.level(t), condition), z, t)
 
     def denoise(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._output.denoise(self.sde, self._moments(z), self._call(t, condition), z, t)
+        return self._output.denoise(self.sde, self._moments(z), self._call(self.sde.level(t), condition), z, t)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         if self.fitted is not None and isinstance(self.sde, AffineSDE):
@@ -184,14 +221,24 @@ class ScoreModel(Model[P], nn.Module):
             return super().given(condition)
         return _Given(self, condition)
 
+    def through(self, wrap: Callable[[Call], Call], condition: Tensor | None = None) -> Model[P]:
+        def at(view: Callable[..., Tensor]) -> View:
+            # The level as a number is filled in on the device, without a copy to it.
+            return lambda z, t: view(self.sde, self._moments(z), wrap(self._call(float(self.sde.level(t)), condition)), z, t)
+
+        return _Through(self, at(self._output.score), at(self._output.denoise))
+
+    @property
+    def version(self) -> Hashable:
+        return tuple((moment.data_ptr(), moment._version) for moment in (self.mean, self.std))
+
     def _moments(self, z: Tensor) -> Moments:
-        return Moments(self.mean.to(z.dtype), self.std.to(z.dtype))
+        return Moments(*(moment.to(z.device, z.dtype) for moment in (self.mean, self.std)))
 
-    def _call(self, t: Tensor, condition: Tensor | None) -> Call:
-        level = self.sde.level(t).reshape(-1)
-
+    def _call(self, level: Tensor | float, condition: Tensor | None) -> Call:
         def call(inputs: Tensor) -> Tensor:
-            rows = level.to(inputs).expand(len(inputs))
+            count = len(inputs)
+            rows = level.to(inputs).reshape(-1).expand(count) if isinstance(level, Tensor) else inputs.new_full((count,), level)
             out = self.net(inputs, rows) if condition is None else self.net(inputs, rows, condition)
             return out.to(inputs.dtype)
 
@@ -201,6 +248,13 @@ class ScoreModel(Model[P], nn.Module):
 class _Given(Model[P]):
     def __init__(self, base: ScoreModel[P], condition: Tensor) -> None:
         self.base, self.condition, self.sde = base, condition, base.sde
+
+    def through(self, wrap: Callable[[Call], Call]) -> Model[P]:
+        return self.base.through(wrap, self.condition)
+
+    @property
+    def version(self) -> Hashable:
+        return self.base.version
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         return self.base.score(z, t, self.condition)

@@ -282,7 +282,7 @@ def _wide(t: Tensor) -> Tensor:
 
 def _like(c: Tensor, z: Tensor) -> Tensor:
     # 0-dim coefficients stay on the CPU and in float64: they mix with any state without promoting it, and without a copy to its device.
-    return c if c.ndim == 0 else c.to(z)
+    return c if c.ndim == 0 else c.to(z.device, z.dtype)
 
 
 def _tensor(value: Tensor | None) -> Tensor:

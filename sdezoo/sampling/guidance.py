@@ -29,7 +29,8 @@ differentiation, of `∂D` by a backward pass of the network. `∂D` is symmetri
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,6 +39,7 @@ from torch import Tensor
 
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.model import Model
+from sdezoo.learning.output import Call
 from sdezoo.parameters import Count, Plugin, Positive
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.differentiation import along
@@ -93,6 +95,15 @@ class Guided(Model[P]):
 
     def given(self, condition: Tensor) -> Model[P]:
         return Guided(self.model, condition, self.scale)
+
+    def through(self, wrap: Callable[[Call], Call]) -> Model[P]:
+        through = copy(self)
+        through.model, through.conditional = self.model.through(wrap), self.conditional.through(wrap)
+        return through
+
+    @property
+    def version(self) -> Hashable:
+        return self.scale, self.model.version, self.conditional.version
 
     def _between(self, view: Callable[[Model], Tensor]) -> Tensor:
         # Tweedie's formula is affine in the score, and so the denoiser is guided by the same rule.

@@ -10,7 +10,7 @@ outside its `times`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -24,6 +24,7 @@ from sdezoo.parameters import Plugin
 from sdezoo.process.noise import KeyedNoise, Noise
 from sdezoo.process.process import Process, count_outside
 from sdezoo.process.requirement import P, Requirement
+from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.grid import Spacing, grid, grid_refuses
 
 Callback = Callable[[int, Tensor, Tensor], None]
@@ -76,6 +77,7 @@ class Sampler(Plugin, Requirement[P], ABC):
         seed: int = 0,
         *,
         first: int = 0,
+        rows: Sequence[int] | None = None,
         start: Tensor | None = None,
         like: Tensor | None = None,
         callback: Callback | None = None,
@@ -84,14 +86,14 @@ class Sampler(Plugin, Requirement[P], ABC):
 
         Args:
             model: the score. shape: of the data, batch in front. steps: number of steps; they cost `evaluations(steps)` calls of
-            the score. seed: sample `i` depends on (seed, first
-            + i) alone. first: index of the first sample in the whole run. start: data to start from in place of the
-            prior, encoded at `t = 1`. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
+            the score. seed: sample `i` depends on (seed, rows[i]) alone. first: index of the first sample in the whole run.
+            rows: index of each sample in the whole run; default: `first`, `first + 1`, …. start: data to start from in place of
+            the prior, encoded at `t = 1`. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
             callback: called after every step.
 
         Raises:
             CompositionError: where the model's process does not fit.
-            ParameterError: for fewer than one sample or step.
+            ParameterError: for fewer than one sample or step, or a number of rows that is not that of the samples.
             SupportError: when a state leaves the support, or cannot be decoded.
         """
         self.require(model.sde)
@@ -99,19 +101,32 @@ class Sampler(Plugin, Requirement[P], ABC):
             if count < 1:
                 raise ParameterError(f"{self.title()}: {count} {what} is too few.", "Give at least 1.")
         view = self.view(model)
-        noise = KeyedNoise(seed, range(first, first + shape[0]))
+        rows = range(first, first + shape[0]) if rows is None else rows
+        if len(rows) != shape[0]:
+            raise ParameterError(f"{self.title()}: {len(rows)} rows were given for {shape[0]} samples.", "Give one row for each sample.")
+        noise = KeyedNoise(seed, rows)
         like = torch.empty(()) if like is None else like
-        memory = None
         with torch.no_grad():
             z = view.prior(shape, noise, like) if start is None else view.sde.encode(start, noise)
-            times = self.grid(view, steps).unbind()
-            for k, (t, s) in enumerate(pairwise(times), start=1):
-                z, memory = self.step(view, z, t, s, noise, memory)
+            times = self.grid(view, steps)
+            path = self._path(view, z, times, noise)
+            for k, z in enumerate(path, start=1):
                 if not self.preserves_support:
                     self._check_support(view, z, k, len(times) - 1)
                 if callback:
-                    callback(k, z, s)
+                    callback(k, z, times[k])
             return view.sde.decode(z)
+
+    def _path(self, view: Model[Any], z: Tensor, times: Tensor, noise: Noise) -> Iterator[Tensor]:
+        """The state after each step."""
+        folded = FOLDS.get(self, view, times, z)
+        if folded is not None:
+            yield from folded.run(z, noise)
+            return
+        memory = None
+        for t, s in pairwise(times.unbind()):
+            z, memory = self.step(view, z, t, s, noise, memory)
+            yield z
 
     def _check_support(self, view: Model[Any], z: Tensor, done: int, steps: int) -> None:
         outside = count_outside(view.sde.support, z)

@@ -53,4 +53,5 @@ def with_noise(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Ten
 
 def _integral(origin: Tensor, moments: Sequence[Tensor], known: Known) -> Tensor:
     weights = interpolatory([level - origin for level, _ in known], moments)
-    return torch.stack([w * value for w, (_, value) in zip(weights, known, strict=True)]).sum(0)
+    first, *others = (w * value for w, (_, value) in zip(weights, known, strict=True))
+    return sum(others, start=first)

@@ -1,0 +1,309 @@
+"""Folding: a sampler's steps reduced, before the loop, to network calls and sums.
+
+Every method of exponential integrators, and every discretization of an affine process, takes steps that are *linear* in
+the state, in what the network returned, and in the noise: all else depends on the times alone. A sampler writes such a step
+as its formula reads. Here the formula is run once for each step, in float64 on the CPU, with `Linear` expressions in the place
+of tensors. What remains of a step is::
+
+    input = Σ_i a_i r_i + b,      r_j = network(input) or noise,      z = Σ_i c_i r_i + d
+
+with registers `r_i`, which hold what is needed later and nothing else, and numbers (or tensors that broadcast against an event,
+where a process or the data's moments have one for each column) that are known before the loop. No step computes a
+coefficient or asks the device for a value.
+
+A step that is not linear is not folded, and runs as it is written. Both ways differ by rounding alone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from sdezoo.learning.model import Model
+from sdezoo.learning.output import Call
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+
+Number = float | Tensor
+
+
+class Stepping(Protocol):
+    """What is folded: a sampler's step."""
+
+    def step(self, model: Model[Any], z: Any, t: Tensor, s: Tensor, noise: Any, memory: Any) -> tuple[Any, Any]:
+        """From `z` at `t` to `s < t`."""
+        ...
+
+
+class NotLinearError(TypeError):
+    """Something else than sums and multiples was asked of a `Linear`."""
+
+
+class Linear:
+    """`Σ_i coefficient_i register_i + constant`, of the shape of a state; the registers have no values yet.
+
+    It answers to sums, differences, and multiplication and division by what is known.
+
+    Raises:
+        NotLinearError: whatever else it is asked for.
+    """
+
+    dtype = torch.float64
+    device = torch.device("cpu")
+
+    def __init__(self, terms: dict[int, Number], constant: Number, shape: torch.Size) -> None:
+        self.terms, self.constant, self.shape = terms, constant, shape
+
+    def __add__(self, other: Any) -> Linear:
+        if not isinstance(other, Linear):
+            return Linear(self.terms, self.constant + _number(other), self.shape)
+        terms = dict(self.terms)
+        for register, coefficient in other.terms.items():
+            terms[register] = terms[register] + coefficient if register in terms else coefficient
+        return Linear(terms, self.constant + other.constant, self.shape)
+
+    def __mul__(self, other: Any) -> Linear:
+        factor = _number(other)
+        return Linear({register: coefficient * factor for register, coefficient in self.terms.items()}, self.constant * factor, self.shape)
+
+    def __neg__(self) -> Linear:
+        return self * -1.0
+
+    def __sub__(self, other: Any) -> Linear:
+        return self + -other
+
+    def __rsub__(self, other: Any) -> Linear:
+        return -self + other
+
+    def __truediv__(self, other: Any) -> Linear:
+        return self * (1 / torch.as_tensor(_number(other), dtype=torch.float64))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def ndim(self) -> int:
+        """Dimensions, the batch included."""
+        return len(self.shape)
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotLinearError(name)
+
+    def __bool__(self) -> bool:
+        raise NotLinearError("bool")
+
+    @classmethod
+    def __torch_function__(cls, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Linear:
+        operation = _OPERATIONS.get(func.__name__)
+        if operation is None or kwargs:
+            raise NotLinearError(func.__name__)
+        return operation(*args)
+
+
+_OPERATIONS: dict[str, Callable[..., Linear]] = {
+    "add": lambda a, b: b + a if isinstance(b, Linear) else a + b,
+    "sub": lambda a, b: -b + a if isinstance(b, Linear) else a - b,
+    "rsub": lambda a, b: b - a,
+    "mul": lambda a, b: b * a if isinstance(b, Linear) else a * b,
+    "div": lambda a, b: a / _number(b),
+    "neg": lambda a: -a,
+}
+
+
+class _Sum(NamedTuple):
+    """`Σ_i coefficient_i register_i + constant`, in the state's dtype and on its device.
+
+    The first coefficient is a tensor, or None for 1: torch multiplies by a 0-dim tensor in half the time that a number takes.
+    """
+
+    register: int
+    coefficient: Tensor | None
+    others: tuple[tuple[int, Number], ...]
+    constant: Number
+
+    @property
+    def registers(self) -> list[int]:
+        return [self.register, *(register for register, _ in self.others)]
+
+    def of(self, values: dict[int, Tensor]) -> Tensor:
+        out = values[self.register]
+        owned = self.coefficient is not None
+        if self.coefficient is not None:
+            out = torch.mul(out, self.coefficient)
+        for register, coefficient in self.others:
+            value = values[register]
+            if isinstance(coefficient, Tensor):
+                out = out.addcmul_(value, coefficient) if owned else torch.addcmul(out, value, coefficient)
+            else:
+                out = out.add_(value, alpha=coefficient) if owned else torch.add(out, value, alpha=coefficient)
+            owned = True
+        if isinstance(self.constant, Tensor) or self.constant:
+            out = out.add_(self.constant) if owned else out + self.constant
+        return out
+
+
+class _Operation(NamedTuple):
+    """Fills a register: with a sum, with what the network's `call` says of that sum, or, where there is none, with noise."""
+
+    register: int
+    argument: _Sum | None
+    call: Call | None
+    event: tuple[int, ...]
+    freed: list[int]
+    """The registers that no later operation asks for."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """The steps of a grid, folded; see `fold`. The last operation of a step leaves the state."""
+
+    steps: list[list[_Operation]]
+
+    def run(self, z: Tensor, noise: Noise) -> Iterator[Tensor]:
+        """The state after each step from `z`."""
+        values, value = {0: z}, z
+        for step in self.steps:
+            for register, argument, call, event, freed in step:
+                if argument is None:
+                    value = noise.normal(z, (len(z), *event))
+                else:
+                    value = argument.of(values)
+                    if call is not None:
+                        value = call(value)
+                values[register] = value
+                for old in freed:
+                    del values[old]
+            yield value
+
+
+def fold(sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Folded | None:
+    """The steps of `sampler` along `times` for states like `z`, folded; None where they are not linear.
+
+    They hold for every batch size. Numbers that the model itself holds, such as the moments of the data, are taken as they are now.
+    """
+    if not isinstance(model.sde, AffineSDE):
+        return None
+    tape = _Tape(z)
+    recorded = model.through(tape.through)
+    state, memory = tape.state, None
+    try:
+        for t, s in pairwise(times.unbind()):
+            state, memory = sampler.step(recorded, state, t, s, tape, memory)
+            state = tape.close(state, memory)
+    except Exception:  # whatever a formula asks of a `Linear` in vain; the step as it is written says it better, if it is an error
+        return None
+    return tape.folded()
+
+
+class _Tape(Noise):
+    """Writes down what a step asks for; the source of noise that it is handed."""
+
+    def __init__(self, z: Tensor) -> None:
+        self._like, self._steps, self._operations, self._count = z, [], [], 0
+        self.state = self._register()
+
+    def _register(self) -> Linear:
+        self._count += 1
+        return Linear({self._count - 1: 1.0}, 0.0, self._like.shape)
+
+    def through(self, call: Call) -> Callable[[Any], Any]:
+        """The network's `call` that is written down in place of being made."""
+
+        def written(argument: Linear) -> Linear:
+            return self._filled(argument, call)
+
+        return written
+
+    def normal(self, like: Any, shape: Sequence[int] | None = None) -> Any:
+        rows, *event = like.shape if shape is None else shape
+        if rows != len(self._like):
+            raise NotLinearError("noise that is not drawn row by row")
+        return self._filled(event=tuple(event))
+
+    def draw(self, fn: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        raise NotLinearError("draw")
+
+    def close(self, state: Linear, memory: Any) -> Linear:
+        """Ends a step in `state`, which is a register from there on, like whatever in `memory` would grow from step to step."""
+        for held in _linear(memory):
+            if len(held.terms) > _TERMS:
+                held.terms, held.constant = self._filled(held).terms, 0.0
+        end = self._filled(state)
+        self._steps.append(self._operations)
+        self._operations = []
+        return end
+
+    def _filled(self, argument: Linear | None = None, call: Call | None = None, event: tuple[int, ...] = ()) -> Linear:
+        self._operations.append(_Operation(self._count, None if argument is None else self._sum(argument), call, event, []))
+        return self._register()
+
+    def _sum(self, expression: Linear) -> _Sum:
+        terms = [(register, self._placed(c)) for register, c in expression.terms.items() if isinstance(c, Tensor) or c]
+        terms = terms or [(next(iter(expression.terms)), 0.0)]  # a sum has the shape of a state
+        # Where one has the coefficient 1, the sum begins there, and costs one operation less.
+        terms.sort(key=lambda term: isinstance(term[1], Tensor) or term[1] != 1)
+        (register, first), *others = terms
+        coefficient = first if isinstance(first, Tensor) else None if first == 1 else torch.tensor(first, dtype=self._like.dtype)
+        return _Sum(register, coefficient, tuple(others), self._placed(expression.constant))
+
+    def _placed(self, value: Number) -> Number:
+        return value.to(self._like) if isinstance(value, Tensor) else value
+
+    def folded(self) -> Folded:
+        """The steps, each register freed where it was used last."""
+        used = {self._count - 1}
+        for step in reversed(self._steps):
+            for operation in reversed(step):
+                last = {operation.register, *(operation.argument.registers if operation.argument else ())} - used
+                operation.freed.extend(last)
+                used |= last
+        return Folded(self._steps)
+
+
+def _linear(memory: Any) -> Iterator[Linear]:
+    if isinstance(memory, Linear):
+        yield memory
+    elif isinstance(memory, (tuple, list)):
+        for part in memory:
+            yield from _linear(part)
+
+
+class _Folds:
+    """What was folded last, for the next batch: a few of them, oldest first.
+
+    Models are known by identity, since equal ones may hold other numbers.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[weakref.ref[Any], tuple[Any, ...], Folded | None]] = []
+
+    def get(self, sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Folded | None:
+        """As `fold`."""
+        key = (sampler, model.sde, model.version, tuple(times.tolist()), z.shape[1:], z.dtype, z.device)
+        for owner, known, folded in self._kept:
+            if owner() is model and known == key:
+                return folded
+        folded = fold(sampler, model, times, z)
+        self._kept = [*self._kept, (weakref.ref(model), key, folded)][-_KEPT:]
+        return folded
+
+
+_KEPT = 8
+_TERMS = 3
+FOLDS = _Folds()
+
+
+def _number(value: Any) -> Number:
+    if isinstance(value, Tensor):
+        return value.item() if value.ndim == 0 else value.double().cpu()
+    if isinstance(value, (int, float)):
+        return value
+    raise NotLinearError(type(value).__name__)
