@@ -237,10 +237,10 @@ class ScoreModel(Model[P], nn.Module):
 
     def _call(self, level: Tensor | float, condition: Tensor | None) -> Call:
         def call(inputs: Tensor) -> Tensor:
-            count = len(inputs)
+            count = inputs.shape[0]
             rows = level.to(inputs).reshape(-1).expand(count) if isinstance(level, Tensor) else inputs.new_full((count,), level)
             out = self.net(inputs, rows) if condition is None else self.net(inputs, rows, condition)
-            return out.to(inputs.dtype)
+            return out if out.dtype == inputs.dtype else out.to(inputs.dtype)
 
         return call
 

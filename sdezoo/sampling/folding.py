@@ -127,27 +127,25 @@ class _Sum(NamedTuple):
     register: int
     coefficient: Tensor | None
     others: tuple[tuple[int, Number], ...]
-    constant: Number
+    constant: Tensor | None
 
     @property
     def registers(self) -> list[int]:
         return [self.register, *(register for register, _ in self.others)]
 
     def of(self, values: dict[int, Tensor]) -> Tensor:
-        out = values[self.register]
-        owned = self.coefficient is not None
-        if self.coefficient is not None:
-            out = torch.mul(out, self.coefficient)
-        for register, coefficient in self.others:
+        register, coefficient, others, constant = self
+        total, owned = values[register], False
+        if coefficient is not None:
+            total, owned = torch.mul(total, coefficient), True
+        for register, factor in others:
             value = values[register]
-            if isinstance(coefficient, Tensor):
-                out = out.addcmul_(value, coefficient) if owned else torch.addcmul(out, value, coefficient)
+            if isinstance(factor, Tensor):
+                total = total.addcmul_(value, factor) if owned else torch.addcmul(total, value, factor)
             else:
-                out = out.add_(value, alpha=coefficient) if owned else torch.add(out, value, alpha=coefficient)
+                total = total.add_(value, alpha=factor) if owned else torch.add(total, value, alpha=factor)
             owned = True
-        if isinstance(self.constant, Tensor) or self.constant:
-            out = out.add_(self.constant) if owned else out + self.constant
-        return out
+        return total if constant is None else total + constant
 
 
 class _Operation(NamedTuple):
@@ -246,16 +244,26 @@ class _Tape(Noise):
         return self._register()
 
     def _sum(self, expression: Linear) -> _Sum:
-        terms = [(register, self._placed(c)) for register, c in expression.terms.items() if isinstance(c, Tensor) or c]
+        terms = [
+            (register, c.to(self._like) if isinstance(c, Tensor) else c)
+            for register, c in expression.terms.items()
+            if isinstance(c, Tensor) or c
+        ]
         terms = terms or [(next(iter(expression.terms)), 0.0)]  # a sum has the shape of a state
         # Where one has the coefficient 1, the sum begins there, and costs one operation less.
         terms.sort(key=lambda term: isinstance(term[1], Tensor) or term[1] != 1)
         (register, first), *others = terms
-        coefficient = first if isinstance(first, Tensor) else None if first == 1 else torch.tensor(first, dtype=self._like.dtype)
-        return _Sum(register, coefficient, tuple(others), self._placed(expression.constant))
+        constant = expression.constant
+        return _Sum(
+            register,
+            None if not isinstance(first, Tensor) and first == 1 else self._factor(first),
+            tuple(others),
+            self._factor(constant) if isinstance(constant, Tensor) or constant else None,
+        )
 
-    def _placed(self, value: Number) -> Number:
-        return value.to(self._like) if isinstance(value, Tensor) else value
+    def _factor(self, value: Number) -> Tensor:
+        # 0-dim tensors go with any device, and stay on the CPU: a step copies nothing.
+        return value.to(self._like) if isinstance(value, Tensor) else torch.tensor(value, dtype=self._like.dtype)
 
     def folded(self) -> Folded:
         """The steps, each register freed where it was used last."""
