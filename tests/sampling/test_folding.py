@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdezoo.conformance.problems import Mixture
 from sdezoo.conformance.sources import keyed
@@ -265,3 +266,37 @@ def test_noise_is_drawn_in_the_order_of_the_steps():
     for _ in fold(sampler, of, sampler.grid(of, 4), z).run(z, Listening()):
         pass
     assert requests == [(3, 2)] * 3
+
+
+class Operations(TorchDispatchMode):
+    """Names what torch is asked for, but for what a network does."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.inside = [], False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if not self.inside:
+            self.seen.append(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("spec", ["dpmpp-2m", "heun", "unipc", "ddim"])
+def test_a_step_is_calls_and_sums(spec, output):
+    """No value is asked of the device, nothing is copied to it, and no coefficient is computed."""
+    sampler, of = SAMPLERS.build(spec), model(output=output)
+    z = start(sampler, of)
+    folded = fold(sampler, of, sampler.grid(of, STEPS), z)
+    watched = Operations()
+
+    def inside(now):
+        watched.inside = now
+
+    of.net.register_forward_pre_hook(lambda *_: inside(True))
+    of.net.register_forward_hook(lambda *_: inside(False))
+    with torch.no_grad(), watched:
+        for _ in folded.run(z, keyed(5)):
+            pass
+    assert set(watched.seen) <= {"mul", "add", "add_", "addcmul", "addcmul_", "new_full", "empty"}
+    assert len(watched.seen) <= STEPS * (12 if spec in ("heun", "unipc") else 7)

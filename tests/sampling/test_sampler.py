@@ -5,8 +5,10 @@ import torch
 
 from sdezoo.conformance.problems import gaussian
 from sdezoo.conformance.sources import Forbidden
-from sdezoo.errors import CompositionError
+from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.learning.model import ScoreModel
 from sdezoo.zoo.registry import SAMPLERS, SDES
+from sdezoo_plugins.networks.unet import UNet
 from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS, at
 
 PAIRS = [(s, p) for s in SAMPLER_SPECS for p in AFFINE_SPECS if SAMPLERS.build(s).refuses(SDES.build(p)) is None]
@@ -116,3 +118,21 @@ def test_a_process_that_does_not_fit_is_refused_before_anything_is_drawn(sampler
     with pytest.raises(CompositionError, match=f"'{sampler}' needs"):
         SAMPLERS.build(sampler).sample(model, (2, 2), 5)
     assert model.evaluations == 0
+
+
+@pytest.mark.parametrize("spec", ["dpmpp-2m", "dpmpp-2m-sde"])
+def test_a_sample_is_the_same_in_every_batch(spec):
+    """Up to what a network's own arithmetic does with another batch."""
+    torch.manual_seed(0)
+    net = UNet(width=8).module((1, 8, 8)).eval()
+    for parameter in net.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)  # a fresh network says nothing
+    model, sampler = ScoreModel(SDES.build("gbm:sigma=0.8"), net), SAMPLERS.build(spec)
+    whole = sampler.sample(model, (64, 1, 8, 8), 10)
+    for size in (1, 7):
+        parts = [sampler.sample(model, (size, 1, 8, 8), 10, first=first) for first in range(0, 21, size)]
+        assert (torch.cat(parts)[:21].log() - whole[:21].log()).abs().max() <= 1e-5
+    chosen = [17, 3, 50]
+    assert (sampler.sample(model, (3, 1, 8, 8), 10, rows=chosen).log() - whole[chosen].log()).abs().max() <= 1e-5
+    with pytest.raises(ParameterError, match="2 rows were given for 3 samples"):
+        sampler.sample(model, (3, 1, 8, 8), 10, rows=[1, 2])
