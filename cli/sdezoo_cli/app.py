@@ -9,6 +9,7 @@ import typer
 from sdezoo.errors import SdezooError
 from sdezoo_cli.bench import bench
 from sdezoo_cli.check import check
+from sdezoo_cli.evaluate import evaluate
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
 from sdezoo_cli.sample import sample
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(sample)
+app.command()(evaluate)
 app.command("list")(list_plugins)
 app.command()(show)
 app.command()(check)

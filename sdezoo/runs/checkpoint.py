@@ -27,6 +27,7 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.runs.data import Kind
 from sdezoo.runs.placement import AffineMap
+from sdezoo.sampling.likelihood import Estimate, estimate
 from sdezoo.zoo.registry import NETWORKS, SDES
 
 FORMAT = 1
@@ -59,11 +60,32 @@ class State:
 
 @dataclass(frozen=True)
 class Trained:
-    """A model ready to sample, and the way back to the user's units."""
+    """A model ready to sample, and the way from and back to the user's units."""
 
     model: ScoreModel
     state: State
     map: AffineMap
+
+    def log_prob(self, x: Tensor, **options: Any) -> Tensor:
+        """The log-density of data `x` in the user's own units, in nats, float64 `(B,)` on the CPU: the first half of `likelihood`."""
+        return self.likelihood(x, **options).nats
+
+    def likelihood(self, x: Tensor, *, noised: bool = True, **options: Any) -> Estimate:
+        """`log p(x) = log p(map(x)) + Σ log |scale|` for `x` `(B, *event)` in the user's own units, with its standard error.
+
+        `options` are those of `sdezoo.sampling.likelihood.estimate`. By default the law is the one at the smallest noise level that
+        the network knows (`noised`): that one integrates to 1 whatever the network has learnt.
+
+        Raises:
+            SdezooError: as `estimate` does.
+        """
+        found = estimate(self.model, self.map(x), noised=noised, **options)
+        return found._replace(nats=found.nats + self.log_scale)
+
+    @property
+    def log_scale(self) -> float:
+        """`Σ log |scale|` of the map: what a log-density in the user's units has more than one in the process's domain."""
+        return float(self.map.scale.abs().log().expand(self.state.event).sum())
 
 
 def folder_of(run: Path, step: int) -> Path:

@@ -84,6 +84,7 @@ def estimate(
     first: int = 0,
     noised: bool = False,
     prior: LogDensity | None = None,
+    callback: Callable[[int], None] | None = None,
 ) -> Estimate:
     """The log-density of data `x` with the standard error that the probes leave.
 
@@ -92,8 +93,9 @@ def estimate(
         simplex the density is that of all entries but the last. divergence: `exact` or `hutchinson`. probes: random signs a
         row for `hutchinson`; from one alone no error is known, and it is NaN. steps: of Runge–Kutta, four evaluations each.
         seed, first: row `i` is probed by (seed, first + i) alone. noised: stop at `lo`, the density at `x` of the law that is
-        noised to `lo`: right for data that have no density of their own, such as a few points. prior: log-density `(B,)` of
-        the state at `hi`; default: `model.prior_log_prob`.
+        noised to `lo`. It integrates to 1 for whatever score; what is extrapolated from `lo` to the data does so only where the
+        score is that of a smooth law, which a network's need not be. prior: log-density `(B,)` of the state at `hi`;
+        default: `model.prior_log_prob`. callback: called with the number of steps done after each.
 
     Raises:
         CompositionError: where the process is no SDE, has auxiliary states, or the density of its prior is not known; where the
@@ -107,12 +109,12 @@ def estimate(
     if divergence not in ("exact", "hutchinson"):
         raise ParameterError(f"divergence={divergence} is unknown.", "Choose exact or hutchinson.")
     with torch.inference_mode(False), torch.no_grad():
-        z, stretch = _encoded(model.sde, x.detach().clone())
+        z, stretch = encoded(model.sde, x.detach().clone())
         _check_differentiable(model, z)
         flow = (_AffineFlow if isinstance(model.sde, AffineSDE) else _Flow)(model)
         probing = _Basis(z) if divergence == "exact" else _Signs(z, KeyedNoise(seed, range(first, first + len(x))), probes)
         start, end = flow.clock
-        y, change = _follow(flow, probing, z, start, end, steps)
+        y, change = _follow(flow, probing, z, start, end, steps, callback)
         per_probe = change - (0 if noised else _gap(flow, probing, z))
         known = flow.end_log_prob(prior or model.prior_log_prob, y) - stretch
         return Estimate(known + probing.mean(per_probe), probing.standard_error(per_probe))
@@ -136,6 +138,29 @@ def bits_per_dim(log_likelihood: Tensor, event: Sequence[int], width: float | Te
     """
     cell = torch.as_tensor(width, dtype=torch.float64).cpu().expand(tuple(event)).log().sum()
     return -(log_likelihood + cell.to(log_likelihood)) / (math.prod(event) * math.log(2))
+
+
+def encoded(sde: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The state `z_0` of data `x` `(B, *event)` and `log |det φ'(z_0)|`, float64 `(B,)` on the CPU: `log p_X = log p_Z − log |det φ'|`.
+
+    Raises:
+        CompositionError: where the process is no SDE, or its state holds more than the data.
+        DataError: for data outside the support.
+    """
+    if not isinstance(sde, ForwardSDE):
+        raise CompositionError(f"'{sde.title()}' has no probability flow.", "Choose a process with a drift and a diffusion.")
+    outside = count_outside(sde.support, x)
+    if outside:
+        raise DataError(f"{outside} values of the data are outside the support of '{sde.title()}'.", "Look at the data, or at their map.")
+    if isinstance(sde, AffineSDE):
+        z = sde.encode(x)
+        return z, sde.coordinates.log_abs_det_jacobian(z, x).cpu().double().reshape(len(x), -1).sum(1)
+    if tuple(sde.state_shape(x.shape)) != tuple(x.shape):
+        raise CompositionError(
+            f"The state of '{sde.title()}' holds more than the data, whose own density the flow does not give.",
+            "Choose a process without auxiliary states.",
+        )
+    return x, torch.zeros(len(x), dtype=torch.float64)
 
 
 class _Flow:
@@ -226,24 +251,6 @@ class _Signs(_Probing):
         return slopes
 
 
-def _encoded(sde: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The state `z_0` of the data and `log |det φ'(z_0)|`, float64 `(B,)`."""
-    if not isinstance(sde, ForwardSDE):
-        raise CompositionError(f"'{sde.title()}' has no probability flow.", "Choose a process with a drift and a diffusion.")
-    outside = count_outside(sde.support, x)
-    if outside:
-        raise DataError(f"{outside} values of the data are outside the support of '{sde.title()}'.", "Look at the data, or at their map.")
-    if isinstance(sde, AffineSDE):
-        z = sde.encode(x)
-        return z, sde.coordinates.log_abs_det_jacobian(z, x).cpu().double().reshape(len(x), -1).sum(1)
-    if tuple(sde.state_shape(x.shape)) != tuple(x.shape):
-        raise CompositionError(
-            f"The state of '{sde.title()}' holds more than the data, whose own density the flow does not give.",
-            "Choose a process without auxiliary states.",
-        )
-    return x, torch.zeros(len(x), dtype=torch.float64)
-
-
 def _check_differentiable(model: Model[Any], z: Tensor) -> None:
     """Refuse a score that would leave its own part out of the divergence, in silence."""
     with torch.enable_grad():
@@ -252,17 +259,22 @@ def _check_differentiable(model: Model[Any], z: Tensor) -> None:
         raise CompositionError("The score cannot be differentiated in the state.", "Compute it from its argument by torch operations.")
 
 
-def _follow(flow: _Flow, probing: _Probing, y: Tensor, start: float, end: float, steps: int) -> tuple[Tensor, Tensor]:
+def _follow(
+    flow: _Flow, probing: _Probing, y: Tensor, start: float, end: float, steps: int, callback: Callable[[int], None] | None
+) -> tuple[Tensor, Tensor]:
     """The end of the path from `y`, and the integral of its divergence, `(probes, B)`."""
     change = torch.zeros((), dtype=torch.float64)
     h = (end - start) / steps
-    for u in (start + k * h for k in range(steps)):
+    for k in range(steps):
+        u = start + k * h
         k1, d1, _ = _rates(flow, probing, y, u)
         k2, d2, _ = _rates(flow, probing, y + h / 2 * k1, u + h / 2)
         k3, d3, _ = _rates(flow, probing, y + h / 2 * k2, u + h / 2)
         k4, d4, _ = _rates(flow, probing, y + h * k3, u + h)
         y = y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
         change = change + h / 6 * (d1 + 2 * d2 + 2 * d3 + d4)
+        if callback:
+            callback(k + 1)
     return y, change
 
 

@@ -244,3 +244,27 @@ def test_what_has_no_likelihood_is_refused():
     model.sde = Jumping()
     with pytest.raises(CompositionError, match="no probability flow"):
         log_likelihood(model, x)
+
+
+class Wrong(Exact):
+    """No law has this score."""
+
+    def score(self, z, t):
+        return super().score(z, t) + 0.2 * torch.sin(3 * z)
+
+
+@pytest.mark.parametrize("spec", ["gbm:sigma=0.8", "vp"])
+def test_noised_a_density_integrates_to_one_for_whatever_score(spec):
+    model = Wrong(gaussian(SDES.build(spec), [0.5], [0.6]))
+    z = torch.linspace(-12, 13, 4001, dtype=WIDE)[:, None]
+    x = model.sde.decode(z)
+    stretch = model.sde.coordinates.log_abs_det_jacobian(z, x)[:, 0]
+    mass = torch.trapezoid((log_likelihood(model, x, noised=True) + stretch).exp(), z[:, 0])
+    assert float(mass) == pytest.approx(1, abs=1e-3)
+
+
+def test_the_caller_hears_of_every_step():
+    model, x, _ = of(gaussian(SDES.build("vp")), 2)
+    done = []
+    estimate(model, x, steps=5, callback=done.append)
+    assert done == [1, 2, 3, 4, 5]

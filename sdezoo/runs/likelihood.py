@@ -1,0 +1,310 @@
+"""How likely rows of data are under a trained model, beside the simplest law there is.
+
+Values are negative log-likelihoods in nats, in the user's own units (`Trained.likelihood`). Data on a lattice, such as
+pixels of 17 or 256 grey values, have probabilities and no density. Each value `k` is spread evenly over the cell of
+width `w = 1/levels` around it, and the value is the bound (Theis et al., arXiv 1511.01844, eq. 3 to 5)::
+
+    −log P(k) ≤ −E_u log p(k + w (u − ½)) − d log w,        u uniform on [0, 1)^d, one draw a row
+
+The reference is the law that knows two moments and nothing else: `N(μ, Σ)` in coordinates, with the mean and covariance of
+the training rows, dequantized likewise, and carried into the user's units. On positive data in logarithms it is the
+log-normal law. For images `Σ` is diagonal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
+
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.runs.checkpoint import Trained, restore
+from sdezoo.runs.config import TrainingConfig
+from sdezoo.runs.data import Data, check, column_name
+from sdezoo.runs.planning import find_dataset
+from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
+from sdezoo.zoo.registry import LOSSES
+
+EXACT_UP_TO = 32
+"""Dimensions up to which the divergence is exact unless told otherwise."""
+
+_REFERENCE_ROWS = 10_000
+_CHOICE, _CELLS, _REFERENCE_CELLS = -1, -2, -3  # keys beside those of the probes, which are the rows 0, 1, …
+_LEAST = 1e-6  # a column has no deviation of its own where less than this part of it is left, given the others
+_NAMED = 5
+
+Report = Callable[[float, int], None]
+"""Called after every step with the number of rows done, a batch on its way counted in part, and of all."""
+
+
+class Figure(NamedTuple):
+    """A mean over rows, and its standard error: None for a single row."""
+
+    mean: float
+    standard_error: float | None
+
+    @classmethod
+    def of(cls, values: Tensor) -> Figure:
+        """The figure of `values` `(n,)`."""
+        return cls(float(values.mean()), float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None)
+
+    def over(self, unit: float) -> Figure:
+        """The same in another unit."""
+        return Figure(self.mean / unit, None if self.standard_error is None else self.standard_error / unit)
+
+
+@dataclass(frozen=True, eq=False)
+class Likelihood:
+    """Negative log-likelihoods of `n` rows, in nats and in the user's own units; bounds, for data on a lattice.
+
+    Args:
+        data: what the rows are of, in words. rows: their indices in it, `(n,)`. dims: entries of a row's state. model: float64
+        `(n,)`. probe_error: the standard error that the probes leave in each; 0 where the divergence is exact, NaN where a
+        single probe cannot tell. reference: as `model`, or None. law: what the reference is, or why there is none. width: of
+        a cell, None for continuous data. probes: for each row, None where the divergence is exact. steps, seed: as given.
+    """
+
+    data: str
+    rows: Tensor
+    dims: int
+    model: Tensor
+    probe_error: Tensor
+    reference: Tensor | None
+    law: str
+    width: float | None
+    probes: int | None
+    steps: int
+    seed: int
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """In nats: `model`, and where there is a reference, `reference` and `difference`, the first less the second row by row."""
+        if self.reference is None:
+            return {"model": Figure.of(self.model)}
+        values = {"model": self.model, "reference": self.reference, "difference": self.model - self.reference}
+        return {name: Figure.of(value) for name, value in values.items()}
+
+    @property
+    def units(self) -> dict[str, float]:
+        """What figures are given in: nats, nats and bits for each dimension."""
+        return {"nats": 1.0, "nats_per_dim": float(self.dims), "bits_per_dim": self.dims * math.log(2)}
+
+    @property
+    def probe_spread(self) -> float | None:
+        """The part of the model's standard error that comes from the probes, in nats; None where a single one cannot tell."""
+        spread = float(self.probe_error.square().sum().sqrt()) / len(self.rows)
+        return spread if math.isfinite(spread) else None
+
+    @property
+    def table(self) -> dict[str, Tensor]:
+        """The single rows, as named columns `(n,)`."""
+        columns = {"row": self.rows, "model": self.model, "probe_error": self.probe_error}
+        return columns if self.reference is None else {**columns, "reference": self.reference}
+
+    def record(self) -> dict[str, Any]:
+        """All but the single rows, as JSON holds it."""
+        figures = {name: {unit: f.over(size)._asdict() for unit, size in self.units.items()} for name, f in self.figures.items()}
+        kept = {name: getattr(self, name) for name in ("data", "dims", "law", "width", "probes", "probe_spread", "steps", "seed")}
+        none = dict.fromkeys(("model", "reference", "difference"))
+        return {"measure": "negative log-likelihood", "n": len(self.rows), **kept, **none, **figures}
+
+
+def likelihood(
+    run: Path,
+    *,
+    data: str | None = None,
+    split: str | None = None,
+    n: int = 1000,
+    divergence: Divergence | None = None,
+    probes: int = 2,
+    steps: int = 50,
+    seed: int = 0,
+    batch_size: int = 64,
+    device: torch.device | None = None,
+    report: Report | None = None,
+) -> Likelihood:
+    """The negative log-likelihood of rows of data under the newest model of a run folder.
+
+    Args:
+        run: the folder. data: a dataset's spec string or a path; default: what the run was trained with. split: `test`, `train` or
+        `all`, training rows first; default: `test`, and `all` of other `data`. n: rows at most; where there are more, a random
+        choice. divergence: default: exact up to `EXACT_UP_TO` dimensions. probes, steps: see `sdezoo.sampling.likelihood.estimate`.
+        seed: fixes the choice, the dequantization and the probes. batch_size: changes nothing but memory and speed.
+
+    Raises:
+        ParameterError: for a number that is not positive, and an unknown split.
+        RunError: where the run cannot be read, or a value is not finite.
+        DataError: for data that cannot be read, or that the model has no density at, naming the rows.
+        CompositionError: where the process has no likelihood, or the loss has learnt the score of the data alone.
+    """
+    for name, value in {"n": n, "steps": steps, "batch_size": batch_size, "probes": probes}.items():
+        if value < 1:
+            raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
+    trained, config = restore(run), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    _refuse_loss(trained, config)
+    source, part = data or config.data, split or ("all" if data else "test")
+    held = _load(source)
+    _refuse_data(trained, held, source)
+    every = _part(held, part, source)
+    rows = _choose(len(every), n, seed)
+    raw = _spread(every[rows], held.levels, Noise.seeded(seed, _CELLS))
+    _refuse_outside(trained, raw, rows)
+    dims = math.prod(trained.model.sde.state_shape(raw.shape)[1:])
+    chosen: Divergence = divergence or ("exact" if dims <= EXACT_UP_TO else "hutchinson")
+    options = {"divergence": chosen, "probes": probes, "steps": steps, "seed": seed}
+    nats, errors = _follow(trained, raw, batch_size, device, report, options)
+    _refuse_infinite(nats, rows)
+    reference, law = _reference(trained, config.data, None if data else held, raw, seed)
+    width = 1 / held.levels if held.levels else None
+    cells = dims * math.log(width) if width else 0.0
+    return Likelihood(
+        data=f"{_PARTS[part]} {source}",
+        rows=rows,
+        dims=dims,
+        model=-nats - cells,
+        probe_error=errors,
+        reference=None if reference is None else -reference - cells,
+        law=law,
+        width=width,
+        probes=probes if chosen == "hutchinson" else None,
+        steps=steps,
+        seed=seed,
+    )
+
+
+_PARTS = {"test": "the held-out part of", "train": "the training part of", "all": "all of"}
+
+
+def _load(source: str) -> Data:
+    data = find_dataset(source).load()
+    check(data)
+    return data
+
+
+def _part(data: Data, part: str, source: str) -> Tensor:
+    """The rows of a part of `data`."""
+    if part not in _PARTS:
+        raise ParameterError(f"split={part} is unknown.", f"Choose one of: {', '.join(_PARTS)}.")
+    found = {"test": data.test, "train": data.train, "all": torch.cat([data.train, data.test])}[part]
+    if not len(found):
+        raise DataError(f"There are no rows in {_PARTS[part]} '{source}'.", "Choose another --split, or give other data by --data.")
+    return found
+
+
+def _choose(count: int, most: int, seed: int) -> Tensor:
+    """At most `most` of the indices below `count`, in order."""
+    if count <= most:
+        return torch.arange(count)
+    noise = Noise.seeded(seed, _CHOICE)
+    shuffled = noise.draw(lambda rows, generator: torch.randperm(len(rows), generator=generator), torch.empty(count))
+    return shuffled[:most].sort().values
+
+
+def _spread(raw: Tensor, levels: int | None, noise: Noise) -> Tensor:
+    """Rows on a lattice, each value spread over the cell around it; others as they are."""
+    return dequantize(raw - 0.5 / levels, noise, 1 / levels) if levels else raw
+
+
+def _follow(
+    trained: Trained, raw: Tensor, batch_size: int, device: torch.device | None, report: Report | None, options: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Log-densities of `raw` and their standard errors, batch by batch."""
+    trained.model.to(device or torch.device("cpu"))
+    parts = []
+    for first in range(0, len(raw), batch_size):
+        batch = raw[first : first + batch_size].to(device)
+
+        def progress(done: int, first: int = first, rows: int = len(batch)) -> None:
+            if report:
+                report(first + rows * done / options["steps"], len(raw))
+
+        parts.append(trained.likelihood(batch, first=first, callback=progress, **options))
+    nats, errors = (torch.cat(part) for part in zip(*parts, strict=True))
+    return nats, errors
+
+
+def _reference(trained: Trained, source: str, data: Data | None, raw: Tensor, seed: int) -> tuple[Tensor | None, str]:
+    """Log-densities of `raw` under the law with the moments of the training rows, and what that law is; or why there is none."""
+    try:
+        data = data or _load(source)
+    except SdezooError as error:
+        return None, f"none, for the training rows cannot be read ({error.problem.rstrip('.')})"
+    train = data.train[:: -(-len(data.train) // _REFERENCE_ROWS)]
+    train = _spread(train, data.levels, Noise.seeded(seed, _REFERENCE_CELLS))
+    sde, diagonal = trained.model.sde, data.kind == "image"
+    z, _ = encoded(sde, trained.map(train).double())
+    law = _moment_matched(z.flatten(1), diagonal)
+    if law is None:
+        return None, f"none, for the {len(train)} training rows have no covariance of full rank"
+    here, stretch = encoded(sde, trained.map(raw).double())
+    nats = law.log_prob(here.flatten(1)) - stretch + trained.log_scale
+    name = "log-normal" if isinstance(sde, AffineSDE) and sde.multiplicative else "Gaussian in coordinates"
+    return nats, f"{name}, {'diagonal' if diagonal else 'full'} covariance"
+
+
+def _moment_matched(z: Tensor, diagonal: bool) -> Distribution | None:
+    """The normal law with the moments of `z` `(n, d)`, or None where it is degenerate."""
+    mean, std = z.mean(0), z.std(0)
+    if diagonal:
+        return Independent(Normal(mean, std), 1) if (std > 0).all() else None
+    away = z - mean
+    factor, failed = torch.linalg.cholesky_ex(away.T @ away / (len(z) - 1))
+    if failed or len(z) <= len(mean) or (factor.diagonal() < _LEAST * std).any():
+        return None
+    return MultivariateNormal(mean, scale_tril=factor)
+
+
+def _refuse_loss(trained: Trained, config: TrainingConfig) -> None:
+    sde = trained.model.sde
+    if config.loss and (loss := LOSSES.build(config.loss)).times(sde) != sde.times:
+        raise CompositionError(
+            f"'{loss.title()}' learns the score of the data alone, and a likelihood needs it at every noise level.",
+            "Train with another loss.",
+        )
+
+
+def _refuse_data(trained: Trained, data: Data, source: str) -> None:
+    """Refuse rows that are not of the kind that the model was trained on."""
+    event, columns = tuple(trained.state.event), tuple(trained.state.columns)
+    if data.event != event:
+        raise DataError(f"The rows of '{source}' have shape {data.event}, and the model's have {event}.", "Give rows of that shape.")
+    if data.columns and columns and data.columns != columns:
+        first = next(i for i, (one, other) in enumerate(zip(data.columns, columns, strict=True)) if one != other)
+        raise DataError(
+            f"Column {first} of '{source}' is called {column_name(first, data.columns)}, and the model's {column_name(first, columns)}.",
+            "Give the model's columns in their order.",
+        )
+
+
+def _refuse_outside(trained: Trained, raw: Tensor, rows: Tensor) -> None:
+    """Refuse rows that the process cannot live on, by their numbers."""
+    x = trained.map(raw)
+    inside, finite = (values.reshape(len(x), -1).all(1) for values in (trained.model.sde.support.check(x), x.isfinite()))
+    outside = rows[~(inside & finite)].tolist()
+    if outside:
+        raise DataError(
+            f"{_counted(outside, 'has', 'have')} values outside the support of '{trained.model.sde.title()}'.",
+            "Remove or repair them: the model has no density there.",
+        )
+
+
+def _refuse_infinite(nats: Tensor, rows: Tensor) -> None:
+    infinite = rows[~nats.isfinite()].tolist()
+    if infinite:
+        raise RunError(
+            f"{_counted(infinite, 'has', 'have')} no finite likelihood: the flow ran away.", "Take more --steps, or train the model longer."
+        )
+
+
+def _counted(rows: list[int], one: str, more: str) -> str:
+    """How many rows, and which, as the subject of a sentence."""
+    which = ", ".join(map(str, rows[:_NAMED])) + (", …" if len(rows) > _NAMED else "")
+    return f"{len(rows)} row{'s' * (len(rows) > 1)} (number {which}, counted from 0) {more if len(rows) > 1 else one}"
