@@ -14,6 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic
+from weakref import proxy
 
 import torch
 from torch import Tensor, nn
@@ -79,10 +80,8 @@ class Model(ABC, Generic[P]):
         `score` and `denoise` are taken for such calls themselves.
         """
 
-        def at(view: View) -> View:
-            return lambda z, t: wrap(lambda u: view(u, t))(z)
-
-        return _Through(self, at(self.score), at(self.denoise))  # pyright: ignore[reportAttributeAccessIssue]
+        here = proxy(self)  # a call that is kept does not keep the model
+        return _Through(self, lambda z, t: wrap(lambda u: here.score(u, t))(z), lambda z, t: wrap(lambda u: here.denoise(u, t))(z))
 
     @property
     def version(self) -> Hashable:
@@ -236,10 +235,12 @@ class ScoreModel(Model[P], nn.Module):
         return Moments(*(moment.to(z.device, z.dtype) for moment in (self.mean, self.std)))
 
     def _call(self, level: Tensor | float, condition: Tensor | None) -> Call:
+        here = proxy(self)  # as in `Model.through`
+
         def call(inputs: Tensor) -> Tensor:
             count = inputs.shape[0]
             rows = level.to(inputs).reshape(-1).expand(count) if isinstance(level, Tensor) else inputs.new_full((count,), level)
-            out = self.net(inputs, rows) if condition is None else self.net(inputs, rows, condition)
+            out = here.net(inputs, rows) if condition is None else here.net(inputs, rows, condition)
             return out if out.dtype == inputs.dtype else out.to(inputs.dtype)
 
         return call

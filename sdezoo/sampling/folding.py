@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -133,6 +132,11 @@ class _Sum(NamedTuple):
     def registers(self) -> list[int]:
         return [self.register, *(register for register, _ in self.others)]
 
+    @property
+    def size(self) -> int:
+        factors = (self.coefficient, self.constant, *(factor for _, factor in self.others))
+        return sum(factor.numel() for factor in factors if isinstance(factor, Tensor))
+
     def of(self, values: dict[int, Tensor]) -> Tensor:
         register, coefficient, others, constant = self
         total, owned = values[register], False
@@ -158,12 +162,34 @@ class _Operation(NamedTuple):
     freed: list[int]
     """The registers that no later operation asks for."""
 
+    @property
+    def size(self) -> int:
+        """How many numbers its coefficients are."""
+        return self.argument.size if self.argument else 0
 
-@dataclass(frozen=True)
+
 class Folded:
-    """The steps of a grid, folded; see `fold`. The last operation of a step leaves the state."""
+    """The steps of a grid, folded; see `fold`. The last operation of a step leaves the state.
 
-    steps: list[list[_Operation]]
+    Where coefficients differ between the entries of an event, and there are many, the steps are not kept: they are written anew in
+    every run, a few at a time, so that memory does not grow with their number.
+    """
+
+    def __init__(self, write: Callable[[], Iterator[list[_Operation]]]) -> None:
+        self._write = write
+        self._steps: list[list[_Operation]] | None = []
+        size = 0
+        for step in write():
+            size += sum(operation.size for operation in step)
+            if size > _KEPT_NUMBERS:
+                self._steps = None
+            elif self._steps is not None:
+                self._steps.append(step)
+
+    @property
+    def steps(self) -> Iterator[list[_Operation]]:
+        """The operations of each step."""
+        return iter(self._steps) if self._steps is not None else self._write()
 
     def run(self, z: Tensor, noise: Noise) -> Iterator[Tensor]:
         """The state after each step from `z`."""
@@ -189,23 +215,30 @@ def fold(sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Fold
     """
     if not isinstance(model.sde, AffineSDE):
         return None
-    tape = _Tape(z)
-    recorded = model.through(tape.through)
-    state, memory = tape.state, None
-    try:
-        for t, s in pairwise(times.unbind()):
+    like, owner = torch.empty_like(z, device="meta"), weakref.ref(model)
+
+    def write() -> Iterator[list[_Operation]]:
+        tape, here = _Tape(like, z.device), owner()
+        assert here is not None, "a fold is only run with its model"
+        recorded = here.through(tape.through)
+        state, memory = tape.state, None
+        for k, (t, s) in enumerate(pairwise(times.unbind()), start=1):
             state, memory = sampler.step(recorded, state, t, s, tape, memory)
             state = tape.close(state, memory)
+            if k % _SEGMENT == 0 or k == len(times) - 1:
+                yield from tape.cut(state, memory)
+
+    try:
+        return Folded(write)
     except Exception:  # whatever a formula asks of a `Linear` in vain; the step as it is written says it better, if it is an error
         return None
-    return tape.folded()
 
 
 class _Tape(Noise):
     """Writes down what a step asks for; the source of noise that it is handed."""
 
-    def __init__(self, z: Tensor) -> None:
-        self._like, self._steps, self._operations, self._count = z, [], [], 0
+    def __init__(self, like: Tensor, device: torch.device) -> None:
+        self._like, self._device, self._steps, self._operations, self._count = like, device, [], [], 0
         self.state = self._register()
 
     def _register(self) -> Linear:
@@ -245,7 +278,7 @@ class _Tape(Noise):
 
     def _sum(self, expression: Linear) -> _Sum:
         terms = [
-            (register, c.to(self._like) if isinstance(c, Tensor) else c)
+            (register, c.to(self._device, self._like.dtype) if isinstance(c, Tensor) else c)
             for register, c in expression.terms.items()
             if isinstance(c, Tensor) or c
         ]
@@ -263,31 +296,35 @@ class _Tape(Noise):
 
     def _factor(self, value: Number) -> Tensor:
         # 0-dim tensors go with any device, and stay on the CPU: a step copies nothing.
-        return value.to(self._like) if isinstance(value, Tensor) else torch.tensor(value, dtype=self._like.dtype)
+        return value.to(self._device, self._like.dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=self._like.dtype)
 
-    def folded(self) -> Folded:
-        """The steps, each register freed where it was used last."""
-        used = {self._count - 1}
+    def cut(self, state: Linear, memory: Any) -> list[list[_Operation]]:
+        """The steps since the last cut, each register freed where it was used last, but for what `state` and `memory` hold."""
+        used = {register for held in (state, *_linear(memory)) for register in held.terms}
         for step in reversed(self._steps):
             for operation in reversed(step):
                 last = {operation.register, *(operation.argument.registers if operation.argument else ())} - used
                 operation.freed.extend(last)
                 used |= last
-        return Folded(self._steps)
+        steps, self._steps = self._steps, []
+        return steps
 
 
 def _linear(memory: Any) -> Iterator[Linear]:
+    """What `memory` holds of expressions; only in tuples and lists can it be found."""
     if isinstance(memory, Linear):
         yield memory
     elif isinstance(memory, (tuple, list)):
         for part in memory:
             yield from _linear(part)
+    elif not isinstance(memory, (Tensor, int, float, str, type(None))):
+        raise NotLinearError(type(memory).__name__)
 
 
 class _Folds:
     """What was folded last, for the next batch: a few of them, oldest first.
 
-    Models are known by identity, since equal ones may hold other numbers.
+    Models are known by identity, since equal ones may hold other numbers, and none is kept alive.
     """
 
     def __init__(self) -> None:
@@ -296,6 +333,7 @@ class _Folds:
     def get(self, sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Folded | None:
         """As `fold`."""
         key = (sampler, model.sde, model.version, tuple(times.tolist()), z.shape[1:], z.dtype, z.device)
+        self._kept = [entry for entry in self._kept if entry[0]() is not None]
         for owner, known, folded in self._kept:
             if owner() is model and known == key:
                 return folded
@@ -305,6 +343,8 @@ class _Folds:
 
 
 _KEPT = 8
+_KEPT_NUMBERS = 2**18
+_SEGMENT = 32
 _TERMS = 3
 FOLDS = _Folds()
 

@@ -1,5 +1,7 @@
 """Folded steps: the same states as the formulas give, with fewer operations, and for whatever is linear."""
 
+import gc
+import weakref
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,6 +16,7 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.process.noise import Noise
+from sdezoo.sampling import folding
 from sdezoo.sampling.folding import FOLDS, Linear, NotLinearError, fold
 from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
@@ -139,11 +142,11 @@ def test_one_network_call_an_evaluation():
 
 
 def test_registers_do_not_grow_with_the_steps():
-    """What is alive at once, for 10 steps and for 100."""
+    """What is alive at once, for 100 steps and for 200."""
     for spec in LINEAR:
         sampler, of = SAMPLERS.build(spec), model()
-        alive = [max(_alive(fold(sampler, of, sampler.grid(of, steps), start(sampler, of)))) for steps in (10, 100)]
-        assert alive[0] == alive[1] <= 12, spec
+        alive = [max(_alive(fold(sampler, of, sampler.grid(of, steps), start(sampler, of)))) for steps in (100, 200)]
+        assert alive[0] == alive[1] <= 16, spec
 
 
 def _alive(folded):
@@ -300,3 +303,39 @@ def test_a_step_is_calls_and_sums(spec, output):
             pass
     assert set(watched.seen) <= {"mul", "add", "add_", "addcmul", "addcmul_", "new_full", "empty"}
     assert len(watched.seen) <= STEPS * {"heun": 12, "unipc": 17}.get(spec, 8)
+
+
+@pytest.mark.parametrize("spec", LINEAR)
+def test_steps_that_are_not_kept_are_the_same(spec, monkeypatch):
+    """Written a few at a time, where coefficients are many numbers."""
+    sampler, of = SAMPLERS.build(spec), model()
+    times, z = sampler.grid(of, 100), start(sampler, of)
+    kept = fold(sampler, of, times, z)
+    monkeypatch.setattr(folding, "_KEPT_NUMBERS", 10)
+    anew = fold(sampler, of, times, z)
+    assert kept._steps
+    assert anew._steps is None
+    with torch.no_grad():
+        for a, b in zip(kept.run(z, keyed(5)), anew.run(z, keyed(5)), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+    assert max(_alive(anew)) == max(_alive(kept))
+
+
+def test_a_fold_keeps_no_model_alive():
+    sampler, of = SAMPLERS.build("dpmpp-2m"), model()
+    FOLDS.get(sampler, of, sampler.grid(of, STEPS), start(sampler, of))
+    exact = Mixture(SDES.build("vp"), torch.zeros(1, 2), 0.2)
+    FOLDS.get(sampler, exact, sampler.grid(exact, STEPS), start(sampler, exact))
+    gone = weakref.ref(of), weakref.ref(exact)
+    del of, exact
+    gc.collect()
+    assert [ref() for ref in gone] == [None, None]
+
+
+def test_memory_that_cannot_be_looked_into_runs_as_written():
+    @dataclass(frozen=True)
+    class Hidden(Steps):
+        def step(self, model, z, t, s, noise, memory):
+            return z + model.denoise(z, t), {"last": z}
+
+    assert fold(Hidden(), model(), torch.tensor([1.0, 0.5, 0.0]).double(), torch.ones(4, 2).double()) is None
