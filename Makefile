@@ -5,6 +5,7 @@ DEMO ?= runs/demo
 
 DEV := $(VENV)/.installed-dev
 DOCS := $(VENV)/.installed-docs
+BENCH := $(VENV)/.installed-bench
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
@@ -30,7 +31,7 @@ lint: $(DEV) ## check formatting, lint, import rules and types
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(DEV) ## measure samplers' loops and start-up as ratios
+bench: $(BENCH) ## measure speed, memory and evaluations as ratios, beside other libraries
 	$(BIN)/sdezoo bench
 
 docs: $(DOCS) ## build the documentation; a warning is an error
@@ -50,4 +51,8 @@ $(DEV): pyproject.toml constraints.txt
 
 $(DOCS): $(DEV)
 	$(PIP) -e ".[docs]"
+	@touch $@
+
+$(BENCH): $(DEV)
+	$(PIP) -e ".[bench]"
 	@touch $@

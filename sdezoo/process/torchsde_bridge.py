@@ -168,8 +168,8 @@ def integrate(equation: ReverseEquation, z: Tensor, span: float, method: Method,
     return solve(equation, z, span, method, KeyedBrownian(noise, z.flatten(1)))
 
 
-def solve(equation: ReverseEquation, z: Tensor, span: float, method: Method, brownian: Brownian, steps: int = 1) -> Tensor:
-    """`steps` equal steps of torchsde's `method` over `u` in `[0, span]`, from the state `z`, driven by `brownian`."""
+def solve(equation: nn.Module, z: Tensor, span: float, method: Method, brownian: Brownian | None, steps: int = 1) -> Tensor:
+    """`steps` equal steps of torchsde's `method` over `u` in `[0, span]`, from the state `z`, driven by `brownian`; None: torchsde's own."""
     y = z.flatten(1)
     ends = torch.tensor([0.0, span], dtype=y.dtype, device=y.device)
     path = torchsde.sdeint(equation, y, ends, bm=brownian, method=method, dt=span / steps)  # pyright: ignore[reportArgumentType]

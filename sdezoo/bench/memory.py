@@ -1,0 +1,87 @@
+"""Peak memory of sampling against steps and against `n`, each measured in a process of its own.
+
+Run as a module it is that process: `python -m sdezoo.bench.memory RUN SAMPLER STEPS N SEED` draws `n` samples of a run folder as
+`sdezoo sample` does, 64 at a time, and prints the peak of its resident memory in MiB.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from sdezoo.bench.table import Table
+from sdezoo.bench.timing import Report
+from sdezoo.runs.checkpoint import restore
+from sdezoo.runs.config import TrainingConfig
+from sdezoo.runs.generation import generate
+from sdezoo.runs.training import train
+from sdezoo.zoo.registry import SAMPLERS
+
+_SDE = "gbm"
+_FORMATS = {"sampler": "", "steps": "d", "n": "d", "peak_mib": ".1f", "over_first": ".3f", "samples_mib": ".1f"}
+
+
+def memory_use(
+    seed: int,
+    report: Report,
+    *,
+    samplers: Sequence[str] = ("dpmpp-2m", "euler-maruyama"),
+    steps: Sequence[int] = (10, 100, 1000),
+    counts: Sequence[int] = (64, 640, 6400),
+    size: int = 784,
+) -> Table:
+    """Peak memory at each number of `steps` with the first of `counts`, and at each of `counts` with the first of `steps`.
+
+    A ratio is to the first row of its sampler. `samples_mib` is the size of the result.
+    """
+    settings = [(steps[0], counts[0]), *((more, counts[0]) for more in steps[1:]), *((steps[0], more) for more in counts[1:])]
+    rows, total = [], len(samplers) * len(settings)
+    with TemporaryDirectory() as folder:
+        run = _trained(Path(folder), size)
+        for sampler in samplers:
+            first = None
+            for taken, n in settings:
+                peak = _peak(run, sampler, taken, n, seed)
+                first = first or peak
+                samples = n * size * 4 / 2**20
+                row = {"sampler": sampler, "steps": taken, "n": n, "peak_mib": peak, "over_first": peak / first, "samples_mib": samples}
+                rows.append(row)
+                report(len(rows), total, detail=sampler)
+    return Table(f"Peak memory of sampling: {_SDE}, vectors of {size}, 64 at a time, one process a row", _FORMATS, rows)
+
+
+def _trained(folder: Path, size: int) -> Path:
+    """A run folder of vectors of `size` that has seen one training step."""
+    data = folder / "data.npz"
+    np.savez(data, x=np.random.default_rng(0).uniform(1, 2, (16, size)).astype(np.float32))
+    settings = {"sde": _SDE, "net": "mlp:width=64,depth=1", "steps": 1, "batch_size": 8, "prior": "white"}
+    return train(TrainingConfig.build({**settings, "data": str(data), "out": str(folder / "run")})).run
+
+
+def _peak(run: Path, sampler: str, steps: int, n: int, seed: int) -> float:
+    command = [sys.executable, "-m", "sdezoo.bench.memory", *map(str, (run, sampler, steps, n, seed))]
+    return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+
+
+def _resident() -> float:
+    """Peak resident memory of this process, MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # `ru_maxrss` of a child begins at what its parent held.
+        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+if __name__ == "__main__":
+    run, sampler, *numbers = sys.argv[1:]
+    steps, n, seed = map(int, numbers)
+    generate(restore(Path(run)), SAMPLERS.build(sampler), n, steps=steps, seed=seed)
+    sys.stdout.write(f"{_resident()}\n")

@@ -1,0 +1,24 @@
+"""The parts of the benchmark, each a table of ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sdezoo.bench.evaluations import evaluations_to_floor
+from sdezoo.bench.loop import loop_overhead
+from sdezoo.bench.memory import memory_use
+from sdezoo.bench.noise import noise_cost
+from sdezoo.bench.steps import step_costs
+from sdezoo.bench.table import Table
+from sdezoo.bench.timing import Report
+
+ADDITIVE = ("ve", "vp")
+
+PARTS: dict[str, Callable[[str, int, Report], Table]] = {
+    "loop": loop_overhead,
+    "peers": lambda sde, seed, report: step_costs(list(dict.fromkeys([sde, *ADDITIVE])), seed, report),
+    "noise": lambda _, seed, report: noise_cost(seed, report),
+    "memory": lambda _, seed, report: memory_use(seed, report),
+    "nfe": lambda _, seed, report: evaluations_to_floor(seed, report),
+}
+"""Each measures, given the spec of a process, a seed, and whom to tell how far it is."""
