@@ -1,15 +1,17 @@
-"""Which noise levels count, and how often they are drawn.
+"""Which noise levels count in a loss.
 
-A denoising loss is `E_t λ(t) ‖s_θ − s‖²`. Weightings name `λ`, with `v = scale²` the variance of the noise,
-`σ̂ = σ/α`, `s` the standard deviation of the data in coordinates:
+A denoising loss is `E_t λ(t) ‖s_θ − s‖²`. Weightings name `λ`, with `v = scale²` the variance of the noise, `σ̂ = σ/α`, `s` the
+standard deviation of the data in coordinates, and `‖D − z_0‖² = (v/α)² ‖s_θ − s‖²` for the denoiser `D`:
 
 - `authors`: `v²`, mean squared error of the denoiser where `α = 1` (Shetty et al., arXiv 2510.02730: `(σ² t)²`);
 - `uniform`: `v`, mean squared error of the predicted noise (Song et al., arXiv 2011.13456);
 - `edm`: `v²/α² · (σ̂² + s²)/(σ̂ s)²`, mean squared error of a network of unit variance (Karras et al., arXiv
-  2206.00364); affine processes.
+  2206.00364); affine processes;
+- `min-snr`: `(v/α)² min(SNR, 5)/s²`, `SNR = (s/σ̂)²` (Hang et al., arXiv 2303.09556, section 3.4); affine processes;
+- `likelihood`: `g²`, for which the loss with `times=uniform` bounds the likelihood (Song et al., arXiv 2101.09258, theorem 1); affine
+  processes.
 
-Times are drawn `uniform` on `[lo, hi]`, or `log-normal`: `ln(σ̂/s) ~ N(0, 1.2²)` truncated to the process's levels,
-where most is to be learnt; `s` here is the root mean square over channels or columns.
+How often a level is drawn is another matter, see `sdezoo.learning.times`.
 """
 
 from __future__ import annotations
@@ -17,18 +19,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 
-WeightingName = Literal["authors", "uniform", "edm"]
-TimesName = Literal["log-normal", "uniform"]
+WeightingName = Literal["authors", "uniform", "edm", "min-snr", "likelihood"]
 
-_SPREAD = 1.2
+_LARGEST_SNR = 5.0
 
 
 def _authors(model: ScoreModel, t: Tensor) -> Tensor:
@@ -45,7 +44,23 @@ def _edm(model: ScoreModel, t: Tensor) -> Tensor:
     return (k.variance / k.alpha) ** 2 * (noise + data) / (noise * data)
 
 
-WEIGHTINGS: dict[str, Callable[[ScoreModel, Tensor], Tensor]] = {"authors": _authors, "uniform": _uniform, "edm": _edm}
+def _min_snr(model: ScoreModel, t: Tensor) -> Tensor:
+    k = model.sde.exact(t)
+    data = model.std.double() ** 2
+    return (k.variance / k.alpha) ** 2 * (data / k.ratio**2).clamp(max=_LARGEST_SNR) / data
+
+
+def _likelihood(model: ScoreModel, t: Tensor) -> Tensor:
+    return model.sde.rates(t)[2]
+
+
+WEIGHTINGS: dict[str, Callable[[ScoreModel, Tensor], Tensor]] = {
+    "authors": _authors,
+    "uniform": _uniform,
+    "edm": _edm,
+    "min-snr": _min_snr,
+    "likelihood": _likelihood,
+}
 
 
 def weight(name: str, model: ScoreModel, t: Tensor, like: Tensor) -> Tensor:
@@ -55,25 +70,11 @@ def weight(name: str, model: ScoreModel, t: Tensor, like: Tensor) -> Tensor:
 
 def weighting_refuses(name: str | None, sde: Process) -> str | None:
     """Why the weighting `name` does not work with `sde`; None where it does."""
-    if name == "edm" and not isinstance(sde, AffineSDE):
-        return "with weighting=edm needs an affine SDE (Gaussian in its coordinates)"
+    if name in ("edm", "min-snr", "likelihood") and not isinstance(sde, AffineSDE):
+        return f"with weighting={name} needs an affine SDE (Gaussian in its coordinates)"
     return None
 
 
 def default_weighting(sde: Process) -> str:
     """`edm` for affine processes, `uniform` for the others."""
     return "uniform" if weighting_refuses("edm", sde) else "edm"
-
-
-def draw_times(name: str, model: ScoreModel, span: tuple[float, float], shape: tuple[int, ...], noise: Noise, like: Tensor) -> Tensor:
-    """Times in `span` of `shape` `(B, 1, …, 1)`, with dtype and device of `like`; uniform for processes that are not affine."""
-    sde = model.sde
-    lo, hi = span
-    u = noise.uniform(torch.empty((), dtype=torch.float64), shape)
-    if name == "uniform" or not isinstance(sde, AffineSDE):
-        return (lo + (hi - lo) * u).to(like)
-    centre = float(model.std.double().pow(2).mean().sqrt().log())
-    ends = sde.coefficients(torch.tensor([lo, hi], dtype=torch.float64)).ratio.log()
-    a, b = torch.special.ndtr((ends - centre) / _SPREAD).tolist()
-    ratio = (centre + _SPREAD * torch.special.ndtri(a + (b - a) * u)).exp()
-    return sde.time_at(ratio).to(like)

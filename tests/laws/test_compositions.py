@@ -7,7 +7,7 @@ from sdezoo.errors import CompositionError, SupportError
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
-from sdezoo.learning.weighting import draw_times
+from sdezoo.learning.times import draw_times
 from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit, defaults
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES

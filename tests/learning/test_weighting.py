@@ -10,7 +10,8 @@ from sdezoo.conformance.sources import keyed
 from sdezoo.errors import CompositionError
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.prior import Moments
-from sdezoo.learning.weighting import draw_times, weight
+from sdezoo.learning.times import Importance, draw_times
+from sdezoo.learning.weighting import weight
 from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit
 from sdezoo.zoo.registry import LOSSES, SDES
@@ -31,7 +32,13 @@ def test_weights_are_their_formulas(spec):
     for t in (times(sde, 2), at(0.4)):
         alpha, _, v = sde.coefficients(t)
         s, ratio = STD.double(), v.sqrt() / alpha
-        formulas = {"authors": v**2, "uniform": v, "edm": v**2 / alpha**2 * (ratio**2 + s**2) / (ratio * s) ** 2}
+        formulas = {
+            "authors": v**2,
+            "uniform": v,
+            "edm": v**2 / alpha**2 * (ratio**2 + s**2) / (ratio * s) ** 2,
+            "min-snr": (v / alpha / s) ** 2 * ((s / ratio) ** 2).clamp(max=5),
+            "likelihood": sde.diffusion(torch.zeros(1, dtype=torch.float64), t) ** 2,
+        }
         for name, expected in formulas.items():
             for dtype in (torch.float32, torch.float64):
                 found = weight(name, model(sde), t, LIKE.to(dtype))
@@ -50,7 +57,7 @@ def test_edm_weight_needs_an_affine_process():
     check_fit(Reflected(), LOSSES.build("dsm"))
 
 
-@pytest.mark.parametrize("name", ["uniform", "log-normal"])
+@pytest.mark.parametrize("name", ["uniform", "log-normal", "importance"])
 @pytest.mark.parametrize("spec", AFFINE_SPECS)
 def test_times_stay_in_the_span(spec, name):
     sde = SDES.build(spec)
@@ -99,8 +106,52 @@ def test_times_of_a_process_that_is_not_affine_are_uniform():
     assert float(t.mean()) == pytest.approx(0.5, abs=0.02)
 
 
-@pytest.mark.parametrize("name", ["uniform", "log-normal"])
+@pytest.mark.parametrize("name", ["uniform", "log-normal", "importance"])
 def test_times_come_from_the_rows_of_the_noise(name):
     sde = SDES.build("gbm")
     whole = draw_times(name, model(sde), sde.times, (6, 1), keyed(6), LIKE)
     torch.testing.assert_close(draw_times(name, model(sde), sde.times, (2, 1), keyed(2, first=4), LIKE), whole[4:], rtol=1e-12, atol=0)
+
+
+def test_importance_starts_uniform_and_learns_where_losses_are_large():
+    """`p ∝ √E[L²]`, a tenth of it uniform."""
+    importance, generator = Importance(), torch.Generator().manual_seed(0)
+    u = torch.rand(20_000, generator=generator, dtype=torch.float64)
+    torch.testing.assert_close(importance.draw(u), (u, torch.ones_like(u)))
+    for part in u.split(500):
+        importance.observe(part, 1 + 9 * (part > 0.75))
+    expected = 0.1 + 0.9 * torch.tensor([1.0, 10.0]).double() / 3.25
+    torch.testing.assert_close(importance.density[[0, -1]], expected)
+
+
+def test_importance_leaves_the_expected_loss_as_it_is():
+    """The mean of `f(u)/p(u)` over draws of density `p` is that of `f(u)` over uniform ones: by the midpoint rule, exactly."""
+    importance = Importance()
+    middle = (torch.arange(64_000, dtype=torch.float64) + 0.5) / 64_000
+    importance.observe(middle, (3 * middle).exp())
+    u, factor = importance.draw(middle)
+    assert (u.diff() > 0).all()
+    for f in (torch.ones_like, torch.square, lambda x: (7 * x).sin()):
+        torch.testing.assert_close((f(u) * factor).mean(), f(middle).mean(), rtol=1e-5, atol=1e-6)
+
+
+def test_importance_lowers_the_variance():
+    importance = Importance()
+    middle = (torch.arange(64_000, dtype=torch.float64) + 0.5) / 64_000
+    loss = lambda u: (6 * u).exp()  # noqa: E731
+    importance.observe(middle, loss(middle))
+    u, factor = importance.draw(middle)
+    assert (loss(u) * factor).var() < 0.05 * loss(middle).var()
+
+
+def test_importance_remembers_no_more_than_its_state():
+    first = Importance()
+    u = torch.linspace(0, 0.999, 300, dtype=torch.float64)
+    first.observe(u, 1 + u)
+    second = Importance(first.state.clone())
+    for importance in (first, second):
+        importance.observe(u, 2 - u)
+    assert torch.equal(first.state, second.state)
+    for _ in range(300):
+        first.observe(u, torch.full_like(u, 3.0))
+    torch.testing.assert_close(first.state[0], torch.full((64,), 9.0).double(), rtol=1e-6, atol=0)
