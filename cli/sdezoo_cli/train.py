@@ -24,12 +24,20 @@ def train(
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
     output: Annotated[Text, typer.Option(help="What the network's output means: score, hyvarinen, epsilon, denoiser, v, edm.")] = None,
     prior: Annotated[Text, typer.Option(help="Where sampling starts: full, white, process. Default: full.")] = None,
-    times: Annotated[Text, typer.Option(help="How training times are drawn: log-normal, uniform. Default: log-normal.")] = None,
+    times: Annotated[Text, typer.Option(help="How training times are drawn: log-normal, uniform, importance. Default: log-normal.")] = None,
     shift: Annotated[Text, typer.Option(help="Shift of the data into the domain: auto, none, or a number.")] = None,
     steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000.")] = None,
     batch_size: Annotated[Whole, typer.Option(help="Samples a step. Default: 128.")] = None,
+    accumulate: Annotated[Whole, typer.Option(help="Parts in which a batch is gone through, to save memory. Default: 1.")] = None,
     lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the network's.")] = None,
-    ema: Annotated[Number, typer.Option(help="Decay of the weights' moving average. Default: 0.998.")] = None,
+    schedule: Annotated[Text, typer.Option(help="Of the learning rate: cosine, constant. Default: cosine.")] = None,
+    warm_up: Annotated[Whole, typer.Option(help="Steps in which the learning rate rises. Default: 100.")] = None,
+    clip: Annotated[Number, typer.Option(help="Largest norm of the gradient. Default: 1.")] = None,
+    ema: Annotated[Number, typer.Option(help="Half-life of the weights' moving average, in images. Default: 44000.")] = None,
+    condition: Annotated[Text, typer.Option(help="labels: train a network that is told the class.")] = None,
+    drop: Annotated[Number, typer.Option(help="Share of the labels that are left out in training. Default: 0.1.")] = None,
+    precision: Annotated[Text, typer.Option(help="Of the network: float32, bf16, fp16. Default: float32.")] = None,
+    compile: Annotated[bool | None, typer.Option("--compile", help="Compile the network.")] = None,  # noqa: A002
     checkpoint_every: Annotated[Whole, typer.Option(help="Steps between checkpoints. Default: 1000.")] = None,
     seed: Annotated[Whole, typer.Option(help="Fixes weights, data order and noise. Default: 0.")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Default: auto.")] = None,
@@ -45,15 +53,18 @@ def train(
     load_plugins(plugin)
     from sdezoo.runs.config import TrainingConfig, resolve_device
     from sdezoo.runs.training import train as run_training
+    from sdezoo.runs.workers import is_first
 
     options = locals()
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
     values = _values(config, given, resume=resume)
     made = TrainingConfig.build(values)
-    with bar("training", made.steps, shown=not (quiet or as_json)) as update:
+    with bar("training", made.steps, shown=is_first() and not (quiet or as_json)) as update:
         result = run_training(
             made, resume=resume, overwrite=overwrite, report=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}")
         )
+    if not is_first():
+        return
     picture = _draw(result.run, result.steps, resolve_device(made.device))
     if as_json:
         summary = {"run": str(result.run), "checkpoint": str(result.checkpoint), "samples": str(picture), "steps": result.steps}
@@ -79,7 +90,7 @@ def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict
     if config and resume and (config.parent / "checkpoints").is_dir():
         base["out"] = str(config.parent)
     if resume:
-        free = {"out", "steps", "device", "checkpoint_every"}
+        free = {"out", "steps", "device", "checkpoint_every", "accumulate", "precision", "compile"}
         for key, value in given.items():
             if key not in free and key in base and str(base[key]) != str(value):
                 raise RunError(

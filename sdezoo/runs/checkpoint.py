@@ -2,7 +2,7 @@
 
 A run folder::
 
-    config.yaml  env.json  metrics.jsonl  checkpoints/step-N/{model,ema,optimizer}.safetensors + state.json  samples/
+    config.yaml  env.json  metrics.jsonl  checkpoints/step-N/{model,ema,optimizer,times}.safetensors + state.json  samples/
 
 `state.json` records everything a sample needs that is not a tensor: the resolved process, network, output
 parameterization, and the map from the user's units.
@@ -30,7 +30,7 @@ from sdezoo.runs.placement import AffineMap
 from sdezoo.sampling.likelihood import Estimate, estimate
 from sdezoo.zoo.registry import NETWORKS, SDES
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,10 @@ class State:
     """Updates that the moving average has seen."""
     seconds: float
     """Time spent training."""
+    classes: int | None
+    """How many labels the network was trained with; None: without."""
+    scaling: dict[str, float] | None
+    """State of the scaling of gradients, in fp16."""
     format: int = FORMAT
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -99,13 +103,13 @@ def newest(run: Path) -> Path | None:
     return found[max(found)] if found else None
 
 
-def save(run: Path, state: State, model: dict[str, Tensor], ema: dict[str, Tensor], optimizer: dict[str, Tensor]) -> Path:
-    """Write a checkpoint beside its place and rename it there, so that a folder called `step-N` is whole."""
+def save(run: Path, state: State, parts: dict[str, dict[str, Tensor]]) -> Path:
+    """Write a checkpoint, its `parts` and its state, beside its place and rename it there, so that a folder called `step-N` is whole."""
     folder = folder_of(run, state.step)
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    for name, tensors in {"model": model, "ema": ema, "optimizer": optimizer}.items():
+    for name, tensors in parts.items():
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, beside / f"{name}.safetensors")
     (beside / "state.json").write_text(json.dumps(asdict(state), indent=1), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
@@ -155,7 +159,7 @@ def restore(run: Path) -> Trained:
         found = "holds no checkpoint" if run.is_dir() else "does not exist"
         raise RunError(f"The run folder '{run}' {found}.", "Give the folder that `sdezoo train` wrote.")
     state, tensors = read_state(checkpoint), read_tensors(checkpoint, "ema")
-    net = NETWORKS.build(state.net).module(state.event)
+    net = NETWORKS.build(state.net).module(state.event, state.classes)
     try:
         moments = Moments(tensors["mean"], tensors["std"])
         parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None

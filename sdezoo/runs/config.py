@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdezoo.errors import ParameterError, RunError
 from sdezoo.learning.prior import PriorKind
-from sdezoo.learning.weighting import TimesName
+from sdezoo.learning.times import TimesName
 from sdezoo.parameters import in_words, not_allowed
+from sdezoo.runs.schedule import ScheduleName
+from sdezoo.runs.workers import PrecisionName
 from sdezoo.zoo.spec import suggestion
 
 _LARGEST_FILE = 2**20
@@ -37,17 +39,33 @@ class TrainingConfig(BaseModel):
     prior: PriorKind = "full"
     """Where sampling starts, see `sdezoo.learning.prior`."""
     times: TimesName = "log-normal"
-    """How training times are drawn, see `sdezoo.learning.weighting`."""
+    """How training times are drawn, see `sdezoo.learning.times`."""
     shift: Literal["auto", "none"] | float | None = None
     """Shift of the data into the process's domain; None: +1 for images on the positive numbers, else none."""
     steps: int = Field(2000, ge=1)
     """Optimizer steps."""
-    batch_size: int = Field(128, ge=1)
-    """Samples a step."""
+    batch_size: int | None = Field(None, ge=1)
+    """Samples a step, over all workers; None: 128, in which a smaller data set occurs more than once, with other noise."""
+    accumulate: int = Field(1, ge=1)
+    """Parts in which a worker goes through its share of the batch, to save memory."""
     lr: float | None = Field(None, gt=0)
     """Peak learning rate; None: what the network recommends."""
-    ema: float = Field(0.998, ge=0, lt=1)
-    """Decay of the weights' moving average, which samples are drawn from."""
+    schedule: ScheduleName = "cosine"
+    """Of the learning rate, see `sdezoo.runs.schedule`."""
+    warm_up: int = Field(100, ge=0)
+    """Steps in which the learning rate rises; a tenth of all at most."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradient."""
+    ema: float = Field(44_000, ge=0)
+    """Half-life of the weights' moving average, which samples are drawn from, in images; 0: no average."""
+    condition: Literal["labels"] | None = None
+    """labels: the network is told the class, and samples can be guided."""
+    drop: float = Field(0.1, ge=0, le=1)
+    """Share of the labels that are left out in training, so that the network knows the law without them too."""
+    precision: PrecisionName | None = None
+    """Of the network: float32, bf16, fp16; None: what the launcher says, else float32."""
+    compile: bool = False
+    """Compile the network; the first step takes a minute."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints."""
     seed: int = Field(0, ge=0)

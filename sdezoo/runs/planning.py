@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from sdezoo.errors import PluginError, RunError
+from sdezoo.errors import DataError, ParameterError, PluginError, RunError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.process.process import Process
 from sdezoo.runs.config import TrainingConfig, resolve_device, writable_folder
-from sdezoo.runs.data import Dataset
+from sdezoo.runs.data import Data, Dataset
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting, preferred
 from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SDES
 
 PREFERRED_LOSSES = ("mult-dsm", "dsm", "sliced-sm")
 PREFERRED_NETWORKS = ("unet", "mlp")
+_BATCH = 128
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,13 @@ class Plan:
     sde: Process
     loss: ScoreLoss
     network: Network | None
-    dataset: Dataset
+    load: Callable[[], Data]
     device: torch.device
     run: Path
 
 
-def plan(config: TrainingConfig) -> Plan:
-    """Build every part of a training and check that they fit.
+def plan(config: TrainingConfig, data: Data | None = None) -> Plan:
+    """Build every part of a training and check that they fit. `data`: in place of those that the config names.
 
     Raises:
         SdezooError: with the reason and the remedy; nothing has been read or written.
@@ -45,12 +47,12 @@ def plan(config: TrainingConfig) -> Plan:
     if config.output:
         check_output(sde, config.output)
     network = NETWORKS.build(config.net) if config.net else None
-    dataset = find_dataset(config.data)
-    source = dataset.title() if _names_a_plugin(config.data) else Path(config.data).stem
+    load = find_dataset(config.data).load if data is None else lambda: data
+    source = config.data.partition(":")[0] if _names_a_plugin(config.data) else Path(config.data).stem
     run = Path(config.out or f"runs/{source}-{sde.title()}-{loss.title()}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or loss.spec})
-    return Plan(config, sde, loss, network, dataset, resolve_device(config.device), run)
+    return Plan(config, sde, loss, network, load, resolve_device(config.device), run)
 
 
 def find_dataset(text: str) -> Dataset:
@@ -102,6 +104,34 @@ def choose_network(made: Plan, event: tuple[int, ...]) -> Network:
     network = made.network or NETWORKS.build(preferred(PREFERRED_NETWORKS, fits, f"networks for data of shape {event}"))
     check_network(network, event)
     return network
+
+
+def choose_batch(made: Plan, rows: int) -> int:
+    """The samples of a step, for data of `rows` rows.
+
+    Raises:
+        ParameterError: where more were asked for than there are.
+    """
+    asked = made.config.batch_size
+    if asked is not None and asked > rows:
+        raise ParameterError(f"A batch of {asked} is larger than the data, which have {rows} rows.", f"Give --batch-size at most {rows}.")
+    return asked or _BATCH
+
+
+def choose_classes(made: Plan, data: Data) -> int | None:
+    """How many classes the network is told of; None without `condition`.
+
+    Raises:
+        DataError: where the data have no labels, or a single one.
+    """
+    if made.config.condition is None:
+        return None
+    if data.train_labels is None:
+        raise DataError(f"The data '{made.config.data}' have no labels.", "Leave out --condition, or give data with labels.")
+    classes = int(data.train_labels.max()) + 1
+    if len(data.train_labels.unique()) < 2:
+        raise DataError(f"All rows of '{made.config.data}' have the same label.", "Leave out --condition: there is nothing to tell apart.")
+    return classes
 
 
 def _names_a_plugin(text: str) -> bool:

@@ -1,8 +1,8 @@
 """Training: one loop over batches of noised data.
 
-Everything that is random at step `k` is keyed by (seed, k), or (seed, epoch) for the order of the data: nothing has
-to be saved to go on as if never interrupted. The plan (`plan`) is checked before any data is read, and nothing is
-written before the data is.
+Everything that is random at step `k` is keyed by (seed, k) and the position in the batch, or by (seed, epoch) for the order of the
+data: nothing has to be saved to go on as if never interrupted, and any number of workers sees the same numbers. The plan (`plan`)
+is checked before any data is read, and nothing is written before the data is.
 """
 
 from __future__ import annotations
@@ -13,33 +13,39 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from sdezoo.errors import RunError
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
-from sdezoo.learning.weighting import draw_times
-from sdezoo.process.noise import Noise, mix
+from sdezoo.learning.prior import Moments
+from sdezoo.learning.times import Importance, quantiles, times_at
+from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.runs import checkpoint
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.data import Data
+from sdezoo.runs.metrics import Failure, Interval, failure
+from sdezoo.runs.order import Order
 from sdezoo.runs.placement import AffineMap, place
-from sdezoo.runs.planning import Plan, choose_network, claim, plan
+from sdezoo.runs.planning import Plan, choose_batch, choose_classes, choose_network, claim, plan
+from sdezoo.runs.schedule import moving_average, rate
+from sdezoo.runs.workers import Workers, is_first
 
-_ORDER, _WEIGHTS, _DROPOUT = -1, -2, -3  # keys beside the steps 0, 1, …
+_WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
 _LOG_EVERY = 50
-_WARM_UP = 100
+_DIVERGED = 1e4
 
 Report = Callable[[int, float], None]
-"""Called after every step with the number of steps done and the loss."""
+"""Called after every step with the number of steps done and the loss, as last read from the device."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +63,39 @@ class Result:
     """What the user should know about the model, if anything."""
 
 
-def train(config: TrainingConfig, *, resume: bool = False, overwrite: bool = False, report: Report | None = None) -> Result:
-    """Train a score model and leave it in a run folder.
+def train(
+    config: TrainingConfig,
+    *,
+    data: Data | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> Result:
+    """Train a score model and leave it in a run folder. `data`: in place of those that the config names.
 
     Raises:
         SdezooError: for anything that cannot work, before anything is written; and where the loss stops being finite.
     """
-    made = plan(config)
-    if not resume:
+    made = plan(config, data)
+    if not resume and is_first():
         claim(made.run, overwrite=overwrite)
-    data = made.dataset.load()
+    workers = Workers(made.device, made.config.precision, compiled=made.config.compile)
+    made = replace(made, device=workers.device)
+    data = made.load()
     way = place(data, made.sde.support, made.config.shift)
     x0 = way(data.train).to(made.device)
     network = choose_network(made, data.event)
-    made = replace(made, sde=made.sde.adapted(x0), config=made.config.model_copy(update={"net": network.spec}))
-    training = Training(made, network, data, way, x0)
+    made = replace(
+        made,
+        sde=made.sde.adapted(x0),
+        config=made.config.model_copy(update={"net": network.spec, "batch_size": choose_batch(made, len(x0))}),
+    )
+    training = Training(made, network, data, way, x0, workers)
     if resume:
         training.resume()
-    else:
+    elif is_first():
         _begin(made, overwrite)
+    workers.wait()
     return training.run(report)
 
 
@@ -83,26 +103,36 @@ class Training:
     """The state of a training: model, moving average, optimizer, and the step reached.
 
     Args:
-        plan: what to train, with the process adapted to the data.
+        plan: what to train, with the process and the batch adapted to the data.
         network: the recipe of the network.
         data: in the user's units.
         way: from the user's units to the process's domain.
         x0: the training data in that domain, on the device.
+        workers: who else trains.
+
+    Raises:
+        SdezooError: where the batch cannot be shared, or there are no labels to train with.
     """
 
-    def __init__(self, plan: Plan, network: Network, data: Data, way: AffineMap, x0: Tensor) -> None:
-        self.plan, self.network, self.data, self.way, self.x0 = plan, network, data, way, x0
+    def __init__(self, plan: Plan, network: Network, data: Data, way: AffineMap, x0: Tensor, workers: Workers) -> None:
+        self.plan, self.network, self.data, self.way, self.x0, self.workers = plan, network, data, way, x0, workers
         config = plan.config
+        batch = config.batch_size
+        assert batch is not None, "the plan has chosen one"
+        self.positions = workers.positions(batch, config.accumulate)
+        self.classes = choose_classes(plan, data)
+        self.labels = data.train_labels.to(x0.device) if self.classes and data.train_labels is not None else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
-            net = network.module(data.event)
+            net = network.module(data.event, self.classes)
         self.model = ScoreModel.for_data(plan.sde, net, x0.cpu(), config.output, config.prior).to(plan.device)
-        self.ema = AveragedModel(self.model, multi_avg_fn=_moving_average(config.ema))
+        self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema, batch))
         self.lr = config.lr or network.learning_rate
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), self.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=plan.device.type != "mps"
         )
-        self.order = Order(len(x0), config.batch_size, config.seed)
+        self.order = Order(len(x0), batch, config.seed)
+        self.importance = Importance()
         self.step = 0
         self.seconds = 0.0
 
@@ -117,7 +147,7 @@ class Training:
             raise RunError(f"The run folder '{run}' holds no checkpoint to resume from.", "Leave out --resume to start anew.")
         state = checkpoint.read_state(folder)
         now = self._state()
-        for name in ("sde", "net", "output", "event", "map"):
+        for name in ("sde", "net", "output", "event", "map", "classes"):
             before, here = getattr(state, name), getattr(now, name)
             if before != here:
                 raise RunError(
@@ -130,8 +160,10 @@ class Training:
             self.model.load_state_dict(checkpoint.read_tensors(folder, "model"))
             self.average.load_state_dict(checkpoint.read_tensors(folder, "ema"))
             checkpoint.unflatten(self.optimizer, checkpoint.read_tensors(folder, "optimizer"))
+            self.importance = Importance(checkpoint.read_tensors(folder, "times")["importance"])
         except (RuntimeError, KeyError, ValueError):
             raise checkpoint.damaged(folder) from None
+        self.workers.resume_scaling(state.scaling)
         self.ema.n_averaged.fill_(state.averaged)
         self.step, self.seconds = state.step, state.seconds
 
@@ -144,75 +176,124 @@ class Training:
 
     def run(self, report: Report | None = None) -> Result:
         """Train up to the configured step, saving on the way."""
-        config, folder = self.plan.config, self.plan.run
-        began = time.perf_counter() - self.seconds
-        recent: list[Tensor] = []
-        latest = float("nan")
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-            while self.step < config.steps:
-                loss, norm = self._update()
-                recent.append(loss)
-                if report:
-                    report(self.step, float(loss))
-                if self.step % _LOG_EVERY == 0 or self.step == config.steps:
-                    latest = float(torch.stack(recent).mean())
-                    recent.clear()
-                    self.seconds = time.perf_counter() - began
-                    self._refuse_divergence(latest)
-                    row = {
-                        "step": self.step,
-                        "loss": latest,
-                        "grad_norm": float(norm),
-                        "lr": self._rate(self.step - 1),
-                        "seconds": round(self.seconds, 3),
-                    }
-                    metrics.write(json.dumps(row) + "\n")
-                    metrics.flush()
-                if self.step % config.checkpoint_every == 0 and self.step < config.steps:
-                    self.save()
-        return Result(folder, self.save(), self.step, latest, self.seconds, self.data, self._note())
+        config, model = self.plan.config, self.model
+        net = self.workers.network(model.net)
+        # The network as workers call it, compiled and in mixed precision, around the same weights.
+        live = ScoreModel(model.sde, net, model.output_name, moments=Moments(model.mean, model.std), fitted=model.fitted)
+        optimizer = self.workers.optimizer(self.optimizer)
+        began, first, latest = time.perf_counter() - self.seconds, None, float("nan")
+        interval, start = Interval(model.sde), self.step
+        while self.step < config.steps:
+            norm = self._update(live, optimizer, interval)
+            if self.step % _LOG_EVERY == 0 or self.step == config.steps:
+                losses, times = interval.close(self.workers.gather)
+                latest = float(losses.mean())
+                first = abs(latest) if first is None else first
+                self._refuse_divergence(latest, first, failure(losses, times), start)
+                before, self.seconds = self.seconds, time.perf_counter() - began
+                row = {
+                    "step": self.step,
+                    "loss": latest,
+                    "levels": interval.by_level(losses, times),
+                    "grad_norm": float(norm),
+                    "lr": self.lr * self._rate(self.step - 1),
+                    "images_per_second": round(losses.numel() / (self.seconds - before), 1),
+                    "seconds": round(self.seconds, 3),
+                }
+                self._write(row)
+                start = self.step
+            if report:
+                report(self.step, latest)
+            if self.step % config.checkpoint_every == 0 and self.step < config.steps:
+                self.save()
+        return Result(self.plan.run, self.save(), self.step, latest, self.seconds, self.data, self._note())
 
     def save(self) -> Path:
-        """Write a checkpoint."""
-        return checkpoint.save(
-            self.plan.run, self._state(), self.model.state_dict(), self.average.state_dict(), checkpoint.flatten(self.optimizer)
-        )
+        """Write a checkpoint, once for all workers."""
+        folder = checkpoint.folder_of(self.plan.run, self.step)
+        if is_first():
+            parts = {
+                "model": self.model.state_dict(),
+                "ema": self.average.state_dict(),
+                "optimizer": checkpoint.flatten(self.optimizer),
+                "times": {"importance": self.importance.state},
+            }
+            checkpoint.save(self.plan.run, self._state(), parts)
+        self.workers.wait()
+        return folder
 
-    def _update(self) -> tuple[Tensor, Tensor]:
-        config, loss, model = self.plan.config, self.plan.loss, self.model
-        noise = Noise.seeded(config.seed, self.step)
-        x0 = self.x0[self.order.rows(self.step).to(self.x0.device)]
-        state = model.sde.state_shape(x0.shape)
-        t = draw_times(config.times, model, loss.times(model.sde), (len(x0), *[1] * (len(state) - 1)), noise, x0)
-        with torch.random.fork_rng(devices=[x0.device] if x0.device.type == "cuda" else []):
-            # What a network draws by itself, in dropout, comes from torch's own generator.
-            torch.manual_seed(mix(config.seed, self.step, _DROPOUT))
-            mean = loss(model, Batch(x0), t, noise).mean() / math.prod(state[1:])
-        self.optimizer.zero_grad(set_to_none=True)
-        mean.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    def _update(self, live: ScoreModel, optimizer: torch.optim.Optimizer, interval: Interval) -> Tensor:
+        config = self.plan.config
+        rows = self.order.rows(self.step)
+        losses, times, drawn = [], [], []
+        for part, positions in enumerate(self.positions, start=1):
+            with self.workers.alone(live.net) if part < len(self.positions) else nullcontext():
+                loss, factor, t, u = self._losses(live, positions, rows[positions])
+                self.workers.backward((loss * factor).mean() / len(self.positions))
+            losses.append(loss.detach())
+            times.append(t)
+            drawn.append(u)
+        interval.add(torch.cat(losses), torch.cat(times))
+        if config.times == "importance":
+            everyone = self.workers.gather(torch.stack([torch.cat(drawn).flatten().to(self.x0.device), torch.cat(losses)]))
+            u, seen = everyone.transpose(0, 1).flatten(1).cpu()
+            self.importance.observe(u, seen)
+        norm = self.workers.clip(self.model.parameters(), config.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(self.step)
-        self.optimizer.step()
+            group["lr"] = self.lr * self._rate(self.step)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         self.ema.update_parameters(self.model)
         self.step += 1
-        return mean.detach(), norm
+        return norm
+
+    def _losses(self, live: ScoreModel, positions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | float, Tensor, Tensor]:
+        """The losses of the samples at `positions` of the batch, what each counts, their times and the times' quantiles."""
+        config, loss, sde = self.plan.config, self.plan.loss, live.sde
+        noise = KeyedNoise(mix(config.seed, self.step), positions.tolist())
+        x0 = self.x0[rows.to(self.x0.device)]
+        state = sde.state_shape(x0.shape)
+        u, factor = quantiles((len(x0), *[1] * (len(state) - 1)), noise), 1.0
+        if config.times == "importance":
+            u, factor = self.importance.draw(u)
+            factor = factor.flatten().to(x0)
+        t = times_at(config.times, live, loss.times(sde), u).to(x0)
+        batch = Batch(x0, condition=self._condition(rows, noise))
+        with torch.random.fork_rng(devices=[x0.device] if x0.device.type == "cuda" else []):
+            # What a network draws by itself, in dropout, comes from torch's own generator.
+            torch.manual_seed(mix(config.seed, self.step, _DROPOUT, int(positions[0])))
+            return loss(live, batch, t, noise) / math.prod(state[1:]), factor, t, u
+
+    def _condition(self, rows: Tensor, noise: KeyedNoise) -> Tensor | None:
+        if self.labels is None:
+            return None
+        labels = self.labels[rows.to(self.labels.device)]
+        left_out = noise.uniform(torch.empty(()), (len(rows),)).to(labels.device) < self.plan.config.drop
+        return labels.masked_fill(left_out, self.classes or 0)
 
     def _rate(self, step: int) -> float:
-        # Linear warm-up, then a cosine to zero.
-        steps = self.plan.config.steps
-        warm = min(_WARM_UP, max(steps // 10, 1))
-        decay = torch.tensor(torch.pi * step / steps).cos()
-        return self.lr * min(1.0, (step + 1) / warm) * float(0.5 + 0.5 * decay)
+        config = self.plan.config
+        return rate(config.schedule, step, config.steps, config.warm_up)
 
-    def _refuse_divergence(self, loss: float) -> None:
-        if not math.isfinite(loss):
-            kept = checkpoint.newest(self.plan.run)
-            last = f"the last checkpoint is {kept}" if kept else "no checkpoint was reached"
-            raise RunError(
-                f"The loss is not finite any more at step {self.step}; {last}.",
-                f"Lower the learning rate (--lr, now {self.lr:g}), or look at the data.",
-            )
+    def _write(self, row: dict[str, Any]) -> None:
+        if is_first():
+            with (self.plan.run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
+                metrics.write(json.dumps(row) + "\n")
+
+    def _refuse_divergence(self, loss: float, first: float, found: Failure | None, start: int) -> None:
+        if found is None and math.isfinite(loss) and abs(loss) <= _DIVERGED * max(first, 1.0):
+            return
+        kept = checkpoint.newest(self.plan.run)
+        last = f"the last checkpoint is {kept}" if kept else "no checkpoint was reached"
+        if found is None:
+            what = f"The loss has grown from {first:.3g} to {loss:.3g} at step {self.step}"
+        else:
+            step = start + found.step
+            row = int(self.order.rows(step)[found.position])
+            level = float(self.model.sde.scale(torch.tensor(found.time, dtype=torch.float64)))
+            where = "on the whole batch" if found.everywhere else f"at row {row} of the training data, number {found.position} of the batch"
+            what = f"The loss is not finite any more at step {step + 1}, {where}, at a noise of {level:.3g} (t = {found.time:.3g})"
+        raise RunError(f"{what}; {last}.", f"Lower the learning rate (--lr, now {self.lr:g}), or look at the data.")
 
     def _note(self) -> str | None:
         lo, hi = self.plan.sde.times
@@ -237,29 +318,10 @@ class Training:
             map=self.way.to_json(),
             averaged=int(self.ema.n_averaged),
             seconds=self.seconds,
+            classes=self.classes,
+            scaling=self.workers.scaling,
             versions=_versions(),
         )
-
-
-class Order:
-    """Which rows make the batch of a step: permutations of the data one after the other, each keyed by (seed, epoch)."""
-
-    def __init__(self, rows: int, batch: int, seed: int) -> None:
-        self._rows, self._batch, self._seed = rows, batch, seed
-        self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
-
-    def rows(self, step: int) -> Tensor:
-        """Indices of the batch of `step`, on the CPU."""
-        wanted = torch.arange(step * self._batch, (step + 1) * self._batch)
-        epochs = wanted // self._rows
-        return torch.cat([self._shuffled(int(e))[wanted[epochs == e] % self._rows] for e in epochs.unique()])
-
-    def _shuffled(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            noise = Noise.seeded(self._seed, _ORDER, epoch)
-            self._permutation = noise.draw(lambda n, generator: torch.randperm(len(n), generator=generator), torch.empty(self._rows))
-            self._epoch = epoch
-        return self._permutation
 
 
 def _begin(made: Plan, overwrite: bool) -> None:
@@ -284,12 +346,3 @@ def _environment(made: Plan) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("sdezoo", "torch")}
-
-
-def _moving_average(decay: float) -> Callable[..., None]:
-    def update(averaged: list[Tensor], current: list[Tensor], seen: Tensor | int) -> None:
-        # A short memory at first, so that a short training is not an average with its initial weights.
-        now = min(decay, (1 + int(seen)) / (10 + int(seen)))
-        get_ema_multi_avg_fn(now)(averaged, current, seen)
-
-    return update

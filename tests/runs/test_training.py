@@ -15,7 +15,8 @@ from sdezoo.runs import checkpoint
 from sdezoo.runs.checkpoint import restore
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.generation import choose_sampler, generate
-from sdezoo.runs.training import Order, train
+from sdezoo.runs.order import Order
+from sdezoo.runs.training import train
 from sdezoo.zoo.composition import defaults
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "data": "wine"}
@@ -73,7 +74,8 @@ def test_the_run_folder_is_whole(tmp_path: Path, data: str, net: str, event: tup
     run = tmp_path / "run"
     assert result.checkpoint == run / "checkpoints" / "step-2"
     assert {p.name for p in run.iterdir()} == {"config.yaml", "env.json", "metrics.jsonl", "checkpoints", "samples"}
-    assert {p.name for p in result.checkpoint.iterdir()} == {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json"}
+    parts = {f"{name}.safetensors" for name in ("model", "ema", "optimizer", "times")}
+    assert {p.name for p in result.checkpoint.iterdir()} == {*parts, "state.json"}
     assert TrainingConfig.build(yaml.safe_load((run / "config.yaml").read_text())).sde == "ve"
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [2]
     trained = restore(run)
@@ -94,7 +96,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> N
         train(cut, report=interrupt)
     assert checkpoint.newest(tmp_path / "cut") == tmp_path / "cut" / "checkpoints" / "step-3"
     train(cut, resume=True)
-    for name in ("model", "ema", "optimizer"):
+    for name in ("model", "ema", "optimizer", "times"):
         a, b = (load_file(tmp_path / run / "checkpoints" / "step-6" / f"{name}.safetensors") for run in ("whole", "cut"))
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a), name
@@ -136,7 +138,7 @@ def test_bad_data_leave_an_existing_run_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"1 value is zero.*'count'"):
         train(config(tmp_path, data=str(tmp_path / "zero.csv")), overwrite=True)
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
-    train(config(tmp_path, data=str(tmp_path / "zero.csv"), shift="auto"), overwrite=True)
+    train(config(tmp_path, data=str(tmp_path / "zero.csv"), shift="auto", batch_size=None), overwrite=True)
     assert restore(tmp_path / "run").map.shift.tolist()[0] == 0
 
 

@@ -1,0 +1,75 @@
+"""What is written down while training: a line of `metrics.jsonl` every so many steps.
+
+Losses are those of a sample and entry of the state. `levels` are their means in eight bins of the noise level, from the lowest to
+the highest, equal in `ln(σ/α)` for affine processes and in `t` for others; null where a bin was not drawn. Nothing is read from the
+device between two lines.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.process import Process
+
+_BINS = 8
+
+
+class Failure(NamedTuple):
+    """The first loss that is not finite: `step` steps of the interval before it, at which place in the batch, at which time."""
+
+    step: int
+    position: int
+    time: float
+    everywhere: bool
+    """Whether the whole batch was like this: then the weights are not finite."""
+
+
+class Interval:
+    """The losses of some steps, on the device."""
+
+    def __init__(self, sde: Process) -> None:
+        self._edges = _edges(sde)
+        self._losses: list[Tensor] = []
+        self._times: list[Tensor] = []
+
+    def add(self, losses: Tensor, times: Tensor) -> None:
+        """The `losses` `(B,)` of a step, at `times` with as many entries."""
+        self._losses.append(losses.detach().float())
+        self._times.append(times.detach().flatten().float())
+
+    def close(self, gather: Any) -> tuple[Tensor, Tensor]:
+        """Losses and times `(steps, B)` of all workers, on the CPU; the interval is empty then."""
+        both = torch.stack([torch.stack(self._losses), torch.stack(self._times)], 1)
+        everyone = gather(both).cpu()
+        self._losses, self._times = [], []
+        losses, times = (torch.cat(list(everyone[:, :, part]), 1) for part in (0, 1))
+        return losses, times
+
+    def by_level(self, losses: Tensor, times: Tensor) -> list[float | None]:
+        """The mean loss in each bin."""
+        bins = torch.bucketize(times.double(), self._edges[1:-1])
+        return [float(losses[bins == b].mean()) if (bins == b).any() else None for b in range(_BINS)]
+
+
+def failure(losses: Tensor, times: Tensor) -> Failure | None:
+    """The first loss of `(steps, B)` that is not finite."""
+    wrong = ~losses.isfinite()
+    if not wrong.any():
+        return None
+    step = int(wrong.any(1).nonzero()[0])
+    position = int(wrong[step].nonzero()[0])
+    return Failure(step, position, float(times[step, position]), bool(wrong[step].all()))
+
+
+def _edges(sde: Process) -> Tensor:
+    lo, hi = sde.times
+    u = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
+    if not isinstance(sde, AffineSDE):
+        return lo + (hi - lo) * u
+    low, high = (math.log(float(r)) for r in sde.coefficients(torch.tensor([lo, hi], dtype=torch.float64)).ratio)
+    return sde.time_at((low + (high - low) * u).exp())
