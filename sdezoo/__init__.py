@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sdezoo.process.noise import Noise
     from sdezoo.process.process import Conditional, Process
     from sdezoo.process.sde import ForwardSDE
+    from sdezoo.runs.estimator import DiffusionModel
     from sdezoo.sampling.sampler import Sampler
     from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SAMPLERS, SDES
 
@@ -25,6 +26,7 @@ __all__ = [
     "AffineSDE",
     "Coefficients",
     "Conditional",
+    "DiffusionModel",
     "ForwardSDE",
     "Model",
     "Noise",
@@ -41,6 +43,7 @@ _HOMES = {
     "sdezoo.process.affine": ("AffineSDE", "Coefficients"),
     "sdezoo.learning.loss": ("ScoreLoss",),
     "sdezoo.learning.model": ("Model", "ScoreModel"),
+    "sdezoo.runs.estimator": ("DiffusionModel",),
     "sdezoo.sampling.sampler": ("Sampler",),
     "sdezoo.zoo.registry": ("DATASETS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES"),
 }

@@ -1,0 +1,187 @@
+"""The estimator: training, sampling and likelihood of arrays and data frames, in scikit-learn's manner.
+
+```python
+model = DiffusionModel(sde="gbm", loss="mult-dsm").fit(X)
+model.sample(1000)
+model.score_samples(X)  # log-density of each row, in nats
+```
+
+Parameters are those of `TrainingConfig` and are only looked at in `fit`, so that `clone` and `set_params` work. What is saved is a run
+folder: `sdezoo sample` takes it too.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from sdezoo.errors import DataError, RunError
+from sdezoo.runs import checkpoint
+from sdezoo.runs.checkpoint import Trained, restore
+from sdezoo.runs.config import TrainingConfig, writable_folder
+from sdezoo.runs.data import Data
+from sdezoo.runs.generation import choose_sampler, generate
+from sdezoo.runs.training import train
+
+_OWN = ("sampler", "sampling_steps", "random_state")
+"""Parameters that are not settings of a training of the same name."""
+
+
+class DiffusionModel(BaseEstimator):
+    """A score-based generative model of the rows of an array `(N, d)`, a data frame, or images `(N, C, H, W)` in [0, 1].
+
+    Args:
+        sde, loss, net, output, prior, times, shift, steps, batch_size, lr, ema, condition, precision, compile, device: as in
+            `sdezoo.runs.config.TrainingConfig`. sampler: a spec string; None is the preferred one that fits. sampling_steps: of
+            the sampler. random_state: fixes the training, and the samples.
+
+    Attributes:
+        trained_: the model, with the way to and from the units of the data. n_features_in_, feature_names_in_: as usual.
+    """
+
+    def __init__(
+        self,
+        sde: str = "gbm",
+        loss: str | None = None,
+        *,
+        net: str | None = None,
+        output: str | None = None,
+        prior: str = "full",
+        times: str = "log-normal",
+        shift: str | float | None = None,
+        steps: int = 2000,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        ema: float = 44_000,
+        condition: str | None = None,
+        precision: str | None = None,
+        compile: bool = False,  # noqa: A002
+        device: str = "auto",
+        sampler: str | None = None,
+        sampling_steps: int = 20,
+        random_state: int = 0,
+    ) -> None:
+        self.sde, self.loss, self.net, self.output, self.prior, self.times, self.shift = sde, loss, net, output, prior, times, shift
+        self.steps, self.batch_size, self.lr, self.ema, self.condition = steps, batch_size, lr, ema, condition
+        self.precision, self.compile, self.device = precision, compile, device
+        self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+        """Train on the rows of `X`; `y`, whole numbers from 0, are the labels of `condition="labels"`.
+
+        Raises:
+            SdezooError: for whatever cannot work, with the reason.
+        """
+        values, columns, kinds = _read(X)
+        labels = None if y is None else torch.as_tensor(np.asarray(y), dtype=torch.int64)
+        kind = "image" if values.ndim == 4 else "table" if columns else "points"
+        data = Data(values, values[:0], kind, columns, labels, None if labels is None else labels[:0])
+        with tempfile.TemporaryDirectory() as folder:
+            config = self._config(f"{folder}/run")
+            result = train(config, data=data)
+            self.trained_: Trained = restore(result.run)
+        self._types = kinds
+        self.n_features_in_ = values[0].numel()
+        if columns:
+            self.feature_names_in_ = np.array(columns, dtype=object)
+        return self
+
+    def sample(self, n_samples: int = 1, random_state: int | None = None) -> Any:
+        """`n_samples` new rows, in the form that `fit` was given: a data frame with its columns and types, or a float32 array.
+
+        Whole-number columns are rounded to the nearest. Sample `i` depends on the random state and `i` alone.
+
+        Raises:
+            SdezooError: as `sdezoo.runs.generation.generate` does.
+        """
+        check_is_fitted(self)
+        seed = self.random_state if random_state is None else random_state
+        made = generate(self.trained_, choose_sampler(self.trained_, self.sampler), n_samples, steps=self.sampling_steps, seed=seed)
+        if self._types is None:
+            return made.x.numpy()
+        try:
+            import pandas
+        except ImportError:
+            raise RunError("The model is of a table, and pandas is not installed.", "Install it: pip install pandas.") from None
+        columns = {name: _typed(made.x[:, k].numpy(), kind) for k, (name, kind) in enumerate(self._types.items())}
+        return pandas.DataFrame(columns)
+
+    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
+        """The log-density of each row, in nats and the units of the data, see `sdezoo.runs.checkpoint.Trained.likelihood`.
+
+        Raises:
+            SdezooError: for rows outside the support, or of another shape.
+        """
+        check_is_fitted(self)
+        values, columns, _ = _read(X)
+        if tuple(values.shape[1:]) != self.trained_.state.event or (columns and columns != self.trained_.state.columns):
+            raise DataError("The rows are not of the form that was fitted.", "Give the same columns in the same order.")
+        return self.trained_.log_prob(values, seed=self.random_state).numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
+        """The mean of `score_samples`."""
+        return float(self.score_samples(X).mean())
+
+    def save(self, path: str | Path) -> None:
+        """Write a run folder, for `load` and the command line.
+
+        Raises:
+            RunError: where something is there already.
+        """
+        check_is_fitted(self)
+        path = Path(path)
+        writable_folder(path)
+        if path.exists() and any(path.iterdir()):
+            raise RunError(f"'{path}' is not empty.", "Give a new folder.")
+        checkpoint.save(path, self.trained_.state, {"ema": self.trained_.model.state_dict()})
+        self._config(str(path)).write(path / "config.yaml")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The estimator that `save` wrote, or that of a run folder of `sdezoo train`.
+
+        Raises:
+            SdezooError: where it cannot be read.
+        """
+        path = Path(path)
+        config = TrainingConfig.build(TrainingConfig.read(path / "config.yaml"))
+        names = set(cls().get_params())
+        model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
+        model.trained_ = restore(path)
+        state = model.trained_.state
+        model._types = dict.fromkeys(state.columns, np.dtype(np.float32)) if state.columns else None
+        model.n_features_in_ = int(np.prod(state.event))
+        if state.columns:
+            model.feature_names_in_ = np.array(state.columns, dtype=object)
+        return model
+
+    def _config(self, out: str) -> TrainingConfig:
+        settings = {name: value for name, value in self.get_params().items() if name not in _OWN}
+        return TrainingConfig.build({**settings, "data": "memory", "seed": self.random_state, "out": out})
+
+
+def _read(given: Any) -> tuple[Tensor, tuple[str, ...], dict[str, np.dtype] | None]:
+    """Values in float32, and names and types of the columns of a data frame."""
+    kinds = {str(name): kind for name, kind in given.dtypes.items()} if hasattr(given, "dtypes") and hasattr(given, "columns") else None
+    if kinds is not None:
+        other = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "fiu"]
+        if other:
+            raise DataError(f"These columns are not numbers: {', '.join(other)}.", "Remove them, or encode them as numbers.")
+    try:
+        values = torch.as_tensor(np.asarray(given, dtype=np.float32))
+    except (TypeError, ValueError):
+        raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None
+    if values.ndim not in (2, 4):
+        raise DataError(f"The data have shape {tuple(values.shape)}.", "Give rows (N, d) or images (N, C, H, W).")
+    return values, tuple(kinds or ()), kinds
+
+
+def _typed(values: np.ndarray, kind: np.dtype) -> np.ndarray:
+    return (values.round() if kind.kind in "iu" else values).astype(kind)
