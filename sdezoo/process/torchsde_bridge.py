@@ -169,7 +169,7 @@ def integrate(equation: ReverseEquation, z: Tensor, span: float, method: Method,
 
 
 def solve(equation: nn.Module, z: Tensor, span: float, method: Method, brownian: Brownian | None, steps: int = 1) -> Tensor:
-    """`steps` equal steps of torchsde's `method` over `u` in `[0, span]`, from the state `z`, driven by `brownian`; None: torchsde's own."""
+    """`steps` equal steps of torchsde's `method` over `u` in `[0, span]` from `z`, driven by `brownian`; None: torchsde's own."""
     y = z.flatten(1)
     ends = torch.tensor([0.0, span], dtype=y.dtype, device=y.device)
     path = torchsde.sdeint(equation, y, ends, bm=brownian, method=method, dt=span / steps)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,83 @@
+"""Networks that are not ours: what they are asked and what they are refused."""
+
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from sdezoo.errors import PluginError
+from sdezoo.zoo.registry import NETWORKS
+
+
+class Own(nn.Module):
+    def __init__(self, shape, classes=None):
+        super().__init__()
+        self.shape, self.classes = shape, classes
+
+    def forward(self, x, level, condition=None):
+        return 0 * x
+
+
+@pytest.fixture
+def mine(monkeypatch):
+    home = types.ModuleType("mine")
+    home.Own, home.nets, home.word = Own, nn, "word"
+    monkeypatch.setitem(sys.modules, "mine", home)
+
+
+@pytest.mark.usefixtures("mine")
+def test_a_class_of_an_imported_module_is_a_network():
+    network = NETWORKS.build("module:path=mine.Own")
+    made = network.module((2, 3), 4)
+    assert isinstance(made, Own)
+    assert (made.shape, made.classes) == ((2, 3), 4)
+    assert network.module((2,)).classes is None
+    assert network.spec == "module:path=mine.Own"
+
+
+@pytest.mark.usefixtures("mine")
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("yours.Own", "'yours' of the network 'yours.Own' is not imported. Give --plugin yours"),
+        ("mine.Other", "not a class of networks"),
+        ("mine.word", "not a class of networks"),
+        ("Own", "is not imported"),
+        ("torch.nn.Bilinear", "cannot be made as Bilinear"),
+        ("os.system", "not a class of networks"),
+    ],
+)
+def test_other_paths_are_refused(path, message):
+    with pytest.raises(PluginError, match=message):
+        NETWORKS.build(f"module:path={path}").module((3,))
+
+
+def test_nothing_is_imported_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError, match="not imported"):
+        NETWORKS.build("module:path=planted.Net").module((3,))
+
+
+def test_diffusers_unet():
+    pytest.importorskip("diffusers", reason="the extra diffusers is not installed")
+    network = NETWORKS.build("diffusers-unet:width=8")
+    assert "multiples of 2" in network.refuses((1, 7, 7))
+    assert network.refuses((1, 8, 8)) is None
+    torch.manual_seed(0)
+    module = network.module((1, 8, 8), 3).eval()
+    x, level = torch.randn(4, 1, 8, 8), torch.linspace(-2, 1.5, 4)
+    assert not module(x, level).any()
+    module.net.conv_out.weight.data.normal_()
+    free, told = module(x, level), module(x, level, torch.tensor([0, 1, 2, 3]))
+    torch.testing.assert_close(told[3], free[3], msg="the last class means that there is no label")
+    assert not torch.allclose(told[:3], free[:3])
+    assert not torch.allclose(module(x, level + 0.1), free)
+
+
+def test_diffusers_that_is_missing_is_said(monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(PluginError, match=r"sdezoo\[diffusers\]"):
+        NETWORKS.build("diffusers-unet").module((1, 8, 8))
