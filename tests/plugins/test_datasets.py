@@ -27,6 +27,7 @@ from sdezoo.runs.data import Data, Dataset, check
 from sdezoo.runs.export import write
 from sdezoo.runs.placement import place
 from sdezoo_plugins.datasets.array import Array
+from sdezoo_plugins.datasets.breast_cancer import BreastCancer
 from sdezoo_plugins.datasets.digits import Digits
 from sdezoo_plugins.datasets.folder import Folder
 from sdezoo_plugins.datasets.idx import Idx
@@ -107,6 +108,17 @@ class TestEmbedded:
         assert data.columns[0] == "alcohol"
         assert len(data.columns) == 13
         assert place(data, constraints.positive).shift == 0
+
+    def test_breast_cancer_has_zeros_that_a_shift_takes_in(self) -> None:
+        data = BreastCancer().load()
+        check(data)
+        assert (data.train.shape, data.test.shape) == ((284, 30), (285, 30))
+        assert (torch.cat([data.train, data.test]) == 0).any(0).sum() == 6
+        assert data.train_labels is not None
+        assert data.train_labels.unique().tolist() == [0, 1]
+        with pytest.raises(DataError, match=r"zero or negative.*--shift auto"):
+            place(data, constraints.positive)
+        assert (place(data, constraints.positive, "auto").shift > 0).sum() == 6
 
     def test_spirals_are_the_same_every_time_and_lie_on_the_arms(self) -> None:
         data, again = Spirals().load(), Spirals().load()
