@@ -56,6 +56,8 @@ class State:
     """Time spent training."""
     classes: int | None
     """How many labels the network was trained with; None: without."""
+    optimizer: str
+    """Its name."""
     scaling: dict[str, float] | None
     """State of the scaling of gradients, in fp16."""
     format: int = FORMAT
@@ -180,10 +182,13 @@ def flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def unflatten(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Give an optimizer the state that `flatten` took."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
+        like = parameters[int(index)]
+        # Fused kernels walk through memory: what is shaped like a parameter must lie as it does, channels last or not.
+        state.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
 
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdezoo.errors import ParameterError, RunError
+from sdezoo.learning.descent import OptimizerName
 from sdezoo.learning.prior import PriorKind
 from sdezoo.learning.times import TimesName
 from sdezoo.parameters import in_words, not_allowed
@@ -48,8 +49,10 @@ class TrainingConfig(BaseModel):
     """Samples a step, over all workers; None: 128, in which a smaller data set occurs more than once, with other noise."""
     accumulate: int = Field(1, ge=1)
     """Parts in which a worker goes through its share of the batch, to save memory."""
+    optimizer: OptimizerName = "adamw"
+    """See `sdezoo.learning.descent`."""
     lr: float | None = Field(None, gt=0)
-    """Peak learning rate; None: what the network recommends."""
+    """Peak learning rate; None: what the optimizer recommends, or for adamw the network."""
     schedule: ScheduleName = "cosine"
     """Of the learning rate, see `sdezoo.runs.schedule`."""
     warm_up: int = Field(100, ge=0)

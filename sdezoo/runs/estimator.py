@@ -38,7 +38,7 @@ class DiffusionModel(BaseEstimator):
     """A score-based generative model of the rows of an array `(N, d)`, a data frame, or images `(N, C, H, W)` in [0, 1].
 
     Args:
-        sde, loss, net, output, prior, times, shift, steps, batch_size, lr, ema, condition, precision, compile, device: as in
+        sde, loss, net, output, prior, times, shift, steps, batch_size, optimizer, lr, ema, condition, precision, compile, device: as in
             `sdezoo.runs.config.TrainingConfig`. sampler: a spec string; None is the preferred one that fits. sampling_steps: of
             the sampler. random_state: fixes the training, and the samples.
 
@@ -58,6 +58,7 @@ class DiffusionModel(BaseEstimator):
         shift: str | float | None = None,
         steps: int = 2000,
         batch_size: int | None = None,
+        optimizer: str = "adamw",
         lr: float | None = None,
         ema: float = 44_000,
         condition: str | None = None,
@@ -70,7 +71,7 @@ class DiffusionModel(BaseEstimator):
     ) -> None:
         self.sde, self.loss, self.net, self.output, self.prior, self.times, self.shift = sde, loss, net, output, prior, times, shift
         self.steps, self.batch_size, self.lr, self.ema, self.condition = steps, batch_size, lr, ema, condition
-        self.precision, self.compile, self.device = precision, compile, device
+        self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
         self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803

@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from sdezoo.errors import RunError
+from sdezoo.learning.descent import LEARNING_RATES, OPTIMIZERS
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
@@ -127,10 +128,8 @@ class Training:
             net = network.module(data.event, self.classes)
         self.model = ScoreModel.for_data(plan.sde, net, x0.cpu(), config.output, config.prior).to(plan.device)
         self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema, batch))
-        self.lr = config.lr or network.learning_rate
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), self.lr, betas=(0.9, 0.99), weight_decay=0.01, fused=plan.device.type != "mps"
-        )
+        self.lr = config.lr or LEARNING_RATES.get(config.optimizer, network.learning_rate)
+        self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), self.lr)
         self.order = Order(len(x0), batch, config.seed)
         self.importance = Importance()
         self.step = 0
@@ -147,7 +146,7 @@ class Training:
             raise RunError(f"The run folder '{run}' holds no checkpoint to resume from.", "Leave out --resume to start anew.")
         state = checkpoint.read_state(folder)
         now = self._state()
-        for name in ("sde", "net", "output", "event", "map", "classes"):
+        for name in ("sde", "net", "output", "event", "map", "classes", "optimizer"):
             before, here = getattr(state, name), getattr(now, name)
             if before != here:
                 raise RunError(
@@ -161,7 +160,7 @@ class Training:
             self.average.load_state_dict(checkpoint.read_tensors(folder, "ema"))
             checkpoint.unflatten(self.optimizer, checkpoint.read_tensors(folder, "optimizer"))
             self.importance = Importance(checkpoint.read_tensors(folder, "times")["importance"])
-        except (RuntimeError, KeyError, ValueError):
+        except (RuntimeError, KeyError, ValueError, IndexError):
             raise checkpoint.damaged(folder) from None
         self.workers.resume_scaling(state.scaling)
         self.ema.n_averaged.fill_(state.averaged)
@@ -319,6 +318,7 @@ class Training:
             averaged=int(self.ema.n_averaged),
             seconds=self.seconds,
             classes=self.classes,
+            optimizer=self.plan.config.optimizer,
             scaling=self.workers.scaling,
             versions=_versions(),
         )

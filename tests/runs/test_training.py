@@ -83,8 +83,9 @@ def test_the_run_folder_is_whole(tmp_path: Path, data: str, net: str, event: tup
     assert trained.model.sde.sigma_max is not None, "what was left to the data is recorded"
 
 
-def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path) -> None:
-    whole = config(tmp_path, out=str(tmp_path / "whole"), steps=6, checkpoint_every=3)
+@pytest.mark.parametrize("values", [{}, {"data": "digits", "net": "unet:width=8"}, {"times": "importance"}, {"optimizer": "egd-adam"}])
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path, values: dict[str, str]) -> None:
+    whole = config(tmp_path, out=str(tmp_path / "whole"), steps=6, checkpoint_every=3, lr=1e-2, **values)
     train(whole)
     cut = whole.model_copy(update={"out": str(tmp_path / "cut")})
 

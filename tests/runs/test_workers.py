@@ -111,12 +111,28 @@ def test_labels_are_asked_for_where_there_are_some(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("change", [{"schedule": "constant"}, {"clip": 1e-3}, {"warm_up": 0}, {"ema": 0}, {"times": "uniform"}])
+@pytest.mark.parametrize(
+    "change", [{"schedule": "constant"}, {"clip": 1e-3}, {"warm_up": 0}, {"ema": 0}, {"times": "uniform"}, {"optimizer": "egd-adam"}]
+)
 def test_every_setting_changes_the_training(tmp_path: Path, change: dict) -> None:
     run(tmp_path / "plain", steps=30)
     run(tmp_path / "changed", steps=30, **change)
     a, b = (checkpoint.read_tensors(checkpoint.folder_of(tmp_path / name, 30), "ema") for name in ("plain", "changed"))
     assert any(not torch.equal(a[key], b[key]) for key in a)
+
+
+def test_exponentiated_gradients_keep_the_signs(tmp_path: Path) -> None:
+    """Of every weight that had one after the first step: Dale's law."""
+    run(tmp_path / "run", optimizer="egd-adam", steps=60, checkpoint_every=5, schedule="constant")
+    early, late = (checkpoint.read_tensors(checkpoint.folder_of(tmp_path / "run", step), "model") for step in (5, 60))
+    moved = 0
+    for key in early:
+        if key.startswith("net.") and early[key].ndim > 1:
+            assert torch.equal(early[key].sign(), late[key].sign()), key
+            moved += int((early[key] != late[key]).sum())
+    assert moved > 100
+    with pytest.raises(RunError, match="is of optimizer=egd-adam, not adamw"):
+        train(TrainingConfig.build({**SMALL, "out": str(tmp_path / "run"), "steps": 70}), resume=True)
 
 
 def test_no_average_is_the_last_weights(tmp_path: Path) -> None:

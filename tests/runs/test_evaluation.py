@@ -1,0 +1,167 @@
+"""A run is measured against its held-out rows, its samples or a file's, and the figures are on the disk."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdezoo import DATASETS
+from sdezoo.errors import DataError, ParameterError, RunError
+from sdezoo.evaluation import classifier, suite
+from sdezoo.runs import evaluation as module
+from sdezoo.runs.checkpoint import restore
+from sdezoo.runs.config import TrainingConfig
+from sdezoo.runs.data import Data
+from sdezoo.runs.evaluation import FILES, check_folder, evaluate, read_samples, write
+from sdezoo.runs.export import write as export
+from sdezoo.runs.generation import choose_sampler, generate
+from sdezoo.runs.training import train
+
+_halves, _c2st = suite.halves, suite.c2st
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """Fewer resamples and less training than a user gets."""
+    monkeypatch.setattr(suite, "halves", lambda *a, seed: _halves(*a, repeats=10, seed=seed))
+    monkeypatch.setattr(suite, "c2st", lambda *a, seed: _c2st(*a, trees=10, seed=seed))
+    monkeypatch.setattr(classifier, "_STEPS", 30)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    small = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "data": "wine"}
+    for name, values in {"wine": {}, "digits": {"data": "digits", "net": "unet:width=8"}}.items():
+        train(TrainingConfig.build({**small, **values, "out": str(folder / name)}))
+    return folder
+
+
+def figures(found):
+    return {(m.group, m.name): m.value for m in found.measured}
+
+
+def test_samples_of_the_model_are_measured(runs):
+    found = evaluate(runs / "wine", steps=3, seed=1)
+    assert found.n == 89
+    assert (found.facts["sampler"], found.facts["steps"], found.facts["kind"]) == ("dpmpp-2m", 3, "table")
+    trained = restore(runs / "wine")
+    x = generate(trained, choose_sampler(trained, None), 89, steps=3, seed=1)
+    assert found.facts["outside_range"] == x.outside
+    assert found.facts["outside_support"] == 0
+    assert f"Of 1157 values {x.outside} lie outside the range" in found.text
+    assert found.facts["columns"][0]["name"] == "alcohol"
+
+
+def test_a_figure_depends_on_its_seed_alone(runs, tmp_path):
+    first, again, other = (evaluate(runs / "wine", steps=2, n=40, seed=seed, batch_size=size) for seed, size in ((1, 64), (1, 7), (2, 64)))
+    assert figures(first) == figures(again)
+    assert figures(first) != figures(other)
+
+
+def test_a_file_of_samples_is_measured_as_the_model_is(runs, tmp_path):
+    trained = restore(runs / "wine")
+    x = generate(trained, choose_sampler(trained, None), 89, steps=3, seed=1).x
+    direct = figures(evaluate(runs / "wine", steps=3, seed=1))
+    for name in ("x.csv", "x.npz", "x.npy", "x.parquet"):
+        export(x, tmp_path / name, kind="table", columns=trained.state.columns)
+        torch.testing.assert_close(read_samples(tmp_path / name, trained), x, rtol=1e-6, atol=0)
+    given = evaluate(runs / "wine", samples=tmp_path / "x.npz", seed=1)
+    assert figures(given) == direct
+    assert given.facts["samples"] == str(tmp_path / "x.npz")
+    assert evaluate(runs / "wine", samples=tmp_path / "x.npz", n=30).n == 30
+
+
+def test_copies_and_held_out_rows_are_told_apart(runs, tmp_path):
+    data = DATASETS.build("digits").load()
+    np.savez(tmp_path / "copies.npz", x=data.train[:300])
+    np.savez(tmp_path / "real.npz", x=data.test[:300])
+    copied, real = (figures(evaluate(runs / "digits", samples=tmp_path / name)) for name in ("copies.npz", "real.npz"))
+    ratio = ("pixels", "distance to training rows, over held-out")
+    assert copied[ratio] < 1e-6
+    assert real[ratio] == pytest.approx(1, abs=0.1)
+
+
+def test_images_have_features_of_a_classifier_that_is_kept(runs):
+    found = evaluate(runs / "digits", steps=2, n=50)
+    kept = list((runs / "digits" / "evaluation").glob("classifier-*.safetensors"))
+    assert [str(path) for path in kept] == [found.facts["classifier"]["file"]]
+    assert 0 < found.facts["classifier"]["accuracy"] <= 1
+    assert ("features of classifier", "FID") in figures(found)
+    assert sum(found.facts["classes"]["samples"]) == pytest.approx(1)
+    before = kept[0].stat().st_mtime_ns
+    evaluate(runs / "digits", steps=2, n=50, features="classifier")
+    assert kept[0].stat().st_mtime_ns == before
+
+
+def test_images_without_labels_have_pixels(runs, monkeypatch):
+    digits = DATASETS.build("digits").load()
+    plain = Data(digits.train, digits.test, "image", levels=16)
+    monkeypatch.setattr(module, "_load", lambda *_: plain)
+    found = evaluate(runs / "digits", steps=2, n=50)
+    assert "FID and KID need features" in found.text
+    assert {m.group for m in found.measured} == {"pixels"}
+    with pytest.raises(DataError, match="no labels"):
+        evaluate(runs / "digits", steps=2, n=50, features="classifier")
+
+
+def test_what_is_written_is_what_was_found(runs, tmp_path):
+    found = evaluate(runs / "wine", steps=2, n=40)
+    folder = tmp_path / "new" / "folder"
+    check_folder(folder, overwrite=False)
+    table, sheet = write(found, folder)
+    read = json.loads(table.read_text())
+    assert [m["value"] for m in read["measures"]] == [m.value for m in found.measured]
+    assert (read["n"], read["run"], read["data"]) == (40, str(runs / "wine"), "wine")
+    with Image.open(sheet) as picture:
+        assert picture.size[0] > 500
+    assert sorted(path.name for path in folder.iterdir()) == sorted(FILES)
+    with pytest.raises(RunError, match="exists"):
+        check_folder(folder, overwrite=False)
+    check_folder(folder, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "problem"),
+    [
+        ({"n": 0}, ParameterError, "n=0"),
+        ({"n": 5}, DataError, "5 rows to compare"),
+        ({"features": "classifier"}, ParameterError, "'classifier' of table data"),
+        ({"sampler": "none"}, Exception, "none"),
+    ],
+)
+def test_a_mistake_is_told_before_any_work(runs, options, error, problem, monkeypatch):
+    monkeypatch.setattr(module, "generate", None)
+    with pytest.raises(error, match=problem):
+        evaluate(runs / "wine", **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("none.npz", None, "no file"),
+        ("x.txt", b"1,2", "no ending"),
+        ("x.npz", b"damaged", "cannot be read"),
+        ("x.csv", b"alcohol,ash\n1,2\n", "cannot be read"),
+        ("x.npy", np.ones((30, 2)), "shape"),
+        ("x.npy", np.full((30, 13), np.inf), "infinite"),
+        ("x.npy", np.array([{}]), "cannot be read"),
+    ],
+)
+def test_a_file_that_holds_no_samples(runs, tmp_path, name, content, problem):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        np.save(path, content)
+    with pytest.raises(DataError, match=problem):
+        evaluate(runs / "wine", samples=path)
+
+
+def test_data_without_a_held_out_part(runs, monkeypatch):
+    wine = DATASETS.build("wine").load()
+    monkeypatch.setattr(module, "_load", lambda *_: Data(wine.train, wine.test[:0], "table", wine.columns))
+    with pytest.raises(DataError, match="0 held-out rows"):
+        evaluate(runs / "wine")
