@@ -23,6 +23,7 @@ from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.noise import KeyedNoise, Noise
 from sdezoo.process.process import count_outside
+from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.sampler import Sampler
 
 RUN_LAWS: Suite[Sampler] = Suite(CONFIGURATION_LAWS)
@@ -74,6 +75,7 @@ class Run:
     def __call__(self, seed: int = 0, **options: Any) -> Tensor:
         """Sample."""
         model = _Rounded(self.problem.model) if self.rounded else self.problem.model
+        FOLDS.forget()  # a run must not hide what the one before it left behind
         return self.sampler.sample(model, self.shape, self.steps, seed, like=torch.empty((), dtype=self.dtype), **options)
 
     def __str__(self) -> str:

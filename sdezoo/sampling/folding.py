@@ -56,20 +56,34 @@ class Linear:
     dtype = torch.float64
     device = torch.device("cpu")
 
-    def __init__(self, terms: dict[int, Number], constant: Number, shape: torch.Size) -> None:
-        self.terms, self.constant, self.shape = terms, constant, shape
+    def __init__(self, terms: dict[int, Number], constant: Number, shape: torch.Size, tape: object = None) -> None:
+        self.terms, self.constant, self.shape, self.tape = terms, constant, shape, tape
+
+    def _with(self, terms: dict[int, Number], constant: Number) -> Linear:
+        return Linear(terms, constant, self.shape, self.tape)
+
+    def _known(self, value: Any) -> Number:
+        if isinstance(value, Tensor):
+            if value.ndim >= self.ndim:
+                raise NotLinearError("numbers for each row")
+            return value.item() if value.ndim == 0 else value.double().cpu()
+        if isinstance(value, (int, float)):
+            return value
+        raise NotLinearError(type(value).__name__)
 
     def __add__(self, other: Any) -> Linear:
         if not isinstance(other, Linear):
-            return Linear(self.terms, self.constant + _number(other), self.shape)
+            return self._with(self.terms, self.constant + self._known(other))
+        if other.tape is not self.tape:
+            raise NotLinearError("an expression of another run")
         terms = dict(self.terms)
         for register, coefficient in other.terms.items():
             terms[register] = terms[register] + coefficient if register in terms else coefficient
-        return Linear(terms, self.constant + other.constant, self.shape)
+        return self._with(terms, self.constant + other.constant)
 
     def __mul__(self, other: Any) -> Linear:
-        factor = _number(other)
-        return Linear({register: coefficient * factor for register, coefficient in self.terms.items()}, self.constant * factor, self.shape)
+        factor = self._known(other)
+        return self._with({register: coefficient * factor for register, coefficient in self.terms.items()}, self.constant * factor)
 
     def __neg__(self) -> Linear:
         return self * -1.0
@@ -81,7 +95,7 @@ class Linear:
         return -self + other
 
     def __truediv__(self, other: Any) -> Linear:
-        return self * (1 / torch.as_tensor(_number(other), dtype=torch.float64))
+        return self * (1 / torch.as_tensor(self._known(other), dtype=torch.float64))
 
     __radd__, __rmul__ = __add__, __mul__
 
@@ -107,12 +121,16 @@ class Linear:
         return operation(*args)
 
 
+def _refuse(what: str) -> Linear:
+    raise NotLinearError(what)
+
+
 _OPERATIONS: dict[str, Callable[..., Linear]] = {
     "add": lambda a, b: b + a if isinstance(b, Linear) else a + b,
     "sub": lambda a, b: -b + a if isinstance(b, Linear) else a - b,
     "rsub": lambda a, b: b - a,
     "mul": lambda a, b: b * a if isinstance(b, Linear) else a * b,
-    "div": lambda a, b: a / _number(b),
+    "div": lambda a, b: a / b if isinstance(a, Linear) else _refuse("1/z"),
     "neg": lambda a: -a,
 }
 
@@ -239,11 +257,12 @@ class _Tape(Noise):
 
     def __init__(self, like: Tensor, device: torch.device) -> None:
         self._like, self._device, self._steps, self._operations, self._count = like, device, [], [], 0
+        self._held: set[int] = set()
         self.state = self._register()
 
     def _register(self) -> Linear:
         self._count += 1
-        return Linear({self._count - 1: 1.0}, 0.0, self._like.shape)
+        return Linear({self._count - 1: 1.0}, 0.0, self._like.shape, self)
 
     def through(self, call: Call) -> Callable[[Any], Any]:
         """The network's `call` that is written down in place of being made."""
@@ -300,12 +319,15 @@ class _Tape(Noise):
 
     def cut(self, state: Linear, memory: Any) -> list[list[_Operation]]:
         """The steps since the last cut, each register freed where it was used last, but for what `state` and `memory` hold."""
-        used = {register for held in (state, *_linear(memory)) for register in held.terms}
+        held = {register for expression in (state, *_linear(memory)) for register in expression.terms}
+        used = set(held)
         for step in reversed(self._steps):
             for operation in reversed(step):
                 last = {operation.register, *(operation.argument.registers if operation.argument else ())} - used
                 operation.freed.extend(last)
                 used |= last
+        self._steps[0][0].freed.extend(self._held - used)
+        self._held = held
         steps, self._steps = self._steps, []
         return steps
 
@@ -330,6 +352,10 @@ class _Folds:
     def __init__(self) -> None:
         self._kept: list[tuple[weakref.ref[Any], tuple[Any, ...], Folded | None]] = []
 
+    def forget(self) -> None:
+        """Keep nothing."""
+        self._kept = []
+
     def get(self, sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Folded | None:
         """As `fold`."""
         key = (sampler, model.sde, model.version, tuple(times.tolist()), z.shape[1:], z.dtype, z.device)
@@ -347,11 +373,3 @@ _KEPT_NUMBERS = 2**18
 _SEGMENT = 32
 _TERMS = 3
 FOLDS = _Folds()
-
-
-def _number(value: Any) -> Number:
-    if isinstance(value, Tensor):
-        return value.item() if value.ndim == 0 else value.double().cpu()
-    if isinstance(value, (int, float)):
-        return value
-    raise NotLinearError(type(value).__name__)

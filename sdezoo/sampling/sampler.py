@@ -25,7 +25,7 @@ from sdezoo.process.noise import KeyedNoise, Noise
 from sdezoo.process.process import Process, count_outside
 from sdezoo.process.requirement import P, Requirement
 from sdezoo.sampling.folding import FOLDS
-from sdezoo.sampling.grid import Spacing, grid, grid_refuses
+from sdezoo.sampling.grid import Spacing, check_grid, grid, grid_refuses
 
 Callback = Callable[[int, Tensor, Tensor], None]
 """Called after each step with the number of steps done, the state and its time."""
@@ -109,6 +109,7 @@ class Sampler(Plugin, Requirement[P], ABC):
         with torch.no_grad():
             z = view.prior(shape, noise, like) if start is None else view.sde.encode(start, noise)
             times = self.grid(view, steps)
+            check_grid(times, view.sde)
             path = self._path(view, z, times, noise)
             for k, z in enumerate(path, start=1):
                 if not self.preserves_support:
