@@ -14,6 +14,8 @@ Plugins = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for a machine to read.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option("--precision", help="Of the network: float32 or bf16. States stay float32.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Compile the network: a minute at first, then faster.")]
 
 
 def load_plugins(files: list[Path] | None) -> None:

@@ -3,54 +3,112 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdezoo_cli.options import Device, Json, Plugins, Quiet, load_plugins
+from sdezoo.errors import ParameterError
+from sdezoo_cli.options import Compile, Device, Json, Plugins, Precision, Quiet, load_plugins
 from sdezoo_cli.progress import bar
+
+if TYPE_CHECKING:
+    from sdezoo.runs.generation import Rows
+
+_N = 64
+_INTERRUPTED = 130
 
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
     sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m where it fits.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
-    n: Annotated[int, typer.Option("-n", help="Number of samples.")] = 64,
-    batch_size: Annotated[int, typer.Option(help="Samples drawn at a time; changes nothing but memory and speed.")] = 64,
+    n: Annotated[int | None, typer.Option("-n", help=f"Number of samples. Default: {_N}.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Which samples, in place of -n: 0-63 or 3,17,100-120.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples drawn at a time; changes memory, speed, and the network's rounding.")] = 64,
     seed: Annotated[int, typer.Option(help="Sample i depends on (seed, i) alone.")] = 0,
     device: Device = "auto",
+    precision: Precision = "float32",
+    compiled: Compile = False,
     out: Annotated[Path, typer.Option(help=".png, .npz or .npy; .csv or .parquet for tables and points.")] = Path("samples.png"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    trajectory: Annotated[Path | None, typer.Option(help=".gif or .png: the way of the first samples, from noise to data.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they are there.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64 --out samples.png"""
-    load_plugins(plugin)
-    from sdezoo.runs.checkpoint import restore
-    from sdezoo.runs.config import resolve_device
-    from sdezoo.runs.export import check_output, write
-    from sdezoo.runs.generation import choose_sampler, generate
+    """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64 --out samples.png
 
-    where = resolve_device(device)
-    trained = restore(run)
-    state = trained.state
-    check_output(out, state.kind, overwrite)
-    chosen = choose_sampler(trained, sampler)
-    began = time.perf_counter()
-    with bar("sampling", n, shown=not (quiet or as_json)) as update:
-        made = generate(trained, chosen, n, steps=steps, seed=seed, batch_size=batch_size, device=where, report=update)
-    write(made.x, out, kind=state.kind, columns=state.columns, levels=state.levels)
-    seconds = time.perf_counter() - began
+    Many samples go to the disk as they are drawn; where that was interrupted, the same command goes on. Started by
+    `accelerate launch -m sdezoo_cli sample …`, processes share the work.
+    """
+    with _interruptible():
+        from dataclasses import replace
+
+        from sdezoo.runs.sharing import Share
+
+        share = Share.join()
+        if not share.first:
+            share.wait()  # what is refused, the first process says alone
+        load_plugins(plugin)
+        from sdezoo.runs.checkpoint import restore
+        from sdezoo.runs.config import resolve_device
+        from sdezoo.runs.generation import Draw, choose_sampler
+        from sdezoo.runs.preparation import prepare
+        from sdezoo.runs.streaming import stream
+        from sdezoo.runs.trajectory import check_trajectory, record
+
+        where = share.device(resolve_device(device))
+        trained = restore(run)
+        chosen = choose_sampler(trained, sampler)
+        trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
+        draw = Draw(trained, chosen, _rows(n, seeds), steps, seed, batch_size, where)
+        if trajectory:
+            check_trajectory(trajectory, out, overwrite)
+        if share.first:
+            share.wait()
+        began = time.perf_counter()
+        with bar("sampling", len(draw.rows), shown=share.first and not (quiet or as_json)) as update:
+            made = stream(draw, out, precision=precision, overwrite=overwrite, share=share, report=update)
+        if made is None:
+            return
+        shown = record(draw, trajectory) if trajectory else 0
+        seconds = time.perf_counter() - began
     if as_json:
-        summary = {"out": str(out), "n": n, "sampler": chosen.spec, "steps": steps, "evaluations": made.evaluations, "seed": seed}
+        summary = {"out": str(out), "n": made.n, "sampler": chosen.spec, "steps": steps, "evaluations": made.evaluations, "seed": seed}
+        summary |= {"seeds": str(draw.rows), "kept": made.kept, "trajectory": str(trajectory) if trajectory else None}
         sys.stdout.write(json.dumps({**summary, "outside": made.outside, "seconds": round(seconds, 3)}) + "\n")
     elif not quiet:
+        calls = f", {made.evaluations} network evaluations each" if made.evaluations else ""
         sys.stdout.write(
-            f"{n} samples by {chosen.spec}, {made.evaluations} network evaluations each, in {seconds:.1f} s: {out}\n"
-            f"{made.outside} of {made.x.numel()} values lie outside the range of the data"
-            f"{' (saturated in the picture)' if made.outside and out.suffix == '.png' and state.kind == 'image' else ''}.\n"
+            f"{made.n} samples by {chosen.spec}{calls}, in {seconds:.1f} s: {out}\n"
+            + (f"{made.kept} of them had been drawn before.\n" if made.kept else "")
+            + f"{made.outside} of {made.values} values lie outside the range of the data"
+            f"{' (saturated in the picture)' if made.outside and out.suffix == '.png' and trained.state.kind == 'image' else ''}.\n"
+            + (f"The way of the first {shown}: {trajectory}\n" if trajectory else "")
         )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"Interrupted: {str(stop) or 'nothing was written.'}\n")
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+def _rows(n: int | None, seeds: str | None) -> Rows:
+    from sdezoo.runs.generation import Rows
+
+    if seeds is None:
+        return Rows.first(_N if n is None else n)
+    if n is not None:
+        raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds names the samples, -n is that many from 0 on.")
+    return Rows.parse(seeds)

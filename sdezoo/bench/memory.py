@@ -18,7 +18,7 @@ from sdezoo.bench.table import Table
 from sdezoo.bench.timing import Report
 from sdezoo.runs.checkpoint import restore
 from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.generation import generate
+from sdezoo.runs.generation import Draw, Rows
 from sdezoo.runs.training import train
 from sdezoo.zoo.registry import SAMPLERS
 
@@ -83,5 +83,6 @@ def _resident() -> float:
 if __name__ == "__main__":
     run, sampler, *numbers = sys.argv[1:]
     steps, n, seed = map(int, numbers)
-    generate(restore(Path(run)), SAMPLERS.build(sampler), n, steps=steps, seed=seed)
+    for _ in Draw(restore(Path(run)), SAMPLERS.build(sampler), Rows.first(n), steps, seed).batches():
+        pass
     sys.stdout.write(f"{_resident()}\n")

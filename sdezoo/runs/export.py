@@ -1,14 +1,16 @@
 """Samples as files: pictures, arrays and tables.
 
-`check_output` refuses an impossible file before any work is done; `write` puts it down in one piece, under a temporary
-name first, so that an interrupted run leaves neither half a file nor a damaged old one.
+`check_output` refuses an impossible file before any work is done; `write` and `write_parts` put it down in one piece, so that an
+interrupted run leaves neither half a file nor a damaged old one. All but pictures are written part by part, and no two parts are
+in memory at once.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -22,6 +24,7 @@ from torch import Tensor
 
 from sdezoo.errors import RunError
 from sdezoo.runs.data import Kind
+from sdezoo.runs.files import put_array, replacing
 
 _PICTURE = 512  # pixels that a grid is enlarged to at most
 _PANELS = 36  # histograms in one picture at most
@@ -29,7 +32,8 @@ _GAP = 0.5  # the grey between images
 
 
 class _Samples(NamedTuple):
-    values: Tensor
+    parts: Iterable[Tensor]
+    shape: tuple[int, ...]
     kind: Kind
     columns: tuple[str, ...]
     levels: int | None
@@ -42,8 +46,17 @@ def check_output(path: str | Path, kind: Kind, overwrite: bool = False) -> None:
         RunError: an unknown ending, one that does not fit the kind, a file that exists (unless `overwrite`), a folder
             in its place, or a parent folder that is not there and cannot be made, or cannot be written to.
     """
+    _writer(Path(path), kind)
+    check_place(path, overwrite)
+
+
+def check_place(path: str | Path, overwrite: bool = False) -> None:
+    """Whether any file can be written to `path`, without a trace.
+
+    Raises:
+        RunError: as `check_output`, whatever the ending.
+    """
     path = Path(path)
-    _writer(path, kind)
     if path.is_dir():
         raise RunError(f"'{path}' is a folder.", "Give the name of a file in it.")
     if os.path.lexists(path) and not overwrite:
@@ -74,20 +87,28 @@ def write(samples: Tensor, path: str | Path, *, kind: Kind, columns: Sequence[st
         RunError: an unknown ending, one that does not fit the kind, samples that cannot be drawn, or a file that
             cannot be written.
     """
+    write_parts([samples.detach().float().cpu()], samples.shape, path, kind=kind, columns=columns, levels=levels)
+
+
+def write_parts(
+    parts: Iterable[Tensor],
+    shape: Sequence[int],
+    path: str | Path,
+    *,
+    kind: Kind,
+    columns: Sequence[str] = (),
+    levels: int | None = None,
+    remedy: str = "Give --out another place.",
+) -> None:
+    """As `write`, of samples of `shape` whose rows come in `parts`, float32 on the CPU; they are gone through once.
+
+    Raises:
+        RunError: as `write`, with `remedy` where the file cannot be written.
+    """
     path = Path(path)
     writer = _writer(path, kind)
-    batch = _Samples(samples.detach().float().cpu(), kind, tuple(columns), levels)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                writer(batch, file)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"'{path}' cannot be written ({error.strerror or error}).", "Give --out another place.") from error
+    with replacing(path, remedy) as file:
+        writer(_Samples(parts, tuple(shape), kind, tuple(columns), levels), file)
 
 
 def _writer(path: Path, kind: Kind) -> Callable[[_Samples, BinaryIO], None]:
@@ -104,58 +125,71 @@ def _fitting(kind: Kind) -> tuple[str, ...]:
 
 
 def _npz(samples: _Samples, file: BinaryIO) -> None:
-    np.savez_compressed(file, x=samples.values.numpy())
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("x.npy", "w", force_zip64=True) as member:
+        put_array(member, samples.shape, samples.parts)
 
 
 def _npy(samples: _Samples, file: BinaryIO) -> None:
-    np.save(file, samples.values.numpy(), allow_pickle=False)
+    put_array(file, samples.shape, samples.parts)
 
 
 def _csv(samples: _Samples, file: BinaryIO) -> None:
-    csv.write_csv(_table(samples), file)
+    with csv.CSVWriter(file, _schema(samples)) as table:
+        for part in samples.parts:
+            table.write_batch(_rows(part, samples))
 
 
 def _parquet(samples: _Samples, file: BinaryIO) -> None:
-    parquet.write_table(_table(samples), file)
+    with parquet.ParquetWriter(file, _schema(samples)) as table:
+        for part in samples.parts:
+            table.write_batch(_rows(part, samples))
 
 
-def _table(samples: _Samples) -> pa.Table:
-    arrays = [pa.array(column) for column in samples.values.T.contiguous().numpy()]
-    return pa.Table.from_arrays(arrays, names=_names(samples))
+def _schema(samples: _Samples) -> pa.Schema:
+    return pa.schema([pa.field(name, pa.float32()) for name in _names(samples)])
+
+
+def _rows(part: Tensor, samples: _Samples) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(column) for column in part.T.contiguous().numpy()], schema=_schema(samples))
 
 
 def _names(samples: _Samples) -> list[str]:
-    return list(samples.columns) or [f"x{i}" for i in range(samples.values.shape[1])]
+    return list(samples.columns) or [f"x{i}" for i in range(samples.shape[1])]
 
 
 def _png(samples: _Samples, file: BinaryIO) -> None:
-    wrong = int((~samples.values.isfinite()).sum())
-    if wrong or not samples.values.numel():
+    values = torch.cat(list(samples.parts))
+    wrong = int((~values.isfinite()).sum())
+    if wrong or not values.numel():
         raise RunError(
             f"The samples cannot be drawn: {f'{wrong} values are not finite' if wrong else 'there are none'}.",
             "Write .npz instead to see what is in them.",
         )
     if samples.kind == "image":
-        _picture(samples.values, samples.levels or 255).save(file, format="PNG")
+        sheet(values, samples.levels).save(file, format="PNG")
     else:
-        _figure(samples).savefig(file, format="png", dpi=120)
+        _figure(values.numpy(), _names(samples)).savefig(file, format="png", dpi=120)
 
 
-def _picture(images: Tensor, levels: int) -> Image.Image:
-    """The grid of images (n, C, H, W); other numbers of channels than 1, 3 or 4 are drawn as one grey image each."""
+def sheet(images: Tensor, levels: int | None, columns: int | None = None) -> Image.Image:
+    """The grid of images (n, C, H, W), saturated to [0, 1] and rounded to the data's lattice, enlarged by a whole factor.
+
+    Other numbers of channels than 1, 3 or 4 are drawn as one grey image each. `columns`: of the grid; default: near-square.
+    """
+    levels = levels or 255
     if images.shape[1] not in (1, 3, 4):
         images = images.flatten(0, 1)[:, None]
-    pixels = _grid((images.clamp(0, 1) * levels).round() / levels)
+    pixels = _grid((images.clamp(0, 1) * levels).round() / levels, columns)
     factor = max(1, _PICTURE // max(pixels.shape[1:]))
     enlarged = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     array = (enlarged * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array)
 
 
-def _grid(images: Tensor) -> Tensor:
+def _grid(images: Tensor, columns: int | None) -> Tensor:
     """(n, C, H, W) row by row into (C, rows · (H + 1) + 1, columns · (W + 1) + 1), with gaps of one pixel."""
     n, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(n))
+    columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
     grid = torch.full((channels, rows * (height + 1) + 1, columns * (width + 1) + 1), _GAP)
     for i, image in enumerate(images):
@@ -164,8 +198,7 @@ def _grid(images: Tensor) -> Tensor:
     return grid
 
 
-def _figure(samples: _Samples) -> Figure:
-    values, names = samples.values.numpy(), _names(samples)
+def _figure(values: np.ndarray, names: Sequence[str]) -> Figure:
     if values.shape[1] == 2:
         figure = Figure(figsize=(5, 5), layout="constrained")
         axes = figure.subplots()

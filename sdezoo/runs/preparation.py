@@ -1,0 +1,93 @@
+"""A trained model made ready for sampling: on its device, with its network in the precision and form that are fast there.
+
+Precision is of the network's calls alone: they run under autocast, and what they return is cast back. States, and all that
+a sampler does with them, stay float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from sdezoo.errors import ParameterError, RunError
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.prior import Moments
+
+Precision = Literal["float32", "bf16"]
+
+
+def prepare(model: ScoreModel[Any], device: torch.device, precision: str = "float32", *, compiled: bool = False) -> ScoreModel[Any]:
+    """`model` as it samples on `device`; its weights are the same tensors, moved there.
+
+    Args:
+        model: is moved to `device` itself. device: of all tensors. precision: `float32`, or `bf16` (bfloat16, under autocast).
+        compiled: by `torch.compile`, once for each size of a batch, so that a sample does not depend on the sizes met before.
+
+    Raises:
+        ParameterError: for another precision.
+        RunError: where the device has no bfloat16, or, at the first call, where the network cannot be compiled.
+    """
+    if precision not in get_args(Precision):
+        raise ParameterError(f"precision={precision} is not known.", f"Give one of {', '.join(get_args(Precision))}.")
+    if precision == "bf16" and not _has_bfloat16(device):
+        raise RunError(f"The device '{device}' does not compute in bfloat16.", "Leave out --precision, or choose another --device.")
+    model = model.to(device)
+    for weight in model.net.parameters():
+        if weight.ndim == 4:  # convolutions read images with channels last, and say so to those after them
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    if precision == "float32" and not compiled:
+        return model
+    net = _Prepared(model.net, device.type, mixed=precision == "bf16", compiled=compiled)
+    ready = ScoreModel(model.sde, net, model.output_name, moments=Moments(model.mean, model.std), fitted=model.fitted)
+    return ready.train(model.training)
+
+
+class _Prepared(nn.Module):
+    """A network under autocast, compiled where asked."""
+
+    def __init__(self, net: nn.Module, device: str, *, mixed: bool, compiled: bool) -> None:
+        super().__init__()
+        self.net, self.device, self.mixed = net, device, mixed
+        self.call = _compiled(net) if compiled else net
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        with _autocast(self.device) if self.mixed else nullcontext():
+            return self.call(*inputs)
+
+
+def _compiled(net: nn.Module) -> Callable[..., Tensor]:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def refusal(error: Exception) -> RunError:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        return RunError(f"The network cannot be compiled here ({reason}).", "Install a C++ compiler such as g++, or leave out --compile.")
+
+    try:
+        fast = torch.compile(net, dynamic=False)
+    except RuntimeError as error:
+        raise refusal(error) from error
+
+    def call(*inputs: Tensor) -> Tensor:
+        try:
+            return fast(*inputs)
+        except TorchDynamoException as error:
+            raise refusal(error) from error
+
+    return call
+
+
+def _autocast(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, torch.bfloat16)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    a = torch.ones(2, 2, device=device)
+    try:
+        with _autocast(device.type):
+            return (a @ a).dtype == torch.bfloat16
+    except RuntimeError:
+        return False

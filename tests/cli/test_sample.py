@@ -1,0 +1,148 @@
+"""`sdezoo sample` for large runs: interrupted it says how to go on, launched several times it gives the same file."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdezoo.runs.config import TrainingConfig
+from sdezoo.runs.shards import Shards
+from sdezoo.runs.training import train
+from sdezoo_cli.app import main
+
+Terminal = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = str(tmp_path_factory.mktemp("wine") / "run")
+    return train(TrainingConfig.build({"net": "mlp:width=16,depth=1", "steps": 2, "data": "wine", "batch_size": 8, "out": out})).run
+
+
+@pytest.fixture
+def sample(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
+    """Runs `sdezoo sample RUN --steps 3 --batch-size 2 …` in this process and an empty folder: a shard has 16 rows."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        command = ["sdezoo", "sample", run, "--steps", 3, "--batch-size", 2, *arguments]
+        monkeypatch.setattr(sys, "argv", list(map(str, command)))
+        try:
+            main()
+            code = 0
+        except SystemExit as leave:
+            code = int(leave.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, k: int, error: BaseException) -> None:
+    put = Shards.put
+
+    def stopped(self: Shards, at: int, *arguments: object) -> None:
+        if at == k:
+            raise error
+        put(self, at, *arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(Shards, "put", stopped)
+
+
+def test_an_interrupt_says_how_to_go_on(sample: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2, KeyboardInterrupt())
+        code, out, err = sample("-n", 50, "--out", "s.npz", "--quiet")
+    assert (code, out) == (130, "")
+    assert err == "Interrupted: 32 of 50 samples are kept in 's.npz.parts'. Give the same command to go on.\n"
+    code, out, _ = sample("-n", 50, "--out", "s.npz", "--json")
+    assert code == 0
+    assert json.loads(out)["kept"] == 32
+    assert sample("-n", 50, "--out", "t.npz", "--quiet")[0] == 0
+    assert Path("s.npz").read_bytes() == Path("t.npz").read_bytes()
+    assert sorted(os.listdir()) == ["s.npz", "t.npz"]
+
+
+def test_an_interrupt_before_the_first_shard_leaves_nothing(sample: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_at(monkeypatch, 0, KeyboardInterrupt())
+    assert sample("-n", 50, "--out", "s.npz", "--quiet") == (130, "", "Interrupted: nothing was written.\n")
+    assert os.listdir() == []
+
+
+def test_a_drawing_with_overwrite_goes_on_too(sample: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("s.npz").write_text("old")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1, KeyboardInterrupt())
+        assert sample("-n", 50, "--out", "s.npz", "--overwrite", "--quiet")[0] == 130
+    assert Path("s.npz").read_text() == "old"
+    code, out, _ = sample("-n", 50, "--out", "s.npz", "--overwrite")
+    assert code == 0
+    assert "16 of them had been drawn before" in out
+
+
+def test_seeds_are_rows(sample: Terminal) -> None:
+    sample("-n", 20, "--out", "all.npy", "--quiet")
+    code, out, err = sample("--seeds", "3,17-19,0", "--out", "some.npy", "--json")
+    assert code == 0, err
+    assert json.loads(out)["n"] == 5
+    assert json.loads(out)["seeds"] == "3,17-19,0"
+    torch.testing.assert_close(*(torch.from_numpy(x) for x in (np.load("some.npy"), np.load("all.npy")[[3, 17, 18, 19, 0]])))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem", "remedy"),
+    [
+        ("--seeds 5-3", "'5-3'", "100-120"),
+        ("--seeds 1,1", "1 twice", "once"),
+        ("--seeds 1 -n 2", "-n and --seeds", "one of them"),
+        ("--precision fp8", "precision=fp8", "bf16"),
+        ("--batch-size 0", "batch_size=0", "at least 1"),
+        ("--trajectory way.mp4", "'way.mp4'", ".gif"),
+        ("--trajectory s.png", "both", "another name"),
+    ],
+)
+def test_a_mistake_is_two_sentences_and_leaves_nothing(sample: Terminal, arguments: str, problem: str, remedy: str) -> None:
+    code, out, err = sample("--out", "s.png", *arguments.split())
+    assert (code, out) == (2, "")
+    first, second = err.rstrip("\n").split("\n")
+    assert first.startswith("Error: ")
+    assert problem in first
+    assert remedy in second
+    assert os.listdir() == []
+
+
+def test_a_trajectory_and_bfloat16(sample: Terminal) -> None:
+    code, out, err = sample("-n", 20, "--out", "s.csv", "--trajectory", "way.gif", "--precision", "bf16")
+    assert code == 0, err
+    assert "The way of the first 20: way.gif" in out
+    assert sorted(os.listdir()) == ["s.csv", "way.gif"]
+
+
+def launch(run: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
+    settings = ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "sdezoo_cli"]
+    command = ["sample", str(run), "--steps", "3", "--batch-size", "2", "--device", "cpu", *arguments]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([*launcher, *settings, *command], cwd=folder, env=alone, capture_output=True, text=True, check=False)
+
+
+def test_processes_launched_by_accelerate_give_the_same_file(sample: Terminal, run: Path, tmp_path: Path) -> None:
+    done = launch(run, tmp_path, "-n", "50", "--out", "two.npz", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n"] == 50
+    assert sample("-n", 50, "--out", "one.npz", "--quiet")[0] == 0
+    assert Path("two.npz").read_bytes() == Path("one.npz").read_bytes()
+    assert sorted(os.listdir()) == ["one.npz", "two.npz"]
+
+
+@pytest.mark.slow
+def test_of_launched_processes_one_says_what_is_refused(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "two.npz").touch()
+    refused = launch(run, tmp_path, "-n", "50", "--out", "two.npz")
+    assert refused.returncode != 0
+    assert refused.stderr.count("Error: 'two.npz' exists.") == 1
