@@ -21,60 +21,105 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
     likelihood: Annotated[
-        bool, typer.Option("--likelihood", help="Negative log-likelihood by the probability flow, in nats and bits a dimension.")
+        bool, typer.Option("--likelihood", help="Measure the log-likelihood of held-out rows instead, by the probability flow.")
     ] = False,
     n: Annotated[int, typer.Option("-n", help="Rows at most; of more, a random choice.")] = 1000,
-    data: Annotated[str | None, typer.Option(help="Dataset, or a file or folder of yours. Default: the run's own.")] = None,
-    split: Annotated[str | None, typer.Option(help="test, train or all. Default: test of the run's own data, all of other data.")] = None,
-    steps: Annotated[int, typer.Option(help="Steps of the flow, four network evaluations each.")] = 50,
+    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m where it fits.")] = None,
+    samples: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=".npz, .npy, .csv or .parquet: samples to measure in the place of the model's.")
+    ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Of images: classifier or inception. Default: classifier where the data have labels.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="With --likelihood: dataset, or a file or folder. Default: the run's own.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="With --likelihood: test, train or all. Default: test of the run's own data, all of other data.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the sampler (default: 20), or of the flow of --likelihood (default: 50).")
+    ] = None,
     probes: Annotated[
         str | None,
-        typer.Option(metavar="K|exact", help="Random probes of the divergence, or exact. Default: exact up to 32 dimensions, else 2."),
+        typer.Option(
+            metavar="K|exact",
+            help="With --likelihood: random probes of the divergence, or exact. Default: exact up to 32 dimensions, else 2.",
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Rows at a time; changes nothing but memory and speed.")] = 64,
-    seed: Annotated[int, typer.Option(help="Fixes the choice of rows, dequantization and probes.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes the samples, the choice of rows, and whatever a measure draws.")] = 0,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help=".csv, .parquet, .npz or .npy: the value of each row.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the figures (JSON) and the sheet (PNG), default: RUN/evaluation. With --likelihood a table of all rows."
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they are there.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure a trained model on held-out data.  Example: sdezoo evaluate runs/demo --likelihood"""
-    if not likelihood:
-        raise ParameterError("Nothing was chosen to be measured.", "Give --likelihood.")
+    """Measure a trained model against held-out data.  Example: sdezoo evaluate runs/demo"""
     load_plugins(plugin)
+    from sdezoo.runs.config import resolve_device
+
+    common: dict[str, Any] = {"n": n, "seed": seed, "batch_size": batch_size}
+    common |= {} if steps is None else {"steps": steps}
+    own = {"data": data, "split": split, "probes": probes}
+    theirs = {"sampler": sampler, "samples": samples, "features": features}
+    _refuse(own if not likelihood else theirs, likelihood=likelihood)
+    common["device"] = resolve_device(device)
+    told = "json" if as_json else "" if quiet else "text"
+    if likelihood:
+        _likelihood(run, out, overwrite, told, {**common, "data": data, "split": split, **_divergence(probes)})
+    else:
+        _quality(run, out or run / "evaluation", overwrite, told, {**common, **theirs})
+
+
+def _refuse(options: dict[str, Any], *, likelihood: bool) -> None:
+    """Refuse options of the other kind of measurement."""
+    for name, value in options.items():
+        if value is not None:
+            remedy = f"Leave out --{name} or --likelihood." if likelihood else f"Leave out --{name}, or give --likelihood."
+            raise ParameterError(f"--{name} is {'not for' if likelihood else 'for'} --likelihood.", remedy)
+
+
+def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str, Any]) -> None:
+    from sdezoo.runs.evaluation import check_folder, write
+    from sdezoo.runs.evaluation import evaluate as measure
+
+    idle = [name for name in ("sampler", "steps") if options.get("samples") and options.get(name) is not None]
+    if idle:
+        raise ParameterError(f"--{idle[0]} does nothing to samples that are given.", f"Leave out --{idle[0]} or --samples.")
+    check_folder(out, overwrite=overwrite)
+    with bar("evaluating", None, shown=told == "text") as update:
+        found = measure(run, **options, report=update)
+    files = write(found, out)
+    if told == "json":
+        paths = dict(zip(("table", "sheet"), map(str, files), strict=True))
+        sys.stdout.write(json.dumps({**found.record, **paths}, ensure_ascii=False, allow_nan=False) + "\n")
+    elif told:
+        sys.stdout.write(found.text + f"Files: {files[0]}, {files[1]}\n")
+
+
+def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options: dict[str, Any]) -> None:
     import torch
 
-    from sdezoo.runs.config import resolve_device
     from sdezoo.runs.export import check_output, write
     from sdezoo.runs.likelihood import likelihood as measure
 
-    divergence = _divergence(probes)
-    where = resolve_device(device)
     if out:
         check_output(out, "table", overwrite)
     began = time.perf_counter()
-    with bar("likelihood", None, shown=not (quiet or as_json)) as update:
-        found = measure(
-            run,
-            data=data,
-            split=split,
-            n=n,
-            steps=steps,
-            seed=seed,
-            batch_size=batch_size,
-            device=where,
-            report=update,
-            **divergence,
-        )
+    with bar("likelihood", None, shown=told == "text") as update:
+        found = measure(run, **options, report=update)
     if out:
         write(torch.stack([column.double() for column in found.table.values()], 1), out, kind="table", columns=tuple(found.table))
     seconds = round(time.perf_counter() - began, 3)
-    if as_json:
+    if told == "json":
         summary = {"run": str(run), **found.record(), "out": str(out) if out else None, "seconds": seconds}
         sys.stdout.write(json.dumps(summary, ensure_ascii=False, allow_nan=False) + "\n")
-    elif not quiet:
+    elif told:
         sys.stdout.write(_text(found) + (f"Each row: {out}\n" if out else ""))
 
 

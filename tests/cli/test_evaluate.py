@@ -87,10 +87,33 @@ def test_each_row_is_written(sdezoo):
     np.testing.assert_allclose(np.load("rows.npz")["x"], rows, rtol=1e-5)
 
 
+def test_samples_are_measured(sdezoo):
+    code, out, err = sdezoo("wine", "--steps", 2, "-n", 20, "--out", "figures")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert "by dpmpp-2m in 2 steps: 20 samples against 20 held-out rows" in lines[0]
+    assert lines[2].split("  ")[0] == "rows, in standard deviations"
+    assert any(line.startswith("  C2ST, random forest") for line in lines)
+    assert lines[-1] == "Files: figures/evaluation.json, figures/evaluation.png"
+    code, _, err = sdezoo("wine", "--steps", 2, "-n", 20, "--out", "figures")
+    assert code == 2
+    assert "'figures/evaluation.json' exists" in err
+    code, out, err = sdezoo("wine", "--steps", 2, "-n", 20, "--out", "figures", "--overwrite", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert found["n"] == 20
+    assert {**json.loads(Path("figures/evaluation.json").read_text()), "table": found["table"], "sheet": found["sheet"]} == found
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem", "remedy"),
     [
-        ([], "Nothing was chosen", "--likelihood"),
+        (["--split", "train"], "--split is for --likelihood", "Leave out"),
+        (["--likelihood", "--sampler", "heun"], "--sampler is not for --likelihood", "Leave out"),
+        (["--samples", "x.npz", "--steps", 3], "--steps does nothing", "--samples"),
+        (["--features", "classifier"], "'classifier' of table data", "images"),
+        (["-n", 5], "5 rows to compare, where 20", "more"),
+        (["--out", "zero.npy"], "is a file, not a folder", "another --out"),
         (["--likelihood", "--probes", "few"], "probes=few", "exact"),
         (["--likelihood", "--probes", 0], "probes=0", "at least 1"),
         (["--likelihood", "--steps", 0], "steps=0", "at least 1"),

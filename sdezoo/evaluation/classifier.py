@@ -1,0 +1,188 @@
+"""A small classifier of images, whose last hidden layer gives the features that images are compared by.
+
+Three convolutions, a layer of 64 features, a layer of classes, trained on the labels of the training data with a fixed seed: a
+feature extractor that needs no download, and is made for the data at hand. Its features know what tells classes apart and not much
+else, and distances between them compare with no published FID.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from sdezoo.errors import DataError, RunError
+from sdezoo.evaluation.rows import Rows
+from sdezoo.process.noise import Noise, mix
+
+FEATURES = 64
+"""Of the last hidden layer."""
+
+_RECIPE = 1  # to be raised with every change of the network or its training, so that none is reused across it
+_SEED, _BATCH, _STEPS, _EPOCHS, _RATE, _CHUNK = 0, 64, 1000, 40, 5e-3, 256
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a classifier, beside its weights.
+
+    Args:
+        channels, classes: of the images. steps: of training. accuracy: on held-out images, None where they have no labels.
+        held_out: their number.
+    """
+
+    channels: int
+    classes: int
+    steps: int
+    accuracy: float | None
+    held_out: int
+
+
+class Classifier(nn.Module):
+    """Images `(n, C, H, W)`, of any size, to `classes` logits."""
+
+    size: Tensor
+    """The root mean square of the features of the training images."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2, ceil_mode=True),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+            nn.Linear(64 * 9, FEATURES),
+            nn.ReLU(),
+        )
+        self.head = nn.Linear(FEATURES, classes)
+        self.register_buffer("size", torch.ones(()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `(n, classes)`."""
+        return self.head(self.body(2 * images - 1))
+
+    def features(self, images: Tensor) -> Rows:
+        """The last hidden layer, `(n, 64)`, over `size`: its scale is an accident of training."""
+        with torch.no_grad():
+            return torch.cat([self.body(2 * part - 1) / self.size for part in images.float().split(_CHUNK)]).double().numpy()
+
+    def predict(self, images: Tensor) -> Tensor:
+        """The most likely class of each image, `(n,)`."""
+        with torch.no_grad():
+            return torch.cat([self(part).argmax(1) for part in images.float().split(_CHUNK)])
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """A trained classifier, what is known of it, and its file."""
+
+    net: Classifier
+    facts: Facts
+    path: Path
+
+    @property
+    def words(self) -> str:
+        """What a reader has to know."""
+        right = "" if self.facts.accuracy is None else f", {self.facts.accuracy:.1%} right on {self.facts.held_out} held-out images"
+        return f"Classifier: trained on the labels of the training images{right}; {self.path}"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The same as JSON holds it."""
+        return {"classifier": {"file": str(self.path), **asdict(self.facts)}}
+
+
+def classifier(folder: Path, images: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor | None) -> Judge:
+    """The classifier of a training set; from `folder` where it was trained before, else trained and saved there.
+
+    Args:
+        folder: holds `classifier-FINGERPRINT.safetensors` and `.json`; the fingerprint is that of images, labels and recipe.
+        images: `(n, C, H, W)` in [0, 1]. labels: `(n,)`, whole numbers from 0.
+        held_out: `(m, C, H, W)`. held_out_labels: `(m,)`, for the accuracy.
+
+    Raises:
+        DataError: where there are fewer than two classes.
+        RunError: where a saved classifier is damaged, or none can be saved.
+    """
+    classes = int(labels.max()) + 1
+    if len(labels.unique()) < 2:
+        raise DataError("All images are of one class, so no classifier can be trained.", "Give labels of two classes or more.")
+    path = folder / f"classifier-{_fingerprint(images, labels)}.safetensors"
+    if path.exists() and path.with_suffix(".json").exists():
+        return Judge(*_load(path), path)
+    steps = min(_STEPS, _EPOCHS * -(-len(images) // _BATCH))
+    made = _train(images, labels, classes, steps)
+    right = None if held_out_labels is None else float((made.predict(held_out) == held_out_labels).double().mean())
+    facts = Facts(images.shape[1], classes, steps, right, len(held_out))
+    _save(path, made, facts)
+    return Judge(made, facts, path)
+
+
+def _train(images: Tensor, labels: Tensor, classes: int, steps: int) -> Classifier:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix(_SEED))
+        made = Classifier(images.shape[1], classes)
+    optimizer = torch.optim.AdamW(made.parameters(), lr=_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=_RATE, total_steps=steps)
+    for _, rows in zip(range(steps), _batches(len(images)), strict=False):
+        optimizer.zero_grad()
+        cross_entropy(made(images[rows].float()), labels[rows]).backward()
+        optimizer.step()
+        schedule.step()
+    made.size.fill_(float(np.sqrt(np.square(made.features(images)).mean())))
+    return made.eval().requires_grad_(False)
+
+
+def _batches(count: int) -> Iterator[Tensor]:
+    """Indices of batches without end, every row once an epoch."""
+    epoch = 0
+    while True:
+        noise = Noise.seeded(_SEED, epoch)
+        order = noise.draw(lambda rows, generator: torch.randperm(len(rows), generator=generator), torch.empty(count))
+        yield from order.split(_BATCH)
+        epoch += 1
+
+
+def _fingerprint(images: Tensor, labels: Tensor) -> str:
+    digest = hashlib.sha256(str((_RECIPE, tuple(images.shape))).encode())
+    for tensor in (images.float(), labels.long()):
+        digest.update(memoryview(tensor.cpu().contiguous().numpy()))  # pyright: ignore[reportArgumentType]
+    return digest.hexdigest()[:12]
+
+
+def _save(path: Path, made: Classifier, facts: Facts) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".json").write_text(json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8")
+        save_file(made.state_dict(), partial)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"The classifier cannot be saved as '{path}' ({error}).", "Make room there, or permit writing.") from error
+
+
+def _load(path: Path) -> tuple[Classifier, Facts]:
+    try:
+        facts = Facts(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+        made = Classifier(facts.channels, facts.classes)
+        made.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError):
+        raise RunError(f"The classifier '{path}' is damaged.", "Remove it to have it trained again.") from None
+    return made.eval().requires_grad_(False), facts

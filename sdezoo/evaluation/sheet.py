@@ -1,0 +1,140 @@
+"""The picture of an evaluation: samples beside data, and beside the training rows that are nearest to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+
+from sdezoo.evaluation.columns import correlations
+from sdezoo.evaluation.rows import Rows
+
+DATA, SAMPLES = "0.45", "tab:blue"
+
+_PAIRS, _ACROSS, _COLUMNS, _BINS, _GAP = 50, 5, 25, 30, 0.5
+
+
+Distances = tuple[Rows, Rows]
+"""Distances to the nearest training row, `(n,)` each: of held-out rows and of samples."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Shares of the classes, `(c,)`: of the data and of samples."""
+
+    data: Rows
+    samples: Rows
+
+
+def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distances, shares: Shares | None) -> Figure:
+    """Samples `(n, C, H, W)`, each left of the training image that is nearest to it, and class shares, where there are any.
+
+    Args:
+        title: on top. distances: to the nearest training image.
+    """
+    figure = Figure(figsize=(11, 6.4), dpi=110, layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(7, 4))[0]
+    axes = left.subplots()
+    grid = _pairs(samples[:_PAIRS], neighbours[:_PAIRS])
+    axes.imshow(grid, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.set_axis_off()
+    axes.set_title("samples, each left of its nearest training image", fontsize=9)
+    panels = right.subplots(1 if shares is None else 2, 1, squeeze=False)[:, 0]
+    _distances(panels[0], distances)
+    if shares is not None:
+        places = np.arange(len(shares.data))
+        panels[1].bar(places - 0.2, shares.data, 0.4, color=DATA, label="data")
+        panels[1].bar(places + 0.2, shares.samples, 0.4, color=SAMPLES, label="samples")
+        panels[1].set_title("shares of the classes", fontsize=9)
+        panels[1].legend(fontsize=7)
+    return figure
+
+
+def columns(title: str, names: Sequence[str], held_out: Rows, samples: Rows, distances: Distances) -> Figure:
+    """Of each column the law in held-out rows `(n, d)` and in samples `(m, d)`; correlations, or in the plane the points; distances."""
+    shown = min(len(names), _COLUMNS)
+    across = min(shown, math.ceil(math.sqrt(2 * shown)))
+    down = math.ceil(shown / across)
+    figure = Figure(figsize=(11, 3.4 + 1.5 * down), dpi=110, layout="constrained")
+    figure.suptitle(title + (f" (the first {shown} of {len(names)} columns)" if shown < len(names) else ""))
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 1.5 * down))[:, 0]
+    if len(names) == 2:
+        _plane(above, names, held_out, samples, distances)
+    else:
+        _matrices(above, held_out, samples, distances)
+    panels = below.subplots(down, across, squeeze=False).ravel()
+    for k, axes in enumerate(panels):
+        if k < shown:
+            _column(axes, held_out[:, k], samples[:, k])
+            axes.set_title(names[k], fontsize=7)
+        else:
+            axes.set_axis_off()
+    panels[0].legend(fontsize=6)
+    return figure
+
+
+def _pairs(samples: NDArray, neighbours: NDArray) -> NDArray:
+    """All pairs in one picture, `(H', W')` or `(H', W', 3 or 4)`; of other numbers of channels the first is drawn."""
+    count, channels, height, width = samples.shape
+    kept = channels if channels in (1, 3, 4) else 1
+    across = min(_ACROSS, count)
+    down = math.ceil(count / across)
+    grid = np.ones((kept, down * (height + 2), across * (2 * width + 4)))
+    for k in range(count):
+        top, left = k // across * (height + 2), k % across * (2 * width + 4)
+        grid[:, top : top + height, left : left + 2 * width + 1] = _GAP
+        grid[:, top : top + height, left : left + width] = np.clip(samples[k, :kept], 0, 1)
+        grid[:, top : top + height, left + width + 1 : left + 2 * width + 1] = np.clip(neighbours[k, :kept], 0, 1)
+    return grid[0] if kept == 1 else grid.transpose(1, 2, 0)
+
+
+def _distances(axes: Axes, distances: Distances) -> None:
+    held_out, samples = distances
+    bins = np.linspace(0, max(np.quantile(held_out, 0.99), np.quantile(samples, 0.99)) or 1.0, _BINS)
+    _histograms(axes, held_out, samples, bins, ("held out", "samples"))
+    axes.set_title("distance to the nearest training row", fontsize=9)
+    axes.legend(fontsize=7)
+
+
+def _column(axes: Axes, held_out: Rows, samples: Rows) -> None:
+    low, high = np.quantile(held_out, [0.001, 0.999])
+    # What lies beyond, samples of any size among it, is counted in the outermost bins.
+    bins = np.linspace(low, high, _BINS) if high > low else np.linspace(low - 0.5, low + 0.5, _BINS)
+    _histograms(axes, np.clip(held_out, bins[0], bins[-1]), np.clip(samples, bins[0], bins[-1]), bins, ("held out", "samples"))
+    axes.tick_params(labelsize=6)
+
+
+def _histograms(axes: Axes, held_out: Rows, samples: Rows, bins: Rows, labels: tuple[str, str]) -> None:
+    axes.hist(held_out, bins=bins.tolist(), density=True, color=DATA, alpha=0.5, label=labels[0])
+    axes.hist(samples, bins=bins.tolist(), density=True, histtype="step", color=SAMPLES, label=labels[1])
+    axes.set_yticks([])
+
+
+def _matrices(part: SubFigure, held_out: Rows, samples: Rows, distances: Distances) -> None:
+    panels = part.subplots(1, 4)
+    found = [correlations(rows) for rows in (held_out, samples)]
+    named = {"correlations, held out": found[0], "correlations, samples": found[1], "difference": found[1] - found[0]}
+    for axes, (name, matrix) in zip(panels, named.items(), strict=False):
+        axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
+        axes.set_title(name, fontsize=9)
+        axes.set(xticks=[], yticks=[])
+    part.colorbar(panels[2].images[0], ax=panels[2], shrink=0.8)
+    _distances(panels[3], distances)
+
+
+def _plane(part: SubFigure, names: Sequence[str], held_out: Rows, samples: Rows, distances: Distances) -> None:
+    panels = part.subplots(1, 3)
+    for axes, rows, name, colour in ((panels[0], held_out, "held out", DATA), (panels[1], samples, "samples", SAMPLES)):
+        axes.scatter(rows[:, 0], rows[:, 1], s=6, alpha=0.6, linewidths=0, color=colour)
+        axes.set(xlabel=names[0], ylabel=names[1], title=name)
+    span = [np.quantile(held_out[:, k], [0.0, 1.0]) for k in (0, 1)]
+    margins = [0.1 * (high - low) or 1.0 for low, high in span]
+    for axes in panels[:2]:
+        axes.set(xlim=(span[0][0] - margins[0], span[0][1] + margins[0]), ylim=(span[1][0] - margins[1], span[1][1] + margins[1]))
+    _distances(panels[2], distances)
