@@ -48,6 +48,7 @@ PLANTED = {
     "a plugin knows the command line": ("plugins/sdezoo_plugins/sdes/vp.py", "import sdezoo_cli", "Plugins and command line"),
     "one wing looks up": ("sdezoo/process/noise.py", "import sdezoo.sampling.grid", "Inside the core"),
     "one module looks up inside its wing": ("sdezoo/process/sde.py", "import sdezoo.process.affine", "Inside process"),
+    "one module of evaluation looks up": ("sdezoo/evaluation/rows.py", "import sdezoo.evaluation.suite", "Inside evaluation"),
     "one module of bench looks up": ("sdezoo/bench/timing.py", "import sdezoo.bench.suite", "Inside bench"),
     "one plugin knows another": ("plugins/sdezoo_plugins/sdes/vp.py", "import sdezoo_plugins.sdes.ve", "No plugin knows another"),
     "the registry loads torch": ("sdezoo/zoo/registry.py", "import torch", "Names are known without torch"),

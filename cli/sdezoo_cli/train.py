@@ -33,7 +33,7 @@ def train(
     lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the optimizer's or the network's.")] = None,
     schedule: Annotated[Text, typer.Option(help="Of the learning rate: cosine, constant. Default: cosine.")] = None,
     warm_up: Annotated[Whole, typer.Option(help="Steps in which the learning rate rises. Default: 100.")] = None,
-    clip: Annotated[Number, typer.Option(help="Largest norm of the gradient. Default: 1.")] = None,
+    clip: Annotated[Number, typer.Option(help="Largest norm of the gradient. Default: 1.0.")] = None,
     ema: Annotated[Number, typer.Option(help="Half-life of the weights' moving average, in images. Default: 44000.")] = None,
     condition: Annotated[Text, typer.Option(help="labels: train a network that is told the class.")] = None,
     drop: Annotated[Number, typer.Option(help="Share of the labels that are left out in training. Default: 0.1.")] = None,

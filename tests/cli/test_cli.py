@@ -221,5 +221,5 @@ def test_the_help_tells_the_defaults_of_the_config() -> None:
     hints = get_type_hints(train, include_extras=True)
     for name, field in TrainingConfig.model_fields.items():
         (option,) = hints[name].__metadata__
-        if field.default is not None:
+        if field.default not in (None, False):  # a flag that is not given is off
             assert option.help.endswith(f"Default: {field.default}.")

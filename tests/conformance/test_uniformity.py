@@ -14,7 +14,7 @@ from tests.process.edges import Kinetic, Reflected
 SEEDS = 300
 RIGHT = [
     *((SDE_LAWS, sde) for sde in (SDES.build("gbm:sigma=0.8"), SDES.build("vp"), Reflected(), Kinetic())),
-    *((LOSS_LAWS, LOSSES.build(spec)) for spec in ("dsm", "mult-dsm", "nonneg-sm:levels=all")),
+    *((LOSS_LAWS, LOSSES.build(spec)) for spec in ("dsm", "mult-dsm", "nonneg-sm")),
     *((SAMPLER_LAWS, SAMPLERS.build(spec)) for spec in ("dpmpp-2m", "euler-maruyama")),
 ]
 TESTS = [(law, plugin) for suite, plugin in RIGHT for law in suite.laws if law.p_value and law.excuses(plugin) is None]

@@ -18,7 +18,7 @@ VARIANTS = [
     "dsm:weighting=uniform",
     "mult-dsm:weighting=authors",
     "mult-dsm:weighting=uniform",
-    "nonneg-sm:levels=all",
+    "nonneg-sm:levels=data",
 ]
 LOSS_SPECS = [name for name, _ in defaults(LOSSES)] + VARIANTS
 PAIRS = [(loss, sde) for loss in LOSS_SPECS for sde in AFFINE_SPECS if LOSSES.build(loss).refuses(SDES.build(sde)) is None]
@@ -114,7 +114,7 @@ def test_defaults_of_dsm(spec):
 def test_only_nonneg_sm_on_data_looks_at_one_time():
     sde = SDES.build("gbm")
     assert {spec: LOSSES.build(spec).times(sde) for spec in LOSS_SPECS if LOSSES.build(spec).times(sde) != sde.times} == {
-        "nonneg-sm": (sde.times[0], sde.times[0])
+        "nonneg-sm:levels=data": (sde.times[0], sde.times[0])
     }
 
 

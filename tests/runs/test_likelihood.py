@@ -240,7 +240,7 @@ def test_what_has_no_likelihood_is_refused(wine, tmp_path):
     with pytest.raises(DataError, match="no rows in the held-out part"):
         likelihood(wine, data=f"array:path={tmp_path / 'whole.npy'},holdout=0", split="test")
     with pytest.raises(CompositionError, match="the score of the data alone"):
-        likelihood(trained_run(tmp_path, loss="nonneg-sm"))
+        likelihood(trained_run(tmp_path, loss="nonneg-sm:levels=data"))
 
 
 def test_a_flow_that_runs_away_is_refused(wine, monkeypatch):

@@ -5,8 +5,8 @@ Hyvärinen, "Some extensions of score matching", 2007, eq. 27. In terms of `h = 
 signs.
 
 `levels=data` is Hyvärinen's: it learns the score of the data alone, at `t = lo`, which no sampler that starts from
-noise can use. With `levels=all` the same identity is applied to the noised data at every `t`, weighted by the
-variance of the noise, and the model samples.
+noise can use. By default the same identity is applied to the noised data at every `t`, weighted by the variance of the noise, and
+the model samples.
 """
 
 from dataclasses import dataclass
@@ -25,9 +25,9 @@ from sdezoo.process.requirement import needs_multiplicative
 
 @dataclass(frozen=True)
 class NonnegSM(ScoreLoss[AffineSDE]):
-    """Hyvärinen's non-negative score matching: no noise and no conditional score; levels=all to train a model that samples."""
+    """Hyvärinen's non-negative score matching: no conditional score; levels=data for his own, of the data without noise."""
 
-    levels: Literal["data", "all"] = "data"
+    levels: Literal["data", "all"] = "all"
     """`data`: the data as they are; `all`: the noised data, at every time."""
 
     def refuses(self, sde: Process) -> str | None:
