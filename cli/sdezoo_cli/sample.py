@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -32,6 +32,8 @@ def sample(
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Which samples, in place of -n: 0-63 or 3,17,100-120.")] = None,
     batch_size: Annotated[int, typer.Option(help="Samples drawn at a time; changes memory, speed, and the network's rounding.")] = 64,
     seed: Annotated[int, typer.Option(help="Sample i depends on (seed, i) alone.")] = 0,
+    label: Annotated[str | None, typer.Option(help="Class to draw, a number; each: all of them in turn.")] = None,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: none beyond it.")] = 1.0,
     device: Device = "auto",
     precision: Precision = "float32",
     compiled: Compile = False,
@@ -67,7 +69,7 @@ def sample(
         trained = restore(run)
         chosen = choose_sampler(trained, sampler)
         trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
-        draw = Draw(trained, chosen, _rows(n, seeds), steps, seed, batch_size, where)
+        draw = Draw(trained, chosen, _rows(n, seeds), steps, seed, batch_size, where, _label(label), guidance)
         if trajectory:
             check_trajectory(trajectory, out, overwrite)
         if share.first:
@@ -81,7 +83,8 @@ def sample(
         seconds = time.perf_counter() - began
     if as_json:
         summary = {"out": str(out), "n": made.n, "sampler": chosen.spec, "steps": steps, "evaluations": made.evaluations, "seed": seed}
-        summary |= {"seeds": str(draw.rows), "kept": made.kept, "trajectory": str(trajectory) if trajectory else None}
+        summary |= {"label": draw.label, "guidance": guidance, "seeds": str(draw.rows), "kept": made.kept}
+        summary |= {"trajectory": str(trajectory) if trajectory else None}
         sys.stdout.write(json.dumps({**summary, "outside": made.outside, "seconds": round(seconds, 3)}) + "\n")
     elif not quiet:
         calls = f", {made.evaluations} network evaluations each" if made.evaluations else ""
@@ -112,3 +115,11 @@ def _rows(n: int | None, seeds: str | None) -> Rows:
     if n is not None:
         raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds names the samples, -n is that many from 0 on.")
     return Rows.parse(seeds)
+
+
+def _label(text: str | None) -> int | Literal["each"] | None:
+    if text is None or text == "each":
+        return text
+    if not text.isdecimal():
+        raise ParameterError(f"label={text} is no class.", "Give the number of a class, or each.")
+    return int(text)

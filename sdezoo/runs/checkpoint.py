@@ -54,11 +54,11 @@ class State:
     """Updates that the moving average has seen."""
     seconds: float
     """Time spent training."""
-    classes: int | None
+    classes: int | None = None
     """How many labels the network was trained with; None: without."""
-    optimizer: str
+    optimizer: str = "adamw"
     """Its name."""
-    scaling: dict[str, float] | None
+    scaling: dict[str, float] | None = None
     """State of the scaling of gradients, in fp16."""
     format: int = FORMAT
     versions: dict[str, str] = field(default_factory=dict)

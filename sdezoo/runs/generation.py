@@ -10,13 +10,16 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from sdezoo.errors import ParameterError, SupportError
+from sdezoo.errors import CompositionError, ParameterError, SupportError
+from sdezoo.learning.model import Model
 from sdezoo.runs.checkpoint import Trained
 from sdezoo.runs.data import out_of_range
+from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.composition import check_fit, fitting, preferred
 from sdezoo.zoo.registry import SAMPLERS
@@ -108,10 +111,12 @@ class Draw:
 
     Args:
         trained: the model, on `device`. sampler, steps, seed, rows: with the model, all that a sample depends on.
-        batch_size: samples drawn at a time. device: None is the CPU.
+        batch_size: samples drawn at a time. device: None is the CPU. label: the class that is asked for; `each`: sample `i` is of class
+        `i` modulo their number; None: no label. guidance: the scale `w` of `sdezoo.sampling.guidance.Guided`.
 
     Raises:
-        ParameterError: for a number that is not positive.
+        ParameterError: for a number that is not positive, a class that there is not, or guidance without a label.
+        CompositionError: for a label where the model was trained without.
     """
 
     trained: Trained
@@ -121,11 +126,21 @@ class Draw:
     seed: int = 0
     batch_size: int = 64
     device: torch.device | None = None
+    label: int | Literal["each"] | None = None
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name}={getattr(self, name)} is too small.", f"Give {name} at least 1.")
+        classes = self.trained.state.classes
+        if self.label is None:
+            if self.guidance != 1:
+                raise ParameterError(f"guidance={self.guidance:g} has no label to guide to.", "Give --label a class, or each.")
+        elif classes is None:
+            raise CompositionError("This model is unconditional.", "Train one with --condition labels, or leave out --label.")
+        elif self.label != "each" and not 0 <= self.label < classes:
+            raise ParameterError(f"There is no class {self.label}.", f"Give --label a number from 0 to {classes - 1}, or each.")
 
     def batches(self, first: int = 0, last: int | None = None, report: Report | None = None) -> Iterator[Generated]:
         """The samples at places `first`, …, `last − 1` of `rows`, a batch at a time.
@@ -167,9 +182,16 @@ class Draw:
         """
         shape, like = (len(rows), *self.trained.state.event), torch.empty((), device=self.device)
         try:
-            return self.sampler.sample(self.trained.model, shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
+            return self.sampler.sample(self._model(rows), shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
         except SupportError as error:
             raise _with_alternatives(error, self.trained, self.sampler) from None
+
+    def _model(self, rows: Rows) -> Model[Any]:
+        model, classes = self.trained.model, self.trained.state.classes
+        if self.label is None or classes is None:
+            return model
+        labels = torch.tensor([row % classes if self.label == "each" else self.label for row in rows], device=self.device)
+        return Guided(model, labels, self.guidance)
 
 
 def choose_sampler(trained: Trained, spec: str | None) -> Sampler:

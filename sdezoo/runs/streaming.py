@@ -152,6 +152,8 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
         "steps": draw.steps,
         "seed": draw.seed,
         "seeds": str(draw.rows),
+        "label": draw.label,
+        "guidance": draw.guidance,
         "precision": precision,
     }
 

@@ -146,3 +146,10 @@ def test_of_launched_processes_one_says_what_is_refused(run: Path, tmp_path: Pat
     refused = launch(run, tmp_path, "-n", "50", "--out", "two.npz")
     assert refused.returncode != 0
     assert refused.stderr.count("Error: 'two.npz' exists.") == 1
+
+
+def test_labels_are_asked_for_in_words(sample: Terminal) -> None:
+    code, _, said = sample("--label", "cat")
+    assert (code, "label=cat is no class" in said) == (2, True)
+    code, _, said = sample("--label", 0)
+    assert (code, "This model is unconditional" in said) == (2, True)

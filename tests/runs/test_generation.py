@@ -1,13 +1,15 @@
 """Rows are what was asked for, and a sample depends on (seed, row) alone: not on the batch, nor on what else is drawn."""
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdezoo.errors import ParameterError
+from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.runs.checkpoint import Trained, restore
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.generation import Draw, Generated, Rows, choose_sampler, generate, together
@@ -20,7 +22,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return restore(train(TrainingConfig.build({**values, "out": str(tmp_path_factory.mktemp("run") / "run")})).run)
 
 
-def draw(trained: Trained, rows: Rows, **values: int) -> Generated:
+def draw(trained: Trained, rows: Rows, **values: Any) -> Generated:
     return together(Draw(trained, choose_sampler(trained, "dpmpp-2m-sde"), rows, 4, **values).batches())
 
 
@@ -97,3 +99,40 @@ def test_generate_counts_what_lies_outside_and_keeps_no_graph(trained: Trained, 
     assert not made.x.requires_grad
     assert seen == sorted(seen)
     assert seen[-1] == (10, 10)
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Two classes far apart, learnt with labels."""
+    folder = tmp_path_factory.mktemp("classes")
+    labels = np.tile([0, 1], 100)
+    x = np.exp(np.array([-2.0, 2.0])[labels][:, None] + 0.1 * np.random.default_rng(0).standard_normal((200, 2)))
+    np.savez(folder / "two.npz", x=x.astype(np.float32), y=labels)
+    values = {"net": "mlp:width=32,depth=2", "steps": 400, "lr": 5e-3, "batch_size": 64, "condition": "labels", "drop": 0.2}
+    return restore(train(TrainingConfig.build({**values, "data": str(folder / "two.npz"), "out": str(folder / "run")})).run)
+
+
+def test_a_label_draws_its_class(conditional: Trained) -> None:
+    for label, sign in ((0, -1), (1, 1)):
+        x = draw(conditional, Rows.first(40), label=label).x
+        assert ((sign * x.log()).mean(1) > 1).float().mean() > 0.9
+    each = draw(conditional, Rows.first(40), label="each", batch_size=7).x.log().mean(1)
+    assert (each[1::2] - each[::2]).median() > 3
+    assert (draw(conditional, Rows.first(40)).x.log().mean(1) > 0).float().mean().item() == pytest.approx(0.5, abs=0.3)
+
+
+def test_guidance_goes_on_past_the_class(conditional: Trained) -> None:
+    """With scale 1 it is the class, and beyond it pushes on; a sample is the same in every batch."""
+    told, guided = (draw(conditional, Rows.first(40), label=1, guidance=w).x for w in (1.0, 2.0))
+    assert not torch.equal(told, guided)
+    parts = draw(conditional, Rows.first(40), label=1, guidance=2.0, batch_size=9).x
+    torch.testing.assert_close(parts, guided, rtol=1e-4, atol=1e-4)
+
+
+def test_labels_are_refused_where_they_mean_nothing(trained: Trained, conditional: Trained) -> None:
+    with pytest.raises(CompositionError, match="unconditional"):
+        draw(trained, Rows.first(2), label=0)
+    with pytest.raises(ParameterError, match="no class 2"):
+        draw(conditional, Rows.first(2), label=2)
+    with pytest.raises(ParameterError, match="no label to guide to"):
+        draw(conditional, Rows.first(2), guidance=2.0)
