@@ -9,7 +9,7 @@ import typer
 
 Plugins = Annotated[
     list[Path] | None,
-    typer.Option("--plugin", metavar="FILE", help="Load the plugins of a Python file; may be repeated.", show_default=False),
+    typer.Option("--plugin", metavar="FILE|MODULE", help="Load the plugins of a file, or a module; may be repeated.", show_default=False),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for a machine to read.")]
@@ -21,7 +21,7 @@ Compile = Annotated[bool, typer.Option("--compile", help="Compile the network: a
 def load_plugins(files: list[Path] | None) -> None:
     """Register the plugins of the files that `--plugin` names."""
     if files:
-        from sdezoo.zoo.registry import load_file
+        from sdezoo.zoo.registry import load
 
         for file in files:
-            load_file(file)
+            load(file)

@@ -171,6 +171,28 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 
 
+def load(named: Path) -> None:
+    """Load what a user names: a Python file with plugins, see `load_file`, or a module, `package.module`, that is imported.
+
+    A module is looked for in the working folder too. Its classes need not be plugins.
+
+    Raises:
+        PluginError: where it cannot be loaded.
+    """
+    name = str(named)
+    if named.exists() or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or name.endswith(".py"):
+        load_file(named)
+        return
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        importlib.import_module(name)
+    except Exception as error:  # somebody's module may raise anything
+        raise PluginError(
+            f"The module '{name}' cannot be imported: {type(error).__name__}: {error}.", "Install it, or give the path of a file."
+        ) from error
+
+
 def load_file(path: Path) -> list[str]:
     """Run a Python file and register every concrete subclass of the contracts that it defines; returns their names.
 

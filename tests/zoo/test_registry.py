@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from sdezoo.errors import ParameterError, PluginError
 from sdezoo.zoo.composition import broken, defaults
-from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, REGISTRIES, SAMPLERS, SDES, Registry, kebab, load_file
+from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, REGISTRIES, SAMPLERS, SDES, Registry, kebab, load, load_file
 
 GOOD = '''
 from dataclasses import dataclass
@@ -229,3 +230,18 @@ def test_a_file_that_is_of_no_use_is_refused(registries, tmp_path, text, says):
 )
 def test_kebab(name, wanted):
     assert kebab(name) == wanted
+
+
+def test_a_module_is_imported_by_name(tmp_path, monkeypatch):
+    (tmp_path / "nets_of_mine.py").write_text("class Net: ...\n")
+    (tmp_path / "broken_nets.py").write_text("1 / 0\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    load(Path("nets_of_mine"))
+    assert sys.modules.pop("nets_of_mine").Net
+    with pytest.raises(PluginError, match="'broken_nets' cannot be imported: ZeroDivisionError"):
+        load(Path("broken_nets"))
+    with pytest.raises(PluginError, match=r"'no.such.module' cannot be imported: ModuleNotFoundError.*Install it"):
+        load(Path("no.such.module"))
+    with pytest.raises(PluginError, match="no Python file"):
+        load(Path("none.py"))
