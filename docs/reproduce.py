@@ -1,0 +1,107 @@
+"""The authors' recipe for multiplicative diffusion beside ours, VP and VE: one network, one budget, one set of images.
+
+    python docs/reproduce.py DATA --steps 3000 --out runs/study
+
+trains four models on DATA (`digits`, or a file with images and labels), each from the same seed with the same U-Net, batches and steps,
+draws `-n` samples of each with each of its samplers, and has `sdezoo evaluate` measure them against held-out images. What is there
+already is not made again: an interrupted study goes on. The table is printed and written to OUT/study.md.
+
+The authors' recipe (Shetty, Prasath & Seelamantula, arXiv 2510.02730): constant volatility 0.8, the network returns the Hyvärinen
+score, times are uniform, losses are weighted by `(σ² t)²`, one log-normal prior for all pixels, 1000 levels.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+AUTHORS = ["--sde=gbm:sigma=0.8", "--loss=mult-dsm:weighting=authors", "--output=hyvarinen", "--times=uniform", "--prior=white"]
+RECIPES = {
+    "authors": AUTHORS,
+    "ours": ["--sde=gbm", "--loss=mult-dsm"],
+    "vp": ["--sde=vp", "--loss=dsm"],
+    "ve": ["--sde=ve", "--loss=dsm"],
+}
+SAMPLERS = {
+    "authors": [("dale-langevin:preset=authors,recipe={recipe}", 1000), ("multiplicative:preset=authors,recipe={recipe}", 1000)],
+    "ours": [("dpmpp-2m", 20), ("dale-langevin", 1000)],
+    "vp": [("dpmpp-2m", 20), ("ancestral", 1000)],
+    "ve": [("dpmpp-2m", 20), ("ancestral", 1000)],
+}
+SHOWN = ("FID", "class shares", "C2ST", "precision", "recall", "distance to training rows")
+
+
+def main() -> None:
+    """Train, draw, measure, print."""
+    asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    asked.add_argument("data")
+    asked.add_argument("--steps", type=int, default=3000, help="optimizer steps of each model")
+    asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("-n", type=int, default=500, help="samples of each")
+    asked.add_argument("--recipe", default="mnist", choices=["mnist", "fashion", "kmnist", "cifar10"], help="row of the authors' table")
+    asked.add_argument("--long", action="store_true", help="also the samplers of 1000 steps of our own models")
+    asked.add_argument("--out", type=Path, default=Path("runs/study"))
+    options = asked.parse_args()
+    lines = []
+    for name, recipe in RECIPES.items():
+        run = options.out / name
+        if not list(run.glob(f"checkpoints/step-{options.steps}")):
+            resumed = ["--resume"] if list(run.glob("checkpoints/step-*")) else ["--overwrite"]
+            budget = [f"--data={options.data}", f"--steps={options.steps}", f"--seed={options.seed}", f"--out={run}"]
+            sdezoo("train", *recipe, *budget, *resumed)
+        for k, (spec, steps) in enumerate(SAMPLERS[name]):
+            if k and name != "authors" and not options.long:
+                continue
+            lines.append(measure(options, run, spec.format(recipe=options.recipe), steps))
+            show(options.out, lines)
+
+
+def measure(options: argparse.Namespace, run: Path, spec: str, steps: int) -> dict:
+    """The figures of one sampler on one model; a sampler that fails is a figure too."""
+    folder = run / "study" / spec.partition(":")[0]
+    figures = folder / "evaluation.json"
+    if not figures.exists():
+        samples = folder / "samples.npz"
+        draw = ["sample", run, f"--sampler={spec}", f"--steps={steps}", "-n", options.n, f"--seed={options.seed}", f"--out={samples}"]
+        folder.mkdir(parents=True, exist_ok=True)
+        if not samples.exists() and (said := sdezoo(*draw, refusable=True)):
+            return {"run": run.name, "sampler": spec, "steps": steps, "refused": said}
+        sdezoo("evaluate", run, f"--samples={samples}", "-n", options.n, f"--out={folder}", "--quiet")
+    return {"run": run.name, "sampler": spec, "steps": steps, "figures": json.loads(figures.read_text())}
+
+
+def show(out: Path, lines: list[dict]) -> None:
+    """The table so far."""
+    first = next((line["figures"] for line in lines if "figures" in line), None)
+    if first is None:
+        return
+    names = [m["name"] for m in first["measures"] if m["name"].startswith(SHOWN)]
+    rows = [["model", "sampler", "steps", *names]]
+    for line in lines:
+        by_name = {m["name"]: m for m in line.get("figures", {"measures": []})["measures"]}
+        cells = [f"{by_name[name]['value']:.3f}" if name in by_name else "–" for name in names]
+        rows.append([line["run"], f"`{line['sampler']}`", str(line["steps"]), *cells] if "figures" in line else refused(line, len(names)))
+    floors = {m["name"]: m for m in first["measures"]}
+    rows.append(["real images", "", "", *(f"{floors[name]['floor']:.3f}" if floors[name]["floor"] is not None else "–" for name in names)])
+    text = "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+    (out / "study.md").write_text(text + "\n", encoding="utf-8")
+    print(text, flush=True)
+
+
+def refused(line: dict, columns: int) -> list[str]:
+    """A row that says why there are no figures."""
+    return [line["run"], f"`{line['sampler']}`", str(line["steps"]), line["refused"], *[""] * (columns - 1)]
+
+
+def sdezoo(*arguments: object, refusable: bool = False) -> str:
+    """Run a command; the first line of what it refused, where it may."""
+    command = [sys.executable, "-m", "sdezoo_cli", *map(str, arguments)]
+    done = subprocess.run(command, stderr=subprocess.PIPE if refusable else None, text=True, check=False)
+    if done.returncode and not refusable:
+        sys.exit(done.returncode)
+    return (done.stderr or "").strip().partition("\n")[0] if done.returncode else ""
+
+
+if __name__ == "__main__":
+    main()
