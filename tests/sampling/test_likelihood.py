@@ -125,10 +125,12 @@ def test_hutchinson_is_unbiased_and_knows_its_error():
     exact = estimate(model, x, steps=24)
     assert (exact.standard_error == 0).all()
     found = estimate(model, x, steps=24, divergence="hutchinson", probes=16)
-    off = (found.nats - exact.nats) / found.standard_error
-    assert float(found.standard_error.median()) > 1e-3
-    assert abs(float(off.mean())) < 4.5 * 1.1 / 200**0.5
-    assert 0.8 < float(off.std()) < 1.4
+    error, claimed = found.nats - exact.nats, found.standard_error
+    assert float(claimed.median()) > 1e-3
+    # Squared, what is claimed is unbiased; as a ratio it is not, since a few signs of three coordinates are often all alike.
+    for mean_zero in (error, error**2 - claimed**2):
+        assert abs(float(mean_zero.mean())) < 4.5 * float(mean_zero.std()) / 200**0.5
+    assert float((error**2).mean()) > 0.5 * float((claimed**2).mean())
     assert estimate(model, x[:1], steps=1, divergence="hutchinson", probes=1).standard_error.isnan().all()
 
 
