@@ -40,6 +40,7 @@ def train(
     precision: Annotated[Text, typer.Option(help="Of the network: float32, bf16, fp16. Default: float32.")] = None,
     compile: Annotated[bool | None, typer.Option("--compile", help="Compile the network.")] = None,  # noqa: A002
     checkpoint_every: Annotated[Whole, typer.Option(help="Steps between checkpoints. Default: 1000.")] = None,
+    tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write metrics for TensorBoard too.")] = None,
     seed: Annotated[Whole, typer.Option(help="Fixes weights, data order and noise. Default: 0.")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Default: auto.")] = None,
     out: Annotated[Text, typer.Option(help="Run folder. Default: runs/DATA-SDE-LOSS.")] = None,
@@ -91,7 +92,7 @@ def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict
     if config and resume and (config.parent / "checkpoints").is_dir():
         base["out"] = str(config.parent)
     if resume:
-        free = {"out", "steps", "device", "checkpoint_every", "accumulate", "precision", "compile"}
+        free = {"out", "steps", "device", "checkpoint_every", "accumulate", "precision", "compile", "tensorboard"}
         for key, value in given.items():
             if key not in free and key in base and str(base[key]) != str(value):
                 raise RunError(

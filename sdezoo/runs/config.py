@@ -71,6 +71,8 @@ class TrainingConfig(BaseModel):
     """Compile the network; the first step takes a minute."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into the run folder; needs the extra `tensorboard`."""
     seed: int = Field(0, ge=0)
     """Fixes initial weights, data order and noise."""
     device: str = "auto"

@@ -7,7 +7,9 @@ device between two lines.
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +19,34 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process
 
 _BINS = 8
+
+
+class Book:
+    """Where lines are written: `metrics.jsonl` of a run folder, and `tensorboard/` where asked.
+
+    Args:
+        run: the folder. tensorboard: whether TensorBoard, which is installed, is written for.
+    """
+
+    def __init__(self, run: Path, *, tensorboard: bool) -> None:
+        self._path, self._writer = run / "metrics.jsonl", None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(run / "tensorboard")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Add a line; it is on the disk when this returns."""
+        with self._path.open("a", encoding="utf-8") as metrics:
+            metrics.write(json.dumps(row) + "\n")
+        if self._writer is None:
+            return
+        for name, value in row.items():
+            parts = {f"{name}/{k}": part for k, part in enumerate(value)} if isinstance(value, list) else {name: value}
+            for title, number in parts.items():
+                if number is not None and title != "step":
+                    self._writer.add_scalar(title, number, row["step"])
+        self._writer.flush()
 
 
 class Failure(NamedTuple):

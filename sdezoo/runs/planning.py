@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -49,6 +50,8 @@ def plan(config: TrainingConfig, data: Data | None = None) -> Plan:
     network = NETWORKS.build(config.net) if config.net else None
     load = find_dataset(config.data).load if data is None else lambda: data
     source = config.data.partition(":")[0] if _names_a_plugin(config.data) else Path(config.data).stem
+    if config.tensorboard and find_spec("tensorboard") is None:
+        raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or leave out --tensorboard.')
     run = Path(config.out or f"runs/{source}-{sde.title()}-{loss.title()}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or loss.spec})

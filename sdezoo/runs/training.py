@@ -34,7 +34,7 @@ from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.runs import checkpoint
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.data import Data
-from sdezoo.runs.metrics import Failure, Interval, failure
+from sdezoo.runs.metrics import Book, Failure, Interval, failure
 from sdezoo.runs.order import Order
 from sdezoo.runs.placement import AffineMap, place
 from sdezoo.runs.planning import Plan, choose_batch, choose_classes, choose_network, claim, plan
@@ -182,6 +182,7 @@ class Training:
         optimizer = self.workers.optimizer(self.optimizer)
         began, first, latest = time.perf_counter() - self.seconds, None, float("nan")
         interval, start = Interval(model.sde), self.step
+        book = Book(self.plan.run, tensorboard=config.tensorboard) if is_first() else None
         while self.step < config.steps:
             norm = self._update(live, optimizer, interval)
             if self.step % _LOG_EVERY == 0 or self.step == config.steps:
@@ -199,7 +200,8 @@ class Training:
                     "images_per_second": round(losses.numel() / (self.seconds - before), 1),
                     "seconds": round(self.seconds, 3),
                 }
-                self._write(row)
+                if book:
+                    book.write(row)
                 start = self.step
             if report:
                 report(self.step, latest)
@@ -274,11 +276,6 @@ class Training:
         config = self.plan.config
         return rate(config.schedule, step, config.steps, config.warm_up)
 
-    def _write(self, row: dict[str, Any]) -> None:
-        if is_first():
-            with (self.plan.run / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
-                metrics.write(json.dumps(row) + "\n")
-
     def _refuse_divergence(self, loss: float, first: float, found: Failure | None, start: int) -> None:
         if found is None and math.isfinite(loss) and abs(loss) <= _DIVERGED * max(first, 1.0):
             return
@@ -326,7 +323,7 @@ class Training:
 
 def _begin(made: Plan, overwrite: bool) -> None:
     claim(made.run, overwrite=overwrite)
-    for part in ("checkpoints", "samples"):
+    for part in ("checkpoints", "samples", "tensorboard"):
         shutil.rmtree(made.run / part, ignore_errors=True)
     (made.run / "metrics.jsonl").unlink(missing_ok=True)
     (made.run / "samples").mkdir(parents=True)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from sdezoo import LOSSES, SAMPLERS, SDES
 from sdezoo.errors import CompositionError, DataError, RunError, SdezooError, SupportError
 from sdezoo.learning.output import OUTPUTS
-from sdezoo.runs import checkpoint
+from sdezoo.runs import checkpoint, planning
 from sdezoo.runs.checkpoint import restore
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.generation import choose_sampler, generate
@@ -189,3 +189,21 @@ def test_every_epoch_sees_every_row_once(rows: int, batch: int) -> None:
         assert sorted(epoch.tolist()) == list(range(rows))
     again = Order(rows, batch, seed=0)
     assert torch.equal(again.rows(rows - 1), order.rows(rows - 1)), "a step knows its rows without those before"
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="the extra tensorboard is not installed"
+    )
+    train(config(tmp_path, tensorboard=True))
+    row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    read = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    assert read.Scalars("loss")[0].value == pytest.approx(row["loss"])
+    assert {f"levels/{k}" for k, level in enumerate(row["levels"]) if level is not None} <= set(read.Tags()["scalars"])
+
+
+def test_tensorboard_that_is_missing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planning, "find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"sdezoo\[tensorboard\]"):
+        train(config(tmp_path, tensorboard=True))
+    assert list(tmp_path.iterdir()) == []
