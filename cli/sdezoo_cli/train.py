@@ -104,10 +104,12 @@ def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict
 def _draw(run: Path, steps: int, device: Any) -> Path:
     from sdezoo.runs.checkpoint import restore
     from sdezoo.runs.export import write
-    from sdezoo.runs.generation import choose_sampler, generate
+    from sdezoo.runs.generation import Draw, Rows, choose_sampler, together
 
     trained = restore(run)
-    generated = generate(trained, choose_sampler(trained, None), 64, device=device)
+    trained.model.to(device)
+    label = "each" if trained.state.classes else None
+    generated = together(Draw(trained, choose_sampler(trained, None), Rows.first(64), device=device, label=label).batches())
     path = run / "samples" / f"step-{steps}.{'csv' if trained.state.kind == 'table' else 'png'}"
     write(generated.x, path, kind=trained.state.kind, columns=trained.state.columns, levels=trained.state.levels)
     return path
