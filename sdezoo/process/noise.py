@@ -69,10 +69,11 @@ class KeyedNoise(Noise):
     Args:
         seed: the seed of the run.
         rows: the index of each sample in the whole run, not in the batch: any integers, in any order.
+        ahead: how many requests are drawn at once, at most; the numbers depend on it. 1 where few are made, as in training.
     """
 
-    def __init__(self, seed: int, rows: Iterable[int]) -> None:
-        self._seed, self._rows = seed, list(map(operator.index, rows))
+    def __init__(self, seed: int, rows: Iterable[int], *, ahead: int = 20) -> None:
+        self._seed, self._rows, self._ahead = seed, list(map(operator.index, rows)), ahead
         self._streams: dict[tuple[int, int], Iterator[Tensor]] = {}
 
     def normal(self, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
@@ -99,7 +100,7 @@ class KeyedNoise(Noise):
             raise ValueError(f"{shape[0]} rows were asked of a source keyed for {len(self._rows)}")
         stream = self._streams.get((kind, size))
         if stream is None:
-            stream = self._streams[kind, size] = _requests(_FILLS[kind], mix(self._seed, kind, size), self._rows, size)
+            stream = self._streams[kind, size] = _requests(_FILLS[kind], mix(self._seed, kind, size), self._rows, size, self._ahead)
         drawn = next(stream)
         # A view costs as much as the numbers of a small row.
         return (drawn if drawn.shape == shape else drawn.reshape(shape)).to(like)
@@ -120,11 +121,11 @@ def _generator(key: int, index: int) -> torch.Generator:
     return torch.Generator().manual_seed((key >> 32) + (key | 1) * index & 0xFFFFFFFF)
 
 
-def _requests(fill: Callable[..., Tensor], key: int, rows: list[int], size: int) -> Iterator[Tensor]:
+def _requests(fill: Callable[..., Tensor], key: int, rows: list[int], size: int, ahead: int) -> Iterator[Tensor]:
     """What requests of `size` numbers get, one after another: each `(len(rows), size)`."""
     width = max(size, 1)
     together = max((g for g in _TOGETHER if g * width <= _WIDTH), default=1)
-    count = max((n for n in _REQUESTS if n * together * width <= _NUMBERS), default=1)
+    count = max((n for n in _REQUESTS if n <= ahead and n * together * width <= _NUMBERS), default=1)
     if rows == list(range(rows[0], rows[0] + len(rows))):
         groups, start = range(rows[0] // together, rows[-1] // together + 1), rows[0] % together
         take = partial(torch.narrow, dim=1, start=start, length=len(rows))

@@ -251,7 +251,7 @@ class Training:
     def _losses(self, live: ScoreModel, positions: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | float, Tensor, Tensor]:
         """The losses of the samples at `positions` of the batch, what each counts, their times and the times' quantiles."""
         config, loss, sde = self.plan.config, self.plan.loss, live.sde
-        noise = KeyedNoise(mix(config.seed, self.step), positions.tolist())
+        noise = KeyedNoise(mix(config.seed, self.step), positions.tolist(), ahead=1)
         x0 = self.x0[rows.to(self.x0.device)]
         state = sde.state_shape(x0.shape)
         u, factor = quantiles((len(x0), *[1] * (len(state) - 1)), noise), 1.0

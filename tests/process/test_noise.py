@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdezoo.process.noise import KeyedNoise, Noise
 
@@ -197,3 +198,20 @@ def _held() -> int:
 def test_wrong_number_of_rows_is_refused():
     with pytest.raises(ValueError, match="3 rows"):
         KeyedNoise(0, range(2)).normal(torch.empty(3, 1))
+
+
+def test_what_is_drawn_ahead_is_chosen():
+    """With one request at a time no number is drawn in vain, and rows still see the same in every batch."""
+    calls = []
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "normal" in func.overloadpacket.__name__:
+                calls.append(args[0].numel())
+            return func(*args, **(kwargs or {}))
+
+    like = torch.empty(())
+    with Counted():
+        one = KeyedNoise(0, range(8), ahead=1).normal(like, (8, 300))
+    assert sum(calls) == 8 * 300
+    torch.testing.assert_close(KeyedNoise(0, [5, 2], ahead=1).normal(like, (2, 300)), one[[5, 2]], rtol=0, atol=0)
