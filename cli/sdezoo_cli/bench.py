@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PARTS = {
     "loop": "a sampler's loop over its own calls of a U-Net",
+    "training": "training's loop over a bare one",
     "peers": "what a step adds to a tiny network's calls, here and in torchsde, diffusers and azula",
     "noise": "keyed noise over torch.randn",
     "memory": "peak memory against steps and n",

@@ -11,11 +11,13 @@ from sdezoo.bench.noise import noise_cost
 from sdezoo.bench.steps import step_costs
 from sdezoo.bench.table import Table
 from sdezoo.bench.timing import Report
+from sdezoo.bench.training import training_loop
 
 ADDITIVE = ("ve", "vp")
 
 PARTS: dict[str, Callable[[str, int, Report], Table]] = {
     "loop": loop_overhead,
+    "training": training_loop,
     "peers": lambda sde, seed, report: step_costs(list(dict.fromkeys([sde, *ADDITIVE])), seed, report),
     "noise": lambda _, seed, report: noise_cost(seed, report),
     "memory": lambda _, seed, report: memory_use(seed, report),

@@ -4,11 +4,12 @@ import pytest
 import torch
 
 from sdezoo import SAMPLERS, SDES
-from sdezoo.bench import memory, noise, steps
+from sdezoo.bench import memory, noise, steps, training
 from sdezoo.bench.loop import loop_overhead
 from sdezoo.bench.memory import memory_use
 from sdezoo.bench.noise import noise_cost
 from sdezoo.bench.steps import step_costs
+from sdezoo.bench.training import training_loop
 from sdezoo.errors import SupportError
 from sdezoo.zoo.composition import fitting
 
@@ -123,3 +124,19 @@ def test_memory_is_measured_against_steps_and_against_counts(monkeypatch):
         (sampler, *setting) for sampler in ("ddim", "heun") for setting in ((1, 4), (10, 4), (1, 40))
     ]
     assert [row["over_first"] for row in table.rows[:3]] == [1, 114 / 105, 141 / 105]
+
+
+def test_training_is_measured_beside_a_bare_step():
+    rows = training_loop("gbm", 0, silent, batch=4, shape=(1, 8, 8), steps=6, ways=(("float32", False), ("bf16", False))).rows
+    assert [(row["precision"], row["compiled"]) for row in rows] == [("float32", "no"), ("bf16", "no")]
+    assert all(row["quartile_low"] <= row["bare_over_ours"] <= row["quartile_high"] for row in rows)
+    assert all(row["ms_bare"] > 0 for row in rows)
+
+
+@pytest.mark.parametrize("bare", [0.0, 1e6])
+def test_training_is_the_denominator(monkeypatch, bare):
+    """Steps of no time and of a million seconds beside the real ones."""
+    monkeypatch.setattr(training, "seconds", lambda call: bare)
+    (row,) = training_loop("gbm", 0, silent, batch=4, shape=(1, 8, 8), steps=5, ways=(("float32", False),)).rows
+    assert row["ms_bare"] == 1000 * bare
+    assert (row["bare_over_ours"] > 1e4) == (bare > 0)
