@@ -34,7 +34,7 @@ def training_loop(
     *,
     batch: int = 128,
     shape: tuple[int, ...] = (1, 28, 28),
-    steps: int = 15,
+    steps: int = 40,
     ways: tuple[tuple[str, bool], ...] = (("float32", False), ("bf16", True)),
 ) -> Table:
     """A bare step in float32 over a step of training with the process `spec`, on batches of random images, for each of the `ways`.
