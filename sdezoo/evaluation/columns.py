@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import ks_2samp, rankdata
+from scipy import stats
 
 from sdezoo.evaluation.rows import Rows, paired
 
@@ -25,7 +25,7 @@ def kolmogorov_smirnov(reference: ArrayLike, samples: ArrayLike) -> Kolmogorov:
         DataError: see `paired`.
     """
     a, b = paired(reference, samples)
-    tests = [ks_2samp(a[:, i], b[:, i]) for i in range(a.shape[1])]
+    tests = [stats.ks_2samp(a[:, i], b[:, i]) for i in range(a.shape[1])]
     return Kolmogorov(*np.array(tests, dtype=np.float64).T)
 
 
@@ -47,7 +47,7 @@ def correlation_error(reference: ArrayLike, samples: ArrayLike) -> CorrelationEr
     a, b = paired(reference, samples)
     pairs = np.triu_indices(a.shape[1], 1)
     errors = []
-    for first, second in ((a, b), (rankdata(a, axis=0), rankdata(b, axis=0))):
+    for first, second in ((a, b), (stats.rankdata(a, axis=0), stats.rankdata(b, axis=0))):
         gaps = np.abs(correlations(first) - correlations(second))[pairs]
         errors += [float(np.sqrt((gaps**2).mean())), float(gaps.max())]
     return CorrelationError(*errors)

@@ -42,8 +42,8 @@ class DiffusionModel(BaseEstimator):
             `sdezoo.runs.config.TrainingConfig`. sampler: a spec string; None is the preferred one that fits. sampling_steps: of
             the sampler. random_state: fixes the training, and the samples.
 
-    Attributes:
-        trained_: the model, with the way to and from the units of the data. n_features_in_, feature_names_in_: as usual.
+    Once fitted, `trained_` is the model with the way to and from the units of the data; `n_features_in_` and `feature_names_in_` are
+    as usual.
     """
 
     def __init__(

@@ -72,8 +72,11 @@ class MirroredLangevin(Plugin):
         """Run one chain from each row of `start`.
 
         Args:
-            log_prob: `log p` up to a constant. start: positive `(B, *event)`; it gives dtype and device. draws: kept of each
-            chain, in `burn_in + (draws − 1) thin` steps. seed, first: chain `i` depends on (seed, first + i) and its start alone.
+            log_prob: `log p` up to a constant.
+            start: positive `(B, *event)`; it gives dtype and device.
+            draws: kept of each chain, in `burn_in + (draws − 1) thin` steps.
+            seed: chain `i` depends on (seed, first + i) and its start alone.
+            first: index of the first chain in the whole run.
             callback: called with the number of steps done after each.
 
         Raises:
