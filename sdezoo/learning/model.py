@@ -197,6 +197,10 @@ class ScoreModel(Model[P], nn.Module):
         z0 = sde.encode(x0)
         return cls(sde, net, output, moments=measure(z0), fitted=None if prior == "process" else FittedPrior.fit(z0, prior))
 
+    def around(self, net: nn.Module) -> ScoreModel[P]:
+        """The same model around another form of its network, such as one that is compiled: moments and prior are the same tensors."""
+        return ScoreModel(self.sde, net, self.output_name, moments=Moments(self.mean, self.std), fitted=self.fitted)
+
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         return self._output.score(self.sde, self._moments(z), self._call(self.sde.level(t), condition), z, t)
 

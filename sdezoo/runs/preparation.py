@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from sdezoo.errors import ParameterError, RunError
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.prior import Moments
 
 Precision = Literal["float32", "bf16"]
 
@@ -42,8 +41,7 @@ def prepare(model: ScoreModel[Any], device: torch.device, precision: str = "floa
     if precision == "float32" and not compiled:
         return model
     net = _Prepared(model.net, device.type, mixed=precision == "bf16", compiled=compiled)
-    ready = ScoreModel(model.sde, net, model.output_name, moments=Moments(model.mean, model.std), fitted=model.fitted)
-    return ready.train(model.training)
+    return model.around(net).train(model.training)
 
 
 class _Prepared(nn.Module):

@@ -28,7 +28,6 @@ from sdezoo.learning.descent import LEARNING_RATES, OPTIMIZERS
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
-from sdezoo.learning.prior import Moments
 from sdezoo.learning.times import Importance, quantiles, times_at
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.runs import checkpoint
@@ -176,9 +175,8 @@ class Training:
     def run(self, report: Report | None = None) -> Result:
         """Train up to the configured step, saving on the way."""
         config, model = self.plan.config, self.model
-        net = self.workers.network(model.net)
         # The network as workers call it, compiled and in mixed precision, around the same weights.
-        live = ScoreModel(model.sde, net, model.output_name, moments=Moments(model.mean, model.std), fitted=model.fitted)
+        live = model.around(self.workers.network(model.net))
         optimizer = self.workers.optimizer(self.optimizer)
         began, first, latest = time.perf_counter() - self.seconds, None, float("nan")
         interval, start = Interval(model.sde), self.step

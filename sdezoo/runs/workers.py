@@ -68,7 +68,6 @@ class Workers:
             )
         self.device = self._accelerator.device
         self.count, self.index = self._accelerator.num_processes, self._accelerator.process_index
-        self.precision = {mixed: name for name, mixed in _MIXED.items()}.get(self._accelerator.mixed_precision, "float32")
 
     def positions(self, batch: int, parts: int) -> list[Tensor]:
         """The positions in a batch of `batch` samples that this worker takes, in `parts` parts.

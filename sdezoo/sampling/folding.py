@@ -297,7 +297,7 @@ class _Tape(Noise):
 
     def _sum(self, expression: Linear) -> _Sum:
         terms = [
-            (register, c.to(self._device, self._like.dtype) if isinstance(c, Tensor) else c)
+            (register, self._factor(c) if isinstance(c, Tensor) else c)
             for register, c in expression.terms.items()
             if isinstance(c, Tensor) or c
         ]
