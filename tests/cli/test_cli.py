@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_type_hints
 
@@ -14,32 +15,17 @@ from PIL import Image
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.zoo.composition import fitting
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from sdezoo_cli.app import main
 from sdezoo_cli.train import train
 
 WINE = ["--data", "wine", "--net", "mlp:width=16,depth=1", "--steps", "2", "--batch-size", "8"]
 
 
-class Terminal:
-    """Runs `sdezoo …` in this process and folder."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *arguments: object) -> tuple[int, str, str]:
-        self._monkeypatch.setattr(sys, "argv", ["sdezoo", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as leave:
-            code = int(leave.code or 0)
-        return code, *self._capsys.readouterr()
+Terminal = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def sdezoo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
-    monkeypatch.chdir(tmp_path)
-    return Terminal(monkeypatch, capsys)
+def sdezoo(terminal: Terminal) -> Terminal:
+    return terminal
 
 
 def test_train_says_where_things_are_and_how_to_sample(sdezoo: Terminal, tmp_path: Path) -> None:

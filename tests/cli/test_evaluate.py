@@ -1,7 +1,6 @@
 """`sdezoo evaluate`: figures with their errors beside a reference, or two sentences."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.training import train
-from sdezoo_cli.app import main
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "data": "wine"}
 QUICK = ["--likelihood", "-n", 6, "--steps", 2]
@@ -24,19 +22,8 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture
-def sdezoo(monkeypatch, capsys, tmp_path, runs):
-    monkeypatch.chdir(tmp_path)
-
-    def call(run, *arguments):
-        monkeypatch.setattr(sys, "argv", ["sdezoo", "evaluate", str(runs / run), *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as leave:
-            code = int(leave.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
+def sdezoo(terminal, runs):
+    return lambda run, *arguments: terminal("evaluate", runs / run, *arguments)
 
 
 def test_the_likelihood_stands_beside_a_reference(sdezoo):

@@ -14,7 +14,6 @@ import torch
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.shards import Shards
 from sdezoo.runs.training import train
-from sdezoo_cli.app import main
 
 Terminal = Callable[..., tuple[int, str, str]]
 
@@ -26,21 +25,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sample(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
+def sample(run: Path, terminal: Terminal) -> Terminal:
     """Runs `sdezoo sample RUN --steps 3 --batch-size 2 …` in this process and an empty folder: a shard has 16 rows."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        command = ["sdezoo", "sample", run, "--steps", 3, "--batch-size", 2, *arguments]
-        monkeypatch.setattr(sys, "argv", list(map(str, command)))
-        try:
-            main()
-            code = 0
-        except SystemExit as leave:
-            code = int(leave.code or 0)
-        return code, *capsys.readouterr()
-
-    return call
+    return lambda *arguments: terminal("sample", run, "--steps", 3, "--batch-size", 2, *arguments)
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, k: int, error: BaseException) -> None:
