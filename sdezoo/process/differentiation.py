@@ -15,5 +15,6 @@ def along(fn: Callable[[Tensor], T], point: Tensor, direction: Tensor | None = N
     """`fn(point)` and its derivative along `direction`; default: all ones, the derivative of an element-wise function."""
     point = point.contiguous()  # an expanded tensor cannot carry a tangent
     tangent = torch.ones_like(point) if direction is None else direction
-    value, slope, *_ = torch.func.jvp(fn, (point,), (tangent,))
+    with torch.inference_mode(False):  # torch before 2.13 returns zeros for tangents under inference_mode
+        value, slope, *_ = torch.func.jvp(fn, (point,), (tangent,))
     return value, slope

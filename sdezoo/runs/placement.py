@@ -151,7 +151,8 @@ def _offset(column: Tensor) -> Tensor:
     low = values[0]
     if len(values) == 1:
         return 1 - low
-    return torch.maximum((values[1] - low) / 2, (column.median() - low) / 1000) - low
+    smallest = torch.finfo(torch.float32).tiny  # half of a subnormal number would be zero in float32
+    return torch.maximum((values[1] - low) / 2, (column.median() - low) / 1000).clamp_min(smallest) - low
 
 
 def _admits(support: Constraint, value: float, event: tuple[int, ...]) -> bool:

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import constraints
@@ -136,6 +136,7 @@ def test_auto_starts_a_column_of_one_value_at_one_and_bridges_a_near_tie() -> No
     assert place(data, constraints.positive, "auto")(data.train).min() == pytest.approx(0.01, rel=1e-3)
 
 
+@example([(0.0, 0.0), (0.0, 2**-149)])  # half of the smallest number is zero
 @given(st.lists(st.tuples(finite, finite), min_size=2, max_size=8))
 def test_auto_makes_any_table_positive_and_is_undone(rows: list[tuple[float, float]]) -> None:
     data = table([list(row) for row in rows])
