@@ -1,6 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+LOWEST ?= .venv-lowest
 DEMO ?= runs/demo
 
 DEV := $(VENV)/.installed-dev
@@ -9,11 +10,11 @@ BENCH := $(VENV)/.installed-bench
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test test-lowest lint bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 demo: $(DEV) ## train on real handwritten digits, sample, and measure the samples
 	$(BIN)/sdezoo train --sde gbm --loss mult-dsm --out $(DEMO) --overwrite
@@ -24,6 +25,11 @@ demo: $(DEV) ## train on real handwritten digits, sample, and measure the sample
 
 test: $(DEV) ## run the tests, the slow studies left out
 	$(BIN)/python -m pytest -m "not slow"
+
+test-lowest: ## run the tests at the lowest versions of the dependencies that are declared, in an environment of their own
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c constraints-lowest.txt -e ".[dev]"
+	$(LOWEST)/bin/python -m pytest -m "not slow"
 
 lint: $(DEV) ## check formatting, lint, import rules and types
 	$(BIN)/ruff format --check

@@ -90,6 +90,30 @@ def test_ruff_is_content(arguments: tuple[str, ...]):
     assert content, report
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "from torch import load",
+        "import torch\n\ntorch.load('a')",
+        "import torch as t\n\nt.save({}, 'a')",
+        "import numpy as np\n\nnp.load('a')",
+        "import joblib",
+        "import yaml\n\nyaml.load('a', yaml.Loader)",
+    ],
+)
+def test_ruff_forbids_what_runs_what_it_reads(tmp_path: Path, code: str):
+    """Planted under the rules of the house, in a core module and in a plugin."""
+    shutil.copy(HOUSE / "pyproject.toml", tmp_path)
+    for name in ("sdezoo/planted.py", "plugins/planted.py"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(f'"""A module."""\n\n{code}\n')
+        content, report = run("ruff", "check", "--no-cache", "--ignore", "F401", name, cwd=tmp_path)
+        assert not content
+        assert "TID251" in report or "S506" in report, report
+
+
 @each_file
 def test_a_file_can_be_read_in_a_sitting(file: Path):
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 400
@@ -118,6 +142,8 @@ def forbidden(tree: ast.AST) -> Iterator[str]:
                 yield f"line {node.lineno}: pickle"
             case ast.Attribute(value=ast.Name(id="torch"), attr="load"):
                 yield f"line {node.lineno}: torch.load reads pickles"
+            case ast.Attribute(attr="save_state" | "load_state" as name):
+                yield f"line {node.lineno}: accelerate's {name} goes by pickles"
             case ast.keyword(arg="allow_pickle", value=ast.Constant(value=True)):
                 yield f"line {node.lineno}: allow_pickle=True"
             case ast.Call(func=ast.Name(id="eval" | "exec" as name)):
@@ -134,6 +160,8 @@ def forbidden(tree: ast.AST) -> Iterator[str]:
         "import pickle",
         "from pickle import loads",
         "torch.load(path)",
+        "self._accelerator.save_state(path)",
+        "accelerator.load_state(path)",
         "np.load(path, allow_pickle=True)",
         "eval(text)",
         "exec(text)",

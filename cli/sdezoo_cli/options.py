@@ -13,6 +13,7 @@ Plugins = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for a machine to read.")]
+Checkpoint = Annotated[str, typer.Option("--checkpoint", help="Of the run: newest, best (by its loss on held-out rows), or a step.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="Of the network: float32 or bf16. States stay float32.")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network: a minute at first, then faster.")]

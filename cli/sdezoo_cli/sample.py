@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from sdezoo.errors import ParameterError
-from sdezoo_cli.options import Compile, Device, Json, Plugins, Precision, Quiet, load_plugins
+from sdezoo_cli.options import Checkpoint, Compile, Device, Json, Plugins, Precision, Quiet, load_plugins
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ _INTERRUPTED = 130
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
+    checkpoint: Checkpoint = "newest",
     sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m where it fits.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
     n: Annotated[int | None, typer.Option("-n", help=f"Number of samples. Default: {_N}.")] = None,
@@ -66,7 +67,7 @@ def sample(
         from sdezoo.runs.trajectory import check_trajectory, record
 
         where = share.device(resolve_device(device))
-        trained = restore(run)
+        trained = restore(run, checkpoint)
         chosen = choose_sampler(trained, sampler)
         trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
         draw = Draw(trained, chosen, _rows(n, seeds), steps, seed, batch_size, where, _label(label), guidance)

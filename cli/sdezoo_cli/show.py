@@ -1,10 +1,11 @@
-"""`sdezoo show`: one plugin in full."""
+"""`sdezoo show`: one plugin, or one run, in full."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,17 +14,20 @@ from sdezoo_cli.options import Json, Plugins, load_plugins
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a plugin, for example gbm.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Name of a plugin, for example gbm, or a run folder.", show_default=False)],
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Show a plugin: its equation, parameters with defaults, support, and what it composes with."""
+    """Show a plugin: its equation, parameters and what it composes with; or a run: its model, settings, origin, checkpoints."""
     load_plugins(plugin)
     from sdezoo.errors import PluginError
     from sdezoo.zoo.registry import REGISTRIES
     from sdezoo.zoo.spec import suggestion
 
     found = [registry for registry in REGISTRIES.values() if registry.entries(name)]
+    if not found and ("/" in name or Path(name).is_dir()):
+        _show_run(Path(name), as_json)
+        return
     if not found:
         known = [other for registry in REGISTRIES.values() for other in registry.names()]
         raise PluginError(f"There is no plugin '{name}'.", suggestion(name, known))
@@ -40,6 +44,40 @@ def show(
                 value = one[key] if isinstance(one[key], str) else ", ".join(one[key])
                 sys.stdout.write(f"  {key:<14} {value}\n")
         sys.stdout.write("\n")
+
+
+def _show_run(folder: Path, as_json: bool) -> None:
+    from sdezoo.runs.overview import overview
+
+    run = overview(folder)
+    if as_json:
+        sys.stdout.write(json.dumps(run, ensure_ascii=False) + "\n")
+        return
+    state, environment = run["state"] or {}, dict(run["environment"])
+    plugins = environment.pop("plugins", {})
+    parts = {
+        "run": {key: state.get(key) for key in ("sde", "net", "output", "event", "kind", "columns", "classes", "seconds")},
+        "settings": run["config"],
+        "environment": {**environment, **plugins},
+        "last metrics": {key: value for key, value in (run["metrics"] or {}).items() if key != "levels"},
+    }
+    for title, values in parts.items():
+        sys.stdout.write(f"{title}\n")
+        for key, value in values.items():
+            if value not in (None, [], ()):
+                sys.stdout.write(f"  {key:<18} {_in_words(value)}\n")
+        sys.stdout.write("\n")
+    sys.stdout.write("checkpoints\n" if run["checkpoints"] else "no checkpoint\n")
+    for entry in run["checkpoints"]:
+        loss = "" if entry["held_out"] is None else f"  held-out loss {entry['held_out']:.4g}"
+        mark = "  damaged: " + entry["damaged"] if entry["damaged"] else "  best" if entry["step"] == run["best"] else ""
+        sys.stdout.write(f"  step {entry['step']:<8} {entry['bytes'] / 2**20:7.1f} MiB{loss}{mark}\n")
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _describe(registry: Any, name: str) -> dict[str, Any]:

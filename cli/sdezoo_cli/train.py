@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.progress import bar
+
+if TYPE_CHECKING:
+    from sdezoo.runs.loop import Result
 
 Text = str | None
 Whole = int | None
@@ -40,18 +45,23 @@ def train(
     precision: Annotated[Text, typer.Option(help="Of the network: float32, bf16, fp16. Default: float32.")] = None,
     compile: Annotated[bool | None, typer.Option("--compile", help="Compile the network.")] = None,  # noqa: A002
     checkpoint_every: Annotated[Whole, typer.Option(help="Steps between checkpoints. Default: 1000.")] = None,
+    keep: Annotated[Whole, typer.Option(help="Checkpoints that are kept, beside the best. Default: 3.")] = None,
     tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write metrics for TensorBoard too.")] = None,
     seed: Annotated[Whole, typer.Option(help="Fixes weights, data order and noise. Default: 0.")] = None,
+    deterministic: Annotated[bool | None, typer.Option("--deterministic", help="Use torch's deterministic algorithms alone.")] = None,
     device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Default: auto.")] = None,
     out: Annotated[Text, typer.Option(help="Run folder. Default: runs/DATA-SDE-LOSS.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of these; options given here win.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Train a score model.  Example: sdezoo train --sde gbm --loss mult-dsm"""
+    """Train a score model.  Example: sdezoo train --sde gbm --loss mult-dsm
+
+    SIGINT (Ctrl-C) and SIGTERM end the step and save; a second one stops at once. A run that was killed goes on with --resume.
+    """
     load_plugins(plugin)
     from sdezoo.runs.config import TrainingConfig, resolve_device
     from sdezoo.runs.training import train as run_training
@@ -59,46 +69,75 @@ def train(
 
     options = locals()
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
-    values = _values(config, given, resume=resume)
-    made = TrainingConfig.build(values)
-    with bar("training", made.steps, shown=is_first() and not (quiet or as_json)) as update:
-        result = run_training(
-            made, resume=resume, overwrite=overwrite, report=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}")
-        )
+    made = TrainingConfig.build(_values(config, given, resume=resume))
+    try:
+        with bar("training", made.steps, shown=is_first() and not (quiet or as_json)) as update:
+            result = run_training(
+                made,
+                resume=resume,
+                overwrite=overwrite,
+                interruptible=True,
+                report=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}"),
+                tell=lambda sentence: _say(f"Note: {sentence}"),
+            )
+    except KeyboardInterrupt as stop:
+        raise _stopped(stop, plugin) from None
     if not is_first():
         return
     picture = _draw(result.run, result.steps, resolve_device(made.device))
     if as_json:
         summary = {"run": str(result.run), "checkpoint": str(result.checkpoint), "samples": str(picture), "steps": result.steps}
-        sys.stdout.write(json.dumps({**summary, "loss": result.loss, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
+        summary |= {"loss": result.loss, "held_out": result.held_out, "best": result.best}
+        sys.stdout.write(json.dumps({**summary, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
     elif not quiet:
         sys.stdout.write(
-            f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}.\n"
+            f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}{_held_out(result)}.\n"
             f"  run         {result.run}\n"
             f"  checkpoint  {result.checkpoint}\n"
             f"  samples     {picture}\n"
             + (f"Note: {result.note}\n" if result.note else "")
-            + f"Sample next:  sdezoo sample {result.run} -n 64 --seed 0 --out samples{picture.suffix}\n"
+            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples{picture.suffix}\n"
         )
 
 
 def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict[str, Any]:
-    from sdezoo.errors import RunError
-    from sdezoo.runs.config import TrainingConfig
+    from sdezoo.runs.config import TrainingConfig, refuse_elsewhere
 
     if config is None and resume and "out" in given:
         config = Path(given["out"]) / "config.yaml"
     base = TrainingConfig.read(config) if config else {}
     if config and resume and (config.parent / "checkpoints").is_dir():
         base["out"] = str(config.parent)
-    if resume:
-        free = {"out", "steps", "device", "checkpoint_every", "accumulate", "precision", "compile", "tensorboard"}
-        for key, value in given.items():
-            if key not in free and key in base and str(base[key]) != str(value):
-                raise RunError(
-                    f"The run was trained with {key}={base[key]}, not {value}.", f"Leave out {key} to resume, or choose another --out."
-                )
+    if config and isinstance(base.get("out"), str) and "out" not in given:
+        refuse_elsewhere(base["out"], config)
     return {**base, **given}
+
+
+def _held_out(result: Result) -> str:
+    if result.held_out is None:
+        return ""
+    better = f", least at step {result.best}" if result.best != result.steps else ""
+    return f", {result.held_out:.4f} on held-out rows{better}"
+
+
+def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
+    """Say what is saved and how to go on; the exit code that shells give to the signal."""
+    from sdezoo.runs.interruption import Interrupted
+    from sdezoo.runs.workers import is_first
+
+    if not isinstance(stop, Interrupted):
+        if is_first():
+            _say("Stopped at once: the checkpoints that were saved before stay, and --resume goes on from the newest.")
+        return typer.Exit(128 + signal.SIGINT)
+    if is_first():
+        command = ["sdezoo", "train", "--out", str(stop.checkpoint.parents[1]), "--resume"]
+        command += [part for file in plugin or () for part in ("--plugin", str(file))]
+        _say(f"{stop}\n" + (f"Go on with:  {shlex.join(command)}" if stop.step < stop.steps else "There is nothing left to train."))
+    return typer.Exit(128 + stop.number)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def _draw(run: Path, steps: int, device: Any) -> Path:

@@ -10,16 +10,24 @@ import torch
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from sdezoo.errors import ParameterError, RunError
+from sdezoo.errors import ParameterError, RunError, SdezooError
 from sdezoo.learning.descent import OptimizerName
 from sdezoo.learning.prior import PriorKind
 from sdezoo.learning.times import TimesName
 from sdezoo.parameters import in_words, not_allowed
+from sdezoo.runs.files import replacing
 from sdezoo.runs.schedule import ScheduleName
 from sdezoo.runs.workers import PrecisionName
-from sdezoo.zoo.spec import suggestion
+from sdezoo.zoo.spec import shown, suggestion
 
-_LARGEST_FILE = 2**20
+FREE = frozenset(
+    {"out", "steps", "device", "checkpoint_every", "keep", "accumulate", "precision", "compile", "tensorboard", "deterministic"}
+)
+"""What a training that goes on may change."""
+
+_LARGEST_FILE = 2**17
+_LONGEST = 64  # characters of a value that is no text
+_TEXT = "tag:yaml.org,2002:str"
 
 
 class TrainingConfig(BaseModel):
@@ -71,10 +79,14 @@ class TrainingConfig(BaseModel):
     """Compile the network; the first step takes a minute."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints."""
+    keep: int = Field(3, ge=1)
+    """Checkpoints that are kept, the newest, and the best beside them: the one with the least loss on held-out rows."""
     tensorboard: bool = False
     """Write the metrics for TensorBoard too, into the run folder; needs the extra `tensorboard`."""
     seed: int = Field(0, ge=0)
     """Fixes initial weights, data order and noise."""
+    deterministic: bool = False
+    """Use torch's deterministic algorithms alone; slower on a GPU. On a CPU, equal bytes need the same number of threads too."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     out: str | None = None
@@ -93,9 +105,9 @@ class TrainingConfig(BaseModel):
             first = error.errors()[0]
             field = str(first["loc"][0])
             if first["type"] == "extra_forbidden":
-                raise ParameterError(f"There is no setting '{field}'.", suggestion(field, cls.model_fields)) from None
+                raise ParameterError(f"There is no setting '{shown(field)}'.", suggestion(field, cls.model_fields)) from None
             allowed = in_words(cls.model_json_schema()["properties"][field])
-            raise not_allowed(field, first["input"], error, f"Give {field} {allowed}.") from None
+            raise not_allowed(field, shown(str(first["input"])), error, f"Give {field} {allowed}.") from None
 
     @classmethod
     def read(cls, path: Path) -> dict[str, Any]:
@@ -106,20 +118,46 @@ class TrainingConfig(BaseModel):
             RunError: where it cannot be read.
         """
         try:
-            if path.stat().st_size > _LARGEST_FILE:
+            if not path.is_file() and path.exists():
+                raise RunError(f"The config '{path}' is not a file.", "Give the path of a YAML file.")
+            with path.open("rb") as file:
+                text = file.read(_LARGEST_FILE + 1)
+            if len(text) > _LARGEST_FILE:
                 raise ParameterError(f"'{path}' is too large for a config.", "Give the config.yaml of a run.")
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not _is_flat(text.decode("utf-8")):
+                raise ParameterError(
+                    f"'{path}' is not a mapping of settings: names, each with one number or text.", "Write one 'name: value' a line."
+                )
+            return yaml.safe_load(text)
+        except SdezooError:
+            raise
         except OSError as error:
             raise RunError(f"The config '{path}' cannot be read: {error.strerror}.", "Give the path of a YAML file.") from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
+            # PyYAML lets through what Python says of impossible dates and numbers, and of tags that do not fit.
             raise ParameterError(f"'{path}' is not YAML.", "Give the config.yaml of a run, or a file like it.") from None
-        if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-            raise ParameterError(f"'{path}' is not a mapping of settings.", "Write one 'name: value' a line.")
-        return values
 
     def write(self, path: Path) -> None:
-        """Write all fields as YAML."""
-        path.write_text(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        """Write all fields as YAML.
+
+        Raises:
+            RunError: where the system does not let it be written.
+        """
+        with replacing(path, "Make room, or give another --out.") as file:
+            file.write(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True).encode())
+
+
+def _is_flat(text: str) -> bool:
+    """Whether YAML is a mapping from texts to scalars: others may, by aliases and merges, stand for more than memory holds."""
+    mappings = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one: what is nested deeply would be composed by recursion
+        mappings += isinstance(event, yaml.MappingStartEvent)
+        if isinstance(event, yaml.AliasEvent | yaml.SequenceStartEvent) or mappings > 1:
+            return False
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    return isinstance(root, yaml.MappingNode) and all(
+        key.tag == _TEXT and (value.tag == _TEXT or len(value.value) <= _LONGEST) for key, value in root.value
+    )
 
 
 def resolve_device(name: str) -> torch.device:
@@ -133,10 +171,21 @@ def resolve_device(name: str) -> torch.device:
         return torch.device(here[0])
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        torch.empty(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError):
         raise RunError(f"There is no device '{name}' on this machine.", f"Choose one of: {', '.join(here)}, or auto.") from None
     return device
+
+
+def refuse_elsewhere(out: str, config: Path) -> None:
+    """Refuse the run folder `out` that a config file names where it is outside the working folder, and not the folder that the file is in.
+
+    Raises:
+        RunError: naming both.
+    """
+    folder = Path(out).resolve()
+    if folder != config.resolve().parent and not folder.is_relative_to(Path.cwd()):
+        raise RunError(f"'{config}' has the run written to '{out}', outside of this folder.", f"If that is wanted, give --out {out} too.")
 
 
 def writable_folder(folder: Path) -> None:
@@ -145,6 +194,12 @@ def writable_folder(folder: Path) -> None:
     Raises:
         RunError: where it cannot.
     """
+    try:
+        os.lstat(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        raise RunError(f"'{folder}' cannot be a folder ({getattr(error, 'strerror', None) or error}).", "Give another --out.") from None
     existing = next(p for p in [folder.absolute(), *folder.absolute().parents] if p.exists())
     if not existing.is_dir():
         raise RunError(f"'{existing}' is a file, not a folder.", "Give another --out.")

@@ -5,13 +5,20 @@ A `Dataset` plugin loads `Data` in the user's own units: images in [0, 1], table
 
 from __future__ import annotations
 
+import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from io import BufferedIOBase
+from itertools import chain
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import IO, ClassVar, Literal
 
+import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -21,7 +28,31 @@ from sdezoo.parameters import Plugin
 Kind = Literal["image", "table", "points"]
 
 LARGEST = 8 * 2**30
-"""Bytes of float32 that a data set may take: data are held in memory as a whole."""
+"""Bytes of float32 that data which are held in memory as a whole may take."""
+SHARE = 4
+"""Memory that the reading of such data takes at most, over their bytes of float32: as stored, converted, and split."""
+DEFLATE = 1032
+"""The highest ratio that deflate, in .npz, .gz and .png, reaches."""
+
+_BLOCK = 2**24  # bytes of float32 that are looked at together
+_CHUNK = 2**18  # bytes read at a time from what may be shorter than it says
+_CLASSES = 2**16
+
+
+class Rows(ABC):
+    """Rows that stay where they are stored, and are read when they are asked for. Abstract: `len`, and indexing."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The rows of these numbers (n,), int64 on the CPU: (n, *event), float32, in the user's own units.
+
+        Raises:
+            DataError: where they cannot be read any more.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +67,8 @@ class Data:
         train_labels: (N,) int64, class numbers from 0, or None.
         test_labels: likewise for `test`.
         levels: the data's own lattice: values are multiples of 1/levels (8-bit images: 255); None where continuous.
+        stored: all training rows, where there are more than memory should hold: then `train` is a random part of them, which
+            statistics are taken of, and there are no labels.
     """
 
     train: Tensor
@@ -45,19 +78,36 @@ class Data:
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
     levels: int | None = None
+    stored: Rows | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many training rows there are."""
+        return len(self.train if self.stored is None else self.stored)
 
     @property
     def event(self) -> tuple[int, ...]:
         """The shape of one row."""
         return tuple(self.train.shape[1:])
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
         """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows; for `out_of_range`."""
         if self.kind == "image":
             return torch.tensor(0.0), torch.tensor(1.0)
-        rows = torch.cat([self.train, self.test])
-        return rows.amin(0), rows.amax(0)
+        low, high = zip(*((block.amin(0), block.amax(0)) for block in self.blocks()), strict=True)
+        return torch.stack(low).amin(0), torch.stack(high).amax(0)
+
+    def blocks(self) -> Iterator[Tensor]:
+        """All rows, training and held out, block by block of some megabytes; none is empty."""
+        return chain(self.training_blocks(), _blocks(self.test))
+
+    def training_blocks(self) -> Iterator[Tensor]:
+        """All training rows, likewise; what is stored is read once more."""
+        if self.stored is None:
+            return _blocks(self.train)
+        numbers = range(0, len(self.stored), size := _rows(self.event))
+        return (self.stored[torch.arange(first, min(first + size, len(self.stored)))] for first in numbers)
 
 
 class Dataset(Plugin, ABC):
@@ -77,10 +127,9 @@ class Dataset(Plugin, ABC):
     @classmethod
     def reads(cls, path: str | Path) -> bool:
         """Whether this plugin is the one for `path`: a directory, or a name with one of its endings."""
-        path = Path(path)
-        if path.is_dir():
+        if os.path.isdir(path):
             return "" in cls.suffixes
-        return path.name.lower().endswith(tuple(filter(None, cls.suffixes)))
+        return Path(path).name.lower().endswith(tuple(filter(None, cls.suffixes)))
 
 
 def out_of_range(samples: Tensor, low: Tensor, high: Tensor) -> int:
@@ -115,6 +164,7 @@ def check(data: Data) -> None:
     parts = {"training": data.train, "held-out": data.test}
     for part, values in parts.items():
         check_finite(values, data.columns, part)
+    _check_stored(data)
     dims = 4 if data.kind == "image" else 2
     for part, values in parts.items():
         if values.ndim != dims or 0 in data.event:
@@ -141,18 +191,24 @@ def check(data: Data) -> None:
                 f"There are {len(values)} {part} rows, but their labels have shape {tuple(labels.shape)}.",
                 "Give each row one label, or leave the labels out.",
             )
+        if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() < _CLASSES:
+            raise DataError(
+                f"The {part} labels reach from {int(labels.min())} to {int(labels.max())}; classes have numbers from 0, below {_CLASSES}.",
+                "Number the classes anew, or leave the labels out.",
+            )
     if data.kind == "image":
         for values in parts.values():
             check_pixels(values)
 
 
-def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "") -> None:
+def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", first: int = 0) -> None:
     """Refuse NaN and infinities in `values` (N, *event).
 
     Args:
         values: any floating dtype.
         columns: names, for messages; numbers where there are none.
         part: the part of the data, for messages.
+        first: number of the first row, for messages.
 
     Raises:
         DataError: with how many there are and where the first is.
@@ -162,10 +218,10 @@ def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "") ->
         return
     missing, wrong = int(values.isnan().sum()), int((~finite).sum())
     parts = [f"{missing} missing (NaN)"] * (missing > 0) + [f"{wrong - missing} infinite (or too large for float32)"] * (wrong > missing)
-    first = torch.unravel_index((~finite).flatten().to(torch.uint8).argmax(), finite.shape)
+    row, *position = map(int, np.unravel_index(int((~finite).flatten().to(torch.uint8).argmax()), finite.shape))
     raise DataError(
         f"The {part + ' ' if part else ''}data have {' and '.join(parts)} value{'s' * (wrong > 1)}, the first in "
-        f"{_position([int(i) for i in first], columns)} (counted from 0).",
+        f"{_position([first + row, *position], columns)} (counted from 0).",
         "Remove or fill in these rows.",
     )
 
@@ -188,16 +244,35 @@ def check_pixels(values: Tensor) -> None:
 
 
 def check_size(path: str | Path, values: int) -> None:
-    """Refuse more than `LARGEST` bytes of float32, before anything is allocated.
+    """Refuse more than `LARGEST` bytes of float32, and more than memory has room for while they are read, before anything is allocated.
 
     Raises:
         DataError: with the number of values promised.
     """
     if values * 4 > LARGEST:
         raise DataError(
-            f"'{path}' promises {values} values, more than the {LARGEST // 2**30} GiB of float32 that are read.",
-            "Give a smaller part of the data, or a file that is not damaged.",
+            f"'{path}' promises {values} values, more than the {LARGEST // 2**30} GiB of float32 that are read into memory.",
+            "Give a smaller part of the data, a .npy in C order, which is read row by row, or a file that is not damaged.",
         )
+    if values * 4 * SHARE > (free := psutil.virtual_memory().available):
+        raise DataError(
+            f"'{path}' promises {values} values, and to read them takes more memory than the {free / 2**30:.1f} GiB available.",
+            "Make room, or give a smaller part of the data, or a .npy in C order, which is read row by row.",
+        )
+
+
+def read_bytes(file: IO[bytes] | BufferedIOBase, size: int, begun: bytes = b"") -> bytearray:
+    """`begun`, and what follows in `file`, `size` bytes in all; memory is taken as they come, not as they are promised.
+
+    Raises:
+        EOFError: where there are fewer.
+    """
+    data = bytearray(begun[:size])
+    while len(data) < size and (chunk := file.read(min(_CHUNK, size - len(data)))):
+        data += chunk
+    if len(data) < size:
+        raise EOFError("it ends early")
+    return data
 
 
 @contextmanager
@@ -210,6 +285,8 @@ def reading(path: str | Path, form: str, *errors: type[Exception]) -> Iterator[N
         errors: what the reading library raises besides `OSError`, `EOFError`, `ValueError` and `MemoryError`.
     """
     try:
+        if not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path):
+            raise DataError(f"'{path}' is a device or a pipe.", "Give a file on a disk.")
         yield
     except SdezooError:
         raise
@@ -226,6 +303,29 @@ def reading(path: str | Path, form: str, *errors: type[Exception]) -> Iterator[N
 def column_name(index: int, names: Sequence[str]) -> str:
     """A column as messages call it: its name in quotes, or its number."""
     return f"'{names[index]}'" if index < len(names) else str(index)
+
+
+def _check_stored(data: Data) -> None:
+    if data.stored is None:
+        return
+    if data.train_labels is not None:
+        raise DataError("Rows that stay on the disk have no labels.", "Leave the labels out.")
+    first = 0
+    for block in data.training_blocks():
+        check_finite(block, data.columns, "training", first)
+        if data.kind == "image":
+            check_pixels(block)
+        first += len(block)
+
+
+def _rows(event: Sequence[int]) -> int:
+    """How many rows are looked at together."""
+    return max(1, _BLOCK // max(1, 4 * math.prod(event)))
+
+
+def _blocks(rows: Tensor) -> Iterator[Tensor]:
+    # `split` makes one empty block of no rows.
+    return (block for block in rows.split(_rows(rows.shape[1:])) if len(block))
 
 
 def _position(index: Sequence[int], names: Sequence[str]) -> str:

@@ -6,7 +6,9 @@ A folder of results holds `evaluation.json`, `evaluation.png`, and `classifier-F
 from __future__ import annotations
 
 import json
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,18 @@ from sdezoo.evaluation.comparison import Extractor, Parts, Report, columns, imag
 from sdezoo.evaluation.inception import Inception
 from sdezoo.evaluation.rows import choice
 from sdezoo.evaluation.suite import Measured, check_sizes
-from sdezoo.evaluation.table import record, text
+from sdezoo.evaluation.table import number, record, text
+from sdezoo.evaluation.tails import Contrast
+from sdezoo.process.process import Process
+from sdezoo.runs.arrays import read_npy, read_npz
 from sdezoo.runs.checkpoint import Trained, restore
 from sdezoo.runs.config import TrainingConfig, writable_folder
 from sdezoo.runs.data import Data, check, check_finite, out_of_range, reading
 from sdezoo.runs.files import replacing
 from sdezoo.runs.generation import choose_sampler, generate
 from sdezoo.runs.planning import find_dataset
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SDES
 
 EXTRACTORS = ("classifier", "inception")
 """What images are compared by, beside their pixels."""
@@ -128,7 +135,8 @@ def evaluate(
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
-    return Evaluation(source, n, found.measured, [words, *found.notes], facts, found.picture)
+    notes = [words, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
+    return Evaluation(source, n, found.measured, notes, facts, found.picture)
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -171,8 +179,7 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
             table = readers[ending](path)
             found = np.stack([table[name].to_numpy() for name in state.columns or table.column_names], axis=1)
         elif ending in (".npz", ".npy"):
-            stored = np.load(path, allow_pickle=False)
-            found = stored["x"] if ending == ".npz" else stored
+            found = read_npz(path, lambda names: ["x"])["x"] if ending == ".npz" else read_npy(path)
         else:
             raise DataError(f"'{path}' has no ending that samples are read from.", "Give .npz, .npy, .csv or .parquet.")
         x = torch.from_numpy(found.astype(np.float32))
@@ -202,6 +209,21 @@ def _extractors(folder: Path, data: Data, features: str | None, report: Report) 
     report(0, 1, "training a classifier")
     judge = classifier(folder, data.train, data.train_labels, data.test, data.test_labels)
     return judge, inception or Extractor("classifier", judge.net.features)
+
+
+def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
+    """The warning where samples have a lighter tail than the data, and the noise of the process is too light to do better."""
+    missed = [c for c in tails if c.data.heavier(c.samples) and c.data.high < sde.tail]
+    if not missed:
+        return []
+    worst = min(missed, key=lambda c: c.data.index)
+    noise = "a tail that falls faster than any power" if math.isinf(sde.tail) else f"tail index {number(sde.tail)}"
+    heavy = [name for name, other in defaults(SDES) if math.isfinite(other.tail)]
+    return [
+        f"Warning: the data's tail has index {number(worst.data.index)} ({worst.name}), and samples' {number(worst.samples.index)}. "
+        f"The noise of '{sde.title()}' has {noise}, of which no network makes that of the data. "
+        f"Processes with heavy-tailed noise: {', '.join(heavy) or 'none that is installed'}."
+    ]
 
 
 def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:

@@ -1,8 +1,12 @@
-"""Files that are whole or not there: written beside their place, put on the disk, and renamed."""
+"""Files and folders that are whole or not there: written beside their place, put on the disk, and renamed.
+
+What a process leaves behind that is killed has a name that starts with a dot and ends with `.partial` or `.removed`.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +29,19 @@ class Sink(Protocol):
 
 
 @contextmanager
+def writing(path: Path, remedy: str) -> Iterator[None]:
+    """What the system refuses inside it is said in words.
+
+    Raises:
+        RunError: with `remedy`, that `path` cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"'{path}' cannot be written ({error.strerror or error}).", remedy) from error
+
+
+@contextmanager
 def replacing(path: Path, remedy: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` once the block has ended without an error; missing folders are made.
 
@@ -32,7 +49,7 @@ def replacing(path: Path, remedy: str) -> Iterator[BinaryIO]:
         RunError: with `remedy`, where the system does not let it be written; what was there is left as it was.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as file:
@@ -42,8 +59,59 @@ def replacing(path: Path, remedy: str) -> Iterator[BinaryIO]:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise RunError(f"'{path}' cannot be written ({error.strerror or error}).", remedy) from error
+        _to_disk(path.parent)
+
+
+@contextmanager
+def replacing_folder(folder: Path, remedy: str) -> Iterator[Path]:
+    """An empty folder, for files, that takes the place of `folder` once the block has ended without an error.
+
+    Raises:
+        RunError: with `remedy`, where the system does not let it be written; what was there is left as it was.
+    """
+    partial = folder.with_name(f".{folder.name}.partial")
+    with writing(folder, remedy):
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            partial.mkdir(parents=True)
+            yield partial
+            for file in partial.iterdir():
+                with file.open("r+b") as written:
+                    os.fsync(written.fileno())
+            _to_disk(partial)
+            discard(folder)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        _to_disk(folder.parent)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder, if it is there: it goes as a whole, then its files."""
+    gone = folder.with_name(f".{folder.name}.removed")
+    if folder.exists():
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in `folder`; nobody may be writing there."""
+    for left in [*folder.glob(".*.partial"), *folder.glob(".*.removed")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _to_disk(folder: Path) -> None:
+    """The names in `folder`, as fsync does for what is in a file; where a system has no such thing, nothing."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def put_array(file: Sink, shape: Sequence[int], parts: Iterable[Tensor]) -> None:

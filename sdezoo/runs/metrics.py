@@ -1,14 +1,16 @@
-"""What is written down while training: a line of `metrics.jsonl` every so many steps.
+"""What is written down while training: a line of `metrics.jsonl` every so many steps, and at each checkpoint.
 
 Losses are those of a sample and entry of the state. `levels` are their means in eight bins of the noise level, from the lowest to
-the highest, equal in `ln(σ/α)` for affine processes and in `t` for others; null where a bin was not drawn. Nothing is read from the
-device between two lines.
+the highest, equal in `ln(σ/α)` for affine processes and in `t` for others; null where a bin was not drawn. `held_out`, in the line of a
+checkpoint, is defined in `sdezoo.runs.objective`. Nothing is read from the device between two lines.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,27 +19,40 @@ from torch import Tensor
 
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process
+from sdezoo.runs.files import replacing, writing
 
 _BINS = 8
+_REMEDY = "Make room, or bring the folder back: --resume goes on from the newest checkpoint."
 
 
 class Book:
     """Where lines are written: `metrics.jsonl` of a run folder, and `tensorboard/` where asked.
 
     Args:
-        run: the folder. tensorboard: whether TensorBoard, which is installed, is written for.
+        run: the folder. step: of the checkpoint that training goes on from; lines after it are dropped, as is half a line.
+        tensorboard: whether TensorBoard, which is installed, is written for.
+
+    Raises:
+        RunError: where the system does not let it be written.
     """
 
-    def __init__(self, run: Path, *, tensorboard: bool) -> None:
+    def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
         self._path, self._writer = run / "metrics.jsonl", None
+        kept = list(_lines(self._path, step))
+        with replacing(self._path, _REMEDY) as file:
+            file.writelines(kept)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writer = SummaryWriter(run / "tensorboard")
+            self._writer = SummaryWriter(run / "tensorboard", purge_step=step + 1)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a line; it is on the disk when this returns."""
-        with self._path.open("a", encoding="utf-8") as metrics:
+        """Add a line; the system has it when this returns.
+
+        Raises:
+            RunError: where the system does not take it, or the file is gone.
+        """
+        with writing(self._path, _REMEDY), open(self._path, "a", encoding="utf-8", opener=_existing) as metrics:
             metrics.write(json.dumps(row) + "\n")
         if self._writer is None:
             return
@@ -47,6 +62,24 @@ class Book:
                 if number is not None and title != "step":
                     self._writer.add_scalar(title, number, row["step"])
         self._writer.flush()
+
+
+def _lines(path: Path, step: int) -> Iterator[bytes]:
+    """The lines up to `step` of a file of metrics, if it is there."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                if line.endswith(b"\n") and json.loads(line)["step"] <= step:
+                    yield line
+            except (ValueError, TypeError, KeyError):
+                continue
+
+
+def _existing(path: str, flags: int) -> int:
+    # A folder that has vanished, and maybe left the place where it was mounted, is not begun anew.
+    return os.open(path, flags & ~os.O_CREAT)
 
 
 class Failure(NamedTuple):

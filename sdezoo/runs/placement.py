@@ -142,17 +142,20 @@ def _offsets(data: Data, support: Constraint) -> Tensor:
     # A refusal that cannot be laid to a column (of a whole row, say) moves none: `place` then refuses.
     troubled = refused > 0 if refused.shape == data.event else torch.zeros(data.event, dtype=torch.bool)
     return torch.stack(
-        [_offset(column) if bad else torch.zeros((), dtype=torch.float64) for column, bad in zip(rows.T, troubled, strict=True)]
+        [
+            _offset(column, low) if bad else torch.zeros((), dtype=torch.float64)
+            for column, low, bad in zip(rows.T, data.bounds[0].double(), troubled, strict=True)
+        ]
     )
 
 
-def _offset(column: Tensor) -> Tensor:
-    values = column.unique()
-    low = values[0]
-    if len(values) == 1:
+def _offset(column: Tensor, low: Tensor) -> Tensor:
+    """`low`: the smallest value of all rows, of which `column` may hold a part."""
+    above = column[column > low]
+    if not len(above):
         return 1 - low
     smallest = torch.finfo(torch.float32).tiny  # half of a subnormal number would be zero in float32
-    return torch.maximum((values[1] - low) / 2, (column.median() - low) / 1000).clamp_min(smallest) - low
+    return torch.maximum((above.min() - low) / 2, (column.median() - low) / 1000).clamp_min(smallest) - low
 
 
 def _admits(support: Constraint, value: float, event: tuple[int, ...]) -> bool:
@@ -170,9 +173,7 @@ def _is_half_line(support: Constraint, event: tuple[int, ...]) -> bool:
 def _refused(data: Data, support: Constraint, affine: AffineMap) -> Tensor:
     """How many values the support refuses: (d,) per column; 0-dim where it judges whole rows, or for images."""
     total = torch.tensor(0)
-    for rows in (*data.train.split(_ROWS), *data.test.split(_ROWS)):
-        if not len(rows):
-            continue  # `split` makes one empty chunk of no rows, which some constraints cannot reshape
+    for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
         refused = ~support.check(affine(rows))
         total = total + (refused.sum(0) if refused.ndim == 2 else refused.sum())
     return total

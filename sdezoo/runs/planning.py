@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -66,7 +67,7 @@ def find_dataset(text: str) -> Dataset:
         DataError: from the plugin, where the path cannot be read.
     """
     path = Path(text)
-    if _names_a_plugin(text) or not (path.exists() or path.suffix or "/" in text):
+    if _names_a_plugin(text) or not (os.path.exists(path) or path.suffix or "/" in text):
         return DATASETS.build(text)
     endings = []
     for name in DATASETS.names():

@@ -71,6 +71,9 @@ def fingerprint(data: Data, way: AffineMap) -> str:
         digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
         for block in _blocks(part):
             digest.update(block.contiguous().cpu().numpy().tobytes())
+    if data.stored is not None:
+        for block in data.training_blocks():
+            digest.update(block.numpy().tobytes())
     digest.update(json.dumps([data.columns, way.to_json()]).encode())
     return digest.hexdigest()
 

@@ -8,8 +8,8 @@ autocast around the network alone: states, losses, and weights stay float32.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, cast
 
 import torch
@@ -31,6 +31,34 @@ def launched() -> int:
 def is_first() -> bool:
     """Whether this process is the one that writes and shows."""
     return int(os.environ.get("RANK", "0")) == 0
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """torch computes by deterministic algorithms alone while the block runs, where `wanted`.
+
+    Raises:
+        RunError: where it has none for what the network does.
+    """
+    if not wanted:
+        yield
+        return
+    before, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RunError) or "deterministic" not in str(error):
+            raise
+        operation = str(error).split()[0]
+        raise RunError(
+            f"torch has no deterministic way to compute '{operation}' here.", "Leave out --deterministic, or give another --device."
+        ) from error
+    finally:
+        torch.set_deterministic_debug_mode(before)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 class Workers:
@@ -68,6 +96,7 @@ class Workers:
             )
         self.device = self._accelerator.device
         self.count, self.index = self._accelerator.num_processes, self._accelerator.process_index
+        self._hosts = torch.distributed.new_group(backend="gloo") if self.count > 1 else None
 
     def positions(self, batch: int, parts: int) -> list[Tensor]:
         """The positions in a batch of `batch` samples that this worker takes, in `parts` parts.
@@ -109,9 +138,22 @@ class Workers:
         """The `values` of all workers, stacked in front: `(count, …)`."""
         return cast(Tensor, self._accelerator.gather(values[None])) if self.count > 1 else values[None]
 
+    def most(self, number: int) -> int:
+        """The largest `number` of all workers; they meet through their hosts, and no device is waited for."""
+        if self._hosts is None:
+            return number
+        largest = torch.tensor(number)
+        torch.distributed.all_reduce(largest, torch.distributed.ReduceOp.MAX, group=self._hosts)
+        return int(largest)
+
     def wait(self) -> None:
         """Until all workers are here."""
         self._accelerator.wait_for_everyone()
+
+    @property
+    def precision(self) -> str:
+        """Of the network."""
+        return next(name for name, mixed in _MIXED.items() if mixed == self._accelerator.mixed_precision)
 
     @property
     def scaling(self) -> dict[str, float] | None:

@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 from sdezoo.errors import ParameterError, PluginError
 from sdezoo.zoo.source import read_summary
-from sdezoo.zoo.spec import Value, parse, suggestion
+from sdezoo.zoo.spec import Value, parse, shown, suggestion
 
 T = TypeVar("T")
 
@@ -101,7 +101,7 @@ class Registry(Generic[T]):
         known = [f.name for f in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
         for key in values:
             if key not in known:
-                raise ParameterError(f"{name}: there is no parameter '{key}'.", suggestion(key, known))
+                raise ParameterError(f"{name}: there is no parameter '{shown(key)}'.", suggestion(key, known))
         return _construct(cls, name, values)
 
     def summary(self, name: str) -> tuple[str, str | None]:
@@ -140,7 +140,7 @@ class Registry(Generic[T]):
     def _sole(self, name: str) -> Entry:
         claims = self.entries(name)
         if not claims:
-            raise PluginError(f"There is no {self.kind} '{name}'.", suggestion(name, self.names()))
+            raise PluginError(f"There is no {self.kind} '{shown(name)}'.", suggestion(name, self.names()))
         if len(claims) > 1:
             raise PluginError(f"The {self.kind} '{name}' is claimed by {_providers(claims)}.", "Uninstall or rename one of them.")
         return claims[0]

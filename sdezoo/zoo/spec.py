@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
+from itertools import pairwise
 
 from sdezoo.errors import ParameterError
 
 _FORM = "Write it as NAME or NAME:key=value,key=value, for example gbm:sigma=0.8."
-_COMMA = re.compile(r",(?![^()]*\))")
+_SHOWN = 200
+_PARENTHESIS = re.compile(r"(?=[()])")
 
 Value = str | tuple[str, ...]
 
@@ -25,21 +27,36 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
     """
     name, colon, rest = spec.strip().partition(":")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or (colon and not rest):
-        raise ParameterError(f"'{spec}' is not a spec string.", _FORM)
+        raise ParameterError(f"'{shown(spec)}' is not a spec string.", _FORM)
     values: dict[str, Value] = {}
-    for item in _COMMA.split(rest) if rest else []:
+    for item in _items(rest) if rest else []:
         key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key.isidentifier() or not value:
-            raise ParameterError(f"'{item}' in the spec string '{spec}' is not of the form key=value.", _FORM)
+            raise ParameterError(f"'{shown(item)}' in the spec string '{shown(spec)}' is not of the form key=value.", _FORM)
         if key in values:
-            raise ParameterError(f"The spec string '{spec}' gives {key} twice.", "Give it once.")
+            raise ParameterError(f"The spec string '{shown(spec)}' gives {shown(key)} twice.", "Give it once.")
         listed = value.startswith("(") and value.endswith(")")
         values[key] = tuple(part.strip() for part in value[1:-1].split(",") if part.strip()) if listed else value
     return name, values
 
 
+def _items(text: str) -> list[str]:
+    """`text` split at its commas, but for those before a closing parenthesis."""
+    items = [""]
+    for part, following in pairwise([*_PARENTHESIS.split(text), ""]):
+        first, *more = [part] if following.startswith(")") else part.split(",")
+        items[-1] += first
+        items += more
+    return items
+
+
+def shown(text: str) -> str:
+    """A text of a user's for a message, cut where it is long."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A sentence that offers the nearest known name, or all of them."""
     known = sorted(known)
-    near = get_close_matches(name, known, 1)
+    near = get_close_matches(name[:_SHOWN], known, 1)
     return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known) or '(none)'}."

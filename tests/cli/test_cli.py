@@ -74,6 +74,8 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
     assert code == 0, err
     assert Path("run/checkpoints/step-4").is_dir()
     code, _, err = sdezoo("train", "--config", "run/config.yaml", "--resume", "--quiet", "--steps", 4)
+    assert (code, "nothing left to train" in err) == (0, True)
+    code, _, err = sdezoo("train", "--config", "run/config.yaml", "--resume", "--quiet", "--steps", 3)
     assert code == 2
     assert "4 steps already" in err
 
@@ -87,7 +89,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --sde gbm:sigma=nan", "sigma=nan", "above 0"),
         ("train --sde gbm:sigma", "'sigma' in the spec string", "key=value"),
         ("train --sde ve:sigma_min=3,sigma_max=2", "sigma_min=3", "below"),
-        ("train --sde ve --loss mult-dsm", "'ve' lives on the real line", "Fits 'mult-dsm': --sde gbm"),
+        ("train --sde ve --loss mult-dsm", "'ve' lives on the real line", "Fits 'mult-dsm': --sde exp-ou, gbm, lift"),
         ("train --data wine --net unet", "network 'unet' needs images", "mlp"),
         ("train --data digits --net mlp", "network 'mlp' needs vectors", "unet"),
         ("train --output edn", "output 'edn'", "edm"),
@@ -171,7 +173,7 @@ def test_a_sampler_that_does_not_fit_names_what_does(sdezoo: Terminal) -> None:
         "Error: sampler 'dale-langevin' needs an SDE on positive data with multiplicative noise; 've' lives on the real line."
     )
     fits = ", ".join(fitting(SDES.build("ve"), SAMPLERS))
-    assert f"Fits 've': {fits}.   Fits 'dale-langevin': --sde gbm." in err
+    assert f"Fits 've': {fits}.   Fits 'dale-langevin': --sde exp-ou, gbm, lift." in err
 
 
 def test_show_tells_equation_parameters_support_and_fits(sdezoo: Terminal) -> None:
@@ -179,7 +181,7 @@ def test_show_tells_equation_parameters_support_and_fits(sdezoo: Terminal) -> No
     assert code == 0
     for text in ("dX = μ(t) X dt + σ(t) X dW", "sigma", "above 0", "the positive numbers", "mult-dsm", "dale-langevin", "hyvarinen"):
         assert text in out
-    assert json.loads(sdezoo("show", "dale-langevin", "--json")[1])[0]["sdes"] == ["gbm"]
+    assert json.loads(sdezoo("show", "dale-langevin", "--json")[1])[0]["sdes"] == ["exp-ou", "gbm", "lift"]
 
 
 def test_list_names_everything_and_says_what_is_broken(sdezoo: Terminal) -> None:
@@ -188,6 +190,20 @@ def test_list_names_everything_and_says_what_is_broken(sdezoo: Terminal) -> None
     assert "BROKEN" not in out
     for name in ("gbm", "mult-dsm", "dale-langevin", "unet", "digits"):
         assert f"  {name} " in out
+
+
+def test_show_tells_what_a_run_was_made_of(sdezoo: Terminal, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small = ("--net", "mlp:width=8,depth=1", "--steps", "2", "--data", "wine", "--out", str(run), "--quiet")
+    assert sdezoo("train", *small)[0] == 0
+    code, out, _ = sdezoo("show", str(run))
+    assert code == 0
+    assert all(part in out for part in ("sdes/gbm", "step 2", "held-out loss", "mlp:width=8,depth=1"))
+    shown = json.loads(sdezoo("show", str(run), "--json")[1])
+    assert [entry["step"] for entry in shown["checkpoints"]] == [2]
+    code, _, told = sdezoo("show", str(tmp_path))
+    assert code != 0
+    assert "is not a run of sdezoo" in told
 
 
 def test_debug_shows_the_traceback(sdezoo: Terminal) -> None:

@@ -5,7 +5,9 @@ import gzip
 import io
 import os
 import struct
+import tracemalloc
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -338,6 +340,16 @@ class TestIdx:
         path.write_bytes(content)
         refused(Idx(str(path)), says)
 
+    def test_memory_is_taken_as_bytes_come(self, tmp_path: Path) -> None:
+        """A hundred kilobytes of noise that promise what deflate could make of them."""
+        path = tmp_path / "a.idx.gz"
+        path.write_bytes(gzip.compress(struct.pack(">HBB3I", 0, 8, 3, 100_000, 25, 40) + RNG.bytes(100_000)))
+        tracemalloc.start()
+        refused(Idx(str(path)), "fewer")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 4 * path.stat().st_size + 2**20
+
     def test_parts_that_do_not_match(self, tmp_path: Path) -> None:
         path = tmp_path / "train-images-idx3-ubyte"
         path.write_bytes(packed_idx(PIXELS))
@@ -403,6 +415,19 @@ class TestFolder:
         (tmp_path / "sub" / "a.png").write_bytes(packed_png(PIXELS[0]))
         refused(Folder(str(tmp_path)), "both in itself and in sub-folders")
 
+    def test_what_other_readers_of_pillow_would_take(self, tmp_path: Path) -> None:
+        """PostScript is a program, and Pillow would have it run by another."""
+        (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+        refused(Folder(str(tmp_path)), "cannot be read as an image .cannot identify")
+
+    def test_a_header_that_claims_more_pixels_than_the_file_can_hold(self, tmp_path: Path) -> None:
+        for size in (struct.pack(">II", 4096, 4096), struct.pack(">II", 2**31 - 1, 2**31 - 1)):
+            header = b"IHDR" + size + packed_png(PIXELS[0])[24:29]
+            content = bytearray(packed_png(PIXELS[0]))
+            content[12:33] = header + struct.pack(">I", zlib.crc32(header))
+            (tmp_path / "a.png").write_bytes(content)
+            refused(Folder(str(tmp_path)), "more than it can hold|decompression bomb")
+
     def test_more_than_one_frame(self, tmp_path: Path) -> None:
         first, *rest = (Image.fromarray(image) for image in PIXELS)
         first.save(tmp_path / "a.tif", save_all=True, append_images=rest)
@@ -430,7 +455,7 @@ class TestTable:
     @pytest.mark.parametrize(
         ("content", "says"),
         [
-            ("", "a table"),
+            ("", "a table.*is empty"),
             ("a,b\n", "no rows"),
             ("1,2\n3,4\n5,6\n", "a line of numbers"),
             ("a,b\n1,2\n3\n", "a table"),
@@ -461,6 +486,31 @@ class TestTable:
     def test_bad_parquet(self, tmp_path: Path, columns: dict[str, list[object]], says: str) -> None:
         (tmp_path / "a.parquet").write_bytes(packed_parquet(**columns))
         refused(Table(str(tmp_path / "a.parquet")), says)
+
+    def test_a_wide_csv_is_read_like_a_narrow_one(self, tmp_path: Path) -> None:
+        samples, path = torch.randn(4, 1500), tmp_path / "a.csv"
+        write(samples, path, kind="table", columns=[f'c "{i}", x' for i in range(1500)])
+        data = Table(str(path), holdout=0).load()
+        assert torch.equal(whole(data), samples)
+        assert data.columns[7] == 'c "7", x'
+        names = ",".join(f"c{i}" for i in range(1500))
+        for line, says in (
+            ("1," * 1499, "a table"),
+            ("1," * 1498 + "1", "1500 column names for rows of 1499"),
+            ("1," * 1499 + "nan", "row 0, column 'c1499'"),
+            ("", "no rows"),
+        ):
+            path.write_text(f"{names}\n{line}\n")
+            refused(Table(str(path)), says)
+
+    def test_columns_without_end(self, tmp_path: Path) -> None:
+        for content in ("a," * 100_001 + "\n1\n", '"' + "a" * 2**24, "a" * 200_000 + "\n1\n"):
+            (tmp_path / "a.csv").write_text(content)
+            refused(Table(str(tmp_path / "a.csv")), "100000 columns|field larger")
+
+
+def test_toys_are_not_larger_than_memory() -> None:
+    refused(Spirals(n=10**12), "promises 4000000000000 values")
 
 
 FILES: list[tuple[type[Array] | type[Idx] | type[Table], str, bytes]] = [

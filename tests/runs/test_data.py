@@ -1,7 +1,12 @@
 """Laws of `sdezoo.runs.data`: the map into a process's domain is invertible, and bad data are refused by name."""
 
+import io
 import json
 import math
+import os
+import tracemalloc
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +16,20 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from sdezoo.errors import DataError
-from sdezoo.runs.data import LARGEST, Data, Kind, check_finite, check_size, out_of_range, reading, split
+from sdezoo.runs.data import (
+    LARGEST,
+    SHARE,
+    Data,
+    Kind,
+    Rows,
+    check,
+    check_finite,
+    check_size,
+    out_of_range,
+    read_bytes,
+    reading,
+    split,
+)
 from sdezoo.runs.placement import AffineMap, Shift, place
 
 EMPTY = torch.empty(0)
@@ -272,3 +290,69 @@ def test_what_goes_wrong_while_reading_is_one_sentence_and_a_remedy() -> None:
         raise KeyError
     with pytest.raises(DataError, match="promises"):
         check_size("f", LARGEST)
+
+
+class Listed(Rows):
+    """Rows that a list holds, as a data set of a third party may keep them."""
+
+    def __init__(self, values: Tensor) -> None:
+        self.values, self.most = values, 0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        self.most = max(self.most, len(index))
+        return self.values[index]
+
+
+def test_stored_rows_are_all_looked_at_block_by_block() -> None:
+    values = torch.linspace(0, 1, 3 * 2**21)[:, None]
+    stored = Listed(values)
+    data = Data(values[:100], values[:7] - 5, "points", stored=stored)
+    check(data)
+    assert data.rows == len(values)
+    assert [bound.tolist() for bound in data.bounds] == [[-5.0], [1.0]]
+    assert sum(map(len, data.blocks())) == len(values) + 7
+    assert stored.most * 4 <= 2**24
+    values[5_000_000] = math.nan
+    with pytest.raises(DataError, match=r"training data have 1 missing \(NaN\) value, the first in row 5000000, column 0"):
+        check(data)
+    pixels = torch.zeros(5, 1, 2, 2)
+    pixels[4] = 7
+    with pytest.raises(DataError, match="Divide them by 255"):
+        check(Data(pixels[:2], pixels[:0], "image", stored=Listed(pixels)))
+    with pytest.raises(DataError, match="stay on the disk have no labels"):
+        check(Data(pixels[:2], pixels[:0], "image", train_labels=torch.zeros(2), stored=Listed(pixels[:4])))
+
+
+@pytest.mark.parametrize("label", [-1, 2**16, 10**12])
+def test_a_label_is_the_number_of_a_class_that_a_network_can_be_told(label: int) -> None:
+    two = torch.ones(2, 2)
+    with pytest.raises(DataError, match=f"labels reach from .*{label}"):
+        check(Data(two, two, "points", train_labels=torch.tensor([0, label])))
+
+
+def test_no_more_is_read_than_memory_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = 1000
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free))
+    check_size("f", free // (4 * SHARE))
+    with pytest.raises(DataError, match="more memory than"):
+        check_size("f", free // (4 * SHARE) + 1)
+
+
+def test_memory_is_taken_as_bytes_come_not_as_they_are_promised() -> None:
+    tracemalloc.start()
+    with pytest.raises(EOFError):
+        read_bytes(io.BytesIO(bytes(1000)), 2**30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+    assert read_bytes(io.BytesIO(b"cdef"), 4, b"ab") == b"abcd"
+
+
+def test_devices_and_pipes_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.npy")
+    for path in (tmp_path / "pipe.npy", "/dev/zero"):
+        with pytest.raises(DataError, match="a device or a pipe"), reading(path, "a thing"):
+            raise AssertionError

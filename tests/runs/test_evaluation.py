@@ -147,7 +147,7 @@ def test_a_mistake_is_told_before_any_work(runs, options, error, problem, monkey
         ("x.csv", b"alcohol,ash\n1,2\n", "cannot be read"),
         ("x.npy", np.ones((30, 2)), "shape"),
         ("x.npy", np.full((30, 13), np.inf), "infinite"),
-        ("x.npy", np.array([{}]), "cannot be read"),
+        ("x.npy", np.array([{}]), "not numbers"),
     ],
 )
 def test_a_file_that_holds_no_samples(runs, tmp_path, name, content, problem):

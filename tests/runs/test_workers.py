@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sdezoo.errors import DataError, ParameterError, RunError, SdezooError
-from sdezoo.runs import checkpoint, training
+from sdezoo.runs import checkpoint, divergence
 from sdezoo.runs.checkpoint import restore
 from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.training import train
@@ -123,7 +123,7 @@ def test_every_setting_changes_the_training(tmp_path: Path, change: dict) -> Non
 
 def test_exponentiated_gradients_keep_the_signs(tmp_path: Path) -> None:
     """Of every weight that had one after the first step: Dale's law."""
-    run(tmp_path / "run", optimizer="egd-adam", steps=60, checkpoint_every=5, schedule="constant")
+    run(tmp_path / "run", optimizer="egd-adam", steps=60, checkpoint_every=5, keep=12, schedule="constant")
     early, late = (checkpoint.read_tensors(checkpoint.folder_of(tmp_path / "run", step), "model") for step in (5, 60))
     moved = 0
     for key in early:
@@ -131,7 +131,7 @@ def test_exponentiated_gradients_keep_the_signs(tmp_path: Path) -> None:
             assert torch.equal(early[key].sign(), late[key].sign()), key
             moved += int((early[key] != late[key]).sum())
     assert moved > 100
-    with pytest.raises(RunError, match="is of optimizer=egd-adam, not adamw"):
+    with pytest.raises(RunError, match="trained with optimizer=egd-adam, not adamw"):
         train(TrainingConfig.build({**SMALL, "out": str(tmp_path / "run"), "steps": 70}), resume=True)
 
 
@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
 def test_a_loss_that_grows_without_bound_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def shrink(step: int, _loss: float) -> None:
         if step == 50:
-            monkeypatch.setattr(training, "_DIVERGED", 0.1)
+            monkeypatch.setattr(divergence, "_GROWN", 0.1)
 
     config = TrainingConfig.build({**SMALL, "out": str(tmp_path / "run"), "steps": 200, "checkpoint_every": 50})
     with pytest.raises(SdezooError, match=r"has grown from 0\.\d+ to 0\.\d+ at step 100; the last checkpoint is .*step-50"):

@@ -245,3 +245,21 @@ def test_a_module_is_imported_by_name(tmp_path, monkeypatch):
         load(Path("no.such.module"))
     with pytest.raises(PluginError, match="no Python file"):
         load(Path("none.py"))
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+@pytest.mark.parametrize(
+    "name", ["evil", "evil.py", "./evil.py", "{here}/evil.py", "evil:path=evil.py", "evil.Evil", "evil:Evil", "../evil"]
+)
+def test_a_name_is_looked_up_and_never_imported(kind, name, tmp_path, monkeypatch):
+    """Names come from configs and checkpoints, which anybody may have written."""
+    (tmp_path / "evil.py").write_text("from pathlib import Path\n\nPath('ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises((ParameterError, PluginError)):
+        REGISTRIES[kind].build(name.format(here=tmp_path))
+    assert "evil" not in sys.modules
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(PluginError, match="defines no plugin"):
+        load(tmp_path / "evil.py")
+    assert (tmp_path / "ran").exists(), "a file that --plugin names is run"

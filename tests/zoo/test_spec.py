@@ -11,7 +11,7 @@ from sdezoo.errors import ParameterError, PluginError
 from sdezoo.parameters import Count, Fraction, NonNegative, Plugin, Positive, describe, format_value
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
-from sdezoo.zoo.spec import parse, suggestion
+from sdezoo.zoo.spec import parse, shown, suggestion
 from tests.analytic import VARIANTS
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.\-]*", fullmatch=True)
@@ -179,3 +179,11 @@ def test_a_subclass_that_is_not_registered_does_not_go_by_its_parents_name():
 
     assert Mine.title() == "Mine"
     assert Mine(sigma=0.5).spec == "Mine:sigma=0.5"
+
+
+def test_a_message_shows_the_beginning_of_a_long_text():
+    with pytest.raises(ParameterError) as refusal:
+        parse("gbm:" + "x" * 100_000)
+    assert len(str(refusal.value)) < 1000
+    assert "xxx…" in refusal.value.problem
+    assert shown("short") == "short"

@@ -1,25 +1,26 @@
-"""NumPy's own files: headers are checked against what the file can hold before anything is allocated; no pickles."""
+"""NumPy's own files: images or points. `sdezoo.runs.arrays` reads them, without trust, and leaves on the disk what is large."""
 
-import io
 import math
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
-from typing import IO, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
-from sdezoo.runs.data import Data, Dataset, Kind, check_finite, check_pixels, check_size, reading, split
+from sdezoo.runs.arrays import Header, MappedRows, header, is_npz, read_npy, read_npz
+from sdezoo.runs.data import Data, Dataset, Kind, check_finite, check_pixels, reading, split
 
+IN_MEMORY = 2**30
+"""Bytes of float32 up to which a .npy is read into memory."""
+PART = 2**26
+"""Bytes of float32, at most, of the rows that a .npy beyond that holds out, and of those its statistics are taken of."""
+
+_PART_ROWS = 2**20
 _CHANNELS = (1, 3, 4)
-_DEFLATE = 1032  # the highest ratio that deflate reaches
-_FAILURES = (zipfile.BadZipFile, zlib.error, RuntimeError, TypeError, SyntaxError, TokenError)  # NumPy parses headers
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,13 @@ class Array(Dataset):
     .npz holds x_train and, if it has them, x_test, y_train, y_test; or x and y; or one array of any name. Labels are
     whole numbers from 0.
 
+    A .npy in C order of more than 1 GiB of float32 stays on the disk, and its rows are read when they are asked for. Statistics are then
+    taken of 64 MiB of rows drawn at random, a million at most, the same ones every time; NaN, infinities and ranges are looked for in all.
+
     Args:
         path: the file.
-        holdout: fraction of the rows that are held out where there is no x_test; the same rows every time.
+        holdout: fraction of the rows that are held out where there is no x_test; the same rows every time. Of a .npy on the disk no
+            more than 64 MiB, and a million.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".npz", ".npy")
@@ -42,31 +47,38 @@ class Array(Dataset):
     holdout: Fraction = 0.1
 
     def load(self) -> Data:
-        with reading(self.path, "a NumPy file", *_FAILURES):
-            arrays = _arrays(Path(self.path))
-            values, kind, levels = _values(arrays["x_train"])
-            labels = _labels(arrays.get("y_train"), len(values))
-            if "x_test" not in arrays:
-                return split(values, kind, holdout=self.holdout, labels=labels, levels=levels)
-            test, test_kind, test_levels = _values(arrays["x_test"])
-            if (test.shape[1:], test_kind, test_levels) != (values.shape[1:], kind, levels):
-                raise DataError(
-                    f"In '{self.path}', x_test differs from x_train in shape or type.",
-                    "Store both parts in the same way.",
-                )
-            test_labels = _labels(arrays.get("y_test"), len(test))
-            return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels)
+        path = Path(self.path)
+        with reading(path, "a NumPy file"):
+            if is_npz(path):
+                return self._whole(read_npz(path, lambda keys: _roles(keys, path).values()))
+            found = header(path)
+            return self._stored(path, found) if 4 * math.prod(found.shape) > IN_MEMORY else self._whole({"x": read_npy(path)})
 
+    def _whole(self, arrays: dict[str, np.ndarray]) -> Data:
+        """Of arrays in memory, by their names."""
+        arrays = {role: arrays.pop(key) for role, key in _roles(tuple(arrays), Path(self.path)).items()}
+        labels, test_labels = arrays.get("y_train"), arrays.get("y_test")
+        values, kind, levels = _checked(arrays.pop("x_train"))
+        if "x_test" not in arrays:
+            return split(values, kind, holdout=self.holdout, labels=_labels(labels, len(values)), levels=levels)
+        test, test_kind, test_levels = _checked(arrays.pop("x_test"))
+        if (test.shape[1:], test_kind, test_levels) != (values.shape[1:], kind, levels):
+            raise DataError(
+                f"In '{self.path}', x_test differs from x_train in shape or type.",
+                "Store both parts in the same way.",
+            )
+        labels, test_labels = _labels(labels, len(values)), _labels(test_labels, len(test))
+        return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels)
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays by their role: x_train, and those of x_test, y_train, y_test that exist."""
-    with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
-            file.seek(0)
-            return {"x_train": _array(file, path, path.stat().st_size)}
-        with zipfile.ZipFile(file) as archive:
-            members = {name.removesuffix(".npy"): name for name in archive.namelist()}
-            return {role: _member(archive, members[key], path) for role, key in _roles(tuple(members), path).items()}
+    def _stored(self, path: Path, found: Header) -> Data:
+        """Of a .npy that stays on the disk."""
+        (rows, *event), generator = found.shape, Generator().manual_seed(0)
+        _, kind, levels = _values(np.empty((1, *event), found.dtype))
+        most = min(_PART_ROWS, max(1, PART // (4 * math.prod(event))))
+        held = torch.randint(rows, (min(round(self.holdout * rows), most),), generator=generator).unique()
+        stored = MappedRows(path, lambda array: _values(array)[0], held)
+        drawn = torch.randint(len(stored), (min(len(stored), most),), generator=generator).unique()
+        return Data(stored[drawn], stored.at(held), kind, levels=levels, stored=stored)
 
 
 def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
@@ -82,71 +94,36 @@ def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
     )
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
-    info = archive.getinfo(name)
-    if info.file_size > _DEFLATE * info.compress_size:
-        raise DataError(f"'{path}' promises more data than it can hold.", "Give a file that is not damaged.")
-    with archive.open(info) as file:
-        return _array(file, path, info.file_size)
-
-
-def _array(file: IO[bytes], path: Path, size: int) -> np.ndarray:
-    """The .npy file of `size` bytes whose first byte is next."""
-    head = io.BytesIO(file.read(65_536))
-    version = np.lib.format.read_magic(head)
-    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if header is None:
-        raise DataError(f"'{path}' is of an unknown .npy version, {version}.", "Store a plain array of numbers.")
-    shape, fortran, dtype = header(head)
-    if dtype.kind not in "fiu":
-        raise DataError(f"'{path}' holds {dtype}, not numbers.", "Store uint8, integers or floats; pickled objects are never read.")
-    count = math.prod(shape)
-    check_size(path, count)
-    if head.tell() + count * dtype.itemsize != size:
-        raise DataError(
-            f"'{path}' promises an array {shape} of {dtype}, but has {size - head.tell()} bytes for it.",
-            "Give a file that is not damaged or cut off.",
-        )
-    return _filled(count * dtype.itemsize, head, file).view(dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _filled(size: int, *sources: IO[bytes]) -> np.ndarray:
-    """The next `size` bytes of the sources, one after another."""
-    data, filled = np.empty(size, np.uint8), 0
-    for source in sources:
-        while count := len(chunk := source.read(min(2**20, size - filled))):
-            data[filled : filled + count] = np.frombuffer(chunk, np.uint8)
-            filled += count
-    if filled < size:
-        raise EOFError("it ends early")
-    return data
+def _checked(array: np.ndarray) -> tuple[Tensor, Kind, int | None]:
+    """As `_values`, of numbers that there are."""
+    if array.size == 0:
+        raise DataError(f"The array is empty, of shape {array.shape}.", "Give at least two rows.")
+    values, kind, levels = _values(array)
+    check_finite(values)
+    if kind == "image":
+        check_pixels(values)
+    return values, kind, levels
 
 
 def _values(array: np.ndarray) -> tuple[Tensor, Kind, int | None]:
     """As float32, with its kind and lattice."""
-    if array.size == 0:
-        raise DataError(f"The array is empty, of shape {array.shape}.", "Give at least two rows.")
     if array.ndim == 2:
-        return _finite(array), "points", None
+        return _float32(array), "points", None
     if array.ndim not in (3, 4):
         raise DataError(
             f"The array has shape {array.shape}, which is neither points (N, d) nor images.",
             "Store points as (N, d), images as (N, H, W), (N, H, W, C) or (N, C, H, W).",
         )
     if array.dtype == np.uint8:
-        return torch.from_numpy(_channels_first(array, -1).astype(np.float32)) / 255, "image", 255
+        return torch.from_numpy(_channels_first(array, -1).astype(np.float32)).div_(255), "image", 255
     if array.dtype.kind != "f":
         raise DataError(f"Images of {array.dtype} have no known range.", "Store them as uint8, or as floats in [0, 1].")
-    values = _finite(_channels_first(array, 1))
-    check_pixels(values)
-    return values, "image", None
+    return _float32(_channels_first(array, 1)), "image", None
 
 
-def _finite(array: np.ndarray) -> Tensor:
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused by the next line, with its position
-        values = torch.from_numpy(np.ascontiguousarray(array, np.float32))
-    check_finite(values)
-    return values
+def _float32(array: np.ndarray) -> Tensor:
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused later, with its position
+        return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 
 
 def _channels_first(array: np.ndarray, preferred: int) -> np.ndarray:

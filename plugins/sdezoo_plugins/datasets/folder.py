@@ -12,9 +12,15 @@ from PIL import Image
 
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
-from sdezoo.runs.data import Data, Dataset, check_size, reading, split
+from sdezoo.runs.data import DEFLATE, Data, Dataset, check_size, reading, split
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow has readers that start other programs
+_FAILURES = (
+    *(SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, struct.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+_FREE = 2**22  # pixels that any file may promise
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 
 
@@ -51,7 +57,7 @@ class Folder(Dataset):
                     "Bring all images to one size and one mode.",
                 )
             pixels[row] = image
-        values = torch.from_numpy(pixels).movedim(-1, 1).contiguous().float() / 255
+        values = torch.from_numpy(pixels).movedim(-1, 1).contiguous().float().div_(255)
         classes = None if labels is None else torch.tensor(labels)
         return split(values, "image", holdout=self.holdout, labels=classes, levels=255)
 
@@ -82,12 +88,16 @@ def _within(folder: Path) -> list[Path]:
 def _pixels(file: Path) -> np.ndarray:
     """(H, W, C), uint8."""
     with (
-        reading(file, "an image", SyntaxError, struct.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+        reading(file, "an image", *_FAILURES),
         warnings.catch_warnings(),
     ):
+        warnings.simplefilter("ignore")  # of what is beside the pixels
         # Pillow only warns up to twice `Image.MAX_IMAGE_PIXELS`; for training data that is a mistake already.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(file) as image:
+        with Image.open(file, formats=_FORMATS) as image:
+            # A compressed byte holds 1032 others at most, and these 8 pixels.
+            if image.width * image.height > max(_FREE, 8 * DEFLATE * file.stat().st_size):
+                raise DataError(f"'{file}' promises {image.width} × {image.height} pixels, more than it can hold.", "Give another image.")
             if getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"'{file}' has more than one frame.", "Store each frame as an image of its own.")
             plain = _plain(image)

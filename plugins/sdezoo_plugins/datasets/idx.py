@@ -1,11 +1,11 @@
 """MNIST's IDX files: two zero bytes, a type, a number of axes, their sizes as big-endian uint32, then the values."""
 
 import gzip
-import io
 import math
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BufferedIOBase
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
-from sdezoo.runs.data import Data, Dataset, check_size, reading, split
+from sdezoo.runs.data import DEFLATE, Data, Dataset, check_size, read_bytes, reading, split
 
 _UINT8 = 8
-_DEFLATE = 1032  # the highest ratio that deflate reaches
+_AXES = 3
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _part(path: Path) -> tuple[Tensor, Tensor | None]:
             f"'{path}' holds an array of shape {images.shape}, not images (N, H, W).",
             "Give the file of images, as in train-images-idx3-ubyte.",
         )
-    return torch.from_numpy(images[:, None].astype(np.float32)) / 255, _labels(path, len(images))
+    return torch.from_numpy(images[:, None].astype(np.float32)).div_(255), _labels(path, len(images))
 
 
 def _labels(images: Path, count: int) -> Tensor | None:
@@ -94,24 +94,24 @@ def _read(path: Path) -> np.ndarray:
         file.seek(0)
         if packed:
             with gzip.open(file) as unpacked:
-                return _parse(unpacked, path, _DEFLATE * size)
+                return _parse(unpacked, path, DEFLATE * size)
         return _parse(file, path, size)
 
 
-def _parse(file: io.BufferedIOBase, path: Path, most: int) -> np.ndarray:
+def _parse(file: BufferedIOBase, path: Path, most: int) -> np.ndarray:
     """The array in `file`, which cannot hold more than `most` bytes."""
     zeros, kind, axes = struct.unpack(">HBB", file.read(4))
-    if zeros or kind != _UINT8 or not axes:
-        raise DataError(f"'{path}' is not an IDX file of uint8.", "Give MNIST's format, or store an .npz.")
+    if zeros or kind != _UINT8 or not 1 <= axes <= _AXES:
+        raise DataError(f"'{path}' is not an IDX file of uint8 with up to three axes.", "Give MNIST's format, or store an .npz.")
     shape = struct.unpack(f">{axes}I", file.read(4 * axes))
     count = math.prod(shape)
     if count > most:
         raise DataError(f"'{path}' promises an array {shape}, more than it can hold.", "Give a file that is not cut off.")
     check_size(path, count)
-    data = file.read(count + 1)
-    if len(data) != count:
-        raise DataError(
-            f"'{path}' promises an array {shape}, and holds {'fewer' if len(data) < count else 'more'} bytes.",
-            "Give a file that is not damaged or cut off.",
-        )
+    try:
+        data = read_bytes(file, count)
+    except EOFError:
+        raise DataError(f"'{path}' promises an array {shape}, and holds fewer bytes.", "Give a file that is not cut off.") from None
+    if file.read(1):
+        raise DataError(f"'{path}' promises an array {shape}, and holds more bytes.", "Give a file that is not damaged.")
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from sdezoo.parameters import Count, Positive
-from sdezoo.runs.data import Data, Dataset
+from sdezoo.runs.data import Data, Dataset, check_size
 
 _TURNS = 1.5
 
@@ -30,6 +30,7 @@ class Spirals(Dataset):
     noise: Positive = 0.05
 
     def load(self) -> Data:
+        check_size("spirals", 4 * self.n)
         generator = Generator().manual_seed(0)
         (train, train_labels), (test, test_labels) = self._draw(generator), self._draw(generator)
         return Data(train, test, "points", train_labels=train_labels, test_labels=test_labels)

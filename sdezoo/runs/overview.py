@@ -1,0 +1,80 @@
+"""A run at a glance: what `sdezoo show RUN` prints, read from the run folder; no weights are loaded, no plugin is imported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sdezoo.errors import RunError
+from sdezoo.runs import checkpoint
+from sdezoo.runs.checkpoint import DamagedError
+from sdezoo.runs.config import TrainingConfig
+
+_LARGEST = 2**20  # bytes of a JSON file, or of the end of the metrics, that are read
+
+
+def overview(run: Path) -> dict[str, Any]:
+    """What a run is made of.
+
+    `config`: its settings. `environment`: `env.json`. `checkpoints`: one entry each with `step`, `bytes`, `held_out` (the loss on held-out
+    rows), `damaged` (None, or what is wrong). `best`: the step with the least such loss. `state`: of the newest checkpoint that is whole,
+    as in its `state.json`. `metrics`: the last line of `metrics.jsonl`. What is not there yet is None or empty.
+
+    Raises:
+        RunError: where the folder is no run.
+    """
+    if not (run / "config.yaml").is_file():
+        found = "is not a run of sdezoo" if run.is_dir() else "does not exist"
+        raise RunError(f"The folder '{run}' {found}.", "Give the folder that `sdezoo train` wrote.")
+    newest, _ = checkpoint.newest_whole(run)
+    return {
+        "run": str(run),
+        "config": TrainingConfig.read(run / "config.yaml"),
+        "environment": _json(run / "env.json"),
+        "checkpoints": [_entry(step, folder) for step, folder in checkpoint.steps(run).items()],
+        "best": checkpoint.best(run),
+        "state": asdict(checkpoint.read_state(newest)) if newest else None,
+        "metrics": _last(run / "metrics.jsonl"),
+    }
+
+
+def _entry(step: int, folder: Path) -> dict[str, Any]:
+    held_out, damaged = None, None
+    try:
+        held_out = checkpoint.read_state(folder).held_out
+        checkpoint.check(folder)
+    except DamagedError as error:
+        damaged = error.what
+    except RunError as error:
+        damaged = error.problem
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return {"step": step, "bytes": size, "held_out": held_out, "damaged": damaged}
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _LARGEST:
+            return {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _last(path: Path) -> dict[str, Any] | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LARGEST))
+            lines = file.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return None
