@@ -12,9 +12,10 @@ from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS, SDES
 
 VARIANTS = ["gbm:sigma=0.8", "gbm:sigma=0.8,mu=0.1", "gbm:sigma=0.1,sigma_end=2"]
-AFFINE_SPECS = [name for name, sde in defaults(SDES) if isinstance(sde, AffineSDE)] + VARIANTS
+AFFINE_SPECS = [name for name, sde in defaults(SDES) if isinstance(sde, AffineSDE) and sde.coordinates.bijective] + VARIANTS
 POSITIVE_SPECS = [spec for spec in AFFINE_SPECS if SDES.build(spec).multiplicative]
-SAMPLER_SPECS = [name for name, _ in defaults(SAMPLERS)]
+GBM_SPECS = ["gbm", *VARIANTS]
+SAMPLER_SPECS = [name for name, sampler in defaults(SAMPLERS) if sampler.refuses(SDES.build("gbm")) is None]
 
 SIGMAS = 4.5
 """How many standard errors a measured moment may be off: 7e-6 of all correct runs would be flagged."""

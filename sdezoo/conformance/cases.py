@@ -108,9 +108,9 @@ def _has_prior(sde: Process, event: Shape) -> bool:
 def typical(sde: Process, normals: Tensor) -> Tensor:
     """Data `(B, *event)` in the support of `sde`, the image of standard normal numbers of that shape, `0` at its centre.
 
-    Affine processes: `φ(z)`. Supports that `transform_to` does not know: draws of the prior.
+    Affine processes whose `φ` is bijective: `φ(z)`. Supports that `transform_to` does not know: draws of the prior.
     """
-    if isinstance(sde, AffineSDE):
+    if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
         state = sde.state_shape(normals.shape)
         return sde.decode(normals[tuple(slice(n) for n in state)])
     try:

@@ -346,7 +346,13 @@ def steps_do_not_pile_up(sde: Any) -> None:
             raise LawError(f"{lost} of {_PATHS} steps end where another one does.", f"{sde.spec}, dt = {float(dt):g}")
 
 
-@DRAW_LAWS.law()
+def _no_origin(sde: Process) -> str | None:
+    if isinstance(sde, AffineSDE) and not sde.coordinates.bijective:
+        return "No data lie at the origin of its coordinates."
+    return None
+
+
+@DRAW_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
     """The prior is the law of fully noised data, within 0.01 nats: of data at the origin for affine processes, of some data for others."""
     for kind in {sde, busy(sde)}:

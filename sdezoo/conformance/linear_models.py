@@ -138,8 +138,7 @@ class Lesson:
         z, t = self.states(512, 0)
         seen = self.sde.observe(z, t).flatten(1)
         centre, width = seen.mean(0), seen.std(0)
-        # A network writes into an event, or into coordinates where the state has no auxiliaries.
-        shape = self.event if z.ndim > 1 + len(self.event) else tuple(z.shape[1:])
+        shape = self.sde.observed_shape(self.event)
         size = math.prod(shape)
         generator = torch.Generator().manual_seed(0)
         matrices = torch.eye(size, len(width)).expand(BENDS, -1, -1) + 0.5 * torch.randn(BENDS, size, len(width), generator=generator)

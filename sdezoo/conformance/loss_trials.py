@@ -133,9 +133,8 @@ class Trial:
         """A model with a small network, in the data's dtype."""
         sde, x0 = self.case.sde, self.case.x0
         state = tuple(sde.state_shape(x0.shape))[1:]
-        seen = sde.observe(self.case.draw(), self.case.column)[0].numel()
-        event = tuple(x0.shape[1:])
-        net = SmallNetwork(seen, event if len(state) > len(event) else state, labels).to(x0.dtype)
+        seen = sde.observed_shape(x0.shape[1:])
+        net = SmallNetwork(math.prod(seen), seen, labels).to(x0.dtype)
         entries = (state[0], *(1,) * (len(state) - 1))
         moments = Moments(torch.zeros(entries), torch.linspace(0.5, 1.1, state[0]).reshape(entries))
         return ScoreModel(sde, net, self.output, moments=moments if isinstance(sde, AffineSDE) else None)

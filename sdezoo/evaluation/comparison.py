@@ -7,8 +7,9 @@ pixels lie there, and what does not is told apart by that alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from sdezoo.evaluation.neighbours import Nearest, nearest
 from sdezoo.evaluation.rows import Rows, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
 from sdezoo.evaluation.table import number
+from sdezoo.evaluation.tails import ROWS, Contrast, Tail, contrasts
 
 _NAMED = 5
 
@@ -48,12 +50,13 @@ class Extractor(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The table, notes below it, what JSON holds beside it, and the picture."""
+    """The table, notes below it, what JSON holds beside it, the picture, and the tails of columns."""
 
     measured: list[Measured]
     notes: list[str]
     facts: dict[str, Any]
     picture: Figure
+    tails: Sequence[Contrast] = ()
 
 
 def images(
@@ -110,6 +113,7 @@ def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, report
     sets = Sets(*(flat(part) / unit for part in (parts.held_out, parts.samples, parts.training)))
     near = _near(sets, flat(parts.every) / unit, report)
     tests = kolmogorov_smirnov(sets.reference, sets.samples)
+    tails = contrasts(names, *sets)
     notes: list[str] = []
     measured = _each(
         [
@@ -117,6 +121,7 @@ def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, report
             lambda: suite.fidelity("rows, in standard deviations", sets, seed=seed),
             lambda: _copies("rows, in standard deviations", near, notes, seed),
             lambda: suite.marginals("columns", sets, seed=seed),
+            lambda: suite.tails("columns", tails),
         ],
         report,
     )
@@ -124,10 +129,28 @@ def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, report
     if worst:
         named = ", ".join(f"{names[i]} (D {number(float(tests.statistic[i]))}, p {tests.p[i]:.1e})" for i in worst[:_NAMED])
         notes.append(f"Columns that the KS test tells apart: {named}{f' and {len(worst) - _NAMED} more' if len(worst) > _NAMED else ''}.")
+    notes += _tails_apart(tails)
     each = zip(names, tests.statistic.tolist(), tests.p.tolist(), strict=True)
     facts = {"columns": [{"name": name, "ks": statistic, "p": p} for name, statistic, p in each]}
+    facts["tails"] = [{"name": c.name, "data": _record(c.data), "samples": _record(c.samples)} for c in tails]
     picture = sheet.columns(title, names, flat(parts.held_out), flat(parts.samples), near.distances)
-    return Comparison(measured, notes, facts, picture)
+    return Comparison(measured, notes, facts, picture, tails)
+
+
+def _tails_apart(tails: Sequence[Contrast]) -> list[str]:
+    """Which columns' tails are lighter or heavier in samples than in the data."""
+    sentences = []
+    for word, apart in (("lighter", lambda c: c.data.heavier(c.samples)), ("heavier", lambda c: c.samples.heavier(c.data))):
+        found = [c for c in tails if c.name != ROWS and apart(c)]
+        named = ", ".join(f"{c.name} ({number(c.samples.index)}, data {number(c.data.index)})" for c in found[:_NAMED])
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        sentences += [f"Columns whose tails are {word} than the data's, by index: {named}{more}."] if found else []
+    return sentences
+
+
+def _record(tail: Tail) -> dict[str, float | None]:
+    # JSON has no infinity.
+    return {name: value if math.isfinite(value) else None for name, value in asdict(tail).items()}
 
 
 class _Near(NamedTuple):

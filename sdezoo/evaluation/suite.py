@@ -7,7 +7,8 @@ Errors are those of `sdezoo.evaluation.resampling`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from sdezoo.evaluation.manifold import manifold
 from sdezoo.evaluation.neighbours import NEAR, copying
 from sdezoo.evaluation.resampling import bootstrap, halves
 from sdezoo.evaluation.rows import Rows, stream
+from sdezoo.evaluation.tails import ROWS, Contrast
 from sdezoo.evaluation.transport import sliced_wasserstein
 from sdezoo.evaluation.two_sample import c2st
 
@@ -50,14 +52,14 @@ class Measured:
         group: what was compared, such as pixels or features. name: of the measure.
         value: of the samples. interval: 95 %, or None. error: how the interval was found.
         floor: of real rows, at the same size.
-        best: what equal laws have in the limit of many rows.
+        best: what equal laws have in the limit of many rows; of a tail index, that of the held-out rows.
     """
 
     group: str
     name: str
     value: float
     interval: tuple[float, float] | None
-    error: Literal["bootstrap", "halves"] | None
+    error: Literal["bootstrap", "halves", "exact"] | None
     floor: float
     best: float
 
@@ -89,6 +91,15 @@ def marginals(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
     names = {"correlations, RMS error": 0, "correlations, largest error": 0, "rank correlations, RMS error": 0}
     names["rank correlations, largest error"] = 0
     return [passed, *_halved(group, names, correlation_error, sets, seed)]
+
+
+def tails(group: str, found: Sequence[Contrast]) -> list[Measured]:
+    """The tail index of the largest entries of rows."""
+    return [
+        Measured(group, f"tail index, {c.name}", c.samples.index, (c.samples.low, c.samples.high), "exact", c.training.index, c.data.index)
+        for c in found
+        if c.name == ROWS and all(math.isfinite(tail.index) for tail in (c.data, c.samples, c.training))
+    ]
 
 
 def features(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:

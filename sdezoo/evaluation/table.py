@@ -31,6 +31,8 @@ def record(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 
 def number(value: float) -> str:
     """Three digits that count, no fewer than two after the point below 10."""
+    if math.isinf(value):
+        return "∞"
     if value and abs(value) < 5e-3:
         return f"{value:.1e}"
     digits = 3 - math.ceil(math.log10(max(abs(value), 1e-1)))

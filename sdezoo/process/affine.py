@@ -31,7 +31,7 @@ from torch.distributions import ExpTransform, Normal, Transform
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import identity_transform
 
-from sdezoo.errors import DataError, SupportError
+from sdezoo.errors import CompositionError, DataError, SupportError
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Shape, count_outside
@@ -80,6 +80,12 @@ class AffineSDE(ForwardSDE, Conditional):
         """Whether `φ = exp`: the noise in `x` is proportional to `x`, and `∇_z log p = x ∘ ∇_x log p + 1`."""
         return isinstance(self.coordinates, ExpTransform)
 
+    @property
+    def element_wise(self) -> bool:
+        """Whether every entry of the data is a function of one entry of the state."""
+        phi = self.coordinates
+        return not (phi.domain.event_dim or phi.codomain.event_dim)
+
     def state_shape(self, shape: Sequence[int]) -> Shape:
         return tuple(self.coordinates.inverse_shape(torch.Size(shape)))
 
@@ -91,10 +97,14 @@ class AffineSDE(ForwardSDE, Conditional):
         """`φ(z)`.
 
         Raises:
-            SupportError: where `φ(z)` overflows or saturates in the dtype of `z`.
+            SupportError: where `φ(z)` overflows or saturates in the dtype of `z`: an element-wise bijective `φ` then gives what it gives at
+                `±∞`, which some transforms of torch round to the nearest value inside.
         """
-        x = _tensor(self.coordinates(z))
+        phi = self.coordinates
+        x = _tensor(phi(z))
         outside = count_outside(self.support, x)
+        if not outside and self.element_wise and phi.bijective:
+            outside = sum(int((x == _tensor(phi(torch.full_like(z[:1], end)))).sum()) for end in (-math.inf, math.inf))
         if outside:
             raise SupportError(
                 f"{self.title()}: {outside} values are too far out for {z.dtype} once decoded (|z| up to {float(z.abs().max()):.3g}).",
@@ -194,7 +204,16 @@ class AffineSDE(ForwardSDE, Conditional):
         return None
 
     def ambient(self) -> ForwardSDE:
-        """The same process as an Itô equation in `x`, for element-wise `φ`."""
+        """The same process as an Itô equation in `x`.
+
+        Raises:
+            CompositionError: where `φ` is not element-wise: a Brownian motion of the state then moves several entries of the data.
+        """
+        if not self.element_wise:
+            raise CompositionError(
+                f"'{self.title()}' has no equation in the data with one Brownian motion an entry.",
+                "Choose a sampler that works on the state.",
+            )
         return Ambient(self)
 
 

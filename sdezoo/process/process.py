@@ -16,6 +16,7 @@ What a process can do, its class says:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Self
@@ -38,6 +39,19 @@ class Process(Plugin, ABC):
     def support(self) -> Constraint:
         """Where the data live; default: the real line."""
         return constraints.real
+
+    @property
+    def walls(self) -> bool:
+        """Whether the density of noised data does not vanish at the boundary of the state: integration by parts then has a boundary term."""
+        return False
+
+    @property
+    def tail(self) -> float:
+        """Tail index `a` of the noise that samples start from, `P(|e| > u) ~ u^{−a}`; infinite where it falls faster than any power.
+
+        A map that grows no faster than its argument, as networks do, makes no heavier tail of it.
+        """
+        return math.inf
 
     @property
     def times(self) -> tuple[float, float]:
@@ -65,15 +79,20 @@ class Process(Plugin, ABC):
         return z
 
     def observe(self, z: Tensor, t: Tensor) -> Tensor:
-        """What a network sees of the state, event-shaped `(B, …)`; default: all of it."""
+        """What a network sees of the state, `(B, …)`; default: all of it. Its answer has the same shape."""
         return z
+
+    def observed_shape(self, event: Sequence[int]) -> Shape:
+        """Shape of what a network sees, and of its answer, for data of event shape `event`."""
+        state = torch.zeros(self.state_shape((1, *event)))
+        return tuple(self.observe(state, torch.tensor(self.times[1], dtype=torch.float64)).shape[1:])
 
     def level(self, t: Tensor) -> Tensor:
         """What a network is told of the time, a number of the order of one; default: `t`."""
         return t
 
     def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """From a network's event-shaped score to the score of the whole state; default: they are the same."""
+        """From a network's score, shaped like what `observe` shows, to the score of the whole state; default: they are the same."""
         return s
 
     def scale(self, t: Tensor) -> Tensor:

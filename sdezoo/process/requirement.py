@@ -6,8 +6,9 @@ from typing import ClassVar, Generic, TypeVar, get_args
 
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import Interpolant
 from sdezoo.process.process import Conditional, Process
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, Stationary
 
 P = TypeVar("P", bound=Process)
 
@@ -15,6 +16,8 @@ _IN_WORDS: dict[type[Process], str] = {
     Process: "a process",
     Conditional: "a process whose conditional score is known",
     ForwardSDE: "an SDE (a drift and a diffusion)",
+    Interpolant: "data mixed with noise of some law (an interpolant)",
+    Stationary: "an SDE whose reversal from its stationary law is known exactly",
     AffineSDE: "an affine SDE (Gaussian in its coordinates)",
 }
 

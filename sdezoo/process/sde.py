@@ -83,3 +83,18 @@ class ForwardSDE(Process):
         for k in range(_SIMULATION_STEPS):
             z = self.forward_step(z, k * dt, dt, noise)
         return z
+
+
+class Stationary(ForwardSDE):
+    """An SDE with a stationary law `π`, from which time is reversed exactly. Abstract: `rest_score`, `rewind`.
+
+    Its reverse drift is that of the process at rest in `π`, `f − ∇·(g gᵀ) − g gᵀ ∇ log π`, less `g gᵀ (s − ∇ log π)`.
+    """
+
+    @abstractmethod
+    def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
+        """`∇ log π(z)` in the directions of the noise, shaped like the state."""
+
+    @abstractmethod
+    def rewind(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """A draw of `z_s` given `z_t = z`, `s < t`, of the process at rest in `π`."""

@@ -18,7 +18,7 @@ level `r = σ/α`, from `r_max = r(hi)` to `r_min = r(lo)`, for affine processes
   from there to the data, made for data near a set of low dimension. Where `r_max = 1/r_min` it is that of the published
   grids with `δ = 1/(1 + r_max)`; for others it begins and ends with the process.
 
-`check_grid` holds any other grid to the same ends.
+A sampler may have a clock of its own: `stochastic` is that of `rectified-sde`. `check_grid` holds any other grid to the same ends.
 """
 
 from __future__ import annotations
@@ -68,6 +68,40 @@ def optimized(sde: AffineSDE, steps: int, knee: float, first: float) -> Tensor:
     return _even(sde, clock, passed / (steps - 2 + first))
 
 
+def stochastic(sde: AffineSDE, steps: int, first: float, rate: float) -> Tensor:
+    """The grid of the stochastic sampler of rectified flow, with `c_0 = first` and `c_1 = rate`.
+
+    Roy, Rinaldo & Sarkar, arXiv 2601.15500, after Li & Yan, arXiv 2405.14861. With `N` steps and `f = c_1 ln N/N`, the share of signal
+    is `ω_i = Π_{j ≤ i} (1 − β_j)`, `β_1 = N^{−c_0}`, `β_i = f min(1, β_1 (1 + f)^i)`, at noise levels `r_i = √(1/ω_i − 1)`: noise grows
+    geometrically, and from some level on signal is lost at a constant rate. The published grid goes from `r_N` to `r_1`. Here its
+    index is the clock: where the process begins and ends elsewhere, steps of that curve are cut off, or go on beyond `r_1` at the rate
+    that they have there, and the `N` that were asked for are spread evenly.
+
+    Raises:
+        ParameterError: where `f` is not below 1; where `r_N` is below the noise of the process, so that the grid would not start in noise.
+    """
+    f = rate * math.log(steps) / steps
+    if not 0 < f < 1:
+        raise ParameterError(
+            f"The stochastic time grid of {steps} steps has c_1 ln N/N = {f:.3g}, which is not between 0 and 1.",
+            "Take more steps, or a smaller c_1.",
+        )
+    index = torch.arange(1, steps + 1, dtype=torch.float64)
+    beta = f * (steps**-first * (1 + f) ** index).clamp(max=1)
+    beta[0] = steps**-first
+    lost = -torch.log1p(-beta).cumsum(0)
+    levels = (lost + (-torch.expm1(-lost)).log()) / 2  # ln r
+    needed = float(sde.exact(torch.tensor(sde.times[1], dtype=torch.float64)).ratio)
+    if levels[-1] < math.log(needed) - 1e-9:
+        raise ParameterError(
+            f"The stochastic time grid of {steps} steps starts at a noise level of {math.exp(levels[-1]):.3g}, "
+            f"where the state is not noise yet: that of '{sde.title()}' is {needed:.3g}.",
+            "Take a larger c_1, or a smaller c_0.",
+        )
+    clock = _Clock(lambda r: _broken_line(levels, index, r.log()), lambda u: _broken_line(index, levels, u).exp())
+    return _even(sde, clock, torch.linspace(0, 1, steps, dtype=torch.float64))
+
+
 def grid_refuses(spacing: Spacing, sde: Process) -> str | None:
     """Why `spacing` does not work with `sde`; None where it does."""
     if spacing not in ("auto", "uniform") and not isinstance(sde, AffineSDE):
@@ -108,6 +142,13 @@ def _even(sde: AffineSDE, clock: _Clock, passed: Tensor) -> Tensor:
     lo, hi = sde.times
     start, end = clock.read(sde.exact(torch.tensor([hi, lo], dtype=torch.float64)).ratio)
     return _with_ends(sde, sde.time_at(clock.level(start + (end - start) * passed)))
+
+
+def _broken_line(knots: Tensor, values: Tensor, x: Tensor) -> Tensor:
+    """The function that is linear between increasing `knots`, where it has `values`; its first and last piece go on."""
+    right = torch.searchsorted(knots, x.contiguous()).clamp(1, len(knots) - 1)
+    slope = (values[right] - values[right - 1]) / (knots[right] - knots[right - 1])
+    return values[right - 1] + slope * (x - knots[right - 1])
 
 
 def _with_ends(sde: Process, times: Tensor) -> Tensor:

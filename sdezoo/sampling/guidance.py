@@ -217,7 +217,7 @@ class Inpainting(Observed):
     ) -> None:
         _affine(model.sde)
         sde = model.sde
-        if sde.coordinates.codomain.event_dim:  # pyright: ignore[reportAttributeAccessIssue]
+        if not sde.element_wise:
             raise CompositionError(
                 f"The coordinates of '{sde.title()}' mix the entries of the data, so that none is known alone.",
                 "Choose a process with coordinates for each entry, or LinearInverse.",

@@ -743,7 +743,7 @@ class ScoreOfThePosition(Kinetic):
     """The score in the position where that in the velocity is asked for."""
 
     def score(self, z, x0, t):
-        return self.complete(Conditional.score(self, z, x0, t)[:, 0], z, t)
+        return self.complete(Conditional.score(self, z, x0, t).flip(1).flatten(1, 2), z, t)
 
 
 @dataclass(frozen=True)

@@ -3,24 +3,33 @@
 import pytest
 import torch
 
+from sdezoo.conformance.cases import typical
 from sdezoo.errors import CompositionError, SupportError
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.learning.times import draw_times
+from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.zoo.composition import check_fit, defaults
+from sdezoo.runs.generation import PREFERRED_SAMPLERS
+from sdezoo.zoo.composition import check_fit, defaults, fitting, preferred
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
 
 SDE_NAMES = [name for name, _ in defaults(SDES)]
+AFFINE = [name for name, sde in defaults(SDES) if isinstance(sde, AffineSDE)]
+PRIORS = (["process"], ["full", "white", "process"])
+"""Fitted ones are for affine processes alone."""
 TRAINED = [(sde, loss) for sde in SDE_NAMES for loss, part in defaults(LOSSES) if part.refuses(SDES.build(sde)) is None]
 VECTORS = [name for name, network in defaults(NETWORKS) if network.refuses((3,)) is None]
 IMAGES = [name for name, network in defaults(NETWORKS) if network.refuses((1, 8, 8)) is None]
 
 
 def data(sde, shape):
-    z = 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    return sde.decode(z)
+    return typical(sde, 0.3 * torch.randn(shape, generator=torch.Generator().manual_seed(0)))
+
+
+def network(sde, spec, event):
+    return NETWORKS.build(spec).module(sde.observed_shape(event))
 
 
 def train(model, loss, x0, seed=0):
@@ -37,15 +46,13 @@ def train(model, loss, x0, seed=0):
         optimizer.step()
 
 
-@pytest.mark.parametrize("prior", ["full", "white", "process"])
-@pytest.mark.parametrize(("sde", "loss"), TRAINED)
+@pytest.mark.parametrize(("sde", "loss", "prior"), [(*pair, prior) for pair in TRAINED for prior in PRIORS[pair[0] in AFFINE]])
 def test_every_sampler_runs_on_what_every_loss_trained(sde, loss, prior):
     torch.manual_seed(0)
     process = SDES.build(sde)
     x0 = data(process, (6, 3))
     process = process.adapted(x0)
-    net = NETWORKS.build("mlp:width=8,depth=1").module((3,))
-    model = ScoreModel.for_data(process, net, x0, prior=prior)
+    model = ScoreModel.for_data(process, network(process, "mlp:width=8,depth=1", (3,)), x0, prior=prior)
     train(model, LOSSES.build(loss), x0)
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(process) is not None:
@@ -65,28 +72,39 @@ def test_every_output_trains_and_samples(sde, output):
     torch.manual_seed(0)
     process = SDES.build(sde)
     x0 = data(process, (6, 3))
-    net = NETWORKS.build("mlp:width=8,depth=1").module((3,))
+    net = network(process, "mlp:width=8,depth=1", (3,))
     if OUTPUTS[output].refuses(process):
         with pytest.raises(CompositionError):
             ScoreModel.for_data(process, net, x0, output)
         return
     model = ScoreModel.for_data(process, net, x0, output)
-    train(model, LOSSES.build("dsm"), x0)
-    x = SAMPLERS.build("dpmpp-2m").sample(model, (5, 3), 2)
+    train(model, LOSSES.build(fitting(process, LOSSES)[0]), x0)
+    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS, fitting(process, SAMPLERS), "samplers")).sample(model, (5, 3), 2)
     assert process.support.check(x).all()
 
 
-@pytest.mark.parametrize("network", IMAGES)
-@pytest.mark.parametrize("loss", [name for name, _ in defaults(LOSSES)])
-def test_images(network, loss):
+@pytest.mark.parametrize("net", IMAGES)
+@pytest.mark.parametrize("loss", [name for name, part in defaults(LOSSES) if part.refuses(SDES.build("gbm")) is None])
+def test_images(net, loss):
+    images_of("gbm", net, loss)
+
+
+@pytest.mark.parametrize(("sde", "loss"), [("cld", "hsm"), ("zero-inflated", "dsm")])
+def test_images_whose_states_hold_more_than_the_data(sde, loss):
+    images_of(sde, "unet", loss)
+
+
+def images_of(sde, net, loss):
     torch.manual_seed(0)
-    process = SDES.build("gbm")
+    process = SDES.build(sde)
     check_fit(process, LOSSES.build(loss))
     x0 = data(process, (3, 1, 8, 8))
-    small = f"{network}:width=8,multipliers=(1,2)" if network == "unet" else network
-    model = ScoreModel.for_data(process, NETWORKS.build(small).module((1, 8, 8)), x0)
+    small = f"{net}:width=8,multipliers=(1,2)" if net == "unet" else net
+    model = ScoreModel.for_data(process, network(process, small, (1, 8, 8)), x0)
     train(model, LOSSES.build(loss), x0)
-    assert (SAMPLERS.build("dpmpp-2m").sample(model, (2, 1, 8, 8), 2) > 0).all()
+    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS, fitting(process, SAMPLERS), "samplers")).sample(model, (2, 1, 8, 8), 2)
+    assert x.shape == (2, 1, 8, 8)
+    assert process.support.check(x).all()
 
 
 def test_networks_for_vectors_and_for_images_are_registered():

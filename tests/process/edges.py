@@ -75,7 +75,8 @@ class Kinetic(ForwardSDE, Conditional):
 
     def complete(self, s, z, t):
         """The score in the velocity is all that the reversal asks for."""
-        return torch.stack([torch.zeros_like(s), s], 1)
+        _, velocity = s.chunk(2, 1)
+        return torch.stack([torch.zeros_like(velocity), velocity], 1)
 
     def drift(self, z, t):
         x, v = z.unbind(1)
@@ -104,8 +105,7 @@ class Kinetic(ForwardSDE, Conditional):
         return -0.5 * ((vv * dx**2 - 2 * xv * dx * dv + xx * dv**2) / det + det.log()) - math.log(2 * math.pi)
 
     def score(self, z, x0, t):
-        full = Conditional.score(self, z, x0, t)
-        return self.complete(full[:, 1], z, t)
+        return self.complete(Conditional.score(self, z, x0, t).flatten(1, 2), z, t)
 
     def scale(self, t):
         _, _, xx, xv, vv = self.law(t)

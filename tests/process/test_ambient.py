@@ -11,11 +11,11 @@ from sdezoo.learning.model import Model
 from sdezoo.process.affine import Ambient
 from sdezoo.zoo.registry import SDES
 from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
-from tests.analytic import AFFINE_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates
+from tests.analytic import AFFINE_SPECS, GBM_SPECS, assert_moments, at, coordinates
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("spec", POSITIVE_SPECS)
+@pytest.mark.parametrize("spec", GBM_SPECS)
 def test_geometric_brownian_motion_in_x(spec, dtype):
     """`f = μ x` and `g = σ x`, to rounding."""
     sde = SDES.build(spec)

@@ -40,8 +40,8 @@ class Net(nn.Module):
 
 
 def fresh(sde, size=3, output=None) -> ScoreModel:
-    seen = math.prod(sde.observe(torch.zeros(sde.state_shape((1, size))), at(0.5)).shape)
-    return ScoreModel(sde, Net(seen, size), output)
+    (seen,) = sde.observed_shape((size,))
+    return ScoreModel(sde, Net(seen, seen), output)
 
 
 def per_row(sde, count, size):
@@ -157,8 +157,8 @@ class KineticGaussian(Model):
     def score(self, z, t):
         a, c, xx, xv, vv = self.sde.law(t, self.deviation**2)
         dx, dv, det = z[:, 0] - a * self.mean, z[:, 1] - c * self.mean, xx * vv - xv**2
-        velocity = (xv * dx - xx * dv) / det
-        return torch.stack([(xv * dv - vv * dx) / det, velocity], 1) if self.whole else self.sde.complete(velocity, z, t)
+        whole = torch.stack([(xv * dv - vv * dx) / det, (xv * dx - xx * dv) / det], 1)
+        return whole if self.whole else self.sde.complete(whole.flatten(1, 2), z, t)
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [(EulerMaruyama(), 400), (Heun(), 60), (PC(), 300)], ids=["euler-maruyama", "heun", "pc"])

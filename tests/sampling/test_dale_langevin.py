@@ -7,7 +7,7 @@ from sdezoo.conformance.problems import gaussian
 from sdezoo.conformance.sources import keyed
 from sdezoo.errors import SupportError
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.analytic import AFFINE_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates
+from tests.analytic import AFFINE_SPECS, GBM_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates
 from tests.process.edges import Reflected
 
 LIKE = torch.empty((), dtype=torch.float64)
@@ -26,7 +26,7 @@ def test_dale_langevin_is_euler_maruyama_on_log_x(spec, spacing):
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
 
 
-@pytest.mark.parametrize("spec", POSITIVE_SPECS)
+@pytest.mark.parametrize("spec", GBM_SPECS)
 def test_one_update_is_the_papers_formula(spec):
     """`X ∘ exp(δσ² X∘s − δ(μ − 3σ²/2) + √δ σ Z)` and `X ∘ (1 + 2δσ² − δμ + δσ² X∘s + √δ σ Z)`, σ and μ at `t`."""
     sde = SDES.build(spec)

@@ -108,7 +108,7 @@ def test_exact_where_the_data_are_one_point(sampler, spec):
     model = Mixture(sde, torch.tensor([[0.3, -0.2]]), 1e-9)
     eps = coordinates(3, 2)
     for steps in (1, 2, 10):
-        k = sde.at(at(1.0), eps)
+        k = sde.at(at(sde.times[1]), eps)
         z, times = k.alpha * model.means + k.shift + k.sigma * eps, sampler.grid(model, steps)
         z = drive(sampler, model, z, times[:-1], keyed(3))
         k = sde.at(times[-2], eps)

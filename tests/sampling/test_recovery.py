@@ -29,7 +29,7 @@ def test_normal_coordinates_are_recovered(sampler, sde):
     """`multiplicative` needs thousands of steps where the volatility grows; it is tried at constant volatility."""
     model = gaussian(SDES.build(sde))
     steps, bias = ENOUGH.get(sampler, (30, 0.03))
-    if sampler in ("ancestral", "ddim:eta=1"):
+    if sampler in ("ancestral", "ddim:eta=1", "rectified-sde"):
         steps, bias = 60, 0.05
     x = SAMPLERS.build(sampler).sample(model, (1000, 2), steps, seed=11)
     assert_moments(model.sde.encode(x), model.means[0], model.deviations[0], bias)

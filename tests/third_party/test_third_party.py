@@ -10,12 +10,12 @@ import pytest
 
 from tests.third_party.environment import Environment, run
 
-CIR = Path(__file__).parent / "sdezoo-cir"
+OURS = Path(__file__).parent / "sdezoo-hyperbolic"
 WHERE = """
-import json, sdezoo, sdezoo_cli, sdezoo_cir, sdezoo_plugins
+import json, sdezoo, sdezoo_cli, sdezoo_hyperbolic, sdezoo_plugins
 from importlib.metadata import distributions, entry_points
 print(json.dumps({
-    "files": [module.__file__ for module in (sdezoo, sdezoo_cli, sdezoo_cir, sdezoo_plugins)],
+    "files": [module.__file__ for module in (sdezoo, sdezoo_cli, sdezoo_hyperbolic, sdezoo_plugins)],
     "names": [point.name for point in entry_points(group="sdezoo.sdes")],
     "distributions": [found.name for found in distributions() if "sdezoo" in found.name],
 }))
@@ -25,15 +25,15 @@ print(json.dumps({
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     made = Environment(tmp_path_factory.mktemp("environment"))
-    made.install(CIR)
-    _write_incomes(made.home / "incomes.csv")
+    made.install(OURS)
+    _write_gains(made.home / "gains.csv")
     return made
 
 
-def _write_incomes(path: Path) -> None:
-    rows = np.random.default_rng(0).gamma([2.0, 4.0], [0.5, 0.3], (200, 2))
+def _write_gains(path: Path) -> None:
+    rows = np.random.default_rng(0).standard_t([2.0, 3.0], (200, 2))
     with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["wages", "rents"], *rows.tolist()])
+        csv.writer(file).writerows([["stocks", "bonds"], *rows.tolist()])
 
 
 def _samples(path: Path) -> np.ndarray:
@@ -48,46 +48,46 @@ def sdezoo(folder: Path, *arguments: object) -> str:
 def test_what_is_imported_is_what_was_installed(environment: Environment) -> None:
     found = json.loads(environment("python", "-c", WHERE))
     assert all(Path(file).is_relative_to(environment.packages) for file in found["files"]), found
-    assert sorted(found["distributions"]) == ["sdezoo", "sdezoo-cir"]
+    assert sorted(found["distributions"]) == ["sdezoo", "sdezoo-hyperbolic"]
     assert sorted(found["names"]) == sorted({*found["names"]})
-    assert {"cir", "gbm"} <= {*found["names"]}
+    assert {"hyperbolic", "gbm"} <= {*found["names"]}
 
 
 def test_it_is_listed_and_shown(environment: Environment) -> None:
     listed = json.loads(environment("sdezoo", "list", "sdes", "--json"))["sdes"]
-    assert listed["cir"]["broken"] is None
-    assert listed["cir"]["summary"].startswith("Cox–Ingersoll–Ross")
-    shown = environment("sdezoo", "show", "cir")
-    for text in ("from sdezoo-cir", "dX = κ (θ − X) dt + σ √X dW", "kappa", "the positive numbers", "dsm", "euler-maruyama"):
+    assert listed["hyperbolic"]["broken"] is None
+    assert listed["hyperbolic"]["summary"].startswith("Hyperbolic diffusion")
+    shown = environment("sdezoo", "show", "hyperbolic")
+    for text in ("from sdezoo-hyperbolic", "dX = σ² t X dt + σ √(2t (1 + X²)) dW", "sigma", "the real line", "dsm", "dpmpp-2m"):
         assert text in shown
 
 
 def test_it_obeys_the_laws(environment: Environment) -> None:
-    environment("sdezoo", "check", "cir")
+    environment("sdezoo", "check", "hyperbolic")
 
 
 def test_it_passes_its_own_tests(environment: Environment) -> None:
-    report = environment("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", CIR / "tests")
+    report = environment("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", OURS / "tests")
     assert "passed" in report
     assert "skipped" not in report
 
 
-def test_it_trains_and_its_samples_are_positive(environment: Environment) -> None:
-    environment("sdezoo", "train", "--sde", "cir", "--loss", "dsm", "--steps", 30, "--data", "incomes.csv", "--out", "run", "--quiet")
-    environment("sdezoo", "sample", "run", "--sampler", "euler-maruyama", "-n", 200, "--steps", 20, "--out", "more.csv", "--quiet")
+def test_it_trains_and_its_samples_are_finite(environment: Environment) -> None:
+    environment("sdezoo", "train", "--sde", "hyperbolic", "--loss", "dsm", "--steps", 30, "--data", "gains.csv", "--out", "run", "--quiet")
+    environment("sdezoo", "sample", "run", "--sampler", "dpmpp-2m", "-n", 200, "--steps", 20, "--out", "more.csv", "--quiet")
     more = _samples(environment.home / "more.csv")
     assert more.shape == (200, 2)
-    assert (more > 0).all()
-    assert (environment.home / "more.csv").read_text().splitlines()[0].replace('"', "") == "wages,rents"
+    assert np.isfinite(more).all()
+    assert (environment.home / "more.csv").read_text().splitlines()[0].replace('"', "") == "stocks,bonds"
 
 
 def test_its_file_is_enough(tmp_path: Path) -> None:
-    file = CIR / "sdezoo_cir.py"
-    before = sorted(CIR.iterdir())
-    _write_incomes(tmp_path / "incomes.csv")
-    assert "  cir  " in sdezoo(tmp_path, "list", "--plugin", file)
+    file = OURS / "sdezoo_hyperbolic.py"
+    before = sorted(OURS.iterdir())
+    _write_gains(tmp_path / "gains.csv")
+    assert "  hyperbolic  " in sdezoo(tmp_path, "list", "--plugin", file)
     sdezoo(tmp_path, "check", "--plugin", file)
-    sdezoo(tmp_path, "train", "--plugin", file, "--sde", "cir", "--steps", 2, "--data", "incomes.csv", "--out", "run", "--quiet")
+    sdezoo(tmp_path, "train", "--plugin", file, "--sde", "hyperbolic", "--steps", 2, "--data", "gains.csv", "--out", "run", "--quiet")
     sdezoo(tmp_path, "sample", "run", "--plugin", file, "--steps", 5, "--out", "more.csv", "--quiet")
-    assert (_samples(tmp_path / "more.csv") > 0).all()
-    assert sorted(CIR.iterdir()) == before
+    assert np.isfinite(_samples(tmp_path / "more.csv")).all()
+    assert sorted(OURS.iterdir()) == before

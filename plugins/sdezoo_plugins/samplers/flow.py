@@ -1,0 +1,37 @@
+"""The flow of an interpolant `z_t = α z_0 + σ e`: the deterministic way back from noise of any law.
+
+In `y = z/α` against the noise level `ρ = σ/α` the flow `dz/dt = α' D + σ' (z − α D)/σ` is `dy/dρ = (y − D)/ρ` (Karras et al., arXiv
+2206.00364, eq. 4, which asks nothing of the law of `e`). Between `t` and `s` it is solved exactly for a `D` that is linear in `ln ρ`,
+the line through the last two (Lu et al., arXiv 2211.01095, algorithm 2). With `h = ln(ρ_t/ρ_s)`::
+
+    z_s = (σ_s/σ_t) z_t + (α_s − α_t σ_s/σ_t) E,      E = D + (D − D₋) h / (2 h₋)
+
+Order 2, one evaluation a step. The first step and the last, whose `h` is infinite, are of first order.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from sdezoo.learning.model import Model
+from sdezoo.process.interpolant import Interpolant
+from sdezoo.process.noise import Noise
+from sdezoo.sampling.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Flow(Sampler[Interpolant]):
+    """The flow of data mixed with noise of any law, such as student-t: deterministic, order 2, one evaluation a step."""
+
+    weak_order: ClassVar[float | None] = 2.0
+
+    def step(self, model: Model[Interpolant], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+        p, q = model.sde.at(t, z), model.sde.at(s, z)
+        shrink = q.sigma / p.sigma
+        h = (p.sigma * q.alpha / (p.alpha * q.sigma)).log()
+        estimate = denoised = model.sde.denoised(z, t, model.score(z, t))
+        if memory is not None and s > 0:
+            before, last = memory
+            estimate = denoised + (denoised - before) * (h / (2 * last))
+        return shrink * z + (q.alpha - p.alpha * shrink) * estimate, (denoised, h)

@@ -1,0 +1,46 @@
+"""The process of EDM, `dX = √(dσ²/dt) dW` with `σ(t) = σ_max t^ρ`: data plus noise of standard deviation `σ`.
+
+Karras et al., arXiv 2206.00364, table 1: `α = 1`, `m = 0`, `v = σ²`, `σ` from 0.002 to 80. The paper's time is `σ` itself, and its
+steps are even in `σ^{1/ρ}` (eq. 5). Here `t` is what those steps are even in, `t = (σ/σ_max)^{1/ρ}`: the law of `X` at a given `σ` is
+the same, and equal steps in `t` are the paper's. `times` goes from `(σ_min/σ_max)^{1/ρ}` to 1; then `dσ²/dt = 2ρ σ²/t`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdezoo.errors import ParameterError
+from sdezoo.parameters import Positive
+from sdezoo.process.affine import AffineSDE, Coefficients
+
+
+@dataclass(frozen=True)
+class EDM(AffineSDE):
+    """Data plus noise with the noise levels of Karras et al., 0.002 to 80: for data of about unit size."""
+
+    sigma_min: Positive = 0.002
+    """Standard deviation of the noise at the first of `times`."""
+    sigma_max: Positive = 80.0
+    """At the last."""
+    rho: Positive = 7.0
+    """How much finer steps are where there is little noise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sigma_min < self.sigma_max:
+            raise ParameterError(
+                f"{self.title()}: sigma_min={self.sigma_min:g} is not below sigma_max={self.sigma_max:g}.",
+                "Give sigma_min below sigma_max.",
+            )
+
+    @property
+    def times(self) -> tuple[float, float]:
+        return (self.sigma_min / self.sigma_max) ** (1 / self.rho), 1.0
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        return Coefficients(torch.ones_like(t), torch.zeros_like(t), (self.sigma_max * t**self.rho) ** 2)
+
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(x), math.sqrt(2 * self.rho) * self.sigma_max * t ** (self.rho - 0.5)

@@ -1,0 +1,122 @@
+"""Brownian motion in the unit box under the metric of a log-barrier, which puts the walls infinitely far away.
+
+Fishman et al., arXiv 2304.05364, section 3.1, with the barrier `−ln x − ln(1 − x)` in every entry. Its Hessian `1/x² + 1/(1 − x)²` is the
+metric, `D(x) = x² (1 − x)²/q` with `q = x² + (1 − x)²` its inverse, and the uniform law is invariant under::
+
+    dX = ½ D'(X) β² dt + √D(X) β dW                                             no step of which need stay in (0, 1)
+
+In `y = logit x`, where this process moves here and cannot leave, it is by Itô's formula::
+
+    dy = ½ (1 − 2x)/q² β² dt + β/√q dW,      ∇·(g gᵀ) = (1 − 2x)(1 − q)/q² β²,      β² = v',  v(t) = σ_min² ((σ_max/σ_min)^{2t} − 1)
+
+and the uniform law is the logistic one, drawn as `ln Φ(ε) − ln Φ(−ε)`. Near a wall this is geometric Brownian motion: the density
+vanishes there at every time, so that integration by parts has no boundary term, and data on a wall have no coordinates. No transition
+is known; draws are simulated by `STEPS` steps of equal variance, which keep the uniform law to first order in the step: its distribution
+function is off by 0.010 at most at `t = 1`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.distributions.constraints import Constraint
+
+from sdezoo.errors import ParameterError, SupportError
+from sdezoo.parameters import Positive
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import count_outside
+from sdezoo.process.sde import ForwardSDE
+
+STEPS = 100
+
+
+class OpenUnitInterval(Constraint):
+    """The numbers between 0 and 1, without both."""
+
+    def check(self, value: Tensor) -> Tensor:
+        return (value > 0) & (value < 1)
+
+    def __repr__(self) -> str:
+        return "the unit interval without its ends"
+
+
+@dataclass(frozen=True)
+class LogBarrier(ForwardSDE):
+    """Brownian motion under a log-barrier metric, for data inside the unit box: the baseline of reflected and metropolis."""
+
+    sigma_min: Positive = 0.02
+    """Noise scale near `t = 0`, in `logit x`."""
+    sigma_max: Positive = 5.0
+    """Terminal noise; what is left of the data fades like `e^{−σ_max²/8}`, since the walls are far."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sigma_min < self.sigma_max:
+            raise ParameterError(
+                f"{self.title()}: sigma_min={self.sigma_min:g} is not below sigma_max={self.sigma_max:g}.",
+                "Give sigma_min below sigma_max.",
+            )
+
+    @property
+    def support(self) -> Constraint:
+        return OpenUnitInterval()
+
+    def encode(self, x: Tensor, noise: Noise) -> Tensor:
+        return torch.logit(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """`1/(1 + e^{−y})`.
+
+        Raises:
+            SupportError: where that rounds to 0 or 1.
+        """
+        x = torch.sigmoid(z)
+        outside = count_outside(self.support, x)
+        if outside:
+            raise SupportError(
+                f"{self.title()}: {outside} values are too far out for {z.dtype} once decoded (|z| up to {float(z.abs().max()):.3g}).",
+                "Use float64, or more steps.",
+            )
+        return x
+
+    def variance(self, t: Tensor) -> Tensor:
+        """`v(t)`."""
+        return self.sigma_min**2 * torch.expm1(2 * math.log(self.sigma_max / self.sigma_min) * t)
+
+    def rate(self, t: Tensor, like: Tensor) -> Tensor:
+        """`β² = v'`."""
+        growth = 2 * math.log(self.sigma_max / self.sigma_min)
+        return (growth * self.sigma_min**2 * torch.exp(growth * t)).to(like)
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        slope, q = _curvature(z)
+        return slope / (2 * q**2) * self.rate(t, z)
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        return (self.rate(t, z) / _curvature(z)[1]).sqrt()
+
+    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
+        slope, q = _curvature(z)
+        return slope * (1 - q) / q**2 * self.rate(t, z)
+
+    def scale(self, t: Tensor) -> Tensor:
+        return self.variance(t).sqrt()
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        z, h = self.encode(x0, noise), (self.variance(t) / STEPS).to(x0)
+        for _ in range(STEPS):
+            slope, q = _curvature(z)
+            z = z + slope / (2 * q**2) * h + (h / q).sqrt() * noise.normal(z)
+        return z
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        normal = noise.normal(like, shape)
+        return torch.special.log_ndtr(normal) - torch.special.log_ndtr(-normal)
+
+
+def _curvature(z: Tensor) -> tuple[Tensor, Tensor]:
+    """`1 − 2x` and `q = x² + (1 − x)²` at `x = 1/(1 + e^{−z})`."""
+    slope = -torch.tanh(z / 2)
+    return slope, (1 + slope**2) / 2

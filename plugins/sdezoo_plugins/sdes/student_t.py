@@ -1,0 +1,96 @@
+"""Noise with a heavy tail: `z_t = x_0 + σ(t) e` with Student's `e` in the place of normal noise.
+
+Pandey et al., arXiv 2410.14171. `e = ε/√κ`, `ε ~ N(0, I)` and one `κ ~ χ²_ν/ν` for all entries of a sample, is multivariate
+Student's::
+
+    p(e) ∝ (1 + ‖e‖²/ν)^{−(ν + d)/2},      Var e_i = ν/(ν − 2),      P(|e_i| > u) ~ u^{−ν}
+
+A map that grows no faster than its argument, as a network's flow does, makes no tail heavier: from normal noise it never reaches one
+that falls like a power, from this noise it does for indices of `ν` and above. The flow is that of `sdezoo.process.interpolant`, and
+what is learnt is `E[(x_0 − z)/σ² | z]`. It is not the score of the marginals, in which each sample would count
+`(ν + d)/(ν + ‖z − x_0‖²/σ²)`: of that no flow is made.
+
+`σ(t)² = s² σ_min² (r^{2t} − 1)`, `r = σ_max/σ_min`, `s` the standard deviation of the data: equal steps in `t` are about equal in
+`ln σ`. A network sees `z` and answers `F`, both of unit variance at every time (Karras et al., arXiv 2206.00364, table 1, with the
+variance of this noise)::
+
+    E[x_0 | z] = c z + √(s² (1 − c)) F(z/√(s² + V)),      c = s²/(s² + V),      V = σ² ν/(ν − 2)
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+
+from sdezoo.errors import ParameterError
+from sdezoo.parameters import Positive
+from sdezoo.process.interpolant import Interpolant, Mix
+from sdezoo.process.noise import Noise
+
+
+@dataclass(frozen=True)
+class StudentT(Interpolant):
+    """Heavy-tailed noise: Student's t in the place of the normal law, for data whose tails fall like a power."""
+
+    nu: Annotated[float, Gt(2)] = 4.0
+    """Tail index `ν` of the noise; at most that of the data, see the tail report of `sdezoo evaluate`."""
+    sigma_max: Positive = 20.0
+    """Scale of the noise at the end, in standard deviations of the data."""
+    sigma_min: Positive = 0.01
+    """Scale of the noise near `t = 0`, likewise."""
+    spread: Positive | None = None
+    """Standard deviation `s` of the data, root mean square over columns; None: measured."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.sigma_min < self.sigma_max:
+            raise ParameterError(
+                f"{self.title()}: sigma_min={self.sigma_min:g} is not below sigma_max={self.sigma_max:g}.",
+                "Give sigma_min below sigma_max.",
+            )
+
+    @property
+    def tail(self) -> float:
+        return self.nu
+
+    def adapted(self, x0: Tensor) -> Self:
+        spread = float(x0.double().var(0).mean().sqrt())
+        return self if self.spread is not None else replace(self, spread=spread if spread > 0 else 1.0)
+
+    def mix(self, t: Tensor) -> Mix:
+        growth = math.log(self.sigma_max / self.sigma_min)
+        sigma = self._unit * self.sigma_min * torch.expm1(2 * growth * t.double()).sqrt()
+        return Mix(torch.ones_like(sigma), sigma)
+
+    def base(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        halves = like.new_full((shape[0], *(1,) * (len(shape) - 1)), self.nu / 2)
+        # torch offers no public draw of Gamma laws that takes a generator.
+        kappa = noise.draw(torch._standard_gamma, halves) / halves  # pyright: ignore[reportPrivateImportUsage]
+        return noise.normal(like, shape) / kappa.sqrt()
+
+    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+        return z / self._total(t, z).sqrt()
+
+    def scale(self, t: Tensor) -> Tensor:
+        """`σ² / √(s² (1 − c))`: the score is `(c − 1) z/σ²` less a number of unit variance over this."""
+        sigma = self.mix(t).sigma
+        return sigma * (sigma**2 + self._unit**2 / self._variance).sqrt() / self._unit
+
+    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        return s - self._variance * z / self._total(t, z)
+
+    @property
+    def _unit(self) -> float:
+        return 1.0 if self.spread is None else self.spread
+
+    @property
+    def _variance(self) -> float:
+        return self.nu / (self.nu - 2)
+
+    def _total(self, t: Tensor, z: Tensor) -> Tensor:
+        total = self._unit**2 + self._variance * self.mix(t).sigma ** 2
+        return total if total.ndim == 0 else total.to(z)

@@ -1,0 +1,109 @@
+"""Positive data with an atom at zero, such as rain, counts and spectra: each value has a mark that says whether it is there at all.
+
+A law with an atom has no density that a diffusion on the positive numbers could start from, and `log 0` is no state. Its entries are
+`x = w 1[x > 0]`; where they are 0, nothing is known of `w`. The state holds, along the first dimension of the data, logarithms and
+marks::
+
+    z_0 = (log(x/u), +m)   where x > 0,        z_0 = (0, −m)   where x = 0
+    x   = u e^ζ            where mark > 0,     x   = 0         elsewhere                    (ζ, mark) = z
+
+and both are noised alike, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. In the data that is geometric Brownian motion,
+`dX = ½ g² X dt + g X dW`, `g² = v'`, beside a Brownian motion of the mark. `u` is the geometric mean of the positive values of a
+column, so that an entry that is 0 sits in the middle of the others; `m` is the spread of the logarithms.
+
+The network sees values and marks of all entries at once, so that zeros go together as they do in the data. Samples are exactly 0 or
+positive, by construction. Data have a law on zeros and values, and no density.
+
+Marks of a mixed law as coordinates that are noised: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
+
+import torch
+from annotated_types import Gt
+from torch import Size, Tensor
+from torch.distributions import Transform, constraints
+
+from sdezoo.errors import SupportError
+from sdezoo.parameters import Positive
+from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+
+TERMINAL = 4.0
+
+
+class Marked(Transform):
+    """`(ζ, mark)`, one behind the other along the first dimension of an event, to `u e^ζ` where the mark is positive, else 0.
+
+    Args:
+        unit: `u`, one for each entry of the last dimension, or one for all. mark: `m`.
+    """
+
+    domain = constraints.independent(constraints.real, 1)
+    codomain = constraints.nonnegative
+    bijective = False
+
+    def __init__(self, unit: tuple[float, ...], mark: float) -> None:
+        super().__init__()
+        self.unit, self.mark = unit, mark
+
+    def _call(self, x: Tensor) -> Tensor:
+        log, mark = x.chunk(2, 1)
+        return torch.where(mark > 0, log.exp() * x.new_tensor(self.unit), torch.zeros_like(log))
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        there = y > 0
+        log = torch.where(there, y / y.new_tensor(self.unit), torch.ones_like(y)).log()
+        return torch.cat([log, torch.where(there, self.mark, -self.mark).to(y)], 1)
+
+    def forward_shape(self, shape: Size) -> Size:
+        return Size((shape[0], shape[1] // 2, *shape[2:]))
+
+    def inverse_shape(self, shape: Size) -> Size:
+        return Size((shape[0], 2 * shape[1], *shape[2:]))
+
+
+@dataclass(frozen=True)
+class ZeroInflated(AffineSDE):
+    """Geometric Brownian motion for positive data with exact zeros: a mark beside each value, noised too, says whether it is there."""
+
+    sigma_max: Positive | None = None
+    """Terminal standard deviation of the noise in coordinates; None: four times the data's leading principal standard deviation."""
+    growth: Annotated[float, Gt(1)] = 50.0
+    """`r`, how much the noise grows: its scale near `t = 0` is `sigma_max / r`."""
+    mark: Positive | None = None
+    """Size `m` of a mark; None: the root mean square of the logarithms of positive values, in units."""
+    unit: tuple[Positive, ...] | None = None
+    """What values are divided by, one number a column or one for all; None: the geometric means of what is positive."""
+
+    def adapted(self, x0: Tensor) -> Self:
+        there = x0 > 0
+        logs = torch.where(there, x0, torch.ones_like(x0)).double().log()
+        unit, mark = self.unit, self.mark
+        if unit is None:
+            axes = 0 if x0.ndim == 2 else tuple(range(x0.ndim))
+            unit = tuple((logs.sum(axes) / there.sum(axes).clamp_min(1)).exp().reshape(-1).tolist())
+        if mark is None:
+            size = float(((logs - logs.new_tensor(unit).log()) * there).square().sum() / there.sum().clamp_min(1)) ** 0.5
+            mark = size if size > 0 else 1.0
+        measured = replace(self, unit=unit, mark=mark)
+        if self.sigma_max is not None:
+            return measured
+        return replace(measured, sigma_max=TERMINAL * leading_spread(measured.encode(x0)))
+
+    @property
+    def coordinates(self) -> Transform:
+        return Marked(self.unit or (1.0,), self.mark or 1.0)
+
+    def decode(self, z: Tensor) -> Tensor:
+        x = super().decode(z)
+        lost = int(((x == 0) & (z.chunk(2, 1)[1] > 0)).sum())
+        if lost:
+            raise SupportError(f"{self.title()}: {lost} positive values are too small for {z.dtype} once decoded.", "Decode in float64.")
+        return x
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        low = (self.sigma_max or TERMINAL) / self.growth
+        variance = low**2 * torch.expm1(2 * math.log(self.growth) * t)
+        return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)

@@ -1,0 +1,104 @@
+"""Heavy-tailed noise: its law, the flow that it makes exact, and a network's input and target of unit variance."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from scipy.optimize import brentq
+
+from sdezoo.conformance.grounds import drive
+from sdezoo.conformance.sources import Forbidden
+from sdezoo.errors import ParameterError
+from sdezoo.learning.model import Model
+from sdezoo.process.noise import Noise
+from sdezoo.zoo.registry import SAMPLERS, SDES
+from tests.analytic import SIGMAS, at
+
+COUNT = 20_000
+POINTS = (-1.0, 1.5)
+
+
+@pytest.mark.parametrize("nu", [2.5, 4.0])
+def test_the_noise_is_students(nu):
+    """Each entry has Student's law; of `d` entries, which share one scale, `‖e‖²/d` has Fisher's `F(d, ν)`."""
+    sde = SDES.build(f"student-t:nu={nu}")
+    e = sde.base((COUNT, 3), Noise.seeded(3), torch.empty((), dtype=torch.float64))
+    assert stats.kstest(e[:, 0], stats.t(nu).cdf).pvalue > 0.01
+    assert stats.kstest((e**2).mean(1), stats.f(3, nu).cdf).pvalue > 0.01
+    x0 = torch.full((COUNT, 3), 0.7, dtype=torch.float64)
+    drawn = (sde.perturb(x0, at(0.4), Noise.seeded(1)) - x0) / sde.mix(at(0.4)).sigma
+    assert stats.kstest(drawn[:, 1], stats.t(nu).cdf).pvalue > 0.01
+    prior = sde.prior((COUNT, 3), Noise.seeded(2), x0)
+    assert stats.kstest(prior[:, 2] / sde.sigma_max, stats.t(nu).cdf).pvalue > 0.01
+
+
+class TwoPoints(Model):
+    """The exact `S` of data that are one of `POINTS`, with probability ½ each."""
+
+    def __init__(self, sde):
+        self.sde = sde
+
+    def score(self, z, t):
+        sigma = float(self.sde.mix(t).sigma)
+        a = z.new_tensor(POINTS)
+        shares = torch.softmax(-(self.sde.nu + 1) / 2 * (((z - a) / sigma) ** 2 / self.sde.nu).log1p(), 1)
+        return ((shares * a).sum(1, keepdim=True) - z) / sigma**2
+
+
+def quantile(sde, t, q):
+    """Of `z_t`: a path of the flow is at the same quantile at all times."""
+    sigma = float(sde.mix(at(t)).sigma)
+    return brentq(lambda z: np.mean([stats.t(sde.nu).cdf((z - a) / sigma) for a in POINTS]) - q, -1e4, 1e4, xtol=1e-13, rtol=1e-14)
+
+
+@pytest.mark.parametrize("nu", [2.5, 5.0])
+def test_the_flow_keeps_quantiles_and_is_of_order_2(nu):
+    sde, levels, lo = SDES.build(f"student-t:nu={nu}"), (0.01, 0.2, 0.45, 0.6, 0.99), 0.45
+    start, end = (torch.tensor([[quantile(sde, t, q)] for q in levels], dtype=torch.float64) for t in (1.0, lo))
+    errors = []
+    for steps in (64, 256):
+        times = torch.linspace(1, lo, steps + 1, dtype=torch.float64)
+        errors.append(float((drive(SAMPLERS.build("flow"), TwoPoints(sde), start, times, Forbidden()) - end).norm()))
+    assert errors[1] < 2e-3
+    assert math.log(errors[0] / errors[1], 4) > 1.8
+
+
+def test_two_points_are_found_again():
+    x = SAMPLERS.build("flow").sample(TwoPoints(SDES.build("student-t")), (4000, 1), 60, like=torch.empty((), dtype=torch.float64))
+    away = (x - x.new_tensor(POINTS)).abs()
+    assert away.amin(1).mean().item() < 1e-3
+    shares = (away[:, 0] < away[:, 1]).double().mean().item()
+    assert shares == pytest.approx(0.5, abs=SIGMAS * 0.5 / math.sqrt(4000))
+
+
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+@pytest.mark.parametrize("t", [1e-3, 0.3, 0.6, 1.0])
+def test_input_and_target_of_the_network_have_unit_variance(spread, t):
+    sde = SDES.build(f"student-t:nu=12,spread={spread}")
+    x0 = spread * torch.randn(COUNT, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = sde.perturb(x0, at(t), Noise.seeded(1))
+    seen = sde.observe(z, at(t))
+    target = -sde.scale(at(t)) * (sde.score(z, x0, at(t)) - sde.complete(torch.zeros_like(z), z, at(t)))
+    # The variance of a variance: (kurtosis − 1)/n, and the kurtosis of 12 degrees of freedom is 3.75.
+    bound = SIGMAS * math.sqrt(2.75 / COUNT)
+    assert seen.var().item() == pytest.approx(1, abs=bound)
+    assert target.var().item() == pytest.approx(1, abs=bound)
+    assert (seen * target).mean().item() == pytest.approx(0, abs=bound)  # what the network is left with is uncorrelated with what it sees
+
+
+def test_parameters():
+    x0 = torch.randn(500, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([3.0, 4.0])
+    adapted = SDES.build("student-t").adapted(x0)
+    assert adapted.spread == pytest.approx(math.sqrt((9 + 16) / 2), rel=0.1)
+    assert SDES.build("student-t:spread=2").adapted(x0).spread == 2
+    assert SDES.build("student-t").adapted(torch.ones(5, 2)).spread == 1
+    for wrong in ("nu=2", "sigma_min=30"):
+        with pytest.raises(ParameterError):
+            SDES.build(f"student-t:{wrong}")
+
+
+def test_no_stochastic_sampler_takes_it():
+    sde = SDES.build("student-t")
+    assert [name for name in SAMPLERS.names() if SAMPLERS.build(name).refuses(sde) is None] == ["flow"]
