@@ -42,7 +42,7 @@ class Process(Plugin, ABC):
 
     @property
     def walls(self) -> bool:
-        """Whether the density of noised data does not vanish at the boundary of the state: integration by parts then has a boundary term."""
+        """Whether noised data have density at the boundary of the state: integration by parts then has a boundary term there."""
         return False
 
     @property
