@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdezoo.errors import ParameterError
-from sdezoo_cli.options import Device, Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.options import Checkpoint, Device, Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def evaluate(
     likelihood: Annotated[
         bool, typer.Option("--likelihood", help="Measure the log-likelihood of held-out rows instead, by the probability flow.")
     ] = False,
+    checkpoint: Checkpoint = "newest",
     n: Annotated[int, typer.Option("-n", help="Rows at most; of more, a random choice.")] = 1000,
     sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m where it fits.")] = None,
     samples: Annotated[
@@ -63,7 +64,7 @@ def evaluate(
     load_plugins(plugin)
     from sdezoo.runs.config import resolve_device
 
-    common: dict[str, Any] = {"n": n, "seed": seed, "batch_size": batch_size}
+    common: dict[str, Any] = {"checkpoint": checkpoint, "n": n, "seed": seed, "batch_size": batch_size}
     common |= {} if steps is None else {"steps": steps}
     own = {"data": data, "split": split, "probes": probes}
     theirs = {"sampler": sampler, "samples": samples, "features": features}

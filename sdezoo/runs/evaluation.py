@@ -79,6 +79,7 @@ class Evaluation:
 def evaluate(
     run: Path,
     *,
+    checkpoint: str = "newest",
     sampler: str | None = None,
     steps: int = 20,
     n: int = 1000,
@@ -89,10 +90,10 @@ def evaluate(
     device: torch.device | None = None,
     report: Report = lambda done, total, what: None,
 ) -> Evaluation:
-    """Measure samples of the newest model of a run folder against the held-out part of the run's data.
+    """Measure samples of a model of a run folder against the held-out part of the run's data.
 
     Args:
-        run: the folder; a classifier of images is kept in its `evaluation/`.
+        run: the folder; a classifier of images is kept in its `evaluation/`. checkpoint: see `sdezoo.runs.checkpoint.choose`.
         sampler, steps: of the samples. n: samples at most, and rows of data to compare them with: fewer where the held-out part, the
         training part or the file has fewer.
         samples: a file of samples to be measured in the place of the model's, see `read_samples`.
@@ -109,7 +110,7 @@ def evaluate(
         if value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     began = time.perf_counter()
-    trained = restore(run)
+    trained = restore(run, checkpoint)
     origin = TrainingConfig.build(TrainingConfig.read(run / "config.yaml")).data
     data = _load(origin, trained)
     if features and (data.kind != "image" or features not in EXTRACTORS):

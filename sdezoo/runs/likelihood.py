@@ -120,6 +120,7 @@ class Likelihood:
 def likelihood(
     run: Path,
     *,
+    checkpoint: str = "newest",
     data: str | None = None,
     split: str | None = None,
     n: int = 1000,
@@ -131,10 +132,10 @@ def likelihood(
     device: torch.device | None = None,
     report: Report | None = None,
 ) -> Likelihood:
-    """The negative log-likelihood of rows of data under the newest model of a run folder.
+    """The negative log-likelihood of rows of data under a model of a run folder.
 
     Args:
-        run: the folder. data: a dataset's spec string or a path; default: what the run was trained with. split: `test`, `train` or
+        run: the folder. checkpoint: see `sdezoo.runs.checkpoint.choose`. data: a dataset's spec string or a path; default: what the run was trained with. split: `test`, `train` or
         `all`, training rows first; default: `test`, and `all` of other `data`. n: rows at most; where there are more, a random
         choice. divergence: default: exact up to `EXACT_UP_TO` dimensions. probes, steps: see `sdezoo.sampling.likelihood.estimate`.
         seed: fixes the choice, the dequantization and the probes. batch_size: changes nothing but memory and speed.
@@ -148,7 +149,7 @@ def likelihood(
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size, "probes": probes}.items():
         if value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
-    trained, config = restore(run), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    trained, config = restore(run, checkpoint), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     _refuse_loss(trained, config)
     source, part = data or config.data, split or ("all" if data else "test")
     held = _load(source)

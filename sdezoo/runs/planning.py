@@ -84,20 +84,6 @@ def find_dataset(text: str) -> Dataset:
     )
 
 
-def claim(run: Path, *, overwrite: bool) -> None:
-    """Check that a new run may be written to `run`; removes nothing.
-
-    Raises:
-        RunError: where something is there, and it is no run that may be overwritten.
-    """
-    if not run.exists() or not any(run.iterdir()):
-        return
-    if not overwrite:
-        raise RunError(f"The run folder '{run}' exists.", "Go on with --resume, replace it with --overwrite, or choose another --out.")
-    if not (run / "config.yaml").is_file():
-        raise RunError(f"The folder '{run}' is not a run of sdezoo, so it is not overwritten.", "Choose another --out.")
-
-
 def choose_network(made: Plan, event: tuple[int, ...]) -> Network:
     """The planned network, or the first preferred one that works with data of shape `event`.
 
