@@ -135,9 +135,11 @@ def likelihood(
     """The negative log-likelihood of rows of data under a model of a run folder.
 
     Args:
-        run: the folder. checkpoint: see `sdezoo.runs.checkpoint.choose`. data: a dataset's spec string or a path; default: what the run was trained with. split: `test`, `train` or
-        `all`, training rows first; default: `test`, and `all` of other `data`. n: rows at most; where there are more, a random
-        choice. divergence: default: exact up to `EXACT_UP_TO` dimensions. probes, steps: see `sdezoo.sampling.likelihood.estimate`.
+        run: the folder. checkpoint: see `sdezoo.runs.checkpoint.choose`.
+        data: a dataset's spec string or a path; default: what the run was trained with.
+        split: `test`, `train` or `all`, training rows first; default: `test`, and `all` of other `data`.
+        n: rows at most; where there are more, a random choice.
+        divergence: default: exact up to `EXACT_UP_TO` dimensions. probes, steps: see `sdezoo.sampling.likelihood.estimate`.
         seed: fixes the choice, the dequantization and the probes. batch_size: changes nothing but memory and speed.
 
     Raises:
