@@ -18,6 +18,7 @@ from pathlib import Path
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.axes import Axes
 from PIL import Image
 from torch import Tensor
 
@@ -66,7 +67,7 @@ def shown(sde: ForwardSDE, states: list[Tensor]) -> Tensor:
     return torch.stack([sde.decode(z).flatten(1)[:, 0] for z in states])
 
 
-def panel(axes: plt.Axes, title: str, times: Tensor, x: Tensor) -> None:
+def panel(axes: Axes, title: str, times: Tensor, x: Tensor) -> None:
     for k, path in enumerate(x.T):
         axes.plot(times, path, color=mpl.colormaps["viridis"](0.85 * k / PATHS), lw=0.6, alpha=0.8)
     axes.set_title(title, fontsize=9)
