@@ -20,6 +20,7 @@ from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.sources import Still
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import Interpolant
 from sdezoo.process.process import Conditional, Process
 from sdezoo.process.sde import ForwardSDE
 
@@ -47,6 +48,11 @@ def not_affine(sde: Process) -> str | None:
 def no_density(sde: Process) -> str | None:
     """The excuse of a process without a transition density."""
     return None if knows_density(sde) else "It offers no transition density."
+
+
+def no_gradient(sde: Process) -> str | None:
+    """The excuse of a process whose score is not that of a density."""
+    return "What it calls its score is that of its flow, which is no gradient." if isinstance(sde, Interpolant) else None
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ def _flat(case: Case) -> tuple[Flat, Tensor, Tensor, Tensor]:
     return Flat(case.sde, tuple(z.shape), t), z, z.reshape(-1), t
 
 
-@CALCULUS_LAWS.property_law(single_rows, excuses=no_density)
+@CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_density(sde) or no_gradient(sde))
 def score_is_gradient(case: Case) -> None:
     """The conditional score is the gradient of the log-density, in every direction that the noise drives."""
     sde, z, t = case.sde, case.draw(), case.t

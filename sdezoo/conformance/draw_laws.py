@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.calculus_laws import no_density, no_sde
+from sdezoo.conformance.calculus_laws import no_density, no_gradient, no_sde
 from sdezoo.conformance.cases import busy, smallest_event, typical
 from sdezoo.conformance.contract_laws import knows_density
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
@@ -169,7 +169,7 @@ def _no_stein_score(sde: Process) -> str | None:
         return "Its conditional score is not known."
     if not isinstance(sde, ForwardSDE) and not knows_density(sde):
         return "It is no SDE and offers no density, so that its score need not be a gradient."
-    return _drawn_by_simulation(sde)
+    return no_gradient(sde) or _drawn_by_simulation(sde)
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_stein_score)

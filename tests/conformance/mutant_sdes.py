@@ -17,7 +17,7 @@ from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.subvp import SubVP
 from sdezoo_plugins.sdes.ve import VE
 from sdezoo_plugins.sdes.vp import VP
-from tests.process.edges import Kinetic, Reflected
+from tests.process.edges import Kinetic, BetweenWalls
 
 
 @dataclass(frozen=True)
@@ -670,7 +670,7 @@ class StepsOutOfTheSupport(GBMInX):
 
 
 @mutant("draws-follow-the-density")
-class DensityWithoutImages(Reflected):
+class DensityWithoutImages(BetweenWalls):
     """The normal density on the unit interval, as if there were no walls."""
 
     def log_prob(self, z, x0, t):
@@ -679,18 +679,18 @@ class DensityWithoutImages(Reflected):
 
 
 @mutant("steps-do-not-pile-up")
-class ClampedAtTheWalls(Reflected):
+class ClampedAtTheWalls(BetweenWalls):
     """Clipping for reflection, in the paths."""
 
     def confine(self, proposal, z):
         return proposal.clamp(0, 1)
 
     def perturb(self, x0, t, noise):
-        return Reflected.confine(self, (x0 + self.scale(t) * noise.normal(x0)).to(x0), x0)
+        return BetweenWalls.confine(self, (x0 + self.scale(t) * noise.normal(x0)).to(x0), x0)
 
 
 @mutant("draws-follow-the-density")
-class ClampedDraws(Reflected):
+class ClampedDraws(BetweenWalls):
     """Clipping for reflection, in the draws."""
 
     def perturb(self, x0, t, noise):
@@ -698,7 +698,7 @@ class ClampedDraws(Reflected):
 
 
 @mutant("support")
-class PriorOutsideTheWalls(Reflected):
+class PriorOutsideTheWalls(BetweenWalls):
     """A normal prior on the unit interval."""
 
     def prior(self, shape, noise, like):
@@ -706,7 +706,7 @@ class PriorOutsideTheWalls(Reflected):
 
 
 @mutant("prior-gap")
-class PriorOfAnotherShape(Reflected):
+class PriorOfAnotherShape(BetweenWalls):
     """A triangular prior where the stationary law is uniform."""
 
     def prior(self, shape, noise, like):

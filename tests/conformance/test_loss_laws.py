@@ -11,7 +11,7 @@ from sdezoo.learning.loss import ScoreLoss
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import LOSSES
 from tests.conformance.right_losses import Denoising, Sliced
-from tests.process.edges import Kinetic, Reflected, Stable
+from tests.process.edges import Kinetic, BetweenWalls, Stable
 
 VARIANTS = ["dsm:weighting=authors", "dsm:weighting=uniform", "mult-dsm:weighting=authors", "nonneg-sm:levels=data"]
 TESTS = [law for spec in [*(name for name, _ in defaults(LOSSES)), *VARIANTS] for law in LOSS_LAWS.bind(LOSSES.build(spec))]
@@ -42,12 +42,12 @@ class OfKineticSliced(Sliced, ScoreLoss[Kinetic]):
 
 
 @dataclass(frozen=True)
-class OfReflected(Denoising, ScoreLoss[Reflected]):
+class OfReflected(Denoising, ScoreLoss[BetweenWalls]):
     """Denoising between walls."""
 
 
 @dataclass(frozen=True)
-class OfReflectedSliced(Sliced, ScoreLoss[Reflected]):
+class OfReflectedSliced(Sliced, ScoreLoss[BetweenWalls]):
     """An implicit loss between walls, where the density does not vanish: integration by parts leaves a term that it forgets."""
 
 
@@ -75,7 +75,7 @@ def broken(monkeypatch):
 
 @pytest.mark.parametrize(
     ("loss", "sde"),
-    [(OfKinetic(), Kinetic()), (OfKineticSliced(), Kinetic()), (OfReflected(), Reflected()), (OfSimplex(), Simplex())],
+    [(OfKinetic(), Kinetic()), (OfKineticSliced(), Kinetic()), (OfReflected(), BetweenWalls()), (OfSimplex(), Simplex())],
     ids=lambda plugin: plugin.spec,
 )
 def test_losses_of_other_processes_are_tried_on_registered_ones(broken, loss, sde):
@@ -85,7 +85,7 @@ def test_losses_of_other_processes_are_tried_on_registered_ones(broken, loss, sd
 
 
 def test_implicit_losses_do_not_learn_the_score_between_walls(broken):
-    assert {"minimizer", "minimizer-at-the-last-time", "gradient"} <= set(broken(OfReflectedSliced(), Reflected())[0])
+    assert {"minimizer", "minimizer-at-the-last-time", "gradient"} <= set(broken(OfReflectedSliced(), BetweenWalls())[0])
 
 
 def test_what_needs_a_density_is_excused_without_one(broken):

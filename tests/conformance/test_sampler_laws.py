@@ -11,7 +11,7 @@ from sdezoo.conformance.recovery_laws import law_recovered
 from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.conformance.right_samplers import Euler
-from tests.process.edges import Kinetic, Reflected, Stable, StableFlow
+from tests.process.edges import Kinetic, BetweenWalls, Stable, StableFlow
 
 SPECS = [
     *SAMPLERS.names(),
@@ -35,7 +35,7 @@ class UniformNoise(Euler):
 
 
 @dataclass(frozen=True)
-class EulerWithWalls(Sampler[Reflected]):
+class EulerWithWalls(Sampler[BetweenWalls]):
     """Euler–Maruyama for one process alone, which is not affine."""
 
     def step(self, model, z, t, s, noise, memory):
@@ -57,7 +57,7 @@ class EulerWithVelocity(Sampler[Kinetic]):
 @pytest.fixture
 def installed():
     """Processes that are not affine, as plugins of other distributions would bring them."""
-    names = [SDES.add(sde, "a test") for sde in (Reflected, Kinetic, Stable)]
+    names = [SDES.add(sde, "a test") for sde in (BetweenWalls, Kinetic, Stable)]
     yield
     for name in names:
         SDES.remove(name)

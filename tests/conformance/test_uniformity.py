@@ -9,11 +9,11 @@ from sdezoo.conformance.loss_laws import LOSS_LAWS
 from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.sde_laws import SDE_LAWS
 from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
-from tests.process.edges import Kinetic, Reflected
+from tests.process.edges import Kinetic, BetweenWalls
 
 SEEDS = 300
 RIGHT = [
-    *((SDE_LAWS, sde) for sde in (SDES.build("gbm:sigma=0.8"), SDES.build("vp"), Reflected(), Kinetic())),
+    *((SDE_LAWS, sde) for sde in (SDES.build("gbm:sigma=0.8"), SDES.build("vp"), BetweenWalls(), Kinetic())),
     *((LOSS_LAWS, LOSSES.build(spec)) for spec in ("dsm", "mult-dsm", "nonneg-sm")),
     *((SAMPLER_LAWS, SAMPLERS.build(spec)) for spec in ("dpmpp-2m", "euler-maruyama")),
 ]

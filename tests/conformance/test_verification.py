@@ -14,7 +14,7 @@ from sdezoo.conformance.findings import Curve, columns, order
 from sdezoo.conformance.paths import drawn, follow
 from sdezoo.conformance.problems import Additive, Multiplicative
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.process.edges import Kinetic, Reflected, Stable
+from tests.process.edges import Kinetic, BetweenWalls, Stable
 
 
 def quiet(_):
@@ -29,7 +29,7 @@ class Slower(Additive):
         return super().reverse_drift(z, t, s, half) + 0.01 * z
 
 
-@pytest.mark.parametrize("sde", [Additive(), Reflected(), Kinetic()], ids=lambda sde: sde.title())
+@pytest.mark.parametrize("sde", [Additive(), BetweenWalls(), Kinetic()], ids=lambda sde: sde.title())
 def test_the_likelihood_along_the_flow_is_the_closed_form(sde):
     found = likelihood(sde, 0, quiet, steps=192)
     assert [(f.part, f.outcome) for f in found.findings] == [(LIKELIHOOD, "ok")]
@@ -72,7 +72,7 @@ def test_the_prior_gap_is_that_of_normal_laws():
 
 
 def test_the_binned_gap_of_a_prior_that_is_right_is_nothing():
-    (found,) = prior_gap(Reflected(sigma=2.0), 0).findings
+    (found,) = prior_gap(BetweenWalls(sigma=2.0), 0).findings
     assert abs(found.value) < 3e-4
 
 
@@ -82,7 +82,7 @@ def test_quantiles_are_those_of_the_data():
     assert float(exact[499]) == pytest.approx(float(model.clean(400_000).median()), abs=0.01)
     assert distance(exact.flip(0), exact) == 0
     assert distance(exact + 0.25, exact) == pytest.approx(0.25)
-    two = points(Reflected())
+    two = points(BetweenWalls())
     torch.testing.assert_close(quantiles(two, 4), two.points[[0, 0, 1, 1]].double())
 
 

@@ -11,7 +11,7 @@ from sdezoo.conformance.paths import bent, drawn, follow, stretch
 from sdezoo.conformance.witness import EQUALITY, LIMIT, STRONG, Ladder, normals_a_step, witness
 from sdezoo.process.torchsde_bridge import PathBrownian, brownian_interval, intervals
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.process.edges import Kinetic, Reflected, Stable
+from tests.process.edges import Kinetic, BetweenWalls, Stable
 
 PAPER = "gbm:sigma=0.8"
 POSITIVE = [PAPER, "gbm", "gbm:sigma=0.8,mu=0.1"]
@@ -152,7 +152,7 @@ def test_the_ends_of_steps_are_exact_numbers(spec):
 
 @pytest.mark.parametrize(
     ("sde", "reason"),
-    [(Reflected(), "boundary rule"), (Kinetic(), "one Brownian motion for every entry"), (Stable(), "is no SDE")],
+    [(BetweenWalls(), "boundary rule"), (Kinetic(), "one Brownian motion for every entry"), (Stable(), "is no SDE")],
     ids=lambda value: getattr(value, "title", lambda: "")(),
 )
 def test_what_does_not_apply_is_said(sde, reason):

@@ -125,5 +125,5 @@ def test_losses_of_positive_data_refuse_the_real_line(loss):
     with pytest.raises(CompositionError) as error:
         check_fit(SDES.build("vp"), LOSSES.build(loss))
     assert "multiplicative noise; 'vp' lives on the real line" in error.value.problem
-    assert "Fits 'vp': dsm, sliced-sm" in error.value.remedy
+    assert "Fits 'vp': confined-sm, dsm, sliced-sm" in error.value.remedy
     assert re.search(f"Fits '{loss}': --sde .*gbm", error.value.remedy)

@@ -13,7 +13,7 @@ from sdezoo.parameters import Positive
 
 
 @dataclass(frozen=True)
-class Reflected(ForwardSDE, Conditional):
+class BetweenWalls(ForwardSDE, Conditional):
     """Brownian motion on [0, 1], reflected at both walls; its stationary law is uniform."""
 
     sigma: Positive = 1.2

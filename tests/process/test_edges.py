@@ -17,9 +17,9 @@ from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
 from sdezoo_plugins.samplers.heun import Heun
 from sdezoo_plugins.samplers.pc import PC
 from tests.analytic import SIGMAS, assert_moments, at
-from tests.process.edges import Kinetic, Reflected, Stable, StableFlow
+from tests.process.edges import Kinetic, BetweenWalls, Stable, StableFlow
 
-EDGES = [Reflected(), Kinetic(), Stable()]
+EDGES = [BetweenWalls(), Kinetic(), Stable()]
 edges = pytest.mark.parametrize("sde", EDGES, ids=[type(sde).__name__ for sde in EDGES])
 LEARNT = [(sde, loss) for sde in EDGES for _, loss in defaults(LOSSES) if loss.refuses(sde) is None]
 SAMPLED = [(sde, sampler) for sde in EDGES for _, sampler in [*defaults(SAMPLERS), ("", StableFlow())] if sampler.refuses(sde) is None]
@@ -107,7 +107,7 @@ def test_time_zero_is_the_data_exactly(sde):
     assert torch.equal(sde.decode(sde.perturb(x0, at(0.0), keyed(4))), x0)
 
 
-@pytest.mark.parametrize("sde", [Reflected(), Kinetic()], ids=["Reflected", "Kinetic"])
+@pytest.mark.parametrize("sde", [BetweenWalls(), Kinetic()], ids=["BetweenWalls", "Kinetic"])
 def test_transition_is_that_of_the_sde(sde):
     """The closed form against the simulation that every SDE has by default (bias of 200 steps: 2 %)."""
     x0 = torch.full((10_000, 1), 0.8)
@@ -117,7 +117,7 @@ def test_transition_is_that_of_the_sde(sde):
 
 
 def test_reflected_score_is_that_of_the_images():
-    sde = Reflected()
+    sde = BetweenWalls()
     z = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
     torch.testing.assert_close(Conditional.score(sde, z, 0 * z + 0.3, at(0.2)), torch.zeros_like(z))  # no flux through the walls
     grid = torch.linspace(0, 1, 2001, dtype=torch.float64)[:, None]
@@ -140,7 +140,7 @@ class Cosine(Model):
 @pytest.mark.parametrize(("sampler", "steps"), [(EulerMaruyama(), 200), (Heun(), 50), (PC(), 100)], ids=["euler-maruyama", "heun", "pc"])
 @pytest.mark.parametrize("amplitude", [0.9, 0.0], ids=["cosine", "uniform"])
 def test_reflected_reversal_recovers_the_data(sampler, steps, amplitude):
-    model = Cosine(Reflected())
+    model = Cosine(BetweenWalls())
     model.amplitude = amplitude
     x = sampler.sample(model, (4000, 1), steps)
     assert ((x >= 0) & (x <= 1)).all()

@@ -25,7 +25,7 @@ from sdezoo.zoo.registry import SAMPLERS, SDES
 
 LINEAR = (
     *("ancestral", "dale-langevin", "ddim", "ddim:eta=0.5", "deis", "deis:polynomial=rho", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m"),
-    *("euler-maruyama", "heun", "pc", "unipc", "unipc:order=3,prediction=noise"),
+    *("euler-maruyama", "heun", "pc", "rectified-sde", "unipc", "unipc:order=3,prediction=noise"),
 )
 NOT_LINEAR = ("multiplicative", "pf-ode", "torchsde")
 STEPS = 12

@@ -72,6 +72,14 @@ class StudentT(Interpolant):
         kappa = noise.draw(torch._standard_gamma, halves) / halves  # pyright: ignore[reportPrivateImportUsage]
         return noise.normal(like, shape) / kappa.sqrt()
 
+    def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """That of all entries together, `(B, 1, …, 1)`: they share a scale."""
+        sigma, event = self.at(t, z).sigma, list(range(1, z.ndim))
+        d = z[0].numel()
+        away = (((z - x0) / sigma) ** 2).sum(event, keepdim=True)
+        constant = math.lgamma((self.nu + d) / 2) - math.lgamma(self.nu / 2) - d / 2 * math.log(self.nu * math.pi)
+        return constant - d * sigma.log() - (self.nu + d) / 2 * (away / self.nu).log1p()
+
     def observe(self, z: Tensor, t: Tensor) -> Tensor:
         return z / self._total(t, z).sqrt()
 
