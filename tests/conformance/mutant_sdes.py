@@ -17,7 +17,7 @@ from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.subvp import SubVP
 from sdezoo_plugins.sdes.ve import VE
 from sdezoo_plugins.sdes.vp import VP
-from tests.process.edges import Kinetic, BetweenWalls
+from tests.process.edges import BetweenWalls, Kinetic
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sdezoo.conformance.recovery_laws import law_recovered
 from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.conformance.right_samplers import Euler
-from tests.process.edges import Kinetic, BetweenWalls, Stable, StableFlow
+from tests.process.edges import BetweenWalls, Kinetic, Stable, StableFlow
 
 SPECS = [
     *SAMPLERS.names(),

@@ -5,7 +5,7 @@ import pytest
 from sdezoo.conformance.sde_laws import SDE_LAWS
 from sdezoo.zoo.registry import SDES
 from tests.analytic import VARIANTS
-from tests.process.edges import Kinetic, BetweenWalls, Stable
+from tests.process.edges import BetweenWalls, Kinetic, Stable
 
 PROCESSES = [*(SDES.build(spec) for spec in [*SDES.names(), *VARIANTS]), BetweenWalls(), Kinetic(), Stable()]
 TESTS = [law for sde in PROCESSES for law in SDE_LAWS.bind(sde)]

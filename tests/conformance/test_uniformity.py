@@ -9,7 +9,7 @@ from sdezoo.conformance.loss_laws import LOSS_LAWS
 from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.sde_laws import SDE_LAWS
 from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
-from tests.process.edges import Kinetic, BetweenWalls
+from tests.process.edges import BetweenWalls, Kinetic
 
 SEEDS = 300
 RIGHT = [

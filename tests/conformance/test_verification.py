@@ -14,7 +14,7 @@ from sdezoo.conformance.findings import Curve, columns, order
 from sdezoo.conformance.paths import drawn, follow
 from sdezoo.conformance.problems import Additive, Multiplicative
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.process.edges import Kinetic, BetweenWalls, Stable
+from tests.process.edges import BetweenWalls, Kinetic, Stable
 
 
 def quiet(_):

@@ -11,7 +11,7 @@ from sdezoo.conformance.paths import bent, drawn, follow, stretch
 from sdezoo.conformance.witness import EQUALITY, LIMIT, STRONG, Ladder, normals_a_step, witness
 from sdezoo.process.torchsde_bridge import PathBrownian, brownian_interval, intervals
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.process.edges import Kinetic, BetweenWalls, Stable
+from tests.process.edges import BetweenWalls, Kinetic, Stable
 
 PAPER = "gbm:sigma=0.8"
 POSITIVE = [PAPER, "gbm", "gbm:sigma=0.8,mu=0.1"]

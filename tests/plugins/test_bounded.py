@@ -10,7 +10,7 @@ from scipy import stats
 from sdezoo import LOSSES, SAMPLERS, SDES, DiffusionModel, Model, Noise
 from sdezoo.conformance import sde_laws
 from sdezoo.conformance.problems import Atoms
-from sdezoo.errors import CompositionError, DataError, ParameterError, SupportError
+from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.loss import Batch
 from sdezoo.runs.data import Data
 from sdezoo.runs.placement import place
@@ -296,8 +296,12 @@ def test_the_log_barrier_moves_by_itos_formula_and_keeps_the_uniform_law():
     assert stats.kstest(end[:, 0].numpy(), "uniform").statistic < 0.025  # the step's own bias, 0.010, and sampling error
 
 
-def test_the_log_barrier_has_no_wall():
-    with pytest.raises(SupportError, match=r"too far out for torch\.float32"):
-        LogBarrier().decode(torch.tensor([[40.0]]))
-    with pytest.raises(DataError, match="outside the support the unit interval without its ends"):
-        place(Data(torch.tensor([[0.0], [0.5]]), torch.tensor([[0.5]]), "points"), LogBarrier().support)
+def test_the_log_barrier_stays_off_its_walls_and_takes_no_data_there():
+    sde = LogBarrier()
+    for steps in (1, 2, 5, 30, 300):
+        x = SAMPLERS.build("euler-maruyama").sample(Gusts(sde), (500, 2), steps)
+        assert ((x > 0) & (x < 1)).all()
+    far = torch.tensor([[16.0, -16.0, 46.0, 1e6]])
+    assert sde.confine(far, far)[0, :3].tolist() == [14.0, -14.0, -14.0]
+    with pytest.raises(DataError, match="1 value is outside the support"):
+        place(Data(torch.tensor([[0.0], [0.5]]), torch.tensor([[0.5]]), "points"), sde.support)

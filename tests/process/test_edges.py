@@ -17,7 +17,7 @@ from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
 from sdezoo_plugins.samplers.heun import Heun
 from sdezoo_plugins.samplers.pc import PC
 from tests.analytic import SIGMAS, assert_moments, at
-from tests.process.edges import Kinetic, BetweenWalls, Stable, StableFlow
+from tests.process.edges import BetweenWalls, Kinetic, Stable, StableFlow
 
 EDGES = [BetweenWalls(), Kinetic(), Stable()]
 edges = pytest.mark.parametrize("sde", EDGES, ids=[type(sde).__name__ for sde in EDGES])
