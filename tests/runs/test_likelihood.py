@@ -247,6 +247,6 @@ def test_a_flow_that_runs_away_is_refused(wine, monkeypatch):
     trained = restore(wine)
     for weight in trained.model.parameters():
         weight.fill_(math.nan)
-    monkeypatch.setattr(module, "restore", lambda _: trained)
+    monkeypatch.setattr(module, "restore", lambda _run, _which: trained)
     with pytest.raises(RunError, match=r"^3 rows .* have no finite likelihood"):
         likelihood(wine, n=3, steps=1)
