@@ -16,7 +16,7 @@ from sdezoo.conformance.witness import STRONG, Ladder
 from sdezoo.errors import SdezooError
 from sdezoo.zoo.registry import SDES
 from sdezoo_cli.verify import verify
-from tests.process.edges import Reflected, Stable
+from tests.process.edges import BetweenWalls, Stable
 
 CHEAP = Effort(
     paths=64,
@@ -130,7 +130,7 @@ def test_a_process_from_a_file_is_verified_without_being_named(sdezoo):
     assert found["strong order", "torchsde srk, on the state"]["note"] == "no reference is known that is finer"
 
 
-@pytest.mark.parametrize("sde", [Reflected(), Stable()], ids=["a boundary rule", "no SDE"])
+@pytest.mark.parametrize("sde", [BetweenWalls(), Stable()], ids=["a boundary rule", "no SDE"])
 def test_what_does_not_apply_is_a_finding_with_a_reason(sde):
     found = verification.verify(sde, effort=replace(CHEAP, paths=32))
     assert found.finding(STRONG, "torchsde").note
@@ -140,7 +140,7 @@ def test_what_does_not_apply_is_a_finding_with_a_reason(sde):
 
 
 def test_a_process_that_raises_is_off_and_said_why():
-    class Broken(Reflected):
+    class Broken(BetweenWalls):
         def drift(self, z, t):
             raise RuntimeError("out of tea")
 

@@ -16,7 +16,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit
 from sdezoo.zoo.registry import LOSSES, SDES
 from tests.analytic import AFFINE_SPECS, at, times
-from tests.process.edges import Reflected
+from tests.process.edges import BetweenWalls
 
 STD = torch.tensor([0.5, 2.0])
 LIKE = torch.empty((), dtype=torch.float64)
@@ -53,8 +53,8 @@ def test_authors_weight_of_the_papers_process():
 
 def test_edm_weight_needs_an_affine_process():
     with pytest.raises(CompositionError, match="weighting=edm needs an affine SDE"):
-        check_fit(Reflected(), LOSSES.build("dsm:weighting=edm"))
-    check_fit(Reflected(), LOSSES.build("dsm"))
+        check_fit(BetweenWalls(), LOSSES.build("dsm:weighting=edm"))
+    check_fit(BetweenWalls(), LOSSES.build("dsm"))
 
 
 @pytest.mark.parametrize("name", ["uniform", "log-normal", "importance"])
@@ -101,7 +101,7 @@ def test_scale_of_the_data_is_a_root_mean_square():
 
 
 def test_times_of_a_process_that_is_not_affine_are_uniform():
-    sde = Reflected()
+    sde = BetweenWalls()
     t = draw_times("log-normal", ScoreModel(sde, nn.Identity()), sde.times, (5000, 1), Noise.seeded(0), LIKE)
     assert float(t.mean()) == pytest.approx(0.5, abs=0.02)
 

@@ -8,7 +8,7 @@ from sdezoo.conformance.sources import keyed
 from sdezoo.errors import SupportError
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.analytic import AFFINE_SPECS, GBM_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates
-from tests.process.edges import Reflected
+from tests.process.edges import BetweenWalls
 
 LIKE = torch.empty((), dtype=torch.float64)
 METHODS = ["euler", "milstein", "srk", "euler_heun", "heun", "midpoint", "log_ode", "reversible_heun"]
@@ -110,7 +110,7 @@ def test_torchsde_on_the_ambient_equation(method):
 def test_torchsde_runs_on_a_process_that_is_not_affine():
     class Flat(type(gaussian(SDES.build("vp")).ambient())):
         def __init__(self):
-            self.sde = Reflected()
+            self.sde = BetweenWalls()
 
         def score(self, z, t):
             return torch.zeros_like(z)

@@ -10,7 +10,7 @@ from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.sampling.grid import FIRST, KNEE, check_grid, grid, grid_refuses
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS
-from tests.process.edges import Reflected
+from tests.process.edges import BetweenWalls
 
 SPACINGS = ["auto", "uniform", "karras", "log-snr", "optimized", "u-grid"]
 
@@ -45,12 +45,12 @@ def test_spacings_are_even_in_what_they_say(spec):
 
 
 def test_processes_without_levels_have_uniform_grids_alone():
-    assert torch.equal(grid(Reflected(), 7, "auto"), grid(Reflected(), 7, "uniform"))
-    assert grid_refuses("auto", Reflected()) is grid_refuses("uniform", Reflected()) is None
+    assert torch.equal(grid(BetweenWalls(), 7, "auto"), grid(BetweenWalls(), 7, "uniform"))
+    assert grid_refuses("auto", BetweenWalls()) is grid_refuses("uniform", BetweenWalls()) is None
     for spacing in ("karras", "log-snr", "optimized", "u-grid"):
         sampler = SAMPLERS.build(f"euler-maruyama:spacing={spacing}")
         with pytest.raises(CompositionError, match=f"with spacing={spacing} needs an affine SDE"):
-            sampler.require(Reflected())
+            sampler.require(BetweenWalls())
 
 
 @pytest.mark.parametrize("sampler", SAMPLER_SPECS)

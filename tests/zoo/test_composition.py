@@ -8,7 +8,7 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit, check_output, defaults, fitting, support_in_words
 from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
-from tests.process.edges import Kinetic, Reflected, Stable
+from tests.process.edges import BetweenWalls, Kinetic, Stable
 
 PARTS = [(registry, name) for registry in (LOSSES, SAMPLERS) for name, _ in defaults(registry)]
 REFUSED = [(r, name, sde) for r, name in PARTS for sde, process in defaults(SDES) if r.build(name).refuses(process)]
@@ -56,13 +56,13 @@ def test_what_composes():
 def test_capabilities_in_words():
     for sde, part, words in (
         (Stable(), SAMPLERS.build("heun"), "needs an SDE (a drift and a diffusion)"),
-        (Reflected(), SAMPLERS.build("ddim"), "needs an affine SDE (Gaussian in its coordinates)"),
+        (BetweenWalls(), SAMPLERS.build("ddim"), "needs an affine SDE (Gaussian in its coordinates)"),
         (Kinetic(), SAMPLERS.build("torchsde"), "needs an SDE with one Brownian motion for every entry of its state"),
     ):
         with pytest.raises(CompositionError) as error:
             check_fit(sde, part)
         assert words in error.value.problem
-    assert support_in_words(Reflected()) == "the unit interval"
+    assert support_in_words(BetweenWalls()) == "the unit interval"
     assert support_in_words(SDES.build("gbm")) == "the positive numbers"
 
 
