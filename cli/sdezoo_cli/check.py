@@ -28,7 +28,7 @@ def check(
 ) -> None:
     """Check plugins against the laws that their mathematics implies; a falsifying example and exit code 1 where one is broken.
 
-    Every law is given 20 seconds, all laws of a plugin together 120: one that hangs is reported too.
+    Every law is given 20 seconds of computing, all laws of a plugin together 120: one that hangs is reported too.
     """
     reports: list[dict[str, Any]] = []
     try:

@@ -67,6 +67,25 @@ def test_a_plugin_that_hangs_is_reported_with_its_case(monkeypatch):
     assert (untried.outcome, untried.reason) == ("untried", "Mend hang first.")
 
 
+def test_a_busy_machine_makes_no_plugin_slow(monkeypatch):
+    """Waiting counts for a quarter, computing in full."""
+
+    def wait(case):
+        time.sleep(0.4)
+
+    def compute(case):
+        until = time.thread_time() + 0.4
+        while time.thread_time() < until:
+            pass
+
+    monkeypatch.setattr(law, "LIMIT", 0.2)
+    for check, outcome in ((wait, "holds"), (compute, "broken")):
+        suite = Suite()
+        suite.property_law(lambda plugin: st.just((plugin, 17)))(check)
+        [verdict] = suite.verdicts(Plugin())
+        assert verdict.outcome == outcome
+
+
 def test_time_that_runs_out_in_shrinking_still_gives_a_case(monkeypatch):
     monkeypatch.setattr(law, "LIMIT", 0.5)
 
