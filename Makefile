@@ -9,6 +9,10 @@ DOCS := $(VENV)/.installed-docs
 BENCH := $(VENV)/.installed-bench
 PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
+# A process for each core, with one thread each: the tensors of the tests are small.
+SUITE := python -m pytest -m "not slow" --numprocesses=logical --maxprocesses=8 --dist=worksteal
+test test-lowest: export OMP_NUM_THREADS = 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-lowest lint bench docs clean
 .DELETE_ON_ERROR:
@@ -24,12 +28,12 @@ demo: $(DEV) ## train on real handwritten digits, sample, and measure the sample
 	@echo "The picture of the samples: $(DEMO)/samples/digits.png"
 
 test: $(DEV) ## run the tests, the slow studies left out
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/$(SUITE)
 
 test-lowest: ## run the tests at the lowest versions of the dependencies that are declared, in an environment of their own
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c constraints-lowest.txt -e ".[dev]"
-	$(LOWEST)/bin/python -m pytest -m "not slow"
+	$(LOWEST)/bin/$(SUITE)
 
 lint: $(DEV) ## check formatting, lint, import rules and types
 	$(BIN)/ruff format --check
