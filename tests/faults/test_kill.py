@@ -25,6 +25,14 @@ SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 16, "st
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """A shell's background job inherits an ignored SIGINT, and Python then installs no handler of its own."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def config(run: Path, **values: object) -> TrainingConfig:
     return TrainingConfig.build({**SETTINGS, "out": str(run), **values})
 
