@@ -109,6 +109,8 @@ class State:
     """Of Python, sdezoo and torch."""
     data: str | None = None
     """Fingerprint of the data and of the map, see `sdezoo.runs.provenance`."""
+    types: tuple[str, ...] = ()
+    """Of the columns, see `sdezoo.runs.data.Data`."""
     plugins: dict[str, str] = field(default_factory=dict)
     """The distribution and version, or the file, behind each plugin, `REGISTRY/NAME`."""
 

@@ -22,7 +22,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from sdezoo.errors import DataError, SdezooError
+from sdezoo.errors import DataError, RunError, SdezooError
 from sdezoo.parameters import Plugin
 
 Kind = Literal["image", "table", "points"]
@@ -37,6 +37,7 @@ DEFLATE = 1032
 _BLOCK = 2**24  # bytes of float32 that are looked at together
 _CHUNK = 2**18  # bytes read at a time from what may be shorter than it says
 _CLASSES = 2**16
+_WHOLE = 2.0**62
 
 
 class Rows(ABC):
@@ -67,6 +68,7 @@ class Data:
         train_labels: (N,) int64, class numbers from 0, or None.
         test_labels: likewise for `test`.
         levels: the data's own lattice: values are multiples of 1/levels (8-bit images: 255); None where continuous.
+        types: what a table's columns were before they were made float32, as NumPy names it; empty: float32. For `typed`.
         stored: all training rows, where there are more than memory should hold: then `train` is a random part of them, which
             statistics are taken of, and there are no labels.
     """
@@ -78,6 +80,7 @@ class Data:
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
     levels: int | None = None
+    types: tuple[str, ...] = ()
     stored: Rows | None = None
 
     @property
@@ -132,6 +135,25 @@ class Dataset(Plugin, ABC):
         return Path(path).name.lower().endswith(tuple(filter(None, cls.suffixes)))
 
 
+def typed(values: np.ndarray, kind: str, name: str) -> np.ndarray:
+    """Samples of one column, as the dtype that NumPy calls `kind`; whole numbers are rounded, in int64 where `kind` is too small.
+
+    Raises:
+        RunError: where int64 is too small, with the column's `name`.
+    """
+    dtype = np.dtype(kind)
+    if dtype.kind not in "iu":
+        return values.astype(dtype)
+    low, high = values.min(initial=0), values.max(initial=0)
+    if not -_WHOLE <= low <= high <= _WHOLE:
+        raise RunError(
+            f"'{name}' is a column of whole numbers, and its samples reach from {low:g} to {high:g}, too far for int64.",
+            "Write a .npy, which keeps them as they are, or train longer.",
+        )
+    whole = values.astype(np.float64).round().astype(np.int64)
+    return whole.astype(dtype) if np.iinfo(dtype).min <= whole.min(initial=0) and whole.max(initial=0) <= np.iinfo(dtype).max else whole
+
+
 def out_of_range(samples: Tensor, low: Tensor, high: Tensor) -> int:
     """How many values of `samples` (n, *event), in the user's units, lie outside [low, high]; nothing is changed."""
     low, high = low.to(samples.device, samples.dtype), high.to(samples.device, samples.dtype)
@@ -146,13 +168,14 @@ def split(
     labels: Tensor | None = None,
     columns: tuple[str, ...] = (),
     levels: int | None = None,
+    types: tuple[str, ...] = (),
 ) -> Data:
     """`Data` with the fraction `holdout` of the rows of `values` held out: the same rows every time, in their order."""
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     held = round(holdout * len(values))
     test, train = order[:held].sort().values, order[held:].sort().values
     train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels)
+    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types)
 
 
 def check(data: Data) -> None:

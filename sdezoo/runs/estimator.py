@@ -26,7 +26,7 @@ from sdezoo.errors import DataError, RunError
 from sdezoo.runs import checkpoint
 from sdezoo.runs.checkpoint import Trained, restore
 from sdezoo.runs.config import TrainingConfig, writable_folder
-from sdezoo.runs.data import Data
+from sdezoo.runs.data import Data, typed
 from sdezoo.runs.generation import choose_sampler, generate
 from sdezoo.runs.training import train
 
@@ -83,12 +83,11 @@ class DiffusionModel(BaseEstimator):
         values, columns, kinds = _read(X)
         labels = None if y is None else torch.as_tensor(np.asarray(y), dtype=torch.int64)
         kind = "image" if values.ndim == 4 else "table" if columns else "points"
-        data = Data(values, values[:0], kind, columns, labels, None if labels is None else labels[:0])
+        data = Data(values, values[:0], kind, columns, labels, None if labels is None else labels[:0], types=kinds)
         with tempfile.TemporaryDirectory() as folder:
             config = self._config(f"{folder}/run")
             result = train(config, data=data)
             self.trained_: Trained = restore(result.run)
-        self._types = kinds
         self.n_features_in_ = values[0].numel()
         if columns:
             self.feature_names_in_ = np.array(columns, dtype=object)
@@ -97,7 +96,8 @@ class DiffusionModel(BaseEstimator):
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> Any:
         """`n_samples` new rows, in the form that `fit` was given: a data frame with its columns and types, or a float32 array.
 
-        Whole-number columns are rounded to the nearest. Sample `i` depends on the random state and `i` alone.
+        Whole numbers are rounded to the nearest, in int64 where their own type is too small. Sample `i` depends on the random state
+        and `i` alone.
 
         Raises:
             SdezooError: as `sdezoo.runs.generation.generate` does.
@@ -105,14 +105,16 @@ class DiffusionModel(BaseEstimator):
         check_is_fitted(self)
         seed = self.random_state if random_state is None else random_state
         made = generate(self.trained_, choose_sampler(self.trained_, self.sampler), n_samples, steps=self.sampling_steps, seed=seed)
-        if self._types is None:
+        state = self.trained_.state
+        if not state.columns:
             return made.x.numpy()
         try:
             import pandas
         except ImportError:
             raise RunError("The model is of a table, and pandas is not installed.", "Install it: pip install pandas.") from None
-        columns = {name: _typed(made.x[:, k].numpy(), kind) for k, (name, kind) in enumerate(self._types.items())}
-        return pandas.DataFrame(columns)
+        kinds = state.types or ["float32"] * len(state.columns)
+        columns = zip(state.columns, kinds, made.x.T.numpy(), strict=True)
+        return pandas.DataFrame({name: typed(column, kind, name) for name, kind, column in columns})
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """The log-density of each row, in nats and the units of the data, see `sdezoo.runs.checkpoint.Trained.likelihood`.
@@ -157,7 +159,6 @@ class DiffusionModel(BaseEstimator):
         model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
         model.trained_ = restore(path)
         state = model.trained_.state
-        model._types = dict.fromkeys(state.columns, np.dtype(np.float32)) if state.columns else None
         model.n_features_in_ = int(np.prod(state.event))
         if state.columns:
             model.feature_names_in_ = np.array(state.columns, dtype=object)
@@ -168,21 +169,16 @@ class DiffusionModel(BaseEstimator):
         return TrainingConfig.build({**settings, "data": "memory", "seed": self.random_state, "out": out})
 
 
-def _read(given: Any) -> tuple[Tensor, tuple[str, ...], dict[str, np.dtype] | None]:
+def _read(given: Any) -> tuple[Tensor, tuple[str, ...], tuple[str, ...]]:
     """Values in float32, and names and types of the columns of a data frame."""
-    kinds = {str(name): kind for name, kind in given.dtypes.items()} if hasattr(given, "dtypes") and hasattr(given, "columns") else None
-    if kinds is not None:
-        other = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "fiu"]
-        if other:
-            raise DataError(f"These columns are not numbers: {', '.join(other)}.", "Remove them, or encode them as numbers.")
+    kinds = {str(name): kind for name, kind in given.dtypes.items()} if hasattr(given, "dtypes") and hasattr(given, "columns") else {}
+    other = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "fiu"]
+    if other:
+        raise DataError(f"These columns are not numbers: {', '.join(other)}.", "Remove them, or encode them as numbers.")
     try:
         values = torch.as_tensor(np.asarray(given, dtype=np.float32))
     except (TypeError, ValueError):
         raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None
     if values.ndim not in (2, 4):
         raise DataError(f"The data have shape {tuple(values.shape)}.", "Give rows (N, d) or images (N, C, H, W).")
-    return values, tuple(kinds or ()), kinds
-
-
-def _typed(values: np.ndarray, kind: np.dtype) -> np.ndarray:
-    return (values.round() if kind.kind in "iu" else values).astype(kind)
+    return values, tuple(kinds), tuple(getattr(kind, "numpy_dtype", kind).name for kind in kinds.values())

@@ -23,7 +23,7 @@ from pyarrow import csv, parquet
 from torch import Tensor
 
 from sdezoo.errors import RunError
-from sdezoo.runs.data import Kind
+from sdezoo.runs.data import Kind, typed
 from sdezoo.runs.files import put_array, replacing
 
 _PICTURE = 512  # pixels that a grid is enlarged to at most
@@ -37,6 +37,7 @@ class _Samples(NamedTuple):
     kind: Kind
     columns: tuple[str, ...]
     levels: int | None
+    types: tuple[str, ...]
 
 
 def check_output(path: str | Path, kind: Kind, overwrite: bool = False) -> None:
@@ -68,11 +69,20 @@ def check_place(path: str | Path, overwrite: bool = False) -> None:
         raise RunError(f"The folder '{parent}' cannot be written to.", "Give a name in another folder.")
 
 
-def write(samples: Tensor, path: str | Path, *, kind: Kind, columns: Sequence[str] = (), levels: int | None = None) -> None:
+def write(
+    samples: Tensor,
+    path: str | Path,
+    *,
+    kind: Kind,
+    columns: Sequence[str] = (),
+    levels: int | None = None,
+    types: Sequence[str] = (),
+) -> None:
     """Write samples in the user's units to `path`, whose ending says how; what was there is replaced in one step.
 
     - `.npz` (key `x`) and `.npy`: float32 (n, *event), never clamped or rounded.
-    - `.csv` and `.parquet`, for tables and points: float32 under the names `columns`, else x0, x1, …; never clamped.
+    - `.csv` and `.parquet`, for tables and points: float32 under the names `columns`, else x0, x1, …; never clamped. Columns whose
+      `types` are whole numbers are rounded to the nearest, in int64.
     - `.png`, for images: a near-square grid, enlarged by a whole factor; values are saturated to [0, 1] and rounded to
       the data's lattice here and nowhere else. For points in the plane a scatter plot, for the rest histograms.
 
@@ -81,13 +91,13 @@ def write(samples: Tensor, path: str | Path, *, kind: Kind, columns: Sequence[st
         path: missing parent folders are made.
         kind: of the data.
         columns: names of a table's columns.
-        levels: the data's own lattice, see `Data`.
+        levels, types: the data's own lattice, and the types of its columns, see `Data`.
 
     Raises:
         RunError: an unknown ending, one that does not fit the kind, samples that cannot be drawn, or a file that
             cannot be written.
     """
-    write_parts([samples.detach().float().cpu()], samples.shape, path, kind=kind, columns=columns, levels=levels)
+    write_parts([samples.detach().float().cpu()], samples.shape, path, kind=kind, columns=columns, levels=levels, types=types)
 
 
 def write_parts(
@@ -98,6 +108,7 @@ def write_parts(
     kind: Kind,
     columns: Sequence[str] = (),
     levels: int | None = None,
+    types: Sequence[str] = (),
     remedy: str = "Give --out another place.",
 ) -> None:
     """As `write`, of samples of `shape` whose rows come in `parts`, float32 on the CPU; they are gone through once.
@@ -108,7 +119,7 @@ def write_parts(
     path = Path(path)
     writer = _writer(path, kind)
     with replacing(path, remedy) as file:
-        writer(_Samples(parts, tuple(shape), kind, tuple(columns), levels), file)
+        writer(_Samples(parts, tuple(shape), kind, tuple(columns), levels, tuple(types)), file)
 
 
 def _writer(path: Path, kind: Kind) -> Callable[[_Samples, BinaryIO], None]:
@@ -146,11 +157,19 @@ def _parquet(samples: _Samples, file: BinaryIO) -> None:
 
 
 def _schema(samples: _Samples) -> pa.Schema:
-    return pa.schema([pa.field(name, pa.float32()) for name in _names(samples)])
+    return pa.schema([pa.field(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in _forms(samples)])
 
 
 def _rows(part: Tensor, samples: _Samples) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(column) for column in part.T.contiguous().numpy()], schema=_schema(samples))
+    columns = zip(part.T.contiguous().numpy(), _forms(samples), strict=True)
+    return pa.record_batch([pa.array(typed(column, kind, name)) for column, (name, kind) in columns], schema=_schema(samples))
+
+
+def _forms(samples: _Samples) -> list[tuple[str, str]]:
+    """The name of each column, and int64 or float32: no later part may need another type than the first."""
+    names = _names(samples)
+    kinds = samples.types or ["float32"] * len(names)
+    return [(name, "int64" if np.dtype(kind).kind in "iu" else "float32") for name, kind in zip(names, kinds, strict=True)]
 
 
 def _names(samples: _Samples) -> list[str]:

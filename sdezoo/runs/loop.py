@@ -298,6 +298,7 @@ class Training:
             kind=self.data.kind,
             columns=self.data.columns,
             levels=self.data.levels,
+            types=self.data.types,
             range=(low, high),
             map=self.way.to_json(),
             averaged=int(self.ema.n_averaged),

@@ -76,7 +76,7 @@ def test_saved_is_a_run_folder(tmp_path: Path) -> None:
     loaded = DiffusionModel.load(tmp_path / "model")
     assert loaded.get_params() | {"sampling_steps": 4} == model.get_params()
     loaded.sampling_steps = 4
-    np.testing.assert_array_equal(loaded.sample(5)[["price", "weight"]], model.sample(5)[["price", "weight"]])
+    pandas.testing.assert_frame_equal(loaded.sample(5), model.sample(5))
     assert restore(tmp_path / "model").state == model.trained_.state
     with pytest.raises(RunError, match="not empty"):
         model.save(tmp_path / "model")

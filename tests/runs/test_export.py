@@ -64,6 +64,21 @@ def test_columns_keep_their_names(names: list[str]) -> None:
             assert reader(path).column_names == names
 
 
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_whole_numbers_stay_whole(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"x{ending}"
+    samples = torch.tensor([[0.4, 0.25, 300.6], [-0.4, 1e-3, -3.5], [2.5e9, 1e30, 4.0]])
+    write(samples, path, kind="table", columns=("a", "b", "c"), types=("int64", "float64", "uint8"))
+    table = csv.read_csv(path) if ending == ".csv" else parquet.read_table(path)
+    assert table["a"].to_pylist() == [0, 0, 2_500_000_000]
+    assert table["c"].to_pylist() == [301, -4, 4], "uint8 does not hold them"
+    assert [str(field.type) for field in table.schema][::2] == ["int64", "int64"]
+    assert np.array_equal(np.array(table["b"].to_pylist(), np.float32), samples[:, 1].numpy())
+    with pytest.raises(RunError, match="'c' is a column of whole numbers, and its samples reach from -3.5e\\+20 to 3.006e\\+22, too far"):
+        write(samples * 1e20, tmp_path / f"y{ending}", kind="table", columns=("b", "a", "c"), types=("float64", "float64", "int8"))
+    assert not (tmp_path / f"y{ending}").exists()
+
+
 def test_columns_without_names_are_numbered(tmp_path: Path) -> None:
     write(torch.ones(2, 3), tmp_path / "out.csv", kind="points")
     assert csv.read_csv(tmp_path / "out.csv").column_names == ["x0", "x1", "x2"]

@@ -32,7 +32,7 @@ _BATCH = 65_536
 
 @dataclass(frozen=True)
 class Table(Dataset):
-    """A table of numbers, .csv or .parquet, whose columns keep their names through sampling.
+    """A table of numbers, .csv or .parquet, whose columns keep their names, and whole numbers, through sampling.
 
     A .csv begins with a line of column names. All columns are numeric, and no value is missing.
 
@@ -48,13 +48,13 @@ class Table(Dataset):
 
     def load(self) -> Data:
         with reading(self.path, "a table", pa.ArrowException, csv.Error):
-            columns, values = (_parquet if self.path.lower().endswith(".parquet") else _csv)(Path(self.path))
+            columns, values, types = (_parquet if self.path.lower().endswith(".parquet") else _csv)(Path(self.path))
         # Missing values are NaN by now, and what float32 cannot hold is infinite: both are refused with their position.
         check_finite(values, columns)
-        return split(values, "table", holdout=self.holdout, columns=columns)
+        return split(values, "table", holdout=self.holdout, columns=columns, types=types)
 
 
-def _csv(path: Path) -> tuple[tuple[str, ...], Tensor]:
+def _csv(path: Path) -> tuple[tuple[str, ...], Tensor, tuple[str, ...]]:
     check_size(path, path.stat().st_size // 4)
     names = _header(path)
     if names and all(map(_is_number, names)):
@@ -70,14 +70,14 @@ def _csv(path: Path) -> tuple[tuple[str, ...], Tensor]:
         _check_rows(path, len(found), [])
         if found.shape[1] != len(names):
             raise DataError(f"'{path}' has {len(names)} column names for rows of {found.shape[1]}.", "Give each column one name.")
-        return tuple(names), torch.from_numpy(found)
+        return tuple(names), torch.from_numpy(found), ()
     table = arrow_csv.read_csv(path)
     _check_rows(path, table.num_rows, _not_numbers(table.schema))
     check_size(path, table.num_rows * len(names))
     values = torch.empty(table.num_rows, len(names))
     for place, column in enumerate(table.columns):
         values[:, place] = _float32(column)
-    return tuple(table.column_names), values
+    return tuple(table.column_names), values, _types(table.schema)
 
 
 def _header(path: Path) -> list[str]:
@@ -91,14 +91,14 @@ def _header(path: Path) -> list[str]:
     return next(csv.reader([line.decode("utf-8-sig")]), [])
 
 
-def _parquet(path: Path) -> tuple[tuple[str, ...], Tensor]:
+def _parquet(path: Path) -> tuple[tuple[str, ...], Tensor, tuple[str, ...]]:
     with parquet.ParquetFile(path) as file:
         names = file.schema_arrow.names
         _check_names(path, names)
         _check_rows(path, file.metadata.num_rows, _not_numbers(file.schema_arrow))
         check_size(path, file.metadata.num_rows * len(names))
         batches = (torch.stack([_float32(column) for column in batch.columns], 1) for batch in file.iter_batches(_BATCH))
-        return tuple(names), torch.cat([torch.empty(0, len(names)), *batches])
+        return tuple(names), torch.cat([torch.empty(0, len(names)), *batches]), _types(file.schema_arrow)
 
 
 def _float32(column: pa.Array | pa.ChunkedArray) -> Tensor:
@@ -123,6 +123,11 @@ def _check_rows(path: Path, rows: int, other: list[str]) -> None:
             f"'{path}' has columns that are not numbers: {_named(other)}.",
             "Remove these columns, or encode them as numbers.",
         )
+
+
+def _types(schema: pa.Schema) -> tuple[str, ...]:
+    kinds = (field.type for field in schema)
+    return tuple(np.dtype(kind.to_pandas_dtype()).name if pa.types.is_integer(kind) else "float64" for kind in kinds)
 
 
 def _not_numbers(schema: pa.Schema) -> list[str]:
