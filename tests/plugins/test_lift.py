@@ -8,6 +8,8 @@ import torch
 from torch.distributions import Normal
 
 from sdezoo import SAMPLERS, SDES
+from sdezoo.conformance.contract_laws import CONTRACT_LAWS
+from sdezoo.conformance.law import LawError
 from sdezoo.conformance.problems import Mixture, gaussian
 from sdezoo.conformance.sde_laws import SDE_LAWS
 from sdezoo.conformance.sources import keyed
@@ -180,6 +182,22 @@ def test_what_rounds_to_the_boundary_is_refused(transform, z):
     with pytest.raises(SupportError, match="too far out for torch"):
         sde.decode(torch.full((1, 2), z))
     assert sde.support.check(sde.decode(torch.full((1, 2), z, dtype=torch.float64))).all()
+
+
+@pytest.mark.parametrize("transform", ["sigmoid", "tanh", "stick-breaking", "sigmoid,base=vp"])
+def test_refusing_what_rounds_to_the_boundary_is_lawful(transform):
+    [support] = (law for law in CONTRACT_LAWS.bind(SDES.build(f"lift:transform={transform}")) if law.__name__ == "support")
+    support()
+
+
+def test_refusing_everything_is_not():
+    class Refusing(type(SDES.build("lift"))):
+        def decode(self, z):
+            raise SupportError("It is too far out.", "Give another.")
+
+    [support] = (law for law in CONTRACT_LAWS.bind(Refusing()) if law.__name__ == "support")
+    with pytest.raises(LawError, match="too far out"):
+        support()
 
 
 def test_the_boundary_has_no_coordinates():

@@ -74,7 +74,7 @@ def test_whole_numbers_stay_whole(tmp_path: Path, ending: str) -> None:
     assert table["c"].to_pylist() == [301, -4, 4], "uint8 does not hold them"
     assert [str(field.type) for field in table.schema][::2] == ["int64", "int64"]
     assert np.array_equal(np.array(table["b"].to_pylist(), np.float32), samples[:, 1].numpy())
-    with pytest.raises(RunError, match="'c' is a column of whole numbers, and its samples reach from -3.5e\\+20 to 3.006e\\+22, too far"):
+    with pytest.raises(RunError, match=r"'c' is a column of whole numbers, and its samples reach from -3.5e\+20 to 3.006e\+22, too far"):
         write(samples * 1e20, tmp_path / f"y{ending}", kind="table", columns=("b", "a", "c"), types=("float64", "float64", "int8"))
     assert not (tmp_path / f"y{ending}").exists()
 
