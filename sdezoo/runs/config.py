@@ -50,7 +50,7 @@ class TrainingConfig(BaseModel):
     times: TimesName = "log-normal"
     """How training times are drawn, see `sdezoo.learning.times`."""
     shift: Literal["auto", "none"] | float | None = None
-    """Shift of the data into the process's domain; None: +1 for images on the positive numbers, else none."""
+    """Shift of the data into the process's domain; None: +1 for images on a half-line without 0, else none."""
     steps: int = Field(2000, ge=1)
     """Optimizer steps."""
     batch_size: int | None = Field(None, ge=1)

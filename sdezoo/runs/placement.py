@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import DataError
-from sdezoo.runs.data import Data, Kind, check, column_name
+from sdezoo.runs.data import Data, check, column_name
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SDES
 
 Shift = Literal["auto", "none"] | float | None
 
@@ -83,8 +85,8 @@ def place(data: Data, support: Constraint, shift: Shift = None) -> AffineMap:
 
     - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables and points standardised
       per column with the training part's mean and standard deviation (a constant column is centred only);
-    - unbounded above, negative values refused (a half-line): images raw + 1, so [0, 1] becomes [1, 2]; tables and
-      points as they are;
+    - unbounded above, negative values refused (a half-line): where it refuses 0, images raw + 1, so [0, 1] becomes [1, 2]; else,
+      and tables and points, as they are;
     - anything else, such as the unit interval: as they are.
 
     Args:
@@ -123,9 +125,9 @@ def _choose(data: Data, support: Constraint, shift: Shift) -> AffineMap:
     if _is_real_line(support, data.event):
         return AffineMap(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(data.train.double())
     if _is_half_line(support, data.event):
-        if image:
+        if image and not _admits(support, 0.0, data.event):
             return AffineMap(one, torch.tensor(1.0))
-        if shift == "auto":
+        if shift == "auto" and not image:
             return AffineMap(one, _offsets(data, support))
     return AffineMap(one, torch.tensor(0.0))
 
@@ -190,15 +192,25 @@ def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor) -> 
         predicate = f"outside the support {support} of the SDE"
     after = f" after the shift by {shift}" if isinstance(shift, float | int) else ""
     where = f", in {_columns(refused, data.columns)}" if refused.ndim else ""
-    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data.kind, half_line, shift))
+    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, half_line, shift))
 
 
-def _remedy(kind: Kind, half_line: bool, shift: Shift) -> str:
-    if half_line and kind == "image" and shift not in (None, "auto"):
-        return "Leave --shift out (images then get +1), or choose another SDE."
-    if half_line and kind != "image" and shift != "auto":
-        return "Give --shift auto (one recorded offset for each such column), or choose another SDE."
-    return "Rescale the data into the support first, or choose another SDE."
+def _remedy(data: Data, half_line: bool, shift: Shift) -> str:
+    other = _others(data) if half_line else "another SDE"
+    if half_line and data.kind == "image" and shift not in (None, "auto"):
+        return f"Leave --shift out (images then get +1), or choose {other}."
+    if half_line and data.kind != "image" and shift != "auto":
+        return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
+    return f"Rescale the data into the support first, or choose {other}."
+
+
+def _others(data: Data) -> str:
+    """Where zeros alone are in the way, the processes of numbers from 0 on are named."""
+    if float(data.bounds[0].min()) < 0:
+        return "another SDE"
+    event = data.event
+    takers = [name for name, sde in defaults(SDES) if _is_half_line(sde.support, event) and _admits(sde.support, 0.0, event)]
+    return f"an SDE that takes zeros, such as {' or '.join(takers)}" if takers else "another SDE"
 
 
 def _columns(counts: Tensor, names: Sequence[str]) -> str:

@@ -93,7 +93,7 @@ def test_the_map_leaves_its_argument_alone() -> None:
     ("support", "low", "high"),
     [
         (constraints.positive, 1.0, 2.0),
-        (constraints.nonnegative, 1.0, 2.0),
+        (constraints.nonnegative, 0.0, 1.0),
         (constraints.independent(constraints.positive, 3), 1.0, 2.0),
         (constraints.real, -1.0, 1.0),
         (constraints.independent(constraints.real, 3), -1.0, 1.0),
@@ -182,6 +182,14 @@ def test_a_refusal_counts_and_names_the_columns() -> None:
     assert refusal.value.problem == ("14 values are zero or negative, in columns 'a' (2), 'b' (2), 'c' (2), 'd' (2), 'e' (2) and 2 more.")
     assert "--shift auto" in refusal.value.remedy
     assert "another SDE" in refusal.value.remedy
+
+
+def test_processes_that_take_zeros_are_named_where_only_zeros_are_in_the_way() -> None:
+    for data, shift, named in ((table([[0.0], [1.0]]), None, True), (images(), "none", True), (table([[-1.0], [0.0]]), None, False)):
+        with pytest.raises(DataError) as refusal:
+            place(data, constraints.positive, shift)
+        assert ("an SDE that takes zeros, such as " in refusal.value.remedy) is named
+        assert ("zero-inflated" in refusal.value.remedy) is named
 
 
 @pytest.mark.parametrize(
