@@ -55,6 +55,26 @@ def test_samples_of_the_model_are_measured(runs):
     assert found.facts["columns"][0]["name"] == "alcohol"
 
 
+def test_a_tail_out_of_reach_is_warned_of(tmp_path):
+    """Data of index 2.5: no network makes them of normal noise; noise of index 2.1 reaches further out than they do."""
+    pareto = np.random.default_rng(0).pareto(2.5, (3000, 2)).astype(np.float32) + 1
+    np.save(tmp_path / "heavy.npy", pareto)
+    light = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+    np.save(tmp_path / "light.npy", light)
+    said = {}
+    for sde, data in (("vp", "heavy"), ("student-t:nu=2.1", "heavy"), ("vp", "light")):
+        run = tmp_path / f"{sde[:2]}-{data}"
+        settings = {"net": "mlp:width=16,depth=1", "steps": 2, "loss": "dsm", "data": f"array:path={tmp_path}/{data}.npy,holdout=0.5"}
+        train(TrainingConfig.build({**settings, "sde": sde, "out": str(run)}))
+        found = evaluate(run, steps=3, n=1500)
+        said[sde[:2], data] = [note for note in found.notes if note.startswith("Warning")]
+    assert said["st", "heavy"] == said["vp", "light"] == []
+    [warning] = said["vp", "heavy"]
+    assert "the data's tail has index 2." in warning
+    assert "The noise of 'vp' has a tail that falls faster than any power" in warning
+    assert "student-t" in warning
+
+
 def test_a_figure_depends_on_its_seed_alone(runs, tmp_path):
     first, again, other = (evaluate(runs / "wine", steps=2, n=40, seed=seed, batch_size=size) for seed, size in ((1, 64), (1, 7), (2, 64)))
     assert figures(first) == figures(again)
