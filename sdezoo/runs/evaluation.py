@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from pyarrow import ArrowException, csv, parquet
 from torch import Tensor
 
 from sdezoo.errors import DataError, ParameterError, RunError
@@ -35,6 +34,7 @@ from sdezoo.runs.data import Data, check, check_finite, out_of_range, reading
 from sdezoo.runs.files import replacing
 from sdezoo.runs.generation import choose_sampler, generate
 from sdezoo.runs.planning import find_dataset
+from sdezoo.runs.tables import ENDINGS, read_table
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
 
@@ -174,16 +174,17 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
         DataError: where it cannot be read, has other columns or another shape than the run's data, or values that are not finite.
     """
     state, ending = trained.state, path.suffix.lower()
-    readers = {".csv": csv.read_csv, ".parquet": parquet.read_table}
-    with reading(path, "samples", ArrowException, KeyError, TypeError):
-        if ending in readers:
-            table = readers[ending](path)
-            found = np.stack([table[name].to_numpy() for name in state.columns or table.column_names], axis=1)
-        elif ending in (".npz", ".npy"):
+    if ending in ENDINGS:
+        table = read_table(path)
+        if missing := [name for name in state.columns if name not in table.names]:
+            raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
+        x = table.values[:, [table.names.index(name) for name in state.columns]] if state.columns else table.values
+    elif ending in (".npz", ".npy"):
+        with reading(path, "samples", KeyError, TypeError):
             found = read_npz(path, lambda names: ["x"])["x"] if ending == ".npz" else read_npy(path)
-        else:
-            raise DataError(f"'{path}' has no ending that samples are read from.", "Give .npz, .npy, .csv or .parquet.")
-        x = torch.from_numpy(found.astype(np.float32))
+            x = torch.from_numpy(found.astype(np.float32))
+    else:
+        raise DataError(f"'{path}' has no ending that samples are read from.", "Give .npz, .npy, .csv or .parquet.")
     if tuple(x.shape[1:]) != tuple(state.event):
         raise DataError(
             f"The samples in '{path}' have shape {tuple(x.shape)}.", f"Give rows of the shape of the run's data, {state.event}."
