@@ -164,7 +164,7 @@ def test_a_mistake_is_told_before_any_work(runs, options, error, problem, monkey
         ("none.npz", None, "no file"),
         ("x.txt", b"1,2", "no ending"),
         ("x.npz", b"damaged", "cannot be read"),
-        ("x.csv", b"alcohol,ash\n1,2\n", "cannot be read"),
+        ("x.csv", b"alcohol,ash\n1,2\n", "has no column 'malic_acid'"),
         ("x.npy", np.ones((30, 2)), "shape"),
         ("x.npy", np.full((30, 13), np.inf), "infinite"),
         ("x.npy", np.array([{}]), "not numbers"),
