@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.errors import DataError
-from sdezoo.runs.data import DEFLATE, Rows, check_size, read_bytes, reading
+from sdezoo.runs.data import DEFLATE, StoredRows, check_size, read_bytes, reading
 
 _DIRECTORY = 2**18  # bytes of an archive's directory: thousands of members
 _HEAD = 65_536
@@ -89,7 +89,7 @@ def read_npz(path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> 
         return {key: _member(archive, members[key], path) for key in choose(tuple(members))}
 
 
-class MappedRows(Rows):
+class MappedRows(StoredRows):
     """Rows of a `.npy` in C order, mapped into memory: read when they are asked for, and let go when memory is short.
 
     Args:

@@ -40,7 +40,7 @@ _CLASSES = 2**16
 _WHOLE = 2.0**62
 
 
-class Rows(ABC):
+class StoredRows(ABC):
     """Rows that stay where they are stored, and are read when they are asked for. Abstract: `len`, and indexing."""
 
     @abstractmethod
@@ -81,7 +81,7 @@ class Data:
     test_labels: Tensor | None = None
     levels: int | None = None
     types: tuple[str, ...] = ()
-    stored: Rows | None = None
+    stored: StoredRows | None = None
 
     @property
     def rows(self) -> int:

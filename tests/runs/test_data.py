@@ -21,7 +21,7 @@ from sdezoo.runs.data import (
     SHARE,
     Data,
     Kind,
-    Rows,
+    StoredRows,
     check,
     check_finite,
     check_size,
@@ -300,7 +300,7 @@ def test_what_goes_wrong_while_reading_is_one_sentence_and_a_remedy() -> None:
         check_size("f", LARGEST)
 
 
-class Listed(Rows):
+class Listed(StoredRows):
     """Rows that a list holds, as a data set of a third party may keep them."""
 
     def __init__(self, values: Tensor) -> None:
