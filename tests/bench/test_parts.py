@@ -107,7 +107,7 @@ def test_keyed_noise_is_measured():
 
 def test_memory_is_that_of_a_process_of_its_own():
     """A batch of 4 MiB shows, its samples are not held, and what the parent holds does not show."""
-    held = torch.ones(2**27)
+    held = torch.ones(2**28)
     few, many = memory_use(0, silent, samplers=["dpmpp-2m"], steps=(2,), counts=(1, 4096), size=2**14).rows
     assert (few["steps"], few["n"], many["n"]) == (2, 1, 4096)
     assert few["over_first"] == 1
