@@ -1,0 +1,159 @@
+"""Square-root diffusion (Cox–Ingersoll–Ross), `dX = κ (θ − X) dβ + σ √X dW_β`: drawn back to `θ`, Gaussian in no coordinates.
+
+Feller, Annals of Mathematics 54 (1951); Cox, Ingersoll & Ross, Econometrica 53 (1985), eq. 17 to 20. `β(t) = a t + (1 − a) t²` is a
+clock that runs slowly near the data and reaches 1 at `t = 1`; `a = 1` is the process as it is published. With
+`q = 2κθ/σ² − 1`, `c = 2κ/(σ² (1 − e^{−κβ}))`, `u = c x_0 e^{−κβ}`, `v = c x` and `w = 2√(uv)`::
+
+    p(x_t = x | x_0) = c e^{−u−v} (v/u)^{q/2} I_q(w)
+    ∂_x log p        = −c + q/x + w/(2x) · I_{q+1}(w)/I_q(w)
+    X_t              = (√(x_0 e^{−κβ}) + ε/√(2c))² + Gamma(q + ½)/c           2c X_t is non-central χ²
+    X_∞              = Gamma(q + 1) · σ²/(2κ)                                 the prior
+    ∇·(g gᵀ)         = σ² β'
+
+Where `2κθ ≥ σ²` (Feller), that is `q ≥ 0`, the process never reaches 0, from which it may start: data have zeros as they please. A
+step that overshoots 0 is reflected there, once, so that no state is outside or on 0, however few steps there are.
+
+Both `u` and `v` are of the order `1/t`, and the terms of density and score cancel as `t → 0`. They are computed as
+`log c − (√v − √u)² + q log 2v + L_q(w)` and `c (x_0 e^{−κβ} − x)/(√x (√x + √(x_0 e^{−κβ}))) + (2q − D_q(w))/(2x)`, where `L` and
+`D` have no singularity, see `bessel`.
+
+The state is the data over `unit`, one number a column (for images: one for all), so that `θ` is of the size of the data. A network's
+output is `√x` times what the score has beyond that of the prior, `q/x − 2κ/σ²`: a number of the order of one also near 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
+
+import torch
+from annotated_types import Interval
+from torch import Tensor
+from torch.distributions import constraints
+
+from sdezoo.errors import ParameterError
+from sdezoo.parameters import Positive
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Conditional
+from sdezoo.process.sde import Stationary
+from sdezoo_plugins.sdes.bessel import bessel
+
+
+@dataclass(frozen=True)
+class CIR(Stationary, Conditional):
+    """Square-root diffusion dX = κ(θ − X)dt + σ√X dW on positive data, zeros included; its prior is a Gamma law."""
+
+    kappa: Positive = 4.0
+    """Rate `κ` at which the mean returns to `theta`."""
+    theta: Positive = 1.0
+    """Mean `θ` of the prior, in units."""
+    sigma: Positive = 1.4
+    """Noise `σ`; at most `√(2κθ)`."""
+    start: Annotated[float, Interval(gt=0, le=1)] = 0.05
+    """Speed `a` of the clock at the data; 1: an even clock."""
+    unit: tuple[Positive, ...] | None = None
+    """What the data are divided by, one number a column or one for all; None: their means."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.q < 0:
+            raise ParameterError(
+                f"{self.title()}: with sigma={self.sigma:g} the process reaches 0, where it has no score.",
+                f"Give sigma at most sqrt(2 kappa theta) = {(2 * self.kappa * self.theta) ** 0.5:.4g}.",
+            )
+
+    @property
+    def q(self) -> float:
+        """`2κθ/σ² − 1`, the order of the Bessel function and the power of `x` in the density near 0."""
+        return 2 * self.kappa * self.theta / self.sigma**2 - 1
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.nonnegative
+
+    @property
+    def walls(self) -> bool:
+        return self.q == 0
+
+    def adapted(self, x0: Tensor) -> Self:
+        if self.unit is not None:
+            return self
+        means = x0.double().mean(0) if x0.ndim == 2 else x0.double().mean().reshape(1)
+        return replace(self, unit=tuple(torch.where(means > 0, means, 1.0).tolist()))
+
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        return x if self.unit is None else x / x.new_tensor(self.unit)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z if self.unit is None else z * z.new_tensor(self.unit)
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        return (self._speed(t) * self.kappa).to(z) * (self.theta - z)
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        return (self._speed(t).sqrt() * self.sigma).to(z) * z.abs().sqrt()  # a stage of a solver may look beyond the wall: its image
+
+    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
+        return (self._speed(t) * self.sigma**2).to(z).expand_as(z)
+
+    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+        """Reflection at 0; a step that would end at 0 itself is not taken."""
+        return torch.where(proposal == 0, z, proposal.abs())
+
+    def scale(self, t: Tensor) -> Tensor:
+        """Standard deviation of `X_t` from `x_0 = θ`, over `√θ`: `√(σ² (1 − e^{−2κβ}) / 2κ)`."""
+        return (self.sigma**2 / (2 * self.kappa) * -torch.expm1(-2 * self.kappa * self._clock(t))).sqrt()
+
+    def metric(self, z: Tensor, t: Tensor) -> Tensor:
+        return z
+
+    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        return s / z.sqrt() + self.rest_score(z, t)
+
+    def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.q / z - 2 * self.kappa / self.sigma**2
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return self._moved(self.encode(x0), self._clock(t.double()), noise)
+
+    def rewind(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """The process at rest is the same in both directions of time."""
+        return self._moved(z, self._clock(t) - self._clock(s), noise)
+
+    def _moved(self, z: Tensor, clock: Tensor, noise: Noise) -> Tensor:
+        c, decay = self._law(clock, z)
+        root = (z + z * decay).sqrt() + noise.normal(z) / (2 * c).sqrt()
+        rest = _gamma(torch.full_like(z, self.q + 0.5), noise) / c
+        return torch.where(clock.to(z.device) > 0, root**2 + rest, z)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return _gamma(like.new_full(tuple(shape), self.q + 1), noise) * (self.sigma**2 / (2 * self.kappa))
+
+    def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        (c, decay), z0 = self._law(self._clock(t.double()), z), self.encode(x0)
+        start = z0 + z0 * decay
+        between = (z - z0 - z0 * decay) / (z.sqrt() + start.sqrt())
+        log, _ = bessel(self.q, 2 * c * (z * start).sqrt())
+        return c.log() - c * between**2 + self.q * (2 * c * z).log() + log
+
+    def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        (c, decay), z0 = self._law(self._clock(t.double()), z), self.encode(x0)
+        start = z0 + z0 * decay
+        between = (z - z0 - z0 * decay) / (z.sqrt() + start.sqrt())
+        _, gap = bessel(self.q, 2 * c * (z * start).sqrt())
+        return (self.q - gap / 2) / z - c * between / z.sqrt()
+
+    def _clock(self, t: Tensor) -> Tensor:
+        return t * (self.start + (1 - self.start) * t)
+
+    def _speed(self, t: Tensor) -> Tensor:
+        return self.start + 2 * (1 - self.start) * t
+
+    def _law(self, clock: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        # e^{−κβ} − 1 in place of e^{−κβ}: for small t, x_0 e^{−κβ} − x has no digits left but these.
+        decay = torch.expm1(-self.kappa * clock)
+        return (-2 * self.kappa / self.sigma**2 / decay).to(like), decay.to(like)
+
+
+def _gamma(shape: Tensor, noise: Noise) -> Tensor:
+    # torch offers no public draw of Gamma laws that takes a generator.
+    return noise.draw(torch._standard_gamma, shape)  # pyright: ignore[reportPrivateImportUsage]

@@ -1,0 +1,148 @@
+"""The lines of descent behind Jacobi's and the Wright–Fisher diffusion: what exact draws and densities of both are made of.
+
+For a vector `x` of parts that sum to 1, with `α_i ≥ 1`, `θ = Σ α_i`, take the diffusion with generator
+`½ Σ x_i (δ_ij − x_j) ∂_i ∂_j + ½ Σ (α_i − θ x_i) ∂_i`; its stationary law is Dirichlet's. Two parts: Jacobi's diffusion. Given `x_0`, its
+law at time `τ` is a mixture (Griffiths, Adv. Appl. Probab. 11 (1979); Jenkins & Spanò, arXiv 1506.06998, section 2)::
+
+    m ~ q_m(τ),     n ~ Multinomial(m, x_0),     x ~ Dirichlet(α + n)
+
+where `q_m` is the law of how many lines of descent are left after `τ`, when of `k` one is lost at the rate `r_k = k (k + θ − 1)/2`::
+
+    q_m(τ) = Σ_{k ≥ m} (−1)^{k−m} (2k + θ − 1) Γ(k + m + θ − 1) / (m! (k − m)! Γ(m + θ)) · e^{−r_k τ}
+
+`draw_lines` draws `m` by inversion of `q_m` from `τ = 0.03` on. Below, `m` is a normal number, rounded, with mean and variance of
+Griffiths, J. Math. Biol. 21 (1984), right to about 0.01. Draws of `x` are then off in distribution function by less than `2e-5` for
+`θ ≤ 4`, `6e-5` for `θ ≤ 26`, `4e-4` for `θ ≤ 60`, and by less the smaller `τ` is.
+
+`lines` gives `q_m` to 8 digits of the largest, from `τ = 0.005` on. From `τ = 0.1` on it is the sum above. Below, the terms of that cancel:
+`e^{−(k + (θ−1)/2)²τ/2}` is the Fourier transform of a normal density, under which the sum is a binomial series, so that::
+
+    q_m = e^{(θ−1)²τ/8} Γ(2m + θ)/(m! Γ(m + θ)) ∫ e^{−z²/2τ}/√(2πτ) · (−2i sin(z/2)) (2 cos(z/2))^{−2m−θ} dz
+
+along any path from left to right above the real line. Along a hyperbola with its top near the saddle point and slopes of 30° that is a
+sum of 56 terms, none of which is large. It is taken once, at times that lie dense enough for the Taylor series of
+`dq_m/dτ = r_{m+1} q_{m+1} − r_m q_m` to lead from each to the next.
+"""
+
+import math
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from sdezoo.process.noise import Noise
+
+SERIES_FROM = 0.1
+"""The `τ` from which on the alternating sum is used as it stands."""
+
+EARLIEST = 0.005
+"""The earliest `τ` of `lines`."""
+
+DRAWN_FROM = 0.03
+"""The earliest `τ` at which draws are exact."""
+
+_NODES = 56
+_SLOPE = math.pi / 6
+_FAR = 3.2
+_ORDER = 31
+
+
+def draw_lines(tau: Tensor, theta: float, like: Tensor, noise: Noise) -> Tensor:
+    """`m ~ q_m(τ)`, one for each entry of `like`, float64; `τ > 0` broadcasts against it."""
+    wide, late = like.double(), tau.clamp_min(DRAWN_FROM)
+    centre, spread = line_moments(late, theta)
+    count = int((centre + 9 * spread).max()) + 16
+    ends = lines(late.reshape(-1), theta, count, DRAWN_FROM).cumsum(-1).reshape(*tau.shape, count)
+    few = (noise.uniform(wide).unsqueeze(-1) >= ends).sum(-1).double()
+    centre, spread = line_moments(tau.clamp_max(DRAWN_FROM), theta)
+    many = (centre + spread * noise.normal(wide)).round().clamp_min(0)
+    return torch.where(tau >= DRAWN_FROM, few, many)
+
+
+def line_moments(tau: Tensor, theta: float) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of `m`, nearly: Griffiths 1984, the mean less 1/6; right to about 0.01 for `τ` below 0.03."""
+    drift = (theta - 1) * tau / 2
+    eta = drift / torch.expm1(drift)
+    variance = 2 * eta / tau * (eta + drift) ** 2 * (1 + eta / (eta + drift) - 2 * eta) / drift**2
+    # The published variance is a difference of numbers that cancel for small τ.
+    variance = torch.where(drift > 1e-3, variance, 2 / (3 * tau))
+    return (2 * eta / tau - 1 / 6).clamp_min(0), variance.sqrt()
+
+
+def inside(x: Tensor, like: Tensor) -> Tensor:
+    """`x` with the dtype of `like`, rounded to a number of the open unit interval."""
+    limits = torch.finfo(like.dtype)
+    return x.to(like).clamp(limits.tiny, 1 - limits.eps / 2)
+
+
+def lines(tau: Tensor, theta: float, count: int, earliest: float = EARLIEST) -> Tensor:
+    """`q_m(τ)` for `m < count` at times `(N,)` from `earliest` on, float64 `(N, count)`; differentiable in `τ`."""
+    terms = _alternating(theta).to(tau.device)[:count]
+    k = torch.arange(terms.shape[1], dtype=torch.float64, device=tau.device)
+    few = torch.exp(-k * (k + theta - 1) * tau.clamp_min(SERIES_FROM).unsqueeze(-1) / 2) @ terms.T
+    few = torch.nn.functional.pad(few, (0, count - few.shape[1]))
+    if (tau >= SERIES_FROM).all():
+        return few
+    knots, found = (part.to(tau.device) for part in _knots(theta, earliest))
+    after = (torch.searchsorted(knots, tau.detach(), right=True) - 1).clamp_min(0)
+    term = torch.nn.functional.pad(found[after, :count], (0, max(0, count - found.shape[1])))
+    m = torch.arange(count, dtype=torch.float64, device=tau.device)
+    rate, gone, total = m * (m + theta - 1) / 2, (tau - knots[after]).unsqueeze(-1), term
+    for order in range(1, _ORDER):
+        lost = rate * term
+        term = (torch.nn.functional.pad(lost[:, 1:], (0, 1)) - lost) * gone / order
+        total = total + term
+    return torch.where((tau >= SERIES_FROM).unsqueeze(-1), few, total)
+
+
+@lru_cache(maxsize=16)
+def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
+    """Times `(J,)` from `earliest` to `SERIES_FROM`, and `q` there, `(J, m)`: near enough that 30 derivatives lead from one to the next."""
+    knots = [earliest]
+    while knots[-1] < SERIES_FROM:
+        knots.append(knots[-1] + knots[-1] ** 2)
+    tau = torch.tensor(knots, dtype=torch.float64)
+    centre, spread = line_moments(tau, theta)
+    most, least = (centre + 8 * spread + 15).ceil(), (centre - 8 * spread - 5).floor().clamp_min(0)
+    m = least.unsqueeze(-1) + torch.arange(int((most - least).max()) + 1, dtype=torch.float64)
+    found = torch.zeros(len(tau), int(m.max()) + 1, dtype=torch.float64)
+    values = [integral(some.unsqueeze(-1), theta, part) for some, part in zip(tau.split(16), m.split(16), strict=True)]
+    return tau, found.scatter_(1, m.long(), torch.cat(values))
+
+
+def integral(tau: Tensor, theta: float, m: Tensor) -> Tensor:
+    """`q_m(τ)` by the integral, float64 of the shape that `τ` and `m` broadcast to."""
+    steep = tau * (m + theta / 2) / 2
+    top = _saddle(steep).maximum((1.5 * tau**0.25).clamp_max(2.0))
+    bend = torch.minimum(top, 3 * tau.sqrt()).unsqueeze(-1)
+    at = torch.linspace(0, _FAR, _NODES, dtype=torch.float64)
+    v = torch.complex(at, torch.full_like(at, _SLOPE))
+    z = 1j * (top.unsqueeze(-1) - bend) + bend / math.sin(_SLOPE) * torch.sinh(v)
+    wave = torch.exp(1j * z)
+    log = torch.log(bend * torch.cosh(v)) - 0.5j * z + torch.log1p(-wave) - z**2 / (2 * tau.unsqueeze(-1))
+    log = log - (2 * m + theta).unsqueeze(-1) * (torch.log1p(wave) - 0.5j * z)
+    front = torch.lgamma(2 * m + theta) - torch.lgamma(m + 1) - torch.lgamma(m + theta)
+    front = front + (theta - 1) ** 2 * tau / 8 - (2 * math.pi * tau).log() / 2 - math.log(math.sin(_SLOPE))
+    weight = torch.full_like(at, 2 * _FAR / (_NODES - 1))
+    weight[0] /= 2
+    return (torch.exp(log + front.unsqueeze(-1)) * weight).sum(-1).real
+
+
+def _saddle(steep: Tensor) -> Tensor:
+    """The positive root of `η/2 = a tanh(η/2)`, where there is one, else 0."""
+    half = (3 * (steep - 1)).clamp_min(0).sqrt().minimum(steep)
+    for _ in range(20):
+        half = steep * torch.tanh(half)
+    return torch.where(steep > 1, 2 * half, 0.0)
+
+
+@lru_cache(maxsize=16)
+def _alternating(theta: float) -> Tensor:
+    """The coefficients of `e^{−k(k + θ − 1)τ/2}` in `q_m`, `(m, k)`, as many as matter from `SERIES_FROM` on."""
+    most = math.ceil(2 / SERIES_FROM + 10 * math.sqrt(2 / (3 * SERIES_FROM)))
+    m = torch.arange(most, dtype=torch.float64).unsqueeze(1)
+    k = torch.arange(2 * most, dtype=torch.float64)
+    apart = k - m
+    log = (2 * k + theta - 1).log() + torch.lgamma(k + m + theta - 1) - torch.lgamma(m + theta) - torch.lgamma(m + 1)
+    terms = (1 - 2 * (apart % 2)) * (log - torch.lgamma(apart.clamp_min(0) + 1)).exp()
+    return torch.where(apart >= 0, terms, 0.0)

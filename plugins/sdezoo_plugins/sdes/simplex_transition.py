@@ -1,0 +1,132 @@
+"""The transition density of the Wright–Fisher diffusion, Jacobi's for two parts: a series, and its limit for small times.
+
+For vectors `x` of `K` parts that sum to 1 and the diffusion of `coalescent` at time `τ`; densities are of all parts but one.
+
+**Series** (equal `α`). With `q_m` of `coalescent` and `π` Dirichlet's density (Griffiths, Adv. Appl. Probab. 11 (1979))::
+
+    p(x | x_0)    = π(x) Σ_m q_m(τ) (θ)_m m! [λ^m] Π_i 0F1(α; λ x_i x_{0,i})
+    x_i ∂_i log p = α − 1 + E[n_i | x, x_0]
+
+where `n_i` counts the lines of descent that end in part `i`: the index of the coefficient of factor `i`. All terms are positive. The
+coefficients of the product are found by Fourier transforms, at a radius where those that matter are largest; a sum over them is one
+over their transforms.
+
+**Small time.** With `u = 2√x` the state is a point of a sphere of radius 2, on which the diffusion is a Brownian motion with a
+potential `(ν_i² − ¼)/(2u_i²)`, `ν_i = α_i − 1`, at each wall. Its density is a Gaussian of the distance `2δ`, `cos δ = Σ √(x_i x_{0,i})`,
+times a Bessel function for each wall, of `w_i = 4 √(x_i x_{0,i}) δ/(τ sin δ)`: what the potential comes to along the geodesic. For two
+parts `log p` is right to about `0.02 τ²` at the walls (`α = 2`), and to order `τ³` away from them. For more parts, to order `τ²` away
+from the walls, and `τ` within `√τ` of one.
+
+The series is used where `τ ≥ 0.005` and `2δ < 6√τ`; beyond, its sum has no digits left.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sdezoo_plugins.sdes.bessel import bessel
+from sdezoo_plugins.sdes.coalescent import EARLIEST, line_moments, lines
+
+_NEAR = 6.0
+_WIDTH = 7.0
+
+
+def log_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    """`log p(x | x_0)` of rows `(…, K)` at times `(…)`, shaped like the times; float64, differentiable in all."""
+    return _by_rows(_log_series, lambda x, x0, a, t: small_time(x, x0, (a,) * x.shape[-1], t)[:, None], x, x0, alpha, tau)[..., 0]
+
+
+def descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    """`E[n_i | x, x_0]`, `(…, K)`."""
+    return _by_rows(_count_series, _small_time_counts, x, x0, alpha, tau)
+
+
+Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
+
+
+def _by_rows(near: Part, far: Part, x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    """`near` or `far` of each row, those with about as many lines together."""
+    shape, flat = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
+    reached = (flat[2] >= 0.99 * EARLIEST) & (2 * angle(*flat[:2])[:, 0] < _NEAR * flat[2].sqrt())
+    band = torch.where(reached, (flat[2].detach() / EARLIEST).log2().floor().clamp(0, 6), -1.0)
+    kinds = band.unique().tolist()
+    if len(kinds) == 1:
+        return (near if kinds[0] >= 0 else far)(flat[0], flat[1], alpha, flat[2]).reshape(*shape[:-1], -1)
+    rows = [(band == kind).nonzero()[:, 0] for kind in kinds]
+    parts = [near if kind >= 0 else far for kind in kinds]
+    found = [part(flat[0][some], flat[1][some], alpha, flat[2][some]) for part, some in zip(parts, rows, strict=True)]
+    return torch.cat(found)[torch.cat(rows).argsort()].reshape(*shape[:-1], -1)
+
+
+def _log_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    parts = x.shape[-1]
+    sizes, weight, log_size = _coefficients(x, x0, alpha, tau)
+    product = torch.fft.irfft(torch.fft.rfft(sizes).prod(-2), sizes.shape[-1])
+    total = (product * weight).sum(-1).log() + log_size - parts * math.lgamma(alpha) + math.lgamma(alpha * parts)
+    return (total + (alpha - 1) * x.log().sum(-1)).unsqueeze(-1)
+
+
+def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    sizes, weight, _ = _coefficients(x, x0, alpha, tau)
+    count = sizes.shape[-1]
+    factors = torch.fft.rfft(sizes)
+    ones = torch.ones_like(factors[:, :1])
+    before = torch.cat([ones, factors[:, :-1]], 1).cumprod(1)
+    after = torch.cat([factors[:, 1:], ones], 1).flip(1).cumprod(1).flip(1)
+    others = torch.fft.rfft(weight).conj().unsqueeze(1) * before * after
+    others[..., 1 : (count + 1) // 2] *= 2
+    total = (others[:, :1] * factors[:, :1]).real.sum(-1)
+    return (others * torch.fft.rfft(torch.arange(count, dtype=x.dtype, device=x.device) * sizes)).real.sum(-1) / total
+
+
+def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Those of `0F1(α; λ x_i x_{0,i})` `(N, K, J)`, the weights of those of their product, and the logarithm of what was divided out."""
+    theta = alpha * x.shape[-1]
+    once = tau[:1] if (tau == tau[0]).all() else tau
+    centre, spread = line_moments(once.detach(), theta)
+    count = 8 * (int((centre + _WIDTH * spread).max()) // 8 + 2)
+    n = torch.arange(count, dtype=x.dtype, device=x.device)
+    # At this radius the coefficients of the product are largest where `q_m` is.
+    radius = (centre.clamp_min(1).unsqueeze(-1) / (x * x0).sqrt().sum(-1, keepdim=True).detach()) ** 2
+    log = n * (x * x0 * radius).clamp_min(1e-300).log().unsqueeze(-1)
+    log = log - (torch.lgamma(n + 1) + torch.lgamma(alpha + n) - math.lgamma(alpha))
+    peak = log.detach().amax(-1, keepdim=True)
+    weight = torch.lgamma(theta + n) - math.lgamma(theta) + torch.lgamma(n + 1) - n * radius.log()
+    base = weight.amin(-1, keepdim=True)
+    kept = n >= (centre - _WIDTH * spread - 5).unsqueeze(-1)
+    weight = torch.where(kept, (weight - base).clamp_max(60).exp() * lines(once, theta, count), 0.0)
+    return (log - peak).exp(), weight, base[:, 0] + peak.sum((-1, -2))
+
+
+def angle(x: Tensor, x0: Tensor) -> Tensor:
+    """`δ` between `√x` and `√x_0`, over the last dimension, which stays: half the distance on the sphere of radius 2."""
+    chord = ((x.sqrt() - x0.sqrt()) ** 2).sum(-1, keepdim=True)
+    # √ and asin have no second derivative at 0 and no first at 1.
+    return 2 * torch.asin((chord + 1e-30).sqrt().clamp_max(2) / 2)
+
+
+def small_time(x: Tensor, x0: Tensor, alpha: tuple[float, ...], tau: Tensor) -> Tensor:
+    """`log p(x_τ = x | x_0)` for small `τ`, as a density of all parts but one; parts in the last dimension, which is left out."""
+    parts = len(alpha)
+    delta = angle(x, x0)
+    stretch = delta / torch.sin(delta)
+    tau = tau.unsqueeze(-1)
+    w = 4 * x.sqrt() * x0.sqrt() * stretch / tau
+    orders = x.new_tensor(alpha) - 1
+    found = [bessel(a - 1, w[..., i]) for i, a in enumerate(alpha)] if len(set(alpha)) > 1 else None
+    log, gap = (torch.stack(part, -1) for part in zip(*found, strict=True)) if found else bessel(alpha[0] - 1, w)
+    walls = (orders + 0.5) * (4 * x * stretch / tau).log() + (math.log(2 * math.pi) - x.log()) / 2 + log
+    walls = walls - tau / 12 * ((orders**2 - 0.25) / 2 - w * (orders + 0.5 - gap))
+    degree = sum(alpha) - parts / 2
+    free = (degree * (degree + parts - 2) / 8 + (parts - 1) * (parts - 2) / 48) * tau
+    free = free - (parts - 1) / 2 * (2 * math.pi * tau).log() - 2 * delta**2 / tau + (parts - 2) / 2 * stretch.log()
+    return free[..., 0] + walls.sum(-1)
+
+
+def _small_time_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    """`x ∂ log p − α + 1` of the above to leading order, for equal `α`: with its `w`, `½ w I_α(w)/I_{α−1}(w)`; `(…, K)`."""
+    delta = angle(x, x0)
+    w = 4 * (x * x0).sqrt() * delta / (tau.unsqueeze(-1) * torch.sin(delta))
+    return (w - bessel(alpha - 1, w)[1]) / 2
