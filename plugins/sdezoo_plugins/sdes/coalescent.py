@@ -83,21 +83,21 @@ def lines(tau: Tensor, theta: float, count: int, earliest: float = EARLIEST) -> 
     few = torch.nn.functional.pad(few, (0, count - few.shape[1]))
     if (tau >= SERIES_FROM).all():
         return few
-    knots, found = (part.to(tau.device) for part in _knots(theta, earliest))
+    knots, series = (part.to(tau.device) for part in _knots(theta, earliest))
     after = (torch.searchsorted(knots, tau.detach(), right=True) - 1).clamp_min(0)
-    term = torch.nn.functional.pad(found[after, :count], (0, max(0, count - found.shape[1])))
-    m = torch.arange(count, dtype=torch.float64, device=tau.device)
-    rate, gone, total = m * (m + theta - 1) / 2, (tau - knots[after]).unsqueeze(-1), term
-    for order in range(1, _ORDER):
-        lost = rate * term
-        term = (torch.nn.functional.pad(lost[:, 1:], (0, 1)) - lost) * gone / order
-        total = total + term
+    powers = ((tau - knots[after]) / knots[after] ** 2).unsqueeze(-1) ** torch.arange(_ORDER, dtype=torch.float64, device=tau.device)
+    order, (here, sizes) = after.argsort(), after.unique(return_counts=True)
+    sums = [power @ series[k, :, :count] for k, power in zip(here.tolist(), powers[order].split(sizes.tolist()), strict=True)]
+    total = torch.nn.functional.pad(torch.cat(sums)[order.argsort()], (0, max(0, count - series.shape[2])))
     return torch.where((tau >= SERIES_FROM).unsqueeze(-1), few, total)
 
 
 @lru_cache(maxsize=16)
 def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
-    """Times `(J,)` from `earliest` to `SERIES_FROM`, and `q` there, `(J, m)`: near enough that 30 derivatives lead from one to the next."""
+    """Times `(J,)` from `earliest` to `SERIES_FROM`, and the Taylor series of `q` there, `(J, order, m)`, in units of the squared time.
+
+    The times lie so near that 30 derivatives lead from one to the next.
+    """
     knots = [earliest]
     while knots[-1] < SERIES_FROM:
         knots.append(knots[-1] + knots[-1] ** 2)
@@ -107,7 +107,13 @@ def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
     m = least.unsqueeze(-1) + torch.arange(int((most - least).max()) + 1, dtype=torch.float64)
     found = torch.zeros(len(tau), int(m.max()) + 1, dtype=torch.float64)
     values = [integral(some.unsqueeze(-1), theta, part) for some, part in zip(tau.split(16), m.split(16), strict=True)]
-    return tau, found.scatter_(1, m.long(), torch.cat(values))
+    series = [found.scatter_(1, m.long(), torch.cat(values))]
+    k = torch.arange(found.shape[1], dtype=torch.float64)
+    rate, step = k * (k + theta - 1) / 2, (tau**2).unsqueeze(-1)
+    for order in range(1, _ORDER):
+        lost = rate * series[-1]
+        series.append((torch.nn.functional.pad(lost[:, 1:], (0, 1)) - lost) * step / order)
+    return tau, torch.stack(series, 1)
 
 
 def integral(tau: Tensor, theta: float, m: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 
 from sdezoo_plugins.sdes.bessel import bessel
@@ -86,7 +87,7 @@ def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Ten
     theta = alpha * x.shape[-1]
     once = tau[:1] if (tau == tau[0]).all() else tau
     centre, spread = line_moments(once.detach(), theta)
-    count = 8 * (int((centre + _WIDTH * spread).max()) // 8 + 2)
+    count = next_fast_len(int((centre + _WIDTH * spread).max()) + 16, real=True)
     n = torch.arange(count, dtype=x.dtype, device=x.device)
     # At this radius the coefficients of the product are largest where `q_m` is.
     radius = (centre.clamp_min(1).unsqueeze(-1) / (x * x0).sqrt().sum(-1, keepdim=True).detach()) ** 2
