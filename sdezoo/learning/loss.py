@@ -42,7 +42,10 @@ class ScoreLoss(Plugin, Requirement[P], ABC):
         """The loss of each sample, `(B,)`."""
 
     def weight(self, model: ScoreModel[P], t: Tensor, like: Tensor) -> Tensor | None:
-        """`λ(t)` where the expected loss is `λ(t) E ‖s_θ − s‖²` up to a constant; broadcasts against `like`. None: not claimed."""
+        """`λ` where the expected loss is `E Σ λ (s_θ − s)²` up to a constant; broadcasts against `like`, the state. None: not claimed.
+
+        A function of `t`, and where the process has a `metric` of the state too.
+        """
         return None
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from sdezoo.process.differentiation import along
@@ -71,14 +70,6 @@ class ForwardSDE(Process):
     def reverse_drift(self, z: Tensor, t: Tensor, s: Tensor, half: float = 1.0) -> Tensor:
         """Drift of the reversed process at score `s`; `half = 1`: reverse SDE, `half = 0.5`: probability flow."""
         return self.drift(z, t) - half * (self.divergence(z, t) + self.ggt(z, t, s))
-
-    def metric(self, z: Tensor, t: Tensor) -> Tensor:
-        """How much a squared error of the score counts at `z`, entry by entry, in losses that compare with a known score; default: 1.
-
-        Where `g` vanishes, the score grows as `1/g`: its errors there are large numbers that the reversal, which asks for `g gᵀ s`,
-        does not feel. `g²`, less its scale, makes them even.
-        """
-        return torch.ones_like(z)
 
     def forward_step(self, z: Tensor, t: Tensor, dt: Tensor, noise: Noise) -> Tensor:
         """One Euler–Maruyama step of the forward equation, boundary rule included."""
