@@ -172,6 +172,11 @@ def _is_half_line(support: Constraint, event: tuple[int, ...]) -> bool:
     return _admits(support, 1e6 + 0.5, event) and not _admits(support, -1.0, event)
 
 
+def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
+    equal = 1 / event[-1]
+    return _admits(support, equal, event) and not any(_admits(support, share * equal, event) for share in (0.5, 2.0))
+
+
 def _refused(data: Data, support: Constraint, affine: AffineMap) -> Tensor:
     """How many values the support refuses: (d,) per column; 0-dim where it judges whole rows, or for images."""
     total = torch.tensor(0)
@@ -192,15 +197,17 @@ def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor) -> 
         predicate = f"outside the support {support} of the SDE"
     after = f" after the shift by {shift}" if isinstance(shift, float | int) else ""
     where = f", in {_columns(refused, data.columns)}" if refused.ndim else ""
-    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, half_line, shift))
+    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, support, half_line, shift))
 
 
-def _remedy(data: Data, half_line: bool, shift: Shift) -> str:
+def _remedy(data: Data, support: Constraint, half_line: bool, shift: Shift) -> str:
     other = _others(data) if half_line else "another SDE"
     if half_line and data.kind == "image" and shift not in (None, "auto"):
         return f"Leave --shift out (images then get +1), or choose {other}."
     if half_line and data.kind != "image" and shift != "auto":
         return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
+    if _wants_shares(support, data.event):
+        return "Divide each row, of non-negative numbers that are not all zero, by its sum first, or choose another SDE."
     return f"Rescale the data into the support first, or choose {other}."
 
 
