@@ -1,6 +1,7 @@
 """Square-root diffusion: Bessel functions, the transition against scipy's, the limit t → 0, zeros in the data, and the boundary."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ from scipy import stats
 
 from sdezoo import SAMPLERS, SDES, Noise
 from sdezoo.errors import ParameterError
+from sdezoo_plugins.losses.dsm import DSM
 from sdezoo_plugins.sdes.bessel import bessel
 from sdezoo_plugins.sdes.cir import CIR
+from sdezoo_plugins.sdes.jacobi import Jacobi
+from sdezoo_plugins.sdes.wright_fisher import WrightFisher
 from tests.diffusions import STATES, distance, outside, without_divergence
 
 FELLER = CIR(kappa=1.0, theta=2.0, sigma=2.0, start=1.0)
@@ -111,6 +115,17 @@ def test_what_a_network_answers_is_of_the_order_of_one_everywhere():
         rest = sde.complete(torch.zeros_like(z), z, time)
         answer = sde.scale(time) * (sde.score(z, x0, time) - rest) / (sde.complete(torch.ones_like(z), z, time) - rest)
         assert ((answer**2).mean(0).sqrt() - 1.7).abs().max() < 1.3
+
+
+@pytest.mark.parametrize("sde", [CIR(), Jacobi(), WrightFisher(speed=1.0)], ids=lambda sde: sde.spec)
+def test_an_error_of_the_network_counts_the_same_near_a_wall(sde):
+    """`metric`, by which `dsm` weighs errors, makes up for what `complete` multiplies a network's output by."""
+    z = torch.tensor([[1e-6, 0.5], [0.5, 1e-6], [0.3, 0.9]], dtype=torch.float64)
+    t = torch.full((3, 1), 0.3, dtype=torch.float64)
+    one = torch.ones_like(sde.observe(z, t))
+    step = sde.complete(one, z, t) - sde.complete(0 * one, z, t)
+    weight = DSM().weight(SimpleNamespace(sde=sde), t, z)
+    assert torch.allclose(weight * step**2, sde.scale(t).expand_as(z) ** 2, rtol=1e-6)
 
 
 def test_at_time_zero_nothing_has_happened():

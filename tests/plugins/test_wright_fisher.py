@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 
 from sdezoo import SAMPLERS, SDES, Noise
-from sdezoo.errors import ParameterError
+from sdezoo.errors import DataError, ParameterError
 from sdezoo_plugins.sdes.jacobi import Jacobi
-from sdezoo_plugins.sdes.simplex_transition import descendants, log_density, small_time
+from sdezoo_plugins.sdes.simplex_transition import _small_time_counts, angle, descendants, log_density, small_time
 from sdezoo_plugins.sdes.wright_fisher import WrightFisher
 from tests.diffusions import STATES, distance, outside, without_divergence
 
@@ -66,15 +66,25 @@ def test_one_part_against_the_others_is_jacobis_diffusion(tau):
     assert torch.allclose(torch.stack(found), expected, atol=1e-5)
 
 
-def test_the_small_time_form_is_near_the_series_where_that_begins():
+@pytest.mark.parametrize(("parts", "accuracy"), [(3, 1e-4), (13, 1e-3)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_small_time_form_is_the_series_where_that_begins(parts, accuracy, sparse):
+    """Density, and counts in units of the noise, `√(x/τ)`, without what all parts share: that no score sees."""
+    tau = torch.full((100,), 0.0051, dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
-    x0 = torch.distributions.Dirichlet(torch.full((4,), 2.0, dtype=torch.float64)).sample((50,))
-    tau = torch.full((50,), 0.0051, dtype=torch.float64)
-    y = x0.sqrt() + torch.randn(x0.shape, generator=generator, dtype=torch.float64) * math.sqrt(0.0051) / 2
-    x = y**2 / (y**2).sum(-1, keepdim=True)
-    gap = (log_density(x, x0, 2.0, tau) - small_time(x, x0, (2.0,) * 4, tau)).abs()
-    assert gap.median() < 1e-4
-    assert gap.max() < 1e-2
+    start = torch.rand((100, parts), generator=generator, dtype=torch.float64)
+    start = torch.where(start < 0.4, 0.0, start) if sparse else start + 0.1
+    start = start / start.sum(-1, keepdim=True)
+    z = WrightFisher(speed=1.0, start=1.0).perturb(start, tau[:1], Noise.seeded(0))
+    x = WrightFisher().decode(z)
+    near = 2 * angle(x, start)[:, 0] < 6 * tau.sqrt()
+    assert near.sum() > 80
+    x, start, tau = x[near], start[near], tau[near]
+    gap = log_density(x, start, 2.0, tau) - small_time(x, start, (2.0,) * parts, tau)
+    assert (gap**2).mean().sqrt() < parts * 0.0051  # of the order of `τ` for each part at a wall
+    counts = descendants(x, start, 2.0, tau) - _small_time_counts(x, start, 2.0, tau)
+    counts = (counts - x * counts.sum(-1, keepdim=True)) * (tau.unsqueeze(-1) / x).sqrt()
+    assert (counts**2).mean().sqrt() < accuracy
 
 
 @pytest.mark.parametrize("t", [1e-3, 0.2, 0.5])
@@ -123,9 +133,10 @@ def test_its_speed_is_set_from_the_number_of_parts():
     sde = SDES.build("wright-fisher").adapted(x0)
     assert sde.speed == 1.0
     assert sde.adapted(x0) == sde
-    assert sde.times[0] == pytest.approx(0.0509, abs=1e-4)
     with pytest.raises(ParameterError, match=r"speed=0.004 the process ends before.*above 0.005"):
         WrightFisher(speed=0.004)
+    with pytest.raises(DataError, match=r"one part share nothing.*two parts or more"):
+        sde.adapted(torch.ones(5, 1))
 
 
 @pytest.mark.parametrize("steps", STATES)

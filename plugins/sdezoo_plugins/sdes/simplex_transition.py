@@ -17,14 +17,13 @@ times a Bessel function for each wall, of `w_i = 4 √(x_i x_{0,i}) δ/(τ sin �
 parts `log p` is right to about `0.02 τ²` at the walls (`α = 2`), and to order `τ³` away from them. For more parts, to order `τ²` away
 from the walls, and `τ` within `√τ` of one.
 
-The series is used where `τ ≥ 0.005` and `2δ < 6√τ`; beyond, its sum has no digits left.
+The series is used where `τ ≥ 0.005` and `2δ < 6√τ`. Beyond, its sum has no digits left, and counts are the slope of the small-time form.
 """
 
 import math
 from collections.abc import Callable
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 
 from sdezoo_plugins.sdes.bessel import bessel
@@ -50,7 +49,7 @@ Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
 def _by_rows(near: Part, far: Part, x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     """`near` or `far` of each row, those with about as many lines together."""
     shape, flat = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
-    reached = (flat[2] >= 0.99 * EARLIEST) & (2 * angle(*flat[:2])[:, 0] < _NEAR * flat[2].sqrt())
+    reached = (flat[2] >= EARLIEST) & (2 * angle(*flat[:2])[:, 0] < _NEAR * flat[2].sqrt())
     band = torch.where(reached, (flat[2].detach() / EARLIEST).log2().floor().clamp(0, 6), -1.0)
     kinds = band.unique().tolist()
     if len(kinds) == 1:
@@ -87,7 +86,9 @@ def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Ten
     theta = alpha * x.shape[-1]
     once = tau[:1] if (tau == tau[0]).all() else tau
     centre, spread = line_moments(once.detach(), theta)
-    count = next_fast_len(int((centre + _WIDTH * spread).max()) + 16, real=True)
+    count = int((centre + _WIDTH * spread).max()) + 16
+    even = 2 ** (count.bit_length() - 3)  # from 4 to 8 of these: transforms of such sizes are fast
+    count = -(-count // even) * even
     n = torch.arange(count, dtype=x.dtype, device=x.device)
     # At this radius the coefficients of the product are largest where `q_m` is.
     radius = (centre.clamp_min(1).unsqueeze(-1) / (x * x0).sqrt().sum(-1, keepdim=True).detach()) ** 2
@@ -127,7 +128,6 @@ def small_time(x: Tensor, x0: Tensor, alpha: tuple[float, ...], tau: Tensor) -> 
 
 
 def _small_time_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`x ∂ log p − α + 1` of the above to leading order, for equal `α`: with its `w`, `½ w I_α(w)/I_{α−1}(w)`; `(…, K)`."""
-    delta = angle(x, x0)
-    w = 4 * (x * x0).sqrt() * delta / (tau.unsqueeze(-1) * torch.sin(delta))
-    return (w - bessel(alpha - 1, w)[1]) / 2
+    """`x ∂ log p − α + 1` of the above, for equal `α`; `(…, K)`."""
+    slope = torch.func.grad(lambda u: small_time(u, x0, (alpha,) * u.shape[-1], tau).sum())(x)
+    return x * slope - alpha + 1
