@@ -59,7 +59,7 @@ class SSCS(Sampler[Stationary]):
 
         z = sde.rewind(z, t, middle, noise)
         rate = (sde.diffusion(z, middle) / sde.scale(middle)) ** 2
-        half = z + _gain(rate, dt / 2) * push(z)
+        half = sde.confine(z + _gain(rate, dt / 2) * push(z), z)  # no score is known beyond a wall
         z = sde.confine(z + _gain(rate, dt) * (push(half) + rate * (half - z)), z)
         return sde.rewind(z, middle, s, noise), None
 
