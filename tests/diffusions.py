@@ -20,9 +20,12 @@ class Wild(Model):
         return self.sde.complete(30 * torch.cos(40 * self.sde.observe(z, t)), z, t)
 
 
-def outside(sampler, sde, event, steps):
-    """How many of `STATES[steps]` float32 numbers that `sampler` ends in are outside the support, not finite, or on its boundary."""
-    rows = STATES[steps] // event
+def outside(sampler, sde, event, steps, states=None):
+    """How many of `states` float32 numbers that `sampler` ends in are outside the support, not finite, or on its boundary.
+
+    By default `STATES[steps]` of them.
+    """
+    rows = (states or STATES[steps]) // event
     found = []
     sampler.sample(Wild(sde), (rows, event), steps, callback=lambda k, z, t: found.append(z) if k == steps else None)
     state, (x,) = found[0], [sde.decode(found[0])]

@@ -128,6 +128,14 @@ def test_an_error_of_the_network_counts_the_same_near_a_wall(sde):
     assert torch.allclose(weight * step**2, sde.scale(t).expand_as(z) ** 2, rtol=1e-6)
 
 
+@pytest.mark.parametrize("sde", [CIR(kappa=40.0, sigma=3.0), Jacobi(b=3.0, kappa=40.0), WrightFisher(speed=20.0)], ids=lambda sde: sde.spec)
+def test_after_long_the_score_is_that_of_the_process_at_rest(sde):
+    z = torch.tensor([[0.1, 0.5], [0.7, 0.02]], dtype=torch.float64)
+    t = torch.ones(2, 1, dtype=torch.float64)
+    x0 = torch.full_like(sde.observe(z, t), 1.0)
+    assert torch.allclose(sde.score(z, x0 / x0.shape[-1], t), sde.rest_score(z, t), atol=1e-9)
+
+
 def test_at_time_zero_nothing_has_happened():
     x0 = torch.tensor([[0.3, 2.0], [1e-6, 50.0], [0.0, 1.0]])
     t = torch.tensor([[0.0], [0.5], [0.0]])
@@ -155,6 +163,14 @@ def test_the_boundary_reflects_and_nothing_ends_on_it():
 @pytest.mark.parametrize("steps", STATES)
 def test_no_state_of_a_million_is_outside(steps):
     assert outside(SAMPLERS.build("euler-maruyama"), CIR(), 100, steps) == 0
+
+
+@pytest.mark.parametrize(("sde", "event"), [(CIR(), 100), (Jacobi(), 100), (WrightFisher(), 10)], ids=["cir", "jacobi", "wright-fisher"])
+@pytest.mark.parametrize("sampler", ["heun", "pc", "sscs", "torchsde", "torchsde:method=srk"])
+def test_no_state_is_outside_by_any_sampler_that_fits(sampler, sde, event):
+    """Their stages may look beyond a wall, and no score is known there."""
+    for steps in (3, 20):
+        assert outside(SAMPLERS.build(sampler), sde, event, steps, states=4000) == 0
 
 
 def test_two_points_are_found_again_but_not_without_the_divergence():

@@ -107,7 +107,7 @@ class CIR(Stationary, Conditional):
         return z
 
     def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return s / z.sqrt() + self.rest_score(z, t)
+        return s / z.abs().sqrt() + self.rest_score(z, t)
 
     def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
         return self.q / z - 2 * self.kappa / self.sigma**2

@@ -83,7 +83,7 @@ class Jacobi(Stationary, Conditional):
         return z * (1 - z)
 
     def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return s / (z * (1 - z)).sqrt() + self.rest_score(z, t)
+        return s / (z * (1 - z)).abs().sqrt() + self.rest_score(z, t)
 
     def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
         return (self.a - 1) / z - (self.b - 1) / (1 - z)

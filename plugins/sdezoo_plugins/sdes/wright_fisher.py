@@ -114,7 +114,7 @@ class WrightFisher(Stationary, Conditional):
         return z * (1 - z) / self._left(z)
 
     def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return s[..., :-1] * (self._left(z) / (z * (1 - z))).sqrt() + self.rest_score(z, t)
+        return s[..., :-1] * (self._left(z) / (z * (1 - z))).abs().sqrt() + self.rest_score(z, t)
 
     def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
         return (self.alpha - 1) / z - (self._rest(z) - 1) / (1 - z)
