@@ -71,14 +71,18 @@ def _log_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
 def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     sizes, weight, _ = _coefficients(x, x0, alpha, tau)
     count = sizes.shape[-1]
-    factors = torch.fft.rfft(sizes)
-    ones = torch.ones_like(factors[:, :1])
-    before = torch.cat([ones, factors[:, :-1]], 1).cumprod(1)
-    after = torch.cat([factors[:, 1:], ones], 1).flip(1).cumprod(1).flip(1)
-    others = torch.fft.rfft(weight).conj().unsqueeze(1) * before * after
-    others[..., 1 : (count + 1) // 2] *= 2
-    total = (others[:, :1] * factors[:, :1]).real.sum(-1)
-    return (others * torch.fft.rfft(torch.arange(count, dtype=x.dtype, device=x.device) * sizes)).real.sum(-1) / total
+    factors = torch.fft.rfft(sizes).unbind(1)
+    ends = torch.fft.rfft(weight).conj()
+    twice = 2 - (2 * torch.arange(count // 2 + 1, device=x.device) % count == 0).to(x)  # all but the frequencies that are their own mirror
+    before, after = [ends * twice], [torch.ones_like(ends)]
+    for factor in factors[:-1]:
+        before.append(before[-1] * factor)
+    for factor in factors[:0:-1]:
+        after.append(after[-1] * factor)
+    others = [one * other for one, other in zip(before, reversed(after), strict=True)]
+    total = (others[0] * factors[0]).real.sum(-1, keepdim=True)
+    moments = torch.fft.rfft(torch.arange(count, dtype=x.dtype, device=x.device) * sizes).unbind(1)
+    return torch.stack([(other * moment).real.sum(-1) for other, moment in zip(others, moments, strict=True)], -1) / total
 
 
 def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
