@@ -108,7 +108,7 @@ def _composition(registry: Any, name: str) -> dict[str, Any]:
     part = dict(defaults(registry)).get(name)
     if registry is SDES and part is not None:
         return {
-            "support": support_in_words(part),
+            "support": support_in_words(part.support),
             "losses": fitting(part, LOSSES),
             "samplers": fitting(part, SAMPLERS),
             "outputs": [key for key, output in OUTPUTS.items() if output.refuses(part) is None],

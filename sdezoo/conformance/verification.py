@@ -120,7 +120,7 @@ def verify(
         spec=sde.spec,
         full_spec=sde.full_spec,
         title=sde.title(),
-        support=support_in_words(sde),
+        support=support_in_words(sde.support),
         seed=seed,
         setting=whole.setting,
         findings=sorted(whole.findings, key=lambda finding: order.index(finding.part)),

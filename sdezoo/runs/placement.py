@@ -16,7 +16,7 @@ from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import DataError
 from sdezoo.runs.data import Data, check, column_name
-from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.composition import defaults, support_in_words
 from sdezoo.zoo.registry import SDES
 
 Shift = Literal["auto", "none"] | float | None
@@ -190,11 +190,11 @@ def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor) -> 
     count, half_line = int(refused.sum()), _is_half_line(support, data.event)
     subject = f"{count} {'value' if refused.ndim or data.kind == 'image' else 'row'}{'s' if count > 1 else ''}"
     if half_line and not _admits(support, 1.0, data.event):
-        predicate = f"below the support {support} of the SDE"
+        predicate = f"below the support of the SDE, {support_in_words(support)}"
     elif half_line:
         predicate = "negative" if _admits(support, 0.0, data.event) else "zero or negative"
     else:
-        predicate = f"outside the support {support} of the SDE"
+        predicate = f"outside the support of the SDE, {support_in_words(support)}"
     after = f" after the shift by {shift}" if isinstance(shift, float | int) else ""
     where = f", in {_columns(refused, data.columns)}" if refused.ndim else ""
     return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, support, half_line, shift))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import CompositionError, PluginError, SdezooError
 from sdezoo.learning.loss import ScoreLoss
@@ -25,9 +26,9 @@ _SUPPORTS = {
 }
 
 
-def support_in_words(sde: Process) -> str:
-    """Where the data of `sde` live, in words."""
-    return _SUPPORTS.get(sde.support, repr(sde.support))
+def support_in_words(support: Constraint) -> str:
+    """Where the data of a process with this support live, in words."""
+    return _SUPPORTS.get(support, repr(support))
 
 
 def check_fit(sde: Process, part: ScoreLoss | Sampler) -> None:
@@ -42,7 +43,7 @@ def check_fit(sde: Process, part: ScoreLoss | Sampler) -> None:
     registry = LOSSES if isinstance(part, ScoreLoss) else SAMPLERS
     others = [name for name, other in defaults(SDES) if part.refuses(other) is None]
     raise CompositionError(
-        f"{registry.kind} '{part.title()}' {reason}; '{sde.title()}' lives on {support_in_words(sde)}.",
+        f"{registry.kind} '{part.title()}' {reason}; '{sde.title()}' lives on {support_in_words(sde.support)}.",
         f"Fits '{sde.title()}': {_listed(fitting(sde, registry))}.   Fits '{part.title()}': --sde {_listed(others)}.",
     )
 

@@ -222,7 +222,7 @@ def test_data_are_placed_as_they_are_or_refused():
     affine = place(Data(images, images, "image"), Reflected().support)
     assert (affine.scale, affine.shift) == (1, 0)
     points = torch.tensor([[0.5, 0.5], [0.0, 0.1], [3.0, 0.0]])
-    with pytest.raises(DataError, match=r"2 rows are outside the support the annulus of radii 0.3 and 1"):
+    with pytest.raises(DataError, match=r"2 rows are outside the support of the SDE, the annulus of radii 0.3 and 1"):
         place(Data(points[:2], points[2:], "points"), ANNULUS.support)
     with pytest.raises(CompositionError, match=r"needs an affine SDE"):
         SAMPLERS.build("ddim").sample(Gusts(Reflected()), (2, 1), 2)

@@ -20,7 +20,7 @@ def test_every_refusal_names_what_fits_both(registry, part, sde):
     with pytest.raises(CompositionError) as error:
         check_fit(process, registry.build(part))
     assert error.value.problem.startswith(f"{registry.kind} '{part}' needs ")
-    assert f"'{sde}' lives on {support_in_words(process)}." in error.value.problem
+    assert f"'{sde}' lives on {support_in_words(process.support)}." in error.value.problem
     of_sde, of_part = error.value.remedy.split(".   ")
     assert of_sde == f"Fits '{sde}': " + ", ".join(fitting(process, registry))
     named = of_part.removeprefix(f"Fits '{part}': --sde ").removesuffix(".").split(", ")
@@ -62,8 +62,8 @@ def test_capabilities_in_words():
         with pytest.raises(CompositionError) as error:
             check_fit(sde, part)
         assert words in error.value.problem
-    assert support_in_words(BetweenWalls()) == "the unit interval"
-    assert support_in_words(SDES.build("gbm")) == "the positive numbers"
+    assert support_in_words(BetweenWalls().support) == "the unit interval"
+    assert support_in_words(SDES.build("gbm").support) == "the positive numbers"
 
 
 def test_outputs_that_do_not_fit_are_refused_with_those_that_do():
