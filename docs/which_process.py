@@ -87,7 +87,7 @@ STUDIES = {
         "table:path={out}/shares.csv,holdout=0.5",
         ("--steps=800",),
         (
-            Recipe("wright-fisher", *OTHERS),
+            Recipe("wright-fisher", "sscs", 100),
             Recipe("lift:transform=stick-breaking"),
             Recipe("gbm"),
             Recipe("vp"),

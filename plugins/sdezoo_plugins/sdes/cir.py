@@ -17,10 +17,12 @@ Both `u` and `v` are of the order `1/t`, and the terms of density and score canc
 `log c − (√v − √u)² + q log 2v + L_q(w)` and `c (x_0 e^{−κβ} − x)/(√x (√x + √(x_0 e^{−κβ}))) + (2q − D_q(w))/(2x)`, where `L` and
 `D` have no singularity, see `bessel`.
 
-The state is the data over `unit`, one number a column (for images: one for all), so that `θ` is of the size of the data. A network's
-output is `√x` times what the score has beyond that of the prior, `q/x − 2κ/σ²`: a number of the order of one also near 0.
+The state is the data over `unit`, one number a column (for images: one for all), so that `θ` is of the size of the data. A network
+sees `2 (√x − √θ)`, where noise is the same everywhere, and small values are as plain as large ones. Its output is `√x` times what
+the score has beyond that of the prior, `q/x − 2κ/σ²`: a number of the order of one also near 0.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
@@ -85,6 +87,10 @@ class CIR(Stationary, Conditional):
 
     def decode(self, z: Tensor) -> Tensor:
         return z if self.unit is None else z * z.new_tensor(self.unit)
+
+    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+        """`2 (√x − √θ)`, in which noise is the same everywhere."""
+        return 2 * (z.abs().sqrt() - math.sqrt(self.theta))
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return (self._speed(t) * self.kappa).to(z) * (self.theta - z)

@@ -13,7 +13,8 @@ The polynomials are computed as sums of `cos(k y)`. From `τ = 0.01` on 90 of th
 
 Where `a, b ≥ 1` (Feller) the process reaches neither wall, and may start on one: data have zeros and ones as they please. A step that
 overshoots is folded back, so that no state is outside or on a wall, however few steps there are; draws that round to a wall are the
-number next to it. A network's output is `√(x (1 − x))` times what the score has beyond that of Beta(a, b).
+number next to it. A network sees `2 arcsin √x − π/2`, where noise is the same everywhere; its output is `√(x (1 − x))` times what
+the score has beyond that of Beta(a, b).
 """
 
 import math
@@ -59,6 +60,10 @@ class Jacobi(Stationary, Conditional):
     @property
     def walls(self) -> bool:
         return min(self.a, self.b) == 1
+
+    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+        """`2 arcsin √x − π/2`, in which noise is the same everywhere; a stage of a solver that looks beyond the wall sees the wall."""
+        return 2 * z.clamp(0, 1).sqrt().asin() - math.pi / 2
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self._speed(t).to(z) / 2 * (self.a * (1 - z) - self.b * z)

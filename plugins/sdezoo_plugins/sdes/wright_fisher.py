@@ -19,8 +19,8 @@ score for up to 30 parts, and 0.002 for 60, in the root of the mean square.
 
 Where `α ≥ 1` no part ever vanishes, and the process may start where some have: all parts but one may be 0 in the data. A stick that
 overshoots is folded back, so that no state is outside or on a face, however few steps there are; draws that round to one are the number
-next to it. A network sees the shares. Its output, but for the last part, is `√(V (1 − V)/R)` times what the score has beyond that of
-the prior.
+next to it. A network sees `√(K x)`, a point of a sphere on which noise is the same everywhere. Its output, but for the last part, is
+`√(V (1 − V)/R)` times what the score has beyond that of the prior.
 """
 
 from collections.abc import Sequence
@@ -88,8 +88,9 @@ class WrightFisher(Stationary, Conditional):
         return torch.cat([z * left[..., :-1], left[..., -1:]], -1)
 
     def observe(self, z: Tensor, t: Tensor) -> Tensor:
-        """The shares."""
-        return self.decode(z)
+        """`√(K x)`, a point of a sphere on which noise is the same everywhere."""
+        x = self.decode(z)
+        return (x.abs() * x.shape[-1]).sqrt()
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self._rate(t).to(z) / 2 * (self.alpha * (1 - z) - self._rest(z) * z) / self._left(z)
