@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import shutil
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def run(tool: str, *arguments: str, cwd: Path = HOUSE, path: str | None = None) 
     """Whether a tool of this environment is content, and what it says; `path` goes in front of the import path."""
     environment = {"PATH": "/usr/bin:/bin", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"} | ({"PYTHONPATH": path} if path else {})
     done = subprocess.run([BIN / tool, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode == 0, done.stdout + done.stderr
+    return done.returncode == 0, re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)  # some versions colour whatever they are told
 
 
 def test_the_import_rules_hold():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -112,10 +113,13 @@ def test_a_trajectory_and_bfloat16(sample: Terminal) -> None:
 
 def launch(run: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"]
-    settings = ["--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "sdezoo_cli"]
+    with socket.socket() as free:  # 0 is a free port to new versions of accelerate alone
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    settings = ["--main_process_port", port, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "sdezoo_cli"]
     command = ["sample", str(run), "--steps", "3", "--batch-size", "2", "--device", "cpu", *arguments]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*launcher, *settings, *command], cwd=folder, env=alone, capture_output=True, text=True, check=False)
+    return subprocess.run([*launcher, *settings, *command], cwd=folder, env=alone, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_processes_launched_by_accelerate_give_the_same_file(sample: Terminal, run: Path, tmp_path: Path) -> None:
