@@ -79,7 +79,7 @@ def test_every_output_trains_and_samples(sde, output):
         return
     model = ScoreModel.for_data(process, net, x0, output)
     train(model, LOSSES.build(fitting(process, LOSSES)[0]), x0)
-    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS, fitting(process, SAMPLERS), "samplers")).sample(model, (5, 3), 2)
+    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS["table"], fitting(process, SAMPLERS), "samplers")).sample(model, (5, 3), 2)
     assert process.support.check(x).all()
 
 
@@ -102,7 +102,7 @@ def images_of(sde, net, loss):
     small = f"{net}:width=8,multipliers=(1,2)" if net == "unet" else net
     model = ScoreModel.for_data(process, network(process, small, (1, 8, 8)), x0)
     train(model, LOSSES.build(loss), x0)
-    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS, fitting(process, SAMPLERS), "samplers")).sample(model, (2, 1, 8, 8), 2)
+    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS["image"], fitting(process, SAMPLERS), "samplers")).sample(model, (2, 1, 8, 8), 2)
     assert x.shape == (2, 1, 8, 8)
     assert process.support.check(x).all()
 
