@@ -88,8 +88,8 @@ class BoundLaw(Generic[T]):
     def __name__(self) -> str:
         return self.law.name
 
-    def __call__(self, limit: float = LIMIT) -> None:
-        """Try it for at most `limit` seconds.
+    def __call__(self, limit: float = BUDGET) -> None:
+        """Try it for at most `limit` seconds: as a test alone it may take as long as all laws together.
 
         Raises:
             LawError: with a falsifying example.
