@@ -25,9 +25,7 @@ def evaluate(
     ] = False,
     checkpoint: Checkpoint = "newest",
     n: Annotated[int, typer.Option("-n", help="Rows at most; of more, a random choice.")] = 1000,
-    sampler: Annotated[
-        str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: what fits best, for most dpmpp-2m.")
-    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: what fits best, for most dpmpp-2m.")] = None,
     samples: Annotated[
         Path | None, typer.Option(metavar="FILE", help=".npz, .npy, .csv or .parquet: samples to measure in the place of the model's.")
     ] = None,

@@ -27,9 +27,7 @@ _INTERRUPTED = 130
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
     checkpoint: Checkpoint = "newest",
-    sampler: Annotated[
-        str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: what fits best, for most dpmpp-2m.")
-    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: what fits best, for most dpmpp-2m.")] = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
     n: Annotated[int | None, typer.Option("-n", help=f"Number of samples. Default: {_N}.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Which samples, in place of -n: 0-63 or 3,17,100-120.")] = None,
