@@ -125,7 +125,7 @@ def launch(run: Path, folder: Path, *arguments: str) -> subprocess.CompletedProc
 def test_processes_launched_by_accelerate_give_the_same_file(sample: Terminal, run: Path, tmp_path: Path) -> None:
     done = launch(run, tmp_path, "-n", "50", "--out", "two.npz", "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["n"] == 50
+    assert json.loads(done.stdout.splitlines()[-1])["n"] == 50  # some versions of gloo say so when they connect
     assert sample("-n", 50, "--out", "one.npz", "--quiet")[0] == 0
     assert Path("two.npz").read_bytes() == Path("one.npz").read_bytes()
     assert sorted(os.listdir()) == ["one.npz", "two.npz"]
