@@ -45,6 +45,16 @@ class Plugin:
         for key, value in self.parameters().items():
             object.__setattr__(self, key, convert(type(self), key, value))
 
+    def check_rising(self, **values: float) -> None:
+        """Refuse values, by the names that a user knows them by, unless each is below the next.
+
+        Raises:
+            ParameterError: naming the first two that are not.
+        """
+        for (small, a), (large, b) in itertools.pairwise(values.items()):
+            if not a < b:
+                raise ParameterError(f"{self.title()}: {small}={a:g} is not below {large}={b:g}.", f"Give {small} below {large}.")
+
     def parameters(self) -> dict[str, Any]:
         """The hyper-parameters, in the order of their declaration."""
         return {field.name: getattr(self, field.name) for field in _fields(type(self))}

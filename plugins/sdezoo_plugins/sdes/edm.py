@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients
 
@@ -29,11 +28,7 @@ class EDM(AffineSDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sigma_min < self.sigma_max:
-            raise ParameterError(
-                f"{self.title()}: sigma_min={self.sigma_min:g} is not below sigma_max={self.sigma_max:g}.",
-                "Give sigma_min below sigma_max.",
-            )
+        self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     @property
     def times(self) -> tuple[float, float]:

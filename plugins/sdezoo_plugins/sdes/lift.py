@@ -145,8 +145,7 @@ class Lift(AffineSDE):
         if self.high is not None and TRANSFORMS[self.transform][2] == math.inf:
             raise ParameterError(f"{self.title()}: {self.transform} has no upper end.", "Leave high out, or choose sigmoid or tanh.")
         low, high = self._ends
-        if not low < high:
-            raise ParameterError(f"{self.title()}: low={low:g} is not below high={high:g}.", "Give low below high.")
+        self.check_rising(low=low, high=high)
         if not isinstance(self.process, AffineSDE) or self.process.coordinates != identity_transform:
             raise ParameterError(
                 f"{self.title()}: {self.base} is not an affine process on the real line.", "Choose another base, such as ve."

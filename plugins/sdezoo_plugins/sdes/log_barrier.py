@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.sde import ForwardSDE
@@ -46,11 +45,7 @@ class LogBarrier(ForwardSDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sigma_min < self.sigma_max:
-            raise ParameterError(
-                f"{self.title()}: sigma_min={self.sigma_min:g} is not below sigma_max={self.sigma_max:g}.",
-                "Give sigma_min below sigma_max.",
-            )
+        self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     @property
     def support(self) -> Constraint:

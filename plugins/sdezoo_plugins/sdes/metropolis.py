@@ -79,11 +79,7 @@ class MetropolisWalk(ForwardSDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sigma_min < self.sigma_max:
-            raise ParameterError(
-                f"{self.title()}: sigma_min={self.sigma_min:g} is not below sigma_max={self.sigma_max:g}.",
-                "Give sigma_min below sigma_max.",
-            )
+        self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     @abstractmethod
     def inside(self, x: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional
@@ -51,10 +50,8 @@ class Reflected(ForwardSDE, Conditional):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for small, large in (("sigma_min", "sigma_max"), ("low", "high")):
-            a, b = getattr(self, small), getattr(self, large)
-            if not a < b:
-                raise ParameterError(f"{self.title()}: {small}={a:g} is not below {large}={b:g}.", f"Give {small} below {large}.")
+        self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        self.check_rising(low=self.low, high=self.high)
 
     @property
     def width(self) -> float:

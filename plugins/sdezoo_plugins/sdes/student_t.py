@@ -26,7 +26,6 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
-from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
 from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo.process.noise import Noise
@@ -47,11 +46,7 @@ class StudentT(Interpolant):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.sigma_min < self.sigma_max:
-            raise ParameterError(
-                f"{self.title()}: sigma_min={self.sigma_min:g} is not below sigma_max={self.sigma_max:g}.",
-                "Give sigma_min below sigma_max.",
-            )
+        self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     @property
     def tail(self) -> float:

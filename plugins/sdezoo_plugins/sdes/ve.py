@@ -11,7 +11,6 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 
@@ -30,11 +29,7 @@ class VE(AffineSDE):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self._range[0] < self._range[1]:
-            raise ParameterError(
-                f"{self.title()}: sigma_min={self._range[0]:g} is not below sigma_max={self._range[1]:g}.",
-                "Give sigma_min below sigma_max.",
-            )
+        self.check_rising(sigma_min=self._range[0], sigma_max=self._range[1])
 
     def adapted(self, x0: Tensor) -> Self:
         return self if self.sigma_max is not None else replace(self, sigma_max=TERMINAL * leading_spread(x0))
