@@ -40,9 +40,9 @@ from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.parameters import Positive
+from sdezoo.process.confined import ConfinedBrownian
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
-from sdezoo.process.sde import ForwardSDE
 
 STEPS = 100
 CANDIDATES, TOGETHER = 256, 16
@@ -69,17 +69,8 @@ class Inside(Constraint):
 
 
 @dataclass(frozen=True)
-class MetropolisWalk(ForwardSDE):
+class MetropolisWalk(ConfinedBrownian):
     """Metropolis noising in a set of your own: a subclass says `inside` and `bounds`, and nothing else."""
-
-    sigma_min: Positive = 0.01
-    """Noise scale near `t = 0`, in units of the set's width, the longest side of its bounds."""
-    sigma_max: Positive = 1.0
-    """Terminal noise, likewise."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     @abstractmethod
     def inside(self, x: Tensor) -> Tensor:
@@ -100,29 +91,10 @@ class MetropolisWalk(ForwardSDE):
         return Inside(self)
 
     @property
-    def walls(self) -> bool:
-        return True
-
-    @property
     def width(self) -> float:
-        """`w`."""
+        """`w`, the longest side of the bounds."""
         low, high = (torch.as_tensor(bound, dtype=torch.float64) for bound in self.bounds)
         return float((high - low).max())
-
-    def variance(self, t: Tensor) -> Tensor:
-        """`v(t)`, in units of the width squared."""
-        return self.sigma_min**2 * torch.expm1(2 * math.log(self.sigma_max / self.sigma_min) * t)
-
-    def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(z)
-
-    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        """`w √v'`."""
-        r = self.sigma_max / self.sigma_min
-        return (self.width * self.sigma_min * math.sqrt(2 * math.log(r)) * r**t).to(z)
-
-    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(z)
 
     def accepts(self, proposal: Tensor) -> Tensor:
         """Whether a proposal is inside, `(…, 1)`; of the box, whether each of its entries is."""
@@ -133,9 +105,6 @@ class MetropolisWalk(ForwardSDE):
     def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Metropolis' rule. What is not a number is passed on, so that it shows."""
         return torch.where(self.accepts(proposal) | proposal.isnan(), proposal, z)
-
-    def scale(self, t: Tensor) -> Tensor:
-        return self.width * self.variance(t).sqrt()
 
     def observe(self, z: Tensor, t: Tensor) -> Tensor:
         """The state in units of half the bounds, from their middle."""

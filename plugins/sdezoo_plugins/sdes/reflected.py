@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from sdezoo.parameters import Positive
+from sdezoo.process.confined import ConfinedBrownian
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional
-from sdezoo.process.sde import ForwardSDE
 
 SWITCH = 0.1
 """The heat time up to which images are used."""
@@ -36,13 +36,11 @@ IMAGES, TERMS = 2, 6
 
 
 @dataclass(frozen=True)
-class Reflected(ForwardSDE, Conditional):
+class Reflected(ConfinedBrownian, Conditional):
     """Reflected Brownian motion in a box; its prior is uniform, and samples cannot leave the box."""
 
-    sigma_min: Positive = 0.01
-    """Noise scale near `t = 0`, in units of the box's width."""
     sigma_max: Positive = 5.0
-    """Terminal noise, likewise."""
+    """Terminal noise, in units of the box's width."""
     low: float = 0.0
     """Lower wall, of every entry."""
     high: float = 1.0
@@ -50,36 +48,15 @@ class Reflected(ForwardSDE, Conditional):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
         self.check_rising(low=self.low, high=self.high)
 
     @property
     def width(self) -> float:
-        """`w`."""
         return self.high - self.low
 
     @property
     def support(self) -> constraints.Constraint:
         return constraints.interval(self.low, self.high)
-
-    @property
-    def walls(self) -> bool:
-        return True
-
-    def variance(self, t: Tensor) -> Tensor:
-        """`v(t)`, in units of the width squared."""
-        return self.sigma_min**2 * torch.expm1(2 * math.log(self.sigma_max / self.sigma_min) * t)
-
-    def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(z)
-
-    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        """`w √v'`."""
-        r = self.sigma_max / self.sigma_min
-        return (self.width * self.sigma_min * math.sqrt(2 * math.log(r)) * r**t).to(z)
-
-    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(z)
 
     def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
         """The fold; what is inside stays as it is."""
@@ -88,9 +65,6 @@ class Reflected(ForwardSDE, Conditional):
         # Counted from the nearer wall, so that rounding cannot lead beyond the other one.
         folded = torch.where(depth < self.width / 2, self.low + depth, self.high - (self.width - depth))
         return torch.where(self.support.check(proposal), proposal, folded)
-
-    def scale(self, t: Tensor) -> Tensor:
-        return self.width * self.variance(t).sqrt()
 
     def observe(self, z: Tensor, t: Tensor) -> Tensor:
         """The state with the mean and standard deviation of the prior taken out."""
