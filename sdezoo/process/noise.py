@@ -50,6 +50,11 @@ class Noise:
         at = self._generator.device
         return fn(*(tensor.to(at) for tensor in tensors), generator=self._generator).to(tensors[0].device)
 
+    def gamma(self, alpha: Tensor) -> Tensor:
+        """Numbers with Gamma's law of shape `alpha` and scale 1, shaped like `alpha`, which has the batch in front."""
+        # torch offers no public draw of Gamma laws that takes a generator.
+        return self.draw(torch._standard_gamma, alpha)  # pyright: ignore[reportPrivateImportUsage]
+
     def normal(self, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
         """Standard normal numbers of `shape` (default: that of `like`), with dtype and device of `like`."""
         return self._fill(torch.randn, like, shape)

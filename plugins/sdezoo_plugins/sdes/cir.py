@@ -128,11 +128,11 @@ class CIR(Stationary, Conditional):
     def _moved(self, z: Tensor, clock: Tensor, noise: Noise) -> Tensor:
         c, decay = self._law(clock, z)
         root = (z + z * decay).sqrt() + noise.normal(z) / (2 * c).sqrt()
-        rest = _gamma(torch.full_like(z, self.q + 0.5), noise) / c
+        rest = noise.gamma(torch.full_like(z, self.q + 0.5)) / c
         return torch.where(clock.to(z.device) > 0, root**2 + rest, z)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        return _gamma(like.new_full(tuple(shape), self.q + 1), noise) * (self.sigma**2 / (2 * self.kappa))
+        return noise.gamma(like.new_full(tuple(shape), self.q + 1)) * (self.sigma**2 / (2 * self.kappa))
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         (c, decay), z0 = self._law(self._clock(t.double()), z), self.encode(x0)
@@ -158,8 +158,3 @@ class CIR(Stationary, Conditional):
         # e^{−κβ} − 1 in place of e^{−κβ}: for small t, x_0 e^{−κβ} − x has no digits left but these.
         decay = torch.expm1(-self.kappa * clock)
         return (-2 * self.kappa / self.sigma**2 / decay).to(like), decay.to(like)
-
-
-def _gamma(shape: Tensor, noise: Noise) -> Tensor:
-    # torch offers no public draw of Gamma laws that takes a generator.
-    return noise.draw(torch._standard_gamma, shape)  # pyright: ignore[reportPrivateImportUsage]

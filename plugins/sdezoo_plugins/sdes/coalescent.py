@@ -75,6 +75,13 @@ def inside(x: Tensor, like: Tensor) -> Tensor:
     return x.to(like).clamp(limits.tiny, 1 - limits.eps / 2)
 
 
+def folded(proposal: Tensor, z: Tensor) -> Tensor:
+    """`proposal` folded into the open unit interval at both ends; `z` where that is an end itself."""
+    fold = proposal.remainder(2)
+    fold = torch.minimum(fold, 2 - fold)
+    return torch.where((fold > 0) & (fold < 1), fold, z)
+
+
 def lines(tau: Tensor, theta: float, count: int, earliest: float = EARLIEST) -> Tensor:
     """`q_m(τ)` for `m < count` at times `(N,)` from `earliest` on, float64 `(N, count)`; differentiable in `τ`."""
     terms = _alternating(theta).to(tau.device)[:count]

@@ -32,7 +32,7 @@ from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional
 from sdezoo.process.sde import Stationary
-from sdezoo_plugins.sdes.coalescent import draw_lines, inside
+from sdezoo_plugins.sdes.coalescent import draw_lines, folded, inside
 from sdezoo_plugins.sdes.simplex_transition import small_time
 
 SERIES_FROM = 0.01
@@ -76,9 +76,7 @@ class Jacobi(Stationary, Conditional):
 
     def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Folded back at both walls; a step that would end on a wall itself is not taken."""
-        folded = proposal.remainder(2)
-        folded = torch.minimum(folded, 2 - folded)
-        return torch.where((folded > 0) & (folded < 1), folded, z)
+        return folded(proposal, z)
 
     def scale(self, t: Tensor) -> Tensor:
         """Spread in units of `√(x (1 − x))`: `√((1 − e^{−(a + b)τ}) / (a + b))`."""
@@ -134,8 +132,7 @@ class Jacobi(Stationary, Conditional):
 
 
 def _beta(a: Tensor, b: Tensor, noise: Noise, like: Tensor) -> Tensor:
-    # torch offers no public draw of Gamma laws that takes a generator.
-    one, other = (noise.draw(torch._standard_gamma, shape) for shape in (a, b))  # pyright: ignore[reportPrivateImportUsage]
+    one, other = noise.gamma(a), noise.gamma(b)
     return inside(one / (one + other), like)
 
 

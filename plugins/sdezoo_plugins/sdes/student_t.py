@@ -63,8 +63,7 @@ class StudentT(Interpolant):
 
     def base(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         halves = like.new_full((shape[0], *(1,) * (len(shape) - 1)), self.nu / 2)
-        # torch offers no public draw of Gamma laws that takes a generator.
-        kappa = noise.draw(torch._standard_gamma, halves) / halves  # pyright: ignore[reportPrivateImportUsage]
+        kappa = noise.gamma(halves) / halves
         return noise.normal(like, shape) / kappa.sqrt()
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:

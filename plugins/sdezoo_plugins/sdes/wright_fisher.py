@@ -37,7 +37,7 @@ from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Shape
 from sdezoo.process.sde import Stationary
-from sdezoo_plugins.sdes.coalescent import EARLIEST, draw_lines, inside
+from sdezoo_plugins.sdes.coalescent import EARLIEST, draw_lines, folded, inside
 from sdezoo_plugins.sdes.simplex_transition import descendants, log_density
 
 RETURN = 4.0
@@ -103,9 +103,7 @@ class WrightFisher(Stationary, Conditional):
 
     def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Every stick folded back at both ends; a step that would end on one itself is not taken."""
-        folded = proposal.remainder(2)
-        folded = torch.minimum(folded, 2 - folded)
-        return torch.where((folded > 0) & (folded < 1), folded, z)
+        return folded(proposal, z)
 
     def scale(self, t: Tensor) -> Tensor:
         """Spread in units of `√(V (1 − V)/R)`: `√((1 − e^{−2τ}) / 2)`."""
@@ -156,9 +154,7 @@ class WrightFisher(Stationary, Conditional):
 
     def _dirichlet(self, counts: Tensor, noise: Noise, like: Tensor) -> Tensor:
         """The sticks of a draw of `Dirichlet(α + counts)`."""
-        # torch offers no public draw of Gamma laws that takes a generator.
-        gammas = noise.draw(torch._standard_gamma, self.alpha + counts)  # pyright: ignore[reportPrivateImportUsage]
-        return inside(self.encode(gammas), like)
+        return inside(self.encode(noise.gamma(self.alpha + counts)), like)
 
     def _left(self, z: Tensor, all_of_them: bool = False) -> Tensor:
         """`R_i` for `i < K`, or `i ≤ K`."""
