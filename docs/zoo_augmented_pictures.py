@@ -6,15 +6,13 @@ writes `docs/zoo/{cld,zero-inflated,student-t}.png`: paths of the process from d
 library back from the prior, with the exact score. Everything is seeded.
 """
 
-import io
 from itertools import pairwise
-from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image
 from torch import Tensor
+from zoo_pictures import save
 
 from sdezoo import SAMPLERS, SDES, Model
 from sdezoo.conformance.problems import Atoms
@@ -95,12 +93,7 @@ def draw(name: str, panels: list[Panel], scales: dict[int, str]) -> None:
             axes.set_ylim(bottom=-0.3)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("t")
-    image = io.BytesIO()
-    figure.savefig(image, dpi=90)
-    plt.close(figure)
-    file = Path(__file__).parent / "zoo" / f"{name}.png"
-    Image.open(image).convert("RGB").quantize(40).save(file, optimize=True)
-    print(f"{file} ({file.stat().st_size / 1000:.0f} kB)")
+    save(figure, name, dpi=90, colours=40)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,9 @@ Reverse paths are those of `euler-maruyama` with the exact score, which for `met
 Everything is seeded.
 """
 
-import io
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import torch
-from PIL import Image
-from zoo_pictures import PATHS, STEPS, WIDE, forward, panel
+from zoo_pictures import PATHS, STEPS, WIDE, forward, panel, save
 
 from sdezoo import SAMPLERS, SDES, Model
 from sdezoo.conformance.problems import Atoms
@@ -46,11 +42,7 @@ def draw(name, panels):
         one.set_ylim(-0.02, 1.02)
     if panels > 2:
         walks(axes[2])
-    image = io.BytesIO()
-    figure.savefig(image, dpi=100)
-    file = Path(__file__).parent / "zoo" / f"{name}.png"
-    Image.open(image).convert("RGB").quantize(48).save(file, optimize=True)
-    print(f"{file} ({file.stat().st_size / 1000:.0f} kB)")
+    save(figure, name)
 
 
 def walks(axes):

@@ -19,6 +19,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def panel(axes: Axes, title: str, times: Tensor, x: Tensor) -> None:
     axes.set_xlabel("t")
 
 
-def draw(spec: str, sampler: str | None) -> Path:
+def draw(spec: str, sampler: str | None) -> None:
     sde = SDES.build(spec)
     if not isinstance(sde, ForwardSDE):
         raise SystemExit(f"{spec} is no SDE: it has no paths to draw.")
@@ -97,12 +98,17 @@ def draw(spec: str, sampler: str | None) -> Path:
     elif inside.abs().max() > 12:
         left.set_yscale("symlog", linthresh=2)
     left.set_ylabel("x")
+    save(figure, spec.partition(":")[0])
+
+
+def save(figure: Figure, name: str, dpi: int = 100, colours: int = 48) -> None:
+    """Write `docs/zoo/NAME.png`, in few colours, and say so."""
     image = io.BytesIO()
-    figure.savefig(image, dpi=100)
+    figure.savefig(image, dpi=dpi)
     plt.close(figure)
-    file = Path(__file__).parent / "zoo" / f"{spec.partition(':')[0]}.png"
-    Image.open(image).convert("RGB").quantize(48).save(file, optimize=True)
-    return file
+    file = Path(__file__).parent / "zoo" / f"{name}.png"
+    Image.open(image).convert("RGB").quantize(colours).save(file, optimize=True)
+    print(f"{file} ({file.stat().st_size / 1000:.0f} kB)")
 
 
 if __name__ == "__main__":
@@ -111,5 +117,4 @@ if __name__ == "__main__":
     parser.add_argument("--sampler", metavar="NAME[:key=value,…]", help=f"default: the first of {', '.join(SAMPLERS_HERE)} that fits")
     given = parser.parse_args()
     for process in given.processes:
-        written = draw(process, given.sampler)
-        print(f"{written} ({written.stat().st_size / 1000:.0f} kB)")
+        draw(process, given.sampler)
