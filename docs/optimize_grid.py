@@ -17,9 +17,9 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from sdezoo.conformance.grounds import drive
-from sdezoo.conformance.problems import Mixture, Multiplicative
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import Mixture, Multiplicative
+from sdezoo.conformance.bank.sampler_problems import drive
 from sdezoo.sampling.grid import FIRST, KNEE, grid, optimized
 from sdezoo.zoo.registry import SAMPLERS
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from zoo_pictures import save
 
 from sdezoo import SAMPLERS, SDES, Model
-from sdezoo.conformance.problems import Atoms
+from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.process.noise import KeyedNoise
 
 PATHS, STEPS = 28, 300

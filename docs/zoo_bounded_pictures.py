@@ -11,7 +11,7 @@ import torch
 from zoo_pictures import PATHS, STEPS, WIDE, forward, panel, save
 
 from sdezoo import SAMPLERS, SDES, Model
-from sdezoo.conformance.problems import Atoms
+from sdezoo.conformance.bank.problems import Atoms
 
 POINTS = torch.tensor([[0.2], [0.65]], dtype=torch.float64)
 RING = "metropolis:set=annulus,inner=0.5"

@@ -5,8 +5,8 @@
 
 writes `docs/zoo/NAME.png` for each spec string: on the left paths of the SDE from data, on the right paths of a sampler of this library
 back from the prior, with the exact score. The data are two humps in the coordinates of an affine process, else two points (see
-`sdezoo.conformance.exact`); of data with several entries the first is drawn. A process whose transition density is not known has
-no exact score here, and only its left half is drawn. Everything is seeded.
+`sdezoo.conformance.bank.reference_laws`); of data with several entries the first is drawn. A process whose transition density is not
+known has no exact score here, and only its left half is drawn. Everything is seeded.
 """
 
 import argparse
@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor
 
 from sdezoo import SAMPLERS, SDES
-from sdezoo.conformance.cases import smallest_event, typical
-from sdezoo.conformance.exact import model_of
-from sdezoo.conformance.problems import Atoms, Mixture
+from sdezoo.conformance.bank.cases import smallest_event, typical
+from sdezoo.conformance.bank.problems import Atoms, Mixture
+from sdezoo.conformance.bank.reference_laws import model_of
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.sde import ForwardSDE
 

@@ -3,7 +3,7 @@
 import torch
 
 from sdezoo import Model
-from sdezoo.conformance.problems import Atoms
+from sdezoo.conformance.bank.problems import Atoms
 
 WIDE = torch.empty((), dtype=torch.float64)
 STATES = {1: 500_000, 10: 400_000, 100: 90_000, 1000: 10_000}

@@ -45,7 +45,7 @@ def test_the_import_rules_hold():
 
 
 PLANTED = {
-    "the core knows a plugin": ("sdezoo/runs/data.py", "import sdezoo_plugins", "Plugins and command line"),
+    "the core knows a plugin": ("sdezoo/data/dataset.py", "import sdezoo_plugins", "Plugins and command line"),
     "a plugin knows the command line": ("plugins/sdezoo_plugins/sdes/vp.py", "import sdezoo_cli", "Plugins and command line"),
     "one wing looks up": ("sdezoo/process/noise.py", "import sdezoo.sampling.grid", "Inside the core"),
     "one module looks up inside its wing": ("sdezoo/process/sde.py", "import sdezoo.process.affine", "Inside process"),
@@ -55,7 +55,23 @@ PLANTED = {
     "the registry loads torch": ("sdezoo/zoo/registry.py", "import torch", "Names are known without torch"),
     "a plugin integrates by itself": ("plugins/sdezoo_plugins/samplers/heun.py", "import torchsde", "One file knows torchsde"),
     "one command knows another": ("cli/sdezoo_cli/sample.py", "import sdezoo_cli.train", "Inside the command line"),
-    "one module of runs looks up": ("sdezoo/runs/checkpoint.py", "import sdezoo.runs.training", "Inside runs"),
+    "one module of data looks up": ("sdezoo/data/reading.py", "import sdezoo.data.arrays", "Inside data"),
+    "one module of store looks up": ("sdezoo/store/checkpoint.py", "import sdezoo.store.restoring", "Inside store"),
+    "one module of training looks up": ("sdezoo/training/config.py", "import sdezoo.training.loop", "Inside training"),
+    "one module of generation looks up": ("sdezoo/generation/export.py", "import sdezoo.generation.streaming", "Inside generation"),
+    "one module of runs looks up": ("sdezoo/runs/train.py", "import sdezoo.runs.estimator", "Inside runs"),
+    "conformance looks up": ("sdezoo/conformance/law.py", "import sdezoo.conformance.laws.sde_laws", "Inside conformance"),
+    "one module of the bank looks up": (
+        "sdezoo/conformance/bank/cases.py",
+        "import sdezoo.conformance.bank.orders",
+        "Inside conformance, bank",
+    ),
+    "one module of the laws looks up": (
+        "sdezoo/conformance/laws/configuration.py",
+        "import sdezoo.conformance.laws.sde_laws",
+        "Inside conformance, laws",
+    ),
+    "one module of verification looks up": ("sdezoo/verification/findings.py", "import sdezoo.verification.verify", "Inside verification"),
     "one module of learning looks up": ("sdezoo/learning/prior.py", "import sdezoo.learning.model", "Inside learning"),
     "one module of zoo looks up": ("sdezoo/zoo/registry.py", "import sdezoo.zoo.composition", "Inside zoo"),
     "a module has no place": ("sdezoo/sampling/attic.py", "", "Inside sampling"),

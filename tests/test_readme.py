@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from sdezoo import SDES
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import table
 from sdezoo.zoo.registry import load_file
 

@@ -121,7 +121,7 @@ def _write(report: dict[str, Any]) -> None:
 
 
 def _baseline(specs: list[str], record: Path | None, compare: Path | None) -> None:
-    from sdezoo.conformance import baseline
+    from sdezoo.verification import baseline
     from sdezoo.zoo.registry import SAMPLERS
 
     if len(specs) != 1:

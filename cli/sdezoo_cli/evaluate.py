@@ -62,7 +62,7 @@ def evaluate(
 ) -> None:
     """Measure a trained model against held-out data.  Example: sdezoo evaluate runs/demo"""
     load_plugins(plugin)
-    from sdezoo.runs.config import resolve_device
+    from sdezoo.store.launch import resolve_device
 
     common: dict[str, Any] = {"checkpoint": checkpoint, "n": n, "seed": seed, "batch_size": batch_size}
     common |= {} if steps is None else {"steps": steps}
@@ -86,8 +86,8 @@ def _refuse(options: dict[str, Any], *, likelihood: bool) -> None:
 
 
 def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str, Any]) -> None:
-    from sdezoo.runs.evaluation import check_folder, write
-    from sdezoo.runs.evaluation import evaluate as measure
+    from sdezoo.runs.evaluate import check_folder, write
+    from sdezoo.runs.evaluate import evaluate as measure
 
     idle = [name for name in ("sampler", "steps") if options.get("samples") and options.get(name) is not None]
     if idle:
@@ -106,7 +106,7 @@ def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str
 def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options: dict[str, Any]) -> None:
     import torch
 
-    from sdezoo.runs.export import check_output, write
+    from sdezoo.generation.export import check_output, write
     from sdezoo.runs.likelihood import likelihood as measure
 
     if out:

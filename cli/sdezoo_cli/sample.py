@@ -18,7 +18,7 @@ from sdezoo_cli.options import Checkpoint, Compile, Device, Json, Plugins, Preci
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
-    from sdezoo.runs.generation import Rows
+    from sdezoo.generation.samples import Rows
 
 _N = 64
 _INTERRUPTED = 130
@@ -53,18 +53,18 @@ def sample(
     with _interruptible():
         from dataclasses import replace
 
-        from sdezoo.runs.sharing import Share
+        from sdezoo.generation.sharing import Share
 
         share = Share.join()
         if not share.first:
             share.wait()  # what is refused, the first process says alone
         load_plugins(plugin)
-        from sdezoo.runs.checkpoint import restore
-        from sdezoo.runs.config import resolve_device
-        from sdezoo.runs.generation import Draw, choose_sampler
-        from sdezoo.runs.preparation import prepare
-        from sdezoo.runs.streaming import stream
-        from sdezoo.runs.trajectory import check_trajectory, record
+        from sdezoo.generation.acceleration import prepare
+        from sdezoo.generation.samples import Draw, choose_sampler
+        from sdezoo.generation.streaming import stream
+        from sdezoo.generation.trajectory import check_trajectory, record
+        from sdezoo.store.launch import resolve_device
+        from sdezoo.store.restoring import restore
 
         where = share.device(resolve_device(device))
         trained = restore(run, checkpoint)
@@ -109,7 +109,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _rows(n: int | None, seeds: str | None) -> Rows:
-    from sdezoo.runs.generation import Rows
+    from sdezoo.generation.samples import Rows
 
     if seeds is None:
         return Rows.first(_N if n is None else n)

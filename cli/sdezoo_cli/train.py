@@ -15,7 +15,7 @@ from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
-    from sdezoo.runs.loop import Result
+    from sdezoo.training.loop import Result
 
 Text = str | None
 Whole = int | None
@@ -63,9 +63,9 @@ def train(
     SIGINT (Ctrl-C) and SIGTERM end the step and save; a second one stops at once. A run that was killed goes on with --resume.
     """
     load_plugins(plugin)
-    from sdezoo.runs.config import TrainingConfig, resolve_device
-    from sdezoo.runs.training import train as run_training
-    from sdezoo.runs.workers import is_first
+    from sdezoo.runs.train import train as run_training
+    from sdezoo.store.launch import is_first, resolve_device
+    from sdezoo.training.config import TrainingConfig
 
     options = locals()
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
@@ -101,7 +101,7 @@ def train(
 
 
 def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict[str, Any]:
-    from sdezoo.runs.config import TrainingConfig, refuse_elsewhere
+    from sdezoo.training.config import TrainingConfig, refuse_elsewhere
 
     if config is None and resume and "out" in given:
         config = Path(given["out"]) / "config.yaml"
@@ -122,8 +122,8 @@ def _held_out(result: Result) -> str:
 
 def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
     """Say what is saved and how to go on; the exit code that shells give to the signal."""
-    from sdezoo.runs.interruption import Interrupted
-    from sdezoo.runs.workers import is_first
+    from sdezoo.store.launch import is_first
+    from sdezoo.training.interruption import Interrupted
 
     if not isinstance(stop, Interrupted):
         if is_first():
@@ -141,9 +141,9 @@ def _say(text: str) -> None:
 
 
 def _draw(run: Path, steps: int, device: Any) -> Path:
-    from sdezoo.runs.checkpoint import restore
-    from sdezoo.runs.export import write
-    from sdezoo.runs.generation import Draw, Rows, choose_sampler, together
+    from sdezoo.generation.export import write
+    from sdezoo.generation.samples import Draw, Rows, choose_sampler, together
+    from sdezoo.store.restoring import restore
 
     trained = restore(run)
     trained.model.to(device)

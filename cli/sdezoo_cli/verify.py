@@ -15,7 +15,7 @@ from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
-    from sdezoo.conformance.verification import Verification
+    from sdezoo.verification.verify import Verification
 
 
 def verify(
@@ -37,9 +37,9 @@ def verify(
     load_plugins(plugin)
     import torch
 
-    from sdezoo.conformance.picture import draw
-    from sdezoo.conformance.tables import markdown, text
-    from sdezoo.conformance.verification import verify as measure
+    from sdezoo.verification.picture import draw
+    from sdezoo.verification.tables import markdown, text
+    from sdezoo.verification.verify import verify as measure
     from sdezoo.zoo.registry import SDES
 
     fresh = [name for name in _names() if name not in before]

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from sdezoo.bench.table import Row, Table
 from sdezoo.bench.timing import Report, one_thread
-from sdezoo.conformance.efficiency import distance, quantiles, steps_for
-from sdezoo.conformance.problems import Mixture, eight
+from sdezoo.conformance.bank.problems import Mixture, eight
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.verification.efficiency import distance, quantiles, steps_for
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS, SDES
 

@@ -13,10 +13,10 @@ from torch import nn
 
 from sdezoo.bench.table import Row, Table
 from sdezoo.bench.timing import Report, Spread, seconds
-from sdezoo.conformance.efficiency import steps_for
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import ScoreModel
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.verification.efficiency import steps_for
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import NETWORKS, SAMPLERS, SDES
 

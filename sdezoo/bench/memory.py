@@ -16,10 +16,10 @@ import numpy as np
 
 from sdezoo.bench.table import Table
 from sdezoo.bench.timing import Report
-from sdezoo.runs.checkpoint import restore
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.generation import Draw, Rows
-from sdezoo.runs.training import train
+from sdezoo.generation.samples import Draw, Rows
+from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.registry import SAMPLERS
 
 _SDE = "gbm"

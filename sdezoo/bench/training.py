@@ -18,9 +18,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sdezoo.bench.table import Table
 from sdezoo.bench.timing import Report, Spread, seconds
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.data import Data
-from sdezoo.runs.training import train
+from sdezoo.data.dataset import Data
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.registry import NETWORKS
 
 _FORMATS = {"precision": "", "compiled": "", "bare_over_ours": ".3f", "quartile_low": ".3f", "quartile_high": ".3f", "ms_bare": ".0f"}

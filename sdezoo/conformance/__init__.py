@@ -13,9 +13,9 @@ that was found. `sdezoo check` tries the same laws.
 from __future__ import annotations
 
 from sdezoo.conformance.law import BoundLaw
-from sdezoo.conformance.loss_laws import LOSS_LAWS
-from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
-from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
+from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.process.process import Process
 from sdezoo.sampling.sampler import Sampler

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sdezoo.conformance.cases import unusual
+from sdezoo.conformance.bank.cases import unusual
 from sdezoo.conformance.law import Suite, Verdict
-from sdezoo.conformance.loss_laws import LOSS_LAWS
-from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
-from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
+from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES
 from sdezoo.zoo.spec import parse, suggestion

@@ -1,1 +1,1 @@
-"""What a user does: read data, train, keep, sample."""
+"""What a user calls."""

@@ -22,13 +22,15 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import typed
 from sdezoo.errors import DataError, RunError
-from sdezoo.runs import checkpoint
-from sdezoo.runs.checkpoint import Trained, restore
-from sdezoo.runs.config import TrainingConfig, writable_folder
-from sdezoo.runs.data import Data, typed
-from sdezoo.runs.generation import choose_sampler, generate
-from sdezoo.runs.training import train
+from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.runs.train import train
+from sdezoo.store import checkpoint
+from sdezoo.store.files import writable_folder
+from sdezoo.store.restoring import Trained, restore
+from sdezoo.training.config import TrainingConfig
 
 _OWN = ("sampler", "sampling_steps", "random_state")
 """Parameters that are not settings of a training of the same name."""
@@ -39,7 +41,7 @@ class DiffusionModel(BaseEstimator):
 
     Args:
         sde, loss, net, output, prior, times, shift, steps, batch_size, optimizer, lr, ema, condition, precision, compile, device: as in
-            `sdezoo.runs.config.TrainingConfig`. sampler: a spec string; None is the preferred one that fits. sampling_steps: of
+            `sdezoo.training.config.TrainingConfig`. sampler: a spec string; None is the preferred one that fits. sampling_steps: of
             the sampler. random_state: fixes the training, and the samples.
 
     Once fitted, `trained_` is the model with the way to and from the units of the data; `n_features_in_` and `feature_names_in_` are
@@ -100,7 +102,7 @@ class DiffusionModel(BaseEstimator):
         and `i` alone.
 
         Raises:
-            SdezooError: as `sdezoo.runs.generation.generate` does.
+            SdezooError: as `sdezoo.generation.samples.generate` does.
         """
         check_is_fitted(self)
         seed = self.random_state if random_state is None else random_state
@@ -117,7 +119,7 @@ class DiffusionModel(BaseEstimator):
         return pandas.DataFrame({name: typed(column, kind, name) for name, kind, column in columns})
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The log-density of each row, in nats and the units of the data, see `sdezoo.runs.checkpoint.Trained.likelihood`.
+        """The log-density of each row, in nats and the units of the data, see `sdezoo.store.restoring.Trained.likelihood`.
 
         Raises:
             SdezooError: for rows outside the support, or of another shape.

@@ -23,14 +23,15 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
+from sdezoo.data.dataset import Data
+from sdezoo.data.validation import check, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.runs.checkpoint import Trained, restore
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.data import Data, check, column_name
-from sdezoo.runs.planning import find_dataset
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
+from sdezoo.store.restoring import Trained, restore
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import LOSSES
 
 EXACT_UP_TO = 32
@@ -135,7 +136,7 @@ def likelihood(
     """The negative log-likelihood of rows of data under a model of a run folder.
 
     Args:
-        run: the folder. checkpoint: see `sdezoo.runs.checkpoint.choose`.
+        run: the folder. checkpoint: see `sdezoo.store.checkpoint.choose`.
         data: a dataset's spec string or a path; default: what the run was trained with.
         split: `test`, `train` or `all`, training rows first; default: `test`, and `all` of other `data`.
         n: rows at most; where there are more, a random choice.

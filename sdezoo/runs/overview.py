@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sdezoo.errors import RunError
-from sdezoo.runs import checkpoint
-from sdezoo.runs.checkpoint import DamagedError
-from sdezoo.runs.config import TrainingConfig
+from sdezoo.store import checkpoint
+from sdezoo.store.checkpoint import DamagedError
+from sdezoo.training.config import TrainingConfig
 
 _LARGEST = 2**20  # bytes of a JSON file, or of the end of the metrics, that are read
 

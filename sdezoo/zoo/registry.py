@@ -161,7 +161,7 @@ SDES: Registry[Any] = Registry("SDE", "sdezoo.sdes", "sdezoo.process.process:Pro
 LOSSES: Registry[Any] = Registry("loss", "sdezoo.losses", "sdezoo.learning.loss:ScoreLoss")
 SAMPLERS: Registry[Any] = Registry("sampler", "sdezoo.samplers", "sdezoo.sampling.sampler:Sampler")
 NETWORKS: Registry[Any] = Registry("network", "sdezoo.networks", "sdezoo.learning.network:Network")
-DATASETS: Registry[Any] = Registry("dataset", "sdezoo.datasets", "sdezoo.runs.data:Dataset")
+DATASETS: Registry[Any] = Registry("dataset", "sdezoo.datasets", "sdezoo.data.dataset:Dataset")
 REGISTRIES: dict[str, Registry[Any]] = {
     "sdes": SDES,
     "losses": LOSSES,

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from sdezoo.runs.config import TrainingConfig
+from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import fitting
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from sdezoo_cli.train import train

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "data": "wine"}
 QUICK = ["--likelihood", "-n", 6, "--steps", 2]

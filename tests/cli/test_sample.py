@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.shards import Shards
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store.shards import Shards
+from sdezoo.training.config import TrainingConfig
 
 Terminal = Callable[..., tuple[int, str, str]]
 

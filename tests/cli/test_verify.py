@@ -9,11 +9,11 @@ import pytest
 import typer
 from PIL import Image
 
-from sdezoo.conformance import verification
-from sdezoo.conformance.tables import markdown
-from sdezoo.conformance.verification import Effort
-from sdezoo.conformance.witness import STRONG, Ladder
 from sdezoo.errors import SdezooError
+from sdezoo.verification import verify as verification
+from sdezoo.verification.cross_check import STRONG, Ladder
+from sdezoo.verification.tables import markdown
+from sdezoo.verification.verify import Effort
 from sdezoo.zoo.registry import SDES
 from sdezoo_cli.verify import verify
 from tests.process.edges import BetweenWalls, Stable
@@ -149,7 +149,7 @@ def test_a_process_that_raises_is_off_and_said_why():
 
 
 def test_an_order_outside_its_band_is_exit_code_1(sdezoo, monkeypatch):
-    monkeypatch.setattr("sdezoo.conformance.witness.EQUAL", 0.0)
+    monkeypatch.setattr("sdezoo.verification.cross_check.EQUAL", 0.0)
     code, out, _ = sdezoo("ve", "--quiet")
     assert code == 1
     assert "ve: equality: torchsde euler = its closed form, on the state is" in out

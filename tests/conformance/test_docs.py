@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sdezoo.conformance.loss_laws import LOSS_LAWS
-from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
-from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
+from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "laws.md").read_text(encoding="utf-8")
 SECTIONS = {"Processes": SDE_LAWS, "Losses": LOSS_LAWS, "Samplers": SAMPLER_LAWS}

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pytest
 from torch.distributions import StickBreakingTransform
 
-from sdezoo.conformance.loss_laws import LOSS_LAWS
-from sdezoo.conformance.problems import Additive
+from sdezoo.conformance.bank.problems import Additive
+from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import LOSSES
@@ -64,7 +64,7 @@ class OfSimplex(Denoising, ScoreLoss[Simplex]):
 @pytest.fixture
 def broken(monkeypatch):
     def tried(loss, sde):
-        monkeypatch.setattr("sdezoo.conformance.loss_trials.defaults", lambda _: [] if sde is None else [("sde", sde)])
+        monkeypatch.setattr("sdezoo.conformance.bank.loss_trials.defaults", lambda _: [] if sde is None else [("sde", sde)])
         verdicts = list(LOSS_LAWS.verdicts(loss))
         named = {outcome: {v.law: v.reason for v in verdicts if v.outcome == outcome} for outcome in ("broken", "excused", "untried")}
         assert not named["untried"]

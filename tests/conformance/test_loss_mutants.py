@@ -3,7 +3,7 @@
 import pytest
 
 from sdezoo.conformance.law import LawError
-from sdezoo.conformance.loss_laws import LOSS_LAWS
+from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from tests.conformance.mutant_losses import MUTANTS
 from tests.conformance.right_losses import RIGHT
 

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from sdezoo import Sampler
-from sdezoo.conformance.recovery_laws import law_recovered
-from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.laws.recovery_laws import law_recovered
+from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.conformance.right_samplers import Euler
 from tests.process.edges import BetweenWalls, Kinetic, Stable, StableFlow

@@ -3,7 +3,7 @@
 import pytest
 
 from sdezoo.conformance.law import LawError
-from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from tests.conformance.mutant_samplers import MUTANTS
 from tests.conformance.right_samplers import RIGHT
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from sdezoo.zoo.registry import SDES
 from tests.analytic import VARIANTS
 from tests.process.edges import BetweenWalls, Kinetic, Stable

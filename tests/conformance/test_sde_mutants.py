@@ -3,7 +3,7 @@
 import pytest
 
 from sdezoo.conformance.law import BoundLaw, LawError
-from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from tests.conformance.mutant_sdes import MUTANTS, GBMInX, ScoreAlone
 
 LAWS = {law.name: law for law in SDE_LAWS.laws}

@@ -5,9 +5,9 @@ import sys
 import pytest
 from scipy import stats
 
-from sdezoo.conformance.loss_laws import LOSS_LAWS
-from sdezoo.conformance.sampler_laws import SAMPLER_LAWS
-from sdezoo.conformance.sde_laws import SDE_LAWS
+from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
+from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
 from tests.process.edges import BetweenWalls, Kinetic
 

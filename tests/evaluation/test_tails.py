@@ -11,7 +11,7 @@ from scipy import stats
 from sdezoo.evaluation import suite
 from sdezoo.evaluation.comparison import Parts, columns
 from sdezoo.evaluation.tails import ROWS, Contrast, Tail, contrasts, hill
-from sdezoo.runs.evaluation import _out_of_reach
+from sdezoo.runs.evaluate import _out_of_reach
 from sdezoo.zoo.registry import SDES
 
 REPEATS = 200

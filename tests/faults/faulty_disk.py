@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from sdezoo.errors import RunError
-from sdezoo.runs import checkpoint
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.loop import Report
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store import checkpoint
+from sdezoo.training.config import TrainingConfig
+from sdezoo.training.loop import Report
 
 SETTINGS = {"net": "mlp:width=32,depth=1", "data": "wine", "batch_size": 8, "checkpoint_every": 1, "keep": 100, "device": "cpu"}
 

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from sdezoo.runs import checkpoint
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store import checkpoint
+from sdezoo.training.config import TrainingConfig
 
 SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 16, "times": "importance", "device": "cpu"}
 

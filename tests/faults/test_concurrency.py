@@ -14,10 +14,10 @@ import pytest
 from safetensors.torch import load_file
 
 from sdezoo.errors import RunError
-from sdezoo.runs import checkpoint
-from sdezoo.runs.checkpoint import restore
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store import checkpoint
+from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
 
 SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 8, "steps": 4, "checkpoint_every": 2, "device": "cpu"}
 

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from pyarrow import parquet
 
-from sdezoo.runs import checkpoint
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.data import Data, Dataset, check
-from sdezoo.runs.planning import plan
-from sdezoo.runs.training import train
+from sdezoo.data.dataset import Data, Dataset
+from sdezoo.data.validation import check
+from sdezoo.runs.train import train
+from sdezoo.store import checkpoint
+from sdezoo.training.config import TrainingConfig
+from sdezoo.training.planning import plan
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import REGISTRIES
 from sdezoo_plugins.datasets.array import Array

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 import sdezoo_cli.train
-from sdezoo.runs import checkpoint
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.interruption import Interrupted
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store import checkpoint
+from sdezoo.training.config import TrainingConfig
+from sdezoo.training.interruption import Interrupted
 from sdezoo_cli.app import main
 
 SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 16, "steps": 12, "device": "cpu"}

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from sdezoo.conformance.cases import typical
+from sdezoo.conformance.bank.cases import typical
 from sdezoo.errors import CompositionError, SupportError
+from sdezoo.generation.samples import PREFERRED_SAMPLERS
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.learning.times import draw_times
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.runs.generation import PREFERRED_SAMPLERS
 from sdezoo.zoo.composition import check_fit, defaults, fitting, preferred
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
 

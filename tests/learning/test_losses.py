@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.errors import CompositionError
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel

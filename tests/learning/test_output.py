@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sdezoo.conformance.problems import gaussian
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.errors import CompositionError, SdezooError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import Model, ScoreModel

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdezoo.conformance.sources import Still, keyed
+from sdezoo.conformance.bank.noise_doubles import Still, keyed
 from sdezoo.learning import prior as module
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.prior import FittedPrior, measure

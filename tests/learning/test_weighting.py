@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.errors import CompositionError
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.prior import Moments

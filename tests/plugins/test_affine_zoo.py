@@ -11,8 +11,8 @@ import torch
 from scipy.stats import kstest, lognorm
 
 from sdezoo import SAMPLERS, SDES
-from sdezoo.conformance.problems import Atoms, gaussian
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import Atoms, gaussian
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.process.noise import Noise

@@ -9,11 +9,11 @@ from scipy import stats
 
 from sdezoo import LOSSES, SAMPLERS, SDES, DiffusionModel, Model, Noise
 from sdezoo.conformance import sde_laws
-from sdezoo.conformance.problems import Atoms
+from sdezoo.conformance.bank.problems import Atoms
+from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.loss import Batch
-from sdezoo.runs.data import Data
-from sdezoo.runs.placement import place
+from sdezoo.training.preprocessing import place
 from sdezoo_plugins.sdes.log_barrier import LogBarrier
 from sdezoo_plugins.sdes.metropolis import Metropolis, MetropolisWalk
 from sdezoo_plugins.sdes.reflected import SWITCH, Reflected, by_eigenfunctions, by_images

@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 from scipy.linalg import expm
 
-from sdezoo.conformance.grounds import drive
-from sdezoo.conformance.problems import Atoms
-from sdezoo.conformance.sources import Impulse
+from sdezoo.conformance.bank.noise_doubles import Impulse
+from sdezoo.conformance.bank.problems import Atoms
+from sdezoo.conformance.bank.sampler_problems import drive
 from sdezoo.learning.model import Model, ScoreModel
 from sdezoo.process.noise import Noise
 from sdezoo.process.sde import ForwardSDE

@@ -24,10 +24,11 @@ from pyarrow import parquet
 from torch import Tensor
 from torch.distributions import constraints
 
+from sdezoo.data.dataset import Data, Dataset
+from sdezoo.data.validation import check
 from sdezoo.errors import DataError
-from sdezoo.runs.data import Data, Dataset, check
-from sdezoo.runs.export import write
-from sdezoo.runs.placement import place
+from sdezoo.generation.export import write
+from sdezoo.training.preprocessing import place
 from sdezoo_plugins.datasets.array import Array
 from sdezoo_plugins.datasets.breast_cancer import BreastCancer
 from sdezoo_plugins.datasets.digits import Digits

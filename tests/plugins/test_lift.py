@@ -8,16 +8,17 @@ import torch
 from torch.distributions import Normal
 
 from sdezoo import SAMPLERS, SDES
-from sdezoo.conformance.contract_laws import CONTRACT_LAWS
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import Mixture, gaussian
 from sdezoo.conformance.law import LawError
-from sdezoo.conformance.problems import Mixture, gaussian
-from sdezoo.conformance.sde_laws import SDE_LAWS
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.laws.contract_laws import CONTRACT_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.data.encoding import AffineMap
 from sdezoo.errors import DataError, SdezooError, SupportError
 from sdezoo.process.affine import AffineSDE, Coefficients
-from sdezoo.runs.checkpoint import State, Trained
-from sdezoo.runs.placement import AffineMap
 from sdezoo.sampling.likelihood import log_likelihood
+from sdezoo.store.checkpoint import State
+from sdezoo.store.restoring import Trained
 from sdezoo.zoo.composition import support_in_words
 from tests.analytic import at, coordinates
 

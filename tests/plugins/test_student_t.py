@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 from scipy.optimize import brentq
 
-from sdezoo.conformance.grounds import drive
-from sdezoo.conformance.sources import Forbidden
+from sdezoo.conformance.bank.noise_doubles import Forbidden
+from sdezoo.conformance.bank.sampler_problems import drive
 from sdezoo.errors import ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.process.noise import Noise

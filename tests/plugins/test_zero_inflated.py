@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 import torch
 
-from sdezoo.conformance.problems import Atoms
+from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.errors import CompositionError, DataError, SupportError
 from sdezoo.process.noise import Noise
-from sdezoo.runs.placement import place
 from sdezoo.sampling.likelihood import encoded
+from sdezoo.training.preprocessing import place
 from sdezoo.zoo.registry import DATASETS, SAMPLERS, SDES
 from tests.analytic import SIGMAS, at
 

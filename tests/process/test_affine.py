@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional

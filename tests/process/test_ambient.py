@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from sdezoo.conformance.problems import gaussian
+from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import Ambient

@@ -14,7 +14,7 @@ from torch.distributions import (
     constraints,
 )
 
-from sdezoo.conformance.problems import Additive, gaussian
+from sdezoo.conformance.bank.problems import Additive, gaussian
 from sdezoo.errors import CompositionError, SupportError
 
 BOX = ComposeTransform([SigmoidTransform(), AffineTransform(-2.0, torch.tensor([3.0, 5.0, 0.1]))])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import Model, ScoreModel
 from sdezoo.process.noise import Noise

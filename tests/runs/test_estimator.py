@@ -12,9 +12,9 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sdezoo import DiffusionModel
 from sdezoo.errors import DataError, ParameterError, RunError, SdezooError
-from sdezoo.runs.checkpoint import restore
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
 
 X = np.exp(np.random.default_rng(0).standard_normal((60, 3))).astype(np.float32)
 FRAME = pandas.DataFrame({"price": X[:, 0].astype(np.float64), "count": (10 * X[:, 1]).astype(int) + 1, "weight": X[:, 2]})

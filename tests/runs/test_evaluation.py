@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 
 from sdezoo import DATASETS
+from sdezoo.data.dataset import Data
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation import classifier, suite
+from sdezoo.generation.export import write as export
+from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.runs import evaluation as module
-from sdezoo.runs.checkpoint import restore
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.data import Data
-from sdezoo.runs.evaluation import FILES, check_folder, evaluate, read_samples, write
-from sdezoo.runs.export import write as export
-from sdezoo.runs.generation import choose_sampler, generate
-from sdezoo.runs.training import train
+from sdezoo.runs.evaluate import FILES, check_folder, evaluate, read_samples, write
+from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
 
 _halves, _c2st = suite.halves, suite.c2st
 

@@ -11,16 +11,17 @@ import torch
 from scipy.stats import multivariate_normal
 
 from sdezoo import DATASETS, NETWORKS, SDES, ScoreModel
-from sdezoo.conformance.problems import Mixture
+from sdezoo.conformance.bank.problems import Mixture
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import AffineMap
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.process.noise import Noise
 from sdezoo.runs import likelihood as module
-from sdezoo.runs.checkpoint import State, Trained, restore
-from sdezoo.runs.config import TrainingConfig
-from sdezoo.runs.data import Data
 from sdezoo.runs.likelihood import likelihood
-from sdezoo.runs.placement import AffineMap
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store.checkpoint import State
+from sdezoo.store.restoring import Trained, restore
+from sdezoo.training.config import TrainingConfig
 from tests.analytic import at, coordinates
 
 WIDE = torch.float64

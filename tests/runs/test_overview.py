@@ -8,10 +8,10 @@ import pytest
 
 from sdezoo import SDES
 from sdezoo.errors import PluginError, RunError
-from sdezoo.runs.checkpoint import restore
-from sdezoo.runs.config import TrainingConfig
 from sdezoo.runs.overview import overview
-from sdezoo.runs.training import train
+from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.registry import load_file
 
 SMALL = {"net": "mlp:width=8,depth=1", "batch_size": 8, "steps": 4, "checkpoint_every": 2, "device": "cpu"}

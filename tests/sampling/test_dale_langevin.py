@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sdezoo.conformance.problems import gaussian
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.errors import SupportError
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.analytic import AFFINE_SPECS, GBM_SPECS, POSITIVE_SPECS, assert_moments, at, coordinates

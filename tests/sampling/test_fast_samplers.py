@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from sdezoo.conformance.grounds import WIDE, drive
-from sdezoo.conformance.problems import Mixture, Multiplicative, eight, gaussian
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import Mixture, Multiplicative, eight, gaussian
+from sdezoo.conformance.bank.sampler_problems import WIDE, drive
 from sdezoo.learning.model import Model
 from sdezoo.sampling.grid import grid
 from sdezoo.zoo.registry import SDES

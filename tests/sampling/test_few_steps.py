@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from sdezoo.conformance.problems import eight
+from sdezoo.conformance.bank.problems import eight
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.analytic import sliced_w1
 

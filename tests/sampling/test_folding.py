@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdezoo.conformance.problems import Mixture
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import Mixture
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.process.affine import AffineSDE, Coefficients

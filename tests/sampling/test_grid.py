@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sdezoo.conformance.problems import Multiplicative, gaussian
+from sdezoo.conformance.bank.problems import Multiplicative, gaussian
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.sampling.grid import FIRST, KNEE, check_grid, grid, grid_refuses
 from sdezoo.zoo.registry import SAMPLERS, SDES

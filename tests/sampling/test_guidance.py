@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.distributions import StickBreakingTransform
 
-from sdezoo.conformance.problems import Additive
+from sdezoo.conformance.bank.problems import Additive
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.model import Model, ScoreModel
 from sdezoo.sampling.guidance import Covariance, Guided, Inpainting, LinearInverse

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.distributions import LogNormal, Normal, StickBreakingTransform
 
-from sdezoo.conformance.problems import Additive, Mixture, eight, gaussian
-from sdezoo.conformance.sources import keyed
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import Additive, Mixture, eight, gaussian
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.model import Model, ScoreModel
 from sdezoo.learning.prior import FittedPrior

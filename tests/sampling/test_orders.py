@@ -5,8 +5,8 @@ from functools import cache
 import pytest
 import torch
 
-from sdezoo.conformance.problems import Mixture, gaussian
-from sdezoo.conformance.sources import Still
+from sdezoo.conformance.bank.noise_doubles import Still
+from sdezoo.conformance.bank.problems import Mixture, gaussian
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.analytic import AFFINE_SPECS, at, coordinates
 

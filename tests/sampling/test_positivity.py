@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdezoo.conformance.problems import gaussian
+from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.errors import SupportError
 from sdezoo.process.process import count_outside
 from sdezoo.zoo.composition import fitting

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sdezoo.conformance.problems import eight, gaussian
+from sdezoo.conformance.bank.problems import eight, gaussian
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.analytic import AFFINE_SPECS, SAMPLER_SPECS, SIGMAS, assert_moments, sliced_w1
 

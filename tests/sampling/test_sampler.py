@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sdezoo.conformance.problems import gaussian
-from sdezoo.conformance.sources import Forbidden
+from sdezoo.conformance.bank.noise_doubles import Forbidden
+from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.learning.model import ScoreModel
 from sdezoo.zoo.registry import SAMPLERS, SDES

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 import torch
 
-from sdezoo.conformance.grounds import drive
-from sdezoo.conformance.problems import Mixture, Multiplicative, eight
-from sdezoo.conformance.sources import Still, keyed
+from sdezoo.conformance.bank.noise_doubles import Still, keyed
+from sdezoo.conformance.bank.problems import Mixture, Multiplicative, eight
+from sdezoo.conformance.bank.sampler_problems import drive
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.sampling.grid import grid

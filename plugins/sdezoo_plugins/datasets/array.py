@@ -1,4 +1,4 @@
-"""NumPy's own files: images or points. `sdezoo.runs.arrays` reads them, without trust, and leaves on the disk what is large."""
+"""NumPy's own files: images or points. `sdezoo.data.arrays` reads them, without trust, and leaves on the disk what is large."""
 
 import math
 from dataclasses import dataclass
@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from sdezoo.data.arrays import Header, MappedRows, header, is_npz, read_npy, read_npz
+from sdezoo.data.dataset import Data, Dataset, Kind, split
+from sdezoo.data.reading import reading
+from sdezoo.data.validation import check_finite, check_pixels
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
-from sdezoo.runs.arrays import Header, MappedRows, header, is_npz, read_npy, read_npz
-from sdezoo.runs.data import Data, Dataset, Kind, check_finite, check_pixels, reading, split
 
 IN_MEMORY = 2**30
 """Bytes of float32 up to which a .npy is read into memory."""

@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sdezoo.runs.data import Data, Dataset
+from sdezoo.data.dataset import Data, Dataset
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sdezoo.data.dataset import Data, Dataset, split
+from sdezoo.data.reading import DEFLATE, check_size, reading
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
-from sdezoo.runs.data import DEFLATE, Data, Dataset, check_size, reading, split
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow has readers that start other programs

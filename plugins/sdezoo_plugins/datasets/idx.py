@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdezoo.data.dataset import Data, Dataset, split
+from sdezoo.data.reading import DEFLATE, check_size, read_bytes, reading
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
-from sdezoo.runs.data import DEFLATE, Data, Dataset, check_size, read_bytes, reading, split
 
 _UINT8 = 8
 _AXES = 3

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from sdezoo.data.dataset import Data, Dataset
+from sdezoo.data.reading import check_size
 from sdezoo.parameters import Count, Positive
-from sdezoo.runs.data import Data, Dataset, check_size
 
 _TURNS = 1.5
 

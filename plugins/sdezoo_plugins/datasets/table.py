@@ -1,11 +1,12 @@
-"""Tables with named columns: what `sdezoo.runs.tables` reads, with a part of the rows held out."""
+"""Tables with named columns: what `sdezoo.data.tables` reads, with a part of the rows held out."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sdezoo.data.dataset import Data, Dataset, split
+from sdezoo.data.tables import ENDINGS, read_table
+from sdezoo.data.validation import check_finite
 from sdezoo.parameters import Fraction
-from sdezoo.runs.data import Data, Dataset, check_finite, split
-from sdezoo.runs.tables import ENDINGS, read_table
 
 
 @dataclass(frozen=True)

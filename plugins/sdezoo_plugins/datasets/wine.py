@@ -7,7 +7,7 @@ from sklearn.datasets import load_wine
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
-from sdezoo.runs.data import Data, Dataset
+from sdezoo.data.dataset import Data, Dataset
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,199 @@
+"""Models that are linear in their parameters, and data whose score is known: what losses are tried on.
+
+::
+
+    s_θ(z, t) = θ_0 s*(z, t) + Σ_{j ≥ 1} θ_j ψ_j(z)          s* the exact score, so that θ* = (1, 0, …, 0)
+
+With `f = (s*, ψ_1, …)`, an expected loss `λ(t) E ‖s_θ − s*‖²` up to a constant has the gradient `2 λ(t) E (s_θ − s*) · f_j`.
+Every row has parameters of its own, so that one backward pass gives the gradient of each sample's loss.
+
+The data are a skewed mixture, about as wide as the noise at the time in question: given the noised data the clean ones
+are then neither normal nor symmetric, and a mistake shows at the first noise level as it does at the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdezoo.conformance.bank.cases import smallest_event, typical
+from sdezoo.conformance.bank.problems import Atoms, Mixture
+from sdezoo.conformance.law import LawError
+from sdezoo.learning.loss import Batch, ScoreLoss
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.output import tweedie
+from sdezoo.learning.prior import Moments
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise, mix
+
+Span = tuple[float, float]
+Features = Callable[[Tensor, Tensor], Tensor]
+"""`f(z, t)`, `(B, k, *state)`."""
+
+WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+MEANS = torch.tensor([[-1.5, 0.5, 0.3], [0.5, -1.0, 1.0], [1.6, 1.8, -0.8]], dtype=torch.float64)
+DEVIATIONS = torch.tensor([[0.3, 0.6, 0.4], [0.5, 0.3, 0.6], [0.8, 0.4, 0.3]], dtype=torch.float64)
+CENTRE, WIDEST = 0.2, 2.0
+"""Where the data lie in coordinates, and the largest unit of the table above."""
+SPREADS = (0.4, 0.9)
+"""Standard deviations that the models take their data to have, from the first entry to the last; weightings may depend on it."""
+BENDS = 3
+"""How many features there are besides the exact score."""
+
+
+class LinearModel(ScoreModel[Any]):
+    """`s_θ = Σ_j θ_j f_j(z, t)`, with parameters for every row.
+
+    Args:
+        sde: the process. features: `f`. theta: `θ`, `(B, k)`. entries: how many the last dimension of a state has.
+    """
+
+    def __init__(self, sde: Any, features: Features, theta: Tensor, entries: int) -> None:
+        moments = Moments(torch.full((entries,), CENTRE), torch.linspace(*SPREADS, entries))
+        super().__init__(sde, nn.Identity(), "score", moments=moments)
+        self.features = features
+        self.theta = nn.Parameter(theta)
+
+    def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        # A loss may look at several states of each sample at once, stacked along the batch.
+        theta = self.theta.repeat(len(z) // len(self.theta), 1)
+        return (theta.reshape(*theta.shape, *(1,) * (z.ndim - 1)) * self.features(z, t)).sum(1)
+
+    def denoise(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        return tweedie(self.sde, z, t, self.score(z, t))
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A process, times, and data whose score is known at them.
+
+    Args:
+        sde: the process. span: times are drawn here, uniform in their logarithm. unit: of length for the data in
+        coordinates; None: the size of the noise in the middle of the span.
+    """
+
+    sde: Any
+    span: Span
+    unit: float | None = None
+
+    def __str__(self) -> str:
+        first, last = self.span
+        return f"{self.sde.spec}, t = {first:.4g}" + (f" to {last:.4g}" if last > first else "")
+
+    @property
+    def middle(self) -> Tensor:
+        """The time in the middle of the span, 0-dim."""
+        return torch.tensor(math.sqrt(self.span[0] * self.span[1]), dtype=torch.float64)
+
+    @cached_property
+    def teacher(self) -> Mixture | Atoms:
+        """The exact score: of a mixture of normal laws in the coordinates of an affine process, else of a few points."""
+        if isinstance(self.sde, AffineSDE):
+            unit = min(float(self.sde.coefficients(self.middle).ratio), WIDEST) if self.unit is None else self.unit
+            size = math.prod(self.sde.state_shape((1, *self.event)))
+            return Mixture(self.sde, CENTRE + unit * MEANS[:, :size], unit * DEVIATIONS[:, :size], WEIGHTS)
+        units = float(self.sde.scale(self.middle)) * 2.0 ** torch.arange(2, -10, -1)
+        return max((self._atoms(min(unit, WIDEST)) for unit in units.tolist()), key=self._blur)
+
+    def _atoms(self, unit: float) -> Atoms:
+        points = CENTRE + unit * MEANS[:, : math.prod(self.event)]
+        return Atoms(self.sde, typical(self.sde, points.reshape(-1, *self.event)), WEIGHTS)
+
+    def _blur(self, atoms: Atoms) -> float:
+        """How far the noise hides which point was noised: where it does not, what denoising regresses on is the score itself."""
+        x0 = atoms.clean(512, Noise.seeded(0))
+        z = self.sde.perturb(x0, self.middle, Noise.seeded(1))
+        target = self.sde.score(z, x0, self.middle)
+        return float((target - atoms.score(z, self.middle)).norm() / target.norm())
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of the data: vectors of two, or of three where the support judges whole rows."""
+        return smallest_event(self.sde) if self.sde.support.event_dim else (2,)
+
+    def data(self, count: int, *key: int) -> tuple[Tensor, Tensor]:
+        """Clean data `(count, *event)` and times `(count, 1, …, 1)`, a draw that depends on `key` alone."""
+        noise = Noise.seeded(*key)
+        exact = self.teacher
+        x0 = self.sde.decode(exact.clean(count, mix(*key, 1))) if isinstance(exact, Mixture) else exact.clean(count, noise)
+        lo, hi = self.span
+        column = (count, *(1,) * (len(self.sde.state_shape(x0.shape)) - 1))
+        t = lo * (hi / lo) ** noise.uniform(x0, column)
+        return x0, t.clamp(lo, hi)
+
+    def states(self, count: int, *key: int) -> tuple[Tensor, Tensor]:
+        """A draw of `z_t`, and `t`."""
+        x0, t = self.data(count, *key)
+        return self.sde.perturb(x0, t, Noise.seeded(*key, 2)), t
+
+    @cached_property
+    def features(self) -> Features:
+        """`f = (s*, ψ_1, …)`, `ψ_j = tanh(A_j u + b_j)` in units of one over the width of `z_t`, `u` what a network sees, standardized."""
+        z, t = self.states(512, 0)
+        seen = self.sde.observe(z, t).flatten(1)
+        centre, width = seen.mean(0), seen.std(0)
+        shape = self.sde.observed_shape(self.event)
+        size = math.prod(shape)
+        generator = torch.Generator().manual_seed(0)
+        matrices = torch.eye(size, len(width)).expand(BENDS, -1, -1) + 0.5 * torch.randn(BENDS, size, len(width), generator=generator)
+        offsets = torch.randn(BENDS, size, generator=generator)
+
+        def features(z: Tensor, t: Tensor) -> Tensor:
+            u = (self.sde.observe(z, t).flatten(1) - centre) / width
+            bends = torch.tanh(torch.einsum("jop,bp->bjo", matrices.to(u), u) + offsets.to(u)) / width.mean()
+            completed = [self.sde.complete(bend.reshape(len(z), *shape), z, t) for bend in bends.unbind(1)]
+            return torch.stack([self.score(z, t), *completed], 1)
+
+        return features
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        """`s*(z, t)`, differentiable in `z` where `z` asks for it."""
+        s = self.teacher.score(z, t)
+        if isinstance(self.teacher, Mixture) or not z.requires_grad:
+            return s
+        # `Conditional.score` is by default a gradient that is not differentiated again. What a process leaves out of its score is 0.
+        (slope,) = torch.autograd.grad(self.teacher.log_density(z, t).sum(), z, create_graph=True)
+        return torch.where(s == 0, s, slope)
+
+    def model(self, theta: Tensor, count: int) -> LinearModel:
+        """The model with parameters `theta` `(k,)` in each of `count` rows."""
+        entries = self.sde.state_shape((1, *self.event))[-1]
+        return LinearModel(self.sde, self.features, theta.double().repeat(count, 1), entries)
+
+
+EXACT = torch.tensor([1.0] + [0.0] * BENDS, dtype=torch.float64)
+"""`θ*`."""
+
+
+def values(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> tuple[LinearModel, Tensor]:
+    """The model with `theta`, and its loss on each of `count` samples, `(count,)`."""
+    x0, t = lesson.data(count, *key)
+    model = lesson.model(theta, count)
+    value = loss(model, Batch(x0), t, Noise.seeded(*key, 2))
+    if value.shape != (count,):
+        raise LawError(f"The loss of {count} samples has shape {tuple(value.shape)}.")
+    return model, value
+
+
+def gradients(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> Tensor:
+    """The gradient in `θ` of each sample's loss, `(count, k)`."""
+    model, value = values(loss, lesson, theta, count, *key)
+    return torch.autograd.grad(value.sum(), model.theta)[0]
+
+
+def expected(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> Tensor:
+    """Draws of `2 λ(t) (s_θ − s*) · f_j`, `(count, k)`, the mean of which is what `gradients` has to have; the loss claims its `λ`."""
+    z, t = lesson.states(count, *key)
+    model = lesson.model(theta, count)
+    with torch.no_grad():
+        weight = loss.weight(model, t, z)
+        assert weight is not None, "only a weight that is claimed can be expected"
+        f = lesson.features(z, t)
+        error = weight * (model.score(z, t) - f[:, 0])
+        return 2 * (error[:, None] * f).flatten(2).sum(2)

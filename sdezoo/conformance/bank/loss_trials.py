@@ -1,0 +1,159 @@
+"""Trials of losses: a loss, a process that it accepts, a few samples, and an ordinary small network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+from torch import Tensor, nn
+
+from sdezoo.conformance.bank.cases import Case, knows_density, process_cases, smallest_event, typical, variants
+from sdezoo.conformance.bank.problems import Additive, Multiplicative
+from sdezoo.learning.loss import Batch, ScoreLoss
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.output import OUTPUTS
+from sdezoo.learning.prior import Moments
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import KeyedNoise, Noise
+from sdezoo.process.process import Conditional, Process, Shape
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SDES
+
+SHAPES: Sequence[Shape] = ((1,), (2,), (2, 3, 3))
+_REGISTERED = 2
+_HIDDEN = 8
+
+
+@dataclass(frozen=True)
+class Opaque(Process):
+    """`Additive`, seen as nothing but a process: what needs more has to say so."""
+
+    @property
+    def times(self) -> tuple[float, float]:
+        return Additive().times
+
+    def scale(self, t: Tensor) -> Tensor:
+        return Additive().scale(t)
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return Additive().perturb(x0, t, noise)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return Additive().prior(shape, noise, like)
+
+
+@dataclass(frozen=True)
+class OpaqueConditional(Opaque, Conditional):
+    """`Additive`, seen as nothing but a process whose conditional score is known."""
+
+    def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        return Additive().log_prob(z, x0, t)
+
+    def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        return Additive().score(z, x0, t)
+
+
+def accepted(loss: Any, dense: bool = False) -> list[Any]:
+    """The reference processes that `loss` accepts; where there are none, the first registered ones.
+
+    `dense`: only those whose transition density is known, as the exact score needs it.
+    """
+    references = [Additive(), Multiplicative(), OpaqueConditional(), Opaque()]
+    found = [sde for sde in references if loss.refuses(sde) is None] or [
+        _adapted(sde) for _, sde in defaults(SDES) if loss.refuses(sde) is None
+    ][:_REGISTERED]
+    return [sde for sde in found if knows_density(sde) or not dense]
+
+
+def _adapted(sde: Process) -> Process:
+    event = smallest_event(sde)
+    size = math.prod(event)
+    return sde.adapted(typical(sde, torch.linspace(-1, 1.3, 12 * size, dtype=torch.float64).reshape(12, *event)))
+
+
+class SmallNetwork(nn.Module):
+    """`tanh(x W + level a + label b) U`: a network that hears of everything that a network is told, and of labels of its own.
+
+    Args:
+        inputs: entries of `x`. event: shape of what it returns. labels: `(B,)`, in place of those it is not told.
+    """
+
+    def __init__(self, inputs: int, event: Shape, labels: Tensor | None = None) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+
+        def weights(*shape: int) -> nn.Parameter:
+            return nn.Parameter(0.5 * torch.randn(shape, generator=generator, dtype=torch.float64))
+
+        self.event, self.labels = event, labels
+        self.enter, self.level, self.label = weights(inputs, _HIDDEN), weights(_HIDDEN), weights(_HIDDEN)
+        self.leave = weights(_HIDDEN, math.prod(event))
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        dtype = self.enter.dtype
+        hidden = x.flatten(1).to(dtype) @ self.enter + level.to(dtype)[:, None] * self.level
+        if self.labels is not None:
+            assert condition is None, "the network was told labels that the batch does not have"
+            condition = self.labels.repeat(len(x) // len(self.labels))
+        if condition is not None:
+            hidden = hidden + condition.to(dtype)[:, None] * self.label
+        return (torch.tanh(hidden) @ self.leave).reshape(len(x), *self.event)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One case of a loss."""
+
+    loss: Any
+    case: Case
+    output: str
+    """The model's output parameterization."""
+
+    def __str__(self) -> str:
+        times = [round(u, 6) for u in self.t.flatten().tolist()]
+        return f"{self.case}, output {self.output}, times of the loss {times}"
+
+    def __len__(self) -> int:
+        return len(self.case.normals)
+
+    @property
+    def t(self) -> Tensor:
+        """The times of the case, moved to where the loss learns; a column with the data's dtype."""
+        (lo, hi), (first, last) = self.case.sde.times, self.loss.times(self.case.sde)
+        share = (self.case.column - lo) / (hi - lo)
+        return (first + (last - first) * share).clamp(first, last).to(self.case.normals.dtype)
+
+    def model(self, labels: Tensor | None = None) -> ScoreModel[Any]:
+        """A model with a small network, in the data's dtype."""
+        sde, x0 = self.case.sde, self.case.x0
+        state = tuple(sde.state_shape(x0.shape))[1:]
+        seen = sde.observed_shape(x0.shape[1:])
+        net = SmallNetwork(math.prod(seen), seen, labels).to(x0.dtype)
+        entries = (state[0], *(1,) * (len(state) - 1))
+        moments = Moments(torch.zeros(entries), torch.linspace(0.5, 1.1, state[0]).reshape(entries))
+        return ScoreModel(sde, net, self.output, moments=moments if isinstance(sde, AffineSDE) else None)
+
+    def value(self, model: ScoreModel[Any], rows: Sequence[int] | None = None, **moved: Tensor) -> Tensor:
+        """The loss of `rows`, by default all, on `model`; `moved` replaces `x0`, `t`, or gives a `condition`."""
+        rows = range(len(self)) if rows is None else rows
+        x0, t = moved.get("x0", self.case.x0), moved.get("t", self.t)
+        batch = Batch(x0[list(rows)], condition=moved.get("condition"))
+        return self.loss(model, batch, t[list(rows)], KeyedNoise(self.case.seed, rows))
+
+
+def trials(loss: ScoreLoss, shapes: Sequence[Shape] = SHAPES, **limits: Any) -> SearchStrategy[Trial]:
+    """Trials of `loss` and its variants, with events of `shapes` unless the support asks for others; `limits`: see `process_cases`."""
+
+    def on(variant: ScoreLoss, sde: Process) -> SearchStrategy[Trial]:
+        cases = process_cases(sde, shapes=None if sde.support.event_dim else shapes, **limits)
+        cases = cases.filter(lambda case: variant.refuses(case.sde) is None)
+        fits = [name for name, output in OUTPUTS.items() if output.refuses(sde) is None]
+        return st.builds(Trial, st.just(variant), cases, st.sampled_from(fits))
+
+    kinds: list[tuple[Any, Process]] = [(variant, sde) for variant in variants(loss) for sde in accepted(variant)]
+    return st.sampled_from(kinds).flatmap(lambda kind: on(*kind))

@@ -1,0 +1,59 @@
+"""The laws of the data that a process is verified on: those whose score, density and quantiles are known at every time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import smallest_event, typical
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.problems import Atoms, Mixture, gaussian
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.process import Conditional, Process
+
+CENTRES, DEVIATIONS, WEIGHTS = (-0.8, 0.9), (0.35, 0.45), (0.6, 0.4)
+"""Two humps in coordinates, of mean −0.12 and standard deviation 0.92 together."""
+POINTS = (-0.7, 0.6)
+"""Two points, given by the normal numbers of which they are the image."""
+
+
+def entries(sde: AffineSDE) -> int:
+    """Size of the smallest state."""
+    return sde.state_shape((1, *smallest_event(sde)))[-1]
+
+
+def normal(sde: AffineSDE, mean: float, deviation: float) -> Mixture:
+    """Independent normal coordinates, one for each entry of the smallest state."""
+    size = entries(sde)
+    return gaussian(sde, [mean] * size, [deviation] * size)
+
+
+def humps(sde: AffineSDE) -> Mixture:
+    """Two humps in coordinates, the same along every entry of the smallest state."""
+    column = torch.ones(1, entries(sde), dtype=torch.float64)
+    return Mixture(sde, torch.tensor(CENTRES)[:, None] * column, torch.tensor(DEVIATIONS)[:, None] * column, torch.tensor(WEIGHTS))
+
+
+def points(sde: Conditional) -> Atoms:
+    """Two points in the support; one, where the process offers no transition density to tell them apart by."""
+    event = smallest_event(sde)
+    shape = (len(POINTS), *event)
+    a = typical(sde, torch.tensor(POINTS, dtype=torch.float64).reshape(-1, *(1,) * len(event)).expand(shape).contiguous())
+    return Atoms(sde, a if offers_density(sde, a) else a[:1])
+
+
+def offers_density(sde: Conditional, x0: Tensor) -> bool:
+    """Whether `sde` knows its transition density."""
+    t = torch.tensor(sde.times[1], dtype=torch.float64)
+    try:
+        sde.log_prob(sde.prior(x0.shape, keyed(len(x0)), x0), x0, t)
+    except NotImplementedError:
+        return False
+    return True
+
+
+def model_of(sde: Process) -> Mixture | Atoms | None:
+    """`humps` of an affine process, `points` of another whose conditional score is known, else None."""
+    if isinstance(sde, AffineSDE):
+        return humps(sde)
+    return points(sde) if isinstance(sde, Conditional) else None

@@ -1,0 +1,195 @@
+"""Grounds: the problems that samplers are tried on, and the way there.
+
+On the reference processes the data are a mixture whose law is known at every time: `Additive` and `Multiplicative`, and
+`Curved`, an SDE whose noise depends on the state and that is not affine, so that a sampler that leaves out the divergence
+is found. A sampler that takes none of the three is tried on the installed processes that it takes, where data are a few points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import knows_density, smallest_event, typical
+from sdezoo.conformance.bank.problems import Additive, Atoms, Mixture, Multiplicative, gaussian
+from sdezoo.learning.model import Model
+from sdezoo.parameters import Positive
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Conditional
+from sdezoo.process.sde import ForwardSDE
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SDES
+
+COARSE = 0.05
+"""Where `times` begins when orders are measured: far enough from 0 that a few dozen steps of any spacing are small."""
+
+FINE = 1e-4
+"""Where it begins otherwise."""
+
+WIDE = torch.empty((), dtype=torch.float64)
+"""Asks for float64."""
+
+_INSTALLED = 2
+
+
+@dataclass(frozen=True)
+class Curved(ForwardSDE):
+    """`dX = ½σ²X dt + σ√(1 + X²) dW` on the real line: Brownian motion in `asinh X`."""
+
+    sigma: Positive = 0.8
+    lo: Positive = FINE
+    """Where `times` begins."""
+
+    @property
+    def times(self) -> tuple[float, float]:
+        return self.lo, 1.0
+
+    @property
+    def flat(self) -> AffineSDE:
+        """The affine process whose coordinates `asinh X` shares: `α = 1`, `m = 0`, `v = σ² t`."""
+        return Multiplicative(self.sigma, self.sigma**2 / 2, self.lo)
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.sigma**2 / 2 * z
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.sigma * (1 + z**2).sqrt()
+
+    def scale(self, t: Tensor) -> Tensor:
+        return self.sigma * t.sqrt()
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return (x0.asinh() + self.scale(t).to(x0) * noise.normal(x0)).sinh()
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return (self.sigma * noise.normal(like, shape)).sinh()
+
+
+class CurvedMixture(Model[Curved]):
+    """The exact score of data whose `asinh` is a mixture: `(s − x/√(1 + x²)) / √(1 + x²)` with the mixture's score `s`.
+
+    Args:
+        sde: the process. law: the mixture, of the process `sde.flat`.
+    """
+
+    def __init__(self, sde: Curved, law: Mixture) -> None:
+        self.sde, self.law = sde, law
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        slope = (1 + z**2).sqrt()
+        return (self.law.score(z.asinh(), t) - z / slope) / slope
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """An exact draw of `p(z_1)`."""
+        return self.law.prior(shape, noise, like).sinh()
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """A reference process and a law of the data on it."""
+
+    model: Model[Any]
+    """What a sampler is given."""
+    law: Mixture
+    """The law of the coordinates, at every time; it counts the evaluations of the score."""
+    data: Callable[[Tensor], Tensor]
+    """From coordinates to data."""
+    coordinates: Callable[[Tensor], Tensor]
+    """From data to coordinates."""
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return self.model.sde.spec
+
+    def moments(self, t: float) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each component at `t`, `(K, d)`."""
+        return self.law.components(WIDE, torch.tensor(t, dtype=torch.float64))
+
+    def draw(self, count: int, t: float, seed: int) -> Tensor:
+        """A draw of the coordinates at `t`, float64 `(count, d)`."""
+        alpha, shift, variance = self.law.sde.exact(torch.tensor(t, dtype=torch.float64))
+        generator = torch.Generator().manual_seed(seed)
+        clean = self.law.clean(count, seed=int(torch.randint(2**40, (), generator=generator)))
+        return alpha * clean + shift + variance.sqrt() * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+
+
+def grounds(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE, sigma: float | None = None) -> list[Ground]:
+    """The reference processes that `sampler` takes, with data of `law` in coordinates.
+
+    Args:
+        lo: where their `times` begin. sigma: their volatility; None: that of each. Given, `Multiplicative` has no drift in
+        its coordinates, so that these stay within reach of float32.
+    """
+    curved = Curved(min(sigma or 0.8, 3.0), lo)  # it moves in x = sinh z itself, whose square has to stay within float32
+    additive = Additive(sigma or 2.0, lo)
+    multiplicative = Multiplicative(lo=lo) if sigma is None else Multiplicative(sigma, sigma**2 / 2, lo)
+    found = []
+    if sampler.refuses(additive) is None:
+        mixture = law(additive)
+        found.append(Ground(mixture, mixture, torch.clone, torch.clone))
+    if sampler.refuses(multiplicative) is None:
+        mixture = law(multiplicative)
+        found.append(Ground(mixture, mixture, torch.exp, torch.log))
+    if sampler.refuses(curved) is None:
+        mixture = law(curved.flat)
+        found.append(Ground(CurvedMixture(curved, mixture), mixture, torch.sinh, torch.asinh))
+    return found
+
+
+class Problem(NamedTuple):
+    """A model that a sampler takes, the shape of one of its samples, and what counts the evaluations of the score."""
+
+    model: Model[Any]
+    event: tuple[int, ...]
+    counter: Mixture | Atoms
+
+
+def problems(sampler: Sampler, law: Callable[[AffineSDE], Mixture]) -> list[Problem]:
+    """The grounds of `sampler` with two entries; where there are none, data of one or two points under the installed processes it takes."""
+    found = [Problem(ground.model, (ground.law.means.shape[1],), ground.law) for ground in grounds(sampler, law)]
+    return found or [Problem(atoms, tuple(atoms.points.shape[1:]), atoms) for atoms in atoms_of(sampler)]
+
+
+def no_problem(sampler: Sampler) -> str | None:
+    """Why nothing can be tried on `sampler`; None where something can."""
+    if problems(sampler, gaussian):
+        return None
+    return "It takes none of the reference processes, and none that is installed and whose conditional score is known."
+
+
+def enough(sampler: Sampler, steps: int) -> int:
+    """`steps`, or so many, worth 64 evaluations, that a sampler that may leave the support of wide data stays in it."""
+    return steps if sampler.preserves_support else max(steps, 64 * 64 // max(sampler.evaluations(64), 64))
+
+
+def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Atoms]:
+    """Data of a few points: under the reference processes for an `event` shape that is given, under the first installed ones otherwise.
+
+    Three points under a process that knows its transition density, one where it knows no more than the conditional score.
+    """
+    candidates = [Additive(), Multiplicative()] if event else [sde for _, sde in defaults(SDES)]
+    found = []
+    for sde in candidates:
+        if isinstance(sde, Conditional) and sampler.refuses(sde) is None:
+            shape = event or smallest_event(sde)
+            rows = 3 if knows_density(sde) else 1
+            normals = torch.linspace(-0.8, 1.1, rows * int(torch.Size(shape).numel()), dtype=torch.float64)
+            found.append(Atoms(sde, typical(sde, normals.reshape(rows, *shape))))
+    return found[:_INSTALLED]
+
+
+def drive(sampler: Sampler, view: Model[Any], z: Tensor, times: Tensor, noise: Noise) -> Tensor:
+    """The state after the steps of `times`, from `z`, with `noise`: the loop of `Sampler.sample` from any state and with any noise."""
+    memory = None
+    with torch.no_grad():
+        for t, s in pairwise(times.unbind()):
+            z, memory = sampler.step(view, z, t, s, noise, memory)
+    return z

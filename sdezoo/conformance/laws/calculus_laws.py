@@ -1,0 +1,280 @@
+"""The laws of processes that hold point by point: no draw is compared, derivatives are.
+
+The state is flattened to `R^n`, and the noise to `R^m`, so that the diffusion is a matrix `G(z, t)` with `D = G Gᵀ`.
+Everything that a process derives, or writes in closed form, is compared with what follows from `drift`, `diffusion`,
+`noise_shape` and `log_prob` by automatic differentiation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import Case, events, knows_density, process_cases, smallest_event
+from sdezoo.conformance.bank.noise_doubles import Still
+from sdezoo.conformance.evidence import close
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import Interpolant
+from sdezoo.process.process import Conditional, Process
+from sdezoo.process.sde import ForwardSDE
+
+CALCULUS_LAWS: Suite[Process] = Suite()
+
+_WIDE = (torch.float64,)
+
+
+def single_rows(sde: Process) -> Any:
+    """Cases of one float64 row."""
+    flat = [event for event in events(sde) if len(event) == 1][:2]
+    return process_cases(sde, rows=1, dtypes=_WIDE, shapes=flat, ends=(0.02, 1.0), reach=2.0)
+
+
+def no_sde(sde: Process) -> str | None:
+    """The excuse of a process without drift and diffusion."""
+    return None if isinstance(sde, ForwardSDE) else "It has no drift and diffusion."
+
+
+def not_affine(sde: Process) -> str | None:
+    """The excuse of a process that is not affine."""
+    return None if isinstance(sde, AffineSDE) else "It is not affine."
+
+
+def no_density(sde: Process) -> str | None:
+    """The excuse of a process without a transition density."""
+    return None if knows_density(sde) else "It offers no transition density."
+
+
+def no_gradient(sde: Process) -> str | None:
+    """The excuse of a process whose score is not that of a density."""
+    return "What it calls its score is that of its flow, which is no gradient." if isinstance(sde, Interpolant) else None
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A process on one flattened row `(n,)` at time `t`, as vectors and matrices that can be differentiated."""
+
+    sde: Any
+    shape: tuple[int, ...]
+    t: Tensor
+
+    def drift(self, y: Tensor) -> Tensor:
+        """`f`, `(n,)`."""
+        return self.sde.drift(y.reshape(self.shape), self.t).reshape(-1)
+
+    def diffusion(self, y: Tensor) -> Tensor:
+        """`G`, `(n, m)`: column `j` is what one unit of the `j`-th Brownian motion does."""
+        z = y.reshape(self.shape)
+        g = self.sde.diffusion(z, self.t).to(z)
+        noise = self.sde.noise_shape(self.shape)
+        units = torch.eye(int(torch.Size(noise).numel()), dtype=y.dtype).reshape(-1, *noise)
+        return torch.stack([(g * unit).expand(self.shape).reshape(-1) for unit in units], 1)
+
+    def square(self, y: Tensor) -> Tensor:
+        """`D = G Gᵀ`, `(n, n)`."""
+        g = self.diffusion(y)
+        return g @ g.T
+
+    def divergence(self, y: Tensor) -> Tensor:
+        """`Σ_j ∂_j D_ij`, `(n,)`."""
+        return torch.einsum("ijj->i", _jacobian(self.square, y))
+
+
+def _jacobian(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
+    jacobian = torch.func.jacfwd(fn)(y)
+    assert isinstance(jacobian, Tensor)
+    return jacobian
+
+
+def _flat(case: Case) -> tuple[Flat, Tensor, Tensor, Tensor]:
+    z = case.draw()
+    t = case.t.reshape(())
+    return Flat(case.sde, tuple(z.shape), t), z, z.reshape(-1), t
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_density(sde) or no_gradient(sde))
+def score_is_gradient(case: Case) -> None:
+    """The conditional score is the gradient of the log-density, in every direction that the noise drives."""
+    sde, z, t = case.sde, case.draw(), case.t
+    found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
+    if isinstance(sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any():
+        found, expected = sde.ggt(z, t, found), sde.ggt(z, t, expected)
+    close("The score", found, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_sde(sde) or no_density(sde))
+def fokker_planck(case: Case) -> None:
+    """The density solves `∂_t p = −∇·(f p) + ½ Σ_ij ∂_i ∂_j (D_ij p)`."""
+    flat, z, y, t = _flat(case)
+    x0 = case.x0
+
+    def log_density(y: Tensor, t: Tensor) -> Tensor:
+        return case.sde.log_prob(y.reshape(z.shape), x0, t).sum()
+
+    change = torch.func.grad(log_density, 1)(y, t)
+    slope = torch.func.grad(log_density)(y, t)
+    curvature = torch.func.hessian(log_density)(y, t)
+    f, d = flat.drift(y), flat.square(y)
+    first = _jacobian(flat.square, y)
+    second = _jacobian(lambda u: _jacobian(flat.square, u), y)
+    assert isinstance(curvature, Tensor)
+    terms = torch.stack(
+        [
+            -torch.trace(_jacobian(flat.drift, y)),
+            -f @ slope,
+            torch.einsum("ijij->", second) / 2,
+            torch.einsum("ijj,i->", first, slope),
+            (d * curvature).sum() / 2,
+            slope @ d @ slope / 2,
+        ]
+    )
+    size = float(terms.abs().sum() + change.abs())
+    close("∂_t log p", change, terms.sum(), rtol=1e-5, atol=1e-5 * size)
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
+def divergence_is_that_of_ggt(case: Case) -> None:
+    """`divergence` is `Σ_j ∂_j D_ij` of the full matrix `D = g gᵀ`."""
+    flat, z, y, t = _flat(case)
+    expected = flat.divergence(y)
+    close("The divergence", case.sde.divergence(z, t).reshape(-1), expected, rtol=1e-6, atol=1e-9 * float(1 + flat.square(y).abs().max()))
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
+def ggt_is_the_product(case: Case) -> None:
+    """`ggt(z, t, s)` is the matrix product `g gᵀ s`, for shared and partial noise too."""
+    flat, z, y, t = _flat(case)
+    s = torch.cos(torch.arange(1.0, y.numel() + 1, dtype=y.dtype))
+    found = case.sde.ggt(z, t, s.reshape(z.shape)).reshape(-1)
+    close("g gᵀ s", found, flat.square(y) @ s, rtol=1e-9, atol=1e-12)
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
+def reverse_drift_is_andersons(case: Case) -> None:
+    """`reverse_drift` is `f − half (∇·(g gᵀ) + g gᵀ s)`, the divergence of state-dependent noise included."""
+    flat, z, y, t = _flat(case)
+    s = torch.cos(torch.arange(1.0, y.numel() + 1, dtype=y.dtype))
+    for half in (1.0, 0.5):
+        expected = flat.drift(y) - half * (flat.divergence(y) + flat.square(y) @ s)
+        found = case.sde.reverse_drift(z, t, s.reshape(z.shape), half).reshape(-1)
+        close(f"The reverse drift at half = {half:g}", found, expected, rtol=1e-6, atol=1e-8 * float(1 + expected.abs().max()))
+
+
+@CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, rows=2, dtypes=_WIDE), excuses=not_affine)
+def coefficients_start_at_the_data(case: Case) -> None:
+    """`α(0) = 1`, `m(0) = 0`, `v(0) = 0`; afterwards the noise grows: `v > 0`, and `σ/α` increases with `t`."""
+    zero = torch.zeros((), dtype=torch.float64)
+    for name, found, expected in zip(("α(0)", "m(0)", "v(0)"), case.sde.coefficients(zero), (1.0, 0.0, 0.0), strict=True):
+        close(name, found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+    lo, hi = case.sde.times
+    t = torch.linspace(lo, hi, 101, dtype=torch.float64)
+    k = case.sde.coefficients(t)
+    if not (k.variance > 0).all():
+        raise LawError(f"v(t) is {float(k.variance.min()):g} at t = {float(t[k.variance.argmin()]):g}.")
+    steps = k.ratio.diff()
+    if not (steps > 0).all():
+        raise LawError(f"σ/α does not increase from t = {float(t[steps.argmin()]):g} to {float(t[steps.argmin() + 1]):g}.")
+
+
+@CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=not_affine)
+def draws_have_the_coefficients(case: Case) -> None:
+    """A draw is `α z_0 + m + σ ε`, and the density is that of `N(α z_0 + m, v)`."""
+    sde, x0, t = case.sde, case.x0, case.t
+    k, z0 = sde.coefficients(t), sde.encode(x0)
+    for eps in (0.0, 1.0, -2.0):
+        expected = k.alpha * z0 + k.shift + k.variance.sqrt() * eps
+        z = sde.perturb(x0, t, Still(eps))
+        close(f"The draw at ε = {eps:g}", z, expected, rtol=1e-9, atol=1e-10)
+        normal = torch.distributions.Normal(k.alpha * z0 + k.shift, k.variance.sqrt().expand_as(z0), validate_args=False)
+        close("log_prob", sde.log_prob(expected, x0, t), normal.log_prob(expected), rtol=1e-7, atol=1e-7)
+        close("score", sde.score(expected, x0, t), -eps / k.variance.sqrt() * torch.ones_like(z0), rtol=1e-6, atol=1e-6)
+
+
+@CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE, ends=(0.02, 0.98)), excuses=not_affine)
+def moments_solve_the_sde(case: Case) -> None:
+    """Mean and variance follow drift and diffusion: `(α z_0 + m)' = f`, `v' = 2 r v + g²`, `f = r z + c`."""
+    sde, t, z0 = case.sde, case.t, case.sde.encode(case.x0)
+
+    def moments(u: Tensor) -> tuple[Tensor, Tensor]:
+        k = sde.coefficients(u)
+        return k.alpha * z0 + k.shift, k.variance * torch.ones_like(z0)
+
+    h = 1e-5
+    (m1, v1), (m0, v0), (mean, variance) = moments(t + h), moments(t - h), moments(t)
+    f, slope = sde.drift(mean, t), (sde.drift(mean + 0.5, t) - sde.drift(mean - 0.5, t)) / 1.0
+    close("The drift at the mean", f, (m1 - m0) / (2 * h), rtol=1e-5, atol=1e-6)
+    g = sde.diffusion(mean, t) * torch.ones_like(mean)
+    close("2 r v + g²", 2 * slope * variance + g**2, (v1 - v0) / (2 * h), rtol=1e-5, atol=1e-6)
+
+
+@CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE, ends=(0.05, 1.0)), excuses=not_affine)
+def posterior_is_bayes(case: Case) -> None:
+    """`p(z_s | z_t, z_0)` is Bayes' rule on `p(z_s | z_0) p(z_t | z_s)`: Chapman–Kolmogorov for Gaussian transitions."""
+    sde, t, z0, z = case.sde, case.t, case.sde.encode(case.x0), case.draw()
+    for share in (0.0, 0.5, 0.99):
+        s = sde.times[0] + share * (t - sde.times[0])
+        p, q = sde.coefficients(t), sde.coefficients(s)
+        alpha = p.alpha / q.alpha
+        shift, variance = p.shift - alpha * q.shift, p.variance - alpha**2 * q.variance
+        precision = 1 / q.variance + alpha**2 / variance
+        mean = ((q.alpha * z0 + q.shift) / q.variance + alpha * (z - shift) / variance) / precision
+        found, spread = sde.posterior(z, z0, t, s)
+        close("The posterior's mean", found, mean, rtol=1e-6, atol=1e-7)
+        close("The posterior's variance", spread, 1 / precision, rtol=1e-6)
+
+
+@CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=not_affine)
+def time_at_inverts_the_ratio(case: Case) -> None:
+    """`time_at` finds the time at which `σ/α` has a given value."""
+    close("time_at(σ/α)", case.sde.time_at(case.sde.coefficients(case.t).ratio), case.t, rtol=1e-6, atol=1e-9)
+
+
+def _not_element_wise(sde: Process) -> str | None:
+    if not isinstance(sde, AffineSDE):
+        return "It is not affine."
+    event = smallest_event(sde)
+    return None if sde.state_shape((1, *event)) == (1, *event) and not sde.support.event_dim else "Its coordinates are not element-wise."
+
+
+def _ito(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`x`, `t`, and drift and diffusion in `x = φ(z)` by Itô's formula, from those of the state."""
+    flat, z, y, t = _flat(case)
+
+    def phi(u: Tensor) -> Tensor:
+        return case.sde.coordinates(u.reshape(z.shape)).reshape(-1)
+
+    first = _jacobian(phi, y)
+    second = _jacobian(lambda u: _jacobian(phi, u), y)
+    drift = first @ flat.drift(y) + 0.5 * torch.einsum("ijk,jk->i", second, flat.square(y))
+    diffusion = (first @ flat.diffusion(y)).diagonal()
+    return phi(y).reshape(z.shape), t, drift.reshape(z.shape), diffusion.reshape(z.shape)
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=_not_element_wise)
+def ambient_is_ito(case: Case) -> None:
+    """The ambient equation is Itô's: `f_x = φ' f_z + ½ φ'' g_z²`, `g_x = φ' g_z`."""
+    x, t, f, g = _ito(case)
+    ambient = case.sde.ambient()
+    close("The ambient drift", ambient.drift(x, t), f, rtol=1e-6, atol=1e-9 * float(1 + f.abs().max()))
+    close("The ambient diffusion", ambient.diffusion(x, t) * torch.ones_like(x), g, rtol=1e-6, atol=1e-12)
+
+
+def _states_nothing(sde: Process) -> str | None:
+    excuse = _not_element_wise(sde)
+    if excuse or not isinstance(sde, AffineSDE):
+        return excuse
+    stated = sde.equation(sde.decode(torch.zeros(1, 1, dtype=torch.float64)), torch.tensor(sde.times[1], dtype=torch.float64))
+    return "It states no equation." if stated is None else None
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=_states_nothing)
+def stated_equation(case: Case) -> None:
+    """The coefficients solve the equation that the plugin states: its drift and diffusion are those of the data, in Itô's sense."""
+    x, t, f, g = _ito(case)
+    drift, diffusion = case.sde.equation(x, t)
+    close("The stated drift", drift * torch.ones_like(x), f, rtol=1e-6, atol=1e-9 * float(1 + f.abs().max()))
+    close("The stated diffusion", diffusion * torch.ones_like(x), g, rtol=1e-6, atol=1e-12)

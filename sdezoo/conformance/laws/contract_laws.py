@@ -1,0 +1,244 @@
+"""The laws that every process obeys before any mathematics: shapes, dtypes, rows, noise, precision, support, configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import Case, events, knows_density, process_cases, typical, variants
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.evidence import check_staircase, close
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.errors import SupportError
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Conditional, Process, count_outside
+from sdezoo.process.sde import ForwardSDE
+
+CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
+
+_WIDE = (torch.float64,)
+
+
+def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Noise]) -> dict[str, Tensor]:
+    """Everything that a process answers at `z`, `t` for data `x0`, by the name of the method; broadcast to the batch."""
+    s = torch.sin(3 * z)
+    found = {
+        "perturb": sde.perturb(x0, t, noise()),
+        "encode": sde.encode(x0, noise()),
+        "decode": sde.decode(z),
+        "observe": sde.observe(z, t),
+        "complete": z if type(sde).complete is Process.complete else sde.complete(torch.cos(2 * sde.observe(z, t)), z, t),
+        "scale": _rows(sde.scale(t), z),
+        "level": _rows(sde.level(t), z),
+    }
+    if isinstance(sde, ForwardSDE):
+        found["drift"] = sde.drift(z, t)
+        found["diffusion"] = z + sde.diffusion(z, t)
+        found["divergence"] = sde.divergence(z, t)
+        found["ggt"] = sde.ggt(z, t, s)
+        found["reverse_drift"] = sde.reverse_drift(z, t, s)
+        found["confine"] = sde.confine(z, z)
+        found["forward_step"] = sde.forward_step(z, t, t.new_tensor(0.01), noise())
+    if isinstance(sde, Conditional):
+        found["score"] = sde.score(z, x0, t)
+        if knows_density(sde):
+            found["log_prob"] = sde.log_prob(z, x0, t)
+    return found
+
+
+def _rows(value: Tensor, z: Tensor) -> Tensor:
+    return value.expand(len(z), *value.shape[1:]) if value.ndim else value.expand(len(z))
+
+
+@CONTRACT_LAWS.property_law(process_cases, first=True)
+def contract(case: Case) -> None:
+    """Every method answers with the shape, dtype and device that the contract asks for, and with finite numbers."""
+    sde, x0, t = case.sde, case.x0, case.t
+    lo, hi = sde.times
+    if not 0 < lo < hi <= 1:
+        raise LawError(f"times are ({lo}, {hi}), and 0 < lo < hi <= 1 was expected.")
+    state = tuple(sde.state_shape(x0.shape))
+    if state[:1] != x0.shape[:1]:
+        raise LawError(f"state_shape{tuple(x0.shape)} is {state}; the batch has to stay in front.")
+    z = case.draw()
+    count = len(x0)
+    like_state = {
+        "perturb",
+        "encode",
+        "complete",
+        "drift",
+        "diffusion",
+        "divergence",
+        "ggt",
+        "reverse_drift",
+        "confine",
+        "forward_step",
+        "score",
+    }
+    found = answers(sde, x0, z, t, lambda: keyed(count, case.seed))
+    found["prior"] = sde.prior(tuple(x0.shape), keyed(count), x0)
+    for name, value in found.items():
+        expected = state if name in like_state | {"prior"} else tuple(x0.shape) if name == "decode" else None
+        if expected is not None and tuple(value.shape) != expected:
+            raise LawError(f"{name} has shape {tuple(value.shape)}, and {expected} was expected.")
+        if len(value) != count:
+            raise LawError(f"{name} has shape {tuple(value.shape)}; the batch, {count}, has to stay in front.")
+        if expected is not None and value.dtype != x0.dtype:
+            raise LawError(f"{name} is {value.dtype} where the state is {x0.dtype}.")
+        if value.device != x0.device:
+            raise LawError(f"{name} is on {value.device} where the state is on {x0.device}.")
+        if not torch.isfinite(value).all():
+            raise LawError(f"{name} is not finite: {value.flatten()[~torch.isfinite(value.flatten())][0].item()}.")
+    if not (found["scale"] > 0).all():
+        raise LawError(f"scale is {float(found['scale'].min()):g}; it has to be positive at every time of `times`.")
+    if isinstance(sde, ForwardSDE):
+        shape = tuple(sde.noise_shape(state))
+        if torch.broadcast_shapes(shape, state) != torch.Size(state):
+            raise LawError(f"noise_shape{state} is {shape}, which does not broadcast to the state.")
+
+
+@st.composite
+def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
+    """Batches as large as their events, with as many different times."""
+    sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim else [1, 2, 3, 4]
+    n = draw(st.sampled_from(sizes))
+    chosen: Any = draw(st.sampled_from(variants(sde)))
+    lo, hi = chosen.times
+    t = torch.linspace(lo, hi, n + 2, dtype=torch.float64)[1:-1]
+    normals = torch.sin(torch.arange(1.0, n * n + 1, dtype=torch.float64)).reshape(n, n)
+    ones = (1,) * (len(chosen.state_shape((n, n))) - 1)
+    return Case(chosen, draw(st.sampled_from([0.5, 1.5])) * normals, t.reshape(n, *ones), draw(st.integers(0, 3)))
+
+
+@CONTRACT_LAWS.property_law(lambda sde: _square_cases(sde) | process_cases(sde, rows=4, dtypes=_WIDE))
+def rows_are_independent(case: Case) -> None:
+    """A row alone is answered as it is in a batch, also where the batch is as large as the event, and whether times are one or a column."""
+    sde, x0, count = case.sde, case.x0, len(case.normals)
+    column, z = case.column, sde.perturb(case.x0, case.column, keyed(count, case.seed))
+    whole = answers(sde, x0, z, column, lambda: keyed(count, case.seed))
+    for i in range(count):
+        row, time = slice(i, i + 1), column[i].reshape(())
+        alone = answers(sde, x0[row], z[row], time, lambda i=i: keyed(1, case.seed, first=i))
+        for name, value in alone.items():
+            size = float(whole[name].abs().max()) if whole[name].numel() else 0.0
+            close(f"{name} of row {i} in the batch", whole[name][row], value, rtol=1e-7, atol=1e-9 * size)
+
+
+@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), examples=15)
+def keyed_noise_only(case: Case) -> None:
+    """Draws depend on the noise that is handed in, on all of its key, and on nothing else; torch's own generator is left alone."""
+    sde, x0, count, lo_hi = case.sde, case.x0, len(case.normals), case.sde.times
+    t = torch.tensor(sum(lo_hi) / 2, dtype=torch.float64)
+
+    def draws(seed: int) -> list[Tensor]:
+        found = [sde.perturb(x0, t, keyed(count, seed)), sde.prior(tuple(x0.shape), keyed(count, seed), x0)]
+        return [*found, sde.forward_step(found[0], t, t / 10, keyed(count, seed))] if isinstance(sde, ForwardSDE) else found
+
+    state = torch.get_rng_state()
+    try:
+        torch.manual_seed(1)
+        one = draws(case.seed)
+        torch.manual_seed(2)
+        kept = torch.get_rng_state()
+        two, other = draws(case.seed), draws(case.seed + 1)
+        untouched = torch.equal(torch.get_rng_state(), kept)
+    finally:
+        torch.set_rng_state(state)
+    if not untouched:
+        raise LawError("It draws from torch's global generator.")
+    for name, a, b, c in zip(("perturb", "prior", "forward_step"), one, two, other, strict=False):
+        if not torch.equal(a, b):
+            raise LawError(f"{name} differs between two calls with the same noise.")
+        if torch.equal(a, c):
+            raise LawError(f"{name} is the same for two different seeds of the noise.")
+
+
+@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=2, dtypes=_WIDE, ends=(0.05, 0.95), reach=1.5), examples=6)
+def precision(case: Case) -> None:
+    """In float64 nothing passes through float32: answers follow changes of 1e-9 as they follow changes of 1e-5."""
+    sde, x0, count, t = case.sde, case.x0, len(case.normals), case.t
+    z = case.draw()
+    keys = {name for name in answers(sde, x0, z, t, lambda: keyed(count, case.seed)) if name not in ("confine", "forward_step")}
+
+    def moved(what: str, h: float) -> dict[str, Tensor]:
+        data = typical(sde, case.normals + h) if what == "data" else x0
+        return answers(sde, data, z + h if what == "state" else z, t + h if what == "time" else t, lambda: keyed(count, case.seed))
+
+    for what in ("data", "state", "time"):
+        rates = []
+        for offset in (0.0, 3e-6, 7e-6):
+            base, coarse, fine = (moved(what, offset + h) for h in (0.0, 1e-5, 1e-9))
+            rates.append({name: ((coarse[name] - base[name]) / 1e-5, (fine[name] - base[name]) / 1e-9) for name in keys})
+        for name in keys:
+            check_staircase(f"{name} where the {what} change", [rate[name] for rate in rates], float(base[name].abs().max()))
+
+
+@CONTRACT_LAWS.property_law(process_cases)
+def time_zero_is_the_data(case: Case) -> None:
+    """At `t = 0` a draw is the encoded data exactly."""
+    sde, x0, count = case.sde, case.x0, len(case.normals)
+    zero = torch.zeros_like(case.t)
+    z = sde.perturb(x0, zero, keyed(count, case.seed))
+    tight = 1e-6 if x0.dtype == torch.float32 else 1e-12
+    close("The decoded draw at t = 0", sde.decode(z), x0, rtol=tight, atol=tight)
+
+
+@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE))
+def decode_inverts_encode(case: Case) -> None:
+    """`decode(encode(x)) = x` for data anywhere in the support, far out too; where `φ` is bijective `encode(decode(z)) = z` as well."""
+    sde, x0, count = case.sde, case.x0, len(case.normals)
+    z = sde.encode(x0, keyed(count))
+    close("decode(encode(x))", sde.decode(z), x0, rtol=1e-8, atol=1e-10)
+    if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
+        z = case.normals[tuple(slice(n) for n in sde.state_shape(case.normals.shape))]
+        close("encode(decode(z))", sde.encode(sde.decode(z)), z, rtol=1e-6, atol=1e-6)
+
+
+@CONTRACT_LAWS.property_law(lambda sde: st.tuples(process_cases(sde), st.sampled_from([1, 2, 5, 20, 100])), examples=20)
+def support(case_and_steps: tuple[Case, int]) -> None:
+    """Draws, the prior and every forward step, however large, decode into the support; what would round out of it may be refused."""
+    case, steps = case_and_steps
+    sde, noise = case.sde, Noise.seeded(case.seed)
+    x0 = case.x0.repeat(50, *(1,) * (case.normals.ndim - 1))
+    time = case.t if not case.t.ndim else case.t.repeat(50, *(1,) * (case.t.ndim - 1))
+    states = {"perturb": sde.perturb(x0, time, noise), "prior": sde.prior(tuple(x0.shape), noise, x0)}
+    if isinstance(sde, ForwardSDE):
+        z, dt = sde.encode(x0, noise), torch.tensor(sde.times[1] / steps, dtype=torch.float64)
+        for k in range(steps):
+            z = sde.forward_step(z, k * dt, dt, noise)
+        states[f"forward_step, {steps} of them up to t = {sde.times[1]:g},"] = z
+    for name, z in states.items():
+        x = _decoded(sde, z)
+        outside = count_outside(sde.support, x)
+        if outside:
+            raise LawError(f"{name} leaves the support: {outside} of {len(x)} values or rows.")
+
+
+def _decoded(sde: Any, z: Tensor) -> Tensor:
+    """`decode(z)`; states that are refused are halved until they are not, which no state is that only rounding takes to the boundary."""
+    for _ in range(12):
+        try:
+            return sde.decode(z)
+        except SupportError:
+            z = z / 2
+    return sde.decode(z)
+
+
+@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=3, dtypes=_WIDE), examples=10)
+def adapted_once(case: Case) -> None:
+    """What is adapted to data is a process of the same kind, and adapting it again changes nothing."""
+    spread = typical(
+        case.sde,
+        torch.linspace(-1, 1.3, 12, dtype=torch.float64).reshape(12, *(1,) * (case.normals.ndim - 1)).expand(12, *case.normals.shape[1:]),
+    )
+    adapted = case.sde.adapted(spread)
+    if type(adapted) is not type(case.sde):
+        raise LawError(f"adapted returns a {type(adapted).__name__}.")
+    if adapted.adapted(spread) != adapted:
+        raise LawError(f"adapted once: {adapted.full_spec}; twice: {adapted.adapted(spread).full_spec}.")

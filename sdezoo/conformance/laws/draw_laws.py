@@ -1,0 +1,370 @@
+"""The laws of processes that hold on average, tried on draws.
+
+All are identities of expectations that hold exactly, so that the p-values of a right process are uniform. With a bump
+`φ` that vanishes near every boundary, the generator `L φ = f·∇φ + ½ D : ∇²φ`, `D = g gᵀ`, and `s = ∇ log p(z_t | x_0)`:
+
+- density:             `E φ(z_t) = ∫ φ p`
+- score (Stein):       `E[φ (D s)_i + φ (∇·D)_i + (D ∇φ)_i] = 0`
+- the SDE (Dynkin):    `E φ(z_b) − E φ(z_a) = (b − a) E L φ(z_u)`, `u` uniform on `[a, b]`
+- reverse SDE:         the same with `L φ = r·∇φ − ½ D : ∇²φ`, `r` the reverse drift
+- probability flow:    the same with `L φ = r·∇φ`, `r` the flow's drift
+
+Simulated paths have a bias of first order in the step `h`. It is removed by Richardson's extrapolation, path by path:
+`2 φ(z^{h/2}) − φ(z^h)` with common noise (Talay & Tubaro 1990).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import busy, knows_density, smallest_event, typical
+from sdezoo.conformance.bank.problems import Atoms
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.calculus_laws import no_density, no_gradient, no_sde
+from sdezoo.errors import SupportError
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise, mix
+from sdezoo.process.process import Conditional, Process, count_outside
+from sdezoo.process.sde import ForwardSDE
+
+DRAW_LAWS: Suite[Process] = Suite()
+
+GAP = 0.01
+"""Nats by which the prior may differ from the law of fully noised data."""
+
+_PATHS = 2048
+_STEPS = 64
+_STARTS = (0.0, 0.8, -0.6)
+"""Where the data are, in the standard normal numbers that `typical` maps into the support."""
+
+
+class Draws:
+    """Draws of one process from one point of data, flattened to rows `(N, n)` in float64.
+
+    Args:
+        sde: the process. start: where the data are, see `typical`. seed: of the noise; every call draws afresh, and from
+        another stream for another start.
+    """
+
+    def __init__(self, sde: Any, start: float, seed: int) -> None:
+        self.sde, self.seed, self.calls = sde, mix(seed, int(1000 * start)), 0
+        wave = 1 + 0.3 * torch.arange(int(torch.Size(smallest_event(sde)).numel()), dtype=torch.float64)
+        self.point = typical(sde, (start * wave).reshape(1, *smallest_event(sde)))
+
+    def noise(self) -> Noise:
+        """A fresh stream."""
+        self.calls += 1
+        return Noise.seeded(self.seed, self.calls)
+
+    def time(self, share: float) -> Tensor:
+        """The time at this share of `times`."""
+        lo, hi = self.sde.times
+        return torch.tensor(lo + share * (hi - lo), dtype=torch.float64)
+
+    def data(self, count: int) -> Tensor:
+        """`count` copies of the point."""
+        return self.point.expand(count, *self.point.shape[1:]).contiguous()
+
+    def states(self, t: Tensor, count: int = ROWS) -> Tensor:
+        """Draws of `z_t`, shaped like states."""
+        return self.sde.perturb(self.data(count), t, self.noise()).double()
+
+    def at(self, p: float, *times: Tensor) -> PValue:
+        """A p-value with the case that it was found at."""
+        x0 = [round(x, 4) for x in self.point.flatten().tolist()]
+        return PValue(p, f"{self.sde.spec}, x0 = {x0}, t = {' to '.join(f'{float(t):.4g}' for t in times)}")
+
+    def bumps(self, *times: Tensor) -> Bumps:
+        """Bumps where the states are at these times."""
+        rows = torch.cat([self.states(t, 2048) for t in times])
+        return Bumps.fitted(rows.flatten(1), lambda corners: self.inside(corners.reshape(-1, *rows.shape[1:])), seed=self.seed)
+
+    def inside(self, z: Tensor) -> Tensor:
+        """Whether states decode into the support, all of them together."""
+        try:
+            return torch.tensor(count_outside(self.sde.support, self.sde.decode(z)) == 0)
+        except SupportError:
+            return torch.tensor(False)
+
+    def between(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        """Times uniform on `[a, b]`, one a row and shaped to broadcast, and the states there."""
+        state = self.sde.state_shape((ROWS, *self.point.shape[1:]))
+        u = self.noise().uniform(torch.empty((), dtype=torch.float64), (ROWS, *(1,) * (len(state) - 1)))
+        t = a + (b - a) * u
+        return t, self.states(t)
+
+    def diffuse(self, z: Tensor, t: Tensor, v: Tensor) -> Tensor:
+        """`D v` for flattened `v` `(B, k, n)`, a column of `v` at a time."""
+        g = self.sde.diffusion(z, t)
+        noise = self.sde.noise_shape(z.shape)
+        columns = [(g * (g * v[:, k].reshape(z.shape)).sum_to_size(noise)).flatten(1) for k in range(v.shape[1])]
+        return torch.stack(columns, 1)
+
+    def contract(self, z: Tensor, t: Tensor, hessian: Tensor) -> Tensor:
+        """`D : ∇²φ`, `(B, k)`."""
+        rows = [self.diffuse(z, t, hessian[:, :, i]) for i in range(hessian.shape[-1])]
+        return torch.stack([row[..., i] for i, row in enumerate(rows)], -1).sum(-1)
+
+
+def _both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
+    """The law of the process as it is, and of one with every open hyper-parameter given."""
+
+    def p_value(sde: Any, seed: int) -> float:
+        kinds = [sde] if busy(sde) == sde else [sde, busy(sde)]
+        return together([law(kind, seed + 1000 * k) for k, kind in enumerate(kinds)])
+
+    p_value.__name__, p_value.__doc__ = law.__name__, law.__doc__
+    return p_value
+
+
+def _drawn_by_simulation(sde: Process) -> str | None:
+    if isinstance(sde, ForwardSDE) and type(sde).perturb is ForwardSDE.perturb:
+        return "Its draws are simulated paths themselves."
+    return None
+
+
+def _too_many_entries(sde: Process) -> str | None:
+    event = smallest_event(sde)
+    entries = int(torch.Size(sde.state_shape((1, *event))).numel())
+    return f"A state has {entries} entries, too many for quadrature." if entries > 2 else None
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_density(sde) or _too_many_entries(sde))
+@_both
+def draws_follow_the_density(sde: Any, seed: int) -> float:
+    """Draws of `perturb` have the density that `log_prob` states."""
+    found = []
+    for share, start in zip((0.05, 0.4, 1.0), _STARTS, strict=True):
+        draws = Draws(sde, start, seed)
+        t = draws.time(share)
+        bumps = draws.bumps(t)
+        z = draws.states(t)
+        nodes, weights = _quadrature(bumps, z.flatten(1).shape[1])
+        flat = nodes.reshape(-1, nodes.shape[-1])
+        density = sde.log_prob(flat.reshape(-1, *z.shape[1:]), draws.data(len(flat)), t).flatten(1).sum(1).exp()
+        values = (weights * density.reshape(weights.shape)).unsqueeze(-1) * bumps.value(flat).reshape(*weights.shape, -1)
+        expected = torch.stack([values[k, :, k].sum() for k in range(len(values))])
+        found.append(draws.at(mean_is_zero(bumps.value(z.flatten(1)) - expected), t))
+    return together(found)
+
+
+def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
+    """Gauss–Legendre nodes `(k, q, n)` and weights `(k, q)` on the box of each bump."""
+    u, w = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(48 if n > 1 else 200))
+    grid = torch.cartesian_prod(*[u] * n).reshape(-1, n)
+    weight = torch.cartesian_prod(*[w] * n).reshape(-1, n).prod(1)
+    nodes = bumps.centres[:, None] + bumps.widths[:, None] * grid
+    return nodes, weight * bumps.widths.prod(1, keepdim=True)
+
+
+def _no_stein_score(sde: Process) -> str | None:
+    if not isinstance(sde, Conditional):
+        return "Its conditional score is not known."
+    if not isinstance(sde, ForwardSDE) and not knows_density(sde):
+        return "It is no SDE and offers no density, so that its score need not be a gradient."
+    return no_gradient(sde) or _drawn_by_simulation(sde)
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=_no_stein_score)
+@_both
+def draws_have_the_score(sde: Any, seed: int) -> float:
+    """The conditional score is the one that draws of `perturb` have: `E[φ s + ∇φ] = 0` in the directions of the noise."""
+    found, driven = [], isinstance(sde, ForwardSDE)
+    for share, start in zip((0.0, 0.1, 0.5, 1.0), (*_STARTS, 0.4), strict=True):
+        draws = Draws(sde, start, seed)
+        t = draws.time(share)
+        bumps = draws.bumps(t)
+        z = draws.states(t)
+        s = sde.score(z, draws.data(len(z)), t)
+        gradient = bumps.derivatives(z.flatten(1))[0]
+        phi = bumps.value(z.flatten(1))[..., None]
+        if driven:
+            drift = (sde.ggt(z, t, s) + sde.divergence(z, t)).flatten(1)[:, None]
+            rows = phi * drift + draws.diffuse(z, t, gradient)
+        else:
+            rows = phi * s.flatten(1)[:, None] + gradient
+        found.append(draws.at(mean_is_zero(rows.flatten(1)), t))
+    return together(found)
+
+
+def _weakly(draws: Draws, a: Tensor, b: Tensor, generator: Callable[[Bumps, Tensor, Tensor], Tensor]) -> float:
+    bumps = draws.bumps(a, b)
+    t, z = draws.between(a, b)
+    ends = bumps.value(draws.states(b).flatten(1)) - bumps.value(draws.states(a).flatten(1))
+    return draws.at(mean_is_zero(ends - (b - a) * generator(bumps, z, t)), a, b)
+
+
+_WINDOWS = ((0.0, 0.05), (0.1, 0.3), (0.4, 0.7), (0.8, 1.0))
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
+@_both
+def draws_solve_the_sde(sde: Any, seed: int) -> float:
+    """Draws of `perturb` at different times are connected by drift and diffusion: `d/dt E φ = E[f·∇φ + ½ g gᵀ : ∇²φ]`."""
+    found = []
+    for (a, b), start in zip(_WINDOWS, (*_STARTS, 0.4), strict=True):
+        draws = Draws(sde, start, seed)
+
+        def generator(bumps: Bumps, z: Tensor, t: Tensor, draws: Draws = draws) -> Tensor:
+            gradient, hessian = bumps.derivatives(z.flatten(1))
+            drift = sde.drift(z, t).flatten(1)
+            return (gradient * drift[:, None]).sum(-1) + draws.contract(z, t, hessian) / 2
+
+        found.append(_weakly(draws, draws.time(a), draws.time(b), generator))
+    return together(found)
+
+
+def _no_reversal(sde: Process) -> str | None:
+    return no_sde(sde) or (None if isinstance(sde, Conditional) else "Its conditional score is not known.") or _drawn_by_simulation(sde)
+
+
+def _reversed(sde: Any, seed: int, half: float) -> float:
+    found = []
+    for (a, b), start in zip(_WINDOWS, (*_STARTS, 0.4), strict=True):
+        draws = Draws(sde, start, seed)
+
+        def generator(bumps: Bumps, z: Tensor, t: Tensor, draws: Draws = draws) -> Tensor:
+            gradient, hessian = bumps.derivatives(z.flatten(1))
+            drift = sde.reverse_drift(z, t, sde.score(z, draws.data(len(z)), t), half).flatten(1)
+            return (gradient * drift[:, None]).sum(-1) - (half - 0.5) * draws.contract(z, t, hessian)
+
+        found.append(_weakly(draws, draws.time(a), draws.time(b), generator))
+    return together(found)
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
+@_both
+def reverse_sde_has_the_marginals(sde: Any, seed: int) -> float:
+    """With the exact score, the reverse SDE passes through the same laws as the process, backward in time."""
+    return _reversed(sde, seed, 1.0)
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
+@_both
+def probability_flow_has_the_marginals(sde: Any, seed: int) -> float:
+    """With the exact score, the probability flow passes through the same laws as the process."""
+    return _reversed(sde, seed, 0.5)
+
+
+def _extrapolated(
+    step: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    noise_shape: tuple[int, ...],
+    z: Tensor,
+    a: Tensor,
+    b: Tensor,
+    noise: Noise,
+) -> tuple[Tensor, Tensor]:
+    """Paths from `a` to `b` with `_STEPS` steps and with twice as many, on the same Brownian path."""
+    coarse, fine, h = z, z, (b - a) / _STEPS
+    for k in range(_STEPS):
+        t = a + k * h
+        first, second = (noise.normal(z, noise_shape) * (h.abs() / 2).sqrt() for _ in range(2))
+        coarse = step(coarse, t, h, first + second)
+        fine = step(step(fine, t, h / 2, first), t + h / 2, h / 2, second)
+    return coarse, fine
+
+
+def _paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> float:
+    low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
+    width = ((high - low) / 2).clamp_min(1e-12)
+    knots = torch.stack([torch.quantile(pilot, q, 0) for q in (0.1, 0.3, 0.7, 0.9)])
+
+    def features(rows: Tensor) -> Tensor:
+        return torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1)
+
+    return means_are_equal(2 * features(fine) - features(coarse), features(drawn))
+
+
+def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]]) -> float:
+    found = []
+    for (share, end), start in zip(windows, _STARTS[1:], strict=True):
+        draws = Draws(sde, start, seed)
+        b = draws.time(end)
+        a = torch.zeros_like(b) if share is None else draws.time(share)
+        z = draws.states(a, _PATHS)
+
+        def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
+            return sde.confine(z + sde.drift(z, t) * h + sde.diffusion(z, t) * dw, z)
+
+        coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
+        drawn, pilot = draws.states(b, _PATHS), draws.states(b, 4 * _PATHS)
+        found.append(draws.at(_paths_agree(*(rows.flatten(1) for rows in (coarse, fine, drawn, pilot))), a, b))
+    return together(found)
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
+@_both
+def draws_agree_with_paths(sde: Any, seed: int) -> float:
+    """Moments and quantiles of `perturb` are those of simulated paths of drift, diffusion and boundary rule, from the data on."""
+    return _simulated(sde, seed, ((None, 0.15), (None, 0.4)))
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
+@_both
+def chapman_kolmogorov(sde: Any, seed: int) -> float:
+    """Noising to `s` and going on from there to `t` is noising to `t`."""
+    return _simulated(sde, seed, ((0.1, 0.3), (0.5, 0.75)))
+
+
+@DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
+@_both
+def reversal_recovers_the_law(sde: Any, seed: int) -> float:
+    """The reverse SDE, run back with the exact score of data at two points, ends in the law of those data, noised less."""
+    draws = Draws(sde, _STARTS[0], seed)
+    points = torch.cat([Draws(sde, start, seed).point for start in (_STARTS[1:] if knows_density(sde) else _STARTS[:1])])
+    model = Atoms(sde, points)
+    a, b = draws.time(0.6), draws.time(0.3)
+
+    def noised(t: Tensor, count: int) -> Tensor:
+        return sde.perturb(model.clean(count, draws.noise()), t, draws.noise()).double()
+
+    def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
+        return sde.confine(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffusion(z, t) * dw, z)
+
+    z = noised(a, _PATHS)
+    coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
+    return draws.at(_paths_agree(*(rows.flatten(1) for rows in (coarse, fine, noised(b, _PATHS), noised(b, 4 * _PATHS)))), a, b)
+
+
+@DRAW_LAWS.law(excuses=no_sde)
+def steps_do_not_pile_up(sde: Any) -> None:
+    """The boundary rule leaves no atom: of many large forward steps, no two end in the same place, as clamped ones do."""
+    draws = Draws(sde, _STARTS[0], 0)
+    t, dt = draws.time(0.2), draws.time(0.5)
+    z = draws.states(t, _PATHS)
+    ends = sde.forward_step(z, t, dt, draws.noise()).flatten(1).T
+    for before, after in zip(z.flatten(1).T, ends, strict=True):
+        lost = len(before.unique()) - len(after.unique())
+        if lost > _PATHS / 100:
+            raise LawError(f"{lost} of {_PATHS} steps end where another one does.", f"{sde.spec}, dt = {float(dt):g}")
+
+
+def _no_origin(sde: Process) -> str | None:
+    if isinstance(sde, AffineSDE) and not sde.coordinates.bijective:
+        return "No data lie at the origin of its coordinates."
+    return None
+
+
+@DRAW_LAWS.law(excuses=_no_origin)
+def prior_gap(sde: Any) -> None:
+    """The prior is the law of fully noised data, within 0.01 nats: of data at the origin for affine processes, of some data for others."""
+    for kind in {sde, busy(sde)}:
+        starts = (0.0,) if isinstance(kind, AffineSDE) else (*_STARTS, 2.0, -2.0)
+        gaps = {}
+        for start in starts:
+            draws = Draws(kind, start, 0)
+            count = 2**15
+            noised = draws.states(torch.tensor(kind.times[1], dtype=torch.float64), count).flatten(1)
+            shape = (count, *draws.point.shape[1:])
+            prior = kind.prior(shape, draws.noise(), draws.point).double().flatten(1)
+            gaps[start] = gap_in_nats(noised, prior)
+        start = min(gaps, key=lambda s: gaps[s])
+        if gaps[start] > GAP:
+            x0 = [round(x, 4) for x in Draws(kind, start, 0).point.flatten().tolist()]
+            raise LawError(f"The prior is {gaps[start]:.3f} nats from the law of noised data (bound {GAP:g}).", f"{kind.spec}, x0 = {x0}")

@@ -1,0 +1,295 @@
+"""The laws of losses: what every loss owes to training, and that its minimizer is the score.
+
+Losses are tried on the reference processes that they accept: on the real line, on the positive numbers, and on one that
+hides that it is affine; a loss that accepts none of them, on registered ones. The mathematics is tested on models that are
+linear in their parameters, see `linear_models`:
+
+- where the model is the exact score, the expected gradient is zero, at every time (Hyvärinen 2005; Vincent 2011);
+- elsewhere it is that of `λ(t) E ‖s_θ − s‖²`, where the loss claims a `weight`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import typical
+from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, expected, gradients, values
+from sdezoo.conformance.bank.loss_trials import Trial, accepted, trials
+from sdezoo.conformance.bank.problems import gaussian
+from sdezoo.conformance.evidence import PValue, close, mean_is_zero, together
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.learning.loss import Batch, ScoreLoss
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise, mix
+from sdezoo.process.process import Process
+
+LOSS_LAWS: Suite[ScoreLoss] = Suite(CONFIGURATION_LAWS)
+
+_WIDE = (torch.float64,)
+_SPANS, _ROWS = 6, 2048
+_AWAY = torch.tensor([0.5, 1.0, -1.0, 1.0], dtype=torch.float64)
+"""How far from the optimum the gradient is compared."""
+_NEWTON, _SURE = 8, 4.5
+MEAN, DEVIATION = 0.3, 0.4
+"""Of the normal coordinates that a linear model has to recover."""
+
+
+def _no_process(loss: ScoreLoss) -> str | None:
+    return None if accepted(loss) else "It accepts no process that is at hand."
+
+
+def _no_density(loss: ScoreLoss) -> str | None:
+    return None if accepted(loss, dense=True) else "It accepts no process at hand whose transition density is known."
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, ends=(0.05, 0.95)), excuses=_no_process, first=True)
+def contract(trial: Trial) -> None:
+    """One finite number a sample, in the dtype of the data, and a finite gradient that reaches the network."""
+    _check_value(trial, trial.model())
+
+
+def _check_value(trial: Trial, model: Any) -> None:
+    value, x0 = trial.value(model), trial.case.x0
+    if value.shape != (len(trial),):
+        raise LawError(f"The loss of {len(trial)} samples has shape {tuple(value.shape)}, and ({len(trial)},) was expected.")
+    if value.dtype != x0.dtype or value.device != x0.device:
+        raise LawError(f"The loss is {value.dtype} on {value.device} where the data are {x0.dtype} on {x0.device}.")
+    if not torch.isfinite(value).all():
+        raise LawError(f"The loss is not finite: {value.tolist()}.")
+    if not value.requires_grad:
+        raise LawError("The loss does not depend on the network: it has no gradient.")
+    found = torch.autograd.grad(value.sum(), list(model.parameters()), allow_unused=True)
+    reached = [gradient for gradient in found if gradient is not None]
+    if not all(torch.isfinite(gradient).all() for gradient in reached):
+        raise LawError("The gradient of the loss is not finite.")
+    if not any(gradient.abs().max() > 0 for gradient in reached):
+        raise LawError("The gradient of the loss is zero in every parameter of the network.")
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=[torch.float32], ends=(0.05, 0.95)), excuses=_no_process, examples=10)
+def network_in_bfloat16(trial: Trial) -> None:
+    """A network that computes in bfloat16 is trained all the same; whatever it does not compute itself stays in float32."""
+    model = trial.model()
+    model.net.to(torch.bfloat16)
+    _check_value(trial, model)
+    silent = trial.model()
+    torch.nn.init.zeros_(silent.net.get_parameter("leave"))
+    one = trial.value(silent).detach()
+    silent.net.to(torch.bfloat16)
+    close("The loss where a network in bfloat16 answers 0", trial.value(silent), one, rtol=1e-6, atol=1e-6)
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE), excuses=_no_process, examples=15)
+def keyed_noise_only(trial: Trial) -> None:
+    """It depends on the noise that is handed in and on nothing else that is random; torch's own generator is left alone."""
+    model, state = trial.model(), torch.get_rng_state()
+    try:
+        torch.manual_seed(1)
+        one = trial.value(model)
+        torch.manual_seed(2)
+        kept = torch.get_rng_state()
+        two = trial.value(model)
+        untouched = torch.equal(torch.get_rng_state(), kept)
+    finally:
+        torch.set_rng_state(state)
+    if not torch.equal(one, two):
+        raise LawError("The loss differs between two calls with the same noise.")
+    if not untouched:
+        raise LawError("It draws from torch's global generator.")
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, rows=4, shapes=[(1,), (2,), (3,), (4,), (2, 3)], dtypes=_WIDE), excuses=_no_process)
+def rows_are_independent(trial: Trial) -> None:
+    """A sample's loss does not know its batch, also where the batch is as large as the event."""
+    model, count = trial.model(), len(trial)
+    whole = trial.value(model).detach()
+    bound = 1e-9 * float(whole.abs().max())
+    backwards = list(range(count))[::-1]
+    close("The loss of the batch in reverse", trial.value(model, backwards), whole[backwards], rtol=1e-9, atol=bound)
+    for i in range(count):
+        close(f"The loss of row {i} alone", trial.value(model, [i]), whole[i : i + 1], rtol=1e-9, atol=bound)
+
+
+@LOSS_LAWS.property_law(lambda loss: st.sampled_from([0.0, 1.0]).flatmap(lambda end: trials(loss, ends=(end, end))), excuses=_no_process)
+def ends_of_time(trial: Trial) -> None:
+    """At both ends of its times the loss, its gradient and the weight it claims are finite, and the weight is positive."""
+    model = trial.model()
+    _check_value(trial, model)
+    z = trial.case.draw()
+    weight = trial.loss.weight(model, trial.t, z)
+    if weight is None:
+        return
+    if torch.broadcast_shapes(weight.shape, z.shape) != z.shape or weight.dtype != z.dtype:
+        raise LawError(f"The weight has shape {tuple(weight.shape)} and {weight.dtype}; the state has {tuple(z.shape)} and {z.dtype}.")
+    if not (torch.isfinite(weight) & (weight > 0)).all():
+        raise LawError(f"The weight is {float(weight.min()):g}; it has to be positive and finite.")
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE), excuses=_no_process, examples=15)
+def condition(trial: Trial) -> None:
+    """Labels of the batch reach the network, row by row; where there are none it is told none."""
+    labels = torch.arange(1, len(trial) + 1)
+    told, knows = trial.value(trial.model(), condition=labels), trial.value(trial.model(labels))
+    close("The loss of a network that is told its labels", told, knows, rtol=1e-9)
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE, ends=(0.05, 0.95), reach=1.5), excuses=_no_process, examples=15)
+def precision(trial: Trial) -> None:
+    """In float64 nothing passes through float32: the loss follows changes by 1e-9 as it follows changes by 1e-5."""
+    case = trial.case
+
+    def moved(what: str, h: float) -> Tensor:
+        model = trial.model()
+        if what == "network":
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.add_(h)
+        x0 = typical(case.sde, case.normals + h) if what == "data" else case.x0
+        return trial.value(model, x0=x0, t=trial.t * (1 + h) if what == "times" else trial.t).detach()
+
+    for what in ("data", "network", "times"):
+        base = moved(what, 0.0)
+        coarse, fine = ((moved(what, h) - base) / h for h in (1e-5, 1e-9))
+        bound = 0.3 * torch.maximum(coarse.abs(), fine.abs()) + 1e-3 * (1 + base.abs().max())
+        if ((coarse - fine).abs() > bound).any():
+            raise LawError(f"The loss changes at rates {coarse.tolist()} over a change by 1e-5 of the {what}, {fine.tolist()} over 1e-9.")
+
+
+def lessons(loss: ScoreLoss) -> Iterator[tuple[Lesson, tuple[int, int]]]:
+    """What a loss is tried on, at all of its times, and where that stands among the processes and the times."""
+    for i, sde in enumerate(accepted(loss, dense=True)):
+        lo, hi = loss.times(sde)
+        edges = [lo * (hi / lo) ** (j / _SPANS) for j in range(_SPANS + 1)]
+        spans = zip(edges[:-1], [*edges[1:-1], hi], strict=True)
+        yield from ((_lesson(loss, sde, *span), (i, j)) for j, span in enumerate(spans))
+
+
+def _lesson(loss: ScoreLoss, sde: Process, first: float, last: float) -> Lesson:
+    # A loss that learns at one time learns the score of the data as they are; the noise has to be negligible then.
+    lo, hi = loss.times(sde)
+    return _prepared(sde, (first, last), 1.0 if lo == hi else None)
+
+
+# What a lesson prepares, its data and features, depends on none of the seeds.
+_prepared = lru_cache(maxsize=64)(Lesson)
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_no_density)
+def minimizer(loss: ScoreLoss, seed: int) -> float:
+    """At the true score the expected gradient is zero, whatever the times of the rows."""
+    return together([_optimality(loss, lesson, _ROWS, seed, *place) for lesson, place in lessons(loss)])
+
+
+def _optimality(loss: ScoreLoss, lesson: Lesson, count: int, *key: int) -> PValue:
+    return PValue(mean_is_zero(gradients(loss, lesson, EXACT, count, *key)), str(lesson))
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_no_density)
+def minimizer_at_the_first_time(loss: ScoreLoss, seed: int) -> float:
+    """At the true score the expected gradient is zero where the noise is smallest."""
+    return _at_end(loss, seed, 0)
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_no_density)
+def minimizer_at_the_last_time(loss: ScoreLoss, seed: int) -> float:
+    """At the true score the expected gradient is zero where the noise is largest."""
+    return _at_end(loss, seed, 1)
+
+
+def _at_end(loss: ScoreLoss, seed: int, end: int) -> float:
+    found = []
+    for i, sde in enumerate(accepted(loss, dense=True)):
+        t = loss.times(sde)[end]
+        found.append(_optimality(loss, _lesson(loss, sde, t, t), 4 * _ROWS, seed, i, end))
+    return together(found)
+
+
+@LOSS_LAWS.law(excuses=_no_density)
+def minimum(loss: ScoreLoss) -> None:
+    """Away from the true score the expected loss is larger, in every direction."""
+    units = torch.eye(1 + BENDS, dtype=torch.float64)
+    tried = [(lesson, place, values(loss, lesson, EXACT, _ROWS, *place)[1].detach()) for lesson, place in lessons(loss)]
+    for theta in torch.cat([EXACT + units, EXACT - units]):
+        errors = []
+        for lesson, place, least in tried:
+            excess = values(loss, lesson, theta, _ROWS, *place)[1].detach() - least
+            errors.append(float(excess.mean() / excess.std().clamp_min(1e-300)) * math.sqrt(_ROWS))
+            if not errors[-1] > -_SURE:
+                raise LawError(
+                    f"Away from the true score the loss is smaller, by {-errors[-1]:.1f} standard errors.",
+                    f"{lesson}, θ = {theta.tolist()}",
+                )
+        if not sum(errors) > _SURE * math.sqrt(len(errors)):
+            raise LawError("Away from the true score the loss is not larger.", f"θ = {theta.tolist()}, all processes and times together")
+
+
+def _no_weight(loss: ScoreLoss) -> str | None:
+    for lesson, _ in lessons(loss):
+        z, t = lesson.states(2, 0)
+        if loss.weight(lesson.model(EXACT, 2), t, z) is None:
+            return "It claims no weight."
+    return _no_density(loss)
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_no_weight)
+def gradient(loss: ScoreLoss, seed: int) -> float:
+    """Away from the true score the expected gradient is that of `λ(t) E ‖s_θ − s‖²`, with the weight `λ` that it claims."""
+    theta, found = EXACT + _AWAY, []
+    for lesson, place in lessons(loss):
+        drawn = gradients(loss, lesson, theta, _ROWS, seed, *place)
+        found.append(PValue(mean_is_zero(drawn - expected(loss, lesson, theta, _ROWS, seed, *place, 3)), str(lesson)))
+    return together(found)
+
+
+def _not_affine(loss: ScoreLoss) -> str | None:
+    return None if any(isinstance(sde, AffineSDE) for sde in accepted(loss)) else "It accepts no affine process that is at hand."
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_not_affine)
+def recovers_a_normal_law(loss: ScoreLoss, seed: int) -> float:
+    """A model `a z + b` learns `N(0.3, 0.4²)` in coordinates (log-normal data for `x = exp z`): `a = −1/V`, `b = M/V`."""
+    found = []
+    for i, sde in enumerate(sde for sde in accepted(loss) if isinstance(sde, AffineSDE)):
+        lo, hi = loss.times(sde)
+        ratios = torch.tensor([0.5, 2.0], dtype=torch.float64) * DEVIATION
+        for j, t in enumerate(sde.time_at(ratios).tolist() if lo < hi else [lo]):
+            alpha, shift, v = (float(k) for k in sde.coefficients(torch.tensor(t, dtype=torch.float64)))
+            mean, variance = alpha * MEAN + shift, alpha**2 * DEVIATION**2 + v
+            truth = torch.tensor([-1 / variance, mean / variance], dtype=torch.float64)
+            theta, influence = _minimized(loss, sde, t, (seed, i, j))
+            found.append(PValue(mean_is_zero(theta - truth + influence), f"{sde.spec}, t = {t:.4g}, a and b near {theta.tolist()}"))
+    return together(found)
+
+
+def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """`θ̂ = (a, b)` by Newton's method, and each sample's influence on it, `−H⁻¹ ∂ℓ_i`, `(n, 2)`: their covariance is the sandwich."""
+    count = 4 * _ROWS
+    x0 = sde.decode(gaussian(sde, [MEAN], [DEVIATION]).clean(count, mix(*key)))
+    times = torch.full((count, 1), t, dtype=torch.float64)
+
+    def rows(theta: Tensor) -> Tensor:
+        model = LinearModel(sde, lambda z, _: torch.stack([z, torch.ones_like(z)], 1), theta.repeat(count, 1), 1)
+        value = loss(model, Batch(x0), times, Noise.seeded(*key, 2))
+        return torch.autograd.grad(value.sum(), model.theta)[0]
+
+    def newton(theta: Tensor) -> Tensor:
+        at = rows(theta)
+        hessian = torch.stack([(rows(theta + unit) - at).mean(0) for unit in 1e-3 * torch.eye(2, dtype=torch.float64)], 1) / 1e-3
+        return -torch.linalg.solve(hessian, at.T).T
+
+    theta = torch.tensor([-1.0, 0.0], dtype=torch.float64)
+    # One step ends at the minimum of a loss that is quadratic in the score, as nearly all are; the rest serve those that are not.
+    for _ in range(_NEWTON):
+        influence = newton(theta)
+        if float(influence.mean(0).abs().max()) < 1e-8 * float(theta.abs().max()):
+            return theta, influence
+        theta = theta + influence.mean(0)
+    raise LawError(f"Newton's method finds no minimum: after {_NEWTON} steps it is at a, b = {theta.tolist()}.")

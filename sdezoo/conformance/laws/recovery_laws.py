@@ -1,0 +1,268 @@
+"""What a sampler ends in: the law of the data, approached as fast as its declared orders say.
+
+These laws hold for samplers that declare a weak order. How orders are measured, and which are known without sampling error, is in
+`sdezoo.conformance.bank.orders`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.orders import END, Error, Paths, affine_error, draws_noise, falls, flow_error
+from sdezoo.conformance.bank.problems import Atoms, Mixture, eight, gaussian
+from sdezoo.conformance.bank.sampler_problems import COARSE, FINE, WIDE, Ground, atoms_of, drive, enough, grounds, no_problem
+from sdezoo.conformance.evidence import bounded_moments, mean_is_zero, together
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise, mix
+from sdezoo.sampling.sampler import Sampler
+
+RECOVERY_LAWS: Suite[Sampler] = Suite()
+
+_STEPS = (32, 128)
+_PATHS = 4096
+_WORST = 0.25
+_DRAWS = 1024
+
+
+def _one(sde: AffineSDE) -> Mixture:
+    return gaussian(sde, (0.3,), (0.5,))
+
+
+def _unequal(sde: AffineSDE) -> Mixture:
+    return Mixture(sde, torch.tensor([[-0.8], [0.9]]), torch.tensor([[0.5], [0.3]]), torch.tensor([0.8, 0.2]))
+
+
+def _asymmetric(sde: AffineSDE) -> Mixture:
+    return Mixture(sde, torch.tensor([[-0.8, 0.3], [0.9, -0.2]]), torch.tensor([[0.5, 0.2], [0.2, 0.6]]), torch.tensor([0.8, 0.2]))
+
+
+def _no_law(sampler: Sampler) -> str | None:
+    return no_problem(sampler) or ("It declares no weak order." if sampler.weak_order is None else None)
+
+
+def _no_ground(sampler: Sampler) -> str | None:
+    if grounds(sampler, gaussian):
+        return None
+    return "It takes none of the reference processes, whose laws are known at every time."
+
+
+def _no_weak_order(sampler: Sampler) -> str | None:
+    return _no_law(sampler) or _no_ground(sampler)
+
+
+def _not_affine(sampler: Sampler) -> str | None:
+    if any(affine_error(sampler, ground, 2, whole=True) is not None for ground in grounds(sampler, gaussian)):
+        return _no_weak_order(sampler)
+    return _no_weak_order(sampler) or "Its steps are not affine in state and noise on any reference process."
+
+
+def _no_measure(sampler: Sampler) -> str | None:
+    if any(_measurable(sampler, k, ground) for k, ground in enumerate(grounds(sampler, gaussian, COARSE))):
+        return _no_weak_order(sampler)
+    return _no_weak_order(sampler) or "Its noise is not one normal number an entry and step, so that steps of different size share no path."
+
+
+def _measurable(sampler: Sampler, k: int, ground: Ground) -> bool:
+    if affine_error(sampler, ground, 2) is not None or not draws_noise(sampler, ground):
+        return True
+    return Paths.of(grounds(sampler, _one, COARSE)[k], COARSE, 1).ends(sampler, 2) is not None
+
+
+def _no_strong_order(sampler: Sampler) -> str | None:
+    return "It declares no strong order." if sampler.strong_order is None else _no_ground(sampler)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the coordinates of the data are."""
+
+    sampler: Sampler
+    mean: float
+    width: float
+    which: int = 0
+    """Of the reference processes that the sampler takes."""
+
+    def __str__(self) -> str:
+        return f"{self.sampler.spec}, coordinates around {self.mean:g} of width {self.width:g}"
+
+
+def _places(sampler: Sampler) -> st.SearchStrategy[Place]:
+    return st.builds(
+        Place,
+        st.just(sampler),
+        st.sampled_from([0.0, -6.0, 6.0]) | st.floats(-6, 6),
+        st.sampled_from([1.0, 0.01, 3.0]) | st.floats(0.01, 3),
+        st.integers(0, len(grounds(sampler, gaussian)) - 1),
+    )
+
+
+@RECOVERY_LAWS.property_law(_places, excuses=_no_weak_order, examples=8)
+def far_out(place: Place) -> None:
+    """Data are found where they are: far out, narrow or wide."""
+    steps = 2 * enough(place.sampler, 32)
+    tried = grounds(place.sampler, gaussian)[place.which].model
+    # Data narrower than the noise two steps before the end are not resolved by that grid, in particular by equal steps in time.
+    resolved = float(tried.sde.scale(place.sampler.grid(place.sampler.view(tried), steps)[-3]))
+    mean, width = place.mean, max(place.width, resolved)
+    ground = grounds(place.sampler, lambda sde: gaussian(sde, (mean,), (width,)))[place.which]
+    z = ground.coordinates(place.sampler.sample(ground.model, (256, 1), steps, like=WIDE))
+    low, centre, high = (float(torch.quantile(z, q)) for q in (0.25, 0.5, 0.75))
+    spread = (high - low) / 1.349
+    if not abs(centre - mean) <= 0.1 + 0.6 * width:
+        raise LawError(f"The median of the coordinates is {centre:.3g} on {ground.title}, and {mean:.3g} was expected.")
+    if not width / 2 < spread + 0.05 < 2 * width + 0.1:
+        raise LawError(f"The spread of the coordinates is {spread:.3g} on {ground.title}, and {width:.3g} was expected.")
+
+
+@RECOVERY_LAWS.law(excuses=_no_measure)
+def weak_order(sampler: Sampler) -> None:
+    """Errors of expectations fall with the step as fast as `weak_order` declares, on normal and on bimodal data."""
+    for k, ground in enumerate(grounds(sampler, gaussian, COARSE)):
+        # Few methods need the second: a bias that fades towards t = 0, such as a corrector's, shows where times begin far from it.
+        reasons = [_normal(sampler, k, COARSE) and _normal(sampler, k, FINE)]
+        if not draws_noise(sampler, ground):
+            reasons.append(_bimodal(sampler, k))
+        for reason in filter(None, reasons):
+            raise LawError(f"On {ground.title} {reason}.")
+
+
+def _normal(sampler: Sampler, k: int, lo: float) -> str | None:
+    assert sampler.weak_order is not None
+    ground = grounds(sampler, gaussian, lo)[k]
+    if affine_error(sampler, ground, 2) is not None:
+        return falls(lambda n: _known(affine_error(sampler, ground, n)), sampler.weak_order, _STEPS)
+    if not draws_noise(sampler, ground):
+        return None
+    paths = Paths.of(grounds(sampler, _one, COARSE)[k], COARSE, _PATHS)
+    if paths.ends(sampler, 2) is None:
+        return None
+    return falls(lambda n: _known(paths.error(sampler, n)), sampler.weak_order, _STEPS)
+
+
+def _bimodal(sampler: Sampler, k: int) -> str | None:
+    assert sampler.weak_order is not None
+    ground = grounds(sampler, _unequal, COARSE)[k]
+    return falls(lambda n: flow_error(sampler, ground, n), sampler.weak_order, _STEPS)
+
+
+def _known(error: Error | None) -> Error:
+    assert error is not None
+    return error
+
+
+@RECOVERY_LAWS.law(excuses=_not_affine)
+def refinement(sampler: Sampler) -> None:
+    """On its own grid, down to the data, more steps do no harm, and a hundred come close."""
+    for ground in grounds(sampler, gaussian):
+        if affine_error(sampler, ground, 2, whole=True) is None:
+            continue
+        errors = {n: _known(affine_error(sampler, ground, n, whole=True)).size for n in (8, 16, 32, 64, 128)}
+        if errors[128] > _WORST:
+            raise LawError(f"On {ground.title} mean and covariance are off by {errors[128]:.3g} spreads in 128 steps.")
+        for n in (8, 16, 32, 64):
+            if errors[2 * n] > 1.05 * errors[n] + 0.01:
+                found = f"{errors[n]:.3g} spreads in {n} steps and by {errors[2 * n]:.3g} in {2 * n}"
+                raise LawError(f"On {ground.title} mean and covariance are off by {found}.")
+
+
+@RECOVERY_LAWS.law(excuses=_no_strong_order)
+def strong_order(sampler: Sampler) -> None:
+    """Paths approach the reversed process along the same Brownian paths as fast as `strong_order` declares."""
+    assert sampler.strong_order is not None
+    for ground in grounds(sampler, _one):
+        paths = Paths.of(ground, END, 256)
+        distances = [paths.distance(sampler, n) for n in _STEPS]
+        if distances[0] is None or distances[1] is None:
+            raise LawError("It declares a strong order, and asks for other noise than one normal number an entry and step.")
+        measured = math.log(distances[0] / max(distances[1], 1e-12), _STEPS[1] / _STEPS[0])
+        if not measured >= sampler.strong_order - 0.15:
+            raise LawError(
+                f"On {ground.title} paths are off by {distances[0]:.3g} in {_STEPS[0]} steps and {distances[1]:.3g} in {_STEPS[1]}: "
+                f"order {measured:.2f}, where {sampler.strong_order:g} is declared."
+            )
+
+
+class Bank(NamedTuple):
+    """A law that a sampler has to recover, as rows."""
+
+    draw: Callable[[int, int], Tensor]
+    """So many exact draws, with a seed."""
+    sample: Callable[[int, int], Tensor]
+    """What the sampler makes of so many steps, with a seed."""
+
+
+def _banks(sampler: Sampler) -> list[Bank]:
+    usable = [*grounds(sampler, eight, COARSE)[:1], *grounds(sampler, _asymmetric, COARSE)[-2:]]
+    found = [Bank(partial(_drawn, ground), partial(_sampled, sampler, ground)) for ground in usable]
+    return found or [Bank(partial(_noised, atoms), partial(_driven, sampler, atoms)) for atoms in atoms_of(sampler)]
+
+
+def _drawn(ground: Ground, count: int, seed: int) -> Tensor:
+    return ground.draw(count, COARSE, seed)
+
+
+def _sampled(sampler: Sampler, ground: Ground, steps: int, seed: int) -> Tensor:
+    states: list[Tensor] = []
+    sampler.sample(ground.model, (_DRAWS, 2), steps + 1, seed, like=WIDE, callback=lambda k, z, t: states.append(z))
+    return ground.coordinates(sampler.view(ground.model).sde.decode(states[-2]))
+
+
+def _quarter(atoms: Atoms) -> Tensor:
+    # Nearer to the points a few dozen steps of an installed process, whose times are its own, need not be small.
+    return torch.tensor(atoms.sde.times[1] / 4, dtype=torch.float64)
+
+
+def _noised(atoms: Atoms, count: int, seed: int) -> Tensor:
+    noise = Noise.seeded(seed)
+    return atoms.sde.decode(atoms.sde.perturb(atoms.clean(count, noise), _quarter(atoms), noise)).flatten(1)
+
+
+def _driven(sampler: Sampler, atoms: Atoms, steps: int, seed: int) -> Tensor:
+    noise, view = keyed(_DRAWS, seed), sampler.view(atoms)
+    times = torch.linspace(view.sde.times[1], float(_quarter(atoms)), steps + 1, dtype=torch.float64)
+    z = view.prior((_DRAWS, *atoms.points.shape[1:]), noise, WIDE)
+    return view.sde.decode(drive(sampler, view, z, times, noise)).flatten(1)
+
+
+class Waves:
+    """Bounded functions of rows: moments, and waves in a few directions, as long as the rows spread.
+
+    Args:
+        rows: what they are fitted to, `(N, n)`.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        low, self.centre, high = torch.quantile(rows, torch.tensor([0.16, 0.5, 0.84], dtype=rows.dtype), 0)
+        self.width = ((high - low) / 2).clamp_min(1e-9)
+        generator = torch.Generator().manual_seed(0)
+        self.directions = 1.5 * torch.randn(rows.shape[1], 5, generator=generator, dtype=rows.dtype)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """Their values, `(N, …)`."""
+        phase = (rows - self.centre) / self.width @ self.directions
+        return torch.cat([bounded_moments(rows, self.centre, self.width), phase.cos(), phase.sin()], 1)
+
+
+@RECOVERY_LAWS.monte_carlo_law(excuses=_no_law)
+def law_recovered(sampler: Sampler, seed: int) -> float:
+    """Samples follow the law of the data, extrapolated to steps of size 0 with the declared weak order."""
+    assert sampler.weak_order is not None
+    gain, steps, p_values = 2.0**sampler.weak_order, enough(sampler, 32), []
+    for k, bank in enumerate(_banks(sampler)):
+        own = mix(seed, k) % 2**40
+        waves = Waves(bank.draw(4 * _DRAWS, 0))
+        coarse, fine = (waves(bank.sample(n, own)) for n in (steps, 2 * steps))
+        exact = waves(bank.draw(4 * _DRAWS, own + 1))
+        exact = exact.reshape(_DRAWS, 4, exact.shape[1]).mean(1)
+        p_values.append(mean_is_zero((gain * fine - coarse) / (gain - 1) - exact))
+    return together(p_values)

@@ -1,0 +1,344 @@
+"""What the runs of a sampler are made of: shapes, seeds, rows, evaluations, times, precision, support."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import variants
+from sdezoo.conformance.bank.noise_doubles import Forbidden, keyed
+from sdezoo.conformance.bank.problems import gaussian
+from sdezoo.conformance.bank.sampler_problems import WIDE, Problem, atoms_of, drive, enough, grounds, no_problem, problems
+from sdezoo.conformance.evidence import close
+from sdezoo.conformance.law import LawError, Suite, falsify
+from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.errors import SupportError
+from sdezoo.learning.model import Model
+from sdezoo.process.noise import KeyedNoise, Noise
+from sdezoo.process.process import count_outside
+from sdezoo.sampling.folding import FOLDS
+from sdezoo.sampling.sampler import Sampler
+
+RUN_LAWS: Suite[Sampler] = Suite(CONFIGURATION_LAWS)
+
+_MANY = 64
+
+
+class _Rounded(Model[Any]):
+    """A model whose network computes in bfloat16."""
+
+    def __init__(self, base: Model[Any]) -> None:
+        self.base, self.sde = base, base.sde
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.base.score(z, t).bfloat16().to(z)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.base.prior(shape, noise, like)
+
+
+class _From(Model[Any]):
+    """A model whose prior is one given state."""
+
+    def __init__(self, base: Model[Any], state: Tensor) -> None:
+        self.base, self.sde, self.state = base, base.sde, state
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.base.score(z, t)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.state
+
+
+@dataclass(frozen=True)
+class Run:
+    """One sampling: what most laws are tried on."""
+
+    sampler: Sampler
+    problem: Problem
+    rows: int = 3
+    steps: int = 4
+    dtype: torch.dtype = torch.float64
+    rounded: bool = False
+    """Whether the score is rounded to bfloat16."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data."""
+        return (self.rows, *self.problem.event)
+
+    def __call__(self, seed: int = 0, **options: Any) -> Tensor:
+        """Sample."""
+        model = _Rounded(self.problem.model) if self.rounded else self.problem.model
+        FOLDS.forget()  # a run must not hide what the one before it left behind
+        return self.sampler.sample(model, self.shape, self.steps, seed, like=torch.empty((), dtype=self.dtype), **options)
+
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        rounded = ", the score rounded to bfloat16" if self.rounded else ""
+        return f"{self.sampler.spec} on {self.problem.model.sde.spec}, data {self.shape} {dtype}, {self.steps} steps{rounded}"
+
+
+def _runs(sampler: Sampler, steps: int = 4) -> list[Run]:
+    return [Run(sampler, problem, steps=enough(sampler, steps)) for problem in problems(sampler, gaussian)]
+
+
+def _affordable(sampler: Sampler, steps: int) -> int:
+    """`steps`, or as many as a thousand evaluations pay for."""
+    return max(1, min(steps, 1000 * steps // max(sampler.evaluations(steps), 1)))
+
+
+def _smallest(sampler: Sampler) -> st.SearchStrategy[Run]:
+    shaped = [Problem(a, event, a) for event in ((1,), (2, 3), (1, 2, 2)) for a in atoms_of(sampler, event)]
+    return st.builds(
+        Run,
+        st.just(sampler),
+        st.sampled_from([*problems(sampler, gaussian), *shaped]),
+        st.integers(1, 3),
+        st.integers(1, 4).map(lambda steps: enough(sampler, steps)),
+        st.sampled_from([torch.float32, torch.float64]),
+        st.booleans(),
+    )
+
+
+@RUN_LAWS.property_law(_smallest, first=True, excuses=no_problem, examples=8)
+def contract(run: Run) -> None:
+    """Samples and states have the shape, dtype and device that were asked for and are finite, also where a network computes in bfloat16."""
+    state = tuple(run.sampler.view(run.problem.model).sde.state_shape(run.shape))
+    seen: list[Tensor] = []
+    try:
+        x = run(callback=lambda k, z, t: seen.append(z))
+    except SupportError:
+        # A step or two may take a right method so far out that decoding overflows, which it says.
+        if run.sampler.preserves_support and len(seen) < run.steps:
+            raise
+        return
+    for name, value, shape in [("The sample", x, run.shape), *((f"The state after step {k}", z, state) for k, z in enumerate(seen, 1))]:
+        if tuple(value.shape) != shape:
+            raise LawError(f"{name} has shape {tuple(value.shape)}, and {shape} was expected.")
+        if value.dtype != run.dtype or value.device.type != "cpu":
+            raise LawError(f"{name} is {value.dtype} on {value.device}; {run.dtype} on cpu was asked for.")
+        if not torch.isfinite(value).all():
+            raise LawError(f"{name} is not finite.")
+
+
+@RUN_LAWS.law(excuses=no_problem)
+def seeded(sampler: Sampler) -> None:
+    """Samples depend on the seed alone: not on torch's own generator, which is left as it is, nor on other runs before or meanwhile."""
+    for run in _runs(sampler):
+        other = dataclasses.replace(run, rows=2, steps=run.steps + 3)
+        state = torch.get_rng_state()
+        try:
+            torch.manual_seed(1)
+            first = run()
+            torch.manual_seed(2)
+            kept = torch.get_rng_state()
+            again = run()
+            untouched = torch.equal(torch.get_rng_state(), kept)
+        finally:
+            torch.set_rng_state(state)
+        if not untouched:
+            raise LawError("It draws from torch's global generator.", str(run))
+        if not torch.equal(first, again):
+            raise LawError("Two runs with the same seed differ.", str(run))
+        other(seed=5)
+        if not torch.equal(first, run()):
+            raise LawError("A run differs once another one was made before it.", str(run))
+
+        def meanwhile(k: int, z: Tensor, t: Tensor, other: Run = other) -> None:
+            if k <= 2:
+                other(seed=5)
+
+        if not torch.equal(first, run(callback=meanwhile)):
+            raise LawError("A run differs where another one is made during it.", str(run))
+        if torch.equal(first, run(seed=1)):
+            raise LawError("Runs with different seeds are the same.", str(run))
+
+
+@RUN_LAWS.law(excuses=no_problem)
+def rows_are_independent(sampler: Sampler) -> None:
+    """A sample is the same in every batch, at whatever place, also where the batch is as large as the event."""
+    for run in _runs(sampler):
+        whole = dataclasses.replace(run, rows=5)()
+        alone = torch.cat([dataclasses.replace(run, rows=1)(first=i) for i in range(5)])
+        close("A sample in a batch of 5, against the same alone,", whole, alone, rtol=1e-9, atol=1e-10)
+        for rows in (2, 3):
+            close(f"A sample in a batch of {rows}", dataclasses.replace(run, rows=rows)(), whole[:rows], rtol=1e-9, atol=1e-10)
+        order = [4, 2, 0, 3, 1]
+        view, noise = sampler.view(run.problem.model), KeyedNoise(0, order)
+        z = drive(sampler, view, view.prior((5, *run.problem.event), noise, WIDE), sampler.grid(view, run.steps), noise)
+        close("A sample at another place in the batch", view.sde.decode(z), whole[order], rtol=1e-9, atol=1e-10)
+
+
+def _sized(sampler: Sampler) -> st.SearchStrategy[Run]:
+    def build(chosen: Sampler, exponent: float) -> Run:
+        found = problems(chosen, gaussian)
+        steps = _affordable(chosen, round(10**exponent))
+        return Run(chosen, found[steps % len(found)], rows=1, steps=enough(chosen, steps))
+
+    usable: list[Sampler] = [other for other in variants(sampler) if problems(other, gaussian)]  # pyright: ignore[reportArgumentType, reportAssignmentType]
+    return st.builds(build, st.sampled_from(usable), st.sampled_from([0.0, 0.3, 0.5]) | st.floats(0, 3))
+
+
+@RUN_LAWS.property_law(_sized, excuses=no_problem, examples=6)
+def evaluations(run: Run) -> None:
+    """The score is evaluated as often as `evaluations` says, at least so often by an adaptive sampler, at 1 to 1000 steps."""
+    before = run.problem.counter.evaluations
+    run()
+    found, declared = run.problem.counter.evaluations - before, run.sampler.evaluations(run.steps)
+    if found < declared or (found > declared and not run.sampler.adaptive):
+        raise LawError(f"{found} evaluations of the score, and {declared} are declared.")
+
+
+@RUN_LAWS.property_law(lambda sampler: st.tuples(st.just(sampler), st.integers(1, 1000)), excuses=no_problem, examples=20)
+def times(sampler_and_steps: tuple[Sampler, int]) -> None:
+    """The grid has as many steps as were asked for, strictly downward from `hi` to 0, and none but the last ends below `lo`."""
+    sampler, steps = sampler_and_steps
+    for problem in problems(sampler, gaussian):
+        view = sampler.view(problem.model)
+        found, (lo, hi) = sampler.grid(view, steps), view.sde.times
+        if found.dtype != torch.float64 or found.shape != (steps + 1,):
+            raise LawError(f"The grid is {found.dtype} of shape {tuple(found.shape)}; float64 of shape ({steps + 1},) was expected.")
+        if float(found[0]) != hi or float(found[-1]) != 0 or not (found.diff() < 0).all() or float(found[-2]) < lo:
+            ends = f"{found[:2].tolist()} … {found[-2:].tolist()}"
+            raise LawError(f"The grid goes {ends}; it has to go down from {hi}, not below {lo}, and then to 0.")
+
+
+@RUN_LAWS.law(excuses=no_problem)
+def start_and_callback(sampler: Sampler) -> None:
+    """Data to start from are encoded and used; the callback sees every step once, with its state and the time of the grid."""
+    for run in _runs(sampler):
+        model = run.problem.model
+        view = sampler.view(model)
+        seen: list[tuple[int, Tensor, Tensor]] = []
+        start = model.sde.decode(model.prior(run.shape, keyed(run.rows, 3), WIDE))
+        x = run(start=start, callback=lambda k, z, t, seen=seen: seen.append((k, z, t)))
+        if [k for k, _, _ in seen] != list(range(1, run.steps + 1)):
+            raise LawError(f"The callback saw the steps {[k for k, _, _ in seen]}.", str(run))
+        close("The times that the callback saw", torch.stack([t for _, _, t in seen]), sampler.grid(view, run.steps)[1:], rtol=0)
+        close("The decoded last state", view.sde.decode(seen[-1][1]), x, rtol=0)
+        if tuple(model.sde.state_shape(run.shape)) == run.shape:  # encoding adds nothing random
+            given = run.problem._replace(model=_From(model, model.sde.encode(start, keyed(run.rows))))
+            again = dataclasses.replace(run, problem=given)()
+            close("What it makes of given data, against the same as prior,", x, again, rtol=1e-8, atol=1e-10)
+        many = dataclasses.replace(run, rows=_MANY)
+        if torch.equal(*(_first_state(many, seed) for seed in (3, 4))):
+            raise LawError("Different data to start from give the same states.", str(run))
+
+
+def _first_state(run: Run, seed: int) -> Tensor:
+    """After one step from data like those at the last time. A sampler that draws exactly may forget some rows in one step."""
+    seen: list[Tensor] = []
+    model = run.problem.model
+    run(start=model.sde.decode(model.prior(run.shape, keyed(run.rows, seed), WIDE)), callback=lambda k, z, t: seen.append(z))
+    return seen[0]
+
+
+@RUN_LAWS.law(excuses=no_problem)
+def noise_free_end(sampler: Sampler) -> None:
+    """The step that ends at `t = 0` draws nothing."""
+    for run in _runs(sampler):
+        view, noise = sampler.view(run.problem.model), keyed(run.rows)
+        for steps in (1, run.steps):
+            z, memory = view.prior(run.shape, noise, WIDE), None
+            for t, s in pairwise(sampler.grid(view, steps).unbind()):
+                z, memory = sampler.step(view, z, t, s, noise if s > 0 else Forbidden(), memory)
+
+
+@RUN_LAWS.law(excuses=no_problem)
+def precision(sampler: Sampler) -> None:
+    """In float64 nothing passes through float32: results follow changes of 1e-9 as they follow changes of 1e-6."""
+    for run in _runs(sampler, 6):
+        base = _moved(run)
+        for what in ("start", "times"):
+            coarse, fine = ((_moved(run, **{what: h}) - base) / h for h in (1e-6, 1e-9))
+            bound = 0.1 * torch.maximum(coarse.abs(), fine.abs()) + 1e-3 * (1 + base.abs().max())
+            excess = (coarse - fine).abs() - bound
+            if not (excess <= 0).all():
+                a, b = (float(rate.flatten()[int(excess.argmax())]) for rate in (coarse, fine))
+                raise LawError(f"It changes at a rate of {a:.4g} over a change of 1e-6 of the {what}, of {b:.4g} over 1e-9.", str(run))
+
+
+def _moved(run: Run, start: float = 0.0, times: float = 0.0) -> Tensor:
+    """The last state where the first one, or the times between the ends, are moved a little."""
+    view = run.sampler.view(run.problem.model)
+    grid = run.sampler.grid(view, run.steps).clone()
+    grid[1:-2] += times
+    return drive(run.sampler, view, view.prior(run.shape, keyed(run.rows, 7), WIDE) + start, grid, keyed(run.rows))
+
+
+@dataclass(frozen=True)
+class Loud:
+    """A sampling with much noise."""
+
+    sampler: Sampler
+    sigma: float
+    steps: int
+    dtype: torch.dtype = torch.float64
+    which: int = 0
+    """Of its problems."""
+
+    def problems(self) -> list[Problem]:
+        """On the reference processes with volatility `sigma`; elsewhere as always."""
+        found = grounds(self.sampler, gaussian, sigma=self.sigma)
+        return [Problem(g.model, (2,), g.law) for g in found] or problems(self.sampler, gaussian)
+
+    def __str__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self.sampler.spec} on {self.problems()[self.which].model.sde.spec}, {self.steps} steps, {dtype}"
+
+
+@RUN_LAWS.law(excuses=no_problem)
+def support(sampler: Sampler) -> None:
+    """At any number of steps states are finite and samples in the support; where it is declared that they may leave it, some do."""
+    if not sampler.preserves_support:
+        _leaves(sampler)
+        return
+    cases = st.builds(
+        Loud,
+        st.just(sampler),
+        st.sampled_from([1.0, 3.0, 10.0]) | st.floats(0.1, 10.0),
+        (st.integers(1, 12) | st.floats(0, 3).map(lambda x: round(10**x))).map(lambda steps: _affordable(sampler, steps)),
+        st.sampled_from([torch.float64, torch.float32]),
+        st.integers(0, len(problems(sampler, gaussian)) - 1),
+    )
+    falsify(_stays, cases, 12)
+
+
+def _stays(case: Loud) -> None:
+    problem, seen = case.problems()[case.which], 0
+
+    def watch(k: int, z: Tensor, t: Tensor) -> None:
+        nonlocal seen
+        seen = k
+        if not torch.isfinite(z).all():
+            raise LawError(f"A state is not finite after step {k}.")
+
+    try:
+        x = case.sampler.sample(problem.model, (16, *problem.event), case.steps, like=torch.empty((), dtype=case.dtype), callback=watch)
+    except SupportError:
+        # Few steps and much noise may take a method so far out that decoding overflows: it says so, and nothing wrong is returned.
+        if seen < case.steps:
+            raise
+        return
+    outside = count_outside(problem.model.sde.support, x)
+    if outside:
+        raise LawError(f"{outside} of {x.numel()} values left the support, which is declared to be preserved.")
+
+
+def _leaves(sampler: Sampler) -> None:
+    for sigma in (0.8, 3.0, 10.0):
+        for steps in (1, 2, 3, 5, 10):
+            for problem in [*Loud(sampler, sigma, steps).problems(), *(Problem(a, (2,), a) for a in atoms_of(sampler, (2,)))]:
+                try:
+                    sampler.sample(problem.model, (200, *problem.event), steps, like=WIDE)
+                except SupportError:
+                    return
+    raise LawError("`preserves_support = False` is declared, and no state left the support in 1 to 10 steps, with noise up to 10.")

@@ -1,0 +1,10 @@
+"""All laws of samplers: what their runs are made of, and what they end in."""
+
+from __future__ import annotations
+
+from sdezoo.conformance.law import Suite
+from sdezoo.conformance.laws.recovery_laws import RECOVERY_LAWS
+from sdezoo.conformance.laws.run_laws import RUN_LAWS
+from sdezoo.sampling.sampler import Sampler
+
+SAMPLER_LAWS: Suite[Sampler] = Suite(RUN_LAWS, RECOVERY_LAWS)

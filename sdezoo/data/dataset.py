@@ -1,0 +1,155 @@
+"""Data as a user has them.
+
+A `Dataset` plugin loads `Data` in the user's own units: images in [0, 1], tables and points as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from sdezoo.parameters import Plugin
+
+Kind = Literal["image", "table", "points"]
+
+
+_BLOCK = 2**24  # bytes of float32 that are looked at together
+
+
+class StoredRows(ABC):
+    """Rows that stay where they are stored, and are read when they are asked for. Abstract: `len`, and indexing."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """The rows of these numbers (n,), int64 on the CPU: (n, *event), float32, in the user's own units.
+
+        Raises:
+            DataError: where they cannot be read any more.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set in the user's own units.
+
+    Args:
+        train: (N, *event), float32. Images (N, C, H, W) in [0, 1]; tables and points (N, d).
+        test: held out, of the same event; may have no rows.
+        kind: what a row is.
+        columns: the d names of a table's columns, else empty.
+        train_labels: (N,) int64, class numbers from 0, or None.
+        test_labels: likewise for `test`.
+        levels: the data's own lattice: values are multiples of 1/levels (8-bit images: 255); None where continuous.
+        types: what a table's columns were before they were made float32, as NumPy names it; empty: float32. For `typed`.
+        stored: all training rows, where there are more than memory should hold: then `train` is a random part of them, which
+            statistics are taken of, and there are no labels.
+    """
+
+    train: Tensor
+    test: Tensor
+    kind: Kind
+    columns: tuple[str, ...] = ()
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    levels: int | None = None
+    types: tuple[str, ...] = ()
+    stored: StoredRows | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many training rows there are."""
+        return len(self.train if self.stored is None else self.stored)
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """The shape of one row."""
+        return tuple(self.train.shape[1:])
+
+    @cached_property
+    def bounds(self) -> tuple[Tensor, Tensor]:
+        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows; for `out_of_range`."""
+        if self.kind == "image":
+            return torch.tensor(0.0), torch.tensor(1.0)
+        low, high = zip(*((block.amin(0), block.amax(0)) for block in self.blocks()), strict=True)
+        return torch.stack(low).amin(0), torch.stack(high).amax(0)
+
+    def blocks(self) -> Iterator[Tensor]:
+        """All rows, training and held out, block by block of some megabytes; none is empty."""
+        return chain(self.training_blocks(), _blocks(self.test))
+
+    def training_blocks(self) -> Iterator[Tensor]:
+        """All training rows, likewise; what is stored is read once more."""
+        if self.stored is None:
+            return _blocks(self.train)
+        numbers = range(0, len(self.stored), size := _rows(self.event))
+        return (self.stored[torch.arange(first, min(first + size, len(self.stored)))] for first in numbers)
+
+
+class Dataset(Plugin, ABC):
+    """Where data come from: the fields are the hyper-parameters, `load` reads."""
+
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Lower-case endings of the file names that this plugin reads, `""` for a directory; it then has a field `path`."""
+
+    @abstractmethod
+    def load(self) -> Data:
+        """Read everything.
+
+        Raises:
+            DataError: where it cannot be read or is not of the promised form.
+        """
+
+    @classmethod
+    def reads(cls, path: str | Path) -> bool:
+        """Whether this plugin is the one for `path`: a directory, or a name with one of its endings."""
+        if os.path.isdir(path):
+            return "" in cls.suffixes
+        return Path(path).name.lower().endswith(tuple(filter(None, cls.suffixes)))
+
+
+def out_of_range(samples: Tensor, low: Tensor, high: Tensor) -> int:
+    """How many values of `samples` (n, *event), in the user's units, lie outside [low, high]; nothing is changed."""
+    low, high = low.to(samples.device, samples.dtype), high.to(samples.device, samples.dtype)
+    return int(((samples < low) | (samples > high)).sum())
+
+
+def split(
+    values: Tensor,
+    kind: Kind,
+    *,
+    holdout: float,
+    labels: Tensor | None = None,
+    columns: tuple[str, ...] = (),
+    levels: int | None = None,
+    types: tuple[str, ...] = (),
+) -> Data:
+    """`Data` with the fraction `holdout` of the rows of `values` held out: the same rows every time, in their order."""
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    held = round(holdout * len(values))
+    test, train = order[:held].sort().values, order[held:].sort().values
+    train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
+    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types)
+
+
+def _rows(event: Sequence[int]) -> int:
+    """How many rows are looked at together."""
+    return max(1, _BLOCK // max(1, 4 * math.prod(event)))
+
+
+def _blocks(rows: Tensor) -> Iterator[Tensor]:
+    # `split` makes one empty block of no rows.
+    return (block for block in rows.split(_rows(rows.shape[1:])) if len(block))

@@ -1,0 +1,1 @@
+"""Samples from a trained model, and the files they are written to."""

@@ -1,0 +1,1 @@
+"""What lies on a disk: files, locks, checkpoints, shards, provenance."""

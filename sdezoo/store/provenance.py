@@ -1,0 +1,115 @@
+"""Provenance: what a model was made of, so that somebody else can tell, or make it again.
+
+The record of a run, in `env.json`, and in short in the `state.json` of each checkpoint: versions of Python, sdezoo and torch, the
+distribution and version behind every plugin, the fingerprint of the data, the commit of the folder that the training was started in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import AffineMap
+from sdezoo.errors import PluginError
+from sdezoo.zoo.registry import REGISTRIES
+
+_BLOCK = 2**24  # bytes hashed at a time
+_PATIENCE = 5.0  # seconds for git
+
+
+def versions() -> dict[str, str]:
+    """Of Python, sdezoo and torch."""
+    return {"python": platform.python_version(), **{name: version(name) for name in ("sdezoo", "torch")}}
+
+
+def providers(parts: Mapping[str, str]) -> dict[str, str]:
+    """Who brings the plugins of `parts`, from registry (`sdes`, `losses`, …) to spec string.
+
+    From `REGISTRY/NAME` to `DISTRIBUTION VERSION`, or to the path of the file that `--plugin` named. What no registry knows, such as
+    the path of data, is left out.
+    """
+    found = {}
+    for kind, spec in parts.items():
+        name = spec.partition(":")[0]
+        for entry in REGISTRIES[kind].entries(name)[:1]:
+            found[f"{kind}/{name}"] = _with_version(entry.provider)
+    return found
+
+
+def check_providers(recorded: Mapping[str, str]) -> None:
+    """Whether every plugin of a record is there.
+
+    Raises:
+        PluginError: naming the one that is not, and what brought it when the model was trained.
+    """
+    for key, provider in recorded.items():
+        kind, _, name = key.partition("/")
+        registry = REGISTRIES.get(kind)
+        if registry is None or registry.entries(name):
+            continue
+        file = provider.endswith(".py")
+        remedy = f"Give --plugin {provider}" if file else f"Install {provider}, if you trust who made it"
+        raise PluginError(f"The model was trained with the {registry.kind} '{name}' of {provider}, which is not here.", f"{remedy}.")
+
+
+def fingerprint(data: Data, way: AffineMap) -> str:
+    """SHA-256 in hexadecimal of all rows and labels, with dtypes and shapes, and of the map into the process's domain."""
+    digest = hashlib.sha256()
+    for part in (data.train, data.test, data.train_labels, data.test_labels):
+        if part is None:
+            digest.update(b"none")
+            continue
+        digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+        for block in _blocks(part):
+            digest.update(block.contiguous().cpu().numpy().tobytes())
+    if data.stored is not None:
+        for block in data.training_blocks():
+            digest.update(block.numpy().tobytes())
+    digest.update(json.dumps([data.columns, way.to_json()]).encode())
+    return digest.hexdigest()
+
+
+def commit(folder: Path) -> str | None:
+    """The commit checked out in `folder`, with `+` where files that git knows have changed; None where there is none, or no git."""
+    try:
+        head, changed = (
+            subprocess.run(["git", "-C", str(folder), *ask], capture_output=True, text=True, check=True, timeout=_PATIENCE).stdout.strip()
+            for ask in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + "+" * bool(changed)
+
+
+def environment(device: torch.device) -> dict[str, str | int | None]:
+    """What a training runs on, for `env.json`."""
+    return {
+        **versions(),
+        "platform": platform.platform(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "commit": commit(Path.cwd()),
+    }
+
+
+def _blocks(values: Tensor) -> Iterator[Tensor]:
+    if not values.numel():
+        return iter(())
+    row = values[0].numel() * values.element_size()
+    return iter(values.split(max(1, _BLOCK // max(1, row))))
+
+
+def _with_version(provider: str) -> str:
+    try:
+        return f"{provider} {version(provider)}"
+    except (PackageNotFoundError, ValueError):
+        return provider

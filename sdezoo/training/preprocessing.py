@@ -1,0 +1,170 @@
+"""The recorded, invertible way from the user's units into the domain of a process.
+
+`place` chooses the `AffineMap` x = scale · raw + shift that takes data into the support of a process, and refuses
+data that the process cannot live on. Nothing is clipped or dropped, here or on the way back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.distributions.constraints import Constraint
+
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import AffineMap
+from sdezoo.data.validation import check, column_name
+from sdezoo.errors import DataError
+from sdezoo.zoo.composition import defaults, support_in_words
+from sdezoo.zoo.registry import SDES
+
+Shift = Literal["auto", "none"] | float | None
+
+_ROWS = 4096  # rows checked at a time, so that float64 copies stay small beside the data
+_NAMED = 5  # columns that a message names before it says how many more
+
+
+def place(data: Data, support: Constraint, shift: Shift = None) -> AffineMap:
+    """The map that takes `data` into `support`.
+
+    What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
+
+    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables and points standardised
+      per column with the training part's mean and standard deviation (a constant column is centred only);
+    - unbounded above, negative values refused (a half-line): where it refuses 0, images raw + 1, so [0, 1] becomes [1, 2]; else,
+      and tables and points, as they are;
+    - anything else, such as the unit interval: as they are.
+
+    Args:
+        data: training and held-out rows; both must fit.
+        support: of the process.
+        shift: `"auto"` is the default, except that on a half-line each column with values that are refused gets the
+            offset −min + max(½ (next − min), (median − min) / 1000), and the others none. min, next and median are the
+            column's smallest, second smallest distinct, and median value, over all rows. So zeros among positive values
+            become half of the smallest positive value, as is usual before a logarithm, and a chance near-tie at the
+            minimum throws no value further than ln 1000 below the median. A column of one value starts at 1. `"none"`
+            is the identity on any support; a number is raw + number.
+
+    Raises:
+        DataError: NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside
+            [0, 1], or values that the support refuses (how many, in which columns).
+    """
+    check(data)
+    affine = _choose(data, support, shift)
+    refused = _refused(data, support, affine)
+    if refused.any():
+        raise _refusal(data, support, shift, refused)
+    return affine
+
+
+def _choose(data: Data, support: Constraint, shift: Shift) -> AffineMap:
+    image, one = data.kind == "image", torch.tensor(1.0)
+    if shift == "none":
+        return AffineMap(one, torch.tensor(0.0))
+    if shift is not None and shift != "auto":
+        return AffineMap(one, torch.tensor(float(shift), dtype=torch.float64))
+    if _is_real_line(support, data.event):
+        return AffineMap(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(data.train.double())
+    if _is_half_line(support, data.event):
+        if image and not _admits(support, 0.0, data.event):
+            return AffineMap(one, torch.tensor(1.0))
+        if shift == "auto" and not image:
+            return AffineMap(one, _offsets(data, support))
+    return AffineMap(one, torch.tensor(0.0))
+
+
+def _standardised(train: Tensor) -> AffineMap:
+    mean, sd = train.mean(0), train.std(0)
+    scale = torch.where(train.amin(0) == train.amax(0), 1.0, 1 / sd)
+    return AffineMap(scale, -mean * scale)
+
+
+def _offsets(data: Data, support: Constraint) -> Tensor:
+    refused = _refused(data, support, AffineMap(torch.tensor(1.0), torch.tensor(0.0)))
+    rows = torch.cat([data.train, data.test]).double()
+    # A refusal that cannot be laid to a column (of a whole row, say) moves none: `place` then refuses.
+    troubled = refused > 0 if refused.shape == data.event else torch.zeros(data.event, dtype=torch.bool)
+    return torch.stack(
+        [
+            _offset(column, low) if bad else torch.zeros((), dtype=torch.float64)
+            for column, low, bad in zip(rows.T, data.bounds[0].double(), troubled, strict=True)
+        ]
+    )
+
+
+def _offset(column: Tensor, low: Tensor) -> Tensor:
+    """`low`: the smallest value of all rows, of which `column` may hold a part."""
+    above = column[column > low]
+    if not len(above):
+        return 1 - low
+    smallest = torch.finfo(torch.float32).tiny  # half of a subnormal number would be zero in float32
+    return torch.maximum((above.min() - low) / 2, (column.median() - low) / 1000).clamp_min(smallest) - low
+
+
+def _admits(support: Constraint, value: float, event: tuple[int, ...]) -> bool:
+    return bool(support.check(torch.full((1, *event), value)).all())
+
+
+def _is_real_line(support: Constraint, event: tuple[int, ...]) -> bool:
+    return all(_admits(support, value, event) for value in (-1e6 - 0.5, -1.0, 0.0, 0.5, 1.0, 1e6 + 0.5))
+
+
+def _is_half_line(support: Constraint, event: tuple[int, ...]) -> bool:
+    return _admits(support, 1e6 + 0.5, event) and not _admits(support, -1.0, event)
+
+
+def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
+    equal = 1 / event[-1]
+    return _admits(support, equal, event) and not any(_admits(support, share * equal, event) for share in (0.5, 2.0))
+
+
+def _refused(data: Data, support: Constraint, affine: AffineMap) -> Tensor:
+    """How many values the support refuses: (d,) per column; 0-dim where it judges whole rows, or for images."""
+    total = torch.tensor(0)
+    for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
+        refused = ~support.check(affine(rows))
+        total = total + (refused.sum(0) if refused.ndim == 2 else refused.sum())
+    return total
+
+
+def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor) -> DataError:
+    count, half_line = int(refused.sum()), _is_half_line(support, data.event)
+    subject = f"{count} {'value' if refused.ndim or data.kind == 'image' else 'row'}{'s' if count > 1 else ''}"
+    if half_line and not _admits(support, 1.0, data.event):
+        predicate = f"below the support of the SDE, {support_in_words(support)}"
+    elif half_line:
+        predicate = "negative" if _admits(support, 0.0, data.event) else "zero or negative"
+    else:
+        predicate = f"outside the support of the SDE, {support_in_words(support)}"
+    after = f" after the shift by {shift}" if isinstance(shift, float | int) else ""
+    where = f", in {_columns(refused, data.columns)}" if refused.ndim else ""
+    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, support, half_line, shift))
+
+
+def _remedy(data: Data, support: Constraint, half_line: bool, shift: Shift) -> str:
+    other = _others(data) if half_line else "another SDE"
+    if half_line and data.kind == "image" and shift not in (None, "auto"):
+        return f"Leave --shift out (images then get +1), or choose {other}."
+    if half_line and data.kind != "image" and shift != "auto":
+        return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
+    if _wants_shares(support, data.event):
+        return "Divide each row, of non-negative numbers that are not all zero, by its sum first, or choose another SDE."
+    return f"Rescale the data into the support first, or choose {other}."
+
+
+def _others(data: Data) -> str:
+    """Where zeros alone are in the way, the processes of numbers from 0 on are named."""
+    if float(data.bounds[0].min()) < 0:
+        return "another SDE"
+    event = data.event
+    takers = [name for name, sde in defaults(SDES) if _is_half_line(sde.support, event) and _admits(sde.support, 0.0, event)]
+    return f"an SDE that takes zeros, such as {' or '.join(takers)}" if takers else "another SDE"
+
+
+def _columns(counts: Tensor, names: Sequence[str]) -> str:
+    troubled = [int(i) for i in counts.nonzero()]
+    named = [f"{column_name(i, names)} ({int(counts[i])})" for i in troubled[:_NAMED]]
+    more = f" and {len(troubled) - _NAMED} more" if len(troubled) > _NAMED else ""
+    return f"column{'s' if len(troubled) > 1 else ''} {', '.join(named)}{more}"

@@ -1,0 +1,250 @@
+"""Baselines: a sampler's error at a fixed cost on the bank of problems, recorded to be compared with later.
+
+The error is the sliced Wasserstein-1 distance, in the coordinates of the process, between samples and exact draws, in
+units of the law's spread; its standard error is that of the mean over independent batches. Each batch starts from scrambled
+Sobol points of `p(z_1)`, so that little else than the sampler's own noise and error is left. Seeds are fixed: a sampler
+whose step has not changed has the same errors, to rounding.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.problems import Atoms, Mixture, eight, gaussian
+from sdezoo.conformance.bank.sampler_problems import WIDE, Ground, atoms_of, grounds
+from sdezoo.errors import SdezooError, SupportError
+from sdezoo.learning.model import Model
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.sampling.sampler import Sampler
+
+FORMAT = 1
+COSTS = (5, 10, 20, 40)
+"""Evaluations of the score at which errors are recorded; a sampler takes the most steps that they pay for."""
+
+_BATCHES, _ROWS, _DIRECTIONS, _EXACT = 8, 256, 16, 64
+_FAR = 10.0
+_SIGNIFICANT = 3.0
+
+Baseline = dict[str, Any]
+"""As JSON has it: `format`, `sdezoo`, `sampler`, and `errors[problem][evaluations]`, a pair (mean, standard error) or null."""
+
+
+@dataclass(frozen=True)
+class Worse:
+    """A problem on which the error rose by more than three standard errors."""
+
+    problem: str
+    evaluations: int
+    before: list[float]
+    """Mean and standard error."""
+    now: list[float] | None
+    """None where sampling now stops outside the support."""
+
+    def __str__(self) -> str:
+        now = "it leaves the support" if self.now is None else f"{self.now[0]:.4f} ± {self.now[1]:.4f}"
+        return f"{self.problem}, {self.evaluations} evaluations: error {self.before[0]:.4f} ± {self.before[1]:.4f} before, now {now}"
+
+
+def record(sampler: Sampler) -> Baseline:
+    """The errors of `sampler` on every problem of the bank that it takes.
+
+    Raises:
+        SdezooError: where it takes none.
+    """
+    bank = _bank(sampler)
+    if not bank:
+        raise SdezooError(
+            f"'{sampler.title()}' takes no process on which an exact score is known.",
+            "Record a sampler that takes an affine process, or install a process with a conditional score that it takes.",
+        )
+    errors = {task.name: {str(cost): _error(sampler, task, cost) for cost in COSTS} for task in bank}
+    return {"format": FORMAT, "sdezoo": version("sdezoo"), "sampler": sampler.spec, "errors": errors}
+
+
+def compare(sampler: Sampler, baseline: Baseline) -> list[Worse]:
+    """The problems of `baseline` on which `sampler` has become worse by more than three standard errors, of both together.
+
+    Raises:
+        SdezooError: where the baseline is not one, is another sampler's, or has no problem in common with the bank.
+    """
+    _validate(baseline)
+    if baseline["sampler"] != sampler.spec:
+        raise SdezooError(f"The baseline is of '{baseline['sampler']}', not of '{sampler.spec}'.", "Compare each sampler with its own.")
+    tasks = {task.name: task for task in _bank(sampler)}
+    shared = [name for name in baseline["errors"] if name in tasks]
+    if not shared:
+        raise SdezooError("The baseline and today's bank have no problem in common.", "Record a new baseline.")
+    worse = []
+    for name in shared:
+        for cost, before in baseline["errors"][name].items():
+            if before is None:
+                continue
+            now = _error(sampler, tasks[name], int(cost))
+            if now is None or now[0] - before[0] > _SIGNIFICANT * math.hypot(now[1], before[1]):
+                worse.append(Worse(name, int(cost), before, now))
+    return worse
+
+
+def write(path: Path, baseline: Baseline) -> None:
+    """Write a baseline as JSON."""
+    path.write_text(json.dumps(baseline, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> Baseline:
+    """Read what `write` wrote.
+
+    Raises:
+        SdezooError: where the file is missing or is not a baseline.
+    """
+    try:
+        baseline = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SdezooError(f"There is no file '{path}'.", "Record a baseline first: sdezoo check NAME --record FILE.") from None
+    except (OSError, ValueError) as error:
+        raise SdezooError(f"'{path}' is not a baseline: {error}.", _RECORD) from None
+    _validate(baseline)
+    return baseline
+
+
+_RECORD = "Give a file that `sdezoo check NAME --record FILE` wrote."
+
+
+def _validate(baseline: object) -> None:
+    match baseline:
+        case {"format": int(number)} if number != FORMAT:
+            raise SdezooError(f"The baseline has format {number}, and this version reads format {FORMAT}.", "Record a new one.")
+        case {"format": int(), "sampler": str(), "errors": dict(errors)} if errors and all(_is_row(row) for row in errors.values()):
+            return
+    raise SdezooError("This is not a baseline.", _RECORD)
+
+
+def _is_row(row: object) -> bool:
+    return isinstance(row, dict) and all(str(cost).isdecimal() and int(cost) > 0 and _is_error(error) for cost, error in row.items())
+
+
+def _is_error(error: object) -> bool:
+    return error is None or (isinstance(error, list | tuple) and len(error) == 2 and all(isinstance(x, int | float) for x in error))
+
+
+@dataclass(eq=False)
+class _Task:
+    """One problem of the bank."""
+
+    name: str
+    model: Model[Any]
+    event: tuple[int, ...]
+    start: Tensor | None
+    """Where to start, as data at `t = 1`; None: from the prior."""
+    draw: Callable[[int], Tensor]
+    """So many exact draws, as rows."""
+    rows: Callable[[Tensor], Tensor]
+    """From data to rows."""
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """Of each coordinate."""
+        return self._exact.std(0).clamp_min(1e-3)
+
+    def distance(self, rows: Tensor) -> Tensor:
+        """Sliced Wasserstein-1 distance of rows in units of the spread, averaged over random directions."""
+        # A method far outside its region of stability may be anywhere.
+        return (torch.sort(rows @ self._axes, 0)[0] - self._quantiles).abs().clamp(max=_FAR).mean()
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        return self.draw(_ROWS * _EXACT)
+
+    @cached_property
+    def _axes(self) -> Tensor:
+        generator = torch.Generator().manual_seed(0)
+        axes = torch.randn(self._exact.shape[1], _DIRECTIONS, generator=generator, dtype=torch.float64)
+        return axes / axes.norm(dim=0)
+
+    @cached_property
+    def _quantiles(self) -> Tensor:
+        return torch.sort(self._exact / self.spread @ self._axes, 0)[0].reshape(_ROWS, _EXACT, _DIRECTIONS).mean(1)
+
+
+def _bank(sampler: Sampler) -> list[_Task]:
+    # Each law on the first reference process that takes it, so that wide and narrow ones are log-normal where that can be.
+    found = []
+    for name, law, preferred in _LAWS:
+        usable = grounds(sampler, law)
+        if usable:
+            ground = usable[min(preferred, len(usable) - 1)]
+            found.append(_reference(f"{name} on {ground.title}", ground))
+    for ground in grounds(sampler, _atoms)[:2]:
+        found.append(_reference(f"atoms on {ground.title}", ground))
+    return found or [_elsewhere(atoms) for atoms in atoms_of(sampler)]
+
+
+def _reference(name: str, ground: Ground) -> _Task:
+    mean, variance = ground.moments(ground.model.sde.times[1])
+    batches = []
+    for k in range(_BATCHES):
+        u = torch.quasirandom.SobolEngine(1 + mean.shape[1], scramble=True, seed=k).draw(_ROWS, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
+        which = torch.searchsorted(ground.law.weights.cumsum(0), u[:, 0].contiguous()).clamp(max=len(mean) - 1)
+        batches.append(mean[which] + variance[which].sqrt() * torch.special.ndtri(u[:, 1:]))
+    return _Task(name, ground.model, (2,), ground.data(torch.cat(batches)), lambda n: ground.draw(n, 0.0, 1), ground.coordinates)
+
+
+def _elsewhere(atoms: Atoms) -> _Task:
+    event = tuple(atoms.points.shape[1:])
+    return _Task(f"atoms on {atoms.sde.spec}", atoms, event, None, lambda n: _points(atoms, n), lambda x: x.flatten(1))
+
+
+def _points(atoms: Atoms, count: int) -> Tensor:
+    return atoms.clean(count, Noise.seeded(1)).double().flatten(1)
+
+
+def _normal(sde: AffineSDE) -> Mixture:
+    return gaussian(sde)
+
+
+def _two(sde: AffineSDE) -> Mixture:
+    return Mixture(sde, torch.tensor([[-0.8, 0.3], [0.9, -0.2]]), torch.tensor([[0.5, 0.2], [0.2, 0.6]]), torch.tensor([0.8, 0.2]))
+
+
+def _wide(sde: AffineSDE) -> Mixture:
+    return gaussian(sde, (0.5, -0.5), (1.5, 1.0))
+
+
+def _narrow(sde: AffineSDE) -> Mixture:
+    return gaussian(sde, (0.5, -0.5), (0.1, 0.05))
+
+
+def _atoms(sde: AffineSDE) -> Mixture:
+    return Mixture(sde, torch.tensor([[-0.8, 0.3], [0.9, -0.2], [0.1, 0.8]]), 1e-6, torch.tensor([0.5, 0.3, 0.2]))
+
+
+_LAWS: tuple[tuple[str, Callable[[AffineSDE], Mixture], int], ...] = (
+    ("normal", _normal, 0),
+    ("eight components", eight, 0),
+    ("two components", _two, 0),
+    ("wide", _wide, 1),
+    ("narrow", _narrow, 1),
+    ("two components", _two, 2),
+)
+
+
+def _error(sampler: Sampler, task: _Task, cost: int) -> list[float] | None:
+    """Mean and standard error of the distance at `cost` evaluations; None where sampling stops outside the support."""
+    steps = max((n for n in range(1, cost + 1) if sampler.evaluations(n) <= cost), default=1)
+    try:
+        x = sampler.sample(task.model, (_BATCHES * _ROWS, *task.event), steps, start=task.start, like=WIDE)
+    except SupportError:
+        return None
+    rows = (task.rows(x) / task.spread).reshape(_BATCHES, _ROWS, -1)
+    distances = torch.stack([task.distance(batch) for batch in rows])
+    return [float(distances.mean()), float(distances.std()) / math.sqrt(_BATCHES)]

@@ -1,0 +1,149 @@
+"""Weak orders: how fast the law at the end converges as steps get smaller.
+
+Measured on the stretch of time of `sdezoo.verification.paths`, with equal steps; the data are normal in the coordinates of an
+affine process, and else two points.
+
+A sampler whose step is linear in state and noise takes a normal law to a normal law, `z_end = A z_start + Σ_k C_k ξ_k + b`.
+All of it is read off from impulses, so that mean `m_h` and standard deviation `s_h` at the end are exact. The error is
+`√((m_h − m)² + (s_h − s)²) / s`, the Wasserstein-2 distance of two normal laws.
+
+Another that a Brownian path drives is compared with the ends of the same paths: `|E f(x_h) − E f(x)|` for `f = tanh u` and
+`tanh² u`, `u` the standardized coordinate, known to within a standard error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.noise_doubles import Impulse, Still
+from sdezoo.conformance.bank.problems import Mixture
+from sdezoo.process.affine import AffineSDE
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.verification.cross_check import LOST, compared, normals_a_step, refuses
+from sdezoo.verification.findings import Curve, Finding, Part, order
+from sdezoo.verification.paths import Paths, bent, drawn, follow, walk
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SAMPLERS
+
+WEAK = "weak order"
+STEPS = (16, 32, 64, 128)
+COUNT = 2**14
+"""Paths behind the weak order of what is not linear."""
+SPREAD = 1.0
+"""Standard deviation of the data in units of the larger noise level. At that of the strong orders, the leading error of
+Euler's method on the default `gbm` happens to vanish."""
+EXACT = 1e-10
+"""An error that is no longer one of the steps."""
+LARGEST = 0.3
+"""The largest standard error of an order that says anything."""
+SLACK = 0.2
+"""Share by which an order may lie below the one that is claimed, standard errors apart: high orders set in late."""
+
+
+@torch.no_grad()
+def weak(sde: Any, seed: int, report: Callable[[str], None], *, steps: Sequence[int] = STEPS, count: int = COUNT) -> Part:
+    """The weak order of every sampler that fits."""
+    part = Part()
+    reason = refuses(sde)
+    if reason:
+        return Part([Finding(WEAK, "every sampler", note=reason)])
+    if not isinstance(sde, AffineSDE):
+        # The reference is dear: it takes eight times more steps.
+        steps, count = [n // 2 for n in steps], count // 8
+    ends = follow(sde, drawn(1, seed), 1, 1, seed, SPREAD)
+    paths = None
+    for name, sampler in defaults(SAMPLERS):
+        if sampler.refuses(sde) is not None:
+            continue
+        report(f"weak order of {name}")
+        exact = [linear_error(sampler, ends, n) for n in steps]
+        if None not in exact:
+            errors = torch.tensor(exact, dtype=torch.float64)
+            spread, note = None, "exact"
+        elif normals_a_step(sampler, ends) == 1:
+            paths = paths or follow(sde, drawn(steps[-1], seed), count, steps[-1], seed, SPREAD)
+            errors, error = sampled_errors(sampler, paths, steps)
+            spread, note = error, f"{count} paths"
+        else:
+            part.findings.append(Finding(WEAK, name, note="not linear in its noise, and not driven by one Brownian motion"))
+            continue
+        claimed = sampler.weak_order
+        if normals_a_step(sampler, ends) > 1:
+            claimed, note = None, f"{note}; its correctors err by their own size, not by that of the steps"
+        _measure(part, name, steps, errors, claimed, spread, note)
+    return part
+
+
+def linear_error(sampler: Sampler[Any], paths: Paths, steps: int) -> float | None:
+    """The error of mean and standard deviation at the end; None for a sampler that is not linear in state and noise.
+
+    `paths` gives process, data and times; its paths are not followed.
+    """
+    model, d = paths.model, paths.start.shape[1]
+    if not isinstance(model, Mixture) or sampler.view(model) is not model:
+        return None
+
+    def end(start: Tensor, noise: Any) -> Tensor:
+        return walk(sampler, model, start, paths.hi, paths.span, steps, noise)
+
+    zero = torch.zeros(1, d, dtype=torch.float64)
+    probe = Impulse()
+    end(zero, probe)
+    impulses = torch.zeros(probe.requests + d + 1, d, dtype=torch.float64)
+    impulses[-d:] = torch.eye(d, dtype=torch.float64)
+    ends = end(impulses, Impulse())
+    offset = ends[-d - 1]
+    response = ends - offset
+    together = offset + response.sum(0)
+    if not torch.allclose(end(zero + 1, Still(1.0))[0], together, rtol=1e-8, atol=1e-8):
+        return None
+    (mean, variance), (m, v) = (
+        (c[0] for c in model.components(zero, torch.tensor(t, dtype=torch.float64))) for t in (paths.hi, paths.hi - paths.span)
+    )
+    mean_h = offset + mean @ response[-d:]
+    deviation_h = ((response[: probe.requests] ** 2).sum(0) + (response[-d:] ** 2 * variance[:, None]).sum(0)).sqrt()
+    return float((((mean_h - m) ** 2 + (deviation_h - v.sqrt()) ** 2) / v).mean().sqrt())
+
+
+def sampled_errors(sampler: Sampler[Any], paths: Paths, steps: Sequence[int]) -> tuple[Tensor, float]:
+    """`|E f(x_h) − E f(x)|` for each number of steps, and the standard error of the order that follows."""
+    model, view = paths.model, sampler.view(paths.model)
+
+    def bounded(z: Tensor) -> Tensor:
+        u = torch.tanh((z - paths.end.mean(0)) / paths.end.std(0)).flatten(1)
+        return torch.cat([u, u**2], 1)
+
+    exact, errors, spreads = bounded(paths.end), [], []
+    for n in steps:
+        x = compared(paths, view, paths.by_sampler(sampler, view, n))
+        z = model.sde.encode(x) if bent(model.sde) else x
+        inside = torch.isfinite(z).flatten(1).all(1)
+        if (~inside).sum() > LOST * len(z):
+            return torch.full((len(steps),), math.nan), math.nan
+        off = (bounded(z) - exact)[inside]
+        errors.append(off.mean(0).norm())
+        spreads.append(off.std(0).norm() / math.sqrt(len(off)))
+    e, s = torch.stack(errors), torch.stack(spreads)
+    x = torch.tensor(steps, dtype=torch.float64).log()
+    x = x - x.mean()
+    return e, float(((x * s / e) ** 2).sum().sqrt() / (x**2).sum())
+
+
+def _measure(part: Part, name: str, steps: Sequence[int], errors: Tensor, claimed: float | None, spread: float | None, note: str) -> None:
+    if torch.isnan(errors).any():
+        part.findings.append(Finding(WEAK, name, note=f"left the support at {steps[0]} steps or more"))
+        return
+    if float(errors.max()) < EXACT:
+        part.findings.append(Finding(WEAK, name, note=f"its error is below {EXACT:g} at every number of steps"))
+        return
+    if spread is not None and spread > LARGEST:
+        part.findings.append(Finding(WEAK, name, note=f"its errors are below those of sampling, {note}"))
+        return
+    low = None if claimed is None else (1 - SLACK) * claimed - 3 * (spread or 0.0)
+    part.findings.append(Finding(WEAK, f"{name}, {steps[0]}–{steps[-1]} steps", order(steps, errors), low, error=spread, note=note))
+    part.curves.append(Curve(WEAK, name, list(steps), errors.tolist(), note))

@@ -1,0 +1,238 @@
+"""torchsde as the independent witness: the same reverse SDE on the same Brownian path, solved by code that is not ours.
+
+torchsde integrates the equation on the data wherever there is one: for `φ ≠ id` that has another drift, noise that
+depends on the state, and another score than the coordinates in which ends are exact (`sdezoo.verification.paths`).
+
+- *Strong order*: the slope of `log E |x_h − x|` at the end over `log h`, `x` exact.
+- *Equality*: a method and its closed form agree to rounding, step after step.
+- *Limit difference*: `e_h = L + C h^p` for the errors of the last two levels gives `L = (2^p e_h − e_2h)/(2^p − 1)`, and its
+  standard error from those of separate paths: 0 where torchsde's solution and the closed form have the same limit, and
+  below 0 where errors fall faster than `h^p`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.noise_doubles import Impulse, keyed
+from sdezoo.errors import SupportError
+from sdezoo.learning.model import Model
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.process import Conditional
+from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.torchsde_bridge import ITO, bridge_refuses
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.verification.findings import Curve, Finding, Part, order_with_error
+from sdezoo.verification.paths import FINER, NOISE, Paths, Source, bent, follow
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SAMPLERS
+
+EQUAL = 1e-12
+"""How closely a method and its closed form agree, relative."""
+SAME = 1e-6
+"""What agrees with Euler's method so closely is Euler's method, and has to agree to `EQUAL`."""
+LOST = 0.02
+"""Share of paths that may leave the support before their average means nothing."""
+
+STRONG, EQUALITY, LIMIT = "strong order", "equality", "limit difference"
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The numbers of steps that errors are measured at: of samplers and torchsde's `euler`, of `milstein`, of `srk`."""
+
+    euler: Sequence[int] = (128, 256, 512, 1024)
+    """Where the noise depends on the state, the errors of fewer steps still fall faster than they will in the end."""
+    milstein: Sequence[int] = (32, 64, 128, 256)
+    srk: Sequence[int] = (16, 32, 64)
+    """Empty: not measured, since no reference is finer."""
+
+    @property
+    def finest(self) -> int:
+        """The most steps of all."""
+        return max(*self.euler, *self.milstein, *self.srk)
+
+
+COARSE = Ladder((16, 32, 64, 128), (16, 32, 64, 128), ())
+"""Where no exact end is known, and a reference has to be eight times finer."""
+
+
+@torch.no_grad()
+def witness(sde: Any, source: Source, count: int, ladder: Ladder, seed: int, report: Callable[[str], None]) -> Part:
+    """Strong orders, equalities and limit differences of torchsde's methods and of every sampler that a Brownian path can drive."""
+    part = Part()
+    ladder = ladder if isinstance(sde, AffineSDE) else COARSE
+    reason = refuses(sde)
+    if reason:
+        return _inapplicable(reason)
+    report("reverse paths")
+    paths = follow(sde, source, count, ladder.finest, seed)
+    touched = int(paths.confined.sum())
+    if touched > LOST * count:
+        return _inapplicable(f"the boundary rule acts on {touched} of {count} paths, and torchsde has none")
+    view = paths.model.ambient() if bent(sde) else paths.model  # pyright: ignore[reportAttributeAccessIssue]
+    where = "in the data" if view is not paths.model else "on the state"
+    part.setting |= _setting(paths, where, count)
+    exact = compared(paths, paths.model, paths.end)
+    exact[paths.confined] = math.nan
+    known = isinstance(sde, AffineSDE)
+    orders = {"euler": euler_order(paths, view), "milstein": (1.0, 0.9, 1.1 if known else None), "srk": (1.5, 1.25, None)}
+    for method in ITO:
+        steps: Sequence[int] = getattr(ladder, method)
+        name = f"torchsde {method}, {where}"
+        if not steps:
+            part.findings += [Finding(what, name, note="no reference is known that is finer") for what in (STRONG, LIMIT)]
+            continue
+        ends = []
+        for n in steps:
+            report(f"torchsde {method}, {n} steps")
+            ends.append(compared(paths, view, paths.by_torchsde(view, method, n)))
+        _measure(part, name, steps, ends, exact, *orders[method])
+    first = ladder.milstein[0]
+    for model, place in {id(view): (view, where), id(paths.model): (paths.model, "on the state")}.values():
+        for method in ITO[:2]:
+            report(f"{method} in closed form, {place}")
+            ours = paths.by_formula(model, first, milstein=method == "milstein")
+            part.findings.append(_equality(f"torchsde {method} = its closed form, {place}", ours, paths.by_torchsde(model, method, first)))
+    _samplers(part, paths, ladder.euler, exact, report)
+    return part
+
+
+def refuses(sde: Any) -> str | None:
+    """Why torchsde cannot be a witness of the reversal of `sde`."""
+    if not isinstance(sde, ForwardSDE):
+        return "is no SDE"
+    if not isinstance(sde, Conditional):
+        return "no exact score is known, since its conditional score is not"
+    return bridge_refuses(sde)
+
+
+def euler_order(paths: Paths, view: Model[Any]) -> tuple[float, float, float | None]:
+    """The strong order of Euler's method in the state of `view`, ½ where the noise depends on the state and else 1, and its bounds.
+
+    Against a finer solution in place of the exact one errors seem to fall faster, so that there is no bound from above then.
+    Nor is there for ½ but for multiplicative noise of full size: the less of the error is due to the noise, the later that
+    order sets in.
+    """
+    sde, t = paths.model.sde, paths.time(0, 1)
+    exact = isinstance(sde, AffineSDE)
+    if not (view.sde.divergence(paths.enter(view), t) != 0).any():
+        return 1.0, 0.9, 1.1 if exact else None
+    return 0.5, 0.4, 0.6 if exact and sde.multiplicative and float(sde.exact(t).ratio) > 0.9 * NOISE[0] else None
+
+
+def normals_a_step(sampler: Sampler[Any], paths: Paths) -> float:
+    """How many normal numbers `sampler` draws for an entry in a step; not a number where it draws others."""
+    view, noise = sampler.view(paths.model), Impulse()
+    z = paths.enter(view)[:1]
+    try:
+        sampler.step(view, z, paths.time(0, 2), paths.time(1, 2), noise, None)
+    except NotImplementedError:
+        return math.nan
+    return noise.requests / z.numel()
+
+
+def _inapplicable(reason: str) -> Part:
+    return Part([Finding(name, "torchsde", note=reason) for name in (STRONG, EQUALITY, LIMIT)])
+
+
+def _samplers(part: Part, paths: Paths, steps: Sequence[int], exact: Tensor, report: Callable[[str], None]) -> None:
+    others: dict[float, list[str]] = {}
+    for name, sampler in defaults(SAMPLERS):
+        if sampler.refuses(paths.model.sde) is not None:
+            continue
+        drawn = normals_a_step(sampler, paths)
+        if drawn != 1:
+            others.setdefault(drawn, []).append(name)
+            continue
+        view = sampler.view(paths.model)
+        ends = []
+        for n in steps:
+            report(f"{name}, {n} steps")
+            ends.append(paths.by_sampler(sampler, view, n))
+        claimed: float | None = sampler.strong_order
+        low, high = None if claimed is None else claimed - 0.1, None
+        theirs = paths.by_torchsde(view, "euler", steps[0])
+        if type(view.sde).confine is not ForwardSDE.confine:
+            theirs = torch.where(torch.isfinite(paths.by_formula(view, steps[0], milstein=False)), theirs, math.nan)
+        if _difference(ends[0], theirs) < SAME:
+            part.findings.append(_equality(f"sampler {name} = torchsde euler", ends[0], theirs))
+            claimed, low, high = euler_order(paths, view)
+        _measure(part, f"sampler {name}", steps, [compared(paths, view, z) for z in ends], exact, claimed, low, high)
+    if others:
+        drawn = "; ".join(f"{', '.join(names)} with {count:g}" for count, names in others.items())
+        part.findings.append(Finding(STRONG, "other samplers", note=f"no Brownian path drives {drawn} normal numbers a step"))
+
+
+def _measure(
+    part: Part,
+    name: str,
+    steps: Sequence[int],
+    ends: Sequence[Tensor],
+    exact: Tensor,
+    claimed: float | None,
+    low: float | None,
+    high: float | None,
+) -> None:
+    errors = torch.stack([(end - exact).abs().flatten(1).mean(1) for end in ends])
+    kept = torch.isfinite(errors).all(0)
+    lost = len(kept) - int(kept.sum())
+    if lost > LOST * len(kept):
+        note = f"left the support on {lost} of {len(kept)} paths at {steps[0]} steps or more"
+        part.findings += [Finding(STRONG, name, note=note), Finding(LIMIT, name, note=note)]
+        return
+    errors = errors[:, kept]
+    note = f"{lost} of {len(kept)} paths, which meet a boundary, are left out" if lost else ""
+    slope, spread = order_with_error(steps, errors)
+    levels = f"{steps[0]}–{steps[-1]} steps"
+    part.findings.append(Finding(STRONG, f"{name}, {levels}", slope, low, high, spread, note))
+    part.curves.append(Curve(STRONG, name, list(steps), errors.mean(1).tolist(), note))
+    if claimed is None:
+        part.findings.append(Finding(LIMIT, name, note="no order is claimed"))
+        return
+    # What the two levels say of h → 0, in units of the size of the data.
+    gain = 2.0**claimed
+    limits = (gain * errors[-1] - errors[-2]) / (gain - 1) / float(exact[kept].abs().mean())
+    spread = float(limits.std() / math.sqrt(len(limits)))
+    bound = 4 * spread + 0.1 * float(errors[-1].mean() / exact[kept].abs().mean())
+    part.findings.append(Finding(LIMIT, name, float(limits.mean()), high=bound, error=spread))
+
+
+def _equality(name: str, ours: Tensor, theirs: Tensor) -> Finding:
+    return Finding(EQUALITY, name, _difference(ours, theirs), high=EQUAL)
+
+
+def _difference(ours: Tensor, theirs: Tensor) -> float:
+    inside = torch.isfinite(ours) & torch.isfinite(theirs)
+    ours, theirs = ours[inside], theirs[inside]
+    # On the state, values may be near 0 that come from ones that are not.
+    return float(((ours - theirs).abs() / theirs.abs().clamp_min(float(theirs.std()) / 10)).max()) if len(ours) else math.nan
+
+
+def compared(paths: Paths, view: Model[Any], z: Tensor) -> Tensor:
+    """Where a solution in the state of `view` ends, in the data or on the state; not a number where it left the support."""
+    sde = paths.model.sde
+    if not bent(sde):
+        return z if view is paths.model else sde.encode(view.sde.decode(z), keyed(len(z)))
+    try:
+        x = view.sde.decode(z)
+    except SupportError:
+        return torch.full_like(z, math.nan)
+    return torch.where(sde.support.check(x), x, math.nan)
+
+
+def _setting(paths: Paths, where: str, count: int) -> dict[str, str]:
+    sde, lo = paths.model.sde, paths.hi - paths.span
+    if isinstance(sde, AffineSDE):
+        high, low = sde.exact(torch.tensor([paths.hi, lo], dtype=torch.float64)).ratio.tolist()
+        deviation = float(paths.model.deviations[0, 0])  # pyright: ignore[reportAttributeAccessIssue]
+        law = f"coordinates normal with standard deviation {deviation:.3g}; noise to signal from {high:.3g} down to {low:.3g}; ends exact"
+    else:
+        law = f"data two points; ends of Milstein's method with {FINER} times the steps"
+    return {"reverse paths": f"{count} paths {where}, t from {paths.hi:.6g} to {lo:.6g}; {law}; float64"}

@@ -1,0 +1,195 @@
+"""Reverse paths: one Brownian motion, where it leads, and what each method makes of it.
+
+Data that are normal in the coordinates of an affine process, `z_0 ~ N(μ, d²)`, make its reverse SDE linear. With
+`M = α μ + m`, `S = α² d² + v` and `λ = S'/S − α'/α` it is `d(z − M) = −λ (z − M) du + g dW` in `u = t_0 − t`, so that::
+
+    z(t) = M(t) + S(t)/α(t) { α(t_0)/S(t_0) (z(t_0) − M(t_0)) + ∫ α/S g dW }
+
+On an interval of length `h` with increment `W` and space-time area `H`, `∫ k dW = k_mid W − k'_mid h H + O(h^{5/2})`: the
+ends that all methods have to converge to are known, without discretizing any equation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.noise_doubles import BrownianPath, keyed
+from sdezoo.conformance.bank.problems import Mixture
+from sdezoo.conformance.bank.reference_laws import normal, points
+from sdezoo.learning.model import Model
+from sdezoo.process.affine import AffineSDE, slopes
+from sdezoo.process.differentiation import along
+from sdezoo.process.noise import Noise
+from sdezoo.process.torchsde_bridge import Brownian, Method, PathBrownian, ReverseEquation, intervals, solve
+from sdezoo.sampling.sampler import Sampler
+
+NOISE = (0.8, 0.8 / math.sqrt(8))
+"""The noise levels `σ/α` between which paths are followed: those of constant volatility 0.8 from `t = 1` to 1/8."""
+SPREAD = 0.5 / 0.8
+"""Standard deviation of the data in coordinates, in units of the larger noise level. Twice that is too heavy-tailed for `E |x_h − x|`."""
+FINER = 8
+"""How many times more steps the reference takes where no exact end is known."""
+
+Source = Callable[[tuple[int, int], float], Brownian]
+"""`((B, entries), span)` to a Brownian motion."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Reverse paths from `hi` to `hi − span`, under an exact score."""
+
+    model: Model[Any]
+    hi: float
+    span: float
+    start: Tensor
+    """States at `hi`, float64 `(B, …)`."""
+    brownian: Brownian
+    increments: Tensor
+    """`W` over the finest intervals, `(n, B, …)`."""
+    end: Tensor
+    """The states at `hi − span`: exact for normal coordinates, else those of Milstein's method on the finest intervals."""
+    confined: Tensor
+    """Whether the boundary rule acted on the way there, `(B,)`."""
+
+    def time(self, k: int, steps: int) -> Tensor:
+        """The time after `k` of `steps` steps."""
+        return torch.tensor(self.hi - k * (self.span / steps), dtype=torch.float64)
+
+    def enter(self, view: Model[Any]) -> Tensor:
+        """The start in the state of `view`."""
+        if view is self.model:
+            return self.start
+        return view.sde.encode(self.model.sde.decode(self.start), keyed(len(self.start)))
+
+    def by_torchsde(self, view: Model[Any], method: Method, steps: int) -> Tensor:
+        """Where torchsde's `method` ends, in the state of `view`."""
+        start = self.enter(view)
+        equation = ReverseEquation(view.sde, view.score, start.shape, self.hi, remembers=8)
+        return solve(equation, start, self.span, method, self.brownian, steps)
+
+    def by_sampler(self, sampler: Sampler[Any], view: Model[Any], steps: int) -> Tensor:
+        """Where a sampler that draws one normal number an entry and step ends, in the state of its `view`."""
+        return walk(sampler, view, self.enter(view), self.hi, self.span, steps, self._noise(steps))
+
+    def by_formula(self, view: Model[Any], steps: int, *, milstein: bool) -> Tensor:
+        """Where the closed forms of Euler's or Milstein's method end, in the state of `view`; not a number beyond a boundary rule."""
+        z, confined = formula(view, self.enter(view), self.hi, self.span, steps, self._noise(steps), milstein=milstein)
+        z[confined] = math.nan
+        return z
+
+    def _noise(self, steps: int) -> Noise:
+        return BrownianPath(self.increments / math.sqrt(self.span / len(self.increments)), steps)
+
+
+def walk(sampler: Sampler[Any], view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noise: Noise) -> Tensor:
+    """Where `steps` equal steps of `sampler` lead from `z` at `hi` to `hi − span`."""
+    memory = None
+    for k in range(steps):
+        t, s = (torch.tensor(hi - j * (span / steps), dtype=torch.float64) for j in (k, k + 1))
+        z, memory = sampler.step(view, z, t, s, noise, memory)
+    return z
+
+
+def formula(view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noise: Noise, *, milstein: bool) -> tuple[Tensor, Tensor]:
+    """Euler's or Milstein's method from `hi` to `hi − span`, and on which rows the boundary rule acted; for steps `δ` and normal `Z`::
+
+        Euler      z ← z − δ f̃ + √δ g Z                        f̃ the reverse drift
+        Milstein   that + ½ δ g g' (Z² − 1),   and ½ g g' = ¼ ∇·(g gᵀ)
+
+    For geometric Brownian motion the last is `X (1 + 2δσ² − δμ + δσ² X∘s + √δ σ Z + ½ σ² δ (Z² − 1))`.
+    """
+    sde, delta = view.sde, span / steps
+    confined = torch.zeros(len(z), dtype=torch.bool)
+    for k in range(steps):
+        t = torch.tensor(hi - k * delta, dtype=torch.float64)
+        normals = noise.normal(z)
+        proposal = z - delta * sde.reverse_drift(z, t, view.score(z, t)) + math.sqrt(delta) * sde.diffusion(z, t) * normals
+        if milstein:
+            proposal = proposal + delta * sde.divergence(z, t) / 4 * (normals**2 - 1)
+        z = sde.confine(proposal, z)
+        confined |= (z != proposal).flatten(1).any(1)
+    return z, confined
+
+
+def bent(sde: Any) -> bool:
+    """Whether the data of `sde` are element-wise functions of its coordinates that are not linear: there is an equation on the data."""
+    if not isinstance(sde, AffineSDE) or sde.coordinates.domain.event_dim or sde.coordinates.codomain.event_dim:
+        return False
+    return bool((slopes(sde.coordinates, torch.linspace(-1, 1, 5, dtype=torch.float64))[1] != 0).any())
+
+
+def stretch(sde: Any) -> tuple[float, float]:
+    """`(t_0, span)` of the paths, fractions of a power of 2: the ends of 1024 steps are then exact numbers."""
+    lo, hi = sde.times
+    early, late = max(lo, hi / 8), hi
+    if isinstance(sde, AffineSDE):
+        least, most = sde.exact(torch.tensor([lo, hi], dtype=torch.float64)).ratio.tolist()
+        top = min(NOISE[0], most)
+        bottom = max(top * NOISE[1] / NOISE[0], least)
+        early, late = sde.time_at(torch.tensor([bottom, top], dtype=torch.float64)).tolist()
+    unit = 2.0 ** (math.floor(math.log2(late - early)) - 6)
+    # What is an exact fraction already is known only to rounding.
+    late, early = math.floor(late / unit + 1e-6) * unit, math.ceil(early / unit - 1e-6) * unit
+    return late, late - early
+
+
+def follow(sde: Any, source: Source, count: int, finest: int, seed: int, spread: float = SPREAD) -> Paths:
+    """`count` paths of `sde`: normal coordinates where it is affine, else two points as data.
+
+    `finest`: of the numbers of steps compared. `spread`: standard deviation of normal data, in units of the noise level at `hi`.
+    """
+    hi, span = stretch(sde)
+    t, draw = torch.tensor(hi, dtype=torch.float64), Noise.seeded(seed)
+    if not isinstance(sde, AffineSDE):
+        atoms = points(sde)
+        start = sde.perturb(atoms.clean(count, draw), t, draw)
+        brownian, finest = source((count, start[0].numel()), span), FINER * finest
+        increments = intervals(brownian, span, finest)[0].reshape(finest, *start.shape)
+        noise = BrownianPath(increments / math.sqrt(span / finest), finest)
+        return Paths(atoms, hi, span, start, brownian, increments, *formula(atoms, start, hi, span, finest, noise, milstein=True))
+    size = float(sde.exact(t).ratio)
+    model = normal(sde, 0.25 * size, spread * size)
+    mean, variance = model.components(model.means[:0], t)
+    start = mean + variance.sqrt() * draw.normal(mean.expand(count, -1))
+    brownian = source((count, start.shape[1]), span)
+    increments, areas = intervals(brownian, span, finest)
+    end = exact_end(model, start, hi, span, increments, areas)
+    return Paths(model, hi, span, start, brownian, increments, end, torch.zeros(count, dtype=torch.bool))
+
+
+def drawn(finest: int, seed: int) -> Source:
+    """Brownian motions drawn at once on `finest` intervals, areas included: what `brownian_interval` draws bit by bit."""
+
+    def source(shape: tuple[int, int], span: float) -> Brownian:
+        generator, h = torch.Generator().manual_seed(seed), span / finest
+        w, area = torch.randn(2, finest, *shape, generator=generator, dtype=torch.float64)
+        return PathBrownian(span, w * math.sqrt(h), area * math.sqrt(h / 12))
+
+    return source
+
+
+def exact_end(model: Mixture, start: Tensor, hi: float, span: float, increments: Tensor, areas: Tensor) -> Tensor:
+    """The states at `hi − span`, see the module; the data are a single normal law."""
+    h = span / len(increments)
+    middle = hi - (torch.arange(len(increments), dtype=torch.float64)[:, None] + 0.5) * h
+
+    def law(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, variance = model.components(start[:0], t)
+        return mean.squeeze(-2), variance.squeeze(-2), model.sde.exact(t).alpha
+
+    def kernel(t: Tensor) -> Tensor:
+        _, variance, alpha = law(t)
+        return alpha / variance * model.sde.rates(t)[2].sqrt()
+
+    value, slope = along(kernel, middle)
+    # The slope is one in t, and dt = −du.
+    noise = (value[:, None] * increments + h * slope[:, None] * areas).sum(0)
+    m1, v1, a1 = law(torch.tensor(hi, dtype=torch.float64))
+    m0, v0, a0 = law(torch.tensor(hi - span, dtype=torch.float64))
+    return m0 + v0 / a0 * (a1 / v1 * (start - m1) + noise)

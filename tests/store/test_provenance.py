@@ -1,0 +1,92 @@
+"""Provenance: a record tells equal from different data, and who brought each plugin."""
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from sdezoo import SDES
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import AffineMap
+from sdezoo.errors import PluginError
+from sdezoo.store.provenance import check_providers, commit, fingerprint, providers
+from sdezoo.zoo.registry import load_file
+
+WAY = AffineMap(torch.tensor(1.0), torch.tensor(0.0))
+
+
+def table(value: float = 1.0, labels: list[int] | None = None) -> Data:
+    rows = torch.tensor([[value, 2.0], [3.0, 4.0]])
+    return Data(rows, rows + 1, "table", ("a", "b"), torch.tensor(labels) if labels else None)
+
+
+def test_equal_data_have_equal_fingerprints_and_any_change_is_seen() -> None:
+    of = fingerprint(table(), WAY)
+    assert of == fingerprint(table(), WAY)
+    others = [
+        fingerprint(table(1.0 + 2**-23), WAY),
+        fingerprint(table(labels=[0, 1]), WAY),
+        fingerprint(table(labels=[1, 0]), WAY),
+        fingerprint(Data(table().train, table().test, "table", ("a", "c")), WAY),
+        fingerprint(table(), AffineMap(torch.tensor(1.0), torch.tensor(1e-12))),
+        fingerprint(Data(table().test, table().train, "table", ("a", "b")), WAY),
+    ]
+    assert len({of, *others}) == 1 + len(others)
+
+
+def test_a_fingerprint_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = torch.arange(3000.0).view(1000, 3)
+    data = Data(rows, rows[:0], "points")
+    whole = fingerprint(data, WAY)
+    monkeypatch.setattr("sdezoo.store.provenance._BLOCK", 100)
+    assert fingerprint(data, WAY) == whole
+
+
+def test_a_fingerprint_is_a_sha256() -> None:
+    assert len(bytes.fromhex(fingerprint(table(), WAY))) == hashlib.sha256().digest_size
+
+
+def test_every_plugin_is_traced_to_its_distribution() -> None:
+    found = providers({"sdes": "gbm:sigma=0.8", "losses": "mult-dsm", "datasets": "some/file.npz"})
+    assert set(found) == {"sdes/gbm", "losses/mult-dsm"}
+    assert all(provider.startswith("sdezoo ") for provider in found.values())
+
+
+def test_a_plugin_from_a_file_is_traced_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from dataclasses import dataclass\nfrom sdezoo import SDES\n\n@dataclass(frozen=True)\nclass Mine(SDES.load('vp')):\n    pass\n",
+        encoding="utf-8",
+    )
+    (name,) = load_file(file)
+    assert providers({"sdes": name}) == {f"sdes/{name}": str(file)}
+    SDES.remove(name)
+    with pytest.raises(PluginError, match=rf"SDE '{name}' of {file}") as error:
+        check_providers({f"sdes/{name}": str(file)})
+    assert f"--plugin {file}" in str(error.value.remedy)
+
+
+def test_what_is_missing_is_named_with_what_brought_it() -> None:
+    check_providers({"sdes/gbm": "sdezoo 0.1.0"})
+    with pytest.raises(PluginError, match=r"SDE 'levy' of levy-plugins 2\.1, which is not here") as error:
+        check_providers({"sdes/gbm": "sdezoo 0.1.0", "sdes/levy": "levy-plugins 2.1"})
+    assert "levy-plugins 2.1" in error.value.remedy
+
+
+def test_a_commit_says_whether_files_have_changed(tmp_path: Path) -> None:
+    assert commit(tmp_path / "nowhere") is None
+
+    def git(*what: str) -> None:
+        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *what], check=True, capture_output=True)
+
+    git("init")
+    (tmp_path / "file").write_text("one")
+    git("add", "file")
+    git("commit", "-m", "one")
+    clean = commit(tmp_path)
+    assert clean is not None
+    assert len(bytes.fromhex(clean)) == 20
+    (tmp_path / "file").write_text("two")
+    assert commit(tmp_path) == clean + "+"
