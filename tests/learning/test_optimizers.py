@@ -97,8 +97,8 @@ def test_the_direction_is_that_of_the_additive_optimizer(ours, theirs):
     gradients = normal(50, 2, 3)
     w, flat, bias = parameter(normal(2, 3, seed=1)), parameter(normal(6, seed=2)), parameter(normal(6, seed=2))
     path = descend(ours([w]), w, gradients)
-    additive = descend(theirs([bias]), bias, gradients.flatten_state(1))
-    torch.testing.assert_close(descend(ours([flat]), flat, gradients.flatten_state(1)), additive)
+    additive = descend(theirs([bias]), bias, gradients.flatten(1))
+    torch.testing.assert_close(descend(ours([flat]), flat, gradients.flatten(1)), additive)
     start = normal(2, 3, seed=1)
     moved = (additive - normal(6, seed=2)).reshape(path.shape)
     torch.testing.assert_close(path.abs().log(), start.abs().log() + start.sign() * moved)
@@ -154,10 +154,10 @@ def test_weights_at_zero_are_given_a_sign_once(kind):
     w, unused, gradient = parameter(torch.zeros(2, 3)), parameter(normal(2, 2)), normal(2, 3)
     gradient[0, 0] = 0
     additive = parameter(torch.zeros(6))
-    descend(kind([additive], 0.01), additive, [gradient.flatten_state()])
+    descend(kind([additive], 0.01), additive, [gradient.flatten()])
     optimizer = kind([w, unused], 0.01)
     descend(optimizer, w, [gradient])
-    assert torch.equal(w.flatten_state(), additive)
+    assert torch.equal(w.flatten(), additive)
     path = descend(optimizer, w, -gradient * torch.ones(300, 1, 1))
     assert torch.equal(path[-1].sign(), -gradient.sign())
     assert (path[-1, gradient != 0].abs() < additive.reshape(2, 3)[gradient != 0].abs()).all()
@@ -228,7 +228,7 @@ def score_network(name, steps=400):
 
 def distance_from_normal(values):
     """The Kolmogorov–Smirnov distance to the fitted normal law, whose standard error is below ½/√n."""
-    values = values.flatten_state().double().numpy()
+    values = values.flatten().double().numpy()
     return stats.kstest((values - values.mean()) / values.std(), "norm").statistic
 
 
