@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-AUTHORS = ["--sde=gbm:sigma=0.8", "--loss=mult-dsm:weighting=authors", "--output=hyvarinen", "--times=uniform", "--prior=white"]
+AUTHORS = ["--sde=gbm:sigma=0.8", "--loss=mult-dsm:weighting=authors", "--output=hyvarinen", "--noise-levels=uniform", "--prior=white"]
 RECIPES = {
     "authors": AUTHORS,
     "ours": ["--sde=gbm", "--loss=mult-dsm"],

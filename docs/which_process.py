@@ -73,7 +73,7 @@ STUDIES = {
     ),
     "digits": Study(
         "digits",
-        ("--steps=600", "--lr=4e-3", "--ema=20000"),
+        ("--steps=600", "--lr=4e-3", "--ema-half-life-images=20000"),
         (
             Recipe("reflected", *OTHERS),
             Recipe("jacobi", *OTHERS),

@@ -41,7 +41,7 @@ def forward(sde, x0: Tensor) -> Tensor:
     noise = KeyedNoise(0, range(PATHS))
     states = [sde.encode(x0, noise)]
     for t, s in pairwise(TIMES.unbind()):
-        states.append(sde.forward_step(states[-1], t.clamp_min(sde.times[0]), s - t, noise))
+        states.append(sde.forward_step(states[-1], t.clamp_min(sde.t_span[0]), s - t, noise))
     return torch.stack(states)
 
 

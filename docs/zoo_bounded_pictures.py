@@ -51,7 +51,7 @@ def walks(axes):
     z = torch.tensor([[0.75, 0.0], [-0.75, 0.1]], dtype=torch.float64)
     generator, seen = torch.Generator().manual_seed(3), [z]
     for _ in range(1500):
-        z = sde.confine(z + 0.04 * torch.randn(z.shape, generator=generator, dtype=torch.float64), z)
+        z = sde.project(z + 0.04 * torch.randn(z.shape, generator=generator, dtype=torch.float64), z)
         seen.append(z)
     for path, colour in zip(torch.stack(seen, 1), ("#3b528b", "#5ec962"), strict=True):
         axes.plot(*path.T, lw=0.5, color=colour)

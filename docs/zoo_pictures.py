@@ -47,7 +47,7 @@ def data(sde: ForwardSDE, model: Mixture | Atoms | None) -> Tensor:
 @torch.no_grad()
 def forward(sde: ForwardSDE, x0: Tensor) -> tuple[Tensor, Tensor]:
     """Times from 0 to the last, denser at both ends, and the data decoded at each, `(STEPS + 1, PATHS)`."""
-    times = sde.times[1] * torch.sin(torch.linspace(0, math.pi / 2, STEPS + 1, dtype=torch.float64)) ** 2
+    times = sde.t_span[1] * torch.sin(torch.linspace(0, math.pi / 2, STEPS + 1, dtype=torch.float64)) ** 2
     noise = KeyedNoise(0, range(PATHS))
     z = sde.encode(x0, noise)
     seen = [z]

@@ -28,7 +28,7 @@ def coordinates(count: int, size: int, seed: int = 0) -> Tensor:
 
 def times(sde: AffineSDE, count: int) -> Tensor:
     """Times from `lo` to `hi`, float64 `(count, 1)`."""
-    return torch.linspace(*sde.times, count, dtype=torch.float64)[:, None]
+    return torch.linspace(*sde.t_span, count, dtype=torch.float64)[:, None]
 
 
 def at(t: float) -> Tensor:

@@ -69,7 +69,7 @@ def _show_run(folder: Path, as_json: bool) -> None:
         sys.stdout.write("\n")
     sys.stdout.write("checkpoints\n" if run["checkpoints"] else "no checkpoint\n")
     for entry in run["checkpoints"]:
-        loss = "" if entry["held_out"] is None else f"  held-out loss {entry['held_out']:.4g}"
+        loss = "" if entry["validation_loss"] is None else f"  held-out loss {entry['validation_loss']:.4g}"
         mark = "  damaged: " + entry["damaged"] if entry["damaged"] else "  best" if entry["step"] == run["best"] else ""
         sys.stdout.write(f"  step {entry['step']:<8} {entry['bytes'] / 2**20:7.1f} MiB{loss}{mark}\n")
 

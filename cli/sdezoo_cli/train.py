@@ -29,7 +29,9 @@ def train(
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
     output: Annotated[Text, typer.Option(help="What the network's output means: score, hyvarinen, epsilon, denoiser, v, edm.")] = None,
     prior: Annotated[Text, typer.Option(help="Where sampling starts: full, white, process. Default: full.")] = None,
-    times: Annotated[Text, typer.Option(help="How training times are drawn: log-normal, uniform, importance. Default: log-normal.")] = None,
+    noise_levels: Annotated[
+        Text, typer.Option(help="How training times are drawn: log-normal, uniform, importance. Default: log-normal.")
+    ] = None,
     shift: Annotated[Text, typer.Option(help="Shift of the data into the domain: auto, none, or a number.")] = None,
     steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000.")] = None,
     batch_size: Annotated[Whole, typer.Option(help="Samples a step. Default: 128.")] = None,
@@ -37,11 +39,13 @@ def train(
     optimizer: Annotated[Text, typer.Option(help="adamw, egd, egd-adam. Default: adamw.")] = None,
     lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the optimizer's or the network's.")] = None,
     schedule: Annotated[Text, typer.Option(help="Of the learning rate: cosine, constant. Default: cosine.")] = None,
-    warm_up: Annotated[Whole, typer.Option(help="Steps in which the learning rate rises. Default: 100.")] = None,
-    clip: Annotated[Number, typer.Option(help="Largest norm of the gradient. Default: 1.0.")] = None,
-    ema: Annotated[Number, typer.Option(help="Half-life of the weights' moving average, in images. Default: 44000.")] = None,
+    warmup_steps: Annotated[Whole, typer.Option(help="Steps in which the learning rate rises. Default: 100.")] = None,
+    grad_clip_norm: Annotated[Number, typer.Option(help="Largest norm of the gradient. Default: 1.0.")] = None,
+    ema_half_life_images: Annotated[
+        Number, typer.Option(help="Half-life of the weights' moving average, in images. Default: 44000.")
+    ] = None,
     condition: Annotated[Text, typer.Option(help="labels: train a network that is told the class.")] = None,
-    drop: Annotated[Number, typer.Option(help="Share of the labels that are left out in training. Default: 0.1.")] = None,
+    label_dropout: Annotated[Number, typer.Option(help="Share of the labels that are left out in training. Default: 0.1.")] = None,
     precision: Annotated[Text, typer.Option(help="Of the network: float32, bf16, fp16. Default: float32.")] = None,
     compile: Annotated[bool | None, typer.Option("--compile", help="Compile the network.")] = None,  # noqa: A002
     checkpoint_every: Annotated[Whole, typer.Option(help="Steps between checkpoints. Default: 1000.")] = None,
@@ -87,7 +91,7 @@ def train(
     picture = _draw(result.run, result.steps, resolve_device(made.device))
     if as_json:
         summary = {"run": str(result.run), "checkpoint": str(result.checkpoint), "samples": str(picture), "steps": result.steps}
-        summary |= {"loss": result.loss, "held_out": result.held_out, "best": result.best}
+        summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best}
         sys.stdout.write(json.dumps({**summary, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
     elif not quiet:
         sys.stdout.write(
@@ -114,10 +118,10 @@ def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict
 
 
 def _held_out(result: Result) -> str:
-    if result.held_out is None:
+    if result.validation_loss is None:
         return ""
     better = f", least at step {result.best}" if result.best != result.steps else ""
-    return f", {result.held_out:.4f} on held-out rows{better}"
+    return f", {result.validation_loss:.4f} on held-out rows{better}"
 
 
 def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:

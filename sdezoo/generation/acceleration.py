@@ -41,7 +41,7 @@ def prepare(model: ScoreModel[Any], device: torch.device, precision: str = "floa
     if precision == "float32" and not compiled:
         return model
     net = _Prepared(model.net, device.type, mixed=precision == "bf16", compiled=compiled)
-    return model.around(net).train(model.training)
+    return model.with_network(net).train(model.training)
 
 
 class _Prepared(nn.Module):

@@ -25,7 +25,7 @@ from torch import Tensor
 from sdezoo.data.dataset import Kind
 from sdezoo.data.encoding import typed
 from sdezoo.errors import RunError
-from sdezoo.store.files import put_array, replacing
+from sdezoo.store.files import atomic_write, put_array
 
 _PICTURE = 512  # pixels that a grid is enlarged to at most
 _PANELS = 36  # histograms in one picture at most
@@ -119,7 +119,7 @@ def write_parts(
     """
     path = Path(path)
     writer = _writer(path, kind)
-    with replacing(path, remedy) as file:
+    with atomic_write(path, remedy) as file:
         writer(_Samples(parts, tuple(shape), kind, tuple(columns), levels, tuple(types)), file)
 
 

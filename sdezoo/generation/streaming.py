@@ -75,7 +75,7 @@ def stream(
     if n <= size and not Shards.folder_of(out).exists():
         return _at_once(draw, out, report) if share.first else None
     if share.first:
-        Shards.claim(out, _identity(draw, precision), total=n, event=state.event, size=size, overwrite=overwrite)
+        Shards.reserve(out, _identity(draw, precision), total=n, event=state.event, size=size, overwrite=overwrite)
     share.wait()
     shards = Shards.found(out)
     try:

@@ -24,7 +24,7 @@ from sdezoo.generation.samples import Draw, Rows
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.process import Process
-from sdezoo.store.files import replacing
+from sdezoo.store.files import atomic_write
 
 _MOMENTS = {".gif": 48, ".png": 8}  # frames at most
 _IMAGES = {".gif": 64, ".png": 8}  # samples at most
@@ -68,7 +68,7 @@ def record(draw: Draw, path: Path) -> int:
         plot = _Plot(draw)
         pictures = (plot.picture([x]) for x in frames) if moving else [plot.picture(frames)]
     first, *others = pictures
-    with replacing(path, "Give --trajectory another place.") as file:
+    with atomic_write(path, "Give --trajectory another place.") as file:
         if moving:
             rests = [_MILLISECONDS] * len(others) + [_REST]
             first.save(file, format="GIF", save_all=True, append_images=others, duration=rests, loop=0)

@@ -33,9 +33,9 @@ class Batch:
 class ScoreLoss(Plugin, Requirement[P], ABC):
     """A loss whose minimizer is the score. Abstract: `__call__`."""
 
-    def times(self, sde: Process) -> tuple[float, float]:
+    def t_span(self, sde: Process) -> tuple[float, float]:
         """The times at which it learns; default: all of the process's."""
-        return sde.times
+        return sde.t_span
 
     @abstractmethod
     def __call__(self, model: ScoreModel[P], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
@@ -44,7 +44,7 @@ class ScoreLoss(Plugin, Requirement[P], ABC):
     def weight(self, model: ScoreModel[P], t: Tensor, like: Tensor) -> Tensor | None:
         """`λ` where the expected loss is `E Σ λ (s_θ − s)²` up to a constant; broadcasts against `like`, the state. None: not claimed.
 
-        A function of `t`, and where the process has a `metric` of the state too.
+        A function of `t`, and where the process has a `score_error_weighting` of the state too.
         """
         return None
 

@@ -73,7 +73,7 @@ class Model(ABC, Generic[P]):
         """The same model of the process written on the data."""
         return _AmbientModel(self)
 
-    def through(self, wrap: Callable[[Call], Call]) -> Model[P]:
+    def intercept_network(self, wrap: Callable[[Call], Call]) -> Model[P]:
         """The same model, with `wrap(call)` in the place of every `call` of what it learnt.
 
         Between calls, arithmetic on states alone is left, which sampling works out before its loop where it is linear. Default:
@@ -85,10 +85,10 @@ class Model(ABC, Generic[P]):
 
     @property
     def version(self) -> Hashable:
-        """Changes when numbers change that `through` leaves to arithmetic; default: there are none."""
+        """Changes when numbers change that `intercept_network` leaves to arithmetic; default: there are none."""
         return None
 
-    def given(self, condition: Tensor) -> Model[P]:
+    def condition_on(self, condition: Tensor) -> Model[P]:
         """The model of the law given `condition` `(B,)`.
 
         Raises:
@@ -100,7 +100,7 @@ class Model(ABC, Generic[P]):
 def _process_log_prob(sde: Process, z: Tensor) -> Tensor:
     if not isinstance(sde, AffineSDE) or type(sde).prior is not AffineSDE.prior:
         raise _unknown_prior(sde.title())
-    k = sde.at(torch.tensor(sde.times[1], dtype=torch.float64), z)
+    k = sde.at(torch.tensor(sde.t_span[1], dtype=torch.float64), z)
     return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
 
 
@@ -197,15 +197,15 @@ class ScoreModel(Model[P], nn.Module):
         z0 = sde.encode(x0)
         return cls(sde, net, output, moments=measure(z0), fitted=None if prior == "process" else FittedPrior.fit(z0, prior))
 
-    def around(self, net: nn.Module) -> ScoreModel[P]:
+    def with_network(self, net: nn.Module) -> ScoreModel[P]:
         """The same model around another form of its network, such as one that is compiled: moments and prior are the same tensors."""
         return ScoreModel(self.sde, net, self.output_name, moments=Moments(self.mean, self.std), fitted=self.fitted)
 
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self._output.score(self.sde, self._moments(z), self._call(self.sde.level(t), condition), z, t)
+        return self._output.score(self.sde, self._moments(z), self._call(self.sde.noise_conditioning(t), condition), z, t)
 
     def denoise(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._output.denoise(self.sde, self._moments(z), self._call(self.sde.level(t), condition), z, t)
+        return self._output.denoise(self.sde, self._moments(z), self._call(self.sde.noise_conditioning(t), condition), z, t)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         if self.fitted is not None and isinstance(self.sde, AffineSDE):
@@ -217,19 +217,24 @@ class ScoreModel(Model[P], nn.Module):
             return self.fitted.log_prob(self.sde, z)
         return _process_log_prob(self.sde, z)
 
-    def given(self, condition: Tensor) -> Model[P]:
+    def condition_on(self, condition: Tensor) -> Model[P]:
         # A network that says nothing of classes is taken at its word.
         declared = [module.classes for module in self.net.modules() if hasattr(module, "classes")]
         if declared and all(classes is None for classes in declared):
-            return super().given(condition)
-        return _Given(self, condition)
+            return super().condition_on(condition)
+        return _Conditioned(self, condition)
 
-    def through(self, wrap: Callable[[Call], Call], condition: Tensor | None = None) -> Model[P]:
+    def intercept_network(self, wrap: Callable[[Call], Call], condition: Tensor | None = None) -> Model[P]:
         def at(view: Callable[..., Tensor]) -> View:
             # The level as a number is filled in on the device, without a copy to it.
-            return lambda z, t: view(self.sde, self._moments(z), wrap(self._call(float(self.sde.level(t)), condition)), z, t)
+            return lambda z, t: view(self.sde, self._moments(z), wrap(self._call(float(self.sde.noise_conditioning(t)), condition)), z, t)
 
         return _Through(self, at(self._output.score), at(self._output.denoise))
+
+    @property
+    def sigma_data(self) -> Tensor:
+        """The standard deviation of the clean coordinates; broadcasts against an event."""
+        return self.std
 
     @property
     def version(self) -> Hashable:
@@ -239,7 +244,7 @@ class ScoreModel(Model[P], nn.Module):
         return Moments(*(moment.to(z.device, z.dtype) for moment in (self.mean, self.std)))
 
     def _call(self, level: Tensor | float, condition: Tensor | None) -> Call:
-        here = proxy(self)  # as in `Model.through`
+        here = proxy(self)  # as in `Model.intercept_network`
 
         def call(inputs: Tensor) -> Tensor:
             count = inputs.shape[0]
@@ -250,12 +255,12 @@ class ScoreModel(Model[P], nn.Module):
         return call
 
 
-class _Given(Model[P]):
+class _Conditioned(Model[P]):
     def __init__(self, base: ScoreModel[P], condition: Tensor) -> None:
         self.base, self.condition, self.sde = base, condition, base.sde
 
-    def through(self, wrap: Callable[[Call], Call]) -> Model[P]:
-        return self.base.through(wrap, self.condition)
+    def intercept_network(self, wrap: Callable[[Call], Call]) -> Model[P]:
+        return self.base.intercept_network(wrap, self.condition)
 
     @property
     def version(self) -> Hashable:

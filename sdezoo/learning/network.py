@@ -13,8 +13,8 @@ from sdezoo.parameters import Plugin
 class Network(Plugin, ABC):
     """A recipe: its fields are the architecture, and it builds the module once the data's shape is known.
 
-    The module is called as `module(x, level, condition)`: `x` `(B, *event)`, `level` `(B,)` tells the noise (see
-    `Process.level`), `condition` holds integer labels `(B,)` or is None; it returns a tensor shaped like `x`, zero
+    The module is called as `module(x, level, condition)`: `x` `(B, *event)`, `noise_conditioning` `(B,)` tells the noise (see
+    `Process.noise_conditioning`), `condition` holds integer labels `(B,)` or is None; it returns a tensor shaped like `x`, zero
     before training.
     """
 

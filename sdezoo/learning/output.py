@@ -68,18 +68,18 @@ class _Score(_FromScore[Process]):
     name = "score"
 
     def score(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
-        return sde.complete(net(sde.observe(z, t)), z, t)
+        return sde.score_from_output(net(sde.network_input(z, t)), z, t)
 
 
 class _Epsilon(_FromScore[Process]):
     name = "epsilon"
 
     def score(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
-        out = net(sde.observe(z, t))
+        out = net(sde.network_input(z, t))
         scale = sde.scale(t)
         if scale.ndim:  # times broadcast against the state, which may have more dimensions than an event
             scale = scale.to(out).reshape(-1, *[1] * (out.ndim - 1))
-        return sde.complete(-out / scale, z, t)
+        return sde.score_from_output(-out / scale, z, t)
 
 
 class _Hyvarinen(_FromScore[AffineSDE]):
@@ -112,7 +112,7 @@ class _EDM(_FromDenoiser):
 
     def denoise(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
         k = sde.at(t, z)
-        noise, data = k.ratio**2, moments.std**2
+        noise, data = k.ratio**2, moments.sigma_data**2
         centred = (z - k.shift) / k.alpha - moments.mean
         total = noise + data
         out = net(centred / total.sqrt())

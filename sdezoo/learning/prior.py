@@ -34,7 +34,7 @@ class Moments(NamedTuple):
     """Mean and standard deviation of clean coordinates; each broadcasts against an event."""
 
     mean: Tensor
-    std: Tensor
+    sigma_data: Tensor
 
 
 def measure(z: Tensor) -> Moments:
@@ -87,7 +87,7 @@ class FittedPrior(nn.Module):
 
     def draw(self, sde: AffineSDE, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """A draw of `N(α μ + m, α² Σ + v I)` at the last time of `sde`, for data of `shape`."""
-        k = sde.at(torch.tensor(sde.times[1], dtype=torch.float64), like)
+        k = sde.at(torch.tensor(sde.t_span[1], dtype=torch.float64), like)
         white = noise.normal(like, sde.state_shape(shape))
         mean, floor, directions, excess = (b.to(like) for b in (self.mean, self.floor, self.directions, self.excess))
         base = (k.alpha**2 * floor + k.variance).sqrt()
@@ -99,7 +99,7 @@ class FittedPrior(nn.Module):
 
     def log_prob(self, sde: AffineSDE, z: Tensor) -> Tensor:
         """`log N(z; α μ + m, α² Σ + v I)` at the last time of `sde` in nats, float64 `(B,)` on the CPU, for `z` `(B, *event)`."""
-        k = sde.exact(torch.tensor(sde.times[1], dtype=torch.float64))
+        k = sde.exact(torch.tensor(sde.t_span[1], dtype=torch.float64))
         z = z.cpu().double()  # Apple's devices have no float64
         alpha, shift, variance = k
         mean, floor, directions, excess = (b.to(z) for b in (self.mean, self.floor, self.directions, self.excess))

@@ -3,15 +3,15 @@
 A denoising loss is `E_t λ(t) ‖s_θ − s‖²`. Weightings name `λ`, with `v = scale²` the variance of the noise, `σ̂ = σ/α`, `s` the
 standard deviation of the data in coordinates, and `‖D − z_0‖² = (v/α)² ‖s_θ − s‖²` for the denoiser `D`:
 
-- `authors`: `v²`, mean squared error of the denoiser where `α = 1` (Shetty et al., arXiv 2510.02730: `(σ² t)²`);
+- `paper`: `v²`, mean squared error of the denoiser where `α = 1` (Shetty et al., arXiv 2510.02730: `(σ² t)²`);
 - `uniform`: `v`, mean squared error of the predicted noise (Song et al., arXiv 2011.13456);
 - `edm`: `v²/α² · (σ̂² + s²)/(σ̂ s)²`, mean squared error of a network of unit variance (Karras et al., arXiv
   2206.00364); affine processes;
 - `min-snr`: `(v/α)² min(SNR, 5)/s²`, `SNR = (s/σ̂)²` (Hang et al., arXiv 2303.09556, section 3.4); affine processes;
-- `likelihood`: `g²`, for which the loss with `times=uniform` bounds the likelihood (Song et al., arXiv 2101.09258, theorem 1); affine
+- `likelihood`: `g²`, for which the loss with uniform times bounds the likelihood (Song et al., arXiv 2101.09258, theorem 1); affine
   processes.
 
-How often a level is drawn is another matter, see `sdezoo.learning.times`.
+How often a level is drawn is another matter, see `sdezoo.learning.noise_levels`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process
 
-WeightingName = Literal["authors", "uniform", "edm", "min-snr", "likelihood"]
+WeightingName = Literal["paper", "uniform", "edm", "min-snr", "likelihood"]
 
 _LARGEST_SNR = 5.0
 
@@ -40,13 +40,13 @@ def _uniform(model: ScoreModel, t: Tensor) -> Tensor:
 
 def _edm(model: ScoreModel, t: Tensor) -> Tensor:
     k = model.sde.exact(t)
-    noise, data = k.ratio**2, model.std.double() ** 2
+    noise, data = k.ratio**2, model.sigma_data.double() ** 2
     return (k.variance / k.alpha) ** 2 * (noise + data) / (noise * data)
 
 
 def _min_snr(model: ScoreModel, t: Tensor) -> Tensor:
     k = model.sde.exact(t)
-    data = model.std.double() ** 2
+    data = model.sigma_data.double() ** 2
     return (k.variance / k.alpha) ** 2 * (data / k.ratio**2).clamp(max=_LARGEST_SNR) / data
 
 
@@ -55,7 +55,7 @@ def _likelihood(model: ScoreModel, t: Tensor) -> Tensor:
 
 
 WEIGHTINGS: dict[str, Callable[[ScoreModel, Tensor], Tensor]] = {
-    "authors": _authors,
+    "paper": _authors,
     "uniform": _uniform,
     "edm": _edm,
     "min-snr": _min_snr,

@@ -123,14 +123,14 @@ class AffineSDE(ForwardSDE, Conditional):
     def scale(self, t: Tensor) -> Tensor:
         return self.exact(t).sigma
 
-    def level(self, t: Tensor) -> Tensor:
+    def noise_conditioning(self, t: Tensor) -> Tensor:
         """`¼ ln(σ/α)`, as in Karras et al., arXiv 2206.00364, table 1."""
         return self.exact(t).ratio.log() / 4
 
     def time_at(self, ratio: Tensor) -> Tensor:
         """The time at which `σ/α` equals `ratio`, float64: by interpolation of `ln(σ/α)` in a fine table, then corrected twice.
 
-        Ratios beyond those of `times` give the nearer end of `times`.
+        Ratios beyond those of `t_span` give the nearer end of `t_span`.
         """
         levels, knots = _level_table(self)
         target = ratio.double().log()
@@ -138,9 +138,9 @@ class AffineSDE(ForwardSDE, Conditional):
         slope = (knots[right] - knots[right - 1]) / (levels[right] - levels[right - 1])
         t = knots[right - 1] + slope * (target - levels[right - 1])
         for _ in range(2):
-            t = t.clamp(*self.times)
+            t = t.clamp(*self.t_span)
             t = t + slope * (target - self.coefficients(t).ratio.log())
-        return t.clamp(*self.times)
+        return t.clamp(*self.t_span)
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
@@ -193,7 +193,7 @@ class AffineSDE(ForwardSDE, Conditional):
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """`N(m(1), v(1))`: that of data at the origin of the coordinates."""
-        k = self.at(torch.tensor(self.times[1], dtype=torch.float64), like)
+        k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), like)
         return k.shift + k.sigma * noise.normal(like, self.state_shape(shape))
 
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -252,8 +252,8 @@ class Ambient(ForwardSDE):
         return self.base.support
 
     @property
-    def times(self) -> tuple[float, float]:
-        return self.base.times
+    def t_span(self) -> tuple[float, float]:
+        return self.base.t_span
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         state = self.base.encode(z)
@@ -311,6 +311,6 @@ def _tensor(value: Tensor | None) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _level_table(sde: AffineSDE) -> tuple[Tensor, Tensor]:
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2
     return sde.coefficients(t).ratio.log(), t

@@ -19,7 +19,7 @@ from sdezoo.process.sde import ForwardSDE
 
 @dataclass(frozen=True)
 class ConfinedBrownian(ForwardSDE):
-    """Brownian motion inside a set. Abstract: `width`, and a process's own `support`, `confine` and `prior`."""
+    """Brownian motion inside a set. Abstract: `width`, and a process's own `support`, `project` and `prior`."""
 
     sigma_min: Positive = 0.01
     """Noise scale near `t = 0`, in units of the set's width."""
@@ -36,7 +36,7 @@ class ConfinedBrownian(ForwardSDE):
         """`w`."""
 
     @property
-    def walls(self) -> bool:
+    def reflecting_boundary(self) -> bool:
         return True
 
     def variance(self, t: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class Interpolant(Conditional):
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """`σ e` at the last time: that of data at the origin."""
-        k = self.at(torch.tensor(self.times[1], dtype=torch.float64), like)
+        k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), like)
         return k.sigma * self.base(self.state_shape(shape), noise, like)
 
     def scale(self, t: Tensor) -> Tensor:

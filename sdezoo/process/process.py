@@ -41,7 +41,7 @@ class Process(Plugin, ABC):
         return constraints.real
 
     @property
-    def walls(self) -> bool:
+    def reflecting_boundary(self) -> bool:
         """Whether noised data have density at the boundary of the state: integration by parts then has a boundary term there."""
         return False
 
@@ -54,7 +54,7 @@ class Process(Plugin, ABC):
         return math.inf
 
     @property
-    def times(self) -> tuple[float, float]:
+    def t_span(self) -> tuple[float, float]:
         """`(lo, hi)`: no score is ever asked for outside. A sampler goes from `hi` to `lo`, and from there to 0 without noise."""
         return 1e-3, 1.0
 
@@ -78,21 +78,21 @@ class Process(Plugin, ABC):
         """
         return z
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         """What a network sees of the state, `(B, …)`; default: all of it. Its answer has the same shape."""
         return z
 
-    def observed_shape(self, event: Sequence[int]) -> Shape:
+    def network_input_shape(self, event: Sequence[int]) -> Shape:
         """Shape of what a network sees, and of its answer, for data of event shape `event`."""
         state = torch.zeros(self.state_shape((1, *event)))
-        return tuple(self.observe(state, torch.tensor(self.times[1], dtype=torch.float64)).shape[1:])
+        return tuple(self.network_input(state, torch.tensor(self.t_span[1], dtype=torch.float64)).shape[1:])
 
-    def level(self, t: Tensor) -> Tensor:
+    def noise_conditioning(self, t: Tensor) -> Tensor:
         """What a network is told of the time, a number of the order of one; default: `t`."""
         return t
 
-    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """From a network's score, shaped like what `observe` shows, to the score of the whole state; default: they are the same."""
+    def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """From a network's score, shaped like what `network_input` shows, to the score of the whole state; default: they are the same."""
         return s
 
     def scale(self, t: Tensor) -> Tensor:
@@ -133,7 +133,7 @@ class Conditional(Process):
             leaf = z.detach().clone().requires_grad_()
             return torch.autograd.grad(self.log_prob(leaf, x0, t).sum(), leaf)[0]
 
-    def metric(self, z: Tensor, t: Tensor) -> Tensor:
+    def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         """How much a squared error of the score counts at `z`, entry by entry, in losses that compare with a known score; default: 1.
 
         Where `g` vanishes, the score grows as `1/g`: its errors there are large numbers that the reversal, which asks for `g gᵀ s`,

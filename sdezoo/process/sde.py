@@ -46,7 +46,7 @@ class ForwardSDE(Process):
         """
         return tuple(shape)
 
-    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """The boundary rule: where a step from `z` that proposed `proposal` ends. Default: there."""
         return proposal
 
@@ -74,7 +74,7 @@ class ForwardSDE(Process):
     def forward_step(self, z: Tensor, t: Tensor, dt: Tensor, noise: Noise) -> Tensor:
         """One Euler–Maruyama step of the forward equation, boundary rule included."""
         dw = noise.normal(z, self.noise_shape(z.shape)) * dt.sqrt().to(z)
-        return self.confine((z + self.drift(z, t) * dt + self.diffusion(z, t) * dw).to(z), z)
+        return self.project((z + self.drift(z, t) * dt + self.diffusion(z, t) * dw).to(z), z)
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """A draw of `z_t | x_0` by 200 Euler–Maruyama steps: exact only as the step goes to 0. Override it where a law is known."""
@@ -86,15 +86,15 @@ class ForwardSDE(Process):
 
 
 class Stationary(ForwardSDE):
-    """An SDE with a stationary law `π`, from which time is reversed exactly. Abstract: `rest_score`, `rewind`.
+    """An SDE with a stationary law `π`, from which time is reversed exactly. Abstract: `stationary_score`, `reverse_transition`.
 
     Its reverse drift is that of the process at rest in `π`, `f − ∇·(g gᵀ) − g gᵀ ∇ log π`, less `g gᵀ (s − ∇ log π)`.
     """
 
     @abstractmethod
-    def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
+    def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
         """`∇ log π(z)` in the directions of the noise, shaped like the state."""
 
     @abstractmethod
-    def rewind(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """A draw of `z_s` given `z_t = z`, `s < t`, of the process at rest in `π`."""

@@ -96,7 +96,7 @@ class ReverseEquation(nn.Module):
     def _time(self, u: Tensor) -> Tensor:
         if self._clock is None or self._clock[0] != float(u):
             # Solvers evaluate their last stage at the end of an interval; below lo no process offers a score.
-            self._clock = float(u), (self.origin - u.double()).clamp_min(self.sde.times[0])
+            self._clock = float(u), (self.origin - u.double()).clamp_min(self.sde.t_span[0])
         return self._clock[1]
 
 

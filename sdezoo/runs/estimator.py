@@ -40,9 +40,25 @@ class DiffusionModel(BaseEstimator):
     """A score-based generative model of the rows of an array `(N, d)`, a data frame, or images `(N, C, H, W)` in [0, 1].
 
     Args:
-        sde, loss, net, output, prior, times, shift, steps, batch_size, optimizer, lr, ema, condition, precision, compile, device: as in
-            `sdezoo.training.config.TrainingConfig`. sampler: a spec string; None is the preferred one that fits. sampling_steps: of
-            the sampler. random_state: fixes the training, and the samples.
+        sde: spec string of the noise process, such as `gbm`.
+        loss: spec string of the score loss; None: the first that fits.
+        net: spec string of the network; None: the first that fits.
+        output: what the network's output means; None: what suits the process.
+        prior: where sampling starts, `full`, `white` or `process`.
+        noise_levels: how training times are drawn, `log-normal`, `uniform` or `importance`.
+        shift: shift of the data into the process's domain, `auto`, `none` or a number.
+        steps: optimizer steps.
+        batch_size: samples a step; None: 128.
+        optimizer: `adamw`, `egd` or `egd-adam`.
+        lr: peak learning rate; None: what the optimizer or the network recommends.
+        ema_half_life_images: half-life of the weights' moving average, in images; 0: no average.
+        condition: `labels` trains on the classes `y`.
+        precision: of the network, `float32`, `bf16` or `fp16`.
+        compile: whether the network is compiled.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        sampler: spec string of the sampler; None: the preferred one that fits.
+        sampling_steps: steps of the sampler.
+        random_state: seed of training and of samples.
 
     Once fitted, `trained_` is the model with the way to and from the units of the data; `n_features_in_` and `feature_names_in_` are
     as usual.
@@ -56,13 +72,13 @@ class DiffusionModel(BaseEstimator):
         net: str | None = None,
         output: str | None = None,
         prior: str = "full",
-        times: str = "log-normal",
+        noise_levels: str = "log-normal",
         shift: str | float | None = None,
         steps: int = 2000,
         batch_size: int | None = None,
         optimizer: str = "adamw",
         lr: float | None = None,
-        ema: float = 44_000,
+        ema_half_life_images: float = 44_000,
         condition: str | None = None,
         precision: str | None = None,
         compile: bool = False,  # noqa: A002
@@ -71,8 +87,9 @@ class DiffusionModel(BaseEstimator):
         sampling_steps: int = 20,
         random_state: int = 0,
     ) -> None:
-        self.sde, self.loss, self.net, self.output, self.prior, self.times, self.shift = sde, loss, net, output, prior, times, shift
-        self.steps, self.batch_size, self.lr, self.ema, self.condition = steps, batch_size, lr, ema, condition
+        self.sde, self.loss, self.net, self.output, self.prior = sde, loss, net, output, prior
+        self.noise_levels, self.shift, self.condition = noise_levels, shift, condition
+        self.steps, self.batch_size, self.lr, self.ema_half_life_images = steps, batch_size, lr, ema_half_life_images
         self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
         self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
 

@@ -33,7 +33,7 @@ from sdezoo.evaluation.table import number, record, text
 from sdezoo.evaluation.tails import Contrast
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.process.process import Process
-from sdezoo.store.files import replacing, writable_folder
+from sdezoo.store.files import atomic_write, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
@@ -162,9 +162,9 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     """
     written = json.dumps(found.record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     table, sheet = (folder / name for name in FILES)
-    with replacing(table, _ELSEWHERE) as file:
+    with atomic_write(table, _ELSEWHERE) as file:
         file.write(written.encode())
-    with replacing(sheet, _ELSEWHERE) as file:
+    with atomic_write(sheet, _ELSEWHERE) as file:
         found.picture.savefig(file, format="png", pil_kwargs={"optimize": True})
     return table, sheet
 

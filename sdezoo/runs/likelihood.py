@@ -268,7 +268,7 @@ def _moment_matched(z: Tensor, diagonal: bool) -> Distribution | None:
 
 def _refuse_loss(trained: Trained, config: TrainingConfig) -> None:
     sde = trained.model.sde
-    if config.loss and (loss := LOSSES.build(config.loss)).times(sde) != sde.times:
+    if config.loss and (loss := LOSSES.build(config.loss)).t_span(sde) != sde.t_span:
         raise CompositionError(
             f"'{loss.title()}' learns the score of the data alone, and a likelihood needs it at every noise level.",
             "Train with another loss.",

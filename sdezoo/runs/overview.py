@@ -18,9 +18,14 @@ _LARGEST = 2**20  # bytes of a JSON file, or of the end of the metrics, that are
 def overview(run: Path) -> dict[str, Any]:
     """What a run is made of.
 
-    `config`: its settings. `environment`: `env.json`. `checkpoints`: one entry each with `step`, `bytes`, `held_out` (the loss on held-out
-    rows), `damaged` (None, or what is wrong). `best`: the step with the least such loss. `state`: of the newest checkpoint that is whole,
-    as in its `state.json`. `metrics`: the last line of `metrics.jsonl`. What is not there yet is None or empty.
+    - `config`: its settings;
+    - `environment`: `env.json`;
+    - `checkpoints`: one entry each with `step`, `bytes`, `validation_loss`, and `damaged` (None, or what is wrong);
+    - `best`: the step with the least validation loss;
+    - `state`: the `state.json` of the newest checkpoint that is intact;
+    - `metrics`: the last line of `metrics.jsonl`.
+
+    What does not exist yet is None or empty.
 
     Raises:
         RunError: where the folder is no run.
@@ -41,16 +46,16 @@ def overview(run: Path) -> dict[str, Any]:
 
 
 def _entry(step: int, folder: Path) -> dict[str, Any]:
-    held_out, damaged = None, None
+    validation_loss, damaged = None, None
     try:
-        held_out = checkpoint.read_state(folder).held_out
+        validation_loss = checkpoint.read_state(folder).validation_loss
         checkpoint.check(folder)
     except DamagedError as error:
         damaged = error.what
     except RunError as error:
         damaged = error.problem
     size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
-    return {"step": step, "bytes": size, "held_out": held_out, "damaged": damaged}
+    return {"step": step, "bytes": size, "validation_loss": validation_loss, "damaged": damaged}
 
 
 def _json(path: Path) -> dict[str, Any]:

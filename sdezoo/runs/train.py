@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdezoo.data.dataset import Data
-from sdezoo.store.files import discard, replacing, writing
+from sdezoo.store.files import atomic_write, remove, writing
 from sdezoo.store.launch import is_first
-from sdezoo.store.locking import alone_in, claim
+from sdezoo.store.locking import reserve, run_lock
 from sdezoo.store.provenance import environment
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.loop import Report, Result, Tell, Training
+from sdezoo.training.loop import Notify, Report, Result, Training
 from sdezoo.training.planning import Plan, choose_batch, choose_network, plan
 from sdezoo.training.preprocessing import place
 from sdezoo.training.resumption import refuse_other_settings
@@ -37,14 +37,14 @@ def train(
     overwrite: bool = False,
     interruptible: bool = False,
     report: Report | None = None,
-    tell: Tell = warnings.warn,
+    tell: Notify = warnings.warn,
 ) -> Result:
     """Train a score model and leave it in a run folder.
 
     Args:
         config: the settings. data: in place of those that it names. resume: go on from the newest checkpoint that is whole. overwrite: a
         run that is there is replaced. interruptible: SIGINT and SIGTERM end the step and save, see `sdezoo.training.interruption`; in a
-        main thread. report, tell: see `Report` and `Tell`.
+        main thread. report, tell: see `Report` and `Notify`.
 
     Raises:
         SdezooError: for anything that cannot work, before anything is written; where the loss stops being finite; and where the folder
@@ -55,7 +55,7 @@ def train(
     if resume:
         refuse_other_settings(made.run, made.config)
     elif is_first():
-        claim(made.run, overwrite=overwrite)
+        reserve(made.run, overwrite=overwrite)
     with deterministic(config.deterministic):
         workers = Workers(made.device, made.config.precision, compiled=made.config.compile)
         made = replace(made, device=workers.device)
@@ -66,7 +66,7 @@ def train(
         batch = (made.config.batch_size if resume else None) or choose_batch(made, data.rows)
         made = replace(made, sde=made.sde.adapted(x0), config=made.config.model_copy(update={"net": network.spec, "batch_size": batch}))
         training = Training(made, network, data, way, x0, workers)
-        with alone_in(made.run) if is_first() else nullcontext():
+        with run_lock(made.run) if is_first() else nullcontext():
             if resume:
                 training.resume(tell if is_first() else lambda _: None)
             elif is_first():
@@ -79,10 +79,10 @@ def train(
 
 def _clear(run: Path, overwrite: bool) -> None:
     """Make room for a new run; its `config.yaml` stays until it is replaced, so that a folder is always known for a run."""
-    claim(run, overwrite=overwrite)
+    reserve(run, overwrite=overwrite)
     with writing(run, _REMEDY):
         for part in ("checkpoints", "samples", "tensorboard"):
-            discard(run / part)
+            remove(run / part)
         for name in ("metrics.jsonl", "env.json"):
             (run / name).unlink(missing_ok=True)
 
@@ -94,6 +94,6 @@ def _begin(made: Plan, training: Training) -> None:
         for part in ("checkpoints", "samples"):
             (made.run / part).mkdir(exist_ok=True)
     if not (made.run / "env.json").exists():
-        with replacing(made.run / "env.json", _REMEDY) as file:
+        with atomic_write(made.run / "env.json", _REMEDY) as file:
             record = {**environment(made.device), "data": training.fingerprint, "plugins": training.plugins}
             file.write(json.dumps(record, indent=1).encode())

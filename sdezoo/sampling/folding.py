@@ -227,7 +227,7 @@ class Folded:
 
 
 def fold(sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Folded | None:
-    """The steps of `sampler` along `times` for states like `z`, folded; None where they are not linear.
+    """The steps of `sampler` along `t_span` for states like `z`, folded; None where they are not linear.
 
     They hold for every batch size. Numbers that the model itself holds, such as the moments of the data, are taken as they are now.
     """
@@ -238,7 +238,7 @@ def fold(sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Fold
     def write() -> Iterator[list[_Operation]]:
         tape, here = _Tape(like, z.device), owner()
         assert here is not None, "a fold is only run with its model"
-        recorded = here.through(tape.through)
+        recorded = here.intercept_network(tape.through)
         state, memory = tape.state, None
         for k, (t, s) in enumerate(pairwise(times.unbind()), start=1):
             state, memory = sampler.step(recorded, state, t, s, tape, memory)

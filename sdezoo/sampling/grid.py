@@ -52,7 +52,7 @@ class _Clock(NamedTuple):
 def grid(sde: Process, steps: int, spacing: Spacing) -> Tensor:
     """The times of `steps` steps; `auto` is `karras` for affine processes and `uniform` for the others."""
     if spacing == "uniform" or not isinstance(sde, AffineSDE):
-        lo, hi = sde.times
+        lo, hi = sde.t_span
         return _with_ends(sde, hi + (lo - hi) * torch.linspace(0, 1, steps, dtype=torch.float64))
     if spacing == "optimized":
         return optimized(sde, steps, KNEE, FIRST)
@@ -61,7 +61,7 @@ def grid(sde: Process, steps: int, spacing: Spacing) -> Tensor:
 
 def optimized(sde: AffineSDE, steps: int, knee: float, first: float) -> Tensor:
     """The grid `optimized` with `κ = knee` and `ω = first`."""
-    softening = knee * float(sde.exact(torch.tensor(sde.times[0], dtype=torch.float64)).ratio)
+    softening = knee * float(sde.exact(torch.tensor(sde.t_span[0], dtype=torch.float64)).ratio)
     clock = _Clock(lambda r: torch.asinh(r / softening), lambda u: softening * torch.sinh(u))
     passed = torch.arange(steps, dtype=torch.float64) - 1 + first
     passed[0] = 0
@@ -91,7 +91,7 @@ def stochastic(sde: AffineSDE, steps: int, first: float, rate: float) -> Tensor:
     beta[0] = steps**-first
     lost = -torch.log1p(-beta).cumsum(0)
     levels = (lost + (-torch.expm1(-lost)).log()) / 2  # ln r
-    needed = float(sde.exact(torch.tensor(sde.times[1], dtype=torch.float64)).ratio)
+    needed = float(sde.exact(torch.tensor(sde.t_span[1], dtype=torch.float64)).ratio)
     if levels[-1] < math.log(needed) - 1e-9:
         raise ParameterError(
             f"The stochastic time grid of {steps} steps starts at a noise level of {math.exp(levels[-1]):.3g}, "
@@ -116,7 +116,7 @@ def check_grid(times: Tensor, sde: Process) -> None:
         ParameterError: for times that are no float64 vector, not finite or not decreasing; for a grid that starts below the prior or beyond
             it, does not reach the data, or asks for the score nearer to them than the process gives it.
     """
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     if times.dtype != torch.float64 or times.ndim != 1 or len(times) < 2 or not bool(times.isfinite().all()):
         raise ParameterError(
             f"A time grid of shape {tuple(times.shape)} and {times.dtype} is not a float64 vector of two or more finite times.",
@@ -139,7 +139,7 @@ def check_grid(times: Tensor, sde: Process) -> None:
 
 def _even(sde: AffineSDE, clock: _Clock, passed: Tensor) -> Tensor:
     """The times at which `passed` of what `clock` has to go is done."""
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     start, end = clock.read(sde.exact(torch.tensor([hi, lo], dtype=torch.float64)).ratio)
     return _with_ends(sde, sde.time_at(clock.level(start + (end - start) * passed)))
 
@@ -152,7 +152,7 @@ def _broken_line(knots: Tensor, values: Tensor, x: Tensor) -> Tensor:
 
 
 def _with_ends(sde: Process, times: Tensor) -> Tensor:
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     times[-1] = lo
     times[0] = hi
     return torch.cat([times, times.new_zeros(1)])

@@ -79,7 +79,7 @@ class Guided(Model[P]):
 
     def __init__(self, model: Model[P], condition: Tensor, scale: float) -> None:
         self.model, self.scale, self.sde = model, scale, model.sde
-        self.conditional = model.given(condition)
+        self.conditional = model.condition_on(condition)
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         return self._between(lambda model: model.score(z, t))
@@ -93,12 +93,12 @@ class Guided(Model[P]):
     def prior_log_prob(self, z: Tensor) -> Tensor:
         return self.conditional.prior_log_prob(z)
 
-    def given(self, condition: Tensor) -> Model[P]:
+    def condition_on(self, condition: Tensor) -> Model[P]:
         return Guided(self.model, condition, self.scale)
 
-    def through(self, wrap: Callable[[Call], Call]) -> Model[P]:
+    def intercept_network(self, wrap: Callable[[Call], Call]) -> Model[P]:
         through = copy(self)
-        through.model, through.conditional = self.model.through(wrap), self.conditional.through(wrap)
+        through.model, through.conditional = self.model.intercept_network(wrap), self.conditional.intercept_network(wrap)
         return through
 
     @property
@@ -114,7 +114,7 @@ class Guided(Model[P]):
 
 
 class Observed(Model[AffineSDE]):
-    """The posterior given `observed = measure(z_0) + noise_sd ε`. Abstract: `measure`, `given`.
+    """The posterior given `observed = measure(z_0) + noise_sd ε`. Abstract: `measure`, `condition_on`.
 
     Args:
         model: the score of the law of the data, of an affine process. observed: `(B, *measurement)`, or a part of it that
@@ -140,7 +140,7 @@ class Observed(Model[AffineSDE]):
         """`h`: from clean coordinates to measurements, differentiable, and row by row."""
 
     @abstractmethod
-    def given(self, condition: Tensor) -> Model[AffineSDE]:
+    def condition_on(self, condition: Tensor) -> Model[AffineSDE]:
         """The same observation of the model of the law given `condition`."""
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class Observed(Model[AffineSDE]):
         width. So it is taken halfway to the mean `z + v s`. What is left is of the order of `(α τ/σ)²` of the change.
         """
         z = self.model.prior(shape, noise, like)
-        t = torch.tensor(self.sde.times[1], dtype=torch.float64)
+        t = torch.tensor(self.sde.t_span[1], dtype=torch.float64)
         variance = self.sde.at(t, z).variance
         halfway = z + variance / 2 * self.model.score(z, t)
         return z + variance * self._observe(halfway, t)[1]
@@ -234,8 +234,8 @@ class Inpainting(Observed):
     def measure(self, z0: Tensor) -> Tensor:
         return torch.where(self.mask.to(z0.device), z0, torch.zeros_like(z0))
 
-    def given(self, condition: Tensor) -> Model[AffineSDE]:
-        return Inpainting(self.model.given(condition), self.known, self.mask, self.noise_sd, self.covariance)
+    def condition_on(self, condition: Tensor) -> Model[AffineSDE]:
+        return Inpainting(self.model.condition_on(condition), self.known, self.mask, self.noise_sd, self.covariance)
 
 
 class LinearInverse(Observed):
@@ -269,8 +269,8 @@ class LinearInverse(Observed):
         assert isinstance(x, Tensor)
         return x.flatten(1) @ self.operator.to(x).T if isinstance(self.operator, Tensor) else self.operator(x)
 
-    def given(self, condition: Tensor) -> Model[AffineSDE]:
-        return LinearInverse(self.model.given(condition), self.observed, self.operator, self.noise_sd, self.covariance)
+    def condition_on(self, condition: Tensor) -> Model[AffineSDE]:
+        return LinearInverse(self.model.condition_on(condition), self.observed, self.operator, self.noise_sd, self.covariance)
 
 
 def _affine(sde: Process) -> None:

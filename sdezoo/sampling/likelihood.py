@@ -179,7 +179,7 @@ class _Flow:
 
     @property
     def clock(self) -> tuple[float, float]:
-        lo, hi = self.model.sde.times
+        lo, hi = self.model.sde.t_span
         return math.log(lo), math.log(hi)
 
     def velocity(self, y: Tensor, u: float) -> tuple[Tensor, Tensor]:
@@ -200,7 +200,7 @@ class _AffineFlow(_Flow):
 
     @property
     def clock(self) -> tuple[float, float]:
-        ends = torch.tensor(self.model.sde.times, dtype=torch.float64)
+        ends = torch.tensor(self.model.sde.t_span, dtype=torch.float64)
         start, end = self.model.sde.exact(ends).ratio.log().tolist()
         return start, end
 
@@ -211,7 +211,7 @@ class _AffineFlow(_Flow):
         return away, -away / k.ratio**2
 
     def end_log_prob(self, prior: LogDensity, y: Tensor) -> Tensor:
-        k = self.model.sde.at(_time(self.model.sde.times[1]), y)
+        k = self.model.sde.at(_time(self.model.sde.t_span[1]), y)
         return super().end_log_prob(prior, k.alpha * y + k.shift) + y[0].numel() * float(k.alpha.log())
 
 
@@ -259,7 +259,7 @@ class _Signs(_Probing):
 def _check_differentiable(model: Model[Any], z: Tensor) -> None:
     """Refuse a score that would leave its own part out of the divergence, in silence."""
     with torch.enable_grad():
-        score = model.score(z.detach().requires_grad_(), _time(model.sde.times[0]))
+        score = model.score(z.detach().requires_grad_(), _time(model.sde.t_span[0]))
     if not score.requires_grad:
         raise CompositionError("The score cannot be differentiated in the state.", "Compute it from its argument by torch operations.")
 

@@ -4,7 +4,7 @@ The base class owns the only loop. A sampler writes one `step`, from time `t` to
 step the memory it returned, so that multistep methods hold what they need without a loop of their own.
 
 The step that ends at `s = 0` must be free of noise; there no score may be asked for, since no process offers one
-outside its `times`.
+outside its `t_span`.
 """
 
 from __future__ import annotations

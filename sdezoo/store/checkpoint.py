@@ -33,11 +33,12 @@ from torch import Tensor
 
 from sdezoo.data.dataset import Kind
 from sdezoo.errors import RunError
-from sdezoo.store.files import discard, replacing_folder, writing
+from sdezoo.store.files import atomic_folder, remove, writing
+from sdezoo.store.upgrade import upgrade_state
 
-FORMAT = 3
-_READ = (2, 3)
-"""Formats that are read; the second had no `SHA256SUMS`."""
+FORMAT = 4
+_READ = (2, 3, 4)
+"""Formats that are read; the second had no `SHA256SUMS`, the second and third had other names, see `sdezoo.store.upgrade`."""
 
 _SUMS = "SHA256SUMS"
 _REMEDY = "Make room, or make it writable: the checkpoints that are there stay good, and --resume goes on from the newest."
@@ -90,7 +91,7 @@ class State:
     """Peak learning rate."""
     loss: float | None = None
     """Mean over the steps since the last line of the metrics, for one entry of the state."""
-    held_out: float | None = None
+    validation_loss: float | None = None
     """The loss on held-out rows, see `sdezoo.training.validation`; None where there is none."""
     computing: dict[str, str | int | bool] = field(default_factory=dict)
     """What rounding depends on: device, precision, threads, workers, …"""
@@ -143,7 +144,7 @@ def best(run: Path) -> int | None:
     losses = {}
     for step, folder in steps(run).items():
         try:
-            loss = read_state(folder).held_out
+            loss = read_state(folder).validation_loss
         except RunError:
             continue
         if loss is not None:
@@ -182,7 +183,7 @@ def save(run: Path, state: State, parts: dict[str, dict[str, Tensor]]) -> Path:
         RunError: where the system does not let it be written; others stay as they are.
     """
     folder = folder_of(run, state.step)
-    with replacing_folder(folder, _REMEDY) as beside:
+    with atomic_folder(folder, _REMEDY) as beside:
         sums = _put(beside / "state.json", json.dumps(asdict(state), indent=1).encode())
         for name, tensors in parts.items():
             values = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
@@ -200,9 +201,9 @@ def prune(run: Path, step: int, keep: int) -> None:
     there = steps(run)
     with writing(run / "checkpoints", _REMEDY):
         for later in [k for k in there if k > step]:
-            discard(there.pop(later))
+            remove(there.pop(later))
         for old in there.keys() - {*list(there)[-keep:], best(run)}:
-            discard(there[old])
+            remove(there[old])
 
 
 def check(checkpoint: Path, *names: str) -> None:
@@ -238,7 +239,7 @@ def read_state(checkpoint: Path) -> State:
     values = _values(checkpoint)
     check(checkpoint, "state.json")
     try:
-        return _STATE.validate_python(values)
+        return _STATE.validate_python(upgrade_state(values))
     except ValueError:
         raise DamagedError(checkpoint, "'state.json' lacks what it should hold") from None
 
@@ -252,7 +253,7 @@ def _values(checkpoint: Path) -> dict[str, Any]:
         raise DamagedError(checkpoint, "'state.json' cannot be read") from None
     if not known:
         raise RunError(
-            f"'{checkpoint}' is of format {values['format']}; this version reads {' and '.join(map(str, _READ))}.",
+            f"'{checkpoint}' is of format {values['format']}; this version reads {', '.join(map(str, _READ))}.",
             "Use the version that wrote it.",
         )
     return values

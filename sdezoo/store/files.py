@@ -42,7 +42,7 @@ def writing(path: Path, remedy: str) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, remedy: str) -> Iterator[BinaryIO]:
+def atomic_write(path: Path, remedy: str) -> Iterator[BinaryIO]:
     """A file that takes the place of `path` once the block has ended without an error; missing folders are made.
 
     Raises:
@@ -63,7 +63,7 @@ def replacing(path: Path, remedy: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def replacing_folder(folder: Path, remedy: str) -> Iterator[Path]:
+def atomic_folder(folder: Path, remedy: str) -> Iterator[Path]:
     """An empty folder, for files, that takes the place of `folder` once the block has ended without an error.
 
     Raises:
@@ -79,14 +79,14 @@ def replacing_folder(folder: Path, remedy: str) -> Iterator[Path]:
                 with file.open("r+b") as written:
                     os.fsync(written.fileno())
             _to_disk(partial)
-            discard(folder)
+            remove(folder)
             partial.rename(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         _to_disk(folder.parent)
 
 
-def discard(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove a folder, if it is there: it goes as a whole, then its files."""
     gone = folder.with_name(f".{folder.name}.removed")
     if folder.exists():

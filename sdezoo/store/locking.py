@@ -18,7 +18,7 @@ from sdezoo.store.files import sweep, writing
 _REMEDY = "Make it writable, or give another --out."
 
 
-def claim(run: Path, *, overwrite: bool) -> None:
+def reserve(run: Path, *, overwrite: bool) -> None:
     """Check that a new run may be written to `run`; removes nothing.
 
     Raises:
@@ -33,7 +33,7 @@ def claim(run: Path, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def alone_in(run: Path) -> Iterator[None]:
+def run_lock(run: Path) -> Iterator[None]:
     """No other training is in the folder `run`, which is made; what a killed one left half-written is removed.
 
     Raises:

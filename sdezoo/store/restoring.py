@@ -79,7 +79,7 @@ def _restored(checkpoint: Path) -> Trained:
     network = NETWORKS.build(state.net)
     try:
         with torch.device("meta"), _at_most(sum(values.numel() for values in tensors.values()), checkpoint):
-            shape = sde.observed_shape(state.event)
+            shape = sde.network_input_shape(state.event)
             network.module(shape, state.classes)
         net = network.module(shape, state.classes)
         moments = Moments(tensors["mean"], tensors["std"])

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.errors import RunError
-from sdezoo.store.files import put_array, replacing
+from sdezoo.store.files import atomic_write, put_array
 
 FORMAT = 1
 
@@ -47,7 +47,7 @@ class Shards:
         return out.with_name(f"{out.name}.parts")
 
     @classmethod
-    def claim(
+    def reserve(
         cls, out: Path, identity: Mapping[str, Any], *, total: int, event: tuple[int, ...], size: int, overwrite: bool = False
     ) -> Shards:
         """The parts of `out`: those that are there, if they were begun with the same `identity`, else new ones of `size` rows.
@@ -74,7 +74,7 @@ class Shards:
         if known is not None:
             shards.remove()
         manifest = {"format": FORMAT, "size": size, "total": total, "event": event, "identity": dict(identity)}
-        with replacing(folder / "manifest.json", "Give --out another place.") as file:
+        with atomic_write(folder / "manifest.json", "Give --out another place.") as file:
             file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())
         return shards
 
@@ -112,7 +112,7 @@ class Shards:
             RunError: where the disk cannot be written to; the other shards stay.
         """
         first, last = self.bounds(k)
-        with replacing(self._path(k), self.remedy) as file:
+        with atomic_write(self._path(k), self.remedy) as file:
             put_array(file, (last - first, *self.event), parts)
 
     def read(self) -> Iterator[Tensor]:

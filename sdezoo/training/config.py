@@ -9,11 +9,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdezoo.errors import ParameterError, RunError, SdezooError
+from sdezoo.learning.noise_levels import NoiseLevels
 from sdezoo.learning.optimizers import OptimizerName
 from sdezoo.learning.prior import PriorKind
-from sdezoo.learning.times import TimesName
 from sdezoo.parameters import in_words, not_allowed
-from sdezoo.store.files import replacing
+from sdezoo.store.files import atomic_write
+from sdezoo.store.upgrade import upgrade_settings
 from sdezoo.training.schedule import ScheduleName
 from sdezoo.training.workers import PrecisionName
 from sdezoo.zoo.spec import shown, suggestion
@@ -45,8 +46,8 @@ class TrainingConfig(BaseModel):
     """What the network's output means; None: edm for affine processes, else epsilon."""
     prior: PriorKind = "full"
     """Where sampling starts, see `sdezoo.learning.prior`."""
-    times: TimesName = "log-normal"
-    """How training times are drawn, see `sdezoo.learning.times`."""
+    noise_levels: NoiseLevels = "log-normal"
+    """How training times are drawn, see `sdezoo.learning.noise_levels`."""
     shift: Literal["auto", "none"] | float | None = None
     """Shift of the data into the process's domain; None: +1 for images on a half-line without 0, else none."""
     steps: int = Field(2000, ge=1)
@@ -61,15 +62,15 @@ class TrainingConfig(BaseModel):
     """Peak learning rate; None: what the optimizer recommends, or for adamw the network."""
     schedule: ScheduleName = "cosine"
     """Of the learning rate, see `sdezoo.training.schedule`."""
-    warm_up: int = Field(100, ge=0)
+    warmup_steps: int = Field(100, ge=0)
     """Steps in which the learning rate rises; a tenth of all at most."""
-    clip: float = Field(1.0, gt=0)
+    grad_clip_norm: float = Field(1.0, gt=0)
     """Largest norm of the gradient."""
-    ema: float = Field(44_000, ge=0)
+    ema_half_life_images: float = Field(44_000, ge=0)
     """Half-life of the weights' moving average, which samples are drawn from, in images; 0: no average."""
     condition: Literal["labels"] | None = None
     """labels: the network is told the class, and samples can be guided."""
-    drop: float = Field(0.1, ge=0, le=1)
+    label_dropout: float = Field(0.1, ge=0, le=1)
     """Share of the labels that are left out in training, so that the network knows the law without them too."""
     precision: PrecisionName | None = None
     """Of the network: float32, bf16, fp16; None: what the launcher says, else float32."""
@@ -126,7 +127,7 @@ class TrainingConfig(BaseModel):
                 raise ParameterError(
                     f"'{path}' is not a mapping of settings: names, each with one number or text.", "Write one 'name: value' a line."
                 )
-            return yaml.safe_load(text)
+            return upgrade_settings(yaml.safe_load(text))
         except SdezooError:
             raise
         except OSError as error:
@@ -141,7 +142,7 @@ class TrainingConfig(BaseModel):
         Raises:
             RunError: where the system does not let it be written.
         """
-        with replacing(path, "Make room, or give another --out.") as file:
+        with atomic_write(path, "Make room, or give another --out.") as file:
             file.write(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True).encode())
 
 

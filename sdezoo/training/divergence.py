@@ -11,19 +11,19 @@ from sdezoo.errors import RunError
 from sdezoo.process.process import Process
 from sdezoo.store.checkpoint import newest
 from sdezoo.training.metrics import Failure
-from sdezoo.training.shuffling import Order
+from sdezoo.training.shuffling import BatchSampler
 
 _GROWN = 1e4
 
 
-class Watch:
+class DivergenceMonitor:
     """Sees the loss at every line of the metrics.
 
     Args:
         run: the folder. sde: the process. order: of the data. lr: the peak learning rate.
     """
 
-    def __init__(self, run: Path, sde: Process, order: Order, lr: float) -> None:
+    def __init__(self, run: Path, sde: Process, order: BatchSampler, lr: float) -> None:
         self._run, self._sde, self._order, self._lr = run, sde, order, lr
         self._first: float | None = None
 

@@ -25,20 +25,20 @@ from sdezoo.errors import RunError
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
+from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.optimizers import LEARNING_RATES, OPTIMIZERS, flatten_state, restore_state
-from sdezoo.learning.times import Importance, quantiles, times_at
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.store import checkpoint
 from sdezoo.store.launch import is_first
 from sdezoo.store.provenance import fingerprint, providers, versions
-from sdezoo.training.divergence import Watch
+from sdezoo.training.divergence import DivergenceMonitor
 from sdezoo.training.interruption import Interrupted, requests
-from sdezoo.training.metrics import Book, Interval, failure
+from sdezoo.training.metrics import MetricBuffer, MetricLogger, failure
 from sdezoo.training.planning import Plan, choose_classes
 from sdezoo.training.resumption import passed_over, refuse_other_model, rounding
 from sdezoo.training.schedule import moving_average, rate
-from sdezoo.training.shuffling import Order
-from sdezoo.training.validation import HeldOut, per_entry
+from sdezoo.training.shuffling import BatchSampler
+from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.training.workers import Workers
 
 _WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
@@ -47,7 +47,7 @@ _LOG_EVERY = 50
 Report = Callable[[int, float], None]
 """Called after every step with the number of steps done and the loss, as last read from the device."""
 
-Tell = Callable[[str], None]
+Notify = Callable[[str], None]
 """Called with each sentence that the user should know before a training goes on."""
 
 
@@ -60,7 +60,7 @@ class Result:
     steps: int
     loss: float
     """Mean over the last 50 steps, for one entry of the state."""
-    held_out: float | None
+    validation_loss: float | None
     """The loss of the averaged weights on held-out rows, see `sdezoo.training.validation`; None where there are none."""
     best: int | None
     """Step of the checkpoint with the least such loss."""
@@ -95,14 +95,16 @@ class Training:
         self.labels = data.train_labels.to(x0.device) if self.classes and data.train_labels is not None else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
-            net = network.module(plan.sde.observed_shape(data.event), self.classes)
+            net = network.module(plan.sde.network_input_shape(data.event), self.classes)
         self.model = ScoreModel.for_data(plan.sde, net, x0.cpu(), config.output, config.prior).to(plan.device)
-        self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema, batch))
+        self.ema = AveragedModel(self.model, multi_avg_fn=moving_average(config.ema_half_life_images, batch))
         self.lr = config.lr or LEARNING_RATES.get(config.optimizer, network.learning_rate)
         self.optimizer = OPTIMIZERS[config.optimizer](self.model.parameters(), self.lr)
-        self.order = Order(data.rows, batch, config.seed)
+        self.order = BatchSampler(data.rows, batch, config.seed)
         sizes = {"batch": batch, "size": len(self.positions[0])}
-        self.held_out = HeldOut(plan.loss, config.times, config.seed, data, way, self.classes, **sizes, device=x0.device)
+        self.validation_loss = ValidationLoss(
+            plan.loss, config.noise_levels, config.seed, data, way, self.classes, **sizes, device=x0.device
+        )
         self.importance = Importance()
         self.fingerprint = fingerprint(data, way)
         parts = {"sdes": config.sde, "losses": plan.loss.title(), "networks": network.spec, "datasets": config.data}
@@ -110,7 +112,7 @@ class Training:
         self.step, self.loss = 0, math.nan
         self.seconds = self._began = 0.0
 
-    def resume(self, tell: Tell) -> None:
+    def resume(self, tell: Notify) -> None:
         """Go on from the newest checkpoint that is whole, or from the beginning where there is none at all.
 
         Raises:
@@ -161,12 +163,12 @@ class Training:
         """
         config, model = self.plan.config, self.model
         # The network as workers call it, compiled and in mixed precision, around the same weights.
-        live = model.around(self.workers.network(model.net))
+        live = model.with_network(self.workers.network(model.net))
         optimizer = self.workers.optimizer(self.optimizer)
         self._began = time.perf_counter() - self.seconds
-        interval, watch = Interval(model.sde), Watch(self.plan.run, model.sde, self.order, self.lr)
-        book = Book(self.plan.run, self.step, tensorboard=config.tensorboard) if is_first() else None
-        stop, held_out = 0, None
+        interval, watch = MetricBuffer(model.sde), DivergenceMonitor(self.plan.run, model.sde, self.order, self.lr)
+        book = MetricLogger(self.plan.run, self.step, tensorboard=config.tensorboard) if is_first() else None
+        stop, validation_loss = 0, None
         with requests(interruptible) as request:
             while self.step < config.steps and not stop:
                 norm = self._update(live, optimizer, interval)
@@ -175,20 +177,20 @@ class Training:
                 if saves or self.step % _LOG_EVERY == 0:
                     row = self._row(interval, watch, norm)
                     if book and saves:
-                        row["held_out"] = held_out = self.held_out.measure(self.average)
+                        row["validation_loss"] = validation_loss = self.validation_loss.measure(self.average)
                     if book:
                         book.write(row)
                 if report:
                     report(self.step, self.loss)
                 if saves:
-                    self.save(held_out)
+                    self.save(validation_loss)
         folder = checkpoint.folder_of(self.plan.run, self.step)
         if stop:
             raise Interrupted(stop, folder, self.step, config.steps)
-        held_out, best = checkpoint.read_state(folder).held_out, checkpoint.best(self.plan.run)
-        return Result(self.plan.run, folder, self.step, self.loss, held_out, best, self.seconds, self.data, self._note())
+        validation_loss, best = checkpoint.read_state(folder).validation_loss, checkpoint.best(self.plan.run)
+        return Result(self.plan.run, folder, self.step, self.loss, validation_loss, best, self.seconds, self.data, self._note())
 
-    def save(self, held_out: float | None) -> None:
+    def save(self, validation_loss: float | None) -> None:
         """Write a checkpoint with its loss on held-out rows, once for all workers, and remove those that are not kept.
 
         Raises:
@@ -203,11 +205,11 @@ class Training:
                 "optimizer": flatten_state(self.optimizer),
                 "times": {"importance": self.importance.state},
             }
-            checkpoint.save(self.plan.run, self._state(held_out), parts)
+            checkpoint.save(self.plan.run, self._state(validation_loss), parts)
             checkpoint.prune(self.plan.run, self.step, self.plan.config.keep)
         self.workers.wait()
 
-    def _row(self, interval: Interval, watch: Watch, norm: Tensor) -> dict[str, Any]:
+    def _row(self, interval: MetricBuffer, watch: DivergenceMonitor, norm: Tensor) -> dict[str, Any]:
         """The line of the metrics on the steps of `interval`, which is empty then."""
         losses, times = interval.close(self.workers.gather)
         self.loss = float(losses.mean())
@@ -223,7 +225,7 @@ class Training:
             "seconds": round(self.seconds, 3),
         }
 
-    def _update(self, live: ScoreModel, optimizer: torch.optim.Optimizer, interval: Interval) -> Tensor:
+    def _update(self, live: ScoreModel, optimizer: torch.optim.Optimizer, interval: MetricBuffer) -> Tensor:
         config = self.plan.config
         rows = self.order.rows(self.step)
         losses, times, drawn = [], [], []
@@ -235,11 +237,11 @@ class Training:
             times.append(t)
             drawn.append(u)
         interval.add(torch.cat(losses), torch.cat(times))
-        if config.times == "importance":
+        if config.noise_levels == "importance":
             everyone = self.workers.gather(torch.stack([torch.cat(drawn).flatten().to(self.x0.device), torch.cat(losses)]))
             u, seen = everyone.transpose(0, 1).flatten(1).cpu()
             self.importance.observe(u, seen)
-        norm = self.workers.clip(self.model.parameters(), config.clip)
+        norm = self.workers.clip(self.model.parameters(), config.grad_clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * self._rate(self.step)
         optimizer.step()
@@ -255,10 +257,10 @@ class Training:
         x0 = self._clean(rows)
         state = sde.state_shape(x0.shape)
         u, factor = quantiles((len(x0), *[1] * (len(state) - 1)), noise), 1.0
-        if config.times == "importance":
+        if config.noise_levels == "importance":
             u, factor = self.importance.draw(u)
             factor = factor.flatten().to(x0)
-        t = times_at(config.times, live, loss.times(sde), u).to(x0)
+        t = times_at(config.noise_levels, live, loss.t_span(sde), u).to(x0)
         batch, key = Batch(x0, condition=self._condition(rows, noise)), mix(config.seed, self.step, _DROPOUT, int(positions[0]))
         return per_entry(loss, live, batch, t, noise, key), factor, t, u
 
@@ -272,22 +274,22 @@ class Training:
         if self.labels is None:
             return None
         labels = self.labels[rows.to(self.labels.device)]
-        left_out = noise.uniform(torch.empty(()), (len(rows),)).to(labels.device) < self.plan.config.drop
+        left_out = noise.uniform(torch.empty(()), (len(rows),)).to(labels.device) < self.plan.config.label_dropout
         return labels.masked_fill(left_out, self.classes or 0)
 
     def _rate(self, step: int) -> float:
         config = self.plan.config
-        return rate(config.schedule, step, config.steps, config.warm_up)
+        return rate(config.schedule, step, config.steps, config.warmup_steps)
 
     def _note(self) -> str | None:
-        lo, hi = self.plan.sde.times
-        if self.plan.loss.times(self.plan.sde) == (lo, hi):
+        lo, hi = self.plan.sde.t_span
+        if self.plan.loss.t_span(self.plan.sde) == (lo, hi):
             return None
         return (
             f"'{self.plan.loss.title()}' learns the score of the data alone; samplers that start from noise need it at every noise level."
         )
 
-    def _state(self, held_out: float | None) -> checkpoint.State:
+    def _state(self, validation_loss: float | None) -> checkpoint.State:
         config, workers = self.plan.config, self.workers
         low, high = (bound.tolist() for bound in self.data.bounds)
         return checkpoint.State(
@@ -311,7 +313,7 @@ class Training:
             batch=config.batch_size,
             lr=self.lr,
             loss=None if math.isnan(self.loss) else self.loss,
-            held_out=held_out,
+            validation_loss=validation_loss,
             computing={
                 "device": str(workers.device),
                 "precision": workers.precision,

@@ -1,8 +1,8 @@
 """What is written down while training: a line of `metrics.jsonl` every so many steps, and at each checkpoint.
 
 Losses are those of a sample and entry of the state. `levels` are their means in eight bins of the noise level, from the lowest to
-the highest, equal in `ln(σ/α)` for affine processes and in `t` for others; null where a bin was not drawn. `held_out`, in the line of a
-checkpoint, is defined in `sdezoo.training.validation`. Nothing is read from the device between two lines.
+the highest, equal in `ln(σ/α)` for affine processes and in `t` for others; null where a bin was not drawn. `validation_loss`, in the
+line of a checkpoint, is defined in `sdezoo.training.validation`. Nothing is read from the device between two lines.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch import Tensor
 
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process
-from sdezoo.store.files import replacing, writing
+from sdezoo.store.files import atomic_write, writing
 
 _BINS = 8
 _REMEDY = "Make room, or bring the folder back: --resume goes on from the newest checkpoint."
 
 
-class Book:
+class MetricLogger:
     """Where lines are written: `metrics.jsonl` of a run folder, and `tensorboard/` where asked.
 
     Args:
@@ -39,7 +39,7 @@ class Book:
     def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
         self._path, self._writer = run / "metrics.jsonl", None
         kept = list(_lines(self._path, step))
-        with replacing(self._path, _REMEDY) as file:
+        with atomic_write(self._path, _REMEDY) as file:
             file.writelines(kept)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -92,7 +92,7 @@ class Failure(NamedTuple):
     """Whether the whole batch was like this: then the weights are not finite."""
 
 
-class Interval:
+class MetricBuffer:
     """The losses of some steps, on the device."""
 
     def __init__(self, sde: Process) -> None:
@@ -101,7 +101,7 @@ class Interval:
         self._times: list[Tensor] = []
 
     def add(self, losses: Tensor, times: Tensor) -> None:
-        """The `losses` `(B,)` of a step, at `times` with as many entries."""
+        """The `losses` `(B,)` of a step, at `t_span` with as many entries."""
         self._losses.append(losses.detach().float())
         self._times.append(times.detach().flatten().float())
 
@@ -130,7 +130,7 @@ def failure(losses: Tensor, times: Tensor) -> Failure | None:
 
 
 def _edges(sde: Process) -> Tensor:
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     u = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
     if not isinstance(sde, AffineSDE):
         return lo + (hi - lo) * u

@@ -10,7 +10,7 @@ from sdezoo.process.noise import Noise
 _KEY = -1  # beside the steps 0, 1, …
 
 
-class Order:
+class BatchSampler:
     """Permutations of the data one after the other, each keyed by (seed, epoch): a step knows its rows without those before."""
 
     def __init__(self, rows: int, batch: int, seed: int) -> None:

@@ -20,7 +20,7 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import AffineMap
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.times import TimesName, times_at
+from sdezoo.learning.noise_levels import NoiseLevels, times_at
 from sdezoo.process.noise import KeyedNoise, Noise, mix
 
 _HELD_OUT = -4  # a key beside the steps 0, 1, …
@@ -36,7 +36,7 @@ def per_entry(loss: ScoreLoss, model: ScoreModel, batch: Batch, t: Tensor, noise
         return loss(model, batch, t, noise) / math.prod(model.sde.state_shape(x0.shape)[1:])
 
 
-class HeldOut:
+class ValidationLoss:
     """The held-out loss.
 
     Args:
@@ -47,7 +47,7 @@ class HeldOut:
     def __init__(
         self,
         loss: ScoreLoss,
-        times: TimesName,
+        times: NoiseLevels,
         seed: int,
         data: Data,
         way: AffineMap,
@@ -83,6 +83,6 @@ class HeldOut:
         noise = KeyedNoise(self._key, range(first, first + len(x0)), ahead=1)
         dims = len(model.sde.state_shape(x0.shape))
         u = ((torch.arange(first, first + len(x0), dtype=torch.float64) + 0.5) / self._draws).reshape(-1, *[1] * (dims - 1))
-        t = times_at(self._times, model, self._loss.times(model.sde), u).to(x0)
+        t = times_at(self._times, model, self._loss.t_span(model.sde), u).to(x0)
         batch = Batch(x0, condition=None if self._labels is None else self._labels[first : first + len(x0)])
         return per_entry(self._loss, model, batch, t, noise, mix(self._key, first))

@@ -190,7 +190,7 @@ def _bank(sampler: Sampler) -> list[_Task]:
 
 
 def _reference(name: str, ground: Ground) -> _Task:
-    mean, variance = ground.moments(ground.model.sde.times[1])
+    mean, variance = ground.moments(ground.model.sde.t_span[1])
     batches = []
     for k in range(_BATCHES):
         u = torch.quasirandom.SobolEngine(1 + mean.shape[1], scramble=True, seed=k).draw(_ROWS, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)

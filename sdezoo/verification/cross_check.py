@@ -159,7 +159,7 @@ def _samplers(part: Part, paths: Paths, steps: Sequence[int], exact: Tensor, rep
         claimed: float | None = sampler.strong_order
         low, high = None if claimed is None else claimed - 0.1, None
         theirs = paths.by_torchsde(view, "euler", steps[0])
-        if type(view.sde).confine is not ForwardSDE.confine:
+        if type(view.sde).project is not ForwardSDE.project:
             theirs = torch.where(torch.isfinite(paths.by_formula(view, steps[0], milstein=False)), theirs, math.nan)
         if _difference(ends[0], theirs) < SAME:
             part.findings.append(_equality(f"sampler {name} = torchsde euler", ends[0], theirs))

@@ -49,7 +49,7 @@ def prior_gap(sde: Process, seed: int) -> Part:
         weights, means, deviations = (torch.tensor(v, dtype=torch.float64) for v in (WEIGHTS, CENTRES, DEVIATIONS))
         mean = float(weights @ means)
         variance = float(weights @ (deviations**2 + (means - mean) ** 2))
-        k = sde.exact(torch.tensor(sde.times[1], dtype=torch.float64))
+        k = sde.exact(torch.tensor(sde.t_span[1], dtype=torch.float64))
         ratio, away = (k.alpha**2 * variance + k.variance) / k.variance, (k.alpha * mean) ** 2 / k.variance
         note = f"closed form, for normal coordinates of mean {mean:.2g} and standard deviation {variance**0.5:.2g}"
         return Part([Finding(PRIOR, "KL to the prior, nats", float((ratio + away - 1 - ratio.log()) / 2), note=note)])
@@ -72,7 +72,7 @@ def likelihood(sde: Any, seed: int, report: Callable[[str], None], *, steps: int
     reason = refuses(sde, model)
     if reason or model is None:
         return Part([Finding(LIKELIHOOD, "along the probability flow", note=reason or "")])
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     part = Part()
     report("likelihood on the state")
     z = _draw(model, lo, seed)
@@ -119,7 +119,7 @@ def refuses(sde: Any, model: Mixture | Atoms | None) -> str | None:
 
 
 def follow_flow(field: Field, width: Field, z: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """The flow of `field` along `times`, and the integral of its divergence; `width` is a length small against which it is smooth."""
+    """The flow of `field` along `t_span`, and the integral of its divergence; `width` is a length small against which it is smooth."""
     change = torch.zeros(len(z), dtype=torch.float64)
     for a, b in pairwise(times.unbind()):
         h = b - a
@@ -134,7 +134,7 @@ def follow_flow(field: Field, width: Field, z: Tensor, times: Tensor) -> tuple[T
 
 def rising(sde: Process, steps: int) -> Tensor:
     """Times from `lo` to `hi`: equal steps in `ln(σ/α)` where the process is affine, else in `ln t`."""
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     if isinstance(sde, AffineSDE):
         first, last = sde.exact(torch.tensor([lo, hi], dtype=torch.float64)).ratio
@@ -170,7 +170,7 @@ def _draw(model: Mixture | Atoms, lo: float, seed: int) -> Tensor:
 
 def _compared(where: str, found: Tensor, exact: Tensor, sde: Any) -> Finding:
     off = (found - exact).abs()
-    note = f"{_ROWS} points at t = {sde.times[0]:g}, the mean is {float(off.mean()):.1g}"
+    note = f"{_ROWS} points at t = {sde.t_span[0]:g}, the mean is {float(off.mean()):.1g}"
     return Finding(LIKELIHOOD, f"largest difference in nats, {where}", float(off.max()), high=CLOSE, note=note)
 
 

@@ -37,7 +37,7 @@ def efficiency(sde: Any, seed: int, report: Callable[[str], None], *, counts: Se
     exact = quantiles(model, rows)
     draws = torch.tensor([distance(_real(model, rows, seed + k), exact) for k in range(1, _DRAWS + 1)])
     part = Part([Finding(ERROR, FLOOR, float(draws.mean()), error=float(draws.std()), note=f"{rows} draws of the data themselves")])
-    part.setting[ERROR] = f"{rows} samples of data {_in_words(model)}; float32, from the exact law at t = {sde.times[1]:g}"
+    part.setting[ERROR] = f"{rows} samples of data {_in_words(model)}; float32, from the exact law at t = {sde.t_span[1]:g}"
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(sde) is None:
             report(f"samples of {name}")

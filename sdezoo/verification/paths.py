@@ -112,7 +112,7 @@ def formula(view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noi
         proposal = z - delta * sde.reverse_drift(z, t, view.score(z, t)) + math.sqrt(delta) * sde.diffusion(z, t) * normals
         if milstein:
             proposal = proposal + delta * sde.divergence(z, t) / 4 * (normals**2 - 1)
-        z = sde.confine(proposal, z)
+        z = sde.project(proposal, z)
         confined |= (z != proposal).flatten(1).any(1)
     return z, confined
 
@@ -126,7 +126,7 @@ def bent(sde: Any) -> bool:
 
 def stretch(sde: Any) -> tuple[float, float]:
     """`(t_0, span)` of the paths, fractions of a power of 2: the ends of 1024 steps are then exact numbers."""
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     early, late = max(lo, hi / 8), hi
     if isinstance(sde, AffineSDE):
         least, most = sde.exact(torch.tensor([lo, hi], dtype=torch.float64)).ratio.tolist()

@@ -93,7 +93,7 @@ class WeightVanishes(Denoising):
     """A weight that is zero at the first time: nothing is learnt there."""
 
     def weight(self, model, t, like):
-        first = torch.tensor(model.sde.times[0], dtype=t.dtype)
+        first = torch.tensor(model.sde.t_span[0], dtype=t.dtype)
         return (model.sde.scale(t) ** 2 - model.sde.scale(first) ** 2).clamp_min(0).to(like)
 
 
@@ -102,7 +102,7 @@ class WeightDiverges(Denoising):
     """A weight that is infinite at the last time."""
 
     def weight(self, model, t, like):
-        return (1 / (model.sde.times[1] - t)).to(like)
+        return (1 / (model.sde.t_span[1] - t)).to(like)
 
 
 @killed_by("contract")

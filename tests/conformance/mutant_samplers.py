@@ -224,7 +224,7 @@ class BelowLo(Euler):
     """Its last steps are below `lo`, where no score may be asked for."""
 
     def grid(self, model, steps):
-        return torch.linspace(model.sde.times[1], 0, steps + 1, dtype=torch.float64) ** 3
+        return torch.linspace(model.sde.t_span[1], 0, steps + 1, dtype=torch.float64) ** 3
 
 
 @killed_by("refinement")
@@ -232,8 +232,8 @@ class EndsEarly(Euler):
     """Its grid jumps to the data from a third of the way."""
 
     def grid(self, model, steps):
-        times = torch.linspace(model.sde.times[1], max(model.sde.times[0], 0.3), steps, dtype=torch.float64)
-        return torch.cat([times, times.new_zeros(1)]) if steps > 1 else torch.tensor([model.sde.times[1], 0.0], dtype=torch.float64)
+        times = torch.linspace(model.sde.t_span[1], max(model.sde.t_span[0], 0.3), steps, dtype=torch.float64)
+        return torch.cat([times, times.new_zeros(1)]) if steps > 1 else torch.tensor([model.sde.t_span[1], 0.0], dtype=torch.float64)
 
 
 @killed_by("start-and-callback")

@@ -37,7 +37,7 @@ class GBMInX(ForwardSDE, Conditional):
     def diffusion(self, z, t):
         return self.sigma * z
 
-    def confine(self, proposal, z):
+    def project(self, proposal, z):
         """Reflected at 0, which the exact process never reaches."""
         return proposal.abs() + torch.finfo(proposal.dtype).tiny
 
@@ -484,7 +484,7 @@ class NotANumber(VP):
     """`0/0` at the first time."""
 
     def drift(self, z, t):
-        return super().drift(z, t) * (t - self.times[0]) / (t - self.times[0])
+        return super().drift(z, t) * (t - self.t_span[0]) / (t - self.t_span[0])
 
 
 @mutant("contract")
@@ -510,7 +510,7 @@ class FromTheVeryStart(VP):
     """Scores at `t = 0`."""
 
     @property
-    def times(self):
+    def t_span(self):
         return 0.0, 1.0
 
 
@@ -646,7 +646,7 @@ class DrawsWithoutDensity(_ScoreAlone):
 class ClampedPaths(GBMInX):
     """Paths clamped at 0.5."""
 
-    def confine(self, proposal, z):
+    def project(self, proposal, z):
         return proposal.clamp_min(0.5)
 
 
@@ -662,7 +662,7 @@ class ForgottenLater(GBMInX):
 class StepsOutOfTheSupport(GBMInX):
     """Euler steps in `x` without a rule at the boundary."""
 
-    def confine(self, proposal, z):
+    def project(self, proposal, z):
         return proposal
 
 
@@ -682,11 +682,11 @@ class DensityWithoutImages(BetweenWalls):
 class ClampedAtTheWalls(BetweenWalls):
     """Clipping for reflection, in the paths."""
 
-    def confine(self, proposal, z):
+    def project(self, proposal, z):
         return proposal.clamp(0, 1)
 
     def perturb(self, x0, t, noise):
-        return BetweenWalls.confine(self, (x0 + self.scale(t) * noise.normal(x0)).to(x0), x0)
+        return BetweenWalls.project(self, (x0 + self.scale(t) * noise.normal(x0)).to(x0), x0)
 
 
 @mutant("draws-follow-the-density")
@@ -743,7 +743,7 @@ class ScoreOfThePosition(Kinetic):
     """The score in the position where that in the velocity is asked for."""
 
     def score(self, z, x0, t):
-        return self.complete(Conditional.score(self, z, x0, t).flip(1).flatten(1, 2), z, t)
+        return self.score_from_output(Conditional.score(self, z, x0, t).flip(1).flatten(1, 2), z, t)
 
 
 @dataclass(frozen=True)

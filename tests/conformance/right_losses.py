@@ -69,8 +69,8 @@ class Nonnegative(ScoreLoss[AffineSDE]):
     def refuses(self, sde):
         return needs_multiplicative(sde)
 
-    def times(self, sde):
-        return sde.times[0], sde.times[0]
+    def t_span(self, sde):
+        return sde.t_span[0], sde.t_span[0]
 
     def entries(self, s, sign, slope):
         h = s - 1

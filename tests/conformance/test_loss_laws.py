@@ -13,7 +13,7 @@ from sdezoo.zoo.registry import LOSSES
 from tests.conformance.right_losses import Denoising, Sliced
 from tests.process.edges import BetweenWalls, Kinetic, Stable
 
-VARIANTS = ["dsm:weighting=authors", "dsm:weighting=uniform", "mult-dsm:weighting=authors", "nonneg-sm:levels=data"]
+VARIANTS = ["dsm:weighting=paper", "dsm:weighting=uniform", "mult-dsm:weighting=paper", "nonneg-sm:levels=data"]
 TESTS = [law for spec in [*(name for name, _ in defaults(LOSSES)), *VARIANTS] for law in LOSS_LAWS.bind(LOSSES.build(spec))]
 
 

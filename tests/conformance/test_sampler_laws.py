@@ -17,7 +17,7 @@ SPECS = [
     *SAMPLERS.names(),
     "ancestral:spacing=uniform",
     "ddim:eta=1",
-    "dale-langevin:preset=authors",
+    "dale-langevin:preset=paper",
     "dpmpp-2m:spacing=uniform",
     "torchsde:method=milstein",
 ]
@@ -41,7 +41,7 @@ class EulerWithWalls(Sampler[BetweenWalls]):
     def step(self, model, z, t, s, noise, memory):
         sde, dt = model.sde, t - s
         proposal = z - sde.reverse_drift(z, t, model.score(z, t)) * dt
-        return sde.confine(proposal + sde.diffusion(z, t) * noise.normal(z) * dt.sqrt() if s > 0 else proposal, z), None
+        return sde.project(proposal + sde.diffusion(z, t) * noise.normal(z) * dt.sqrt() if s > 0 else proposal, z), None
 
 
 @dataclass(frozen=True)

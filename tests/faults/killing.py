@@ -25,7 +25,7 @@ from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.training.config import TrainingConfig
 
-SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 16, "times": "importance", "device": "cpu"}
+SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 16, "noise_levels": "importance", "device": "cpu"}
 
 
 def trained(run: Path, settings: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ def conditional(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     labels = np.tile([0, 1], 100)
     x = np.exp(np.array([-2.0, 2.0])[labels][:, None] + 0.1 * np.random.default_rng(0).standard_normal((200, 2)))
     np.savez(folder / "two.npz", x=x.astype(np.float32), y=labels)
-    values = {"net": "mlp:width=32,depth=2", "steps": 400, "lr": 5e-3, "batch_size": 64, "condition": "labels", "drop": 0.2}
+    values = {"net": "mlp:width=32,depth=2", "steps": 400, "lr": 5e-3, "batch_size": 64, "condition": "labels", "label_dropout": 0.2}
     return restore(train(TrainingConfig.build({**values, "data": str(folder / "two.npz"), "out": str(folder / "run")})).run)
 
 

@@ -8,8 +8,8 @@ from sdezoo.errors import CompositionError, SupportError
 from sdezoo.generation.samples import PREFERRED_SAMPLERS
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.noise_levels import draw_times
 from sdezoo.learning.output import OUTPUTS
-from sdezoo.learning.times import draw_times
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit, defaults, fitting, preferred
@@ -29,7 +29,7 @@ def data(sde, shape):
 
 
 def network(sde, spec, event):
-    return NETWORKS.build(spec).module(sde.observed_shape(event))
+    return NETWORKS.build(spec).module(sde.network_input_shape(event))
 
 
 def train(model, loss, x0, seed=0):
@@ -37,7 +37,7 @@ def train(model, loss, x0, seed=0):
     for step in range(2):
         noise = Noise.seeded(seed, step)
         shape = (len(x0),) + (1,) * (len(model.sde.state_shape(x0.shape)) - 1)
-        t = draw_times("log-normal", model, loss.times(model.sde), shape, noise, x0)
+        t = draw_times("log-normal", model, loss.t_span(model.sde), shape, noise, x0)
         value = loss(model, Batch(x0), t, noise)
         assert value.shape == (len(x0),)
         optimizer.zero_grad()

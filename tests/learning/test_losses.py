@@ -16,9 +16,9 @@ from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES
 from tests.analytic import AFFINE_SPECS, coordinates, times
 
 VARIANTS = [
-    "dsm:weighting=authors",
+    "dsm:weighting=paper",
     "dsm:weighting=uniform",
-    "mult-dsm:weighting=authors",
+    "mult-dsm:weighting=paper",
     "mult-dsm:weighting=uniform",
     "nonneg-sm:levels=data",
 ]
@@ -62,7 +62,7 @@ def test_a_sample_does_not_know_its_batch(loss, sde):
 def test_finite_at_both_ends_of_time(loss, sde, dtype):
     loss, sde = LOSSES.build(loss), SDES.build(sde)
     student = ScoreModel(sde, network().to(dtype), moments=MOMENTS)
-    t = torch.tensor(loss.times(sde), dtype=torch.float64).repeat_interleave(20)[:, None]
+    t = torch.tensor(loss.t_span(sde), dtype=torch.float64).repeat_interleave(20)[:, None]
     value = loss(student, Batch(sde.decode(coordinates(40, 3).to(dtype))), t, keyed(40))
     assert value.dtype == dtype
     assert torch.isfinite(value).all()
@@ -71,7 +71,7 @@ def test_finite_at_both_ends_of_time(loss, sde, dtype):
 
 
 @pytest.mark.parametrize("output", ["edm", "denoiser", "v", "epsilon", "score"])
-@pytest.mark.parametrize("weighting", ["authors", "uniform", "edm"])
+@pytest.mark.parametrize("weighting", ["paper", "uniform", "edm"])
 def test_multiplicative_is_additive_on_log_x(output, weighting):
     """`gbm` with `mult-dsm` *is* `ve` with the same σ(t) and `dsm` on `log x`, loss and gradients, for `μ = σ²/2`."""
     low, high = 0.05, 3.0
@@ -97,7 +97,7 @@ def test_authors_weight_is_the_error_of_the_denoiser(spec):
     sde = SDES.build(spec)
     n = 32
     z0, t, student = coordinates(n, 3), times(sde, n), model(sde)
-    value = LOSSES.build("mult-dsm:weighting=authors")(student, Batch(z0.exp()), t, keyed(n))
+    value = LOSSES.build("mult-dsm:weighting=paper")(student, Batch(z0.exp()), t, keyed(n))
     z = sde.perturb(z0.exp(), t, keyed(n))
     torch.testing.assert_close(value, (sde.at(t, z).alpha ** 2 * (student.denoise(z, t) - z0) ** 2).sum(1), rtol=1e-7, atol=1e-10)
     if spec.startswith("gbm:sigma=0.8"):
@@ -115,8 +115,8 @@ def test_defaults_of_dsm(spec):
 
 def test_only_nonneg_sm_on_data_looks_at_one_time():
     sde = SDES.build("gbm")
-    assert {spec: LOSSES.build(spec).times(sde) for spec in LOSS_SPECS if LOSSES.build(spec).times(sde) != sde.times} == {
-        "nonneg-sm:levels=data": (sde.times[0], sde.times[0])
+    assert {spec: LOSSES.build(spec).t_span(sde) for spec in LOSS_SPECS if LOSSES.build(spec).t_span(sde) != sde.t_span} == {
+        "nonneg-sm:levels=data": (sde.t_span[0], sde.t_span[0])
     }
 
 

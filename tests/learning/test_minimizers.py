@@ -14,7 +14,7 @@ from tests.analytic import AFFINE_SPECS
 
 COUNT = 20_000
 MEAN, DEVIATION = 0.3, 0.4
-SPECS = ["dsm:weighting=authors", "dsm:weighting=uniform", "dsm", "sliced-sm", "mult-dsm", "nonneg-sm"]
+SPECS = ["dsm:weighting=paper", "dsm:weighting=uniform", "dsm", "sliced-sm", "mult-dsm", "nonneg-sm"]
 CASES = [(loss, sde) for loss in SPECS for sde in AFFINE_SPECS if LOSSES.build(loss).refuses(SDES.build(sde)) is None]
 
 
@@ -56,7 +56,7 @@ def test_minimizer_is_the_score_of_the_noised_data(loss, sde, t):
 
 def test_hyvarinens_loss_recovers_a_log_normal_without_noise():
     sde = SDES.build("gbm")
-    slope, offset = minimizer(LOSSES.build("nonneg-sm:levels=data"), sde, sde.times[0]).tolist()
+    slope, offset = minimizer(LOSSES.build("nonneg-sm:levels=data"), sde, sde.t_span[0]).tolist()
     assert -offset / slope == pytest.approx(MEAN, abs=4.5 * DEVIATION / math.sqrt(COUNT))
     assert math.sqrt(-1 / slope) == pytest.approx(DEVIATION, rel=4.5 / math.sqrt(2 * COUNT))
 
@@ -67,7 +67,7 @@ def test_hyvarinens_loss_is_his_formula():
     model = ScoreModel(sde, Line(), "score")
     model.net.line.data = torch.tensor([-2.0, 0.7], dtype=torch.float64)
     x = torch.tensor([[0.5, 2.0], [1.3, 0.1]], dtype=torch.float64).requires_grad_()
-    t = torch.full((2, 1), sde.times[0], dtype=torch.float64)
+    t = torch.full((2, 1), sde.t_span[0], dtype=torch.float64)
     s = model.ambient().score(x, t)
     (slope,) = torch.autograd.grad(s.sum(), x)
     expected = (2 * x * s + x**2 * slope + x**2 * s**2 / 2).sum(1)

@@ -71,7 +71,7 @@ def test_all_outputs_tell_the_same_score(spec, name, column):
     torch.testing.assert_close(model.denoise(z, t), exact.denoise(z, t), **near)
     torch.testing.assert_close(model.hyvarinen(z, t), exact.hyvarinen(z, t), **near)
     assert net.level.shape == (9,)
-    torch.testing.assert_close(net.level.double(), sde.level(t).flatten().expand(9), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(net.level.double(), sde.noise_conditioning(t).flatten().expand(9), rtol=1e-6, atol=1e-6)
     if name != "edm":
         assert torch.equal(net.seen, z)
 
@@ -99,14 +99,14 @@ def test_edm_starts_at_the_posterior_mean(spec):
 @pytest.mark.parametrize("spec", AFFINE_SPECS)
 def test_edm_input_and_target_have_unit_variance(spec):
     sde = SDES.build(spec)
-    for time in (sde.times[0], 0.3, sde.times[1]):
+    for time in (sde.t_span[0], 0.3, sde.t_span[1]):
         t, n = at(time), 20_000
         z0 = coordinates(n, 2)
         z = sde.perturb(sde.decode(z0), t, Noise.seeded(0))
         net = Says(torch.zeros_like(z))
         k, moments = sde.at(t, z), Moments(z0.mean(0), z0.std(0))
         blank = ScoreModel(sde, net, "edm", moments=moments).denoise(z, t)
-        c_out = k.ratio * moments.std / (k.ratio**2 + moments.std**2).sqrt()
+        c_out = k.ratio * moments.sigma_data / (k.ratio**2 + moments.sigma_data**2).sqrt()
         for unit in (net.seen, (z0 - blank) / c_out):
             torch.testing.assert_close(unit.std(0), torch.ones(2, dtype=torch.float64), rtol=0.03, atol=0)
             assert unit.mean(0).abs().max() < 0.04
@@ -156,8 +156,8 @@ def test_conditions_reach_the_network_and_strangers_are_refused():
             return condition[:, None].expand_as(x).float()
 
     sde, labels, z = SDES.build("vp"), torch.tensor([1, 2, 3]), torch.zeros(3, 2)
-    given = ScoreModel(sde, Labelled(), "score").given(labels)
+    given = ScoreModel(sde, Labelled(), "score").condition_on(labels)
     assert given.score(z, at(0.5))[:, 0].tolist() == [1, 2, 3]
     assert given.denoise(z, at(0.5)).shape == (3, 2)
     with pytest.raises(CompositionError, match="unconditional"):
-        gaussian(sde).given(labels)
+        gaussian(sde).condition_on(labels)

@@ -31,7 +31,7 @@ def law(prior, sde, event):
 
 
 def expected(sde, mean, covariance):
-    k = sde.coefficients(at(sde.times[1]))
+    k = sde.coefficients(at(sde.t_span[1]))
     return k.alpha * mean + k.shift, k.alpha**2 * covariance + k.variance * torch.eye(len(mean))
 
 

@@ -9,8 +9,8 @@ from torch import nn
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.errors import CompositionError
 from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.noise_levels import Importance, draw_times
 from sdezoo.learning.prior import Moments
-from sdezoo.learning.times import Importance, draw_times
 from sdezoo.learning.weighting import weight
 from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit
@@ -33,7 +33,7 @@ def test_weights_are_their_formulas(spec):
         alpha, _, v = sde.coefficients(t)
         s, ratio = STD.double(), v.sqrt() / alpha
         formulas = {
-            "authors": v**2,
+            "paper": v**2,
             "uniform": v,
             "edm": v**2 / alpha**2 * (ratio**2 + s**2) / (ratio * s) ** 2,
             "min-snr": (v / alpha / s) ** 2 * ((s / ratio) ** 2).clamp(max=5),
@@ -48,7 +48,7 @@ def test_weights_are_their_formulas(spec):
 
 def test_authors_weight_of_the_papers_process():
     t = torch.tensor([[0.1], [0.7]], dtype=torch.float64)
-    torch.testing.assert_close(weight("authors", model(SDES.build("gbm:sigma=0.8")), t, LIKE), (0.64 * t) ** 2, rtol=1e-12, atol=0)
+    torch.testing.assert_close(weight("paper", model(SDES.build("gbm:sigma=0.8")), t, LIKE), (0.64 * t) ** 2, rtol=1e-12, atol=0)
 
 
 def test_edm_weight_needs_an_affine_process():
@@ -61,7 +61,7 @@ def test_edm_weight_needs_an_affine_process():
 @pytest.mark.parametrize("spec", AFFINE_SPECS)
 def test_times_stay_in_the_span(spec, name):
     sde = SDES.build(spec)
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     for span in ((lo, hi), (0.2, 0.4), (lo, lo)):
         t = draw_times(name, model(sde), span, (2000, 1, 1), Noise.seeded(0), LIKE)
         assert t.shape == (2000, 1, 1)
@@ -74,12 +74,12 @@ def test_times_stay_in_the_span(spec, name):
 def test_log_normal_times_follow_their_truncated_law(spec):
     """`ln(σ̂/s)` is `N(0, 1.2²)` between the process's levels: the distribution function of the draws is uniform."""
     sde, std = SDES.build(spec), torch.tensor([0.5])
-    t = draw_times("log-normal", model(sde, std), sde.times, (5000, 1), Noise.seeded(0), LIKE)
+    t = draw_times("log-normal", model(sde, std), sde.t_span, (5000, 1), Noise.seeded(0), LIKE)
 
     def below(time):
         return torch.special.ndtr((sde.coefficients(time).ratio / 0.5).log() / 1.2)
 
-    a, b = (below(at(time)) for time in sde.times)
+    a, b = (below(at(time)) for time in sde.t_span)
     u = ((below(t) - a) / (b - a)).flatten().sort()[0]
     assert (u - torch.arange(1, 5001) / 5000).abs().max() < 2.0 / math.sqrt(5000)  # Kolmogorov–Smirnov, p = 7e-4
 
@@ -87,14 +87,14 @@ def test_log_normal_times_follow_their_truncated_law(spec):
 @pytest.mark.parametrize("spec", ["ve", "vp"])
 def test_the_median_noise_is_as_large_as_the_data(spec):
     sde = SDES.build(spec)
-    t = draw_times("log-normal", model(sde, torch.tensor([0.3, 0.3])), sde.times, (5000, 1), Noise.seeded(0), LIKE)
+    t = draw_times("log-normal", model(sde, torch.tensor([0.3, 0.3])), sde.t_span, (5000, 1), Noise.seeded(0), LIKE)
     assert 0.2 < float(sde.coefficients(t).ratio.median()) < 0.4
 
 
 def test_scale_of_the_data_is_a_root_mean_square():
     sde = SDES.build("vp")
     columns, one = (
-        draw_times("log-normal", model(sde, std), sde.times, (50, 1), Noise.seeded(0), LIKE)
+        draw_times("log-normal", model(sde, std), sde.t_span, (50, 1), Noise.seeded(0), LIKE)
         for std in (torch.tensor([0.3, 0.4]), torch.tensor([math.sqrt(0.125)]))
     )
     torch.testing.assert_close(columns, one, rtol=1e-6, atol=1e-9)
@@ -102,15 +102,15 @@ def test_scale_of_the_data_is_a_root_mean_square():
 
 def test_times_of_a_process_that_is_not_affine_are_uniform():
     sde = BetweenWalls()
-    t = draw_times("log-normal", ScoreModel(sde, nn.Identity()), sde.times, (5000, 1), Noise.seeded(0), LIKE)
+    t = draw_times("log-normal", ScoreModel(sde, nn.Identity()), sde.t_span, (5000, 1), Noise.seeded(0), LIKE)
     assert float(t.mean()) == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("name", ["uniform", "log-normal", "importance"])
 def test_times_come_from_the_rows_of_the_noise(name):
     sde = SDES.build("gbm")
-    whole = draw_times(name, model(sde), sde.times, (6, 1), keyed(6), LIKE)
-    torch.testing.assert_close(draw_times(name, model(sde), sde.times, (2, 1), keyed(2, first=4), LIKE), whole[4:], rtol=1e-12, atol=0)
+    whole = draw_times(name, model(sde), sde.t_span, (6, 1), keyed(6), LIKE)
+    torch.testing.assert_close(draw_times(name, model(sde), sde.t_span, (2, 1), keyed(2, first=4), LIKE), whole[4:], rtol=1e-12, atol=0)
 
 
 def test_importance_starts_uniform_and_learns_where_losses_are_large():

@@ -82,7 +82,7 @@ def test_the_stochastic_step_is_ddpm(spec):
     """In `(z − m)/S`, with `ᾱ = R²`: Ho et al., arXiv 2006.11239, eq. 7 and 11."""
     model, z = gaussian(SDES.build(spec)), coordinates(9, 2)
     sde, sampler = model.sde, SAMPLERS.build("rectified-sde")
-    for t, s in ((sde.times[1], 0.5), (0.5, 0.499), (0.3, sde.times[0]), (sde.times[0], 0.0)):
+    for t, s in ((sde.t_span[1], 0.5), (0.5, 0.499), (0.3, sde.t_span[0]), (sde.t_span[0], 0.0)):
         p, q = sde.at(at(t), z), sde.at(at(s), z)
         size, end_size = (p.alpha**2 + p.variance).sqrt(), (q.alpha**2 + q.variance).sqrt()
         bar, bar_end = (p.alpha / size) ** 2, (q.alpha / end_size) ** 2
@@ -112,7 +112,7 @@ class Geometric(AffineSDE):
     high: float
 
     @property
-    def times(self):
+    def t_span(self):
         return 0.1, 1.0
 
     def coefficients(self, t):

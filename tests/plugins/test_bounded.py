@@ -84,7 +84,7 @@ def test_cosines_fade_as_the_heat_equation_says(sde, heat):
 def test_the_fold_is_even_about_both_walls_and_exact_inside():
     sde = Reflected(low=0.1, high=0.7)
     z = torch.tensor([0.1, 0.3, 0.7, 0.05, 0.8, 1.35, -1.15, 1e6], dtype=torch.float64)
-    folded = sde.confine(z, z)
+    folded = sde.project(z, z)
     assert torch.equal(folded[:3], z[:3])
     assert torch.allclose(folded[3:7], torch.tensor([0.15, 0.6, 0.15, 0.05 + 0.1], dtype=torch.float64))
     assert 0.1 <= float(folded[7]) <= 0.7
@@ -168,8 +168,8 @@ def test_sets_obey_the_laws(sde, law):
 
 def test_what_is_not_a_number_shows():
     z = torch.tensor([[0.5, 0.5]])
-    assert BALL.confine(torch.tensor([[math.nan, 0.1]]), z).isnan().any()
-    assert torch.equal(BALL.confine(torch.tensor([[math.inf, 0.1]]), z), z)
+    assert BALL.project(torch.tensor([[math.nan, 0.1]]), z).isnan().any()
+    assert torch.equal(BALL.project(torch.tensor([[math.inf, 0.1]]), z), z)
 
 
 # --- parameters and refusals -------------------------------------------------------------------------------------------
@@ -302,6 +302,6 @@ def test_the_log_barrier_stays_off_its_walls_and_takes_no_data_there():
         x = SAMPLERS.build("euler-maruyama").sample(Gusts(sde), (500, 2), steps)
         assert ((x > 0) & (x < 1)).all()
     far = torch.tensor([[16.0, -16.0, 46.0, 1e6]])
-    assert sde.confine(far, far)[0, :3].tolist() == [14.0, -14.0, -14.0]
+    assert sde.project(far, far)[0, :3].tolist() == [14.0, -14.0, -14.0]
     with pytest.raises(DataError, match="1 value is outside the support"):
         place(Data(torch.tensor([[0.0], [0.5]]), torch.tensor([[0.5]]), "points"), sde.support)

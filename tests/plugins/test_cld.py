@@ -120,7 +120,7 @@ def test_splitting_is_exact_where_data_rest(spec, steps):
         mean, variance = 0.0, 1.0
 
         def score(self, z, t):
-            return sde.rest_score(z, t)
+            return sde.stationary_score(z, t)
 
     model = Rest()
     model.sde = type(sde)(sde.beta, sde.friction, 1.0)
@@ -156,5 +156,5 @@ def test_what_fits():
     assert LOSSES.build("hsm").refuses(vp) == "needs an SDE whose noise drives auxiliary states, such as a velocity"
     assert SAMPLERS.build("sscs").refuses(cld) is None
     assert SAMPLERS.build("sscs").refuses(vp) == "needs an SDE whose reversal from its stationary law is known exactly"
-    assert cld.observed_shape((3, 8, 8)) == (6, 8, 8)
-    assert vp.observed_shape((3, 8, 8)) == (3, 8, 8)
+    assert cld.network_input_shape((3, 8, 8)) == (6, 8, 8)
+    assert vp.network_input_shape((3, 8, 8)) == (3, 8, 8)

@@ -78,7 +78,9 @@ def test_the_prior_is_a_beta_law_and_stays_it():
     like = torch.empty(20_000, dtype=torch.float64)
     for sde in (Jacobi(), UNEVEN):
         prior = sde.prior(like.shape, Noise.seeded(0), like)
-        later = sde.rewind(prior, torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64), Noise.seeded(1))
+        later = sde.reverse_transition(
+            prior, torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.2, dtype=torch.float64), Noise.seeded(1)
+        )
         for rows in (prior, later):
             assert stats.kstest(rows.numpy(), stats.beta(sde.a, sde.b).cdf).pvalue > 0.01
 
@@ -118,12 +120,12 @@ def test_lines_of_descent_are_all_there_from_the_earliest_time_on():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_data_on_the_walls_have_finite_scores_and_leave_them(dtype):
     sde, x0 = Jacobi(), torch.tensor([0.0, 1.0, 0.5], dtype=dtype).repeat(4000, 1)
-    for t in (*sde.times, 0.03, 0.3):
+    for t in (*sde.t_span, 0.03, 0.3):
         time = torch.tensor(t, dtype=torch.float64)
         z = sde.perturb(x0, time, Noise.seeded(1))
         score = sde.score(z, x0, time)
-        rest = sde.complete(torch.zeros_like(z), z, time)
-        answer = sde.scale(time) * (score - rest) / (sde.complete(torch.ones_like(z), z, time) - rest)
+        rest = sde.score_from_output(torch.zeros_like(z), z, time)
+        answer = sde.scale(time) * (score - rest) / (sde.score_from_output(torch.ones_like(z), z, time) - rest)
         assert score.dtype == z.dtype == dtype
         assert ((z > 0) & (z < 1)).all()
         assert torch.isfinite(score).all()
@@ -133,7 +135,7 @@ def test_data_on_the_walls_have_finite_scores_and_leave_them(dtype):
 
 def test_what_overshoots_is_folded_and_nothing_ends_on_a_wall():
     proposal, z = torch.tensor([0.5, -0.25, 1.25, 2.5, 0.0, 1.0, -2.0]), torch.tensor([0.1] * 7)
-    assert torch.allclose(Jacobi().confine(proposal, z), torch.tensor([0.5, 0.25, 0.75, 0.5, 0.1, 0.1, 0.1]))
+    assert torch.allclose(Jacobi().project(proposal, z), torch.tensor([0.5, 0.25, 0.75, 0.5, 0.1, 0.1, 0.1]))
 
 
 @pytest.mark.parametrize("steps", STATES)

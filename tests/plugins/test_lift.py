@@ -33,7 +33,7 @@ class Exact(Mixture):
         return super().prior(self.sde.state_shape(shape), noise, like)
 
     def prior_log_prob(self, z):
-        return self.log_density(z, at(self.sde.times[1]))
+        return self.log_density(z, at(self.sde.t_span[1]))
 
 
 def matched(start, end):
@@ -65,7 +65,7 @@ def brownian():
 def test_gbm_is_the_lift_of_ve_by_exp_path_by_path(which, sampler, request):
     """`ve` has the schedules of `gbm` but the constant one, which is Brownian motion."""
     gbm, lift = matched(0.1, 2.0) if which == "growing" else request.getfixturevalue("brownian")
-    x0, t = coordinates(50, 3).exp(), torch.linspace(*gbm.times, 50, dtype=torch.float64)[:, None]
+    x0, t = coordinates(50, 3).exp(), torch.linspace(*gbm.t_span, 50, dtype=torch.float64)[:, None]
     assert lift.multiplicative
     torch.testing.assert_close(lift.perturb(x0, t, keyed(50)), gbm.perturb(x0, t, keyed(50)), rtol=1e-10, atol=1e-10)
     paths = []
@@ -115,12 +115,12 @@ def simplex_density(x, law):
 def problem(spec):
     """Normal coordinates, data from them, and their log-density by hand, of the data and of the data noised to `lo`."""
     model = Exact(SDES.build(spec), torch.tensor([[0.4, -0.3]]), torch.tensor([[0.8, 0.5]]))
-    sde, k = model.sde, model.sde.exact(at(model.sde.times[0]))
+    sde, k = model.sde, model.sde.exact(at(model.sde.t_span[0]))
 
     def density(x, noised):
         def law(z):
             if noised:
-                return model.log_density(k.alpha * z + k.shift, at(sde.times[0])) + 2 * k.alpha.log()
+                return model.log_density(k.alpha * z + k.shift, at(sde.t_span[0])) + 2 * k.alpha.log()
             return Normal(model.means, model.deviations).log_prob(z).sum(1)
 
         if sde.transform == "stick-breaking":

@@ -63,7 +63,7 @@ def test_draws_and_prior_have_scipys_laws(sde):
     rest = stats.gamma(2 * sde.kappa * sde.theta / sde.sigma**2, scale=sde.sigma**2 / (2 * sde.kappa))
     prior = sde.prior((20_000,), Noise.seeded(4), x0)
     assert stats.kstest(prior.numpy(), rest.cdf).pvalue > 0.01
-    later = sde.rewind(prior, torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64), Noise.seeded(5))
+    later = sde.reverse_transition(prior, torch.tensor(0.6, dtype=torch.float64), torch.tensor(0.3, dtype=torch.float64), Noise.seeded(5))
     assert stats.kstest(later.numpy(), rest.cdf).pvalue > 0.01
 
 
@@ -97,7 +97,7 @@ def test_the_density_solves_the_backward_equation(sde, t):
 def test_the_score_is_the_slope_of_the_density_also_from_zero_and_far_out(sde, dtype, accuracy):
     values = torch.tensor([1e-6, 1e-3, 0.1, 1.0, 100.0], dtype=dtype)
     x, x0 = torch.cartesian_prod(values, torch.cat([values.new_zeros(1), values])).unbind(1)
-    for t in (sde.times[0], 0.1, 1.0):
+    for t in (sde.t_span[0], 0.1, 1.0):
         time = torch.tensor(t, dtype=torch.float64)
         score = sde.score(x, x0, time)
         leaf = x.clone().requires_grad_()
@@ -112,18 +112,18 @@ def test_what_a_network_answers_is_of_the_order_of_one_everywhere():
     for t in (1e-3, 0.05, 0.2):
         time = torch.tensor(t, dtype=torch.float64)
         z = sde.perturb(x0, time, Noise.seeded(1))
-        rest = sde.complete(torch.zeros_like(z), z, time)
-        answer = sde.scale(time) * (sde.score(z, x0, time) - rest) / (sde.complete(torch.ones_like(z), z, time) - rest)
+        rest = sde.score_from_output(torch.zeros_like(z), z, time)
+        answer = sde.scale(time) * (sde.score(z, x0, time) - rest) / (sde.score_from_output(torch.ones_like(z), z, time) - rest)
         assert ((answer**2).mean(0).sqrt() - 1.7).abs().max() < 1.3
 
 
 @pytest.mark.parametrize("sde", [CIR(), Jacobi(), WrightFisher(speed=1.0)], ids=lambda sde: sde.spec)
 def test_an_error_of_the_network_counts_the_same_near_a_wall(sde):
-    """`metric`, by which `dsm` weighs errors, makes up for what `complete` multiplies a network's output by."""
+    """`score_error_weighting`, by which `dsm` weighs errors, makes up for what `score_from_output` multiplies a network's output by."""
     z = torch.tensor([[1e-6, 0.5], [0.5, 1e-6], [0.3, 0.9]], dtype=torch.float64)
     t = torch.full((3, 1), 0.3, dtype=torch.float64)
-    one = torch.ones_like(sde.observe(z, t))
-    step = sde.complete(one, z, t) - sde.complete(0 * one, z, t)
+    one = torch.ones_like(sde.network_input(z, t))
+    step = sde.score_from_output(one, z, t) - sde.score_from_output(0 * one, z, t)
     weight = DSM().weight(SimpleNamespace(sde=sde), t, z)
     assert torch.allclose(weight * step**2, sde.scale(t).expand_as(z) ** 2, rtol=1e-6)
 
@@ -132,8 +132,8 @@ def test_an_error_of_the_network_counts_the_same_near_a_wall(sde):
 def test_after_long_the_score_is_that_of_the_process_at_rest(sde):
     z = torch.tensor([[0.1, 0.5], [0.7, 0.02]], dtype=torch.float64)
     t = torch.ones(2, 1, dtype=torch.float64)
-    x0 = torch.full_like(sde.observe(z, t), 1.0)
-    assert torch.allclose(sde.score(z, x0 / x0.shape[-1], t), sde.rest_score(z, t), atol=1e-9)
+    x0 = torch.full_like(sde.network_input(z, t), 1.0)
+    assert torch.allclose(sde.score(z, x0 / x0.shape[-1], t), sde.stationary_score(z, t), atol=1e-9)
 
 
 def test_at_time_zero_nothing_has_happened():
@@ -157,7 +157,7 @@ def test_the_data_are_divided_by_their_means():
 
 def test_the_boundary_reflects_and_nothing_ends_on_it():
     proposal, z = torch.tensor([0.5, -0.25, 0.0, -0.0]), torch.tensor([1.0, 1.0, 0.125, 0.5])
-    assert CIR().confine(proposal, z).tolist() == [0.5, 0.25, 0.125, 0.5]
+    assert CIR().project(proposal, z).tolist() == [0.5, 0.25, 0.125, 0.5]
 
 
 @pytest.mark.parametrize("steps", STATES)

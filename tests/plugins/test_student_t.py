@@ -79,8 +79,8 @@ def test_input_and_target_of_the_network_have_unit_variance(spread, t):
     sde = SDES.build(f"student-t:nu=12,spread={spread}")
     x0 = spread * torch.randn(COUNT, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     z = sde.perturb(x0, at(t), Noise.seeded(1))
-    seen = sde.observe(z, at(t))
-    target = -sde.scale(at(t)) * (sde.score(z, x0, at(t)) - sde.complete(torch.zeros_like(z), z, at(t)))
+    seen = sde.network_input(z, at(t))
+    target = -sde.scale(at(t)) * (sde.score(z, x0, at(t)) - sde.score_from_output(torch.zeros_like(z), z, at(t)))
     # The variance of a variance: (kurtosis − 1)/n, and the kurtosis of 12 degrees of freedom is 3.75.
     bound = SIGMAS * math.sqrt(2.75 / COUNT)
     assert seen.var().item() == pytest.approx(1, abs=bound)

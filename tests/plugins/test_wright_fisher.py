@@ -107,7 +107,7 @@ def test_draws_have_the_law_of_the_density(t):
 def test_the_prior_is_dirichlets_law_and_stays_it():
     sde, like = WrightFisher(), torch.empty(20_000, 4, dtype=torch.float64)
     prior = sde.prior(tuple(like.shape), Noise.seeded(0), like)
-    later = sde.rewind(prior, HALF, HALF / 2, Noise.seeded(1))
+    later = sde.reverse_transition(prior, HALF, HALF / 2, Noise.seeded(1))
     for z in (prior, later):
         for part in sde.decode(z).T:
             assert stats.kstest(part.numpy(), stats.beta(2, 6).cdf).pvalue > LEVEL
@@ -117,7 +117,7 @@ def test_the_prior_is_dirichlets_law_and_stays_it():
 def test_data_on_faces_and_corners_have_finite_scores_and_leave_them(dtype):
     sde = WrightFisher()
     x0 = torch.tensor([[0.0, 0.4, 0.6], [1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]], dtype=dtype).repeat(500, 1)
-    for t in (*sde.times, 0.2):
+    for t in (*sde.t_span, 0.2):
         time = torch.tensor(t, dtype=torch.float64)
         z = sde.perturb(x0, time, Noise.seeded(1))
         score = sde.score(z, x0, time)

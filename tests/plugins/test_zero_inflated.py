@@ -46,7 +46,7 @@ def test_images_have_one_unit_and_twice_the_channels():
     x = torch.rand(6, 2, 4, 4, generator=torch.Generator().manual_seed(0)).sub(0.5).clamp_min(0)
     sde = SDES.build("zero-inflated").adapted(x)
     assert len(sde.unit) == 1
-    assert sde.observed_shape((2, 4, 4)) == (4, 4, 4)
+    assert sde.network_input_shape((2, 4, 4)) == (4, 4, 4)
     torch.testing.assert_close(sde.decode(sde.encode(x)), x)
 
 

@@ -28,7 +28,7 @@ class BetweenWalls(ForwardSDE, Conditional):
     def diffusion(self, z, t):
         return torch.full_like(z, self.sigma)
 
-    def confine(self, proposal, z):
+    def project(self, proposal, z):
         folded = proposal.remainder(2)
         return torch.minimum(folded, 2 - folded)
 
@@ -36,7 +36,7 @@ class BetweenWalls(ForwardSDE, Conditional):
         return self.sigma * t.sqrt()
 
     def perturb(self, x0, t, noise):
-        return self.confine((x0 + self.scale(t) * noise.normal(x0)).to(x0), x0)
+        return self.project((x0 + self.scale(t) * noise.normal(x0)).to(x0), x0)
 
     def log_prob(self, z, x0, t):
         """By the method of images."""
@@ -70,10 +70,10 @@ class Kinetic(ForwardSDE, Conditional):
     def decode(self, z):
         return z[:, 0]
 
-    def observe(self, z, t):
+    def network_input(self, z, t):
         return z.flatten(1, 2)
 
-    def complete(self, s, z, t):
+    def score_from_output(self, s, z, t):
         """The score in the velocity is all that the reversal asks for."""
         _, velocity = s.chunk(2, 1)
         return torch.stack([torch.zeros_like(velocity), velocity], 1)
@@ -105,7 +105,7 @@ class Kinetic(ForwardSDE, Conditional):
         return -0.5 * ((vv * dx**2 - 2 * xv * dx * dv + xx * dv**2) / det + det.log()) - math.log(2 * math.pi)
 
     def score(self, z, x0, t):
-        return self.complete(Conditional.score(self, z, x0, t).flatten(1, 2), z, t)
+        return self.score_from_output(Conditional.score(self, z, x0, t).flatten(1, 2), z, t)
 
     def scale(self, t):
         _, _, xx, xv, vv = self.law(t)

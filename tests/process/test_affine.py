@@ -75,7 +75,7 @@ def test_moments_are_those_of_a_simulation(sde, share):
 
     Steps get shorter towards the end, where some processes are nearly singular.
     """
-    count, steps, noise, end = 20_000, 400, Noise.seeded(1), share * sde.times[1]
+    count, steps, noise, end = 20_000, 400, Noise.seeded(1), share * sde.t_span[1]
     grid = end * (1 - torch.linspace(1, 0, steps + 1, dtype=torch.float64) ** 2)
     x0 = sde.decode(torch.full((count, 1), 0.7, dtype=torch.float64))
     k = sde.coefficients(at(end))
@@ -90,7 +90,7 @@ def test_moments_are_those_of_a_simulation(sde, share):
 def test_chapman_kolmogorov(sde):
     """`p(z_s | z_t, z_0)` is Bayes' rule on `p(z_s | z_0) p(z_t | z_s)`, and averages to `p(z_s | z_0)`."""
     z0, z = coordinates(20, 2), coordinates(20, 2, seed=1)
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     for s, t in ((lo, 0.3), (0.3, 0.31), (0.3, hi)):
         p, q = sde.coefficients(at(t)), sde.coefficients(at(s))
         alpha = p.alpha / q.alpha
@@ -115,13 +115,13 @@ def test_posterior_at_time_zero_is_the_data(sde):
 
 
 def test_time_at_inverts_the_ratio(sde):
-    t = torch.linspace(*sde.times, 200, dtype=torch.float64)
+    t = torch.linspace(*sde.t_span, 200, dtype=torch.float64)
     ratio = sde.coefficients(t).ratio
     assert (ratio.diff() > 0).all()
     torch.testing.assert_close(sde.time_at(ratio), t, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(sde.time_at(ratio[:, None]), t[:, None], rtol=1e-9, atol=1e-12)
     ends = sde.time_at(torch.tensor([1e-30, 1e30], dtype=torch.float64))
-    assert ends.tolist() == pytest.approx(list(sde.times))
+    assert ends.tolist() == pytest.approx(list(sde.t_span))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -183,7 +183,7 @@ def test_adapted_swamps_the_data(sde, spec):
 
 
 def test_prior_is_the_terminal_law_of_data_at_the_origin(sde):
-    k = sde.coefficients(at(sde.times[1]))
+    k = sde.coefficients(at(sde.t_span[1]))
     z = sde.prior((20_000, 1), Noise.seeded(0), torch.empty(()))
     assert_moments(z, k.shift, k.sigma)
 

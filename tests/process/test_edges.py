@@ -40,14 +40,14 @@ class Net(nn.Module):
 
 
 def fresh(sde, size=3, output=None) -> ScoreModel:
-    (seen,) = sde.observed_shape((size,))
+    (seen,) = sde.network_input_shape((size,))
     return ScoreModel(sde, Net(seen, seen), output)
 
 
 def per_row(sde, count, size):
     """Times as training gives them: they broadcast against the state."""
     shape = (count,) + (1,) * (len(sde.state_shape((count, size))) - 1)
-    return torch.linspace(*sde.times, count, dtype=torch.float64).reshape(shape)
+    return torch.linspace(*sde.t_span, count, dtype=torch.float64).reshape(shape)
 
 
 def named(pairs):
@@ -158,7 +158,7 @@ class KineticGaussian(Model):
         a, c, xx, xv, vv = self.sde.law(t, self.deviation**2)
         dx, dv, det = z[:, 0] - a * self.mean, z[:, 1] - c * self.mean, xx * vv - xv**2
         whole = torch.stack([(xv * dv - vv * dx) / det, (xv * dx - xx * dv) / det], 1)
-        return whole if self.whole else self.sde.complete(whole.flatten(1, 2), z, t)
+        return whole if self.whole else self.sde.score_from_output(whole.flatten(1, 2), z, t)
 
 
 @pytest.mark.parametrize(("sampler", "steps"), [(EulerMaruyama(), 400), (Heun(), 60), (PC(), 300)], ids=["euler-maruyama", "heun", "pc"])

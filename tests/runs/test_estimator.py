@@ -121,4 +121,4 @@ def test_settings_are_those_of_a_training() -> None:
 
 def test_settings_out_of_range_are_told() -> None:
     with pytest.raises(ParameterError, match="ema"):
-        small(ema=-1).fit(X)
+        small(ema_half_life_images=-1).fit(X)

@@ -32,7 +32,7 @@ class Exact(Mixture):
     """A problem that knows the density of its prior."""
 
     def prior_log_prob(self, z):
-        return self.log_density(z, at(self.sde.times[1]))
+        return self.log_density(z, at(self.sde.t_span[1]))
 
 
 def exact(spec, scale, shift, entries=1):

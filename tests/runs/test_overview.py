@@ -28,7 +28,7 @@ def test_settings_origin_and_checkpoints_are_told(tmp_path: Path) -> None:
     assert run["environment"]["data"] == run["state"]["data"]
     assert [entry["step"] for entry in run["checkpoints"]] == [2, 4]
     assert all(entry["damaged"] is None and entry["bytes"] > 0 for entry in run["checkpoints"])
-    assert run["best"] == min(run["checkpoints"], key=lambda entry: entry["held_out"])["step"]
+    assert run["best"] == min(run["checkpoints"], key=lambda entry: entry["validation_loss"])["step"]
     assert run["metrics"]["step"] == run["state"]["step"] == 4
 
 

@@ -46,7 +46,7 @@ def test_one_update_is_the_papers_formula(spec):
 @pytest.mark.parametrize("recipe", ["mnist", "fashion", "kmnist", "cifar10"])
 def test_authors_presets(name, recipe):
     """Their δ, inner steps and annealing factor, whatever the grid; no noise in the last update."""
-    sampler = SAMPLERS.build(f"{name}:preset=authors,recipe={recipe}")
+    sampler = SAMPLERS.build(f"{name}:preset=paper,recipe={recipe}")
     model = gaussian(SDES.build("gbm:sigma=0.8"))
     view = sampler.view(model)
     start = coordinates(8, 2) if name == "dale-langevin" else coordinates(8, 2).exp()

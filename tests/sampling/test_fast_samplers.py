@@ -55,7 +55,7 @@ def normal(spec):
     """Normal coordinates, where to start, and the exact end: the flow keeps `(z − mean_t)/sd_t`."""
     sde = SDES.build(spec)
     model = gaussian(sde)
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     (m1, v1), (m0, v0) = (model.components(WIDE, at(t)) for t in (hi, lo))
     z = m1 + v1.sqrt() * coordinates(20, 2)
     return model, z, m0 + (v0 / v1).sqrt() * (z - m1)
@@ -108,7 +108,7 @@ def test_exact_where_the_data_are_one_point(sampler, spec):
     model = Mixture(sde, torch.tensor([[0.3, -0.2]]), 1e-9)
     eps = coordinates(3, 2)
     for steps in (1, 2, 10):
-        k = sde.at(at(sde.times[1]), eps)
+        k = sde.at(at(sde.t_span[1]), eps)
         z, times = k.alpha * model.means + k.shift + k.sigma * eps, sampler.grid(model, steps)
         z = drive(sampler, model, z, times[:-1], keyed(3))
         k = sde.at(times[-2], eps)
@@ -274,7 +274,7 @@ def test_the_adaptive_flow_keeps_its_tolerance(law):
 def test_the_adaptive_flow_agrees_with_scipy():
     """`dz/dt` as the process states it, by DOP853."""
     model, z, _ = normal("vp")
-    sde, (lo, hi) = model.sde, model.sde.times
+    sde, (lo, hi) = model.sde, model.sde.t_span
 
     def drift(t, flat):
         u = torch.from_numpy(flat).reshape(z.shape)

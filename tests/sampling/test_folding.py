@@ -100,7 +100,7 @@ def test_an_exact_score_is_one_call(spec):
 def test_guidance_folds(spec):
     labels = torch.tensor([0, 1, 2, 1, 0])
     assert_folds(SAMPLERS.build(spec), Guided(model(), labels, 2.5))
-    assert_folds(SAMPLERS.build(spec), model().given(labels))
+    assert_folds(SAMPLERS.build(spec), model().condition_on(labels))
 
 
 @pytest.mark.parametrize("spec", NOT_LINEAR)
@@ -123,7 +123,7 @@ class Columns(AffineSDE):
         rate = torch.tensor([0.5, 2.0], dtype=torch.float64)
         return Coefficients((-rate * t).exp(), 0.1 * rate * t, 1 - (-2 * rate * t).exp() + t**2)
 
-    def level(self, t):
+    def noise_conditioning(self, t):
         return t
 
 

@@ -21,7 +21,7 @@ SPACINGS = ["auto", "uniform", "karras", "log-snr", "optimized", "u-grid"]
 def test_shape_ends_and_direction(spec, spacing, steps):
     sde = SDES.build(spec)
     times = grid(sde, steps, spacing)
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     assert times.dtype == torch.float64
     assert times.shape == (steps + 1,)
     assert times[0] == hi

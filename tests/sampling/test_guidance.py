@@ -41,14 +41,14 @@ class Normal(Model):
         return torch.linalg.solve(covariance, (mean - z)[..., None])[..., 0]
 
     def prior(self, shape, noise, like):
-        mean, covariance = self.at(at(self.sde.times[1]), like)
+        mean, covariance = self.at(at(self.sde.t_span[1]), like)
         return mean + noise.normal(like, shape) @ torch.linalg.cholesky(covariance).T
 
 
 class Labelled(Normal):
     """Two classes, which differ in their mean."""
 
-    def given(self, condition):
+    def condition_on(self, condition):
         return Shifted(self, condition[:, None].to(WIDE))
 
 
@@ -92,7 +92,7 @@ def seen_through(model, operator=OPERATOR, noise_sd=0.3, covariance=TWEEDIE):
 
 def assert_same_score(found, wanted, rtol=1e-8):
     z = states()
-    for t in torch.linspace(*found.sde.times, 7, dtype=WIDE):
+    for t in torch.linspace(*found.sde.t_span, 7, dtype=WIDE):
         expected = wanted.score(z, t)
         torch.testing.assert_close(found.score(z, t), expected, rtol=0, atol=rtol * float(expected.abs().max()))
 
@@ -193,7 +193,7 @@ def test_observations_compose_in_either_order():
 def test_guidance_towards_a_class_is_linear_in_its_scale():
     model, labels = law("vp", Labelled), torch.arange(16) % 2
     z, t = states(), at(0.3)
-    free, full = model.score(z, t), model.given(labels).score(z, t)
+    free, full = model.score(z, t), model.condition_on(labels).score(z, t)
     for scale in (-1.0, 0.0, 0.5, 1.0, 3.0):
         guided = Guided(model, labels, scale)
         torch.testing.assert_close(guided.score(z, t), free + scale * (full - free))
@@ -209,7 +209,7 @@ def test_guidance_towards_a_class_and_an_observation_commute_at_scale_one():
     assert_same_score(Guided(Inpainting(model, KNOWN, MASK, 0.1), labels, 1.0), wanted)
     observed = Inpainting(Guided(model, labels, 1.0), KNOWN, MASK, 0.1)
     assert_same_score(observed, wanted)
-    assert_same_score(observed.given(labels), wanted)
+    assert_same_score(observed.condition_on(labels), wanted)
 
 
 def test_an_unconditional_model_is_refused():

@@ -44,7 +44,7 @@ class Exact(Model):
         return self.problem.prior(shape, noise, like)
 
     def prior_log_prob(self, z):
-        return self.problem.log_density(z, at(self.sde.times[1]))
+        return self.problem.log_density(z, at(self.sde.t_span[1]))
 
 
 class Silent(nn.Module):
@@ -111,7 +111,7 @@ def test_error_falls_with_the_fourth_power_of_the_steps():
 def test_the_gap_below_lo_is_closed():
     """Components barely wider than the noise at `lo`: the law noised to `lo` has another density."""
     model, x, wanted = of(eight(SDES.build("gbm:sigma=0.8")))
-    lo = at(model.sde.times[0])
+    lo = at(model.sde.t_span[0])
     noised = log_likelihood(model, x, noised=True)
     k = model.sde.exact(lo)
     z = model.sde.encode(x)
@@ -155,7 +155,7 @@ def test_the_fitted_prior_has_the_density_of_its_draws(spec, kind):
     torch.testing.assert_close(prior.log_prob(sde, at_hi), law.log_prob(at_hi), rtol=1e-4, atol=1e-3)
     model = ScoreModel(sde, nn.Identity(), fitted=prior)
     assert torch.equal(model.prior_log_prob(at_hi), prior.log_prob(sde, at_hi))
-    assert torch.equal(model.given(torch.zeros(50)).prior_log_prob(at_hi), prior.log_prob(sde, at_hi))
+    assert torch.equal(model.condition_on(torch.zeros(50)).prior_log_prob(at_hi), prior.log_prob(sde, at_hi))
 
 
 def test_the_prior_of_images_keeps_their_shape():

@@ -41,7 +41,7 @@ def test_order_on_normal_coordinates(sampler, spec):
     """The flow of a normal law keeps `(z − mean_t)/sd_t`, so the exact end is known."""
     sde = SDES.build(spec)
     model = gaussian(sde)
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     (m1, v1), (m0, v0) = (model.components(LIKE, at(t)) for t in (hi, lo))
     z = m1 + v1.sqrt() * coordinates(20, 2)
     exact = m0 + (v0 / v1).sqrt() * (z - m1)
@@ -64,7 +64,7 @@ def test_ancestral_is_ddim_with_all_its_noise(spec):
     sde = SDES.build(spec)
     model = gaussian(sde)
     z = coordinates(5, 2)
-    for t, s in ((sde.times[1], 0.6), (0.5, 0.499), (0.3, sde.times[0]), (sde.times[0], 0.0)):
+    for t, s in ((sde.t_span[1], 0.6), (0.5, 0.499), (0.3, sde.t_span[0]), (sde.t_span[0], 0.0)):
         laws = []
         for name in ("ancestral", "ddim:eta=1"):
             mean, one = (SAMPLERS.build(name).step(model, z, at(t), at(s), Still(value), None)[0] for value in (0.0, 1.0))

@@ -28,11 +28,11 @@ NFE = {
     "pc": lambda n: 2 * n - 1,
     "pc:inner=3": lambda n: 4 * n - 3,
     "torchsde": lambda n: n,
-    "dale-langevin:preset=authors": lambda n: n,
-    "dale-langevin:preset=authors,recipe=kmnist": lambda n: 3 * n,
-    "dale-langevin:preset=authors,recipe=cifar10": lambda n: 6 * n,
-    "multiplicative:preset=authors": lambda n: 4 * n,
-    "multiplicative:preset=authors,recipe=fashion": lambda n: 3 * n,
+    "dale-langevin:preset=paper": lambda n: n,
+    "dale-langevin:preset=paper,recipe=kmnist": lambda n: 3 * n,
+    "dale-langevin:preset=paper,recipe=cifar10": lambda n: 6 * n,
+    "multiplicative:preset=paper": lambda n: 4 * n,
+    "multiplicative:preset=paper,recipe=fashion": lambda n: 3 * n,
 }
 
 
@@ -52,7 +52,7 @@ def test_network_evaluations(spec, steps):
 @pairs
 def test_last_step_is_free_of_noise_and_asks_for_no_score_at_zero(sampler, sde):
     sampler, model = SAMPLERS.build(sampler), gaussian(SDES.build(sde))
-    view, lo = sampler.view(model), model.sde.times[0]
+    view, lo = sampler.view(model), model.sde.t_span[0]
     z = view.sde.encode(model.sde.decode(model.clean(4)), None)
     end, _ = sampler.step(view, z, at(lo), at(0.0), Forbidden(), None)
     assert torch.isfinite(end).all()

@@ -1,5 +1,6 @@
 """Training: every composition that fits runs, every other is refused before data are read, and a run goes on as if never interrupted."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -21,8 +22,8 @@ from sdezoo.store import checkpoint
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training import planning
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.shuffling import Order
-from sdezoo.training.validation import HeldOut
+from sdezoo.training.shuffling import BatchSampler
+from sdezoo.training.validation import ValidationLoss
 from sdezoo.zoo.composition import defaults
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "data": "wine"}
@@ -110,7 +111,10 @@ def test_the_run_folder_is_whole(tmp_path: Path, data: str, net: str, event: tup
     assert trained.model.sde.sigma_max is not None, "what was left to the data is recorded"
 
 
-@pytest.mark.parametrize("values", [{}, {"data": "digits", "net": "unet:width=8"}, {"times": "importance"}, {"optimizer": "egd-adam"}])
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"data": "digits", "net": "unet:width=8"}, {"noise_levels": "importance"}, {"optimizer": "egd-adam"}],
+)
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path, values: dict[str, str]) -> None:
     whole = config(tmp_path, out=str(tmp_path / "whole"), steps=6, checkpoint_every=3, lr=1e-2, **values)
     train(whole)
@@ -258,20 +262,51 @@ def test_a_checkpoint_of_the_format_before_is_gone_on_with(tmp_path: Path) -> No
     folder = train(config(tmp_path, steps=4, checkpoint_every=2), overwrite=True).run / "checkpoints" / "step-2"
     shutil.rmtree(folder.with_name("step-4"))
     state = json.loads((folder / "state.json").read_text())
-    for later in ("seed", "batch", "lr", "held_out", "computing"):
+    for later in ("seed", "batch", "lr", "validation_loss", "computing"):
         del state[later]
     (folder / "state.json").write_text(json.dumps(state | {"format": 2}))
     (folder / "SHA256SUMS").unlink()
+    old_names(tmp_path / "run" / "config.yaml")
     again = load_file(train(config(tmp_path, steps=4), resume=True).checkpoint / "ema.safetensors")
     assert all(torch.equal(again[key], whole[key]) for key in whole)
-    (folder / "state.json").write_text(json.dumps(state | {"format": 4}))
-    with pytest.raises(RunError, match="of format 4; this version reads 2 and 3"):
+    (folder / "state.json").write_text(json.dumps(state | {"format": 5}))
+    with pytest.raises(RunError, match="of format 5; this version reads 2, 3, 4"):
         restore(tmp_path / "run", "2")
+
+
+def old_names(path: Path) -> None:
+    """Rewrites the `config.yaml` of a run with the names that format 3 had."""
+    text = path.read_text()
+    names = {"noise_levels": "times", "label_dropout": "drop", "warmup_steps": "warm_up", "grad_clip_norm": "clip"}
+    for new, old in (names | {"ema_half_life_images": "ema"}).items():
+        assert f"\n{new}: " in text
+        text = text.replace(f"\n{new}: ", f"\n{old}: ")
+    path.write_text(text)
+
+
+def test_a_run_with_the_names_of_format_3_samples_and_resumes(tmp_path: Path) -> None:
+    settings = {"loss": "dsm:weighting=paper", "checkpoint_every": 2}
+    whole = load_file(train(config(tmp_path, steps=4, **settings)).checkpoint / "ema.safetensors")
+    folder = train(config(tmp_path, steps=4, **settings), overwrite=True).run / "checkpoints" / "step-2"
+    shutil.rmtree(folder.with_name("step-4"))
+    state = json.loads((folder / "state.json").read_text())
+    state["held_out"] = state.pop("validation_loss")
+    content = json.dumps(state | {"format": 3}).encode()
+    (folder / "state.json").write_bytes(content)
+    sums = (folder / "SHA256SUMS").read_text().splitlines()
+    sums = [f"{hashlib.sha256(content).hexdigest()}  state.json" if line.endswith("  state.json") else line for line in sums]
+    (folder / "SHA256SUMS").write_text("\n".join(sums) + "\n")
+    old_names(tmp_path / "run" / "config.yaml")
+    written = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(written.replace("weighting=paper", "weighting=authors"))
+    assert restore(tmp_path / "run").state.validation_loss == state["held_out"]
+    again = load_file(train(config(tmp_path, steps=4, **settings), resume=True).checkpoint / "ema.safetensors")
+    assert all(torch.equal(again[key], whole[key]) for key in whole)
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([5.0, 1.0, None, 4.0, 1.0, 3.0, 0.5])
-    monkeypatch.setattr(HeldOut, "measure", lambda *_: next(losses))
+    monkeypatch.setattr(ValidationLoss, "measure", lambda *_: next(losses))
     run = train(config(tmp_path, steps=5, checkpoint_every=1, keep=1)).run
     assert list(checkpoint.steps(run)) == [2, 5], "of two that are as good, the first"
     assert restore(run, "best").state.step == 2
@@ -279,13 +314,13 @@ def test_the_newest_and_the_best_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(checkpoint.steps(run)) == [5, 6, 7]
     assert restore(run, "best").state.step == 7
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert [row["held_out"] for row in rows] == [5.0, 1.0, None, 4.0, 1.0, 3.0, 0.5]
+    assert [row["validation_loss"] for row in rows] == [5.0, 1.0, None, 4.0, 1.0, 3.0, 0.5]
 
 
 def test_without_held_out_rows_there_is_no_best(tmp_path: Path) -> None:
     x = torch.rand(20, 2) + 1
     run = train(config(tmp_path, data="memory"), data=Data(x, x[:0], "points")).run
-    assert json.loads((run / "metrics.jsonl").read_text())["held_out"] is None
+    assert json.loads((run / "metrics.jsonl").read_text())["validation_loss"] is None
     with pytest.raises(RunError, match=r"No checkpoint .*held-out rows"):
         restore(run, "best")
 
@@ -358,11 +393,11 @@ def test_a_diverging_training_stops_and_keeps_what_it_had(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("rows", "batch"), [(10, 3), (5, 12), (7, 7)])
 def test_every_epoch_sees_every_row_once(rows: int, batch: int) -> None:
-    order = Order(rows, batch, seed=0)
+    order = BatchSampler(rows, batch, seed=0)
     seen = torch.cat([order.rows(k) for k in range(rows)])
     for epoch in seen[: len(seen) // rows * rows].split(rows):
         assert sorted(epoch.tolist()) == list(range(rows))
-    again = Order(rows, batch, seed=0)
+    again = BatchSampler(rows, batch, seed=0)
     assert torch.equal(again.rows(rows - 1), order.rows(rows - 1)), "a step knows its rows without those before"
 
 

@@ -8,9 +8,9 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import AffineMap
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.times import TimesName, quantiles, times_at
+from sdezoo.learning.noise_levels import NoiseLevels, quantiles, times_at
 from sdezoo.process.noise import Noise
-from sdezoo.training.validation import HeldOut, per_entry
+from sdezoo.training.validation import ValidationLoss, per_entry
 
 WAY = AffineMap(torch.tensor(2.0), torch.tensor(1.0))
 MANY = 2**15
@@ -25,12 +25,12 @@ def rows(n: int) -> torch.Tensor:
     [
         ("vp", "dsm:weighting=uniform", "uniform"),
         ("ve", "dsm:weighting=uniform", "log-normal"),
-        ("gbm", "mult-dsm:weighting=authors", "importance"),
+        ("gbm", "mult-dsm:weighting=paper", "importance"),
         ("vp", "sliced-sm", "log-normal"),
     ],
 )
 @pytest.mark.parametrize(("n", "batch"), [(700, 128), (100, 8), (3, 64)])
-def test_it_estimates_the_expected_loss(sde: str, loss: str, times: TimesName, n: int, batch: int) -> None:
+def test_it_estimates_the_expected_loss(sde: str, loss: str, times: NoiseLevels, n: int, batch: int) -> None:
     """Against 2¹⁵ plain draws, within five standard errors of both: stratified times only lower that of the held-out loss."""
     x = rows(n)
     process = SDES.build(sde).adapted(WAY(x))
@@ -38,14 +38,14 @@ def test_it_estimates_the_expected_loss(sde: str, loss: str, times: TimesName, n
     torch.manual_seed(0)
     model = ScoreModel.for_data(process, NETWORKS.build("mlp:width=16,depth=1").module((2,), None), WAY(x))
     noise, x0 = Noise.seeded(1), WAY(x[torch.arange(MANY) % n])
-    t = times_at(times, model, part.times(process), quantiles((MANY, 1), noise)).to(x0)
+    t = times_at(times, model, part.t_span(process), quantiles((MANY, 1), noise)).to(x0)
     losses = per_entry(part, model, Batch(x0), t, noise, 0).detach().double()
-    held_out = HeldOut(part, times, 5, Data(x[:0], x, "points"), WAY, None, batch=batch, size=17, device=torch.device("cpu"))
-    found = held_out.measure(model)
+    validation_loss = ValidationLoss(part, times, 5, Data(x[:0], x, "points"), WAY, None, batch=batch, size=17, device=torch.device("cpu"))
+    found = validation_loss.measure(model)
     assert found is not None
     draws = min(512, 8 * batch)
     assert abs(found - float(losses.mean())) < 5 * float(losses.std()) * (draws**-0.5 + MANY**-0.5)
-    assert held_out.measure(model) == found
+    assert validation_loss.measure(model) == found
     assert model.training
 
 
@@ -62,7 +62,7 @@ def test_labels_are_given_and_unknown_ones_are_not() -> None:
     model = ScoreModel.for_data(process, Labels(), rows(30))
     labels = torch.arange(30) % 5
     data = Data(rows(30), rows(30), "points", train_labels=labels % 3, test_labels=labels)
-    HeldOut(LOSSES.build("dsm"), "uniform", 0, data, WAY, 3, batch=30, size=30, device=torch.device("cpu")).measure(model)
+    ValidationLoss(LOSSES.build("dsm"), "uniform", 0, data, WAY, 3, batch=30, size=30, device=torch.device("cpu")).measure(model)
     counts = torch.cat(seen).bincount().tolist()
     assert counts == [48, 48, 48, 96]
 
@@ -72,5 +72,5 @@ def test_there_is_none_without_rows_or_where_it_is_not_finite() -> None:
     model = ScoreModel.for_data(process, NETWORKS.build("mlp:width=16,depth=1").module((2,), None), rows(9))
     for test in (rows(0), torch.full((9, 2), torch.inf)):
         data = Data(rows(9), test, "points")
-        held_out = HeldOut(LOSSES.build("dsm"), "uniform", 0, data, WAY, None, batch=8, size=8, device=torch.device("cpu"))
-        assert held_out.measure(model) is None
+        validation_loss = ValidationLoss(LOSSES.build("dsm"), "uniform", 0, data, WAY, None, batch=8, size=8, device=torch.device("cpu"))
+        assert validation_loss.measure(model) is None

@@ -42,7 +42,7 @@ def assert_close(a: Path, b: Path, tolerance: float) -> None:
 
 def test_two_workers_train_the_model_of_one(tmp_path: Path) -> None:
     """Over gloo, at the same batch: losses, levels and weights are those of one process within rounding."""
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in {**SMALL, "times": "importance"}.items()]
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in {**SMALL, "noise_levels": "importance"}.items()]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "sdezoo_cli", "train", *options]
     subprocess.run(
         [*command, f"--out={tmp_path / 'two'}", "--quiet"],
@@ -51,7 +51,7 @@ def test_two_workers_train_the_model_of_one(tmp_path: Path) -> None:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         timeout=120,
     )
-    (one,), (two,) = run(tmp_path / "one", times="importance"), lines(tmp_path / "two")
+    (one,), (two,) = run(tmp_path / "one", noise_levels="importance"), lines(tmp_path / "two")
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
     assert [level is None for level in two["levels"]] == [level is None for level in one["levels"]]
     assert [level or 0 for level in two["levels"]] == pytest.approx([level or 0 for level in one["levels"]], rel=1e-4)
@@ -59,9 +59,9 @@ def test_two_workers_train_the_model_of_one(tmp_path: Path) -> None:
     assert len(list((tmp_path / "two" / "samples").iterdir())) == 1
 
 
-@pytest.mark.parametrize("times", ["log-normal", "importance"])
-def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path, times: str) -> None:
-    whole, parts = (run(tmp_path / str(n), accumulate=n, times=times)[-1] for n in (1, 4))
+@pytest.mark.parametrize("noise_levels", ["log-normal", "importance"])
+def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path, noise_levels: str) -> None:
+    whole, parts = (run(tmp_path / str(n), accumulate=n, noise_levels=noise_levels)[-1] for n in (1, 4))
     assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
     assert_close(tmp_path / "1", tmp_path / "4", 1e-5)
 
@@ -94,7 +94,7 @@ def test_labels_condition_the_network(tmp_path: Path) -> None:
     run(tmp_path / "run", data=str(data), condition="labels", steps=300, lr=3e-3, batch_size=64)
     trained = restore(tmp_path / "run")
     assert trained.state.classes == 2
-    model = trained.model.given(torch.tensor([0, 1]))
+    model = trained.model.condition_on(torch.tensor([0, 1]))
     found = model.denoise(torch.zeros(2, 2), torch.tensor(1.0, dtype=torch.float64)).mean(1)
     assert found.tolist() == pytest.approx([-2, 2], abs=0.5)
     free = trained.model.denoise(torch.zeros(2, 2), torch.tensor(1.0, dtype=torch.float64)).mean()
@@ -113,7 +113,15 @@ def test_labels_are_asked_for_where_there_are_some(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"schedule": "constant"}, {"clip": 1e-3}, {"warm_up": 0}, {"ema": 0}, {"times": "uniform"}, {"optimizer": "egd-adam"}]
+    "change",
+    [
+        {"schedule": "constant"},
+        {"grad_clip_norm": 1e-3},
+        {"warmup_steps": 0},
+        {"ema_half_life_images": 0},
+        {"noise_levels": "uniform"},
+        {"optimizer": "egd-adam"},
+    ],
 )
 def test_every_setting_changes_the_training(tmp_path: Path, change: dict) -> None:
     run(tmp_path / "plain", steps=30)
@@ -137,7 +145,7 @@ def test_exponentiated_gradients_keep_the_signs(tmp_path: Path) -> None:
 
 
 def test_no_average_is_the_last_weights(tmp_path: Path) -> None:
-    run(tmp_path / "run", ema=0)
+    run(tmp_path / "run", ema_half_life_images=0)
     model, ema = (checkpoint.read_tensors(checkpoint.folder_of(tmp_path / "run", 12), part) for part in ("model", "ema"))
     assert all(torch.equal(model[key], ema[key]) for key in model)
 

@@ -57,7 +57,7 @@ def test_no_likelihood_without_a_flow():
 def test_times_of_the_flow(spec):
     sde = SDES.build(spec)
     times = rising(sde, 50)
-    assert (float(times[0]), float(times[-1])) == sde.times
+    assert (float(times[0]), float(times[-1])) == sde.t_span
     steps = sde.exact(times).ratio.log().diff()
     torch.testing.assert_close(steps, steps.mean().expand_as(steps), rtol=1e-4, atol=0)
 

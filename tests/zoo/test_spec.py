@@ -111,7 +111,7 @@ def test_unknown_names_are_answered_with_the_nearest():
 
 OBJECTS = [(r, part.spec) for r in (SDES, LOSSES, SAMPLERS) for _, part in defaults(r)]
 OBJECTS += [(SDES, spec) for spec in VARIANTS]
-CHANGED = ["ddim:eta=0.3", "pc:snr=0.1,inner=2", "dale-langevin:preset=authors,recipe=cifar10", "heun:spacing=log-snr"]
+CHANGED = ["ddim:eta=0.3", "pc:snr=0.1,inner=2", "dale-langevin:preset=paper,recipe=cifar10", "heun:spacing=log-snr"]
 OBJECTS += [(SAMPLERS, spec) for spec in CHANGED]
 
 

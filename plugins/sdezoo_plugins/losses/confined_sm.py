@@ -50,6 +50,6 @@ class ConfinedSM(ScoreLoss[ForwardSDE]):
         here = model.score(x, t, batch.condition)
         value = here**2 / 2
         for proposal in (x + step, x - step):
-            y = sde.confine(proposal, x)
+            y = sde.project(proposal, x)
             value = value + (here + model.score(y, t, batch.condition)) * (y - x) / (2 * size**2)
         return per_sample(2 * self.weight(model, t, x) * value)

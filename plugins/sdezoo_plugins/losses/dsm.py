@@ -1,7 +1,7 @@
 """Denoising score matching, `E λ(t) Σ_i m_i(z_t, t) (s_θ(z_t, t) − ∇ log p(z_t | x_0))_i²`.
 
 Vincent 2011; Song et al., arXiv 2011.13456, eq. 7. The weightings `λ` are those of `sdezoo.learning.weighting`. `m` is the process's
-`metric`, 1 but for noise that vanishes at a wall; of whatever `z_t` an error is weighed by, the minimum is the same.
+`score_error_weighting`, 1 but for noise that vanishes at a wall; of whatever `z_t` an error is weighed by, the minimum is the same.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class DSM(ScoreLoss[Conditional]):
         return super().refuses(sde) or weighting_refuses(self.weighting, sde)
 
     def weight(self, model: ScoreModel[Conditional], t: Tensor, like: Tensor) -> Tensor:
-        return weight(self.weighting or default_weighting(model.sde), model, t, like) * model.sde.metric(like, t)
+        return weight(self.weighting or default_weighting(model.sde), model, t, like) * model.sde.score_error_weighting(like, t)
 
     def __call__(self, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
         z = model.sde.perturb(batch.x0, t, noise)

@@ -1,6 +1,6 @@
 """Multiplicative denoising score matching, `E λ(t) ‖X_t ∘ s_θ(X_t, t) − X_t ∘ ∇ log p(X_t | X_0)‖²`.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730, with the authors' `λ(t) = (σ² t)²` as `weighting=authors`. The
+Shetty, Prasath & Seelamantula, arXiv 2510.02730, with the authors' `λ(t) = (σ² t)²` as `weighting=paper`. The
 target is `−1 − [log(X_t/X_0) − (μ − σ²/2) t]/(σ² t)`. In coordinates `z = log x` the error of the Hyvärinen score is
 that of the latent score, so that with the authors' weight and `μ = σ²/2` this *is* the mean squared error of the
 denoiser of `log x`. The same `t` enters noise and target.
@@ -24,7 +24,7 @@ class MultDSM(ScoreLoss[AffineSDE]):
     """Multiplicative denoising score matching: regress on the Hyvärinen score x∘∇log p."""
 
     weighting: WeightingName = "edm"
-    """`authors` for the paper's `(σ² t)²`."""
+    """`paper` for the paper's `(σ² t)²`."""
 
     def refuses(self, sde: Process) -> str | None:
         return needs_multiplicative(sde)

@@ -33,8 +33,8 @@ class NonnegSM(ScoreLoss[AffineSDE]):
     def refuses(self, sde: Process) -> str | None:
         return needs_multiplicative(sde)
 
-    def times(self, sde: Process) -> tuple[float, float]:
-        lo, hi = sde.times
+    def t_span(self, sde: Process) -> tuple[float, float]:
+        lo, hi = sde.t_span
         return (lo, lo) if self.levels == "data" else (lo, hi)
 
     def weight(self, model: ScoreModel[AffineSDE], t: Tensor, like: Tensor) -> Tensor:

@@ -25,4 +25,4 @@ class EulerMaruyama(Sampler[ForwardSDE]):
         proposal = z - sde.reverse_drift(z, t, model.score(z, t)) * dt
         if s > 0:
             proposal = proposal + sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt()
-        return sde.confine(proposal, z), None
+        return sde.project(proposal, z), None

@@ -51,7 +51,7 @@ def _against_time(model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor) -> 
         return sde.reverse_drift(u, time, model.score(u, time), half=0.5)
 
     slope = flow(z, t)
-    end = sde.confine(z - dt * slope, z)
+    end = sde.project(z - dt * slope, z)
     if s > 0:
-        end = sde.confine(z - dt * (slope + flow(end, s)) / 2, z)
+        end = sde.project(z - dt * (slope + flow(end, s)) / 2, z)
     return end

@@ -2,7 +2,7 @@
 
 Shetty, Prasath & Seelamantula, arXiv 2510.02730. At each of `N` levels, an update of size `δ` with noise of size `a`
 is made `L` times; after every level `a` is multiplied by `factor`. `preset=consistent`: `δ` is the step of the time
-grid, `L = 1`, `a = 1`: a discretization of the reverse SDE. `preset=authors`: `δ`, `L` and `factor` of the authors'
+grid, `L = 1`, `a = 1`: a discretization of the reverse SDE. `preset=paper`: `δ`, `L` and `factor` of the authors'
 code, where `N L δ` is not 1, meant for `gbm:sigma=0.8` and 1000 steps. The last update, to
 `t = 0`, is free of noise in both.
 """
@@ -31,10 +31,10 @@ class MultiplicativeRecipe(Sampler[AffineSDE]):
     authors: ClassVar[dict[str, tuple[float, int, float]]]
     """`δ`, `L` and `factor` of the authors' code for each of their data sets."""
 
-    preset: Literal["consistent", "authors"] = "consistent"
-    """`consistent` discretizes the reverse SDE; `authors` is the recipe of the authors' code."""
+    preset: Literal["consistent", "paper"] = "consistent"
+    """`consistent` discretizes the reverse SDE; `paper` is the recipe of the authors' code."""
     recipe: Literal["mnist", "fashion", "kmnist", "cifar10"] = "mnist"
-    """Whose row of the authors' table `preset=authors` takes."""
+    """Whose row of the authors' table `preset=paper` takes."""
     spacing: Spacing = field(default="uniform", kw_only=True)
 
     @property
@@ -56,7 +56,7 @@ class MultiplicativeRecipe(Sampler[AffineSDE]):
         """One update of size `delta` with noise multiplied by `anneal`; none is drawn where that is 0."""
 
     def step(self, model: Model[Any], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
-        delta, inner, factor = self.authors[self.recipe] if self.preset == "authors" else (float(t - s), 1, 1.0)
+        delta, inner, factor = self.authors[self.recipe] if self.preset == "paper" else (float(t - s), 1, 1.0)
         anneal = 1.0 if memory is None else memory
         for _ in range(inner):
             z = self.update(model, z, t, t.new_tensor(delta), anneal if s > 0 else 0.0, noise)

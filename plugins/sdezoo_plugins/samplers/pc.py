@@ -39,10 +39,10 @@ class PC(Sampler[ForwardSDE]):
         sde, dt = model.sde, t - s
         proposal = z - sde.reverse_drift(z, t, model.score(z, t)) * dt
         if s == 0:
-            return sde.confine(proposal, z), None
-        z = sde.confine(proposal + sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt(), z)
+            return sde.project(proposal, z), None
+        z = sde.project(proposal + sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt(), z)
         size = 2 * (self.snr * sde.scale(s)) ** 2
         moves = sde.diffusion(z, s) != 0  # entries without noise have no score of their own
         for _ in range(self.inner):
-            z = sde.confine(z + moves * (size * model.score(z, s) + (2 * size).sqrt() * noise.normal(z)), z)
+            z = sde.project(z + moves * (size * model.score(z, s) + (2 * size).sqrt() * noise.normal(z)), z)
         return z, None

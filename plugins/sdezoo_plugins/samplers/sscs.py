@@ -43,7 +43,7 @@ class SSCS(Sampler[Stationary]):
         """`auto`: equal steps in `√t`."""
         if self.spacing != "auto":
             return super().grid(model, steps)
-        lo, hi = model.sde.times
+        lo, hi = model.sde.t_span
         times = torch.linspace(math.sqrt(hi), math.sqrt(lo), steps, dtype=torch.float64) ** 2
         times[-1] = lo
         times[0] = hi
@@ -52,16 +52,16 @@ class SSCS(Sampler[Stationary]):
     def step(self, model: Model[Stationary], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
         sde, dt, middle = model.sde, t - s, (t + s) / 2
         if s == 0:
-            return sde.confine(z - sde.reverse_drift(z, t, model.score(z, t)) * dt, z), None
+            return sde.project(z - sde.reverse_drift(z, t, model.score(z, t)) * dt, z), None
 
         def push(u: Tensor) -> Tensor:
-            return sde.ggt(u, middle, model.score(u, middle) - sde.rest_score(u, middle))
+            return sde.ggt(u, middle, model.score(u, middle) - sde.stationary_score(u, middle))
 
-        z = sde.rewind(z, t, middle, noise)
+        z = sde.reverse_transition(z, t, middle, noise)
         rate = (sde.diffusion(z, middle) / sde.scale(middle)) ** 2
-        half = sde.confine(z + _gain(rate, dt / 2) * push(z), z)  # no score is known beyond a wall
-        z = sde.confine(z + _gain(rate, dt) * (push(half) + rate * (half - z)), z)
-        return sde.rewind(z, middle, s, noise), None
+        half = sde.project(z + _gain(rate, dt / 2) * push(z), z)  # no score is known beyond a wall
+        z = sde.project(z + _gain(rate, dt) * (push(half) + rate * (half - z)), z)
+        return sde.reverse_transition(z, middle, s, noise), None
 
 
 def _gain(rate: Tensor, h: Tensor) -> Tensor:

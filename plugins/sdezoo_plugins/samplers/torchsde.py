@@ -55,6 +55,6 @@ class TorchSDE(Sampler[ForwardSDE]):
     def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
         sde = model.sde
         if s == 0:
-            return sde.confine(z - sde.reverse_drift(z, t, model.score(z, t)) * t, z), None
+            return sde.project(z - sde.reverse_drift(z, t, model.score(z, t)) * t, z), None
         equation = ReverseEquation(sde, model.score, z.shape, float(t), stratonovich=self.method not in ITO)
-        return sde.confine(integrate(equation, z, float(t - s), self.method, noise), z), None
+        return sde.project(integrate(equation, z, float(t - s), self.method, noise), z), None

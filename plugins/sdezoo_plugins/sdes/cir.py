@@ -73,7 +73,7 @@ class CIR(Stationary, Conditional):
         return constraints.nonnegative
 
     @property
-    def walls(self) -> bool:
+    def reflecting_boundary(self) -> bool:
         return self.q == 0
 
     def adapted(self, x0: Tensor) -> Self:
@@ -88,7 +88,7 @@ class CIR(Stationary, Conditional):
     def decode(self, z: Tensor) -> Tensor:
         return z if self.unit is None else z * z.new_tensor(self.unit)
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         """`2 (√x − √θ)`, in which noise is the same everywhere."""
         return 2 * (z.abs().sqrt() - math.sqrt(self.theta))
 
@@ -101,7 +101,7 @@ class CIR(Stationary, Conditional):
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return (self._speed(t) * self.sigma**2).to(z).expand_as(z)
 
-    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Reflection at 0; a step that would end at 0 itself is not taken."""
         return torch.where(proposal == 0, z, proposal.abs())
 
@@ -109,19 +109,19 @@ class CIR(Stationary, Conditional):
         """Standard deviation of `X_t` from `x_0 = θ`, over `√θ`: `√(σ² (1 − e^{−2κβ}) / 2κ)`."""
         return (self.sigma**2 / (2 * self.kappa) * -torch.expm1(-2 * self.kappa * self._clock(t))).sqrt()
 
-    def metric(self, z: Tensor, t: Tensor) -> Tensor:
+    def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         return z
 
-    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return s / z.abs().sqrt() + self.rest_score(z, t)
+    def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        return s / z.abs().sqrt() + self.stationary_score(z, t)
 
-    def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
+    def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
         return self.q / z - 2 * self.kappa / self.sigma**2
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return self._moved(self.encode(x0), self._clock(t.double()), noise)
 
-    def rewind(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """The process at rest is the same in both directions of time."""
         return self._moved(z, self._clock(t) - self._clock(s), noise)
 

@@ -58,10 +58,10 @@ class CLD(Stationary, Conditional):
     def decode(self, z: Tensor) -> Tensor:
         return z[:, 0]
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         return z.flatten(1, 2)
 
-    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+    def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
         _, velocity = s.chunk(2, 1)
         return self._driven(velocity + self._velocity_score(z, 0 * z[:, 0], t, 1.0))
 
@@ -98,10 +98,10 @@ class CLD(Stationary, Conditional):
         """The score in the velocity; 0 in the position, along which there is no noise."""
         return self._driven(self._velocity_score(z, x0, t, 0.0))
 
-    def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
+    def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
         return self._driven(-z[:, 1] / self._unit**2)
 
-    def rewind(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         b, (x, w) = self._turned(t - s), (z[:, 0], -z[:, 1] / self._unit)
         shrink = torch.exp(-b)
         dx, dw = _correlated(_spread(b, 0.0, 0.0), x, noise)

@@ -2,7 +2,7 @@
 
 Karras et al., arXiv 2206.00364, table 1: `α = 1`, `m = 0`, `v = σ²`, `σ` from 0.002 to 80. The paper's time is `σ` itself, and its
 steps are even in `σ^{1/ρ}` (eq. 5). Here `t` is what those steps are even in, `t = (σ/σ_max)^{1/ρ}`: the law of `X` at a given `σ` is
-the same, and equal steps in `t` are the paper's. `times` goes from `(σ_min/σ_max)^{1/ρ}` to 1; then `dσ²/dt = 2ρ σ²/t`.
+the same, and equal steps in `t` are the paper's. `t_span` goes from `(σ_min/σ_max)^{1/ρ}` to 1; then `dσ²/dt = 2ρ σ²/t`.
 """
 
 import math
@@ -20,7 +20,7 @@ class EDM(AffineSDE):
     """Data plus noise with the noise levels of Karras et al., 0.002 to 80: for data of about unit size."""
 
     sigma_min: Positive = 0.002
-    """Standard deviation of the noise at the first of `times`."""
+    """Standard deviation of the noise at the first of `t_span`."""
     sigma_max: Positive = 80.0
     """At the last."""
     rho: Positive = 7.0
@@ -31,7 +31,7 @@ class EDM(AffineSDE):
         self.check_rising(sigma_min=self.sigma_min, sigma_max=self.sigma_max)
 
     @property
-    def times(self) -> tuple[float, float]:
+    def t_span(self) -> tuple[float, float]:
         return (self.sigma_min / self.sigma_max) ** (1 / self.rho), 1.0
 
     def coefficients(self, t: Tensor) -> Coefficients:

@@ -39,7 +39,7 @@ class ExpOU(AffineSDE):
         return ExpTransform()
 
     @property
-    def times(self) -> tuple[float, float]:
+    def t_span(self) -> tuple[float, float]:
         # The rate is constant, and its noise grows fast at first: at 1e-3 it would be a tenth of the data's spread already.
         return 1e-5, 1.0
 

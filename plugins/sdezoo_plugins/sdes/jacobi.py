@@ -58,10 +58,10 @@ class Jacobi(Stationary, Conditional):
         return constraints.unit_interval
 
     @property
-    def walls(self) -> bool:
+    def reflecting_boundary(self) -> bool:
         return min(self.a, self.b) == 1
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         """`2 arcsin √x − π/2`, in which noise is the same everywhere; a stage of a solver that looks beyond the wall sees the wall."""
         return 2 * z.clamp(0, 1).sqrt().asin() - math.pi / 2
 
@@ -74,7 +74,7 @@ class Jacobi(Stationary, Conditional):
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return self._speed(t).to(z) * (1 - 2 * z)
 
-    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Folded back at both walls; a step that would end on a wall itself is not taken."""
         return folded(proposal, z)
 
@@ -82,19 +82,19 @@ class Jacobi(Stationary, Conditional):
         """Spread in units of `√(x (1 − x))`: `√((1 − e^{−(a + b)τ}) / (a + b))`."""
         return (-torch.expm1(-(self.a + self.b) * self._tau(t)) / (self.a + self.b)).sqrt()
 
-    def metric(self, z: Tensor, t: Tensor) -> Tensor:
+    def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         return z * (1 - z)
 
-    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return s / (z * (1 - z)).abs().sqrt() + self.rest_score(z, t)
+    def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        return s / (z * (1 - z)).abs().sqrt() + self.stationary_score(z, t)
 
-    def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
+    def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
         return (self.a - 1) / z - (self.b - 1) / (1 - z)
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return self._moved(x0, self._tau(t.double()), noise)
 
-    def rewind(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """The process at rest is the same in both directions of time."""
         return self._moved(z, self._tau(t) - self._tau(s), noise)
 

@@ -172,8 +172,8 @@ class Lift(AffineSDE):
         return positive if self._ends == (0.0, math.inf) else Between(*self._ends)
 
     @property
-    def times(self) -> tuple[float, float]:
-        return self.process.times
+    def t_span(self) -> tuple[float, float]:
+        return self.process.t_span
 
     def adapted(self, x0: Tensor) -> Self:
         return replace(self, base=self.process.adapted(self.encode(x0)).full_spec)

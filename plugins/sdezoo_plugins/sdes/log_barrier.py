@@ -57,7 +57,7 @@ class LogBarrier(ForwardSDE):
     def decode(self, z: Tensor) -> Tensor:
         return torch.sigmoid(z)
 
-    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Folded back where it would round to a wall once decoded."""
         away = (proposal + FAR).remainder(4 * FAR)
         return torch.where(proposal.abs() <= FAR, proposal, torch.minimum(away, 4 * FAR - away) - FAR)
@@ -89,12 +89,12 @@ class LogBarrier(ForwardSDE):
         z, h = self.encode(x0, noise), (self.variance(t) / STEPS).to(x0)
         for _ in range(STEPS):
             slope, q = _curvature(z)
-            z = self.confine(z + slope / (2 * q**2) * h + (h / q).sqrt() * noise.normal(z), z)
+            z = self.project(z + slope / (2 * q**2) * h + (h / q).sqrt() * noise.normal(z), z)
         return z
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         normal = noise.normal(like, shape)
-        return self.confine(torch.special.log_ndtr(normal) - torch.special.log_ndtr(-normal), normal)
+        return self.project(torch.special.log_ndtr(normal) - torch.special.log_ndtr(-normal), normal)
 
 
 def _curvature(z: Tensor) -> tuple[Tensor, Tensor]:

@@ -102,11 +102,11 @@ class MetropolisWalk(ConfinedBrownian):
         inside = support.check(proposal)
         return inside.reshape(*inside.shape, *(1,) * support.event_dim)
 
-    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Metropolis' rule. What is not a number is passed on, so that it shows."""
         return torch.where(self.accepts(proposal) | proposal.isnan(), proposal, z)
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         """The state in units of half the bounds, from their middle."""
         low, high = (torch.as_tensor(bound, dtype=z.dtype, device=z.device) for bound in self.bounds)
         return (2 * z - low - high) / (high - low)
@@ -115,7 +115,7 @@ class MetropolisWalk(ConfinedBrownian):
         size = (self.scale(t) / math.sqrt(STEPS)).to(x0)
         z = x0
         for _ in range(STEPS):
-            z = self.confine(z + size * noise.normal(x0), z)
+            z = self.project(z + size * noise.normal(x0), z)
         return z
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ diffusion with these transitions is `dX = −X/(1 − t) dt + √(2t/(1 − t)) 
 `E[ε − X_0 | X_t] = (X_t − D)/t` with the denoiser `D`; its flow `dX/dt` is the probability flow, and Euler's step along it
 is that of `ddim`, exactly. The stochastic way back is `rectified-sde`.
 
-The diffusion is singular at `t = 1`, and no score is known at 0: `times` leaves `delta` out at both ends. That is `δ` of the grids
+The diffusion is singular at `t = 1`, and no score is known at 0: `t_span` leaves `delta` out at both ends. That is `δ` of the grids
 of Roy, Rinaldo & Sarkar, arXiv 2601.15500, the first of which is `spacing=u-grid`.
 """
 
@@ -24,10 +24,10 @@ class RectifiedFlow(AffineSDE):
     """Rectified flow: a straight line from data to noise, x_t = (1 − t)x_0 + tε; for data of about unit size."""
 
     delta: Annotated[float, Interval(gt=0, lt=0.5)] = 0.01
-    """Share of noise at the first of `times`, and of signal at the last."""
+    """Share of noise at the first of `t_span`, and of signal at the last."""
 
     @property
-    def times(self) -> tuple[float, float]:
+    def t_span(self) -> tuple[float, float]:
         return self.delta, 1 - self.delta
 
     def coefficients(self, t: Tensor) -> Coefficients:

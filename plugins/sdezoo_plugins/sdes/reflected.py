@@ -58,7 +58,7 @@ class Reflected(ConfinedBrownian, Conditional):
     def support(self) -> constraints.Constraint:
         return constraints.interval(self.low, self.high)
 
-    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """The fold; what is inside stays as it is."""
         rise = (proposal - self.low).remainder(2 * self.width)
         depth = torch.minimum(rise, 2 * self.width - rise)
@@ -66,15 +66,15 @@ class Reflected(ConfinedBrownian, Conditional):
         folded = torch.where(depth < self.width / 2, self.low + depth, self.high - (self.width - depth))
         return torch.where(self.support.check(proposal), proposal, folded)
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         """The state with the mean and standard deviation of the prior taken out."""
         return (z - (self.low + self.high) / 2) * (math.sqrt(12) / self.width)
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        return self.confine(x0 + self.scale(t).to(x0) * noise.normal(x0), x0)
+        return self.project(x0 + self.scale(t).to(x0) * noise.normal(x0), x0)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        return self.confine(self.low + self.width * noise.uniform(like, shape), like)
+        return self.project(self.low + self.width * noise.uniform(like, shape), like)
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         u, y, tau = self._units(z, x0, t)

@@ -74,7 +74,7 @@ class StudentT(Interpolant):
         constant = math.lgamma((self.nu + d) / 2) - math.lgamma(self.nu / 2) - d / 2 * math.log(self.nu * math.pi)
         return constant - d * sigma.log() - (self.nu + d) / 2 * (away / self.nu).log1p()
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         return z / self._total(t, z).sqrt()
 
     def scale(self, t: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ class StudentT(Interpolant):
         sigma = self.mix(t).sigma
         return sigma * (sigma**2 + self._unit**2 / self._variance).sqrt() / self._unit
 
-    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+    def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
         return s - self._variance * z / self._total(t, z)
 
     @property

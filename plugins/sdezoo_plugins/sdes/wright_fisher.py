@@ -67,7 +67,7 @@ class WrightFisher(Stationary, Conditional):
         return constraints.simplex
 
     @property
-    def walls(self) -> bool:
+    def reflecting_boundary(self) -> bool:
         return self.alpha == 1
 
     def adapted(self, x0: Tensor) -> Self:
@@ -87,7 +87,7 @@ class WrightFisher(Stationary, Conditional):
         left = self._left(z, all_of_them=True)
         return torch.cat([z * left[..., :-1], left[..., -1:]], -1)
 
-    def observe(self, z: Tensor, t: Tensor) -> Tensor:
+    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         """`√(K x)`, a point of a sphere on which noise is the same everywhere."""
         x = self.decode(z)
         return (x.abs() * x.shape[-1]).sqrt()
@@ -101,7 +101,7 @@ class WrightFisher(Stationary, Conditional):
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return self._rate(t).to(z) * (1 - 2 * z) / self._left(z)
 
-    def confine(self, proposal: Tensor, z: Tensor) -> Tensor:
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Every stick folded back at both ends; a step that would end on one itself is not taken."""
         return folded(proposal, z)
 
@@ -109,19 +109,19 @@ class WrightFisher(Stationary, Conditional):
         """Spread in units of `√(V (1 − V)/R)`: `√((1 − e^{−2τ}) / 2)`."""
         return (-torch.expm1(-2 * self._tau(t)) / 2).sqrt()
 
-    def metric(self, z: Tensor, t: Tensor) -> Tensor:
+    def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         return z * (1 - z) / self._left(z)
 
-    def complete(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return s[..., :-1] * (self._left(z) / (z * (1 - z))).abs().sqrt() + self.rest_score(z, t)
+    def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        return s[..., :-1] * (self._left(z) / (z * (1 - z))).abs().sqrt() + self.stationary_score(z, t)
 
-    def rest_score(self, z: Tensor, t: Tensor) -> Tensor:
+    def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
         return (self.alpha - 1) / z - (self._rest(z) - 1) / (1 - z)
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return self._moved(self.encode(x0.double()), self._tau(t.double()), noise, x0)
 
-    def rewind(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """The process at rest is the same in both directions of time."""
         return self._moved(z.double(), self._tau(t) - self._tau(s), noise, z)
 
@@ -146,7 +146,7 @@ class WrightFisher(Stationary, Conditional):
         x, start, tau = self._parts(z, x0, t)
         n = descendants(x, start, self.alpha, tau)
         after = n.flip(-1).cumsum(-1).flip(-1)[..., 1:]
-        return (self.rest_score(z.double(), t) + n[..., :-1] / z.double() - after / (1 - z.double())).to(z)
+        return (self.stationary_score(z.double(), t) + n[..., :-1] / z.double() - after / (1 - z.double())).to(z)
 
     def _parts(self, z: Tensor, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, start = torch.broadcast_tensors(self.decode(z.double()), x0.double())

@@ -168,7 +168,7 @@ def process_cases(
     ends: tuple[float, float] = (0.0, 1.0),
     reach: float = 2.5,
 ) -> Case:
-    """Cases of `sde`: up to `rows` rows, event shapes among `shapes`, times between the shares `ends` of `times`, data within `reach`."""
+    """Cases of `sde`: up to `rows` rows, event shapes among `shapes`, times between the shares `ends` of `t_span`, data within `reach`."""
     chosen: Any = draw(st.sampled_from(variants(sde)))
     event = draw(st.sampled_from(list(shapes or events(sde))))
     count = draw(st.integers(1, rows))
@@ -178,7 +178,7 @@ def process_cases(
     normals = torch.tensor(numbers, dtype=torch.float64).reshape(count, *event).to(dtype)
     low, high = ends
     share = st.sampled_from([(low + high) / 2, low, high]) | st.floats(low, high)
-    lo, hi = chosen.times
+    lo, hi = chosen.t_span
     columns = draw(st.booleans())
     shares = draw(st.lists(share, min_size=count, max_size=count)) if columns else [draw(share)]
     t = torch.tensor([lo + (hi - lo) * u for u in shares], dtype=torch.float64)

@@ -136,18 +136,18 @@ class Lesson:
     def features(self) -> Features:
         """`f = (s*, ψ_1, …)`, `ψ_j = tanh(A_j u + b_j)` in units of one over the width of `z_t`, `u` what a network sees, standardized."""
         z, t = self.states(512, 0)
-        seen = self.sde.observe(z, t).flatten(1)
+        seen = self.sde.network_input(z, t).flatten(1)
         centre, width = seen.mean(0), seen.std(0)
-        shape = self.sde.observed_shape(self.event)
+        shape = self.sde.network_input_shape(self.event)
         size = math.prod(shape)
         generator = torch.Generator().manual_seed(0)
         matrices = torch.eye(size, len(width)).expand(BENDS, -1, -1) + 0.5 * torch.randn(BENDS, size, len(width), generator=generator)
         offsets = torch.randn(BENDS, size, generator=generator)
 
         def features(z: Tensor, t: Tensor) -> Tensor:
-            u = (self.sde.observe(z, t).flatten(1) - centre) / width
+            u = (self.sde.network_input(z, t).flatten(1) - centre) / width
             bends = torch.tanh(torch.einsum("jop,bp->bjo", matrices.to(u), u) + offsets.to(u)) / width.mean()
-            completed = [self.sde.complete(bend.reshape(len(z), *shape), z, t) for bend in bends.unbind(1)]
+            completed = [self.sde.score_from_output(bend.reshape(len(z), *shape), z, t) for bend in bends.unbind(1)]
             return torch.stack([self.score(z, t), *completed], 1)
 
         return features

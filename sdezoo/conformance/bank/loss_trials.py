@@ -34,8 +34,8 @@ class Opaque(Process):
     """`Additive`, seen as nothing but a process: what needs more has to say so."""
 
     @property
-    def times(self) -> tuple[float, float]:
-        return Additive().times
+    def t_span(self) -> tuple[float, float]:
+        return Additive().t_span
 
     def scale(self, t: Tensor) -> Tensor:
         return Additive().scale(t)
@@ -124,7 +124,7 @@ class Trial:
     @property
     def t(self) -> Tensor:
         """The times of the case, moved to where the loss learns; a column with the data's dtype."""
-        (lo, hi), (first, last) = self.case.sde.times, self.loss.times(self.case.sde)
+        (lo, hi), (first, last) = self.case.sde.t_span, self.loss.t_span(self.case.sde)
         share = (self.case.column - lo) / (hi - lo)
         return (first + (last - first) * share).clamp(first, last).to(self.case.normals.dtype)
 
@@ -132,7 +132,7 @@ class Trial:
         """A model with a small network, in the data's dtype."""
         sde, x0 = self.case.sde, self.case.x0
         state = tuple(sde.state_shape(x0.shape))[1:]
-        seen = sde.observed_shape(x0.shape[1:])
+        seen = sde.network_input_shape(x0.shape[1:])
         net = SmallNetwork(math.prod(seen), seen, labels).to(x0.dtype)
         entries = (state[0], *(1,) * (len(state) - 1))
         moments = Moments(torch.zeros(entries), torch.linspace(0.5, 1.1, state[0]).reshape(entries))

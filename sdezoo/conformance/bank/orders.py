@@ -57,7 +57,7 @@ def draws_noise(sampler: Sampler, ground: Ground) -> bool:
     """Whether the steps of `sampler` ask for random numbers."""
     view = sampler.view(ground.model)
     source = Counted(keyed(1))
-    drive(sampler, view, _state(sampler, ground, ground.moments(ground.model.sde.times[1])[0][:1]), sampler.grid(view, 4), source)
+    drive(sampler, view, _state(sampler, ground, ground.moments(ground.model.sde.t_span[1])[0][:1]), sampler.grid(view, 4), source)
     return source.asked > 0
 
 
@@ -66,7 +66,7 @@ def affine_error(sampler: Sampler, ground: Ground, steps: int, *, whole: bool = 
 
     None where the result is not affine in start and noise, or the noise is not made of normal numbers.
     """
-    view, (lo, hi) = sampler.view(ground.model), ground.model.sde.times
+    view, (lo, hi) = sampler.view(ground.model), ground.model.sde.t_span
     times = sampler.grid(view, steps) if whole else sampler.grid(view, steps + 1)[:-1]
     (m1, v1), (m0, v0) = (tuple(part[0] for part in ground.moments(t)) for t in (hi, 0.0 if whole else lo))
     d = len(m1)
@@ -109,7 +109,7 @@ def flow_error(sampler: Sampler, ground: Ground, steps: int) -> Error:
 
     By the trapezoidal rule, which converges exponentially for laws like these.
     """
-    view, (lo, hi) = sampler.view(ground.model), ground.model.sde.times
+    view, (lo, hi) = sampler.view(ground.model), ground.model.sde.t_span
     mean, variance = (part[:, 0] for part in ground.moments(hi))
     reach = 9 * float(variance.max().sqrt())
     nodes = torch.linspace(float(mean.min()) - reach, float(mean.max()) + reach, _NODES, dtype=torch.float64)
@@ -142,7 +142,7 @@ class Paths:
     def of(cls, ground: Ground, end: float, count: int, seed: int = 0) -> Paths:
         """`count` paths from `hi` to `end`."""
         generator = torch.Generator().manual_seed(seed)
-        hi = ground.model.sde.times[1]
+        hi = ground.model.sde.t_span[1]
         increments = torch.randn(_FINE, count, 1, generator=generator, dtype=torch.float64)
         h = (hi - end) / _FINE
         (m1, v1), (m0, v0) = (tuple(part[0] for part in ground.moments(t)) for t in (hi, end))
@@ -159,7 +159,7 @@ class Paths:
     def ends(self, sampler: Sampler, steps: int) -> Tensor | None:
         """Where `steps` equal steps of `sampler` lead along these paths; None where it asks for other noise than one normal number each."""
         view = sampler.view(self.ground.model)
-        times = torch.linspace(view.sde.times[1], self.end, steps + 1, dtype=torch.float64)
+        times = torch.linspace(view.sde.t_span[1], self.end, steps + 1, dtype=torch.float64)
         source = BrownianPath(self.increments, steps)
         try:
             z = drive(sampler, view, _state(sampler, self.ground, self.start), times, source)

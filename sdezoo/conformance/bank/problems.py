@@ -32,10 +32,10 @@ class Additive(AffineSDE):
 
     sigma: Positive = 2.0
     lo: Positive = 1e-4
-    """Where `times` begins."""
+    """Where `t_span` begins."""
 
     @property
-    def times(self) -> tuple[float, float]:
+    def t_span(self) -> tuple[float, float]:
         return self.lo, 1.0
 
     def coefficients(self, t: Tensor) -> Coefficients:
@@ -52,10 +52,10 @@ class Multiplicative(AffineSDE):
     sigma: Positive = 0.8
     mu: float = 0.1
     lo: Positive = 1e-4
-    """Where `times` begins."""
+    """Where `t_span` begins."""
 
     @property
-    def times(self) -> tuple[float, float]:
+    def t_span(self) -> tuple[float, float]:
         return self.lo, 1.0
 
     @property
@@ -90,7 +90,7 @@ class Mixture(Model[AffineSDE]):
         return alpha * self.means.to(z) + shift, alpha**2 * self.deviations.to(z) ** 2 + variance
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
-        check_times(self.sde.times, t)
+        check_times(self.sde.t_span, t)
         self.evaluations += 1
         mean, variance = self.components(z, t)
         away = z[:, None] - mean
@@ -113,7 +113,7 @@ class Mixture(Model[AffineSDE]):
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """An exact draw of `p(z_1)`."""
         chosen = choose(self.weights, shape[0], noise, like)
-        mean, variance = self.components(like, torch.tensor(self.sde.times[1], dtype=torch.float64))
+        mean, variance = self.components(like, torch.tensor(self.sde.t_span[1], dtype=torch.float64))
         return mean[chosen] + variance[chosen].sqrt() * noise.normal(like, shape)
 
 
@@ -131,7 +131,7 @@ class Atoms(Model[Conditional]):
         self.evaluations = 0
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
-        check_times(self.sde.times, t)
+        check_times(self.sde.t_span, t)
         self.evaluations += 1
         points = [point.to(z).expand(len(z), *point.shape) for point in self.points]
         if len(points) == 1:
@@ -156,7 +156,7 @@ class Atoms(Model[Conditional]):
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """An exact draw of `p(z_hi)`."""
         x0 = self.points[choose(self.weights, shape[0], noise, like)].to(like)
-        return self.sde.perturb(x0, torch.tensor(self.sde.times[1], dtype=torch.float64), noise)
+        return self.sde.perturb(x0, torch.tensor(self.sde.t_span[1], dtype=torch.float64), noise)
 
 
 def check_times(times: tuple[float, float], t: Tensor) -> None:

@@ -44,7 +44,7 @@ def points(sde: Conditional) -> Atoms:
 
 def offers_density(sde: Conditional, x0: Tensor) -> bool:
     """Whether `sde` knows its transition density."""
-    t = torch.tensor(sde.times[1], dtype=torch.float64)
+    t = torch.tensor(sde.t_span[1], dtype=torch.float64)
     try:
         sde.log_prob(sde.prior(x0.shape, keyed(len(x0)), x0), x0, t)
     except NotImplementedError:

@@ -28,7 +28,7 @@ from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
 
 COARSE = 0.05
-"""Where `times` begins when orders are measured: far enough from 0 that a few dozen steps of any spacing are small."""
+"""Where `t_span` begins when orders are measured: far enough from 0 that a few dozen steps of any spacing are small."""
 
 FINE = 1e-4
 """Where it begins otherwise."""
@@ -45,10 +45,10 @@ class Curved(ForwardSDE):
 
     sigma: Positive = 0.8
     lo: Positive = FINE
-    """Where `times` begins."""
+    """Where `t_span` begins."""
 
     @property
-    def times(self) -> tuple[float, float]:
+    def t_span(self) -> tuple[float, float]:
         return self.lo, 1.0
 
     @property
@@ -125,7 +125,7 @@ def grounds(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = F
     """The reference processes that `sampler` takes, with data of `law` in coordinates.
 
     Args:
-        lo: where their `times` begin. sigma: their volatility; None: that of each. Given, `Multiplicative` has no drift in
+        lo: where their `t_span` begin. sigma: their volatility; None: that of each. Given, `Multiplicative` has no drift in
         its coordinates, so that these stay within reach of float32.
     """
     curved = Curved(min(sigma or 0.8, 3.0), lo)  # it moves in x = sinh z itself, whose square has to stay within float32
@@ -187,7 +187,7 @@ def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Ato
 
 
 def drive(sampler: Sampler, view: Model[Any], z: Tensor, times: Tensor, noise: Noise) -> Tensor:
-    """The state after the steps of `times`, from `z`, with `noise`: the loop of `Sampler.sample` from any state and with any noise."""
+    """The state after the steps of `t_span`, from `z`, with `noise`: the loop of `Sampler.sample` from any state and with any noise."""
     memory = None
     with torch.no_grad():
         for t, s in pairwise(times.unbind()):

@@ -170,7 +170,7 @@ def coefficients_start_at_the_data(case: Case) -> None:
     zero = torch.zeros((), dtype=torch.float64)
     for name, found, expected in zip(("α(0)", "m(0)", "v(0)"), case.sde.coefficients(zero), (1.0, 0.0, 0.0), strict=True):
         close(name, found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
-    lo, hi = case.sde.times
+    lo, hi = case.sde.t_span
     t = torch.linspace(lo, hi, 101, dtype=torch.float64)
     k = case.sde.coefficients(t)
     if not (k.variance > 0).all():
@@ -216,7 +216,7 @@ def posterior_is_bayes(case: Case) -> None:
     """`p(z_s | z_t, z_0)` is Bayes' rule on `p(z_s | z_0) p(z_t | z_s)`: Chapman–Kolmogorov for Gaussian transitions."""
     sde, t, z0, z = case.sde, case.t, case.sde.encode(case.x0), case.draw()
     for share in (0.0, 0.5, 0.99):
-        s = sde.times[0] + share * (t - sde.times[0])
+        s = sde.t_span[0] + share * (t - sde.t_span[0])
         p, q = sde.coefficients(t), sde.coefficients(s)
         alpha = p.alpha / q.alpha
         shift, variance = p.shift - alpha * q.shift, p.variance - alpha**2 * q.variance
@@ -267,7 +267,7 @@ def _states_nothing(sde: Process) -> str | None:
     excuse = _not_element_wise(sde)
     if excuse or not isinstance(sde, AffineSDE):
         return excuse
-    stated = sde.equation(sde.decode(torch.zeros(1, 1, dtype=torch.float64)), torch.tensor(sde.times[1], dtype=torch.float64))
+    stated = sde.equation(sde.decode(torch.zeros(1, 1, dtype=torch.float64)), torch.tensor(sde.t_span[1], dtype=torch.float64))
     return "It states no equation." if stated is None else None
 
 

@@ -32,10 +32,12 @@ def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Nois
         "perturb": sde.perturb(x0, t, noise()),
         "encode": sde.encode(x0, noise()),
         "decode": sde.decode(z),
-        "observe": sde.observe(z, t),
-        "complete": z if type(sde).complete is Process.complete else sde.complete(torch.cos(2 * sde.observe(z, t)), z, t),
+        "network_input": sde.network_input(z, t),
+        "score_from_output": z
+        if type(sde).score_from_output is Process.score_from_output
+        else sde.score_from_output(torch.cos(2 * sde.network_input(z, t)), z, t),
         "scale": _rows(sde.scale(t), z),
-        "level": _rows(sde.level(t), z),
+        "noise_conditioning": _rows(sde.noise_conditioning(t), z),
     }
     if isinstance(sde, ForwardSDE):
         found["drift"] = sde.drift(z, t)
@@ -43,7 +45,7 @@ def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Nois
         found["divergence"] = sde.divergence(z, t)
         found["ggt"] = sde.ggt(z, t, s)
         found["reverse_drift"] = sde.reverse_drift(z, t, s)
-        found["confine"] = sde.confine(z, z)
+        found["project"] = sde.project(z, z)
         found["forward_step"] = sde.forward_step(z, t, t.new_tensor(0.01), noise())
     if isinstance(sde, Conditional):
         found["score"] = sde.score(z, x0, t)
@@ -60,7 +62,7 @@ def _rows(value: Tensor, z: Tensor) -> Tensor:
 def contract(case: Case) -> None:
     """Every method answers with the shape, dtype and device that the contract asks for, and with finite numbers."""
     sde, x0, t = case.sde, case.x0, case.t
-    lo, hi = sde.times
+    lo, hi = sde.t_span
     if not 0 < lo < hi <= 1:
         raise LawError(f"times are ({lo}, {hi}), and 0 < lo < hi <= 1 was expected.")
     state = tuple(sde.state_shape(x0.shape))
@@ -71,13 +73,13 @@ def contract(case: Case) -> None:
     like_state = {
         "perturb",
         "encode",
-        "complete",
+        "score_from_output",
         "drift",
         "diffusion",
         "divergence",
         "ggt",
         "reverse_drift",
-        "confine",
+        "project",
         "forward_step",
         "score",
     }
@@ -96,7 +98,7 @@ def contract(case: Case) -> None:
         if not torch.isfinite(value).all():
             raise LawError(f"{name} is not finite: {value.flatten()[~torch.isfinite(value.flatten())][0].item()}.")
     if not (found["scale"] > 0).all():
-        raise LawError(f"scale is {float(found['scale'].min()):g}; it has to be positive at every time of `times`.")
+        raise LawError(f"scale is {float(found['scale'].min()):g}; it has to be positive at every time of `t_span`.")
     if isinstance(sde, ForwardSDE):
         shape = tuple(sde.noise_shape(state))
         if torch.broadcast_shapes(shape, state) != torch.Size(state):
@@ -109,7 +111,7 @@ def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
     sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim else [1, 2, 3, 4]
     n = draw(st.sampled_from(sizes))
     chosen: Any = draw(st.sampled_from(variants(sde)))
-    lo, hi = chosen.times
+    lo, hi = chosen.t_span
     t = torch.linspace(lo, hi, n + 2, dtype=torch.float64)[1:-1]
     normals = torch.sin(torch.arange(1.0, n * n + 1, dtype=torch.float64)).reshape(n, n)
     ones = (1,) * (len(chosen.state_shape((n, n))) - 1)
@@ -133,7 +135,7 @@ def rows_are_independent(case: Case) -> None:
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), examples=15)
 def keyed_noise_only(case: Case) -> None:
     """Draws depend on the noise that is handed in, on all of its key, and on nothing else; torch's own generator is left alone."""
-    sde, x0, count, lo_hi = case.sde, case.x0, len(case.normals), case.sde.times
+    sde, x0, count, lo_hi = case.sde, case.x0, len(case.normals), case.sde.t_span
     t = torch.tensor(sum(lo_hi) / 2, dtype=torch.float64)
 
     def draws(seed: int) -> list[Tensor]:
@@ -164,7 +166,7 @@ def precision(case: Case) -> None:
     """In float64 nothing passes through float32: answers follow changes of 1e-9 as they follow changes of 1e-5."""
     sde, x0, count, t = case.sde, case.x0, len(case.normals), case.t
     z = case.draw()
-    keys = {name for name in answers(sde, x0, z, t, lambda: keyed(count, case.seed)) if name not in ("confine", "forward_step")}
+    keys = {name for name in answers(sde, x0, z, t, lambda: keyed(count, case.seed)) if name not in ("project", "forward_step")}
 
     def moved(what: str, h: float) -> dict[str, Tensor]:
         data = typical(sde, case.normals + h) if what == "data" else x0
@@ -209,10 +211,10 @@ def support(case_and_steps: tuple[Case, int]) -> None:
     time = case.t if not case.t.ndim else case.t.repeat(50, *(1,) * (case.t.ndim - 1))
     states = {"perturb": sde.perturb(x0, time, noise), "prior": sde.prior(tuple(x0.shape), noise, x0)}
     if isinstance(sde, ForwardSDE):
-        z, dt = sde.encode(x0, noise), torch.tensor(sde.times[1] / steps, dtype=torch.float64)
+        z, dt = sde.encode(x0, noise), torch.tensor(sde.t_span[1] / steps, dtype=torch.float64)
         for k in range(steps):
             z = sde.forward_step(z, k * dt, dt, noise)
-        states[f"forward_step, {steps} of them up to t = {sde.times[1]:g},"] = z
+        states[f"forward_step, {steps} of them up to t = {sde.t_span[1]:g},"] = z
     for name, z in states.items():
         x = _decoded(sde, z)
         outside = count_outside(sde.support, x)

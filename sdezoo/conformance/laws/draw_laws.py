@@ -63,8 +63,8 @@ class Draws:
         return Noise.seeded(self.seed, self.calls)
 
     def time(self, share: float) -> Tensor:
-        """The time at this share of `times`."""
-        lo, hi = self.sde.times
+        """The time at this share of `t_span`."""
+        lo, hi = self.sde.t_span
         return torch.tensor(lo + share * (hi - lo), dtype=torch.float64)
 
     def data(self, count: int) -> Tensor:
@@ -290,7 +290,7 @@ def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]
         z = draws.states(a, _PATHS)
 
         def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-            return sde.confine(z + sde.drift(z, t) * h + sde.diffusion(z, t) * dw, z)
+            return sde.project(z + sde.drift(z, t) * h + sde.diffusion(z, t) * dw, z)
 
         coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
         drawn, pilot = draws.states(b, _PATHS), draws.states(b, 4 * _PATHS)
@@ -325,7 +325,7 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
         return sde.perturb(model.clean(count, draws.noise()), t, draws.noise()).double()
 
     def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-        return sde.confine(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffusion(z, t) * dw, z)
+        return sde.project(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffusion(z, t) * dw, z)
 
     z = noised(a, _PATHS)
     coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
@@ -360,7 +360,7 @@ def prior_gap(sde: Any) -> None:
         for start in starts:
             draws = Draws(kind, start, 0)
             count = 2**15
-            noised = draws.states(torch.tensor(kind.times[1], dtype=torch.float64), count).flatten(1)
+            noised = draws.states(torch.tensor(kind.t_span[1], dtype=torch.float64), count).flatten(1)
             shape = (count, *draws.point.shape[1:])
             prior = kind.prior(shape, draws.noise(), draws.point).double().flatten(1)
             gaps[start] = gap_in_nats(noised, prior)

@@ -166,7 +166,7 @@ def precision(trial: Trial) -> None:
 def lessons(loss: ScoreLoss) -> Iterator[tuple[Lesson, tuple[int, int]]]:
     """What a loss is tried on, at all of its times, and where that stands among the processes and the times."""
     for i, sde in enumerate(accepted(loss, dense=True)):
-        lo, hi = loss.times(sde)
+        lo, hi = loss.t_span(sde)
         edges = [lo * (hi / lo) ** (j / _SPANS) for j in range(_SPANS + 1)]
         spans = zip(edges[:-1], [*edges[1:-1], hi], strict=True)
         yield from ((_lesson(loss, sde, *span), (i, j)) for j, span in enumerate(spans))
@@ -174,7 +174,7 @@ def lessons(loss: ScoreLoss) -> Iterator[tuple[Lesson, tuple[int, int]]]:
 
 def _lesson(loss: ScoreLoss, sde: Process, first: float, last: float) -> Lesson:
     # A loss that learns at one time learns the score of the data as they are; the noise has to be negligible then.
-    lo, hi = loss.times(sde)
+    lo, hi = loss.t_span(sde)
     return _prepared(sde, (first, last), 1.0 if lo == hi else None)
 
 
@@ -207,7 +207,7 @@ def minimizer_at_the_last_time(loss: ScoreLoss, seed: int) -> float:
 def _at_end(loss: ScoreLoss, seed: int, end: int) -> float:
     found = []
     for i, sde in enumerate(accepted(loss, dense=True)):
-        t = loss.times(sde)[end]
+        t = loss.t_span(sde)[end]
         found.append(_optimality(loss, _lesson(loss, sde, t, t), 4 * _ROWS, seed, i, end))
     return together(found)
 
@@ -258,7 +258,7 @@ def recovers_a_normal_law(loss: ScoreLoss, seed: int) -> float:
     """A model `a z + b` learns `N(0.3, 0.4²)` in coordinates (log-normal data for `x = exp z`): `a = −1/V`, `b = M/V`."""
     found = []
     for i, sde in enumerate(sde for sde in accepted(loss) if isinstance(sde, AffineSDE)):
-        lo, hi = loss.times(sde)
+        lo, hi = loss.t_span(sde)
         ratios = torch.tensor([0.5, 2.0], dtype=torch.float64) * DEVIATION
         for j, t in enumerate(sde.time_at(ratios).tolist() if lo < hi else [lo]):
             alpha, shift, v = (float(k) for k in sde.coefficients(torch.tensor(t, dtype=torch.float64)))

@@ -219,7 +219,7 @@ def _sampled(sampler: Sampler, ground: Ground, steps: int, seed: int) -> Tensor:
 
 def _quarter(atoms: Atoms) -> Tensor:
     # Nearer to the points a few dozen steps of an installed process, whose times are its own, need not be small.
-    return torch.tensor(atoms.sde.times[1] / 4, dtype=torch.float64)
+    return torch.tensor(atoms.sde.t_span[1] / 4, dtype=torch.float64)
 
 
 def _noised(atoms: Atoms, count: int, seed: int) -> Tensor:
@@ -229,7 +229,7 @@ def _noised(atoms: Atoms, count: int, seed: int) -> Tensor:
 
 def _driven(sampler: Sampler, atoms: Atoms, steps: int, seed: int) -> Tensor:
     noise, view = keyed(_DRAWS, seed), sampler.view(atoms)
-    times = torch.linspace(view.sde.times[1], float(_quarter(atoms)), steps + 1, dtype=torch.float64)
+    times = torch.linspace(view.sde.t_span[1], float(_quarter(atoms)), steps + 1, dtype=torch.float64)
     z = view.prior((_DRAWS, *atoms.points.shape[1:]), noise, WIDE)
     return view.sde.decode(drive(sampler, view, z, times, noise)).flatten(1)
 

@@ -203,7 +203,7 @@ def times(sampler_and_steps: tuple[Sampler, int]) -> None:
     sampler, steps = sampler_and_steps
     for problem in problems(sampler, gaussian):
         view = sampler.view(problem.model)
-        found, (lo, hi) = sampler.grid(view, steps), view.sde.times
+        found, (lo, hi) = sampler.grid(view, steps), view.sde.t_span
         if found.dtype != torch.float64 or found.shape != (steps + 1,):
             raise LawError(f"The grid is {found.dtype} of shape {tuple(found.shape)}; float64 of shape ({steps + 1},) was expected.")
         if float(found[0]) != hi or float(found[-1]) != 0 or not (found.diff() < 0).all() or float(found[-2]) < lo:

@@ -21,7 +21,7 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 
-TimesName = Literal["log-normal", "uniform", "importance"]
+NoiseLevels = Literal["log-normal", "uniform", "importance"]
 
 _SPREAD = 1.2
 _BINS = 64
@@ -45,7 +45,7 @@ def times_at(name: str, model: ScoreModel, span: tuple[float, float], u: Tensor)
     lo, hi = span
     if name == "uniform" or not isinstance(sde, AffineSDE):
         return lo + (hi - lo) * u
-    centre = float(model.std.double().pow(2).mean().sqrt().log())
+    centre = float(model.sigma_data.double().pow(2).mean().sqrt().log())
     ends = sde.coefficients(torch.tensor([lo, hi], dtype=torch.float64)).ratio.log()
     a, b = torch.special.ndtr((ends - centre) / _SPREAD).tolist()
     return sde.time_at((centre + _SPREAD * torch.special.ndtri(a + (b - a) * u)).exp())
