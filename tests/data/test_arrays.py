@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdezoo.data import dataset as limits
+from sdezoo.data import reading as limits
 from sdezoo.data.arrays import MappedRows, is_npz, read_npy, read_npz
 from sdezoo.data.validation import check
 from sdezoo.errors import DataError

@@ -22,6 +22,7 @@ from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.validation import check
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
+from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.planning import plan
 from sdezoo.zoo.composition import defaults
@@ -270,4 +271,4 @@ def restored(folder: Path) -> None:
     """All that is read of a checkpoint."""
     for part in ("model", "ema", "optimizer"):
         checkpoint.read_tensors(folder, part)
-    checkpoint.restore(folder.parents[1])
+    restore(folder.parents[1])

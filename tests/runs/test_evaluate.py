@@ -13,7 +13,7 @@ from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation import classifier, suite
 from sdezoo.generation.export import write as export
 from sdezoo.generation.samples import choose_sampler, generate
-from sdezoo.runs import evaluation as module
+from sdezoo.runs import evaluate as module
 from sdezoo.runs.evaluate import FILES, check_folder, evaluate, read_samples, write
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
