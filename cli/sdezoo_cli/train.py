@@ -24,6 +24,7 @@ Number = float | None
 
 def train(
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]. Default: gbm.")] = None,
+    task: Annotated[Text, typer.Option(help="What is learned. Default: score.")] = None,
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder of yours. Default: digits.")] = None,
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
@@ -81,8 +82,8 @@ def train(
                 resume=resume,
                 overwrite=overwrite,
                 interruptible=True,
-                report=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}"),
-                tell=lambda sentence: _say(f"Note: {sentence}"),
+                progress=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}"),
+                notify=lambda sentence: _say(f"Note: {sentence}"),
             )
     except KeyboardInterrupt as stop:
         raise _stopped(stop, plugin) from None

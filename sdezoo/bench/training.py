@@ -74,7 +74,7 @@ def _beside(settings: dict[str, Any], images: torch.Tensor, tell: Callable[[int]
 
     with TemporaryDirectory() as folder:
         config = TrainingConfig.build({**settings, "net": "unet", "device": "cpu", "out": str(Path(folder) / "run")})
-        train(config, data=Data(images, images[:0], "image"), report=between)
+        train(config, data=Data(images, images[:0], "image"), progress=between)
     return pairs[_WARM:]
 
 

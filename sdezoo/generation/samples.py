@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain, pairwise
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sdezoo.data.dataset import Kind, out_of_range
 from sdezoo.errors import CompositionError, ParameterError, SupportError
@@ -110,6 +111,27 @@ class Generated:
     evaluations: int
 
 
+class Calls(AbstractContextManager[None]):
+    """Counts the calls of a model's network inside the block; 0 where it has none of its own.
+
+    Args:
+        model: the model.
+    """
+
+    def __init__(self, model: Model[Any]) -> None:
+        self.count, self._net = 0, getattr(model, "net", None)
+
+    def __enter__(self) -> None:
+        def see(*_: object) -> None:
+            self.count += 1
+
+        self._hook = self._net.register_forward_hook(see) if isinstance(self._net, nn.Module) else None
+
+    def __exit__(self, *_: object) -> None:
+        if self._hook:
+            self._hook.remove()
+
+
 @dataclass(frozen=True)
 class Draw:
     """What is drawn, and how.
@@ -164,20 +186,12 @@ class Draw:
             yield self._batch(self.rows.cut(start, stop), progress)
 
     def _batch(self, rows: Rows, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
-        calls = 0
-
-        def count(*_: object) -> None:
-            nonlocal calls
-            calls += 1
-
-        state, hook = self.trained.state, self.trained.model.net.register_forward_hook(count)
-        try:
+        state, calls = self.trained.state, Calls(self.trained.model)
+        with calls:
             z = self.sample(rows, progress)
-        finally:
-            hook.remove()
         x = self.trained.map.inverse(z.cpu())
         low, high = (torch.tensor(bound) for bound in state.range)
-        return Generated(x, out_of_range(x, low, high), calls)
+        return Generated(x, out_of_range(x, low, high), calls.count or self.sampler.evaluations(self.steps))
 
     def sample(self, rows: Rows, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
         """The samples of `rows` in the domain of the process, on the device, as one batch.

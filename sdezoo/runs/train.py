@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 from sdezoo.data.dataset import Data
@@ -20,10 +19,10 @@ from sdezoo.store.launch import is_first
 from sdezoo.store.locking import reserve, run_lock
 from sdezoo.store.provenance import environment
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.loop import Notify, Report, Result, Training
-from sdezoo.training.planning import Plan, choose_batch, choose_network, plan
-from sdezoo.training.preprocessing import place
+from sdezoo.training.loop import Notify, Result, Training, TrainingProgress
+from sdezoo.training.planning import draft, plan
 from sdezoo.training.resumption import refuse_other_settings
+from sdezoo.training.task import Plan
 from sdezoo.training.workers import Workers, deterministic
 
 _REMEDY = "Make room, make it writable, or give another --out."
@@ -36,45 +35,43 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     interruptible: bool = False,
-    report: Report | None = None,
-    tell: Notify = warnings.warn,
+    progress: TrainingProgress | None = None,
+    notify: Notify = warnings.warn,
 ) -> Result:
-    """Train a score model and leave it in a run folder.
+    """Train a model and leave it in a run folder.
 
     Args:
-        config: the settings. data: in place of those that it names. resume: go on from the newest checkpoint that is whole. overwrite: a
-        run that is there is replaced. interruptible: SIGINT and SIGTERM end the step and save, see `sdezoo.training.interruption`; in a
-        main thread. report, tell: see `Report` and `Notify`.
+        config: the settings.
+        data: used in place of those that `config` names.
+        resume: continue from the newest checkpoint that is intact.
+        overwrite: replace a run that exists.
+        interruptible: SIGINT and SIGTERM end the step and save, see `sdezoo.training.interruption`; in a main thread only.
+        progress: called after every step.
+        notify: called with each sentence that the user should know before training continues.
 
     Raises:
         SdezooError: for anything that cannot work, before anything is written; where the loss stops being finite; and where the folder
             cannot be written to any more.
         Interrupted: for a signal, where `interruptible`.
     """
-    made = plan(config, data)
+    checked = draft(config, data)
     if resume:
-        refuse_other_settings(made.run, made.config)
+        refuse_other_settings(checked.run, checked.config)
     elif is_first():
-        reserve(made.run, overwrite=overwrite)
+        reserve(checked.run, overwrite=overwrite)
     with deterministic(config.deterministic):
-        workers = Workers(made.device, made.config.precision, compiled=made.config.compile)
-        made = replace(made, device=workers.device)
-        data = made.load()
-        way = place(data, made.sde.support, made.config.shift)
-        x0 = way(data.train).to(made.device)
-        network = choose_network(made, data.event)
-        batch = (made.config.batch_size if resume else None) or choose_batch(made, data.rows)
-        made = replace(made, sde=made.sde.adapted(x0), config=made.config.model_copy(update={"net": network.spec, "batch_size": batch}))
-        training = Training(made, network, data, way, x0, workers)
-        with run_lock(made.run) if is_first() else nullcontext():
+        workers = Workers(checked.device, config.precision, compiled=config.compile)
+        chosen = plan(checked, workers.device, resume=resume)
+        training = Training(chosen, workers)
+        with run_lock(chosen.run) if is_first() else nullcontext():
             if resume:
-                training.resume(tell if is_first() else lambda _: None)
+                training.resume(notify if is_first() else lambda _: None)
             elif is_first():
-                _clear(made.run, overwrite)
+                _clear(chosen.run, overwrite)
             if is_first():
-                _begin(made, training)
+                _begin(chosen, training)
             workers.wait()
-            return training.run(report, interruptible=interruptible)
+            return training.run(progress, interruptible=interruptible)
 
 
 def _clear(run: Path, overwrite: bool) -> None:
@@ -87,13 +84,13 @@ def _clear(run: Path, overwrite: bool) -> None:
             (run / name).unlink(missing_ok=True)
 
 
-def _begin(made: Plan, training: Training) -> None:
+def _begin(plan: Plan, training: Training) -> None:
     """What is in a run folder before the first step. On resuming, settings that may change are those of now."""
-    made.config.write(made.run / "config.yaml")
-    with writing(made.run, _REMEDY):
+    plan.config.write(plan.run / "config.yaml")
+    with writing(plan.run, _REMEDY):
         for part in ("checkpoints", "samples"):
-            (made.run / part).mkdir(exist_ok=True)
-    if not (made.run / "env.json").exists():
-        with atomic_write(made.run / "env.json", _REMEDY) as file:
-            record = {**environment(made.device), "data": training.fingerprint, "plugins": training.plugins}
+            (plan.run / part).mkdir(exist_ok=True)
+    if not (plan.run / "env.json").exists():
+        with atomic_write(plan.run / "env.json", _REMEDY) as file:
+            record = {**environment(plan.device), "data": training.fingerprint, "plugins": training.plugins}
             file.write(json.dumps(record, indent=1).encode())

@@ -64,8 +64,9 @@ class State:
     sde: str
     """Full spec string of the process, with everything filled in that was left to the data."""
     net: str
-    """Full spec string of the network."""
+    """Full spec string of the network; empty where the task has none."""
     output: str
+    """What the network's output means; empty where the task has none."""
     event: tuple[int, ...]
     kind: Kind
     columns: tuple[str, ...]
@@ -102,6 +103,8 @@ class State:
     """Fingerprint of the data and of the map, see `sdezoo.store.provenance`."""
     types: tuple[str, ...] = ()
     """Of the columns, see `sdezoo.data.dataset.Data`."""
+    task: str = "score"
+    """Spec string of what was learned, see `sdezoo.training.task`."""
     plugins: dict[str, str] = field(default_factory=dict)
     """The distribution and version, or the file, behind each plugin, `REGISTRY/NAME`."""
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch import Tensor
 
 from sdezoo.data.encoding import AffineMap
 from sdezoo.errors import RunError, SdezooError
-from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.sampling.likelihood import Estimate, estimate
 from sdezoo.store.checkpoint import DamagedError, State, choose, newest_whole, read_state, read_tensors
-from sdezoo.store.provenance import check_providers
-from sdezoo.zoo.registry import NETWORKS, SDES
+from sdezoo.zoo.registry import TASKS
+
+
+class MisfitError(ValueError):
+    """Tensors of a checkpoint that do not fit what its state describes; raised by `Task.rebuild`."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model ready to sample, and the way from and back to the user's units."""
+    """A model ready to sample, and the encoding of the user's units.
 
-    model: ScoreModel
+    Args:
+        model: with the averaged weights; of score learning, a `ScoreModel`.
+        state: of the checkpoint.
+        map: from the user's units into the process's domain.
+    """
+
+    model: Any
     state: State
     map: AffineMap
 
@@ -74,38 +77,16 @@ def restore(run: Path, which: str = "newest") -> Trained:
 
 def _restored(checkpoint: Path) -> Trained:
     state, tensors = read_state(checkpoint), read_tensors(checkpoint, "ema")
-    check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(("sdes/", "networks/"))})
-    sde = SDES.build(state.sde)
-    network = NETWORKS.build(state.net)
+    task = TASKS.build(state.task)
     try:
-        with torch.device("meta"), _at_most(sum(values.numel() for values in tensors.values()), checkpoint):
-            shape = sde.network_input_shape(state.event)
-            network.module(shape, state.classes)
-        net = network.module(shape, state.classes)
-        moments = Moments(tensors["mean"], tensors["std"])
-        parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
-        model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None)
-        model.load_state_dict(tensors)
+        model = task.rebuild(state, tensors)
     except SdezooError:
         raise
-    except (KeyError, RuntimeError, ValueError):
-        raise DamagedError(checkpoint, "'ema.safetensors' does not fit the network") from None
+    except MisfitError as error:
+        raise DamagedError(checkpoint, str(error)) from None
+    except Exception as error:  # a third party's plugin may raise anything
+        raise RunError(
+            f"The task '{state.task}' fails to rebuild the model of '{checkpoint}' ({type(error).__name__}: {error}).",
+            f"Fix its plugins: {', '.join([state.sde, state.net])}.",
+        ) from error
     return Trained(model.eval().requires_grad_(False), state, AffineMap.from_json(state.map))
-
-
-@contextmanager
-def _at_most(numbers: int, checkpoint: Path) -> Iterator[None]:
-    """A network with more parameters than a checkpoint holds is not finished: `state.json` may ask for any width and depth."""
-    left = numbers
-
-    def see(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal left
-        left -= 0 if parameter is None else parameter.numel()
-        if left < 0:
-            raise DamagedError(checkpoint, "'ema.safetensors' does not fit the network")
-
-    handle = register_module_parameter_registration_hook(see)
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -34,6 +34,8 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    task: str = "score"
+    """What is learned, see `sdezoo.training.task`."""
     sde: str = "gbm"
     """The noise process."""
     loss: str | None = None

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from sdezoo.errors import RunError
-from sdezoo.process.process import Process
 from sdezoo.store.checkpoint import newest
 from sdezoo.training.metrics import Failure
 from sdezoo.training.shuffling import BatchSampler
@@ -20,11 +18,14 @@ class DivergenceMonitor:
     """Sees the loss at every line of the metrics.
 
     Args:
-        run: the folder. sde: the process. order: of the data. lr: the peak learning rate.
+        run: the run folder.
+        describe: a time of the losses in words.
+        order: which rows make a batch.
+        lr: the peak learning rate.
     """
 
-    def __init__(self, run: Path, sde: Process, order: BatchSampler, lr: float) -> None:
-        self._run, self._sde, self._order, self._lr = run, sde, order, lr
+    def __init__(self, run: Path, describe: Callable[[float], str], order: BatchSampler, lr: float) -> None:
+        self._run, self._describe, self._order, self._lr = run, describe, order, lr
         self._first: float | None = None
 
     def see(self, loss: float, found: Failure | None, start: int, step: int) -> None:
@@ -43,7 +44,6 @@ class DivergenceMonitor:
         else:
             wrong = start + found.step
             row = int(self._order.rows(wrong)[found.position])
-            level = float(self._sde.scale(torch.tensor(found.time, dtype=torch.float64)))
             where = "on the whole batch" if found.everywhere else f"at row {row} of the training data, number {found.position} of the batch"
-            what = f"The loss is not finite any more at step {wrong + 1}, {where}, at a noise of {level:.3g} (t = {found.time:.3g})"
+            what = f"The loss is not finite any more at step {wrong + 1}, {where}, at {self._describe(found.time)}"
         raise RunError(f"{what}; {last}.", f"Lower the learning rate (--lr, now {self._lr:g}), or look at the data.")

@@ -93,10 +93,14 @@ class Failure(NamedTuple):
 
 
 class MetricBuffer:
-    """The losses of some steps, on the device."""
+    """The losses of some steps, on the device.
 
-    def __init__(self, sde: Process) -> None:
-        self._edges = _edges(sde)
+    Args:
+        edges: of the bins of times by which the loss is split, increasing, float64.
+    """
+
+    def __init__(self, edges: Tensor) -> None:
+        self._edges = edges
         self._losses: list[Tensor] = []
         self._times: list[Tensor] = []
 
@@ -116,7 +120,7 @@ class MetricBuffer:
     def by_level(self, losses: Tensor, times: Tensor) -> list[float | None]:
         """The mean loss in each bin."""
         bins = torch.bucketize(times.double(), self._edges[1:-1])
-        return [float(losses[bins == b].mean()) if (bins == b).any() else None for b in range(_BINS)]
+        return [float(losses[bins == b].mean()) if (bins == b).any() else None for b in range(len(self._edges) - 1)]
 
 
 def failure(losses: Tensor, times: Tensor) -> Failure | None:
@@ -129,7 +133,8 @@ def failure(losses: Tensor, times: Tensor) -> Failure | None:
     return Failure(step, position, float(times[step, position]), bool(wrong[step].all()))
 
 
-def _edges(sde: Process) -> Tensor:
+def level_edges(sde: Process) -> Tensor:
+    """Edges of the eight bins of times, float64 `(9,)`."""
     lo, hi = sde.t_span
     u = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
     if not isinstance(sde, AffineSDE):

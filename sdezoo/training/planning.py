@@ -1,4 +1,8 @@
-"""Plans: a training with every part built and checked, before any data is read or anything is written."""
+"""Plans: everything that a training run chooses, in one place, and before anything is written.
+
+A `Draft` is what can be chosen and refused before any data are read. A `Plan` adds what depends on the data: the encoding, the process
+adapted to them, the network, the batch size, the classes. Neither changes once it is built.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +21,11 @@ from sdezoo.process.process import Process
 from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.task import Plan, Task
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
-from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES
+from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS
 
 PREFERRED_LOSSES = ("mult-dsm", "dsm", "sliced-sm")
 PREFERRED_NETWORKS = ("unet", "mlp")
@@ -27,75 +33,113 @@ _BATCH = 128
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A training that has been checked and has read no data yet."""
+class Draft:
+    """A training run whose parts were checked against each other before any data are read.
+
+    Args:
+        config: the settings, with the loss and the run folder filled in.
+        task: what is learned.
+        sde: the process, not yet adapted to data.
+        loss: the loss; None where the task brings its own.
+        network: the network that was asked for; None: one that fits the data, or none where the task brings its own.
+        load: reads the data.
+        device: where to compute.
+        run: the run folder.
+    """
 
     config: TrainingConfig
+    task: Task
     sde: Process
-    loss: ScoreLoss
+    loss: ScoreLoss | None
     network: Network | None
     load: Callable[[], Data]
     device: torch.device
     run: Path
 
 
-def plan(config: TrainingConfig, data: Data | None = None) -> Plan:
-    """Build every part of a training and check that they fit. `data`: in place of those that the config names.
+def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
+    """Build every part of a training run that needs no data, and check that the parts fit.
+
+    Args:
+        config: the settings.
+        data: used in place of those that `config` names.
 
     Raises:
         SdezooError: with the reason and the remedy; nothing has been read or written.
     """
+    task: Task = TASKS.build(config.task)
     sde = SDES.build(config.sde)
-    loss = LOSSES.build(config.loss or preferred(PREFERRED_LOSSES, fitting(sde, LOSSES), f"losses for '{sde.title()}'"))
-    check_fit(sde, loss)
+    loss = None
+    if task.uses_loss:
+        loss = LOSSES.build(config.loss or preferred(PREFERRED_LOSSES, fitting(sde, LOSSES), f"losses for '{sde.title()}'"))
+        check_fit(sde, loss)
     if config.output:
         check_output(sde, config.output)
-    network = NETWORKS.build(config.net) if config.net else None
+    network = NETWORKS.build(config.net) if config.net and task.uses_network else None
     load = find_dataset(config.data).load if data is None else lambda: data
     source = config.data.partition(":")[0] if names_a_dataset(config.data) else Path(config.data).stem
     if config.tensorboard and find_spec("tensorboard") is None:
         raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or leave out --tensorboard.')
-    run = Path(config.out or f"runs/{source}-{sde.title()}-{loss.title()}")
+    run = Path(config.out or f"runs/{source}-{sde.title()}-{(loss or task).title()}")
     writable_folder(run)
-    config = config.model_copy(update={"out": str(run), "loss": config.loss or loss.spec})
-    return Plan(config, sde, loss, network, load, resolve_device(config.device), run)
+    config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
+    return Draft(config, task, sde, loss, network, load, resolve_device(config.device), run)
 
 
-def choose_network(made: Plan, event: tuple[int, ...]) -> Network:
-    """The planned network, or the first preferred one that works with data of shape `event`.
+def plan(draft: Draft, device: torch.device, *, resume: bool = False) -> Plan:
+    """Read the data and choose everything that depends on them.
+
+    Args:
+        draft: what was chosen before.
+        device: where this worker computes.
+        resume: the batch size of the run stays what it is, even if it is larger than the data.
 
     Raises:
-        CompositionError: where it does not work with the data, or none does.
+        SdezooError: with the reason and the remedy; nothing has been written.
     """
+    data = draft.load()
+    encoding = fit_encoding(data, draft.sde.support, draft.config.shift)
+    x0 = encoding(data.train).to(device)
+    network = _network(draft, data.event) if draft.task.uses_network else None
+    batch = (draft.config.batch_size if resume else None) or _batch(draft, data.rows)
+    config = draft.config.model_copy(update={"net": network.spec if network else None, "batch_size": batch})
+    classes = _classes(draft, data)
+    return Plan(
+        config=config,
+        task=draft.task,
+        sde=draft.sde.adapted(x0),
+        loss=draft.loss,
+        network=network,
+        data=data,
+        encoding=encoding,
+        x0=x0,
+        classes=classes,
+        device=device,
+        run=draft.run,
+    )
+
+
+def _network(draft: Draft, event: tuple[int, ...]) -> Network:
+    """The network that was asked for, or the first preferred one that works with data of shape `event`."""
     fits = [name for name, network in defaults(NETWORKS) if network.refuses(event) is None]
-    network = made.network or NETWORKS.build(preferred(PREFERRED_NETWORKS, fits, f"networks for data of shape {event}"))
+    network = draft.network or NETWORKS.build(preferred(PREFERRED_NETWORKS, fits, f"networks for data of shape {event}"))
     check_network(network, event)
     return network
 
 
-def choose_batch(made: Plan, rows: int) -> int:
-    """The samples of a step, for data of `rows` rows.
-
-    Raises:
-        ParameterError: where more were asked for than there are.
-    """
-    asked = made.config.batch_size
+def _batch(draft: Draft, rows: int) -> int:
+    asked = draft.config.batch_size
     if asked is not None and asked > rows:
         raise ParameterError(f"A batch of {asked} is larger than the data, which have {rows} rows.", f"Give --batch-size at most {rows}.")
     return asked or _BATCH
 
 
-def choose_classes(made: Plan, data: Data) -> int | None:
-    """How many classes the network is told of; None without `condition`.
-
-    Raises:
-        DataError: where the data have no labels, or a single one.
-    """
-    if made.config.condition is None:
+def _classes(draft: Draft, data: Data) -> int | None:
+    if draft.config.condition is None:
         return None
     if data.train_labels is None:
-        raise DataError(f"The data '{made.config.data}' have no labels.", "Leave out --condition, or give data with labels.")
+        raise DataError(f"The data '{draft.config.data}' have no labels.", "Leave out --condition, or give data with labels.")
     classes = int(data.train_labels.max()) + 1
     if len(data.train_labels.unique()) < 2:
-        raise DataError(f"All rows of '{made.config.data}' have the same label.", "Leave out --condition: there is nothing to tell apart.")
+        raise DataError(f"All rows of '{draft.config.data}' have the same label.", "Leave out --condition: there is nothing to tell apart.")
     return classes

@@ -1,6 +1,6 @@
 """The recorded, invertible way from the user's units into the domain of a process.
 
-`place` chooses the `AffineMap` x = scale · raw + shift that takes data into the support of a process, and refuses
+`fit_encoding` chooses the `AffineMap` x = scale · raw + shift that takes data into the support of a process, and refuses
 data that the process cannot live on. Nothing is clipped or dropped, here or on the way back.
 """
 
@@ -26,7 +26,7 @@ _ROWS = 4096  # rows checked at a time, so that float64 copies stay small beside
 _NAMED = 5  # columns that a message names before it says how many more
 
 
-def place(data: Data, support: Constraint, shift: Shift = None) -> AffineMap:
+def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> AffineMap:
     """The map that takes `data` into `support`.
 
     What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
@@ -84,7 +84,7 @@ def _standardised(train: Tensor) -> AffineMap:
 def _offsets(data: Data, support: Constraint) -> Tensor:
     refused = _refused(data, support, AffineMap(torch.tensor(1.0), torch.tensor(0.0)))
     rows = torch.cat([data.train, data.test]).double()
-    # A refusal that cannot be laid to a column (of a whole row, say) moves none: `place` then refuses.
+    # A refusal that cannot be laid to a column (of a whole row, say) moves none: `fit_encoding` then refuses.
     troubled = refused > 0 if refused.shape == data.event else torch.zeros(data.event, dtype=torch.bool)
     return torch.stack(
         [

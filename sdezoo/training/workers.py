@@ -86,6 +86,7 @@ class Workers:
                 f"Training in the manner of {kind.value} is not supported.", "Launch with data parallelism (MULTI_GPU, MULTI_CPU)."
             )
         self.device = self._accelerator.device
+        self._network: nn.Module | None = None
         self.count, self.index = self._accelerator.num_processes, self._accelerator.process_index
         self._hosts = torch.distributed.new_group(backend="gloo") if self.count > 1 else None
 
@@ -105,15 +106,16 @@ class Workers:
 
     def network(self, net: nn.Module) -> nn.Module:
         """`net` as training calls it: its weights are the same tensors."""
-        return self._accelerator.prepare_model(net)
+        self._network = self._accelerator.prepare_model(net)
+        return self._network
 
     def optimizer(self, optimizer: Optimizer) -> Optimizer:
         """`optimizer` with the scaling of gradients that fp16 needs."""
         return self._accelerator.prepare_optimizer(optimizer)
 
-    def alone(self, net: nn.Module) -> AbstractContextManager[None]:
-        """Gradients are not averaged over workers inside it."""
-        return self._accelerator.no_sync(net) if self.count > 1 else nullcontext()
+    def alone(self) -> AbstractContextManager[None]:
+        """Gradients of the network that was prepared are not averaged over workers inside it."""
+        return self._accelerator.no_sync(self._network) if self.count > 1 and self._network else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
         """Gradients of `loss`, added to those there are."""

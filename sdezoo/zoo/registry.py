@@ -162,12 +162,14 @@ LOSSES: Registry[Any] = Registry("loss", "sdezoo.losses", "sdezoo.learning.loss:
 SAMPLERS: Registry[Any] = Registry("sampler", "sdezoo.samplers", "sdezoo.sampling.sampler:Sampler")
 NETWORKS: Registry[Any] = Registry("network", "sdezoo.networks", "sdezoo.learning.network:Network")
 DATASETS: Registry[Any] = Registry("dataset", "sdezoo.datasets", "sdezoo.data.dataset:Dataset")
+TASKS: Registry[Any] = Registry("task", "sdezoo.tasks", "sdezoo.training.task:Task")
 REGISTRIES: dict[str, Registry[Any]] = {
     "sdes": SDES,
     "losses": LOSSES,
     "samplers": SAMPLERS,
     "networks": NETWORKS,
     "datasets": DATASETS,
+    "tasks": TASKS,
 }
 
 

@@ -101,7 +101,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --device abacus", "'abacus'", "cpu"),
         ("train --data there-is-none", "no dataset 'there-is-none'", "digits"),
         ("train --data none.npz", "'none.npz'", "path"),
-        ("train --data empty.csv", "'empty.csv'", "score_from_output"),
+        ("train --data empty.csv", "'empty.csv'", "complete"),
         ("train --data nan.csv", "1 missing (NaN) value, the first in row 1, column 'a'", "Remove"),
         ("train --data zero.csv", "1 value is zero or negative, in column 'b'", "--shift auto"),
         ("train --data notes.txt", "'notes.txt'", ".csv"),
@@ -151,7 +151,7 @@ def test_a_mistake_is_two_sentences(sdezoo: Terminal, command: str, problem: str
         (["--out", "s.jpg"], "'s.jpg'", ".csv"),
         (["--out", "there.csv"], "exists", "--overwrite"),
         (["--sampler", "multiplicative", "--steps", 1], "left the support", "dale-langevin"),
-        (["--sampler", "dale-langevin:preset=mine"], "preset=mine", "consistent, authors"),
+        (["--sampler", "dale-langevin:preset=mine"], "preset=mine", "consistent, paper"),
     ],
 )
 def test_a_mistake_in_sampling(sdezoo: Terminal, arguments: list[object], problem: str, remedy: str) -> None:

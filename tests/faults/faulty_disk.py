@@ -17,7 +17,7 @@ from sdezoo.errors import RunError
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.loop import Report
+from sdezoo.training.loop import TrainingProgress
 
 SETTINGS = {"net": "mlp:width=32,depth=1", "data": "wine", "batch_size": 8, "checkpoint_every": 1, "keep": 100, "device": "cpu"}
 
@@ -27,12 +27,12 @@ def mount(*options: str) -> None:
     subprocess.run(["mount", *options], check=True)
 
 
-def said(disk: Path, steps: int, *, resume: bool = True, report: Report | None = None) -> dict[str, Any]:
+def said(disk: Path, steps: int, *, resume: bool = True, report: TrainingProgress | None = None) -> dict[str, Any]:
     """What a training says, and which checkpoints are whole after it."""
     run, words = disk / "run", None
     try:
         config = TrainingConfig.build({**SETTINGS, "steps": steps, "out": str(run)})
-        train(config, resume=resume, report=report, tell=lambda _: None)
+        train(config, resume=resume, progress=report, notify=lambda _: None)
     except RunError as error:
         words = str(error)
     whole = []
@@ -57,7 +57,7 @@ def main(disk: Path) -> None:
         if step == steps + 3:
             subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
-    found["vanished"] = said(disk, steps + 4, report=vanish)
+    found["vanished"] = said(disk, steps + 4, progress=vanish)
     found["there"] = sorted(path.name for path in disk.iterdir())
     sys.stdout.write(json.dumps(found))
 

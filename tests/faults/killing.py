@@ -31,7 +31,7 @@ SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 16, "no
 def trained(run: Path, settings: dict[str, Any]) -> None:
     """Begin a training, or go on with it."""
     config = TrainingConfig.build({**SETTINGS, **settings, "out": str(run)})
-    train(config, resume=(run / "config.yaml").is_file(), tell=lambda _: None)
+    train(config, resume=(run / "config.yaml").is_file(), notify=lambda _: None)
 
 
 def forked(work: Callable[[], None]) -> int:

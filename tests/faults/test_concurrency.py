@@ -42,7 +42,7 @@ def test_a_second_training_is_refused(tmp_path: Path, resume: bool) -> None:
             assert content(run) == before
             refused.append(step)
 
-    train(config(run), report=second)
+    train(config(run), progress=second)
     assert refused == [3]
     train(config(run, steps=5), resume=True)
 
@@ -94,7 +94,7 @@ def test_a_full_disk_keeps_what_is_whole(tmp_path: Path, monkeypatch: pytest.Mon
     for folder in checkpoint.steps(run).values():
         checkpoint.check(folder)
     assert not list(run.rglob(".*.partial"))
-    train(config(run), resume=(run / "config.yaml").is_file(), tell=lambda _: None)
+    train(config(run), resume=(run / "config.yaml").is_file(), notify=lambda _: None)
     train(config(tmp_path / "whole"))
     a, b = (load_file(checkpoint.folder_of(tmp_path / name, 4) / "ema.safetensors") for name in ("run", "whole"))
     assert all((a[key] == b[key]).all() for key in a)
@@ -111,7 +111,7 @@ def test_a_folder_that_vanishes_is_not_begun_anew(tmp_path: Path, gone: str, eve
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     with pytest.raises(RunError, match=r"metrics.jsonl' cannot be written \(No such file|is gone\. Bring it back.*--resume"):
-        train(config(run, checkpoint_every=every), report=vanish)
+        train(config(run, checkpoint_every=every), progress=vanish)
     assert not list(run.glob(gone or "*"))
 
 

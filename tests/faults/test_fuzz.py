@@ -24,7 +24,7 @@ from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.planning import plan
+from sdezoo.training.planning import draft
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import REGISTRIES
 from sdezoo_plugins.datasets.array import Array
@@ -193,7 +193,7 @@ CONFIGS = [
 @long_too
 def test_configs(tmp_path: Path, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    hunt(CONFIGS, lambda path: plan(TrainingConfig.build(TrainingConfig.read(path))), tmp_path / "config.yaml", examples)
+    hunt(CONFIGS, lambda path: draft(TrainingConfig.build(TrainingConfig.read(path))), tmp_path / "config.yaml", examples)
 
 
 SPECS = [

@@ -76,7 +76,7 @@ def test_a_signal_ends_the_step_and_saves(tmp_path: Path, number: signal.Signals
             signal.raise_signal(number)
 
     with pytest.raises(Interrupted, match="after step 4 of 12, which is saved in") as stop:
-        train(config(tmp_path / "cut"), interruptible=True, report=report)
+        train(config(tmp_path / "cut"), interruptible=True, progress=report)
     assert stop.value.number == number
     assert stop.value.checkpoint == checkpoint.newest(tmp_path / "cut")
     assert signal.getsignal(number) is before
@@ -93,7 +93,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt) as stop:
-        train(config(tmp_path / "run"), interruptible=True, report=report)
+        train(config(tmp_path / "run"), interruptible=True, progress=report)
     assert not isinstance(stop.value, Interrupted)
     assert checkpoint.newest(tmp_path / "run") is None, "it did not wait for the save"
 
@@ -102,7 +102,7 @@ def test_signals_are_left_alone_unasked(tmp_path: Path) -> None:
     def report(_step: int, _loss: float) -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
-    train(config(tmp_path / "run", steps=1), report=report)
+    train(config(tmp_path / "run", steps=1), progress=report)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

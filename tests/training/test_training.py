@@ -125,7 +125,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path, valu
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(cut, report=interrupt)
+        train(cut, progress=interrupt)
     assert checkpoint.newest(tmp_path / "cut") == tmp_path / "cut" / "checkpoints" / "step-3"
     train(cut, resume=True)
     for name in ("model", "ema", "optimizer", "times"):
@@ -236,7 +236,7 @@ def test_training_goes_on_from_the_newest_whole_checkpoint_and_says_so(tmp_path:
 def test_a_damaged_checkpoint_does_not_stay_the_newest(tmp_path: Path) -> None:
     run = train(config(tmp_path, steps=6, checkpoint_every=2)).run
     flip(checkpoint.folder_of(run, 6) / "ema.safetensors")
-    train(config(tmp_path, steps=5), resume=True, tell=lambda _: None)
+    train(config(tmp_path, steps=5), resume=True, notify=lambda _: None)
     assert list(checkpoint.steps(run)) == [2, 4, 5]
     assert restore(run).state.step == 5
 
@@ -371,7 +371,7 @@ def test_a_small_data_set_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_deterministic_algorithms_are_asked_for_and_recorded(tmp_path: Path) -> None:
     asked = []
-    run = train(config(tmp_path, deterministic=True), report=lambda *_: asked.append(torch.are_deterministic_algorithms_enabled())).run
+    run = train(config(tmp_path, deterministic=True), progress=lambda *_: asked.append(torch.are_deterministic_algorithms_enabled())).run
     assert asked == [True, True]
     assert not torch.are_deterministic_algorithms_enabled()
     assert TrainingConfig.read(run / "config.yaml")["deterministic"]
@@ -383,7 +383,7 @@ def test_what_has_no_deterministic_algorithm_is_named(tmp_path: Path) -> None:
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
 
     with pytest.raises(RunError, match=r"deterministic way to compute 'put_'.*--deterministic"):
-        train(config(tmp_path, deterministic=True), report=scatter)
+        train(config(tmp_path, deterministic=True), progress=scatter)
 
 
 def test_a_diverging_training_stops_and_keeps_what_it_had(tmp_path: Path) -> None:

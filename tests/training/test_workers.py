@@ -162,5 +162,5 @@ def test_a_loss_that_grows_without_bound_is_stopped(tmp_path: Path, monkeypatch:
 
     config = TrainingConfig.build({**SMALL, "out": str(tmp_path / "run"), "steps": 200, "checkpoint_every": 50})
     with pytest.raises(SdezooError, match=r"has grown from 0\.\d+ to 0\.\d+ at step 100; the last checkpoint is .*step-50"):
-        train(config, report=shrink)
+        train(config, progress=shrink)
     assert restore(tmp_path / "run").state.step == 50

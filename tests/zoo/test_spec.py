@@ -91,7 +91,7 @@ def test_arbitrary_values_are_taken_or_refused(value):
         (SAMPLERS, "pc:inner=1.5", ["inner=1.5", "whole number"]),
         (SAMPLERS, "torchsde:method=rk4", ["method=rk4", "one of euler, milstein"]),
         (SAMPLERS, "heun:spacing=log", ["spacing=log", "auto, uniform, karras, log-snr"]),
-        (LOSSES, "dsm:weighting=mine", ["weighting=mine", "authors, uniform, edm"]),
+        (LOSSES, "dsm:weighting=mine", ["weighting=mine", "paper, uniform, edm"]),
     ],
 )
 def test_refusals_name_field_value_and_range(registry, spec, says):

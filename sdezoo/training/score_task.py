@@ -1,0 +1,186 @@
+"""The task `score`: a network learns the score of the noised data from rows `x0`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from sdezoo.learning.loss import Batch, ScoreLoss
+from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.network import Network
+from sdezoo.learning.noise_levels import Importance, quantiles, times_at
+from sdezoo.learning.prior import FittedPrior, Moments
+from sdezoo.process.noise import KeyedNoise, mix
+from sdezoo.store.checkpoint import State
+from sdezoo.store.provenance import check_providers
+from sdezoo.store.restoring import MisfitError
+from sdezoo.training.metrics import level_edges
+from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
+from sdezoo.training.validation import ValidationLoss, per_entry
+from sdezoo.zoo.registry import NETWORKS, SDES
+
+MISFIT = "'ema.safetensors' does not fit the network"
+_WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
+
+
+@dataclass(frozen=True)
+class ScoreTask(Task):
+    """A network learns the score of the noised data by a score loss."""
+
+    def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner:
+        return ScoreLearner(plan, positions)
+
+    def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
+        check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(("sdes/", "networks/"))})
+        sde, network = SDES.build(state.sde), NETWORKS.build(state.net)
+        net = bounded_module(network, sde.network_input_shape(state.event), state.classes, tensors)
+        try:
+            moments = Moments(tensors["mean"], tensors["std"])
+            parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
+            model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None)
+            model.load_state_dict(tensors)
+        except (KeyError, RuntimeError):
+            raise MisfitError(MISFIT) from None
+        return model
+
+
+class ScoreLearner(Learner[ScoreModel]):
+    """A score model while it is trained.
+
+    Args:
+        plan: everything that was chosen before the first step.
+        positions: the places in a batch that this worker takes, in as many parts as gradients are accumulated over.
+    """
+
+    def __init__(self, plan: Plan, positions: Sequence[Tensor]) -> None:
+        assert plan.loss, "a plan of score learning has one"
+        assert plan.network, "a plan of score learning has one"
+        config, data = plan.config, plan.data
+        self.plan, self.loss, self.network = plan, plan.loss, plan.network
+        self.learning_rate = plan.network.learning_rate
+        self.labels = data.train_labels.to(plan.x0.device) if plan.classes and data.train_labels is not None else None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(config.seed, _WEIGHTS))
+            net = plan.network.module(plan.sde.network_input_shape(data.event), plan.classes)
+        self.module = ScoreModel.for_data(plan.sde, net, plan.x0.cpu(), config.output, config.prior).to(plan.device)
+        self.importance = Importance()
+        self.held_out = ValidationLoss(
+            plan.loss,
+            config.noise_levels,
+            config.seed,
+            data,
+            plan.encoding,
+            plan.classes,
+            batch=plan.batch,
+            size=len(positions[0]),
+            device=plan.x0.device,
+        )
+
+    def live(self, prepare: Callable[[nn.Module], nn.Module]) -> ScoreModel:
+        return self.module.with_network(prepare(self.module.net))
+
+    def losses(self, live: ScoreModel, draw: Draw) -> Losses:
+        config, sde = self.plan.config, self.plan.sde
+        noise = KeyedNoise(mix(config.seed, draw.step), draw.positions.tolist(), ahead=1)
+        x0 = self._clean(draw.rows)
+        state = sde.state_shape(x0.shape)
+        u, factor = quantiles((len(x0), *[1] * (len(state) - 1)), noise), 1.0
+        if self.learns_from_losses:
+            u, factor = self.importance.draw(u)
+            factor = factor.flatten().to(x0)
+        t = times_at(config.noise_levels, live, self.loss.t_span(sde), u).to(x0)
+        batch = Batch(x0, condition=self._condition(draw.rows, noise))
+        key = mix(config.seed, draw.step, _DROPOUT, int(draw.positions[0]))
+        return Losses(per_entry(self.loss, live, batch, t, noise, key), factor, t, u)
+
+    @property
+    def learns_from_losses(self) -> bool:
+        return self.plan.config.noise_levels == "importance"
+
+    def learn_from(self, quantiles: Tensor, values: Tensor) -> None:
+        self.importance.observe(quantiles, values)
+
+    @property
+    def level_edges(self) -> Tensor:
+        return level_edges(self.plan.sde)
+
+    def describe(self, time: float) -> str:
+        scale = float(self.plan.sde.scale(torch.tensor(time, dtype=torch.float64)))
+        return f"a noise of {scale:.3g} (t = {time:.3g})"
+
+    def validation_loss(self, module: ScoreModel) -> float | None:
+        return self.held_out.measure(module)
+
+    def state(self) -> dict[str, Tensor]:
+        return {"importance": self.importance.state}
+
+    def restore_state(self, tensors: dict[str, Tensor]) -> None:
+        self.importance = Importance(tensors["importance"])
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "sde": self.plan.sde.full_spec,
+            "net": self.network.full_spec,
+            "output": self.module.output_name,
+            "classes": self.plan.classes,
+        }
+
+    def note(self) -> str | None:
+        if _learns_every_level(self.loss, self.plan):
+            return None
+        return f"'{self.loss.title()}' learns the score of the data alone; samplers that start from noise need it at every noise level."
+
+    def _clean(self, rows: Tensor) -> Tensor:
+        """The training rows of these numbers, in the process's domain, on the device."""
+        plan = self.plan
+        if plan.data.stored is None:
+            return plan.x0[rows.to(plan.x0.device)]
+        return plan.encoding(plan.data.stored[rows]).to(plan.x0.device)
+
+    def _condition(self, rows: Tensor, noise: KeyedNoise) -> Tensor | None:
+        if self.labels is None:
+            return None
+        labels = self.labels[rows.to(self.labels.device)]
+        left_out = noise.uniform(torch.empty(()), (len(rows),)).to(labels.device) < self.plan.config.label_dropout
+        return labels.masked_fill(left_out, self.plan.classes or 0)
+
+
+def bounded_module(network: Network, shape: tuple[int, ...], classes: int | None, tensors: dict[str, Tensor]) -> nn.Module:
+    """The module of a network, if it has no more parameters than `tensors`: a `state.json` may ask for any width and depth.
+
+    It is built without memory first, and stopped at the first parameter too many. Only the network runs there: nothing of a process
+    meets tensors without numbers.
+
+    Raises:
+        MisfitError: where it has more parameters than the checkpoint.
+    """
+    with torch.device("meta"), _at_most(sum(values.numel() for values in tensors.values())):
+        network.module(shape, classes)
+    return network.module(shape, classes)
+
+
+@contextmanager
+def _at_most(numbers: int) -> Iterator[None]:
+    left = numbers
+
+    def see(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        left -= 0 if parameter is None else parameter.numel()
+        if left < 0:
+            raise MisfitError(MISFIT)
+
+    handle = register_module_parameter_registration_hook(see)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _learns_every_level(loss: ScoreLoss, plan: Plan) -> bool:
+    return loss.t_span(plan.sde) == plan.sde.t_span
