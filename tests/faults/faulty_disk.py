@@ -27,12 +27,12 @@ def mount(*options: str) -> None:
     subprocess.run(["mount", *options], check=True)
 
 
-def said(disk: Path, steps: int, *, resume: bool = True, report: TrainingProgress | None = None) -> dict[str, Any]:
+def said(disk: Path, steps: int, *, resume: bool = True, progress: TrainingProgress | None = None) -> dict[str, Any]:
     """What a training says, and which checkpoints are whole after it."""
     run, words = disk / "run", None
     try:
         config = TrainingConfig.build({**SETTINGS, "steps": steps, "out": str(run)})
-        train(config, resume=resume, progress=report, notify=lambda _: None)
+        train(config, resume=resume, progress=progress, notify=lambda _: None)
     except RunError as error:
         words = str(error)
     whole = []
