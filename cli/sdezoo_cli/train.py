@@ -155,5 +155,6 @@ def _draw(run: Path, steps: int, device: Any) -> Path:
     label = "each" if trained.state.classes else None
     generated = together(Draw(trained, choose_sampler(trained, None), Rows.first(64), device=device, label=label).batches())
     path = run / "samples" / f"step-{steps}.{'csv' if trained.state.kind == 'table' else 'png'}"
-    write(generated.x, path, kind=trained.state.kind, columns=trained.state.columns, levels=trained.state.levels, types=trained.state.types)
+    state, types = trained.state, trained.encoding.types
+    write(generated.x, path, kind=state.kind, columns=state.columns, levels=state.levels, types=types)
     return path

@@ -54,7 +54,7 @@ class Data:
         train_labels: (N,) int64, class numbers from 0, or None.
         test_labels: likewise for `test`.
         levels: the data's own lattice: values are multiples of 1/levels (8-bit images: 255); None where continuous.
-        types: what a table's columns were before they were made float32, as NumPy names it; empty: float32. For `typed`.
+        types: what a table's columns were before they were made float32, as NumPy names it; empty: float32. For the encoding.
         stored: all training rows, where there are more than memory should hold: then `train` is a random part of them, which
             statistics are taken of, and there are no labels.
     """

@@ -23,7 +23,7 @@ from pyarrow import csv, parquet
 from torch import Tensor
 
 from sdezoo.data.dataset import Kind
-from sdezoo.data.encoding import typed
+from sdezoo.data.encoding import column_types, typed_columns
 from sdezoo.errors import RunError
 from sdezoo.store.files import atomic_write, put_array
 
@@ -158,19 +158,14 @@ def _parquet(samples: _Samples, file: BinaryIO) -> None:
 
 
 def _schema(samples: _Samples) -> pa.Schema:
-    return pa.schema([pa.field(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in _forms(samples)])
+    names = _names(samples)
+    kinds = column_types(samples.types, len(names))
+    return pa.schema([pa.field(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in zip(names, kinds, strict=True)])
 
 
 def _rows(part: Tensor, samples: _Samples) -> pa.RecordBatch:
-    columns = zip(part.T.contiguous().numpy(), _forms(samples), strict=True)
-    return pa.record_batch([pa.array(typed(column, kind, name)) for column, (name, kind) in columns], schema=_schema(samples))
-
-
-def _forms(samples: _Samples) -> list[tuple[str, str]]:
-    """The name of each column, and int64 or float32: no later part may need another type than the first."""
-    names = _names(samples)
-    kinds = samples.types or ["float32"] * len(names)
-    return [(name, "int64" if np.dtype(kind).kind in "iu" else "float32") for name, kind in zip(names, kinds, strict=True)]
+    columns = typed_columns(part, samples.types, _names(samples))
+    return pa.record_batch([pa.array(column) for column in columns], schema=_schema(samples))
 
 
 def _names(samples: _Samples) -> list[str]:

@@ -189,7 +189,7 @@ class Draw:
         state, calls = self.trained.state, Calls(self.trained.model)
         with calls:
             z = self.sample(rows, progress)
-        x = self.trained.map.inverse(z.cpu())
+        x = self.trained.encoding.decode(z.cpu())
         low, high = (torch.tensor(bound) for bound in state.range)
         return Generated(x, out_of_range(x, low, high), calls.count or self.sampler.evaluations(self.steps))
 
@@ -199,7 +199,7 @@ class Draw:
         Raises:
             SupportError: as `batches`.
         """
-        shape, like = (len(rows), *self.trained.state.event), torch.empty((), device=self.device)
+        shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), device=self.device)
         try:
             return self.sampler.sample(self._model(rows), shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
         except SupportError as error:

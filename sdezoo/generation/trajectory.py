@@ -79,12 +79,12 @@ def record(draw: Draw, path: Path) -> int:
 
 def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
     """Data of `count` samples, float32 on the CPU in the user's units, from the prior to the last step."""
-    view, event = draw.sampler.view(draw.trained.model), draw.trained.state.event
+    view, event = draw.sampler.view(draw.trained.model), draw.trained.encoded_event
     kept: dict[int, list[Tensor]] = {round(k): [] for k in np.linspace(0, draw.steps, min(moments, draw.steps + 1))}
 
     def keep(k: int, z: Tensor, _: Tensor | None = None) -> None:
         if k in kept:
-            kept[k].append(draw.trained.map.inverse(_shown(view.sde, z).float().cpu()))
+            kept[k].append(draw.trained.encoding.decode(_shown(view.sde, z).float().cpu()))
 
     for rows in _cut(draw.rows, count, draw.batch_size):
         with torch.no_grad():

@@ -235,6 +235,6 @@ def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
     low, high = (torch.tensor(bound) for bound in trained.state.range)
     sde = trained.model.sde
     counts = {"values": x.numel(), "outside_range": out_of_range(x, low, high)}
-    counts["outside_support"] = int((~sde.support.check(trained.map(x))).sum())
+    counts["outside_support"] = int((~sde.support.check(trained.encoding.encode(x))).sum())
     words = f"Of {x.numel()} values {counts['outside_range']} lie outside the range of the data, {counts['outside_support']} outside the "
     return counts, words + f"support of '{sde.title()}'."

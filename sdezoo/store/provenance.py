@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES
 
@@ -61,8 +61,8 @@ def check_providers(recorded: Mapping[str, str]) -> None:
         raise PluginError(f"The model was trained with the {registry.kind} '{name}' of {provider}, which is not here.", f"{remedy}.")
 
 
-def fingerprint(data: Data, way: AffineMap) -> str:
-    """SHA-256 in hexadecimal of all rows and labels, with dtypes and shapes, and of the map into the process's domain."""
+def fingerprint(data: Data, encoding: Encoding) -> str:
+    """SHA-256 in hexadecimal of all rows and labels, with dtypes and shapes, and of the codecs of the encoding."""
     digest = hashlib.sha256()
     for part in (data.train, data.test, data.train_labels, data.test_labels):
         if part is None:
@@ -74,7 +74,7 @@ def fingerprint(data: Data, way: AffineMap) -> str:
     if data.stored is not None:
         for block in data.training_blocks():
             digest.update(block.numpy().tobytes())
-    digest.update(json.dumps([data.columns, way.to_json()]).encode())
+    digest.update(json.dumps([data.columns, *(codec.parameters() for codec in encoding.codecs)]).encode())
     return digest.hexdigest()
 
 

@@ -1,12 +1,13 @@
-"""The recorded, invertible way from the user's units into the domain of a process.
+"""The encoding of data, fitted: from the user's units into the domain of a process.
 
-`fit_encoding` chooses the `AffineMap` x = scale · raw + shift that takes data into the support of a process, and refuses
-data that the process cannot live on. Nothing is clipped or dropped, here or on the way back.
+`fit_encoding` chooses the affine encoding `x = scale · raw + shift` that takes data into the support of a process, and refuses data
+that the process cannot live on. Nothing is clipped or dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
 from sdezoo.zoo.composition import defaults, support_in_words
@@ -26,7 +27,7 @@ _ROWS = 4096  # rows checked at a time, so that float64 copies stay small beside
 _NAMED = 5  # columns that a message names before it says how many more
 
 
-def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> AffineMap:
+def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encoding:
     """The map that takes `data` into `support`.
 
     What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
@@ -52,37 +53,37 @@ def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Affine
             [0, 1], or values that the support refuses (how many, in which columns).
     """
     check(data)
-    affine = _choose(data, support, shift)
-    refused = _refused(data, support, affine)
+    encoding = replace(_choose(data, support, shift), types=data.types)
+    refused = _refused(data, support, encoding)
     if refused.any():
         raise _refusal(data, support, shift, refused)
-    return affine
+    return encoding
 
 
-def _choose(data: Data, support: Constraint, shift: Shift) -> AffineMap:
+def _choose(data: Data, support: Constraint, shift: Shift) -> Encoding:
     image, one = data.kind == "image", torch.tensor(1.0)
     if shift == "none":
-        return AffineMap(one, torch.tensor(0.0))
+        return Encoding.affine(one, torch.tensor(0.0))
     if shift is not None and shift != "auto":
-        return AffineMap(one, torch.tensor(float(shift), dtype=torch.float64))
+        return Encoding.affine(one, torch.tensor(float(shift), dtype=torch.float64))
     if _is_real_line(support, data.event):
-        return AffineMap(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(data.train.double())
+        return Encoding.affine(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(data.train.double())
     if _is_half_line(support, data.event):
         if image and not _admits(support, 0.0, data.event):
-            return AffineMap(one, torch.tensor(1.0))
+            return Encoding.affine(one, torch.tensor(1.0))
         if shift == "auto" and not image:
-            return AffineMap(one, _offsets(data, support))
-    return AffineMap(one, torch.tensor(0.0))
+            return Encoding.affine(one, _offsets(data, support))
+    return Encoding.affine(one, torch.tensor(0.0))
 
 
-def _standardised(train: Tensor) -> AffineMap:
+def _standardised(train: Tensor) -> Encoding:
     mean, sd = train.mean(0), train.std(0)
     scale = torch.where(train.amin(0) == train.amax(0), 1.0, 1 / sd)
-    return AffineMap(scale, -mean * scale)
+    return Encoding.affine(scale, -mean * scale)
 
 
 def _offsets(data: Data, support: Constraint) -> Tensor:
-    refused = _refused(data, support, AffineMap(torch.tensor(1.0), torch.tensor(0.0)))
+    refused = _refused(data, support, Encoding.affine(torch.tensor(1.0), torch.tensor(0.0)))
     rows = torch.cat([data.train, data.test]).double()
     # A refusal that cannot be laid to a column (of a whole row, say) moves none: `fit_encoding` then refuses.
     troubled = refused > 0 if refused.shape == data.event else torch.zeros(data.event, dtype=torch.bool)
@@ -120,11 +121,11 @@ def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
     return _admits(support, equal, event) and not any(_admits(support, share * equal, event) for share in (0.5, 2.0))
 
 
-def _refused(data: Data, support: Constraint, affine: AffineMap) -> Tensor:
+def _refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
     """How many values the support refuses: (d,) per column; 0-dim where it judges whole rows, or for images."""
     total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
-        refused = ~support.check(affine(rows))
+        refused = ~support.check(encoding.encode(rows))
         total = total + (refused.sum(0) if refused.ndim == 2 else refused.sum())
     return total
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from sdezoo.data.encoding import Encoding
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
@@ -39,7 +40,8 @@ class ScoreTask(Task):
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
         check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(("sdes/", "networks/"))})
         sde, network = SDES.build(state.sde), NETWORKS.build(state.net)
-        net = bounded_module(network, sde.network_input_shape(state.event), state.classes, tensors)
+        event = Encoding.from_json(state.encoding).encoded_event(state.event)
+        net = bounded_module(network, sde.network_input_shape(event), state.classes, tensors)
         try:
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
@@ -67,7 +69,7 @@ class ScoreLearner(Learner[ScoreModel]):
         self.labels = data.train_labels.to(plan.x0.device) if plan.classes and data.train_labels is not None else None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
-            net = plan.network.module(plan.sde.network_input_shape(data.event), plan.classes)
+            net = plan.network.module(plan.sde.network_input_shape(tuple(plan.x0.shape[1:])), plan.classes)
         self.module = ScoreModel.for_data(plan.sde, net, plan.x0.cpu(), config.output, config.prior).to(plan.device)
         self.importance = Importance()
         self.held_out = ValidationLoss(
@@ -141,7 +143,7 @@ class ScoreLearner(Learner[ScoreModel]):
         plan = self.plan
         if plan.data.stored is None:
             return plan.x0[rows.to(plan.x0.device)]
-        return plan.encoding(plan.data.stored[rows]).to(plan.x0.device)
+        return plan.encoding.encode(plan.data.stored[rows]).to(plan.x0.device)
 
     def _condition(self, rows: Tensor, noise: KeyedNoise) -> Tensor | None:
         if self.labels is None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import Model
 from sdezoo.learning.network import Network
@@ -54,7 +54,7 @@ class Plan:
     loss: ScoreLoss | None
     network: Network | None
     data: Data
-    encoding: AffineMap
+    encoding: Encoding
     x0: Tensor
     classes: int | None
     device: torch.device
