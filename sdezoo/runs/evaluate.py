@@ -22,7 +22,7 @@ from sdezoo.data.arrays import read_npy, read_npz
 from sdezoo.data.dataset import Data, out_of_range
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import ENDINGS, read_table
-from sdezoo.data.validation import check, check_finite
+from sdezoo.data.validation import check, check_finite, check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.classifier import Judge, classifier
 from sdezoo.evaluation.comparison import Extractor, Parts, Report, columns, images
@@ -198,6 +198,7 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
 def _load(origin: str, trained: Trained) -> Data:
     data = find_dataset(origin).load()
     check(data)
+    check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
         raise DataError(f"The rows of '{origin}' have shape {data.event}, and the model's have {trained.state.event}.", "Restore the data.")
     return data

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.validation import check, column_name
+from sdezoo.data.validation import check, check_one_time, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
@@ -190,6 +190,7 @@ _PARTS = {"test": "the held-out part of", "train": "the training part of", "all"
 def _load(source: str) -> Data:
     data = find_dataset(source).load()
     check(data)
+    check_one_time(data, "The likelihood")
     return data
 
 

@@ -32,14 +32,15 @@ def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encodi
 
     What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
 
-    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables and points standardised
-      per column with the training part's mean and standard deviation (a constant column is centred only);
+    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables, points and paths standardised
+      per column with mean and standard deviation over the training rows of all snapshots, and over all observations of paths (a
+      constant column is centred only);
     - unbounded above, negative values refused (a half-line): where it refuses 0, images raw + 1, so [0, 1] becomes [1, 2]; else,
-      and tables and points, as they are;
+      and tables, points and paths, as they are;
     - anything else, such as the unit interval: as they are.
 
     Args:
-        data: training and held-out rows; both must fit.
+        data: training and held-out rows of all snapshots; all must fit.
         support: of the process.
         shift: `"auto"` is the default, except that on a half-line each column with values that are refused gets the
             offset −min + max(½ (next − min), (median − min) / 1000), and the others none. min, next and median are the
@@ -67,13 +68,19 @@ def _choose(data: Data, support: Constraint, shift: Shift) -> Encoding:
     if shift is not None and shift != "auto":
         return Encoding.affine(one, torch.tensor(float(shift), dtype=torch.float64))
     if _is_real_line(support, data.event):
-        return Encoding.affine(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(data.train.double())
+        return Encoding.affine(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(_training_rows(data))
     if _is_half_line(support, data.event):
         if image and not _admits(support, 0.0, data.event):
             return Encoding.affine(one, torch.tensor(1.0))
         if shift == "auto" and not image:
             return Encoding.affine(one, _offsets(data, support))
     return Encoding.affine(one, torch.tensor(0.0))
+
+
+def _training_rows(data: Data) -> Tensor:
+    """Of all snapshots, and all observations of paths, `(rows, d)`, float64."""
+    first, *later = (snapshot.train.flatten(0, -2) for snapshot in data.snapshots)
+    return (torch.cat([first, *later]) if later else first).double()
 
 
 def _standardised(train: Tensor) -> Encoding:
@@ -84,9 +91,9 @@ def _standardised(train: Tensor) -> Encoding:
 
 def _offsets(data: Data, support: Constraint) -> Tensor:
     refused = _refused(data, support, Encoding.affine(torch.tensor(1.0), torch.tensor(0.0)))
-    rows = torch.cat([data.train, data.test]).double()
+    rows = torch.cat([part.flatten(0, -2) for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)]).double()
     # A refusal that cannot be laid to a column (of a whole row, say) moves none: `fit_encoding` then refuses.
-    troubled = refused > 0 if refused.shape == data.event else torch.zeros(data.event, dtype=torch.bool)
+    troubled = refused > 0 if refused.ndim else torch.zeros(data.event[-1:], dtype=torch.bool)
     return torch.stack(
         [
             _offset(column, low) if bad else torch.zeros((), dtype=torch.float64)
@@ -126,7 +133,8 @@ def _refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
     total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
         refused = ~support.check(encoding.encode(rows))
-        total = total + (refused.sum(0) if refused.ndim == 2 else refused.sum())
+        by_column = data.kind != "image" and refused.shape == rows.shape
+        total = total + (refused.flatten(0, -2).sum(0) if by_column else refused.sum())
     return total
 
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
+from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
+from sdezoo.data.validation import check_one_time
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
@@ -33,6 +35,9 @@ _WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
 @dataclass(frozen=True)
 class ScoreTask(Task):
     """A network learns the score of the noised data by a score loss."""
+
+    def check_data(self, data: Data) -> None:
+        check_one_time(data, "Score learning")
 
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner:
         return ScoreLearner(plan, positions)

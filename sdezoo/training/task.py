@@ -178,6 +178,17 @@ class Task(Plugin, ABC):
     uses_network: ClassVar[bool] = True
     """Whether it trains a network of the registry, which the plan then chooses."""
 
+    def check_data(self, data: Data) -> None:
+        """Refuse data that are not what this task learns from. Default: none.
+
+        Args:
+            data: as they were read.
+
+        Raises:
+            DataError: with the reason.
+        """
+        return
+
     @abstractmethod
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner[Any]:
         """What is trained, with fresh weights, on `plan.device`.
