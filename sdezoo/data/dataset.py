@@ -131,6 +131,11 @@ class Dataset(Plugin, ABC):
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Lower-case endings of the file names that this plugin reads, `""` for a directory; it then has a field `path`."""
 
+    @classmethod
+    def endings(cls) -> tuple[str, ...]:
+        """What `suffixes` says. Override it where the endings are those of file formats that may be installed."""
+        return cls.suffixes
+
     @abstractmethod
     def load(self) -> Data:
         """Read everything.
@@ -143,8 +148,8 @@ class Dataset(Plugin, ABC):
     def reads(cls, path: str | Path) -> bool:
         """Whether this plugin is the one for `path`: a directory, or a name with one of its endings."""
         if os.path.isdir(path):
-            return "" in cls.suffixes
-        return Path(path).name.lower().endswith(tuple(filter(None, cls.suffixes)))
+            return "" in cls.endings()
+        return Path(path).name.lower().endswith(tuple(filter(None, cls.endings())))
 
 
 def out_of_range(samples: Tensor, low: Tensor, high: Tensor) -> int:

@@ -19,7 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from sdezoo.errors import RunError
-from sdezoo.generation.export import check_place, sheet
+from sdezoo.generation.export import check_place
+from sdezoo.generation.pictures import sheet
 from sdezoo.generation.samples import Draw, Rows
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise

@@ -143,7 +143,7 @@ class TestEmbedded:
 
 
 def test_every_plugin_says_what_it_is_and_no_two_read_the_same_ending() -> None:
-    endings = [suffix for plugin in PLUGINS for suffix in plugin.suffixes]
+    endings = [suffix for plugin in PLUGINS for suffix in plugin.endings()]
     assert len(endings) == len(set(endings))
     assert all(plugin.__doc__ and plugin.__doc__.splitlines()[0].endswith(".") for plugin in PLUGINS)
 

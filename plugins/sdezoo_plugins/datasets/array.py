@@ -1,20 +1,22 @@
-"""NumPy's own files: images, points or paths. `sdezoo.data.arrays` reads them, without trust, and leaves on the disk what is large."""
+"""Arrays in any format of arrays that is installed: images, points or paths. What is large stays on the disk, where the format can."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from sdezoo.data.arrays import Header, MappedRows, header, is_npz, read_npy, read_npz
+from sdezoo.data.arrays import Header, MappedRows
 from sdezoo.data.dataset import Data, Dataset, Kind, split
+from sdezoo.data.formats import ArrayFormat
 from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_finite, check_pixels, check_times
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
+from sdezoo.zoo.formats import endings, find_format
+from sdezoo.zoo.registry import FORMATS
 
 IN_MEMORY = 2**30
 """Bytes of float32 up to which a .npy is read into memory."""
@@ -45,18 +47,21 @@ class Array(Dataset):
             more than 64 MiB, and a million.
     """
 
-    suffixes: ClassVar[tuple[str, ...]] = (".npz", ".npy")
-
     path: str
     holdout: Fraction = 0.1
+
+    @classmethod
+    def endings(cls) -> tuple[str, ...]:
+        return endings(ArrayFormat)
 
     def load(self) -> Data:
         path = Path(self.path)
         with reading(path, "a NumPy file"):
-            if is_npz(path):
-                return self._whole(read_npz(path, lambda keys: _roles(keys, path).values()))
-            found = header(path)
-            return self._stored(path, found) if 4 * math.prod(found.shape) > IN_MEMORY else self._whole({"x": read_npy(path)})
+            form: ArrayFormat = find_format(path, ArrayFormat) or FORMATS.build("npy")
+            found = form.header(path)
+            if found and 4 * math.prod(found.shape) > IN_MEMORY:
+                return self._stored(path, found)
+            return self._whole(form.read(path, lambda keys: _roles(keys, path).values()))
 
     def _whole(self, arrays: dict[str, np.ndarray]) -> Data:
         """Of arrays in memory, by their names."""
