@@ -1,16 +1,30 @@
 """The public face: every name loads, is documented once, and costs nothing before it is asked for; plugins are found as classes."""
 
 import ast
+import inspect
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module, util
 from pathlib import Path
 
 import pytest
 
 import sdezoo
+from sdezoo import (
+    AffineSDE,
+    Conditional,
+    ConfinedBrownian,
+    ForwardSDE,
+    Interpolant,
+    Network,
+    Process,
+    Sampler,
+    ScoreLoss,
+    Stationary,
+    sde_laws,
+)
 from sdezoo.errors import PluginError
 from sdezoo.zoo.classes import class_names, find_class
 from sdezoo.zoo.registry import REGISTRIES, SDES, Registry, load_file
@@ -141,6 +155,41 @@ def test_a_class_of_a_loaded_file_is_found(tmp_path: Path) -> None:
         SDES.remove("from-a-file")
     with pytest.raises(AttributeError):
         _ = import_module("sdezoo.sdes").FromAFile
+
+
+PLUGIN_PAGE = (HOUSE / "docs" / "write-a-plugin.md").read_text(encoding="utf-8")
+HOOKS = [
+    (cls, name, hook)
+    for cls in (Process, Conditional, ForwardSDE, Stationary, ConfinedBrownian, Interpolant, AffineSDE)
+    for name, hook in vars(cls).items()
+    if not name.startswith("_") and (cls not in (ConfinedBrownian, Interpolant, AffineSDE) or name in cls.__abstractmethods__)
+    if inspect.isfunction(hook) or isinstance(hook, property)
+]
+
+
+@pytest.mark.parametrize(("cls", "name", "hook"), HOOKS, ids=[f"{cls.__name__}-{name}" for cls, name, _ in HOOKS])
+def test_every_hook_of_a_process_is_documented_with_its_signature(cls: type, name: str, hook: object) -> None:
+    parameters = list(inspect.signature(hook).parameters)[1:] if callable(hook) else None
+    written = name if parameters is None else f"{name}({', '.join(parameters)})"
+    assert f"| `{written}` |" in PLUGIN_PAGE
+
+
+@pytest.mark.parametrize(
+    "hook", [ScoreLoss.__call__, ScoreLoss.weight, ScoreLoss.t_span, Sampler.step, Sampler.evaluations, Network.module]
+)
+def test_the_hooks_of_other_plugins_are_documented_with_their_signatures(hook: Callable[..., object]) -> None:
+    assert f"`{hook.__name__}({', '.join(list(inspect.signature(hook).parameters)[1:])})`" in PLUGIN_PAGE
+
+
+def test_the_process_of_the_page_is_what_it_states(tmp_path: Path) -> None:
+    file = tmp_path / "constant.py"
+    file.write_text(re.findall(r"```python\n(.*?)```", PLUGIN_PAGE, re.DOTALL)[0], encoding="utf-8")
+    try:
+        assert load_file(file) == ["constant-volatility"]
+        (law,) = [law for law in sde_laws("constant-volatility") if law.__name__ == "stated-equation"]
+        law()
+    finally:
+        SDES.remove("constant-volatility")
 
 
 TYPED = """
