@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdezoo.errors import ParameterError
-from sdezoo_cli.options import Checkpoint, Device, Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.options import Checkpoint, Device, Json, Plugins, Quiet, Sampler, load_plugins
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def evaluate(
     ] = False,
     checkpoint: Checkpoint = "newest",
     n: Annotated[int, typer.Option("-n", help="Rows at most; of more, a random choice.")] = 1000,
-    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: what fits best, for most dpmpp-2m.")] = None,
+    sampler: Sampler = None,
     samples: Annotated[
         Path | None, typer.Option(metavar="FILE", help=".npz, .npy, .csv or .parquet: samples to measure in the place of the model's.")
     ] = None,
