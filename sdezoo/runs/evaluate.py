@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.data.arrays import read_npy, read_npz
-from sdezoo.data.dataset import Data, out_of_range
+from sdezoo.data.dataset import Data
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import ENDINGS, read_table
 from sdezoo.data.validation import check, check_finite
@@ -232,9 +232,8 @@ def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
 
 def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
     """How many values leave the range of the data, and the support of the process; as JSON holds it, and in words."""
-    low, high = (torch.tensor(bound) for bound in trained.state.range)
-    sde = trained.model.sde
-    counts = {"values": x.numel(), "outside_range": out_of_range(x, low, high)}
+    sde, outside = trained.model.sde, trained.state.bounds.outside(x)
+    counts = {"values": x.numel(), "outside_range": outside.count}
     counts["outside_support"] = int((~sde.support.check(trained.map(x))).sum())
-    words = f"Of {x.numel()} values {counts['outside_range']} lie outside the range of the data, {counts['outside_support']} outside the "
+    words = f"Of {x.numel()} values {outside.count} lie outside the range of the data{outside.by}, {counts['outside_support']} outside the "
     return counts, words + f"support of '{sde.title()}'."
