@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
 from sdezoo.data.dataset import Kind
-from sdezoo.errors import CompositionError, ParameterError, SupportError
+from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
@@ -202,8 +202,8 @@ class Draw:
         shape, like = (len(rows), *self.trained.state.event), torch.empty((), device=self.device)
         try:
             return self.sampler.sample(self._model(rows), shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
-        except SupportError as error:
-            raise _with_alternatives(error, self.trained, self.sampler) from None
+        except LeftSupportError as error:
+            raise _with_alternatives(error, self.trained) from None
 
     def _model(self, rows: Rows) -> Model[Any]:
         model, classes = self.trained.model, self.trained.state.classes
@@ -255,8 +255,6 @@ def together(batches: Iterator[Generated]) -> Generated:
     return Generated(torch.cat([one.x for one in made]), sum((one.outside for one in made), Outside()), sum(evaluations) // len(made))
 
 
-def _with_alternatives(error: SupportError, trained: Trained, sampler: Sampler) -> SupportError:
-    if sampler.preserves_support:
-        return error
+def _with_alternatives(error: LeftSupportError, trained: Trained) -> LeftSupportError:
     safe = [name for name in fitting(trained.model.sde, SAMPLERS) if SAMPLERS.load(name).preserves_support]
-    return SupportError(error.problem, f"Take more steps, or a sampler that preserves the support: {', '.join(safe)}.")
+    return LeftSupportError(error.problem, f"Take more steps, or a sampler that preserves the support: {', '.join(safe)}.")
