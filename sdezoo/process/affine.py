@@ -108,9 +108,10 @@ class AffineSDE(ForwardSDE, Conditional):
             outside = sum(int((x == _tensor(phi(torch.full_like(z[:1], end)))).sum()) for end in (-math.inf, math.inf))
         undefined = self._undefined(z, x)
         if undefined.any():
+            example = _nearest_to_zero(z[undefined])
             raise SupportError(
-                f"{self.title()}: the map from coordinates to data is not defined on the whole line, which the noise covers: it has no "
-                f"value inside the support at {int(undefined.sum())} of {undefined.numel()} states, such as {_nearest_to_zero(z[undefined]):.3g}.",
+                f"{self.title()}: the map from coordinates to data is not defined on the whole line, which the noise covers: no value "
+                f"inside the support at {int(undefined.sum())} of {undefined.numel()} states, such as {example:.3g}.",
                 "Give coordinates that map the whole line onto the support, such as ExpTransform for positive data.",
             )
         if outside:
