@@ -94,7 +94,7 @@ def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str
         raise ParameterError(f"--{idle[0]} does nothing to samples that are given.", f"Leave out --{idle[0]} or --samples.")
     check_folder(out, overwrite=overwrite)
     with bar("evaluating", None, shown=told == "text") as update:
-        found = measure(run, **options, report=update)
+        found = measure(run, **options, progress=update)
     files = write(found, out)
     if told == "json":
         paths = dict(zip(("table", "sheet"), map(str, files), strict=True))
@@ -113,7 +113,7 @@ def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options
         check_output(out, "table", overwrite)
     began = time.perf_counter()
     with bar("likelihood", None, shown=told == "text") as update:
-        found = measure(run, **options, report=update)
+        found = measure(run, **options, progress=update)
     if out:
         write(torch.stack([column.double() for column in found.table.values()], 1), out, kind="table", columns=tuple(found.table))
     seconds = round(time.perf_counter() - began, 3)

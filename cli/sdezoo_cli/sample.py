@@ -77,7 +77,7 @@ def sample(
             share.wait()
         began = time.perf_counter()
         with bar("sampling", len(draw.rows), shown=share.first and not (quiet or as_json)) as update:
-            made = stream(draw, out, precision=precision, overwrite=overwrite, share=share, report=update)
+            made = stream(draw, out, precision=precision, overwrite=overwrite, share=share, progress=update)
         if made is None:
             return
         shown = record(draw, trajectory) if trajectory else 0
