@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from sdezoo.learning.loss import Batch, ScoreLoss
+from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
@@ -20,6 +20,7 @@ from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.store.checkpoint import State
 from sdezoo.store.provenance import check_providers
 from sdezoo.store.restoring import MisfitError
+from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.training.validation import ValidationLoss, per_entry
@@ -64,7 +65,8 @@ class ScoreLearner(Learner[ScoreModel]):
         config, data = plan.config, plan.data
         self.plan, self.loss, self.network = plan, plan.loss, plan.network
         self.learning_rate = plan.network.learning_rate
-        self.labels = data.train_labels.to(plan.x0.device) if plan.classes and data.train_labels is not None else None
+        labels = data.train_labels.to(plan.x0.device) if plan.classes and data.train_labels is not None else None
+        self.batches = BatchMaker(self._clean, labels=labels, unlabelled=plan.classes or 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
             net = plan.network.module(plan.sde.network_input_shape(data.event), plan.classes)
@@ -88,14 +90,13 @@ class ScoreLearner(Learner[ScoreModel]):
     def losses(self, live: ScoreModel, draw: Draw) -> Losses:
         config, sde = self.plan.config, self.plan.sde
         noise = KeyedNoise(mix(config.seed, draw.step), draw.positions.tolist(), ahead=1)
-        x0 = self._clean(draw.rows)
-        state = sde.state_shape(x0.shape)
-        u, factor = quantiles((len(x0), *[1] * (len(state) - 1)), noise), 1.0
+        rows, event = len(draw.rows), self.plan.x0.shape[1:]
+        u, factor = quantiles((rows, *[1] * (len(sde.state_shape((rows, *event))) - 1)), noise), 1.0
+        batch = self.batches.make(draw.rows, dropped=self._dropped(noise, rows))
         if self.learns_from_losses:
             u, factor = self.importance.draw(u)
-            factor = factor.flatten().to(x0)
-        t = times_at(config.noise_levels, live, self.loss.t_span(sde), u).to(x0)
-        batch = Batch(x0, condition=self._condition(draw.rows, noise))
+            factor = factor.flatten().to(batch.x0)
+        t = times_at(config.noise_levels, live, self.loss.t_span(sde), u).to(batch.x0)
         key = mix(config.seed, draw.step, _DROPOUT, int(draw.positions[0]))
         return Losses(per_entry(self.loss, live, batch, t, noise, key), factor, t, u)
 
@@ -143,12 +144,11 @@ class ScoreLearner(Learner[ScoreModel]):
             return plan.x0[rows.to(plan.x0.device)]
         return plan.encoding(plan.data.stored[rows]).to(plan.x0.device)
 
-    def _condition(self, rows: Tensor, noise: KeyedNoise) -> Tensor | None:
-        if self.labels is None:
+    def _dropped(self, noise: KeyedNoise, rows: int) -> Tensor | None:
+        """Whose labels the network is not told, `(B,)`; None where it takes none."""
+        if self.batches.labels is None:
             return None
-        labels = self.labels[rows.to(self.labels.device)]
-        left_out = noise.uniform(torch.empty(()), (len(rows),)).to(labels.device) < self.plan.config.label_dropout
-        return labels.masked_fill(left_out, self.plan.classes or 0)
+        return noise.uniform(torch.empty(()), (rows,)) < self.plan.config.label_dropout
 
 
 def bounded_module(network: Network, shape: tuple[int, ...], classes: int | None, tensors: dict[str, Tensor]) -> nn.Module:
