@@ -238,7 +238,7 @@ class Training:
         low, high = (bound.tolist() for bound in data.bounds)
         return checkpoint.State(
             step=self.step,
-            task=config.task,
+            task=self.plan.task.full_spec,
             **self.learner.record(),
             event=data.event,
             kind=data.kind,

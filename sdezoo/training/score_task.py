@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.network import Network
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.store.checkpoint import State
-from sdezoo.store.provenance import check_providers
-from sdezoo.store.restoring import MisfitError
+from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.zoo.registry import NETWORKS, SDES
 
-MISFIT = "'ema.safetensors' does not fit the network"
 _WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
 
 
@@ -38,16 +33,16 @@ class ScoreTask(Task):
         return ScoreLearner(plan, positions)
 
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
-        check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(("sdes/", "networks/"))})
         sde, network = SDES.build(state.sde), NETWORKS.build(state.net)
-        net = bounded_module(network, sde.network_input_shape(state.event), state.classes, tensors)
+        with no_larger_than(tensors):
+            net = network.module(sde.network_input_shape(state.event), state.classes)
         try:
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
             model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError):
-            raise MisfitError(MISFIT) from None
+            raise MisfitError("'ema.safetensors' does not fit the network") from None
         return model
 
 
@@ -149,37 +144,6 @@ class ScoreLearner(Learner[ScoreModel]):
         if self.batches.labels is None:
             return None
         return noise.uniform(torch.empty(()), (rows,)) < self.plan.config.label_dropout
-
-
-def bounded_module(network: Network, shape: tuple[int, ...], classes: int | None, tensors: dict[str, Tensor]) -> nn.Module:
-    """The module of a network, if it has no more parameters than `tensors`: a `state.json` may ask for any width and depth.
-
-    It is built without memory first, and stopped at the first parameter too many. Only the network runs there: nothing of a process
-    meets tensors without numbers.
-
-    Raises:
-        MisfitError: where it has more parameters than the checkpoint.
-    """
-    with torch.device("meta"), _at_most(sum(values.numel() for values in tensors.values())):
-        network.module(shape, classes)
-    return network.module(shape, classes)
-
-
-@contextmanager
-def _at_most(numbers: int) -> Iterator[None]:
-    left = numbers
-
-    def see(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal left
-        left -= 0 if parameter is None else parameter.numel()
-        if left < 0:
-            raise MisfitError(MISFIT)
-
-    handle = register_module_parameter_registration_hook(see)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _learns_every_level(loss: ScoreLoss, plan: Plan) -> bool:
