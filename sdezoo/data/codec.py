@@ -41,6 +41,19 @@ class Codec(ABC):
     dtype: torch.dtype = torch.float64
     """What `encode` takes and `decode` gives back: float64, which holds whole numbers up to 2⁵³, or int64 where these are too few."""
 
+    def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of a row that it makes of a row of shape `event`; nothing of that size is allocated.
+
+        Raises:
+            DataError: where it does not act on such rows.
+        """
+        if self.columns is None:
+            return event
+        if not event or not all(0 <= column < event[-1] for column in self.columns):
+            raise damaged()
+        made = len(self.columns) if self.width is None else self.width
+        return (*event[:-1], event[-1] - len(self.columns) + made)
+
     @abstractmethod
     def encode(self, raw: Tensor) -> Tensor:
         """The encoded columns, float64 `(N, …, m)`, of columns `(N, …, k)` of `dtype`."""
@@ -92,6 +105,12 @@ class AffineCodec(Codec):
                 "The encoding of the data has a scale of zero or a value that is not finite.",
                 "Give every column a finite shift and a finite scale other than zero.",
             )
+
+    def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        fits = all(values.ndim == 0 or (event and values.shape in ((1,), event[-1:])) for values in (self.scale, self.shift))
+        if not fits:
+            raise damaged()
+        return event
 
     def encode(self, raw: Tensor) -> Tensor:
         return raw.mul_(self.scale).add_(self.shift)

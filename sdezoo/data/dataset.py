@@ -106,7 +106,7 @@ class Data:
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows of all snapshots; for `out_of_range`."""
+        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows of all snapshots; for `Bounds`."""
         if self.kind == "image":
             return torch.tensor(0.0), torch.tensor(1.0)
         low, high = zip(*((rows.amin(0), rows.amax(0)) for rows in (block.flatten(0, -2) for block in self.blocks())), strict=True)
@@ -150,12 +150,6 @@ class Dataset(Plugin, ABC):
         if os.path.isdir(path):
             return "" in cls.endings()
         return Path(path).name.lower().endswith(tuple(filter(None, cls.endings())))
-
-
-def out_of_range(samples: Tensor, low: Tensor, high: Tensor) -> int:
-    """How many values of `samples` (n, *event), in the user's units, lie outside [low, high]; nothing is changed."""
-    low, high = low.to(samples.device, samples.dtype), high.to(samples.device, samples.dtype)
-    return int(((samples < low) | (samples > high)).sum())
 
 
 def split(

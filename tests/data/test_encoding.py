@@ -190,7 +190,7 @@ def test_codecs_stand_in_any_column_and_make_any_number_of_them(order: tuple[int
     encoding = again(Encoding((first, second, AffineCodec(scale, shift))))
     x = encoding.encode(raw)
     assert x.shape == (3, 3)
-    assert encoding.encoded_event((3,)) == (3,)
+    assert encoding.encoded_event((3,)) == tuple(x.shape[1:])
     assert torch.equal(encoding.encode(list(raw.unbind(1))), x)
     assert torch.equal(encoding.decode(x).nan_to_num(-1e9), raw.nan_to_num(-1e9))
     assert encoding.log_det(raw) is None
@@ -200,6 +200,7 @@ def test_a_row_of_constants_alone_comes_back() -> None:
     encoding = Encoding((Five((1,)),))
     raw = torch.tensor([[1.0, 5.0], [2.0, 5.0]])
     x = encoding.encode(raw)
+    assert encoding.encoded_event((2,)) == (1,)
     assert torch.equal(x, raw[:, :1])
     assert torch.equal(encoding.decode(x), raw)
 
@@ -240,6 +241,8 @@ def test_log_det_is_that_of_the_jacobian(rows: list[tuple[float, float]]) -> Non
 def test_an_encoding_of_other_rows_is_told() -> None:
     assert Encoding.affine(torch.ones(3), torch.ones(3)).encoded_event((3,)) == (3,)
     assert Encoding.affine(1.0, 0.0).encoded_event((1, 8, 8)) == (1, 8, 8)
+    assert Encoding((Mark((1,)),)).encoded_event((4, 2)) == (4, 3)
+    assert Encoding((Mark((1,)),)).encoded_event((10**12, 10**12)) == (10**12, 10**12 + 1), "no row of that size is made"
     for encoding in (Encoding.affine(torch.ones(2), torch.ones(2)), Encoding.affine(1.0, 0.0, ("int64",)), Encoding((Log((5,)),))):
         with pytest.raises(DataError, match="damaged"):
             encoding.encoded_event((3,))

@@ -17,14 +17,12 @@ class Table(Dataset):
 
     What has the ending of no format of tables is read as a .csv. A .csv begins with a line of column names. All columns are numeric, and
     no value is missing.
-
-    Args:
-        path: the file.
-        holdout: fraction of the rows that are held out; the same ones every time.
     """
 
     path: str
+    """The file."""
     holdout: Fraction = 0.1
+    """Fraction of the rows that are held out; the same ones every time."""
 
     @classmethod
     def endings(cls) -> tuple[str, ...]:
