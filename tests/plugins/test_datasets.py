@@ -28,7 +28,7 @@ from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.validation import check
 from sdezoo.errors import DataError
 from sdezoo.generation.export import write
-from sdezoo.training.preprocessing import place
+from sdezoo.training.preprocessing import fit_encoding
 from sdezoo_plugins.datasets.array import Array
 from sdezoo_plugins.datasets.breast_cancer import BreastCancer
 from sdezoo_plugins.datasets.digits import Digits
@@ -115,7 +115,7 @@ class TestEmbedded:
         assert data.test.shape == (89, 13)
         assert data.columns[0] == "alcohol"
         assert len(data.columns) == 13
-        assert place(data, constraints.positive).shift == 0
+        assert fit_encoding(data, constraints.positive).shift == 0
 
     def test_breast_cancer_has_zeros_that_a_shift_takes_in(self) -> None:
         data = BreastCancer().load()
@@ -125,8 +125,8 @@ class TestEmbedded:
         assert data.train_labels is not None
         assert data.train_labels.unique().tolist() == [0, 1]
         with pytest.raises(DataError, match=r"zero or negative.*--shift auto"):
-            place(data, constraints.positive)
-        assert (place(data, constraints.positive, "auto").shift > 0).sum() == 6
+            fit_encoding(data, constraints.positive)
+        assert (fit_encoding(data, constraints.positive, "auto").shift > 0).sum() == 6
 
     def test_spirals_are_the_same_every_time_and_lie_on_the_arms(self) -> None:
         data, again = Spirals().load(), Spirals().load()
@@ -587,6 +587,6 @@ def test_mnist_is_read() -> None:
     assert data.levels == 255
     assert data.train_labels is not None
     assert data.train_labels.bincount().tolist()[:2] == [5923, 6742]
-    affine = place(data, constraints.positive)
+    affine = fit_encoding(data, constraints.positive)
     lattice = affine.inverse(affine(data.test[:100])) * 255
     assert torch.equal(lattice.round(), (data.test[:100] * 255).round())
