@@ -113,7 +113,7 @@ def refuses(sde: Any, model: Mixture | Atoms | None) -> str | None:
         return "is no SDE"
     if model is None:
         return "no exact score is known, since its conditional score is not"
-    if isinstance(model, Atoms) and len(model.points) == 1:
+    if isinstance(model, Atoms) and not model.sde.knows_density:
         return "offers no transition density"
     return None
 

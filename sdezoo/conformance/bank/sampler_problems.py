@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import knows_density, smallest_event, typical
+from sdezoo.conformance.bank.cases import smallest_event, typical
 from sdezoo.conformance.bank.problems import Additive, Atoms, Mixture, Multiplicative, gaussian
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
@@ -180,7 +180,7 @@ def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Ato
     for sde in candidates:
         if isinstance(sde, Conditional) and sampler.refuses(sde) is None:
             shape = event or smallest_event(sde)
-            rows = 3 if knows_density(sde) else 1
+            rows = 3 if sde.knows_density else 1
             normals = torch.linspace(-0.8, 1.1, rows * int(torch.Size(shape).numel()), dtype=torch.float64)
             found.append(Atoms(sde, typical(sde, normals.reshape(rows, *shape))))
     return found[:_INSTALLED]
