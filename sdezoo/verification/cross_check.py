@@ -29,7 +29,7 @@ from sdezoo.process.sde import ForwardSDE
 from sdezoo.process.torchsde_bridge import ITO, bridge_refuses
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.verification.findings import Curve, Finding, Part, order_with_error
-from sdezoo.verification.paths import FINER, NOISE, Paths, Source, bent, follow
+from sdezoo.verification.paths import FINER, NOISE, ReversePaths, Source, bent, follow
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS
 
@@ -113,26 +113,26 @@ def refuses(sde: Any) -> str | None:
     return bridge_refuses(sde)
 
 
-def euler_order(paths: Paths, view: Model[Any]) -> tuple[float, float, float | None]:
+def euler_order(paths: ReversePaths, view: Model[Any]) -> tuple[float, float, float | None]:
     """The strong order of Euler's method in the state of `view`, ½ where the noise depends on the state and else 1, and its bounds.
 
     Against a finer solution in place of the exact one errors seem to fall faster, so that there is no bound from above then.
     Nor is there for ½ but for multiplicative noise of full size: the less of the error is due to the noise, the later that
     order sets in.
     """
-    sde, t = paths.model.sde, paths.time(0, 1)
+    sde, t = paths.model.sde, paths.times(1)[0]
     exact = isinstance(sde, AffineSDE)
     if not (view.sde.divergence(paths.enter(view), t) != 0).any():
         return 1.0, 0.9, 1.1 if exact else None
     return 0.5, 0.4, 0.6 if exact and sde.multiplicative and float(sde.exact(t).ratio) > 0.9 * NOISE[0] else None
 
 
-def normals_a_step(sampler: Sampler[Any], paths: Paths) -> float:
+def normals_a_step(sampler: Sampler[Any], paths: ReversePaths) -> float:
     """How many normal numbers `sampler` draws for an entry in a step; not a number where it draws others."""
     view, noise = sampler.view(paths.model), Impulse()
-    z = paths.enter(view)[:1]
+    z, (t, s, _) = paths.enter(view)[:1], paths.times(2).unbind()
     try:
-        sampler.step(view, z, paths.time(0, 2), paths.time(1, 2), noise, None)
+        sampler.step(view, z, t, s, noise, None)
     except NotImplementedError:
         return math.nan
     return noise.requests / z.numel()
@@ -142,7 +142,7 @@ def _inapplicable(reason: str) -> Part:
     return Part([Finding(name, "torchsde", note=reason) for name in (STRONG, EQUALITY, LIMIT)])
 
 
-def _samplers(part: Part, paths: Paths, steps: Sequence[int], exact: Tensor, report: Callable[[str], None]) -> None:
+def _samplers(part: Part, paths: ReversePaths, steps: Sequence[int], exact: Tensor, report: Callable[[str], None]) -> None:
     others: dict[float, list[str]] = {}
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(paths.model.sde) is not None:
@@ -215,7 +215,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     return float(((ours - theirs).abs() / theirs.abs().clamp_min(float(theirs.std()) / 10)).max()) if len(ours) else math.nan
 
 
-def compared(paths: Paths, view: Model[Any], z: Tensor) -> Tensor:
+def compared(paths: ReversePaths, view: Model[Any], z: Tensor) -> Tensor:
     """Where a solution in the state of `view` ends, in the data or on the state; not a number where it left the support."""
     sde = paths.model.sde
     if not bent(sde):
@@ -227,7 +227,7 @@ def compared(paths: Paths, view: Model[Any], z: Tensor) -> Tensor:
     return torch.where(sde.support.check(x), x, math.nan)
 
 
-def _setting(paths: Paths, where: str, count: int) -> dict[str, str]:
+def _setting(paths: ReversePaths, where: str, count: int) -> dict[str, str]:
     sde, lo = paths.model.sde, paths.hi - paths.span
     if isinstance(sde, AffineSDE):
         high, low = sde.exact(torch.tensor([paths.hi, lo], dtype=torch.float64)).ratio.tolist()

@@ -49,7 +49,7 @@ def test_torchsde_milstein_is_the_closed_form(spec):
     x = p.enter(model)
     normals = p.increments / math.sqrt(delta)
     for k in range(128):
-        t = p.time(k, 128)
+        t = p.times(128)[k]
         variance = sde.rates(t)[2]
         mu, z = variance / 2 if sde.mu is None else sde.mu, normals[k]
         factor = 1 + 2 * delta * variance - delta * mu + delta * variance * x * model.score(x, t)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.noise_doubles import BrownianPath, Counted, Impulse, Still, keyed
 from sdezoo.conformance.bank.sampler_problems import WIDE, Ground, drive
+from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
 END = 0.125
@@ -41,6 +42,11 @@ class Error(NamedTuple):
     def exact(cls, value: Tensor) -> Error:
         """One without sampling error."""
         return cls(value, torch.zeros_like(value))
+
+    @classmethod
+    def paired(cls, differences: Tensor) -> Error:
+        """The mean of `differences` `(B, k)` between independent pairs, each known up to its standard error."""
+        return cls(differences.mean(0), differences.std(0) / math.sqrt(len(differences)))
 
     @property
     def size(self) -> float:
@@ -69,25 +75,48 @@ def affine_error(sampler: Sampler, ground: Ground, steps: int, *, whole: bool = 
     view, (lo, hi) = sampler.view(ground.model), ground.model.sde.t_span
     times = sampler.grid(view, steps) if whole else sampler.grid(view, steps + 1)[:-1]
     (m1, v1), (m0, v0) = (tuple(part[0] for part in ground.moments(t)) for t in (hi, 0.0 if whole else lo))
-    d = len(m1)
 
-    def ends(start: Tensor, noise: Still | Impulse) -> Tensor:
+    def ends(start: Tensor, noise: Noise) -> Tensor:
         return ground.coordinates(view.sde.decode(drive(sampler, view, _state(sampler, ground, start), times, noise)))
 
+    response = normal_end(ends, m1, v1)
+    if response is None:
+        return None
+    relative = response.covariance / (v0[:, None] * v0).sqrt() - torch.eye(len(m0), dtype=torch.float64)
+    return Error.exact(torch.cat([(response.mean - m0) / v0.sqrt(), relative.flatten()]))
+
+
+class Normal(NamedTuple):
+    """A normal distribution in `d` entries, float64: mean `(d,)` and covariance `(d, d)`."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def normal_end(ends: Callable[[Tensor, Noise], Tensor], mean: Tensor, variance: Tensor) -> Normal | None:
+    """The distribution of `ends(start, noise)` for `start ~ N(mean, diag variance)`, to rounding, where it is affine in start and noise.
+
+    Args:
+        ends: of starts `(B, d)`, row by row; the noise is drawn inside.
+        mean: of the start, float64 `(d,)`.
+        variance: of the start, float64 `(d,)`.
+
+    Returns:
+        None where it is not affine, or the noise is not made of normal numbers.
+    """
+    d = len(mean)
     try:
         probe = _Probe(0.7)
-        elsewhere = ends((m1 + 0.5 * v1.sqrt())[None], probe)[0]
-        responses = ends(m1 + torch.cat([torch.zeros(probe.numbers, d), torch.eye(d), torch.zeros(1, d)]).to(WIDE), Impulse())
+        elsewhere = ends((mean + 0.5 * variance.sqrt())[None], probe)[0]
+        responses = ends(mean + torch.cat([torch.zeros(probe.numbers, d), torch.eye(d), torch.zeros(1, d)]).to(WIDE), Impulse())
     except NotImplementedError:
         return None
-    mean = responses[-1]
-    to_noise, to_start = responses[: probe.numbers] - mean, responses[probe.numbers : -1] - mean
-    superposed = mean + 0.7 * to_noise.sum(0) + 0.5 * v1.sqrt() @ to_start
+    centre = responses[-1]
+    to_noise, to_start = responses[: probe.numbers] - centre, responses[probe.numbers : -1] - centre
+    superposed = centre + 0.7 * to_noise.sum(0) + 0.5 * variance.sqrt() @ to_start
     if not torch.allclose(superposed, elsewhere, rtol=1e-6, atol=1e-6 * float(1 + responses.abs().max())):
         return None
-    covariance = to_noise.T @ to_noise + (to_start * v1[:, None]).T @ to_start
-    relative = covariance / (v0[:, None] * v0).sqrt() - torch.eye(d, dtype=torch.float64)
-    return Error.exact(torch.cat([(mean - m0) / v0.sqrt(), relative.flatten()]))
+    return Normal(centre, to_noise.T @ to_noise + (to_start * variance[:, None]).T @ to_start)
 
 
 class _Probe(Still):
@@ -129,7 +158,7 @@ def flow_error(sampler: Sampler, ground: Ground, steps: int) -> Error:
 
 
 @dataclass(frozen=True, eq=False)
-class Paths:
+class ReferencePaths:
     """Brownian paths, and the reversed process along them, in one normal coordinate: its values at `hi` and at `end`."""
 
     ground: Ground
@@ -139,7 +168,7 @@ class Paths:
     finish: Tensor
 
     @classmethod
-    def of(cls, ground: Ground, end: float, count: int, seed: int = 0) -> Paths:
+    def of(cls, ground: Ground, end: float, count: int, seed: int = 0) -> ReferencePaths:
         """`count` paths from `hi` to `end`."""
         generator = torch.Generator().manual_seed(seed)
         hi = ground.model.sde.t_span[1]
@@ -174,7 +203,7 @@ class Paths:
             return None
         spread = self.ground.moments(self.end)[1][0].sqrt()
         rows = torch.cat([wave(ends / spread) - wave(self.finish / spread) for wave in (torch.cos, torch.sin)], 1)
-        return Error(rows.mean(0), rows.std(0) / math.sqrt(len(rows)))
+        return Error.paired(rows)
 
     def distance(self, sampler: Sampler, steps: int) -> float | None:
         """Mean distance to the reversed process along the same paths."""

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sdezoo.conformance.bank.noise_doubles import keyed
-from sdezoo.conformance.bank.orders import END, Error, Paths, affine_error, draws_noise, falls, flow_error
+from sdezoo.conformance.bank.orders import END, Error, ReferencePaths, affine_error, draws_noise, falls, flow_error
 from sdezoo.conformance.bank.problems import Atoms, Mixture, eight, gaussian
 from sdezoo.conformance.bank.sampler_problems import COARSE, FINE, WIDE, Ground, atoms_of, drive, enough, grounds, no_problem
 from sdezoo.conformance.evidence import bounded_moments, mean_is_zero, together
@@ -75,7 +75,7 @@ def _no_measure(sampler: Sampler) -> str | None:
 def _measurable(sampler: Sampler, k: int, ground: Ground) -> bool:
     if affine_error(sampler, ground, 2) is not None or not draws_noise(sampler, ground):
         return True
-    return Paths.of(grounds(sampler, _one, COARSE)[k], COARSE, 1).ends(sampler, 2) is not None
+    return ReferencePaths.of(grounds(sampler, _one, COARSE)[k], COARSE, 1).ends(sampler, 2) is not None
 
 
 def _no_strong_order(sampler: Sampler) -> str | None:
@@ -143,7 +143,7 @@ def _normal(sampler: Sampler, k: int, lo: float) -> str | None:
         return falls(lambda n: _known(affine_error(sampler, ground, n)), sampler.weak_order, _STEPS)
     if not draws_noise(sampler, ground):
         return None
-    paths = Paths.of(grounds(sampler, _one, COARSE)[k], COARSE, _PATHS)
+    paths = ReferencePaths.of(grounds(sampler, _one, COARSE)[k], COARSE, _PATHS)
     if paths.ends(sampler, 2) is None:
         return None
     return falls(lambda n: _known(paths.error(sampler, n)), sampler.weak_order, _STEPS)
@@ -180,7 +180,7 @@ def strong_order(sampler: Sampler) -> None:
     """Paths approach the reversed process along the same Brownian paths as fast as `strong_order` declares."""
     assert sampler.strong_order is not None
     for ground in grounds(sampler, _one):
-        paths = Paths.of(ground, END, 256)
+        paths = ReferencePaths.of(ground, END, 256)
         distances = [paths.distance(sampler, n) for n in _STEPS]
         if distances[0] is None or distances[1] is None:
             raise LawError("It declares a strong order, and asks for other noise than one normal number an entry and step.")
