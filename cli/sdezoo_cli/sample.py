@@ -18,7 +18,7 @@ from sdezoo_cli.options import Checkpoint, Compile, Device, Json, Plugins, Preci
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
-    from sdezoo.generation.samples import Rows
+    from sdezoo.generation.samples import SampleIndices
 
 _N = 64
 _INTERRUPTED = 130
@@ -108,14 +108,14 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(_INTERRUPTED) from None
 
 
-def _rows(n: int | None, seeds: str | None) -> Rows:
-    from sdezoo.generation.samples import Rows
+def _rows(n: int | None, seeds: str | None) -> SampleIndices:
+    from sdezoo.generation.samples import SampleIndices
 
     if seeds is None:
-        return Rows.first(_N if n is None else n)
+        return SampleIndices.first(_N if n is None else n)
     if n is not None:
         raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds names the samples, -n is that many from 0 on.")
-    return Rows.parse(seeds)
+    return SampleIndices.parse(seeds)
 
 
 def _label(text: str | None) -> int | Literal["each"] | None:

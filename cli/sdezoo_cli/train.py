@@ -147,13 +147,13 @@ def _say(text: str) -> None:
 
 def _draw(run: Path, steps: int, device: Any) -> Path:
     from sdezoo.generation.export import write
-    from sdezoo.generation.samples import Draw, Rows, choose_sampler, together
+    from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
     from sdezoo.store.restoring import restore
 
     trained = restore(run)
     trained.model.to(device)
     label = "each" if trained.state.classes else None
-    generated = together(Draw(trained, choose_sampler(trained, None), Rows.first(64), device=device, label=label).batches())
+    generated = together(Draw(trained, choose_sampler(trained, None), SampleIndices.first(64), device=device, label=label).batches())
     path = run / "samples" / f"step-{steps}.{'csv' if trained.state.kind == 'table' else 'png'}"
     write(generated.x, path, kind=trained.state.kind, columns=trained.state.columns, levels=trained.state.levels, types=trained.state.types)
     return path
