@@ -47,7 +47,7 @@ SLACK = 0.2
 
 
 @torch.no_grad()
-def weak(sde: Any, seed: int, report: Callable[[str], None], *, steps: Sequence[int] = STEPS, count: int = COUNT) -> Part:
+def weak(sde: Any, seed: int, notify: Callable[[str], None], *, steps: Sequence[int] = STEPS, count: int = COUNT) -> Part:
     """The weak order of every sampler that fits."""
     part = Part()
     reason = refuses(sde)
@@ -61,7 +61,7 @@ def weak(sde: Any, seed: int, report: Callable[[str], None], *, steps: Sequence[
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(sde) is not None:
             continue
-        report(f"weak order of {name}")
+        notify(f"weak order of {name}")
         exact = [linear_error(sampler, ends, n) for n in steps]
         if None not in exact:
             errors = torch.tensor(exact, dtype=torch.float64)

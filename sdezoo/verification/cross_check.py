@@ -1,4 +1,4 @@
-"""torchsde as the independent witness: the same reverse SDE on the same Brownian path, solved by code that is not ours.
+"""The reversal cross-checked with torchsde: the same reverse SDE on the same Brownian path, solved by code that is not ours.
 
 torchsde integrates the equation on the data wherever there is one: for `φ ≠ id` that has another drift, noise that
 depends on the state, and another score than the coordinates in which ends are exact (`sdezoo.verification.paths`).
@@ -29,7 +29,7 @@ from sdezoo.process.sde import ForwardSDE
 from sdezoo.process.torchsde_bridge import ITO, bridge_refuses
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.verification.findings import Curve, Finding, Part, order_with_error
-from sdezoo.verification.paths import FINER, NOISE, ReversePaths, Source, bent, follow
+from sdezoo.verification.paths import FINER, NOISE, BrownianFactory, ReversePaths, bent, follow
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS
 
@@ -64,15 +64,15 @@ COARSE = Ladder((16, 32, 64, 128), (16, 32, 64, 128), ())
 
 
 @torch.no_grad()
-def witness(sde: Any, source: Source, count: int, ladder: Ladder, seed: int, report: Callable[[str], None]) -> Part:
+def cross_check(sde: Any, factory: BrownianFactory, count: int, ladder: Ladder, seed: int, notify: Callable[[str], None]) -> Part:
     """Strong orders, equalities and limit differences of torchsde's methods and of every sampler that a Brownian path can drive."""
     part = Part()
     ladder = ladder if isinstance(sde, AffineSDE) else COARSE
     reason = refuses(sde)
     if reason:
         return _inapplicable(reason)
-    report("reverse paths")
-    paths = follow(sde, source, count, ladder.finest, seed)
+    notify("reverse paths")
+    paths = follow(sde, factory, count, ladder.finest, seed)
     touched = int(paths.confined.sum())
     if touched > LOST * count:
         return _inapplicable(f"the boundary rule acts on {touched} of {count} paths, and torchsde has none")
@@ -91,21 +91,21 @@ def witness(sde: Any, source: Source, count: int, ladder: Ladder, seed: int, rep
             continue
         ends = []
         for n in steps:
-            report(f"torchsde {method}, {n} steps")
+            notify(f"torchsde {method}, {n} steps")
             ends.append(compared(paths, view, paths.by_torchsde(view, method, n)))
         _measure(part, name, steps, ends, exact, *orders[method])
     first = ladder.milstein[0]
     for model, place in {id(view): (view, where), id(paths.model): (paths.model, "on the state")}.values():
         for method in ITO[:2]:
-            report(f"{method} in closed form, {place}")
+            notify(f"{method} in closed form, {place}")
             ours = paths.by_formula(model, first, milstein=method == "milstein")
             part.findings.append(_equality(f"torchsde {method} = its closed form, {place}", ours, paths.by_torchsde(model, method, first)))
-    _samplers(part, paths, ladder.euler, exact, report)
+    _samplers(part, paths, ladder.euler, exact, notify)
     return part
 
 
 def refuses(sde: Any) -> str | None:
-    """Why torchsde cannot be a witness of the reversal of `sde`."""
+    """Why torchsde cannot cross-check the reversal of `sde`."""
     if not isinstance(sde, ForwardSDE):
         return "is no SDE"
     if not isinstance(sde, Conditional):
@@ -142,7 +142,7 @@ def _inapplicable(reason: str) -> Part:
     return Part([Finding(name, "torchsde", note=reason) for name in (STRONG, EQUALITY, LIMIT)])
 
 
-def _samplers(part: Part, paths: ReversePaths, steps: Sequence[int], exact: Tensor, report: Callable[[str], None]) -> None:
+def _samplers(part: Part, paths: ReversePaths, steps: Sequence[int], exact: Tensor, notify: Callable[[str], None]) -> None:
     others: dict[float, list[str]] = {}
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(paths.model.sde) is not None:
@@ -154,7 +154,7 @@ def _samplers(part: Part, paths: ReversePaths, steps: Sequence[int], exact: Tens
         view = sampler.view(paths.model)
         ends = []
         for n in steps:
-            report(f"{name}, {n} steps")
+            notify(f"{name}, {n} steps")
             ends.append(paths.by_sampler(sampler, view, n))
         claimed: float | None = sampler.strong_order
         low, high = None if claimed is None else claimed - 0.1, None

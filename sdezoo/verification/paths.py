@@ -37,7 +37,7 @@ SPREAD = 0.5 / 0.8
 FINER = 8
 """How many times more steps the reference takes where no exact end is known."""
 
-Source = Callable[[tuple[int, int], float], Brownian]
+BrownianFactory = Callable[[tuple[int, int], float], Brownian]
 """`((B, entries), span)` to a Brownian motion."""
 
 
@@ -131,7 +131,7 @@ def stretch(sde: Any) -> tuple[float, float]:
     return late, late - early
 
 
-def follow(sde: Any, source: Source, count: int, finest: int, seed: int, spread: float = SPREAD) -> ReversePaths:
+def follow(sde: Any, factory: BrownianFactory, count: int, finest: int, seed: int, spread: float = SPREAD) -> ReversePaths:
     """`count` paths of `sde`: normal coordinates where it is affine, else two points as data.
 
     `finest`: of the numbers of steps compared. `spread`: standard deviation of normal data, in units of the noise level at `hi`.
@@ -141,7 +141,7 @@ def follow(sde: Any, source: Source, count: int, finest: int, seed: int, spread:
     if not isinstance(sde, AffineSDE):
         atoms = points(sde)
         start = sde.perturb(atoms.clean(count, draw), t, draw)
-        brownian, finest = source((count, start[0].numel()), span), FINER * finest
+        brownian, finest = factory((count, start[0].numel()), span), FINER * finest
         increments = intervals(brownian, span, finest)[0].reshape(finest, *start.shape)
         noise = BrownianPath(increments / math.sqrt(span / finest), finest)
         return ReversePaths(atoms, hi, span, start, brownian, increments, *formula(atoms, start, hi, span, finest, noise, milstein=True))
@@ -149,21 +149,21 @@ def follow(sde: Any, source: Source, count: int, finest: int, seed: int, spread:
     model = normal(sde, 0.25 * size, spread * size)
     mean, variance = model.components(model.means[:0], t)
     start = mean + variance.sqrt() * draw.normal(mean.expand(count, -1))
-    brownian = source((count, start.shape[1]), span)
+    brownian = factory((count, start.shape[1]), span)
     increments, areas = intervals(brownian, span, finest)
     end = exact_end(model, start, hi, span, increments, areas)
     return ReversePaths(model, hi, span, start, brownian, increments, end, torch.zeros(count, dtype=torch.bool))
 
 
-def drawn(finest: int, seed: int) -> Source:
+def drawn(finest: int, seed: int) -> BrownianFactory:
     """Brownian motions drawn at once on `finest` intervals, areas included: what `brownian_interval` draws bit by bit."""
 
-    def source(shape: tuple[int, int], span: float) -> Brownian:
+    def factory(shape: tuple[int, int], span: float) -> Brownian:
         generator, h = torch.Generator().manual_seed(seed), span / finest
         w, area = torch.randn(2, finest, *shape, generator=generator, dtype=torch.float64)
         return PathBrownian(span, w * math.sqrt(h), area * math.sqrt(h / 12))
 
-    return source
+    return factory
 
 
 def exact_end(model: Mixture, start: Tensor, hi: float, span: float, increments: Tensor, areas: Tensor) -> Tensor:
