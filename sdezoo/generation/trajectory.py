@@ -21,7 +21,7 @@ from torch import Tensor
 from sdezoo.errors import RunError
 from sdezoo.generation.export import check_place
 from sdezoo.generation.pictures import sheet
-from sdezoo.generation.samples import Draw, Rows
+from sdezoo.generation.samples import Draw, SampleIndices
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.process import Process
@@ -94,7 +94,7 @@ def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
     return [torch.cat(parts) for parts in kept.values()]
 
 
-def _cut(rows: Rows, count: int, size: int) -> Iterator[Rows]:
+def _cut(rows: SampleIndices, count: int, size: int) -> Iterator[SampleIndices]:
     for start in range(0, count, size):
         yield rows.cut(start, min(start + size, count))
 
