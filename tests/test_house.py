@@ -54,6 +54,7 @@ PLANTED = {
     "the registry loads torch": ("sdezoo/zoo/registry.py", "import torch", "Names are known without torch"),
     "a plugin integrates by itself": ("plugins/sdezoo_plugins/samplers/heun.py", "import torchsde", "One file knows torchsde"),
     "one command knows another": ("cli/sdezoo_cli/sample.py", "import sdezoo_cli.train", "Inside the command line"),
+    "a command conducts": ("cli/sdezoo_cli/sample.py", "import sdezoo.generation.streaming", "Commands on runs"),
     "one module of data looks up": ("sdezoo/data/reading.py", "import sdezoo.data.arrays", "Inside data"),
     "one module of store looks up": ("sdezoo/store/checkpoint.py", "import sdezoo.store.restoring", "Inside store"),
     "one module of training looks up": ("sdezoo/training/config.py", "import sdezoo.training.loop", "Inside training"),

@@ -16,10 +16,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sdezoo.data.dataset import out_of_range
+from sdezoo.data.bounds import Outside
 from sdezoo.generation.export import check_output, write_parts
 from sdezoo.generation.samples import Draw, Generated, Report, together
 from sdezoo.generation.sharing import Share
@@ -35,13 +34,13 @@ class Written:
 
     Args:
         n: samples. kept: those of them that an earlier command had drawn. values: all numbers in them. outside: those outside the
-        range of the data. evaluations: calls of the network for each sample that this process drew; None where it drew none.
+        range of the data, and how far. evaluations: calls of the network for each sample that this process drew; None where it drew none.
     """
 
     n: int
     kept: int
     values: int
-    outside: int
+    outside: Outside
     evaluations: int | None
 
 
@@ -85,10 +84,10 @@ def stream(
         share.wait()
         if not share.first:
             return None
-        outside = _Outside(draw.trained)
+        outside = _Counter(draw.trained)
         write_parts(outside.counted(shards.read()), (n, *state.event), out, remedy=shards.remedy, **_form(draw))
         shards.remove()
-        return Written(n, kept, n * prod(state.event), outside.count, evaluations)
+        return Written(n, kept, n * prod(state.event), outside.found, evaluations)
     except KeyboardInterrupt:
         rows = shards.rows()
         says = f"{rows} of {n} samples are kept in '{shards.folder}'. Give the same command to go on." if rows else ""
@@ -126,16 +125,16 @@ def _fill(draw: Draw, shards: Shards, missing: list[int], report: Report | None)
     return sum(calls) // len(calls) if calls else None
 
 
-class _Outside:
+class _Counter:
     """Counts values outside the range of the data, as samples go by."""
 
     def __init__(self, trained: Trained) -> None:
-        self._low, self._high = (torch.tensor(bound) for bound in trained.state.range)
-        self.count = 0
+        self._bounds = trained.state.bounds
+        self.found = Outside()
 
     def counted(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
         for part in parts:
-            self.count += out_of_range(part, self._low, self._high)
+            self.found += self._bounds.outside(part)
             yield part
 
 

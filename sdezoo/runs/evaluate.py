@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.data.arrays import read_npy, read_npz
-from sdezoo.data.dataset import Data, out_of_range
+from sdezoo.data.dataset import Data
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import ENDINGS, read_table
 from sdezoo.data.validation import check, check_finite
@@ -47,6 +47,7 @@ FILES = ("evaluation.json", "evaluation.png")
 """Of every evaluation."""
 
 _ELSEWHERE = "Give --out another place."
+_STEPS = 20
 _HELD, _TRAINING, _GIVEN = 0, 1, 2  # streams of the choices of rows
 
 
@@ -83,31 +84,41 @@ def evaluate(
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
-    steps: int = 20,
+    steps: int | None = None,
     n: int = 1000,
     samples: Path | None = None,
     features: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
     report: Report = lambda done, total, what: None,
 ) -> Evaluation:
     """Measure samples of a model of a run folder against the held-out part of the run's data.
 
     Args:
         run: the folder; a classifier of images is kept in its `evaluation/`. checkpoint: see `sdezoo.store.checkpoint.choose`.
-        sampler, steps: of the samples. n: samples at most, and rows of data to compare them with: fewer where the held-out part, the
-        training part or the file has fewer.
+        sampler, steps: of the samples; default: as `sdezoo sample` chooses, and 20.
+        n: samples at most, and rows of data to compare them with: fewer where the held-out part, the training part or the file has fewer.
         samples: a file of samples to be measured in the place of the model's, see `read_samples`.
         features: one of `EXTRACTORS`, for images; default: the classifier, where the training images have labels.
         seed: fixes the samples, the choice of rows and whatever a measure draws. batch_size: changes nothing but memory and speed.
+        out: folder that the results are written to as `FILES`; None: nowhere. overwrite: replace results that are there.
 
     Raises:
-        ParameterError: for a number that is not positive, and features that are unknown or not for this kind of data.
+        ParameterError: for a number that is not positive, features that are unknown or not for this kind of data, and a sampler or steps
+            for samples that are given.
         RunError: where the run cannot be read, or the features are not there.
         DataError: where there are too few rows, or the file does not hold samples of the run's kind.
         SdezooError: as `generate` does.
     """
+    idle = [name for name, value in {"sampler": sampler, "steps": steps}.items() if samples and value is not None]
+    if idle:
+        raise ParameterError(f"--{idle[0]} does nothing to samples that are given.", f"Leave out --{idle[0]} or --samples.")
+    if out:
+        check_folder(out, overwrite=overwrite)
+    steps = _STEPS if steps is None else steps
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size}.items():
         if value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
@@ -139,7 +150,10 @@ def evaluate(
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
     notes = [words, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
-    return Evaluation(source, n, found.measured, notes, facts, found.picture)
+    evaluation = Evaluation(source, n, found.measured, notes, facts, found.picture)
+    if out:
+        write(evaluation, out)
+    return evaluation
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -232,9 +246,8 @@ def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
 
 def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
     """How many values leave the range of the data, and the support of the process; as JSON holds it, and in words."""
-    low, high = (torch.tensor(bound) for bound in trained.state.range)
-    sde = trained.model.sde
-    counts = {"values": x.numel(), "outside_range": out_of_range(x, low, high)}
+    sde, outside = trained.model.sde, trained.state.bounds.outside(x)
+    counts = {"values": x.numel(), "outside_range": outside.count}
     counts["outside_support"] = int((~sde.support.check(trained.map(x))).sum())
-    words = f"Of {x.numel()} values {counts['outside_range']} lie outside the range of the data, {counts['outside_support']} outside the "
+    words = f"Of {x.numel()} values {outside.count} lie outside the range of the data{outside.by}, {counts['outside_support']} outside the "
     return counts, words + f"support of '{sde.title()}'."

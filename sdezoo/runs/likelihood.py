@@ -26,6 +26,7 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
+from sdezoo.generation.export import check_output, write
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
@@ -131,6 +132,8 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
     report: Report | None = None,
 ) -> Likelihood:
     """The negative log-likelihood of rows of data under a model of a run folder.
@@ -142,16 +145,19 @@ def likelihood(
         n: rows at most; where there are more, a random choice.
         divergence: default: exact up to `EXACT_UP_TO` dimensions. probes, steps: see `sdezoo.sampling.likelihood.estimate`.
         seed: fixes the choice, the dequantization and the probes. batch_size: changes nothing but memory and speed.
+        out: file for a table of all rows, see `sdezoo.generation.export.write`; None: none. overwrite: replace it if it exists.
 
     Raises:
         ParameterError: for a number that is not positive, and an unknown split.
-        RunError: where the run cannot be read, or a value is not finite.
+        RunError: where the run cannot be read, `out` cannot be written, or a value is not finite.
         DataError: for data that cannot be read, or that the model has no density at, naming the rows.
         CompositionError: where the process has no likelihood, or the loss has learnt the score of the data alone.
     """
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size, "probes": probes}.items():
         if value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
+    if out:
+        check_output(out, "table", overwrite)
     trained, config = restore(run, checkpoint), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     _refuse_loss(trained, config)
     source, part = data or config.data, split or ("all" if data else "test")
@@ -169,7 +175,7 @@ def likelihood(
     reference, law = _reference(trained, config.data, None if data else held, raw, seed)
     width = 1 / held.levels if held.levels else None
     cells = dims * math.log(width) if width else 0.0
-    return Likelihood(
+    found = Likelihood(
         data=f"{_PARTS[part]} {source}",
         rows=rows,
         dims=dims,
@@ -182,6 +188,9 @@ def likelihood(
         steps=steps,
         seed=seed,
     )
+    if out:
+        write(torch.stack([column.double() for column in found.table.values()], 1), out, kind="table", columns=tuple(found.table))
+    return found
 
 
 _PARTS = {"test": "the held-out part of", "train": "the training part of", "all": "all of"}

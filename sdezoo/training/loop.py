@@ -61,6 +61,8 @@ class Result:
     data: Data
     note: str | None
     """What the user should know about the model, if anything."""
+    preview: Path | None = None
+    """Samples drawn when training had ended, see `sdezoo.runs.preview`; None where none were asked for, or could be drawn."""
 
 
 class Training:
