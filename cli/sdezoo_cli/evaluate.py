@@ -90,7 +90,7 @@ def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str
     from sdezoo.runs.evaluate import evaluate as measure
 
     with bar("evaluating", None, shown=told == "text") as update:
-        found = measure(run, **options, out=out, overwrite=overwrite, report=update)
+        found = measure(run, **options, out=out, overwrite=overwrite, progress=update)
     files = [out / name for name in FILES]
     if told == "json":
         paths = dict(zip(("table", "sheet"), map(str, files), strict=True))
@@ -104,7 +104,7 @@ def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options
 
     began = time.perf_counter()
     with bar("likelihood", None, shown=told == "text") as update:
-        found = measure(run, **options, out=out, overwrite=overwrite, report=update)
+        found = measure(run, **options, out=out, overwrite=overwrite, progress=update)
     seconds = round(time.perf_counter() - began, 3)
     if told == "json":
         summary = {"run": str(run), **found.record(), "out": str(out) if out else None, "seconds": seconds}

@@ -33,8 +33,8 @@ PREFERRED_SAMPLERS: Mapping[Kind, tuple[str, ...]] = {
 }
 """By what is drawn: at 20 evaluations fresh noise makes better images, and worse tables (`docs/reproduction.md`)."""
 
-Report = Callable[[float, int], None]
-"""Called after every step with the number of samples done, a batch on its way counted in part, and of all."""
+SamplingProgress = Callable[[float, int], None]
+"""Called after every step with the number of samples (or rows of data) done, a batch on its way counted in part, and of all."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Draw:
         elif self.label != "each" and not 0 <= self.label < classes:
             raise ParameterError(f"There is no class {self.label}.", f"Give --label a number from 0 to {classes - 1}, or each.")
 
-    def batches(self, first: int = 0, last: int | None = None, report: Report | None = None) -> Iterator[Generated]:
+    def batches(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Iterator[Generated]:
         """The samples at places `first`, …, `last − 1` of `rows`, a batch at a time.
 
         Raises:
@@ -180,11 +180,11 @@ class Draw:
         for start in range(first, last, self.batch_size):
             stop = min(start + self.batch_size, last)
 
-            def progress(done: int, _z: Tensor, _t: Tensor, start: int = start, stop: int = stop) -> None:
-                if report:
-                    report(start - first + (stop - start) * done / self.steps, last - first)
+            def follow(done: int, _z: Tensor, _t: Tensor, start: int = start, stop: int = stop) -> None:
+                if progress:
+                    progress(start - first + (stop - start) * done / self.steps, last - first)
 
-            yield self._batch(self.rows.cut(start, stop), progress)
+            yield self._batch(self.rows.cut(start, stop), follow)
 
     def _batch(self, rows: Rows, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
         calls = Calls(self.trained.model)
@@ -235,7 +235,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | None = None,
-    report: Report | None = None,
+    progress: SamplingProgress | None = None,
 ) -> Generated:
     """Draw `n` samples into memory; sample `i` depends on (seed, i) alone.
 
@@ -245,7 +245,7 @@ def generate(
     """
     draw = Draw(trained, sampler, Rows.first(n), steps, seed, batch_size, device)
     trained.model.to(device or torch.device("cpu"))
-    return together(draw.batches(report=report))
+    return together(draw.batches(progress=progress))
 
 
 def together(batches: Iterator[Generated]) -> Generated:

@@ -25,7 +25,7 @@ from sdezoo.data.tables import ENDINGS, read_table
 from sdezoo.data.validation import check, check_finite
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.classifier import Judge, classifier
-from sdezoo.evaluation.comparison import Extractor, Parts, Report, columns, images
+from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
 from sdezoo.evaluation.inception import Inception
 from sdezoo.evaluation.rows import choice
 from sdezoo.evaluation.suite import Measured, check_sizes
@@ -93,7 +93,7 @@ def evaluate(
     device: torch.device | None = None,
     out: Path | None = None,
     overwrite: bool = False,
-    report: Report = lambda done, total, what: None,
+    progress: EvaluationProgress = lambda done, total, what: None,
 ) -> Evaluation:
     """Measure samples of a model of a run folder against the held-out part of the run's data.
 
@@ -132,10 +132,10 @@ def evaluate(
     n = min([n, len(data.test), len(data.train)] + ([] if given is None else [len(given)]))
     check_sizes({"held-out rows": len(data.test), "rows to compare": n})
     chosen = choose_sampler(trained, sampler)
-    judge, extractor = _extractors(run / "evaluation", data, features, report) if data.kind == "image" else (None, None)
+    judge, extractor = _extractors(run / "evaluation", data, features, progress) if data.kind == "image" else (None, None)
     if given is None:
         options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": device}
-        x = generate(trained, chosen, n, **options, report=lambda done, total: report(done, total, "sampling")).x
+        x = generate(trained, chosen, n, **options, progress=lambda done, total: progress(done, total, "sampling")).x
         drawn, source = {"sampler": chosen.spec, "steps": steps}, f"{run} by {chosen.spec} in {steps} steps"
     else:
         x, drawn, source = given[choice(len(given), n, seed, _GIVEN)], {"samples": str(samples)}, str(samples)
@@ -143,9 +143,9 @@ def evaluate(
     parts, title = Parts(x, held_out, training, data.train), f"{source}, {n} samples"
     if data.kind == "image":
         labels = data.train_labels
-        found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, report=report)
+        found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, progress=progress)
     else:
-        found = columns(parts, title, names=data.columns, seed=seed, report=report)
+        found = columns(parts, title, names=data.columns, seed=seed, progress=progress)
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
@@ -217,14 +217,14 @@ def _load(origin: str, trained: Trained) -> Data:
     return data
 
 
-def _extractors(folder: Path, data: Data, features: str | None, report: Report) -> tuple[Judge | None, Extractor | None]:
+def _extractors(folder: Path, data: Data, features: str | None, progress: EvaluationProgress) -> tuple[Judge | None, Extractor | None]:
     """The classifier, where there are labels, and whose features are compared, if anyone's."""
     inception = Extractor("inception", Inception().features) if features == "inception" else None
     if data.train_labels is None:
         if features == "classifier":
             raise DataError("The training images have no labels, so no classifier can be trained.", "Leave --features out.")
         return None, inception
-    report(0, 1, "training a classifier")
+    progress(0, 1, "training a classifier")
     judge = classifier(folder, data.train, data.train_labels, data.test, data.test_labels)
     return judge, inception or Extractor("classifier", judge.net.features)
 

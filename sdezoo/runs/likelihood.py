@@ -14,7 +14,6 @@ log-normal law. For images `Σ` is diagonal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +26,7 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.generation.export import check_output, write
+from sdezoo.generation.samples import SamplingProgress
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
@@ -42,9 +42,6 @@ _REFERENCE_ROWS = 10_000
 _CHOICE, _CELLS, _REFERENCE_CELLS = -1, -2, -3  # keys beside those of the probes, which are the rows 0, 1, …
 _LEAST = 1e-6  # a column has no deviation of its own where less than this part of it is left, given the others
 _NAMED = 5
-
-Report = Callable[[float, int], None]
-"""Called after every step with the number of rows done, a batch on its way counted in part, and of all."""
 
 
 class Figure(NamedTuple):
@@ -134,7 +131,7 @@ def likelihood(
     device: torch.device | None = None,
     out: Path | None = None,
     overwrite: bool = False,
-    report: Report | None = None,
+    progress: SamplingProgress | None = None,
 ) -> Likelihood:
     """The negative log-likelihood of rows of data under a model of a run folder.
 
@@ -170,7 +167,7 @@ def likelihood(
     dims = math.prod(trained.model.sde.state_shape(raw.shape)[1:])
     chosen: Divergence = divergence or ("exact" if dims <= EXACT_UP_TO else "hutchinson")
     options = {"divergence": chosen, "probes": probes, "steps": steps, "seed": seed}
-    nats, errors = _follow(trained, raw, batch_size, device, report, options)
+    nats, errors = _follow(trained, raw, batch_size, device, progress, options)
     _refuse_infinite(nats, rows)
     reference, law = _reference(trained, config.data, None if data else held, raw, seed)
     width = 1 / held.levels if held.levels else None
@@ -227,7 +224,7 @@ def _spread(raw: Tensor, levels: int | None, noise: Noise) -> Tensor:
 
 
 def _follow(
-    trained: Trained, raw: Tensor, batch_size: int, device: torch.device | None, report: Report | None, options: dict[str, Any]
+    trained: Trained, raw: Tensor, batch_size: int, device: torch.device | None, progress: SamplingProgress | None, options: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """Log-densities of `raw` and their standard errors, batch by batch."""
     trained.model.to(device or torch.device("cpu"))
@@ -235,11 +232,11 @@ def _follow(
     for first in range(0, len(raw), batch_size):
         batch = raw[first : first + batch_size].to(device)
 
-        def progress(done: int, first: int = first, rows: int = len(batch)) -> None:
-            if report:
-                report(first + rows * done / options["steps"], len(raw))
+        def follow(done: int, first: int = first, rows: int = len(batch)) -> None:
+            if progress:
+                progress(first + rows * done / options["steps"], len(raw))
 
-        parts.append(trained.likelihood(batch, first=first, callback=progress, **options))
+        parts.append(trained.likelihood(batch, first=first, callback=follow, **options))
     nats, errors = (torch.cat(part) for part in zip(*parts, strict=True))
     return nats, errors
 

@@ -11,7 +11,7 @@ from typing import Literal
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
-from sdezoo.generation.samples import Draw, Report, Rows, choose_sampler
+from sdezoo.generation.samples import Draw, Rows, SamplingProgress, choose_sampler
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
@@ -73,7 +73,7 @@ def sample(
     trajectory: Path | None = None,
     overwrite: bool = False,
     plugins: Sequence[Path] = (),
-    progress: Report | None = None,
+    progress: SamplingProgress | None = None,
 ) -> Sampled | None:
     """Draw samples of a trained model into a file; what was drawn, in the first of the processes that share the work, None in the others.
 
@@ -111,7 +111,7 @@ def sample(
     if share.first:
         share.wait()
     began = time.perf_counter()
-    written = stream(draw, out, precision=precision, overwrite=overwrite, share=share, report=progress if share.first else None)
+    written = stream(draw, out, precision=precision, overwrite=overwrite, share=share, progress=progress if share.first else None)
     if written is None:
         return None
     shown = record(draw, trajectory) if trajectory else 0
