@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sdezoo import Conditional, ForwardSDE, Model, Plugin, Process, ScoreLoss, ScoreModel, Stationary, TrainingConfig, train
+import sdezoo
+from sdezoo import Conditional, ForwardSDE, Model, Plugin, Process, ScoreLoss, ScoreModel, Stationary, TrainingConfig
 from sdezoo.learning.prior import Moments
 from sdezoo.losses import MultDSM
 from sdezoo.parameters import describe
@@ -38,7 +39,7 @@ def exists(kind: str, name: str) -> bool:
         case "argument":
             function, _, argument = name.removesuffix("=)").partition("(")
             cls, _, method = function.rpartition(".")
-            return argument in inspect.signature(getattr(CLASSES[cls], method) if cls else train).parameters
+            return argument in inspect.signature(getattr(CLASSES[cls], method) if cls else getattr(sdezoo, method)).parameters
         case "name":
             module, _, attribute = name.rpartition(".")
             return util.find_spec(module) is not None and hasattr(import_module(module), attribute)
