@@ -117,6 +117,8 @@ class {name}(AffineSDE):
 def third_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     """A registry that also finds two installed distributions: each has a class `Twin`, one has `Alone` under two names."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    for module in ("zoo_first", "zoo_second"):  # other tests have modules of these names
+        monkeypatch.delitem(sys.modules, module, raising=False)
     for name, points in {"zoo-first": ("twin-a Twin", "alone Alone", "alias Alone"), "zoo-second": ("twin-b Twin",)}.items():
         module = name.replace("-", "_")
         classes = dict.fromkeys(point.split()[1] for point in points)
