@@ -190,7 +190,7 @@ class Draw:
         calls = Calls(self.trained.model)
         with calls:
             z = self.sample(rows, progress)
-        x = self.trained.map.inverse(z.cpu())
+        x = self.trained.encoding.decode(z.cpu())
         return Generated(x, self.trained.state.bounds.outside(x), calls.count or self.sampler.evaluations(self.steps))
 
     def sample(self, rows: SampleIndices, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
@@ -199,7 +199,7 @@ class Draw:
         Raises:
             SupportError: as `batches`.
         """
-        shape, like = (len(rows), *self.trained.state.event), torch.empty((), device=self.device)
+        shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), device=self.device)
         try:
             return self.sampler.sample(self._model(rows), shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
         except LeftSupportError as error:
@@ -220,7 +220,7 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
         CompositionError: where it does not fit the model's process, or none does.
     """
     sde = trained.model.sde
-    order = PREFERRED_SAMPLERS[trained.state.kind]
+    order = PREFERRED_SAMPLERS.get(trained.state.kind, ())
     sampler: Sampler = SAMPLERS.build(spec or preferred(order, fitting(sde, SAMPLERS), f"samplers for '{sde.title()}'"))
     check_fit(sde, sampler)
     return sampler

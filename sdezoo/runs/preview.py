@@ -34,5 +34,5 @@ def draw_preview(run: Path, device: torch.device) -> Path:
     label = "each" if state.classes else None
     made = together(Draw(trained, choose_sampler(trained, None), SampleIndices.first(_SAMPLES), device=device, label=label).batches())
     path = run / "samples" / f"step-{state.step}.{'csv' if state.kind == 'table' else 'png'}"
-    write(made.x, path, kind=state.kind, columns=state.columns, levels=state.levels, types=state.types)
+    write(made.x, path, kind=state.kind, columns=state.columns, levels=state.levels, types=trained.encoding.types)
     return path

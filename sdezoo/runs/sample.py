@@ -55,8 +55,8 @@ class Sampled:
 
 
 def sample(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
@@ -96,6 +96,7 @@ def sample(
             full.
         KeyboardInterrupt: when interrupted, with a sentence on what is kept.
     """
+    run, out = Path(run), Path(out)
     share = Share.join()
     if not share.first:
         share.wait()  # what is refused, the first process says alone

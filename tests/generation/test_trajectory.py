@@ -60,7 +60,7 @@ def test_it_begins_where_the_samples_began(digits: Trained, monkeypatch: pytest.
     frames = module._frames(draw(digits, 3, 4), 3, 5)
     shown, sampled = begun
     assert torch.equal(shown, sampled)
-    assert torch.equal(frames[0], digits.map.inverse(digits.model.sde.coordinates(sampled)))
+    assert torch.equal(frames[0], digits.encoding.decode(digits.model.sde.coordinates(sampled)))
 
 
 def test_an_animation_of_images_ends_in_their_picture(digits: Trained, tmp_path: Path) -> None:

@@ -220,7 +220,7 @@ def test_data_are_placed_as_they_are_or_refused():
     images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     images[0] = 0.0
     affine = fit_encoding(Data(images, images, "image"), Reflected().support)
-    assert (affine.scale, affine.shift) == (1, 0)
+    assert (affine.codecs[0].scale, affine.codecs[0].shift) == (1, 0)
     points = torch.tensor([[0.5, 0.5], [0.0, 0.1], [3.0, 0.0]])
     with pytest.raises(DataError, match=r"2 rows are outside the support of the SDE, the annulus of radii 0.3 and 1"):
         fit_encoding(Data(points[:2], points[2:], "points"), ANNULUS.support)

@@ -67,7 +67,7 @@ def test_zeros_are_as_frequent_and_as_much_together_as_in_the_data(sampler, step
 def test_real_data_with_zeros_need_no_shift():
     data = DATASETS.build("breast-cancer").load()
     sde = SDES.build("zero-inflated")
-    assert torch.equal(fit_encoding(data, sde.support)(data.train), data.train)
+    assert torch.equal(fit_encoding(data, sde.support).encode(data.train), data.train)
     with pytest.raises(DataError, match="zero or negative"):
         fit_encoding(data, SDES.build("gbm").support)
     adapted = sde.adapted(data.train)

@@ -19,7 +19,7 @@ from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.contract_laws import answers
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
@@ -95,7 +95,7 @@ def _state(model: ScoreModel[Any], net: Network, x0: Tensor) -> State:
         columns=(),
         levels=None,
         range=(float(x0.min()), float(x0.max())),
-        map=AffineMap(torch.ones(()), torch.zeros(())).to_json(),
+        encoding=Encoding.affine(1.0, 0.0).to_json(),
         averaged=1,
         seconds=0.0,
     )
