@@ -17,10 +17,14 @@ pip = @echo "$(2) (what pip says: $(1)/pip.log)"; \
 
 # A process for each core, with one thread each: the tensors of the tests are small.
 SUITE := python -m pytest -m "not slow" --numprocesses=logical --maxprocesses=8 --dist=worksteal
-test test-lowest: export OMP_NUM_THREADS = 1
+smoke test test-lowest: export OMP_NUM_THREADS = 1
+
+# Under a minute on two cores: the way of a user, and what is quick and likely to break.
+SMOKE := tests/cli/test_whole_way.py tests/zoo tests/store tests/training/test_config.py tests/learning/test_output.py \
+	tests/learning/test_prior.py tests/conformance/test_law.py tests/conformance/test_restoring_law.py tests/sampling/test_grid.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-lowest lint bench docs clean
+.PHONY: help demo smoke test test-lowest lint bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -32,6 +36,9 @@ demo: $(DEV) ## train on real handwritten digits, sample, and measure the sample
 	$(BIN)/sdezoo sample $(DEMO) --sampler dpmpp-2m --steps 20 -n 64 --seed 0 --out $(DEMO)/samples/digits.png --overwrite
 	$(BIN)/python docs/digits_quality.py $(DEMO)/samples/digits.npz
 	@echo "The picture of the samples: $(DEMO)/samples/digits.png"
+
+smoke: $(DEV) ## run the quickest tests, and train, sample and check one process of each kind, in under a minute
+	$(BIN)/$(SUITE) $(SMOKE)
 
 test: $(DEV) ## run the tests, the slow studies left out
 	$(BIN)/$(SUITE)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 HOUSE = Path(__file__).parents[1]
-TARGETS = ("demo", "test", "lint", "docs", "bench")
+TARGETS = ("demo", "smoke", "test", "lint", "docs", "bench")
 
 STAND_IN = """#!/bin/sh
 echo "$(dirname "$(dirname "$0")") $(basename "$0") $*" >> "$CALLS"
