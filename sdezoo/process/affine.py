@@ -22,7 +22,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -34,7 +33,7 @@ from torch.distributions.transforms import identity_transform
 from sdezoo.errors import CompositionError, DataError, SupportError
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Shape, count_outside
+from sdezoo.process.process import Conditional, Shape, count_outside, unknown_prior
 from sdezoo.process.sde import ForwardSDE
 
 
@@ -81,6 +80,10 @@ class AffineSDE(ForwardSDE, Conditional):
         return isinstance(self.coordinates, ExpTransform)
 
     @property
+    def default_output(self) -> str:
+        return "edm"
+
+    @property
     def element_wise(self) -> bool:
         """Whether every entry of the data is a function of one entry of the state."""
         phi = self.coordinates
@@ -101,8 +104,7 @@ class AffineSDE(ForwardSDE, Conditional):
                 saturates in the dtype of `z`: an element-wise bijective `φ` then gives what it gives at `±∞`, which some transforms of
                 torch round to the nearest value inside.
         """
-        phi = self.coordinates
-        x = _tensor(phi(z))
+        phi, x = self.coordinates, self.decode_unchecked(z)
         outside = count_outside(self.support, x)
         if not outside and self.element_wise and phi.bijective:
             outside = sum(int((x == _tensor(phi(torch.full_like(z[:1], end)))).sum()) for end in (-math.inf, math.inf))
@@ -120,6 +122,17 @@ class AffineSDE(ForwardSDE, Conditional):
                 "Decode in float64, or lower the terminal noise.",
             )
         return x
+
+    def decode_unchecked(self, z: Tensor) -> Tensor:
+        return _tensor(self.coordinates(z))
+
+    def log_abs_det(self, z: Tensor, x: Tensor) -> Tensor:
+        if not self.coordinates.bijective:
+            raise CompositionError(
+                f"Several states of '{self.title()}' are the same data, whose own density the flow does not give.",
+                "Choose a process whose coordinates are those of the data.",
+            )
+        return self.coordinates.log_abs_det_jacobian(z, x).cpu().double().reshape(len(x), -1).sum(1)
 
     def _undefined(self, z: Tensor, x: Tensor) -> Tensor:
         """Which entries of `z`, or rows where `φ` is not element-wise, are finite and have no value of `φ` inside the support.
@@ -144,24 +157,17 @@ class AffineSDE(ForwardSDE, Conditional):
     def scale(self, t: Tensor) -> Tensor:
         return self.exact(t).sigma
 
+    def noise_level(self, t: Tensor) -> Tensor:
+        return self.exact(t).ratio
+
     def noise_conditioning(self, t: Tensor) -> Tensor:
         """`¼ ln(σ/α)`, as in Karras et al., arXiv 2206.00364, table 1."""
-        return self.exact(t).ratio.log() / 4
+        return self.noise_level(t).log() / 4
 
-    def time_at(self, ratio: Tensor) -> Tensor:
-        """The time at which `σ/α` equals `ratio`, float64: by interpolation of `ln(σ/α)` in a fine table, then corrected twice.
-
-        Ratios beyond those of `t_span` give the nearer end of `t_span`.
-        """
-        levels, knots = _level_table(self)
-        target = ratio.double().log()
-        right = torch.searchsorted(levels, target.contiguous()).clamp(1, len(levels) - 1)
-        slope = (knots[right] - knots[right - 1]) / (levels[right] - levels[right - 1])
-        t = knots[right - 1] + slope * (target - levels[right - 1])
-        for _ in range(2):
-            t = t.clamp(*self.t_span)
-            t = t + slope * (target - self.coefficients(t).ratio.log())
-        return t.clamp(*self.t_span)
+    def denoised(self, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """`(z_t − m + v ∇ log p) / α`, Tweedie's formula."""
+        k = self.at(t, z)
+        return (z - k.shift + k.variance * s) / k.alpha
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
@@ -216,6 +222,12 @@ class AffineSDE(ForwardSDE, Conditional):
         """`N(m(1), v(1))`: that of data at the origin of the coordinates."""
         k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), like)
         return k.shift + k.sigma * noise.normal(like, self.state_shape(shape))
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        if type(self).prior is not AffineSDE.prior:
+            raise unknown_prior(self.title())
+        k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), z)
+        return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
 
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
         """Drift and diffusion in the data, as the plugin's docstring states them in Itô's sense; None: not stated.
@@ -333,10 +345,3 @@ def _tensor(value: Tensor | None) -> Tensor:
 def _nearest_to_zero(z: Tensor) -> float:
     values = z.flatten()
     return float(values[values.abs().argmin()])
-
-
-@lru_cache(maxsize=64)
-def _level_table(sde: AffineSDE) -> tuple[Tensor, Tensor]:
-    lo, hi = sde.t_span
-    t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2
-    return sde.coefficients(t).ratio.log(), t

@@ -45,7 +45,7 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
-from sdezoo.process.requirement import P
+from sdezoo.process.requirement import P, as_affine
 
 Operator = Callable[[Tensor], Tensor]
 """A linear map of data `(B, *event)` to measurements `(B, *measurement)`, by differentiable torch operations."""
@@ -274,8 +274,7 @@ class LinearInverse(Observed):
 
 
 def _affine(sde: Process) -> None:
-    if not isinstance(sde, AffineSDE):
-        raise CompositionError(f"Guidance by an observation needs an affine SDE; '{sde.title()}' is not one.", "Choose a process that is.")
+    as_affine(sde, "Guidance by an observation")
 
 
 def _with_adjoint(fn: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
