@@ -3,7 +3,7 @@
 `Model.score` is the sole primitive; the other views follow from it::
 
     denoise:    E[z_0 | z_t] = (z_t − m + v s) / α                     (Tweedie; affine processes)
-    hyvarinen:  x ∘ ∇_x log p = φ/φ' (s − φ''/φ')                      (change of variables; for φ = exp, s − 1)
+    hyvarinen:  x ∘ ∇_x log p = φ/φ' (s − φ''/φ')                      (change of variables; for x = exp(c + a z), s/a − 1)
     ambient:    ∇_x log p = (s − φ''/φ') / φ'                          (element-wise φ)
 
 `ScoreModel` is the one that learns: a network, an output parameterization, the data's moments and the fitted prior.
@@ -48,7 +48,7 @@ class Model(ABC, Generic[P]):
     def hyvarinen(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
         """The Hyvärinen score `x ∘ ∇_x log p_t(x)` at `x = φ(z)`."""
         if self.sde.multiplicative:
-            return self.score(z, t) - 1
+            return self.score(z, t) / self.sde.column_spread.to(z) - 1
         first, second = slopes(self.sde.coordinates, z)
         return self.sde.decode(z) / first * (self.score(z, t) - second / first)
 
@@ -121,7 +121,9 @@ class _AmbientModel(Model[ForwardSDE]):
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         state = self.base.sde.encode(z)
         first, second = slopes(self.base.sde.coordinates, state)
-        return (self.base.score(state, t) - second / first) / first
+        moving = first != 0  # a constant entry has no score, and its diffusion is 0
+        score = (self.base.score(state, t) - second / torch.where(moving, first, 1.0)) / torch.where(moving, first, 1.0)
+        return torch.where(moving, score, 0.0)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.base.sde.decode(self.base.prior(shape, noise, like))

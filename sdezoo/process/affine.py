@@ -13,6 +13,8 @@ From `φ`, `α`, `m` and the *variance* `v = σ²` everything follows (the varia
 - the ambient equation, by Itô: `f_x = φ' f_z + ½ φ'' g²`, `g_x = φ' g` for element-wise `φ`;
 - Tweedie: `E[z_0 | z_t] = (z_t − m + v ∇ log p) / α`.
 
+Where columns of a table differ in spread, `φ` is `standardized`, `x = φ(c + s z)`: one noise level serves all of them.
+
 Coefficients are computed in float64 and take the state's dtype last.
 """
 
@@ -35,6 +37,7 @@ from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Shape, count_outside, unknown_prior
 from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.standardized import Standardized, unstandardized, wide
 
 
 class Coefficients(NamedTuple):
@@ -65,7 +68,7 @@ class AffineSDE(ForwardSDE, Conditional):
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> Coefficients:
-        """`α`, `m` and `v` at `t`, as differentiable functions of `t`, shaped like `t`."""
+        """`α`, `m` and `v` at `t`, as differentiable functions of `t`, shaped like `t`; `m` may also broadcast against the state."""
 
     @property
     def support(self) -> Constraint:
@@ -76,8 +79,17 @@ class AffineSDE(ForwardSDE, Conditional):
 
     @property
     def multiplicative(self) -> bool:
-        """Whether `φ = exp`: the noise in `x` is proportional to `x`, and `∇_z log p = x ∘ ∇_x log p + 1`."""
-        return isinstance(self.coordinates, ExpTransform)
+        """Whether `φ = exp`: the noise in `x` is proportional to `x`, and `∇_z log p = y ∘ ∇_y log p + 1` for `y = e^z`.
+
+        `y` is `x`, or where columns have a spread of their own, `(x/e^c)^{1/s}`.
+        """
+        return isinstance(unstandardized(self.coordinates), ExpTransform)
+
+    @property
+    def column_spread(self) -> Tensor:
+        """`s` of coordinates `φ(c + s z)`, float64 `(d,)` or `(1,)`; 1 for other coordinates."""
+        phi = self.coordinates
+        return phi.spread if isinstance(phi, Standardized) else torch.ones((), dtype=torch.float64)
 
     @property
     def default_output(self) -> str:
@@ -106,7 +118,8 @@ class AffineSDE(ForwardSDE, Conditional):
         """
         phi, x = self.coordinates, self.decode_unchecked(z)
         outside = count_outside(self.support, x)
-        if not outside and self.element_wise and phi.bijective:
+        if not outside and self.element_wise and unstandardized(phi).bijective:
+            # A constant entry, which has no ends, gives NaN there.
             outside = sum(int((x == _tensor(phi(torch.full_like(z[:1], end)))).sum()) for end in (-math.inf, math.inf))
         undefined = self._undefined(z, x)
         if undefined.any():
@@ -127,6 +140,11 @@ class AffineSDE(ForwardSDE, Conditional):
         return _tensor(self.coordinates(z))
 
     def log_abs_det(self, z: Tensor, x: Tensor) -> Tensor:
+        constant = int((self.column_spread == 0).sum())
+        if constant:
+            raise CompositionError(
+                f"{constant} of the columns are constant, so that the data have no density.", "Leave constant columns out, and train again."
+            )
         if not self.coordinates.bijective:
             raise CompositionError(
                 f"Several states of '{self.title()}' are the same data, whose own density the flow does not give.",
@@ -148,7 +166,7 @@ class AffineSDE(ForwardSDE, Conditional):
 
     def exact(self, t: Tensor) -> Coefficients:
         """The coefficients at `t` in float64."""
-        return self.coefficients(_wide(t))
+        return self.coefficients(wide(t))
 
     def at(self, t: Tensor, z: Tensor) -> Coefficients:
         """The coefficients at `t`, computed in float64, in the dtype and device of `z`."""
@@ -158,7 +176,8 @@ class AffineSDE(ForwardSDE, Conditional):
         return self.exact(t).sigma
 
     def noise_level(self, t: Tensor) -> Tensor:
-        return self.exact(t).ratio
+        # A column of times, for shifts that differ from entry to entry.
+        return self.exact(t[..., None]).ratio[..., 0]
 
     def noise_conditioning(self, t: Tensor) -> Tensor:
         """`¼ ln(σ/α)`, as in Karras et al., arXiv 2206.00364, table 1."""
@@ -172,7 +191,7 @@ class AffineSDE(ForwardSDE, Conditional):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
         # Drift and diffusion of one step ask for the same time, and the derivative costs a millisecond.
-        return _RATES.get(self, _wide(t))
+        return _RATES.get(self, wide(t))
 
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def path(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -325,11 +344,6 @@ def leading_spread(z: Tensor) -> float:
     if not spread > 0:
         raise DataError("All rows of the data are the same, so that no noise can be measured against them.", "Look at the data.")
     return spread
-
-
-def _wide(t: Tensor) -> Tensor:
-    # Apple's devices have no float64.
-    return (t.cpu() if t.device.type == "mps" else t).double()
 
 
 def _like(c: Tensor, z: Tensor) -> Tensor:

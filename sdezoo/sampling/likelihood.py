@@ -189,7 +189,7 @@ class _AffineFlow(_Flow):
     @property
     def clock(self) -> tuple[float, float]:
         ends = torch.tensor(self.model.sde.t_span, dtype=torch.float64)
-        start, end = self.model.sde.exact(ends).ratio.log().tolist()
+        start, end = self.model.sde.noise_level(ends).log().tolist()
         return start, end
 
     def velocity(self, y: Tensor, u: float) -> tuple[Tensor, Tensor]:
