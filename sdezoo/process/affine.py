@@ -173,10 +173,10 @@ class AffineSDE(ForwardSDE, Conditional):
         return Coefficients(*(_like(c, z) for c in self.exact(t)))
 
     def scale(self, t: Tensor) -> Tensor:
-        return self.exact(t).sigma
+        # A column of times, here and below: a shift may differ from entry to entry.
+        return self.exact(t[..., None]).sigma[..., 0]
 
     def noise_level(self, t: Tensor) -> Tensor:
-        # A column of times, for shifts that differ from entry to entry.
         return self.exact(t[..., None]).ratio[..., 0]
 
     def noise_conditioning(self, t: Tensor) -> Tensor:
