@@ -1,6 +1,7 @@
 """Every column its own scale: noise in proportion to its spread, one clock, no digit lost, constants exact."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ def test_moments_are_measured_unless_they_are_given():
     u = torch.tensor([[1.0, 0.1, 5.0], [3.0, 0.1, 5.0], [5.0, 0.1, 6.0]], dtype=WIDE)
     assert column_moments(u) == ((3.0, 0.1, pytest.approx(16 / 3)), (2.0, 0.0, pytest.approx(3**-0.5)))
     assert column_moments(u, (0.0,), (1.0, 2.0, 3.0)) == ((0.0,), (1.0, 2.0, 3.0))
-    with pytest.raises(ParameterError, match=r"center has 2 numbers for 3 columns. Give center one number a column, or one for all\."):
+    with pytest.raises(ParameterError, match="center has 2 numbers for 3 columns"):
         column_moments(u, (1.0, 2.0))
 
 
@@ -134,7 +135,7 @@ def test_a_sampler_recovers_each_spread(sampler, dtype):
     assert x[:, 3].unique().numel() == 1
 
 
-PLAIN, SCALED = SDES.build("gbm:sigma=0.1,sigma_end=5"), SDES.build("gbm:sigma=0.2,sigma_end=10,center=(0.3),spread=(0.5)")
+PLAIN, SCALED = SDES.build("gbm:sigma=0.8"), SDES.build("gbm:sigma=1.6,center=(0.3),spread=(0.5)")
 """One process in two parametrizations."""
 MEAN, DEVIATION = [0.5, -0.3], [0.6, 1.1]
 
@@ -146,7 +147,7 @@ def both():
 
 @pytest.mark.parametrize("sampler", ["dpmpp-2m", "unipc", "dale-langevin", "multiplicative", "ancestral", "euler-maruyama", "deis"])
 def test_samples_do_not_depend_on_the_parametrization(sampler):
-    plain, scaled = (SAMPLERS.build(sampler).sample(m, (20, 2), 1000, like=torch.empty((), dtype=WIDE)) for m in both())
+    plain, scaled = (SAMPLERS.build(sampler).sample(m, (20, 2), 200, like=torch.empty((), dtype=WIDE)) for m in both())
     torch.testing.assert_close(plain, scaled, rtol=1e-6, atol=1e-9)
 
 
@@ -160,7 +161,8 @@ def test_scores_and_likelihoods_do_not_depend_on_the_parametrization():
         torch.testing.assert_close(x * scaled.ambient().score(x, t), hyvarinen[1])
         for name in ("drift", "diffusion"):
             torch.testing.assert_close(*(getattr(m.sde.ambient(), name)(x, t) for m in (plain, scaled)))
-    torch.testing.assert_close(log_likelihood(plain, x, steps=40), log_likelihood(scaled, x, steps=40), rtol=1e-9, atol=1e-9)
+    nats = [log_likelihood(model, x, steps=40, prior=partial(model.log_density, t=at(1.0))) for model in (plain, scaled)]
+    torch.testing.assert_close(*nats, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("noise_sd", [0.0, 0.2])
