@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from sdezoo.process.process import Conditional, Process
     from sdezoo.process.requirement import Requirement, needs_multiplicative
     from sdezoo.process.sde import ForwardSDE, Stationary
+    from sdezoo.process.standardized import column_moments, standardized
     from sdezoo.runs.estimator import DiffusionModel
     from sdezoo.runs.evaluate import evaluate
     from sdezoo.runs.likelihood import likelihood
@@ -103,6 +104,7 @@ __all__ = [
     "Task",
     "TrainingConfig",
     "bits_per_dim",
+    "column_moments",
     "datasets",
     "dequantize",
     "draw_times",
@@ -123,6 +125,7 @@ __all__ = [
     "score_along",
     "sde_laws",
     "sdes",
+    "standardized",
     "tasks",
     "train",
 ]
@@ -145,6 +148,7 @@ _HOMES = {
     "sdezoo.process.process": ("Conditional", "Process"),
     "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),
     "sdezoo.process.sde": ("ForwardSDE", "Stationary"),
+    "sdezoo.process.standardized": ("column_moments", "standardized"),
     "sdezoo.runs.estimator": ("DiffusionModel",),
     "sdezoo.runs.evaluate": ("evaluate",),
     "sdezoo.runs.likelihood": ("likelihood",),

@@ -86,9 +86,11 @@ def _show_run(folder: Path, as_json: bool) -> None:
 
 
 def _in_words(value: Any) -> str:
+    from sdezoo.zoo.spec import shown
+
     if isinstance(value, float):
         return f"{value:.6g}"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return shown(", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value))
 
 
 def _describe(registry: Any, name: str) -> dict[str, Any]:

@@ -22,9 +22,7 @@ from sdezoo.errors import RunError
 from sdezoo.generation.export import check_place
 from sdezoo.generation.pictures import sheet
 from sdezoo.generation.samples import Draw, SampleIndices
-from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
-from sdezoo.process.process import Process
 from sdezoo.store.files import atomic_write
 
 _MOMENTS = {".gif": 48, ".png": 8}  # frames at most
@@ -85,7 +83,7 @@ def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
 
     def keep(k: int, z: Tensor, _: Tensor | None = None) -> None:
         if k in kept:
-            kept[k].append(draw.trained.encoding.decode(_shown(view.sde, z).float().cpu()))
+            kept[k].append(draw.trained.encoding.decode(view.sde.decode_unchecked(z).float().cpu()))
 
     for rows in _cut(draw.rows, count, draw.batch_size):
         with torch.no_grad():
@@ -97,13 +95,6 @@ def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
 def _cut(rows: SampleIndices, count: int, size: int) -> Iterator[SampleIndices]:
     for start in range(0, count, size):
         yield rows.cut(start, min(start + size, count))
-
-
-def _shown(sde: Process, z: Tensor) -> Tensor:
-    # `decode` would refuse what lies outside of float32, which a picture saturates.
-    x = sde.coordinates(z) if isinstance(sde, AffineSDE) else sde.decode(z)
-    assert isinstance(x, Tensor)
-    return x
 
 
 def _rows(frames: list[Tensor], levels: int | None) -> Image.Image:

@@ -3,7 +3,7 @@
 `Model.score` is the sole primitive; the other views follow from it::
 
     denoise:    E[z_0 | z_t] = (z_t − m + v s) / α                     (Tweedie; affine processes)
-    hyvarinen:  x ∘ ∇_x log p = φ/φ' (s − φ''/φ')                      (change of variables; for φ = exp, s − 1)
+    hyvarinen:  x ∘ ∇_x log p = φ/φ' (s − φ''/φ')                      (change of variables; for x = exp(c + a z), s/a − 1)
     ambient:    ∇_x log p = (s − φ''/φ') / φ'                          (element-wise φ)
 
 `ScoreModel` is the one that learns: a network, an output parameterization, the data's moments and the fitted prior.
@@ -18,14 +18,13 @@ from weakref import proxy
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Normal
 
 from sdezoo.errors import CompositionError, SdezooError
-from sdezoo.learning.output import OUTPUTS, Call, default_output, tweedie
-from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, measure
+from sdezoo.learning.output import OUTPUTS, Call
+from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, fit
 from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Process
+from sdezoo.process.process import unknown_prior
 from sdezoo.process.requirement import P
 from sdezoo.process.sde import ForwardSDE
 
@@ -44,12 +43,12 @@ class Model(ABC, Generic[P]):
 
     def denoise(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
         """`E[z_0 | z_t = z]` by Tweedie's formula."""
-        return tweedie(self.sde, z, t, self.score(z, t))
+        return self.sde.denoised(z, t, self.score(z, t))
 
     def hyvarinen(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
         """The Hyvärinen score `x ∘ ∇_x log p_t(x)` at `x = φ(z)`."""
         if self.sde.multiplicative:
-            return self.score(z, t) - 1
+            return self.score(z, t) / self.sde.column_spread.to(z) - 1
         first, second = slopes(self.sde.coordinates, z)
         return self.sde.decode(z) / first * (self.score(z, t) - second / first)
 
@@ -60,14 +59,14 @@ class Model(ABC, Generic[P]):
     def prior_log_prob(self, z: Tensor) -> Tensor:
         """Log-density of what `prior` draws, at states `z`: nats, float64 `(B,)` on the CPU.
 
-        Default: `N(m, v)` at `t = hi`, for an affine process. Override it together with `prior`.
+        Default: that of the process's own prior. Override it together with `prior`.
 
         Raises:
-            CompositionError: where it is not known: the process is not affine, or `prior` was overridden alone.
+            CompositionError: where it is not known: the process does not give it, or `prior` was overridden alone.
         """
         if type(self).prior is not Model.prior:
-            raise _unknown_prior(type(self).__name__)
-        return _process_log_prob(self.sde, z)
+            raise unknown_prior(type(self).__name__)
+        return self.sde.prior_log_prob(z)
 
     def ambient(self: Model[AffineSDE]) -> Model[ForwardSDE]:
         """The same model of the process written on the data."""
@@ -97,19 +96,6 @@ class Model(ABC, Generic[P]):
         raise CompositionError("This model is unconditional.", "Train one with labels to sample a class of your choice.")
 
 
-def _process_log_prob(sde: Process, z: Tensor) -> Tensor:
-    if not isinstance(sde, AffineSDE) or type(sde).prior is not AffineSDE.prior:
-        raise _unknown_prior(sde.title())
-    k = sde.at(torch.tensor(sde.t_span[1], dtype=torch.float64), z)
-    return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
-
-
-def _unknown_prior(whose: str) -> CompositionError:
-    return CompositionError(
-        f"The density of the prior of '{whose}' is not known.", "Give it as `prior`, or define `prior_log_prob` where `prior` is defined."
-    )
-
-
 class _Through(Model[P]):
     def __init__(self, base: Model[P], score: View, denoise: View) -> None:
         self.base, self.sde, self._score, self._denoise = base, base.sde, score, denoise
@@ -135,7 +121,9 @@ class _AmbientModel(Model[ForwardSDE]):
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         state = self.base.sde.encode(z)
         first, second = slopes(self.base.sde.coordinates, state)
-        return (self.base.score(state, t) - second / first) / first
+        moving = first != 0  # a constant entry has no score, and its diffusion is 0
+        score = (self.base.score(state, t) - second / torch.where(moving, first, 1.0)) / torch.where(moving, first, 1.0)
+        return torch.where(moving, score, 0.0)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.base.sde.decode(self.base.prior(shape, noise, like))
@@ -151,8 +139,8 @@ class ScoreModel(Model[P], nn.Module):
 
     Args:
         sde: the process. net: called as `net(x, level, condition)`; see `sdezoo.learning.network.Network`. output:
-        what the network's output means, a key of `sdezoo.learning.output.OUTPUTS`; default: `edm` for affine
-        processes, else `epsilon`. moments: the data's mean and standard deviation in coordinates; kept as buffers.
+        what the network's output means, a key of `sdezoo.learning.output.OUTPUTS`; default: the
+        process's `default_output`. moments: the data's mean and standard deviation in coordinates; kept as buffers.
         fitted: the fitted prior; None starts sampling from the process's own.
 
     Raises:
@@ -175,7 +163,7 @@ class ScoreModel(Model[P], nn.Module):
         nn.Module.__init__(self)
         self.sde = sde
         self.net = net
-        self.output_name = output or default_output(sde)
+        self.output_name = output or sde.default_output
         if self.output_name not in OUTPUTS:
             raise SdezooError(f"There is no output '{output}'.", f"Choose one of {', '.join(OUTPUTS)}.")
         self._output = OUTPUTS[self.output_name]
@@ -192,10 +180,8 @@ class ScoreModel(Model[P], nn.Module):
         `prior`: `full` or `white` fit a Gaussian (see `sdezoo.learning.prior`); `process` starts from the process's
         own. A process that is not affine always starts from its own.
         """
-        if not isinstance(sde, AffineSDE):
-            return cls(sde, net, output)
-        z0 = sde.encode(x0)
-        return cls(sde, net, output, moments=measure(z0), fitted=None if prior == "process" else FittedPrior.fit(z0, prior))
+        moments, fitted = fit(sde, x0, prior)
+        return cls(sde, net, output, moments=moments, fitted=fitted)
 
     def with_network(self, net: nn.Module) -> ScoreModel[P]:
         """The same model around another form of its network, such as one that is compiled: moments and prior are the same tensors."""
@@ -208,14 +194,12 @@ class ScoreModel(Model[P], nn.Module):
         return self._output.denoise(self.sde, self._moments(z), self._call(self.sde.noise_conditioning(t), condition), z, t)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        if self.fitted is not None and isinstance(self.sde, AffineSDE):
-            return self.fitted.draw(self.sde, shape, noise, like)
-        return self.sde.prior(shape, noise, like)
+        if self.fitted is None:
+            return self.sde.prior(shape, noise, like)
+        return self.fitted.draw(self.sde, shape, noise, like)
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        if self.fitted is not None and isinstance(self.sde, AffineSDE):
-            return self.fitted.log_prob(self.sde, z)
-        return _process_log_prob(self.sde, z)
+        return self.sde.prior_log_prob(z) if self.fitted is None else self.fitted.log_prob(self.sde, z)
 
     def condition_on(self, condition: Tensor) -> Model[P]:
         # A network that says nothing of classes is taken at its word.

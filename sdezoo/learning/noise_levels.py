@@ -4,7 +4,7 @@ A time is a quantile `u` in [0, 1) taken to `[lo, hi]`:
 
 - `uniform`: `t = lo + (hi − lo) u`;
 - `log-normal`: `ln(σ̂/s) ~ N(0, 1.2²)` truncated to the process's levels, where most is to be learnt; `σ̂ = σ/α`, and `s` is the
-  root mean square of the data's standard deviation over channels or columns; uniform for processes that are not affine;
+  root mean square of the data's standard deviation over channels or columns; uniform for processes without noise level;
 - `importance`: `u` of `log-normal` has a density `p`, constant on each of 64 bins, and a sample counts `1/p(u)` times, so
   that the expected loss is the same and its variance least: `p ∝ √E[L² | u]` (Nichol & Dhariwal, arXiv 2102.09672, eq. 18), the mean
   taken over the losses `L` seen so far with a memory of 64 for each bin. A tenth of `p` stays uniform; all of it, until every bin was seen.
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from sdezoo.learning.model import ScoreModel
-from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 
 NoiseLevels = Literal["log-normal", "uniform", "importance"]
@@ -43,11 +42,11 @@ def times_at(name: str, model: ScoreModel, span: tuple[float, float], u: Tensor)
     """The times in `span` whose quantile is `u`, float64 on the CPU."""
     sde = model.sde
     lo, hi = span
-    if name == "uniform" or not isinstance(sde, AffineSDE):
+    ends = None if name == "uniform" else sde.noise_level(torch.tensor([lo, hi], dtype=torch.float64))
+    if ends is None:
         return lo + (hi - lo) * u
     centre = float(model.sigma_data.double().pow(2).mean().sqrt().log())
-    ends = sde.coefficients(torch.tensor([lo, hi], dtype=torch.float64)).ratio.log()
-    a, b = torch.special.ndtr((ends - centre) / _SPREAD).tolist()
+    a, b = torch.special.ndtr((ends.log() - centre) / _SPREAD).tolist()
     return sde.time_at((centre + _SPREAD * torch.special.ndtri(a + (b - a) * u)).exp())
 
 

@@ -46,16 +46,9 @@ class Output(Requirement[P], ABC):
         """`E[z_0 | z_t = z]`."""
 
 
-def tweedie(sde: AffineSDE, z: Tensor, t: Tensor, score: Tensor) -> Tensor:
-    """`E[z_0 | z_t] = (z_t − m + v ∇ log p) / α`."""
-    k = sde.at(t, z)
-    return (z - k.shift + k.variance * score) / k.alpha
-
-
 class _FromScore(Output[P]):
     def denoise(self, sde: P, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
-        assert isinstance(sde, AffineSDE), "only affine processes are denoised by Tweedie's formula"
-        return tweedie(sde, z, t, self.score(sde, moments, net, z, t))
+        return sde.denoised(z, t, self.score(sde, moments, net, z, t))
 
 
 class _FromDenoiser(Output[AffineSDE]):
@@ -120,8 +113,3 @@ class _EDM(_FromDenoiser):
 
 
 OUTPUTS: dict[str, Output] = {o.name: o for o in (_Score(), _Hyvarinen(), _Epsilon(), _Denoiser(), _Velocity(), _EDM())}
-
-
-def default_output(sde: Process) -> str:
-    """`edm` for affine processes, `epsilon` for the others."""
-    return next(name for name in ("edm", "epsilon") if OUTPUTS[name].refuses(sde) is None)

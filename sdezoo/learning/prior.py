@@ -22,12 +22,15 @@ from torch import Tensor, nn
 
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
+from sdezoo.process.process import Process
+from sdezoo.process.requirement import as_affine
 
 PriorKind = Literal["full", "white", "process"]
 
 _FULL_UP_TO = 1024
 _LEADING = 256
 _ROWS = 4096
+_WHAT = "A fitted prior"
 
 
 class Moments(NamedTuple):
@@ -85,9 +88,9 @@ class FittedPrior(nn.Module):
         excess = variances[:kept] - floor
         return cls(mean.float(), floor.float(), directions[:kept].float().contiguous(), excess.float())
 
-    def draw(self, sde: AffineSDE, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+    def draw(self, sde: Process, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """A draw of `N(α μ + m, α² Σ + v I)` at the last time of `sde`, for data of `shape`."""
-        k = sde.at(torch.tensor(sde.t_span[1], dtype=torch.float64), like)
+        k = as_affine(sde, _WHAT).at(torch.tensor(sde.t_span[1], dtype=torch.float64), like)
         white = noise.normal(like, sde.state_shape(shape))
         mean, floor, directions, excess = (b.to(like) for b in (self.mean, self.floor, self.directions, self.excess))
         base = (k.alpha**2 * floor + k.variance).sqrt()
@@ -97,9 +100,9 @@ class FittedPrior(nn.Module):
             z = z + (white.flatten(1) @ directions.T * wider @ directions).reshape(white.shape)
         return z
 
-    def log_prob(self, sde: AffineSDE, z: Tensor) -> Tensor:
+    def log_prob(self, sde: Process, z: Tensor) -> Tensor:
         """`log N(z; α μ + m, α² Σ + v I)` at the last time of `sde` in nats, float64 `(B,)` on the CPU, for `z` `(B, *event)`."""
-        k = sde.exact(torch.tensor(sde.t_span[1], dtype=torch.float64))
+        k = as_affine(sde, _WHAT).exact(torch.tensor(sde.t_span[1], dtype=torch.float64))
         z = z.cpu().double()  # Apple's devices have no float64
         alpha, shift, variance = k
         mean, floor, directions, excess = (b.to(z) for b in (self.mean, self.floor, self.directions, self.excess))
@@ -113,3 +116,14 @@ class FittedPrior(nn.Module):
             along = away.flatten(1) @ directions.T
             total = total - 0.5 * (along**2 * (1 / wide - 1 / narrow) + (wide / narrow).log()).sum(1)
         return total
+
+
+def fit(sde: Process, x0: Tensor, kind: PriorKind) -> tuple[Moments | None, FittedPrior | None]:
+    """Moments and prior of clean data `x0` `(N, *event)` in the coordinates of `sde`; None for what it has not.
+
+    A process that is not affine has neither, and starts from its own prior, as `kind="process"` does.
+    """
+    if not isinstance(sde, AffineSDE):
+        return None, None
+    z0 = sde.encode(x0)
+    return measure(z0), None if kind == "process" else FittedPrior.fit(z0, kind)

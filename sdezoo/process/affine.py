@@ -13,6 +13,8 @@ From `φ`, `α`, `m` and the *variance* `v = σ²` everything follows (the varia
 - the ambient equation, by Itô: `f_x = φ' f_z + ½ φ'' g²`, `g_x = φ' g` for element-wise `φ`;
 - Tweedie: `E[z_0 | z_t] = (z_t − m + v ∇ log p) / α`.
 
+Where columns of a table differ in spread, `φ` is `standardized`, `x = φ(c + s z)`: one noise level serves all of them.
+
 Coefficients are computed in float64 and take the state's dtype last.
 """
 
@@ -22,7 +24,6 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -34,8 +35,9 @@ from torch.distributions.transforms import identity_transform
 from sdezoo.errors import CompositionError, DataError, SupportError
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Shape, count_outside
+from sdezoo.process.process import Conditional, Shape, count_outside, unknown_prior
 from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.standardized import Standardized, unstandardized, wide
 
 
 class Coefficients(NamedTuple):
@@ -66,7 +68,7 @@ class AffineSDE(ForwardSDE, Conditional):
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> Coefficients:
-        """`α`, `m` and `v` at `t`, as differentiable functions of `t`, shaped like `t`."""
+        """`α`, `m` and `v` at `t`, as differentiable functions of `t`, shaped like `t`; `m` may also broadcast against the state."""
 
     @property
     def support(self) -> Constraint:
@@ -77,8 +79,21 @@ class AffineSDE(ForwardSDE, Conditional):
 
     @property
     def multiplicative(self) -> bool:
-        """Whether `φ = exp`: the noise in `x` is proportional to `x`, and `∇_z log p = x ∘ ∇_x log p + 1`."""
-        return isinstance(self.coordinates, ExpTransform)
+        """Whether `φ = exp`: the noise in `x` is proportional to `x`, and `∇_z log p = y ∘ ∇_y log p + 1` for `y = e^z`.
+
+        `y` is `x`, or where columns have a spread of their own, `(x/e^c)^{1/s}`.
+        """
+        return isinstance(unstandardized(self.coordinates), ExpTransform)
+
+    @property
+    def column_spread(self) -> Tensor:
+        """`s` of coordinates `φ(c + s z)`, float64 `(d,)` or `(1,)`; 1 for other coordinates."""
+        phi = self.coordinates
+        return phi.spread if isinstance(phi, Standardized) else torch.ones((), dtype=torch.float64)
+
+    @property
+    def default_output(self) -> str:
+        return "edm"
 
     @property
     def element_wise(self) -> bool:
@@ -101,10 +116,10 @@ class AffineSDE(ForwardSDE, Conditional):
                 saturates in the dtype of `z`: an element-wise bijective `φ` then gives what it gives at `±∞`, which some transforms of
                 torch round to the nearest value inside.
         """
-        phi = self.coordinates
-        x = _tensor(phi(z))
+        phi, x = self.coordinates, self.decode_unchecked(z)
         outside = count_outside(self.support, x)
-        if not outside and self.element_wise and phi.bijective:
+        if not outside and self.element_wise and unstandardized(phi).bijective:
+            # A constant entry, which has no ends, gives NaN there.
             outside = sum(int((x == _tensor(phi(torch.full_like(z[:1], end)))).sum()) for end in (-math.inf, math.inf))
         undefined = self._undefined(z, x)
         if undefined.any():
@@ -121,6 +136,22 @@ class AffineSDE(ForwardSDE, Conditional):
             )
         return x
 
+    def decode_unchecked(self, z: Tensor) -> Tensor:
+        return _tensor(self.coordinates(z))
+
+    def log_abs_det(self, z: Tensor, x: Tensor) -> Tensor:
+        constant = int((self.column_spread == 0).sum())
+        if constant:
+            raise CompositionError(
+                f"{constant} of the columns are constant, so that the data have no density.", "Leave constant columns out, and train again."
+            )
+        if not self.coordinates.bijective:
+            raise CompositionError(
+                f"Several states of '{self.title()}' are the same data, whose own density the flow does not give.",
+                "Choose a process whose coordinates are those of the data.",
+            )
+        return self.coordinates.log_abs_det_jacobian(z, x).cpu().double().reshape(len(x), -1).sum(1)
+
     def _undefined(self, z: Tensor, x: Tensor) -> Tensor:
         """Which entries of `z`, or rows where `φ` is not element-wise, are finite and have no value of `φ` inside the support.
 
@@ -135,38 +166,32 @@ class AffineSDE(ForwardSDE, Conditional):
 
     def exact(self, t: Tensor) -> Coefficients:
         """The coefficients at `t` in float64."""
-        return self.coefficients(_wide(t))
+        return self.coefficients(wide(t))
 
     def at(self, t: Tensor, z: Tensor) -> Coefficients:
         """The coefficients at `t`, computed in float64, in the dtype and device of `z`."""
         return Coefficients(*(_like(c, z) for c in self.exact(t)))
 
     def scale(self, t: Tensor) -> Tensor:
-        return self.exact(t).sigma
+        # A column of times, here and below: a shift may differ from entry to entry.
+        return self.exact(t[..., None]).sigma[..., 0]
+
+    def noise_level(self, t: Tensor) -> Tensor:
+        return self.exact(t[..., None]).ratio[..., 0]
 
     def noise_conditioning(self, t: Tensor) -> Tensor:
         """`¼ ln(σ/α)`, as in Karras et al., arXiv 2206.00364, table 1."""
-        return self.exact(t).ratio.log() / 4
+        return self.noise_level(t).log() / 4
 
-    def time_at(self, ratio: Tensor) -> Tensor:
-        """The time at which `σ/α` equals `ratio`, float64: by interpolation of `ln(σ/α)` in a fine table, then corrected twice.
-
-        Ratios beyond those of `t_span` give the nearer end of `t_span`.
-        """
-        levels, knots = _level_table(self)
-        target = ratio.double().log()
-        right = torch.searchsorted(levels, target.contiguous()).clamp(1, len(levels) - 1)
-        slope = (knots[right] - knots[right - 1]) / (levels[right] - levels[right - 1])
-        t = knots[right - 1] + slope * (target - levels[right - 1])
-        for _ in range(2):
-            t = t.clamp(*self.t_span)
-            t = t + slope * (target - self.coefficients(t).ratio.log())
-        return t.clamp(*self.t_span)
+    def denoised(self, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """`(z_t − m + v ∇ log p) / α`, Tweedie's formula."""
+        k = self.at(t, z)
+        return (z - k.shift + k.variance * s) / k.alpha
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
         # Drift and diffusion of one step ask for the same time, and the derivative costs a millisecond.
-        return _RATES.get(self, _wide(t))
+        return _RATES.get(self, wide(t))
 
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def path(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -216,6 +241,12 @@ class AffineSDE(ForwardSDE, Conditional):
         """`N(m(1), v(1))`: that of data at the origin of the coordinates."""
         k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), like)
         return k.shift + k.sigma * noise.normal(like, self.state_shape(shape))
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        if type(self).prior is not AffineSDE.prior:
+            raise unknown_prior(self.title())
+        k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), z)
+        return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
 
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
         """Drift and diffusion in the data, as the plugin's docstring states them in Itô's sense; None: not stated.
@@ -315,11 +346,6 @@ def leading_spread(z: Tensor) -> float:
     return spread
 
 
-def _wide(t: Tensor) -> Tensor:
-    # Apple's devices have no float64.
-    return (t.cpu() if t.device.type == "mps" else t).double()
-
-
 def _like(c: Tensor, z: Tensor) -> Tensor:
     # 0-dim coefficients stay on the CPU and in float64: they mix with any state without promoting it, and without a copy to its device.
     return c if c.ndim == 0 else c.to(z.device, z.dtype)
@@ -333,10 +359,3 @@ def _tensor(value: Tensor | None) -> Tensor:
 def _nearest_to_zero(z: Tensor) -> float:
     values = z.flatten()
     return float(values[values.abs().argmin()])
-
-
-@lru_cache(maxsize=64)
-def _level_table(sde: AffineSDE) -> tuple[Tensor, Tensor]:
-    lo, hi = sde.t_span
-    t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2
-    return sde.coefficients(t).ratio.log(), t

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Self
 
 import torch
@@ -26,7 +27,9 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
+from sdezoo.errors import CompositionError
 from sdezoo.parameters import Plugin
+from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 
 Shape = tuple[int, ...]
@@ -44,6 +47,16 @@ class Process(Plugin, ABC):
     def reflecting_boundary(self) -> bool:
         """Whether noised data have density at the boundary of the state: integration by parts then has a boundary term there."""
         return False
+
+    @property
+    def multiplicative(self) -> bool:
+        """Whether the noise of positive data is proportional to them, so that there is a Hyvärinen score to learn; default: no."""
+        return False
+
+    @property
+    def default_output(self) -> str:
+        """The output parameterization of a network, unless another is asked for: a key of `sdezoo.learning.output.OUTPUTS`."""
+        return "epsilon"
 
     @property
     def tail(self) -> float:
@@ -78,6 +91,25 @@ class Process(Plugin, ABC):
         """
         return z
 
+    def decode_unchecked(self, z: Tensor) -> Tensor:
+        """`decode` without its check, for pictures of states that may lie outside of what the dtype holds; default: `decode`."""
+        return self.decode(z)
+
+    def log_abs_det(self, z: Tensor, x: Tensor) -> Tensor:
+        """`log |det ∂x/∂z|` where `x = decode(z)`, float64 `(B,)` on the CPU: `log p_X(x) = log p_Z(z) − log |det ∂x/∂z|`.
+
+        Default: that of a `decode` that takes entry to entry.
+
+        Raises:
+            CompositionError: where data have no density of their own: the state holds more than they do.
+        """
+        if tuple(self.state_shape(x.shape)) != tuple(x.shape):
+            raise CompositionError(
+                f"The state of '{self.title()}' holds more than the data, whose own density the flow does not give.",
+                "Choose a process without auxiliary states.",
+            )
+        return along(self.decode, z)[1].abs().log().cpu().double().reshape(len(x), -1).sum(1)
+
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         """What a network sees of the state, `(B, …)`; default: all of it. Its answer has the same shape."""
         return z
@@ -99,6 +131,36 @@ class Process(Plugin, ABC):
         """Size of the noise: a network that predicts noise gives the score as `-output / scale`; default `sqrt(t)`."""
         return t.sqrt()
 
+    def noise_level(self, t: Tensor) -> Tensor | None:
+        """Noise to signal `σ/α` at `t`, float64, rising with `t`; default: None, the process has none, and `t` is its only clock."""
+        return None
+
+    def time_at(self, level: Tensor) -> Tensor:
+        """The time at which `noise_level` is `level`, float64: by interpolation of its logarithm in a fine table, then corrected twice.
+
+        Levels beyond those of `t_span` give the nearer end of `t_span`.
+
+        Raises:
+            CompositionError: for a process without noise level.
+        """
+        levels, knots = _level_table(self)
+        target = level.double().log()
+        right = torch.searchsorted(levels, target.contiguous()).clamp(1, len(levels) - 1)
+        slope = (knots[right] - knots[right - 1]) / (levels[right] - levels[right - 1])
+        t = knots[right - 1] + slope * (target - levels[right - 1])
+        for _ in range(2):
+            t = t.clamp(*self.t_span)
+            t = t + slope * (target - _log_level(self, t))
+        return t.clamp(*self.t_span)
+
+    def denoised(self, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """`E[z_0 | z_t = z]` from the score `s` of `z`, shaped like `z`.
+
+        Raises:
+            CompositionError: where the score does not tell, the default.
+        """
+        raise CompositionError(f"The score of '{self.title()}' does not give its denoiser.", "Choose an affine process.")
+
     @abstractmethod
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """A draw of `z_t | x_0`; at `t = 0` exactly `encode(x0)`."""
@@ -106,6 +168,35 @@ class Process(Plugin, ABC):
     @abstractmethod
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """A draw of `z_1` for data of `shape`, with dtype and device of `like`."""
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of what `prior` draws, at states `z`: nats, float64 `(B,)` on the CPU.
+
+        Raises:
+            CompositionError: where it is not known, the default.
+        """
+        raise unknown_prior(self.title())
+
+
+def unknown_prior(whose: str) -> CompositionError:
+    """The error for a prior whose density nobody gives."""
+    return CompositionError(
+        f"The density of the prior of '{whose}' is not known.", "Give it as `prior`, or define `prior_log_prob` where `prior` is defined."
+    )
+
+
+def _log_level(sde: Process, t: Tensor) -> Tensor:
+    level = sde.noise_level(t)
+    if level is None:
+        raise CompositionError(f"'{sde.title()}' has no noise level.", "Ask for times themselves.")
+    return level.log()
+
+
+@lru_cache(maxsize=64)
+def _level_table(sde: Process) -> tuple[Tensor, Tensor]:
+    lo, hi = sde.t_span
+    t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2
+    return _log_level(sde, t), t
 
 
 def count_outside(support: Constraint, x: Tensor) -> int:

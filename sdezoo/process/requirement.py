@@ -56,6 +56,15 @@ class Requirement(Generic[P]):
 
 def needs_multiplicative(sde: Process) -> str | None:
     """The phrase for whatever is written in terms of the Hyvärinen score `x ∘ ∇ log p`; None where `sde` offers it."""
-    if isinstance(sde, AffineSDE) and sde.multiplicative:
-        return None
-    return "needs an SDE on positive data with multiplicative noise"
+    return None if sde.multiplicative else "needs an SDE on positive data with multiplicative noise"
+
+
+def as_affine(sde: Process, what: str) -> AffineSDE:
+    """`sde`, for `what` works with affine processes alone.
+
+    Raises:
+        CompositionError: where it is not affine.
+    """
+    if not isinstance(sde, AffineSDE):
+        raise CompositionError(f"{what} needs an affine SDE; '{sde.title()}' is not one.", "Choose a process that is.")
+    return sde

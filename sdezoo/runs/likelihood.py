@@ -27,7 +27,6 @@ from sdezoo.data.validation import check, check_one_time, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.generation.export import check_output, write
 from sdezoo.generation.samples import SamplingProgress
-from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.store.restoring import Trained, restore
@@ -257,7 +256,7 @@ def _reference(trained: Trained, source: str, data: Data | None, raw: Tensor, se
         return None, f"none, for the {len(train)} training rows have no covariance of full rank"
     here, stretch = encoded(sde, trained.encoding.encode(raw).double())
     nats = law.log_prob(here.flatten(1)) - stretch + trained.log_det(raw)
-    name = "log-normal" if isinstance(sde, AffineSDE) and sde.multiplicative else "Gaussian in coordinates"
+    name = "log-normal" if sde.multiplicative else "Gaussian in coordinates"
     return nats, f"{name}, {'diagonal' if diagonal else 'full'} covariance"
 
 

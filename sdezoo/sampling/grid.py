@@ -4,7 +4,7 @@ A grid of `N` steps has `N + 1` times, float64 on the CPU: `hi = t_0 > … > t_{
 from `lo` to 0, is free of noise. With one step it is `(hi, 0)`.
 
 `uniform` takes equal steps in `t`, for any process. The others take equal steps in a *clock*, an increasing function of the noise
-level `r = σ/α`, from `r_max = r(hi)` to `r_min = r(lo)`, for affine processes:
+level `r = σ/α`, from `r_max = r(hi)` to `r_min = r(lo)`, for processes that have one, as affine ones do:
 
 - `karras`: `r^{1/ρ}`, `ρ = 7` (Karras et al., arXiv 2206.00364, eq. 5);
 - `log-snr`: `ln r` (Lu et al., arXiv 2206.00927);
@@ -30,8 +30,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from sdezoo.errors import ParameterError
-from sdezoo.process.affine import AffineSDE
+from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.process.process import Process
 
 Spacing = Literal["auto", "uniform", "karras", "log-snr", "optimized", "u-grid"]
@@ -50,8 +49,8 @@ class _Clock(NamedTuple):
 
 
 def grid(sde: Process, steps: int, spacing: Spacing) -> Tensor:
-    """The times of `steps` steps; `auto` is `karras` for affine processes and `uniform` for the others."""
-    if spacing == "uniform" or not isinstance(sde, AffineSDE):
+    """The times of `steps` steps; `auto` is `karras` for processes with a noise level and `uniform` for the others."""
+    if spacing == "uniform" or (spacing == "auto" and _levels(sde) is None):
         lo, hi = sde.t_span
         return _with_ends(sde, hi + (lo - hi) * torch.linspace(0, 1, steps, dtype=torch.float64))
     if spacing == "optimized":
@@ -59,16 +58,16 @@ def grid(sde: Process, steps: int, spacing: Spacing) -> Tensor:
     return _even(sde, _CLOCKS["karras" if spacing == "auto" else spacing], torch.linspace(0, 1, steps, dtype=torch.float64))
 
 
-def optimized(sde: AffineSDE, steps: int, knee: float, first: float) -> Tensor:
+def optimized(sde: Process, steps: int, knee: float, first: float) -> Tensor:
     """The grid `optimized` with `κ = knee` and `ω = first`."""
-    softening = knee * float(sde.exact(torch.tensor(sde.t_span[0], dtype=torch.float64)).ratio)
+    softening = knee * float(_known_levels(sde)[0])
     clock = _Clock(lambda r: torch.asinh(r / softening), lambda u: softening * torch.sinh(u))
     passed = torch.arange(steps, dtype=torch.float64) - 1 + first
     passed[0] = 0
     return _even(sde, clock, passed / (steps - 2 + first))
 
 
-def stochastic(sde: AffineSDE, steps: int, first: float, rate: float) -> Tensor:
+def stochastic(sde: Process, steps: int, first: float, rate: float) -> Tensor:
     """The grid of the stochastic sampler of rectified flow, with `c_0 = first` and `c_1 = rate`.
 
     Roy, Rinaldo & Sarkar, arXiv 2601.15500, after Li & Yan, arXiv 2405.14861. With `N` steps and `f = c_1 ln N/N`, the share of signal
@@ -91,7 +90,7 @@ def stochastic(sde: AffineSDE, steps: int, first: float, rate: float) -> Tensor:
     beta[0] = steps**-first
     lost = -torch.log1p(-beta).cumsum(0)
     levels = (lost + (-torch.expm1(-lost)).log()) / 2  # ln r
-    needed = float(sde.exact(torch.tensor(sde.t_span[1], dtype=torch.float64)).ratio)
+    needed = float(_known_levels(sde)[1])
     if levels[-1] < math.log(needed) - 1e-9:
         raise ParameterError(
             f"The stochastic time grid of {steps} steps starts at a noise level of {math.exp(levels[-1]):.3g}, "
@@ -104,8 +103,8 @@ def stochastic(sde: AffineSDE, steps: int, first: float, rate: float) -> Tensor:
 
 def grid_refuses(spacing: Spacing, sde: Process) -> str | None:
     """Why `spacing` does not work with `sde`; None where it does."""
-    if spacing not in ("auto", "uniform") and not isinstance(sde, AffineSDE):
-        return f"with spacing={spacing} needs an affine SDE (Gaussian in its coordinates)"
+    if spacing not in ("auto", "uniform") and _levels(sde) is None:
+        return f"with spacing={spacing} needs a process with a noise level, such as an affine SDE"
     return None
 
 
@@ -137,11 +136,22 @@ def check_grid(times: Tensor, sde: Process) -> None:
         raise ParameterError(f"The time grid asks for the score at t = {before:g}, where the process has none.", f"End with {lo:g}, 0.")
 
 
-def _even(sde: AffineSDE, clock: _Clock, passed: Tensor) -> Tensor:
+def _even(sde: Process, clock: _Clock, passed: Tensor) -> Tensor:
     """The times at which `passed` of what `clock` has to go is done."""
-    lo, hi = sde.t_span
-    start, end = clock.read(sde.exact(torch.tensor([hi, lo], dtype=torch.float64)).ratio)
+    start, end = clock.read(_known_levels(sde).flip(0))
     return _with_ends(sde, sde.time_at(clock.level(start + (end - start) * passed)))
+
+
+def _levels(sde: Process) -> Tensor | None:
+    """The noise levels at `lo` and `hi`."""
+    return sde.noise_level(torch.tensor(sde.t_span, dtype=torch.float64))
+
+
+def _known_levels(sde: Process) -> Tensor:
+    levels = _levels(sde)
+    if levels is None:
+        raise CompositionError(f"'{sde.title()}' has no noise level to space a time grid by.", "Choose spacing=uniform.")
+    return levels
 
 
 def _broken_line(knots: Tensor, values: Tensor, x: Tensor) -> Tensor:

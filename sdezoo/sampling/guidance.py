@@ -45,7 +45,7 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
-from sdezoo.process.requirement import P
+from sdezoo.process.requirement import P, as_affine
 
 Operator = Callable[[Tensor], Tensor]
 """A linear map of data `(B, *event)` to measurements `(B, *measurement)`, by differentiable torch operations."""
@@ -134,6 +134,8 @@ class Observed(Model[AffineSDE]):
             )
         self.model, self.sde = model, model.sde
         self.observed, self.noise_sd, self.covariance = observed, noise_sd, covariance
+        self.noise_variance = torch.tensor(noise_sd, dtype=torch.float64) ** 2
+        """Of the measurements, float64, 0-dim; or one for each entry of them."""
 
     @abstractmethod
     def measure(self, z0: Tensor) -> Tensor:
@@ -185,21 +187,23 @@ class Observed(Model[AffineSDE]):
             residual = self.observed.to(z) - measured
             kind, k = self.covariance.kind, self.sde.at(t, z)
             noise, wide = k.ratio**2, self.covariance.spread**2
+            noise_variance = self.noise_variance.to(residual)
 
             def product(v: Tensor) -> Tensor:
-                """`(H C Hᵀ + σ_y² I) v`."""
+                """`(H C Hᵀ + diag(σ_y²)) v`."""
                 w = adjoint(v)
                 w = k.variance / k.alpha * back(w) if kind == "tweedie" else noise * wide / (noise + wide) * w
-                return along(self.measure, denoised, w)[1] + self.noise_sd**2 * v
+                return along(self.measure, denoised, w)[1] + noise_variance * v
 
-            weights = residual / self.noise_sd**2 if kind == "zero" else _solve(product, residual, self.covariance.iterations)
+            weights = residual / noise_variance if kind == "zero" else _solve(product, residual, self.covariance.iterations)
             return denoised, back(adjoint(weights))
 
 
 class Inpainting(Observed):
     """Data of which some entries are known: posterior samples of the others.
 
-    The entries are observed in coordinates, where the observation is linear: for `φ = exp` as `log x`, with `noise_sd` relative.
+    The entries are observed in coordinates, where the observation is linear: for `φ = exp` as `log x`, with `noise_sd` relative. Where
+    columns have a spread of their own, `noise_sd` is that of `c + s z`.
     Without noise, the last step of an exponential sampler returns them; others come near.
 
     Args:
@@ -230,6 +234,8 @@ class Inpainting(Observed):
         self.known, self.mask = known, mask
         observed = torch.where(mask, sde.encode(known), torch.zeros_like(known))
         super().__init__(model, observed, noise_sd, covariance)
+        spread = sde.column_spread
+        self.noise_variance = noise_sd**2 / torch.where(spread > 0, spread, 1.0).to(observed) ** 2
 
     def measure(self, z0: Tensor) -> Tensor:
         return torch.where(self.mask.to(z0.device), z0, torch.zeros_like(z0))
@@ -274,8 +280,7 @@ class LinearInverse(Observed):
 
 
 def _affine(sde: Process) -> None:
-    if not isinstance(sde, AffineSDE):
-        raise CompositionError(f"Guidance by an observation needs an affine SDE; '{sde.title()}' is not one.", "Choose a process that is.")
+    as_affine(sde, "Guidance by an observation")
 
 
 def _with_adjoint(fn: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -152,20 +152,8 @@ def encoded(sde: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     outside = count_outside(sde.support, x)
     if outside:
         raise DataError(f"{outside} values of the data are outside the support of '{sde.title()}'.", "Look at the data, or at their map.")
-    if isinstance(sde, AffineSDE):
-        if not sde.coordinates.bijective:
-            raise CompositionError(
-                f"Several states of '{sde.title()}' are the same data, whose own density the flow does not give.",
-                "Choose a process whose coordinates are those of the data.",
-            )
-        z = sde.encode(x)
-        return z, sde.coordinates.log_abs_det_jacobian(z, x).cpu().double().reshape(len(x), -1).sum(1)
-    if tuple(sde.state_shape(x.shape)) != tuple(x.shape):
-        raise CompositionError(
-            f"The state of '{sde.title()}' holds more than the data, whose own density the flow does not give.",
-            "Choose a process without auxiliary states.",
-        )
-    return x, torch.zeros(len(x), dtype=torch.float64)
+    z = sde.encode(x, KeyedNoise(0, range(len(x))))
+    return z, sde.log_abs_det(z, x)
 
 
 class _Flow:
@@ -201,7 +189,7 @@ class _AffineFlow(_Flow):
     @property
     def clock(self) -> tuple[float, float]:
         ends = torch.tensor(self.model.sde.t_span, dtype=torch.float64)
-        start, end = self.model.sde.exact(ends).ratio.log().tolist()
+        start, end = self.model.sde.noise_level(ends).log().tolist()
         return start, end
 
     def velocity(self, y: Tensor, u: float) -> tuple[Tensor, Tensor]:

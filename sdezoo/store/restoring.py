@@ -20,6 +20,7 @@ from sdezoo.sampling.likelihood import Estimate, estimate
 from sdezoo.store.checkpoint import DamagedError, State, choose, newest_whole, read_state, read_tensors
 from sdezoo.store.provenance import check_providers
 from sdezoo.zoo.registry import TASKS
+from sdezoo.zoo.spec import shown
 
 _NEEDED = ("tasks/", "sdes/", "networks/")
 """Registries of the plugins that a model is rebuilt by."""
@@ -157,7 +158,7 @@ def _restored(checkpoint: Path) -> Trained:
     except Exception as error:  # a third party's plugin may raise anything
         raise RunError(
             f"The task '{state.task}' fails to rebuild the model of '{checkpoint}' ({type(error).__name__}: {error}).",
-            f"Fix its plugins: {', '.join(filter(None, [state.task, state.sde, state.net]))}.",
+            f"Fix its plugins: {', '.join(map(shown, filter(None, [state.task, state.sde, state.net])))}.",
         ) from error
     return Trained(model.eval().requires_grad_(False), state, encoding)
 

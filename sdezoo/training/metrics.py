@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process
 from sdezoo.store.files import atomic_write, writing
 
@@ -137,7 +136,8 @@ def level_edges(sde: Process) -> Tensor:
     """Edges of the eight bins of times, float64 `(9,)`."""
     lo, hi = sde.t_span
     u = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
-    if not isinstance(sde, AffineSDE):
+    ends = sde.noise_level(torch.tensor([lo, hi], dtype=torch.float64))
+    if ends is None:
         return lo + (hi - lo) * u
-    low, high = (math.log(float(r)) for r in sde.coefficients(torch.tensor([lo, hi], dtype=torch.float64)).ratio)
+    low, high = map(math.log, ends.tolist())
     return sde.time_at((low + (high - low) * u).exp())

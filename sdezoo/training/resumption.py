@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from sdezoo.errors import RunError
+from sdezoo.errors import RunError, SdezooError
 from sdezoo.store.checkpoint import DamagedError, State
 from sdezoo.training.config import FREE, TrainingConfig
+from sdezoo.zoo.registry import NETWORKS, SDES, Registry
+from sdezoo.zoo.spec import shown
 
 _SAME = ("sde", "net", "output", "event", "encoding", "classes", "optimizer", "seed", "batch", "lr", "data")
+_REGISTRIES: dict[str, Registry[Any]] = {"sde": SDES, "net": NETWORKS}
 _NOT_IN_FORMAT_2 = ("seed", "batch", "lr", "data")
 
 
@@ -40,12 +44,22 @@ def refuse_other_model(checkpoint: Path, before: State, now: State) -> None:
         RunError: naming what differs.
     """
     for name in _SAME:
-        old, new = getattr(before, name), getattr(now, name)
+        old, new = (_written_out(name, getattr(state, name)) for state in (before, now))
         if old != new and not (old is None and name in _NOT_IN_FORMAT_2):
             raise RunError(
-                f"The checkpoint '{checkpoint}' is of {name}={old}, not {new}.",
+                f"The checkpoint '{checkpoint}' is of {name}={shown(str(old))}, not {shown(str(new))}.",
                 "Resume with its own settings and data, or train into another --out.",
             )
+
+
+def _written_out(name: str, value: Any) -> Any:
+    """A spec string with every field of today's plugin: one that is newer than the record has its default."""
+    if name not in _REGISTRIES or not value:
+        return value
+    try:
+        return _REGISTRIES[name].build(value).full_spec
+    except SdezooError:
+        return value
 
 
 def rounding(before: State, now: State) -> str | None:

@@ -12,7 +12,7 @@ from sdezoo.errors import CompositionError, SdezooError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import Model, ScoreModel
 from sdezoo.learning.network import Network
-from sdezoo.learning.output import OUTPUTS, Output, default_output
+from sdezoo.learning.output import OUTPUTS, Output
 from sdezoo.learning.prior import Moments
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
@@ -120,8 +120,8 @@ def test_default_outputs_and_refusals():
         def prior(self, shape, noise, like):
             return noise.normal(like, shape)
 
-    assert default_output(SDES.build("vp")) == "edm"
-    assert default_output(Bare()) == "epsilon"
+    assert SDES.build("vp").default_output == "edm"
+    assert Bare().default_output == "epsilon"
     net = Says(torch.zeros(1))
     for sde, name in ((SDES.build("vp"), "hyvarinen"), (Bare(), "v"), (Bare(), "denoiser"), (Bare(), "edm"), (Bare(), "hyvarinen")):
         with pytest.raises(CompositionError, match=name):

@@ -188,11 +188,15 @@ def test_the_log_normal_law_is_stationary(t):
 
 
 def test_the_prior_of_adapted_data_has_their_moments_at_every_time():
-    """No prior gap in two moments: with `z_0 ~ (θ, s²)`, `α θ + m = θ` and `α² s² + v = s²`."""
-    x0 = (2.0 + 0.3 * coordinates(400, 3)).exp()
+    """No prior gap in two moments of each column, or of all entries of images: with `z_0 ~ (θ, s²)`, `α θ + m = θ` and `α² s² + v = s²`."""
+    table = (2.0 + 0.3 * coordinates(400, 3)).exp()
+    sde = SDES.build("exp-ou").adapted(table)
+    z0, k = sde.encode(table), sde.exact(torch.linspace(0, 1, 9, dtype=torch.float64)[:, None])
+    torch.testing.assert_close(k.alpha * z0.mean(0) + k.shift, torch.zeros(9, 3, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(k.alpha**2 * z0.var(0) + k.variance, torch.ones(9, 3, dtype=torch.float64), rtol=1e-12, atol=0)
+    x0 = table.reshape(400, 1, 1, 3)
     sde = SDES.build("exp-ou").adapted(x0)
-    z0 = x0.log()
-    k = sde.exact(torch.linspace(0, 1, 9, dtype=torch.float64))
+    z0, k = x0.log(), sde.exact(torch.linspace(0, 1, 9, dtype=torch.float64))
     torch.testing.assert_close(k.alpha * z0.mean() + k.shift, z0.mean().expand(9), rtol=1e-12, atol=0)
     torch.testing.assert_close(k.alpha**2 * z0.var() + k.variance, z0.var().expand(9), rtol=1e-12, atol=0)
     assert SDES.build("exp-ou:mean=1").adapted(x0).parameters() == {**sde.parameters(), "mean": 1.0}

@@ -221,7 +221,12 @@ def test_a_base_with_parameters_is_written_and_read():
 def test_the_base_adapts_to_the_coordinates():
     z = coordinates(100, 3)
     sde = SDES.build("lift:transform=sigmoid").adapted(torch.sigmoid(z))
-    assert sde.process.sigma_max == pytest.approx(SDES.build("ve").adapted(z).sigma_max)
+    assert sde.center == pytest.approx(z.mean(0).tolist())
+    assert sde.spread == pytest.approx(z.std(0).tolist())
+    assert sde.process.sigma_max == pytest.approx(SDES.build("ve").adapted((z - z.mean(0)) / z.std(0)).sigma_max)
+    images = SDES.build("lift:transform=sigmoid").adapted(torch.sigmoid(z).reshape(-1, 1, 1, 3))
+    assert images.spread is None
+    assert images.process.sigma_max == pytest.approx(SDES.build("ve").adapted(z).sigma_max)
     assert sde.adapted(torch.sigmoid(2 * z)) == SDES.build(sde.spec) == sde
 
 

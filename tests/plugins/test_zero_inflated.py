@@ -32,11 +32,14 @@ def test_zeros_and_values_come_back_exactly(dtype):
 def test_what_is_measured():
     sde = SDES.build("zero-inflated").adapted(RAIN)
     assert sde.unit == pytest.approx((math.sqrt(3), 4, 1))
-    logs = [math.log(x / u) for x, u in ((3, math.sqrt(3)), (1, math.sqrt(3)), (2, 4), (8, 4))]
+    assert sde.spread == pytest.approx((math.log(3) / math.sqrt(2), math.log(4) / math.sqrt(2), 0))
+    logs = [
+        math.log(x / u) / s for x, u, s in zip((3, 1, 2, 8), (3**0.5, 3**0.5, 4, 4), [sde.spread[i] for i in (0, 0, 1, 1)], strict=True)
+    ]
     assert sde.mark == pytest.approx(math.sqrt(sum(log**2 for log in logs) / 4))
     assert not sde.encode(RAIN)[:, :3][RAIN == 0].any()  # a zero sits in the middle of its column
     assert sde.adapted(RAIN) == sde
-    assert SDES.build("zero-inflated:mark=2,unit=(5)").adapted(RAIN).encode(RAIN)[0].tolist() == pytest.approx(
+    assert SDES.build("zero-inflated:mark=2,unit=(5),spread=(1)").adapted(RAIN).encode(RAIN)[0].tolist() == pytest.approx(
         [0, math.log(2 / 5), 0, -2, 2, -2]
     )
     assert SDES.build("zero-inflated").adapted((RAIN > 0).double()).mark == 1  # no spread to go by

@@ -49,7 +49,7 @@ def test_processes_without_levels_have_uniform_grids_alone():
     assert grid_refuses("auto", BetweenWalls()) is grid_refuses("uniform", BetweenWalls()) is None
     for spacing in ("karras", "log-snr", "optimized", "u-grid"):
         sampler = SAMPLERS.build(f"euler-maruyama:spacing={spacing}")
-        with pytest.raises(CompositionError, match=f"with spacing={spacing} needs an affine SDE"):
+        with pytest.raises(CompositionError, match=f"with spacing={spacing} needs a process with a noise level"):
             sampler.require(BetweenWalls())
 
 

@@ -1,7 +1,8 @@
 """The Dale–Langevin sampler, sign-preserving: `X ← X ∘ exp(δσ² X∘s − δ(μ − 3σ²/2) + a √δ σ Z)`.
 
 Shetty, Prasath & Seelamantula, arXiv 2510.02730. With `h = X∘s = ∇_z log p − 1` it is Euler–Maruyama on the state
-`z = log X`, where nothing can become negative. `σ = σ(t)`, `μ = μ(t)` are those of the process.
+`z = log X`, where nothing can become negative. `σ = σ(t)`, `μ = μ(t)` are those of the process. Where each column has a spread of
+its own, `X` stands for `e^z`, a power of the column's values.
 
 `preset` chooses step sizes, see `sdezoo_plugins.samplers.multiplicative_recipe`.
 """
@@ -32,5 +33,5 @@ class DaleLangevin(MultiplicativeRecipe):
     def update(self, model: Model[AffineSDE], z: Tensor, t: Tensor, delta: Tensor, anneal: float, noise: Noise) -> Tensor:
         variance = model.sde.diffusion(z, t) ** 2
         mu = model.sde.drift(z, t) + variance / 2
-        z = z + delta * variance * model.hyvarinen(z, t) - delta * (mu - 1.5 * variance)
+        z = z + delta * variance * (model.score(z, t) - 1) - delta * (mu - 1.5 * variance)
         return z + anneal * (delta * variance).sqrt() * noise.normal(z) if anneal else z

@@ -61,5 +61,5 @@ class DEIS(Sampler[AffineSDE]):
 def _moment(sde: AffineSDE, t: Tensor, s: Tensor, j: int) -> Tensor:
     """`∫_t^s (τ − t)^j ρ'(τ) dτ`."""
     u = (s - t) * (1 + _NODES) / 2
-    inner = (s - t) / 2 * (_WEIGHTS * u ** (j - 1) * sde.exact(t + u).ratio).sum()
-    return (s - t) ** j * sde.exact(s).ratio - j * inner
+    inner = (s - t) / 2 * (_WEIGHTS * u ** (j - 1) * sde.noise_level(t + u)).sum()
+    return (s - t) ** j * sde.noise_level(s) - j * inner

@@ -6,6 +6,10 @@ Schwartz, *The stochastic behavior of commodity prices*, J. Finance 52 (1997), e
 `ln X ~ N(θ, s²)` is stationary, and is the prior. `θ` and `s` are by default mean and standard deviation of all the data's entries
 in `ln x`: the pooled entries then have these two moments at every time, and the noise does not have to swamp the data, as that
 of `gbm` has to. Whatever else the prior does not know of the data is damped by `e^{−κ}`.
+
+Set from a table, each column has moments of its own: `z_i = (ln x_i − c_i)/s_i` with mean `c_i` and deviation `s_i` of the column
+moves to `N(θ, s²) = N(0, 1)`. In the data that is the equation above with `c_i + s_i θ` for `θ` and `s_i s` for `s`; a column with
+`s_i = 0` is constant, and stays so.
 """
 
 import math
@@ -18,9 +22,10 @@ from torch import Tensor
 from torch.distributions import ExpTransform, Transform
 
 from sdezoo.errors import DataError
-from sdezoo.parameters import Positive
+from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.process.noise import Noise
+from sdezoo.process.standardized import column_moments, standardized, wide
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,17 @@ class ExpOU(AffineSDE):
     kappa: Positive = 2.3
     """Rate of the reversion; `e^{−κ}` of the data, a tenth, is left at the end."""
     mean: float | None = None
-    """Stationary mean of `ln x`; None: set from the data."""
+    """Stationary mean `θ` of `z`, which is `ln x` unless columns differ; None: set from the data."""
     sigma: Positive | None = None
-    """Stationary standard deviation of `ln x`; None: set from the data."""
+    """Stationary standard deviation `s` of `z`; None: set from the data."""
+    center: tuple[float, ...] | None = None
+    """`c`, one number a column or one for all; None: mean of `ln x`, where both moments are set from a table, else 0."""
+    spread: tuple[NonNegative, ...] | None = None
+    """`s` of a column, likewise; None: standard deviation of `ln x`, else 1."""
 
     @property
     def coordinates(self) -> Transform:
-        return ExpTransform()
+        return standardized(ExpTransform(), self.center, self.spread)
 
     @property
     def t_span(self) -> tuple[float, float]:
@@ -46,15 +55,22 @@ class ExpOU(AffineSDE):
     def adapted(self, x0: Tensor) -> Self:
         if self.mean is not None and self.sigma is not None:
             return self
-        z0 = self.encode(x0).double()
-        spread = float(z0.std())
-        if not spread > 0:
-            raise DataError("All values of the data are the same, so that no noise can be measured against them.", "Look at the data.")
+        if x0.ndim == 2 and (self.mean, self.sigma, self.center, self.spread) == (None, None, None, None):
+            center, spread = column_moments(wide(x0).log())
+            self._refuse_constant(max(spread))
+            return replace(self, mean=0.0, sigma=1.0, center=center, spread=spread)
+        z0 = wide(self.encode(x0))
+        deviation = float(z0.std())
+        self._refuse_constant(deviation)
         return replace(
             self,
             mean=float(z0.mean()) if self.mean is None else self.mean,
-            sigma=spread if self.sigma is None else self.sigma,
+            sigma=deviation if self.sigma is None else self.sigma,
         )
+
+    def _refuse_constant(self, deviation: float) -> None:
+        if not deviation > 0:
+            raise DataError("All values of the data are the same, so that no noise can be measured against them.", "Look at the data.")
 
     def coefficients(self, t: Tensor) -> Coefficients:
         mean, sigma = self._stationary
@@ -64,6 +80,8 @@ class ExpOU(AffineSDE):
 
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         mean, sigma = self._stationary
+        center, spread = (torch.tensor(v, dtype=torch.float64).to(x) for v in (self.center or (0.0,), self.spread or (1.0,)))
+        mean, sigma = center + spread * mean, spread * sigma
         return self.kappa * (mean + sigma**2 - x.log()) * x, sigma * math.sqrt(2 * self.kappa) * x
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:

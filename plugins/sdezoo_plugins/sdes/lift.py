@@ -24,6 +24,10 @@ is not element-wise and has no equation in `x` with one Brownian motion an entry
 Supports are open: data on the boundary have no coordinates and are refused, and decoded values that would round to the boundary
 are an error.
 
+Columns of a table are moved in `z_i = (φ⁻¹(x_i) − c_i)/s_i`, with mean `c_i` and deviation `s_i` of the column, `x = φ(c + s z)`: the
+base meets what it meets on a table of its own, columns of unit spread, and its noise is `s_i` times as large in `φ⁻¹(x_i)`. A column
+with `s_i = 0` is constant, and stays so.
+
 With `α = 1`, `m = 0`, `v = σ_min² (r^{2t} − 1)` of `ve` and `φ = exp` this is `gbm` with `sigma = σ_min √(2 ln r)` and
 `sigma_end = r sigma`, to rounding, path by path.
 """
@@ -51,7 +55,9 @@ from torch.distributions.transforms import identity_transform
 from torch.nn.functional import logsigmoid, pad
 
 from sdezoo.errors import ParameterError
+from sdezoo.parameters import NonNegative
 from sdezoo.process.affine import AffineSDE, Coefficients
+from sdezoo.process.standardized import column_moments, standardized, wide
 from sdezoo.zoo.registry import SDES
 
 
@@ -135,6 +141,10 @@ class Lift(AffineSDE):
     """Lower end of the data; None: that of the transform."""
     high: float | None = None
     """Upper end of the data, for `sigmoid` and `tanh`; None: that of the transform."""
+    center: tuple[float, ...] | None = None
+    """`c`, one number a column of coordinates or one for all; None: the mean of a table's columns, else 0."""
+    spread: tuple[NonNegative, ...] | None = None
+    """`s`, likewise; None: the standard deviation of a table's columns, else 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,6 +168,10 @@ class Lift(AffineSDE):
 
     @property
     def coordinates(self) -> Transform:
+        return standardized(self._phi, self.center, self.spread)
+
+    @property
+    def _phi(self) -> Transform:
         phi, first, last = TRANSFORMS[self.transform]
         low, high = self._ends
         if (low, high) == (first, last):
@@ -176,7 +190,13 @@ class Lift(AffineSDE):
         return self.process.t_span
 
     def adapted(self, x0: Tensor) -> Self:
-        return replace(self, base=self.process.adapted(self.encode(x0)).full_spec)
+        measured = self
+        if x0.ndim == 2:
+            u = self._phi.inv(wide(x0))
+            assert u is not None
+            center, spread = column_moments(u, self.center, self.spread)
+            measured = replace(self, center=center, spread=spread)
+        return replace(measured, base=self.process.adapted(measured.encode(x0)).full_spec)
 
     def coefficients(self, t: Tensor) -> Coefficients:
         return self.process.coefficients(t)

@@ -4,12 +4,13 @@ A law with an atom has no density that a diffusion on the positive numbers could
 `x = w 1[x > 0]`; where they are 0, nothing is known of `w`. The state holds, along the first dimension of the data, logarithms and
 marks::
 
-    z_0 = (log(x/u), +m)   where x > 0,        z_0 = (0, −m)   where x = 0
-    x   = u e^ζ            where mark > 0,     x   = 0         elsewhere                    (ζ, mark) = z
+    z_0 = (log(x/u)/s, +m)   where x > 0,        z_0 = (0, −m)   where x = 0
+    x   = u e^{sζ}           where mark > 0,     x   = 0         elsewhere                    (ζ, mark) = z
 
 and both are noised alike, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. In the data that is geometric Brownian motion,
-`dX = ½ g² X dt + g X dW`, `g² = v'`, beside a Brownian motion of the mark. `u` is the geometric mean of the positive values of a
-column, so that an entry that is 0 sits in the middle of the others; `m` is the spread of the logarithms.
+`dX = ½ s² g² X dt + s g X dW`, `g² = v'`, beside a Brownian motion of the mark. `u` is the geometric mean of the positive values of a
+column, so that an entry that is 0 sits in the middle of the others, and `s` the deviation of their logarithms, or 1 for images; `m` is
+the root mean square of `ζ`. Where all positive values of a column are the same, `s = 0`, and each is exactly `u`.
 
 The network sees values and marks of all entries at once, so that zeros go together as they do in the data. Samples are exactly 0 or
 positive, by construction. Data have a law on zeros and values, and no density.
@@ -27,7 +28,7 @@ from torch import Size, Tensor
 from torch.distributions import Transform, constraints
 
 from sdezoo.errors import SupportError
-from sdezoo.parameters import Positive
+from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 
 TERMINAL = 4.0
@@ -37,24 +38,28 @@ class Marked(Transform):
     """`(ζ, mark)`, one behind the other along the first dimension of an event, to `u e^ζ` where the mark is positive, else 0.
 
     Args:
-        unit: `u`, one for each entry of the last dimension, or one for all. mark: `m`.
+        unit: `u`, one for each entry of the last dimension, or one for all.
+        spread: `s`, likewise.
+        mark: `m`.
     """
 
     domain = constraints.independent(constraints.real, 1)
     codomain = constraints.nonnegative
     bijective = False
 
-    def __init__(self, unit: tuple[float, ...], mark: float) -> None:
+    def __init__(self, unit: tuple[float, ...], spread: tuple[float, ...], mark: float) -> None:
         super().__init__()
-        self.unit, self.mark = unit, mark
+        self.unit, self.spread, self.mark = unit, spread, mark
 
     def _call(self, x: Tensor) -> Tensor:
         log, mark = x.chunk(2, 1)
-        return torch.where(mark > 0, log.exp() * x.new_tensor(self.unit), torch.zeros_like(log))
+        return torch.where(mark > 0, (x.new_tensor(self.spread) * log).exp() * x.new_tensor(self.unit), torch.zeros_like(log))
 
     def _inverse(self, y: Tensor) -> Tensor:
         there = y > 0
+        spread = y.new_tensor(self.spread)
         log = torch.where(there, y / y.new_tensor(self.unit), torch.ones_like(y)).log()
+        log = torch.where(spread > 0, log / torch.where(spread > 0, spread, 1.0), 0.0)
         return torch.cat([log, torch.where(there, self.mark, -self.mark).to(y)], 1)
 
     def forward_shape(self, shape: Size) -> Size:
@@ -73,28 +78,34 @@ class ZeroInflated(AffineSDE):
     growth: Annotated[float, Gt(1)] = 50.0
     """`r`, how much the noise grows: its scale near `t = 0` is `sigma_max / r`."""
     mark: Positive | None = None
-    """Size `m` of a mark; None: the root mean square of the logarithms of positive values, in units."""
+    """Size `m` of a mark; None: the root mean square of the `ζ` of positive values."""
     unit: tuple[Positive, ...] | None = None
     """What values are divided by, one number a column or one for all; None: the geometric means of what is positive."""
+    spread: tuple[NonNegative, ...] | None = None
+    """`s`, likewise; None: the standard deviation of the logarithms of a column's positive values, 1 for images."""
 
     def adapted(self, x0: Tensor) -> Self:
         there = x0 > 0
         logs = torch.where(there, x0, torch.ones_like(x0)).double().log()
-        unit, mark = self.unit, self.mark
+        unit, spread, mark = self.unit, self.spread, self.mark
         if unit is None:
             axes = 0 if x0.ndim == 2 else tuple(range(x0.ndim))
             unit = tuple((logs.sum(axes) / there.sum(axes).clamp_min(1)).exp().reshape(-1).tolist())
+        if spread is None and x0.ndim == 2 and self.sigma_max is None:
+            spread = tuple(_deviation(column[positive]) for column, positive in zip(logs.T, there.T, strict=True))
         if mark is None:
-            size = float(((logs - logs.new_tensor(unit).log()) * there).square().sum() / there.sum().clamp_min(1)) ** 0.5
+            s = logs.new_tensor(spread or (1.0,))
+            away = torch.where(s > 0, (logs - logs.new_tensor(unit).log()) / torch.where(s > 0, s, 1.0), 0.0)
+            size = float((away * there).square().sum() / there.sum().clamp_min(1)) ** 0.5
             mark = size if size > 0 else 1.0
-        measured = replace(self, unit=unit, mark=mark)
+        measured = replace(self, unit=unit, spread=spread, mark=mark)
         if self.sigma_max is not None:
             return measured
         return replace(measured, sigma_max=TERMINAL * leading_spread(measured.encode(x0)))
 
     @property
     def coordinates(self) -> Transform:
-        return Marked(self.unit or (1.0,), self.mark or 1.0)
+        return Marked(self.unit or (1.0,), self.spread or (1.0,), self.mark or 1.0)
 
     def decode(self, z: Tensor) -> Tensor:
         x = super().decode(z)
@@ -107,3 +118,8 @@ class ZeroInflated(AffineSDE):
         low = (self.sigma_max or TERMINAL) / self.growth
         variance = low**2 * torch.expm1(2 * math.log(self.growth) * t)
         return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
+
+
+def _deviation(logs: Tensor) -> float:
+    """Standard deviation of `logs` `(n,)`; exactly 0 where they are all the same, or none."""
+    return float(logs.std()) if len(logs.unique()) > 1 else 0.0

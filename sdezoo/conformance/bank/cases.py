@@ -27,6 +27,8 @@ Q = TypeVar("Q", bound=Plugin)
 
 _FACTORS = (1.25, 0.5, 2.0)
 _OPEN = (0.8, 0.5)
+_COLUMNS = ((0.8,), (0.8, 0.3))
+"""Lists of numbers, one for all columns or one for each of two, where such a list is left open."""
 
 
 @cache
@@ -79,7 +81,18 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
         return [value + 1]
     if isinstance(value, float):
         return [factor * value for factor in _FACTORS] if value else [0.5]
-    return _OPEN if value is None else []
+    if value is None:
+        return _COLUMNS if any(Ellipsis in get_args(kind) for kind in get_args(hint)) else _OPEN
+    return []
+
+
+def fitting_variants(sde: Any, event: Shape) -> list[Any]:
+    """Those of `variants` that take data of shape `event`: lists have one number, or as many as there are columns."""
+    return [variant for variant in variants(sde) if not _has_lists(variant) or _has_prior(variant, event)]
+
+
+def _has_lists(plugin: Plugin) -> bool:
+    return any(isinstance(value, tuple) for value in plugin.parameters().values())
 
 
 @cache
@@ -96,7 +109,8 @@ def events(sde: Process) -> list[Shape]:
     return [event for event in ((3,), (2,), (4,), (2, 3), (2, 2)) if _has_prior(sde, event)] or [(3,)]
 
 
-def _has_prior(sde: Process, event: Shape) -> bool:
+@cache
+def _has_prior(sde: Any, event: Shape) -> bool:
     like = torch.zeros(2, *event, dtype=torch.float64)
     try:
         x = sde.decode(sde.prior(tuple(like.shape), keyed(2), like))
@@ -169,8 +183,8 @@ def process_cases(
     reach: float = 2.5,
 ) -> Case:
     """Cases of `sde`: up to `rows` rows, event shapes among `shapes`, times between the shares `ends` of `t_span`, data within `reach`."""
-    chosen: Any = draw(st.sampled_from(variants(sde)))
     event = draw(st.sampled_from(list(shapes or events(sde))))
+    chosen: Any = draw(st.sampled_from(fitting_variants(sde, event)))
     count = draw(st.integers(1, rows))
     size = count * int(torch.Size(event).numel())
     numbers = draw(st.lists(st.floats(-reach, reach, width=32).map(lambda x: round(x, 2)), min_size=size, max_size=size))

@@ -27,7 +27,6 @@ from sdezoo.conformance.bank.problems import Atoms, Mixture
 from sdezoo.conformance.law import LawError
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.output import tweedie
 from sdezoo.learning.prior import Moments
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
@@ -66,7 +65,7 @@ class LinearModel(ScoreModel[Any]):
         return (theta.reshape(*theta.shape, *(1,) * (z.ndim - 1)) * self.features(z, t)).sum(1)
 
     def denoise(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        return tweedie(self.sde, z, t, self.score(z, t))
+        return self.sde.denoised(z, t, self.score(z, t))
 
 
 @dataclass(frozen=True)

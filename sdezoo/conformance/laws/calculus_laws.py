@@ -169,13 +169,13 @@ def coefficients_start_at_the_data(case: Case) -> None:
     """`α(0) = 1`, `m(0) = 0`, `v(0) = 0`; afterwards the noise grows: `v > 0`, and `σ/α` increases with `t`."""
     zero = torch.zeros((), dtype=torch.float64)
     for name, found, expected in zip(("α(0)", "m(0)", "v(0)"), case.sde.coefficients(zero), (1.0, 0.0, 0.0), strict=True):
-        close(name, found, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12)
+        close(name, found, torch.full_like(found, expected, dtype=torch.float64), rtol=0, atol=1e-12)
     lo, hi = case.sde.t_span
     t = torch.linspace(lo, hi, 101, dtype=torch.float64)
-    k = case.sde.coefficients(t)
+    k = case.sde.coefficients(t[:, None])  # a column: the shift may differ from entry to entry
     if not (k.variance > 0).all():
         raise LawError(f"v(t) is {float(k.variance.min()):g} at t = {float(t[k.variance.argmin()]):g}.")
-    steps = k.ratio.diff()
+    steps = k.ratio[:, 0].diff()
     if not (steps > 0).all():
         raise LawError(f"σ/α does not increase from t = {float(t[steps.argmin()]):g} to {float(t[steps.argmin() + 1]):g}.")
 

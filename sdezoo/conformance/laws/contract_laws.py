@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, process_cases, typical, variants
+from sdezoo.conformance.bank.cases import Case, events, fitting_variants, process_cases, typical
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
@@ -110,7 +110,7 @@ def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
     """Batches as large as their events, with as many different times."""
     sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim else [1, 2, 3, 4]
     n = draw(st.sampled_from(sizes))
-    chosen: Any = draw(st.sampled_from(variants(sde)))
+    chosen: Any = draw(st.sampled_from(fitting_variants(sde, (n,))))
     lo, hi = chosen.t_span
     t = torch.linspace(lo, hi, n + 2, dtype=torch.float64)[1:-1]
     normals = torch.sin(torch.arange(1.0, n * n + 1, dtype=torch.float64)).reshape(n, n)
