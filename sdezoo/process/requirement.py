@@ -7,15 +7,17 @@ from typing import ClassVar, Generic, TypeVar, get_args
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.interpolant import Interpolant
-from sdezoo.process.process import Conditional, Process
+from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 from sdezoo.process.sde import ForwardSDE, Stationary
 
 P = TypeVar("P", bound=Process)
 
 _IN_WORDS: dict[type[Process], str] = {
     Process: "a process",
+    Supervised: "a process that says what its network learns",
     Conditional: "a process whose conditional score is known",
     ForwardSDE: "an SDE (a drift and a diffusion)",
+    Denoised: "a process whose network learns a denoiser",
     Interpolant: "data mixed with noise of some law (an interpolant)",
     Stationary: "an SDE whose reversal from its stationary law is known exactly",
     AffineSDE: "an affine SDE (Gaussian in its coordinates)",

@@ -2,9 +2,10 @@
 
 import pytest
 
+from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
-from tests.conformance.mutant_sdes import MUTANTS, GBMInX, ScoreAlone
+from tests.conformance.mutant_sdes import MUTANTS, GBMInX, NormalInterpolant, ScoreAlone
 
 LAWS = {law.name: law for law in SDE_LAWS.laws}
 
@@ -22,4 +23,9 @@ def test_what_they_derive_from_is_right(law):
 
 @pytest.mark.parametrize("law", SDE_LAWS.bind(ScoreAlone()))
 def test_what_has_a_score_alone_is_right(law):
+    law()
+
+
+@pytest.mark.parametrize("law", [*SDE_LAWS.bind(Logistic()), *SDE_LAWS.bind(NormalInterpolant())])
+def test_interpolants_are_right(law):
     law()

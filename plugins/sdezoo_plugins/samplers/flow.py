@@ -30,7 +30,7 @@ class Flow(Sampler[Interpolant]):
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         shrink = q.sigma / p.sigma
         h = (p.sigma * q.alpha / (p.alpha * q.sigma)).log()
-        estimate = denoised = model.sde.denoised(z, t, model.score(z, t))
+        estimate = denoised = model.denoise(z, t)
         if memory is not None and s > 0:
             before, last = memory
             estimate = denoised + (denoised - before) * (h / (2 * last))

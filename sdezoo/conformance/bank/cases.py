@@ -21,7 +21,7 @@ from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.errors import SdezooError
 from sdezoo.parameters import Plugin
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Conditional, Process, Shape
+from sdezoo.process.process import Process, Shape, Supervised
 
 Q = TypeVar("Q", bound=Plugin)
 
@@ -188,4 +188,4 @@ def process_cases(
 
 def knows_density(sde: Any) -> bool:
     """Whether `sde` offers a transition density."""
-    return isinstance(sde, Conditional) and type(sde).log_prob is not Conditional.log_prob
+    return isinstance(sde, Supervised) and type(sde).log_prob is not Supervised.log_prob

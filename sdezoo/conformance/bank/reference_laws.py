@@ -9,7 +9,7 @@ from sdezoo.conformance.bank.cases import smallest_event, typical
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.bank.problems import Atoms, Mixture, gaussian
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Conditional, Process
+from sdezoo.process.process import Process, Supervised
 
 CENTRES, DEVIATIONS, WEIGHTS = (-0.8, 0.9), (0.35, 0.45), (0.6, 0.4)
 """Two humps in coordinates, of mean −0.12 and standard deviation 0.92 together."""
@@ -34,7 +34,7 @@ def humps(sde: AffineSDE) -> Mixture:
     return Mixture(sde, torch.tensor(CENTRES)[:, None] * column, torch.tensor(DEVIATIONS)[:, None] * column, torch.tensor(WEIGHTS))
 
 
-def points(sde: Conditional) -> Atoms:
+def points(sde: Supervised) -> Atoms:
     """Two points in the support; one, where the process offers no transition density to tell them apart by."""
     event = smallest_event(sde)
     shape = (len(POINTS), *event)
@@ -42,7 +42,7 @@ def points(sde: Conditional) -> Atoms:
     return Atoms(sde, a if offers_density(sde, a) else a[:1])
 
 
-def offers_density(sde: Conditional, x0: Tensor) -> bool:
+def offers_density(sde: Supervised, x0: Tensor) -> bool:
     """Whether `sde` knows its transition density."""
     t = torch.tensor(sde.t_span[1], dtype=torch.float64)
     try:
@@ -53,7 +53,7 @@ def offers_density(sde: Conditional, x0: Tensor) -> bool:
 
 
 def model_of(sde: Process) -> Mixture | Atoms | None:
-    """`humps` of an affine process, `points` of another whose conditional score is known, else None."""
+    """`humps` of an affine process, `points` of another that says what its network learns, else None."""
     if isinstance(sde, AffineSDE):
         return humps(sde)
-    return points(sde) if isinstance(sde, Conditional) else None
+    return points(sde) if isinstance(sde, Supervised) else None

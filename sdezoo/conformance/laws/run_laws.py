@@ -22,7 +22,7 @@ from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import count_outside
+from sdezoo.process.process import Denoised, count_outside
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.sampler import Sampler
 
@@ -40,6 +40,9 @@ class _Rounded(Model[Any]):
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         return self.base.score(z, t).bfloat16().to(z)
 
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.base.denoise(z, t).bfloat16().to(z) if isinstance(self.sde, Denoised) else super().denoise(z, t)
+
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.base.prior(shape, noise, like)
 
@@ -52,6 +55,9 @@ class _From(Model[Any]):
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         return self.base.score(z, t)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.base.denoise(z, t)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.state
