@@ -2,12 +2,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST ?= .venv-lowest
+BENCH ?= .venv-bench
 DEMO ?= runs/demo
 
 DEV := $(VENV)/.installed-dev
 DOCS := $(VENV)/.installed-docs
-BENCH := $(VENV)/.installed-bench
-PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PEERS := $(BENCH)/.installed-bench
+
+# $(call venv,FOLDER) makes a virtual environment where there is none; $(call pip,FOLDER,SENTENCE,ARGUMENTS) runs pip there. The
+# sentence is printed; what pip says goes to FOLDER/pip.log, and is shown in full where pip fails.
+venv = @test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+pip = @echo "$(2) (what pip says: $(1)/pip.log)"; \
+	$(1)/bin/python -m pip --disable-pip-version-check $(3) > $(1)/pip.log 2>&1 || { cat $(1)/pip.log >&2; exit 1; }
 
 # A process for each core, with one thread each: the tensors of the tests are small.
 SUITE := python -m pytest -m "not slow" --numprocesses=logical --maxprocesses=8 --dist=worksteal
@@ -31,8 +37,8 @@ test: $(DEV) ## run the tests, the slow studies left out
 	$(BIN)/$(SUITE)
 
 test-lowest: ## run the tests at the lowest versions of the dependencies that are declared, in an environment of their own
-	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/python -m pip install --disable-pip-version-check -c constraints-lowest.txt -e ".[dev]"
+	$(call venv,$(LOWEST))
+	$(call pip,$(LOWEST),Installing sdezoo at the lowest versions of its dependencies,install -c constraints-lowest.txt -e ".[dev]")
 	$(LOWEST)/bin/$(SUITE)
 
 lint: $(DEV) ## check formatting, lint, import rules and types
@@ -41,28 +47,34 @@ lint: $(DEV) ## check formatting, lint, import rules and types
 	$(BIN)/lint-imports
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-bench: $(BENCH) ## measure speed, memory and evaluations as ratios, beside other libraries
-	$(BIN)/sdezoo bench
+bench: $(PEERS) ## measure speed, memory and evaluations as ratios, beside other libraries, in an environment of their own
+	$(BENCH)/bin/sdezoo bench
 
 docs: $(DOCS) ## build the documentation; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "The documentation: docs/_build/html/index.html"
 
-clean: ## remove caches and built documentation; the environment and runs stay
+clean: ## remove caches and built documentation; environments and runs stay
 	rm -rf docs/_build docs/jupyter_execute dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find sdezoo plugins cli tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch is by far the largest dependency: on its own, a failed download does not cost the others.
 $(DEV): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) torch
-	$(PIP) -e ".[dev]"
+	$(call venv,$(VENV))
+	$(call pip,$(VENV),Installing torch,install -c constraints.txt torch)
+	$(call pip,$(VENV),Installing sdezoo and its tools,install -c constraints.txt -e ".[dev]")
 	@touch $@
 
 $(DOCS): $(DEV)
-	$(PIP) -e ".[docs]"
+	$(call pip,$(VENV),Installing what builds the documentation,install -c constraints.txt -e ".[docs]")
 	@touch $@
 
-$(BENCH): $(DEV)
-	$(PIP) -e ".[bench]"
+# The other libraries bring dependencies of their own, which stay out of the environment that sdezoo is tested in. One of them asks for
+# torchvision, and uses nothing of it that is measured here. PyPI's is built for PyPI's torch: beside a torch of another build it cannot
+# be imported, nor can diffusers then, which imports whatever torchvision it finds.
+$(PEERS): pyproject.toml constraints.txt
+	$(call venv,$(BENCH))
+	$(call pip,$(BENCH),Installing torch beside the other libraries,install -c constraints.txt torch)
+	$(call pip,$(BENCH),Installing sdezoo and the other libraries,install -c constraints.txt -e ".[bench]")
+	$(call pip,$(BENCH),Removing torchvision,uninstall --yes torchvision)
 	@touch $@

@@ -1,21 +1,51 @@
 """sdezoo: score-based generative models in which the noise process is a plugin.
 
-The names below are loaded when they are asked for, so that `import sdezoo` costs nothing.
+The names below are all that a plugin's author and a user need; `docs/public.md` says what each is. They are loaded when they are asked
+for, so that `import sdezoo` costs nothing. Plugins are imported as classes from the module of their kind, such as `sdezoo.sdes`
+and `sdezoo.samplers`.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdezoo.learning.loss import ScoreLoss
+    from sdezoo import datasets, losses, networks, samplers, sdes, tasks
+    from sdezoo.conformance import loss_laws, sampler_laws, sde_laws
+    from sdezoo.data.dataset import Data, Dataset
+    from sdezoo.errors import (
+        CompositionError,
+        DataError,
+        ParameterError,
+        PluginError,
+        RunError,
+        SdezooError,
+        SupportError,
+    )
+    from sdezoo.learning.loss import Batch, ScoreLoss, per_sample, score_along
     from sdezoo.learning.model import Model, ScoreModel
-    from sdezoo.process.affine import AffineSDE, Coefficients
-    from sdezoo.process.noise import Noise
+    from sdezoo.learning.network import Network
+    from sdezoo.learning.noise_levels import draw_times
+    from sdezoo.parameters import Count, Fraction, NonNegative, Plugin, Positive
+    from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+    from sdezoo.process.confined import ConfinedBrownian
+    from sdezoo.process.interpolant import Interpolant, Mix
+    from sdezoo.process.noise import KeyedNoise, Noise
     from sdezoo.process.process import Conditional, Process
-    from sdezoo.process.sde import ForwardSDE
+    from sdezoo.process.requirement import Requirement, needs_multiplicative
+    from sdezoo.process.sde import ForwardSDE, Stationary
     from sdezoo.runs.estimator import DiffusionModel
+    from sdezoo.runs.evaluate import evaluate
+    from sdezoo.runs.likelihood import likelihood
+    from sdezoo.runs.sample import sample
+    from sdezoo.runs.train import train
+    from sdezoo.sampling.guidance import Covariance, Guided, Inpainting, LinearInverse
+    from sdezoo.sampling.langevin import MirroredLangevin
+    from sdezoo.sampling.likelihood import bits_per_dim, dequantize, log_likelihood
     from sdezoo.sampling.sampler import Sampler
-    from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SAMPLERS, SDES
+    from sdezoo.store.restoring import restore
+    from sdezoo.training.config import TrainingConfig
+    from sdezoo.training.task import Task
+    from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SAMPLERS, SDES, TASKS, load_file
 
 __all__ = [
     "DATASETS",
@@ -23,34 +53,123 @@ __all__ = [
     "NETWORKS",
     "SAMPLERS",
     "SDES",
+    "TASKS",
     "AffineSDE",
+    "Batch",
     "Coefficients",
+    "CompositionError",
     "Conditional",
+    "ConfinedBrownian",
+    "Count",
+    "Covariance",
+    "Data",
+    "DataError",
+    "Dataset",
     "DiffusionModel",
     "ForwardSDE",
+    "Fraction",
+    "Guided",
+    "Inpainting",
+    "Interpolant",
+    "KeyedNoise",
+    "LinearInverse",
+    "MirroredLangevin",
+    "Mix",
     "Model",
+    "Network",
     "Noise",
+    "NonNegative",
+    "ParameterError",
+    "Plugin",
+    "PluginError",
+    "Positive",
     "Process",
+    "Requirement",
+    "RunError",
     "Sampler",
     "ScoreLoss",
     "ScoreModel",
+    "SdezooError",
+    "Stationary",
+    "SupportError",
+    "Task",
+    "TrainingConfig",
+    "bits_per_dim",
+    "datasets",
+    "dequantize",
+    "draw_times",
+    "evaluate",
+    "leading_spread",
+    "likelihood",
+    "load_file",
+    "log_likelihood",
+    "loss_laws",
+    "losses",
+    "needs_multiplicative",
+    "networks",
+    "per_sample",
+    "restore",
+    "sample",
+    "sampler_laws",
+    "samplers",
+    "score_along",
+    "sde_laws",
+    "sdes",
+    "tasks",
+    "train",
 ]
 
 _HOMES = {
-    "sdezoo.process.noise": ("Noise",),
-    "sdezoo.process.process": ("Conditional", "Process"),
-    "sdezoo.process.sde": ("ForwardSDE",),
-    "sdezoo.process.affine": ("AffineSDE", "Coefficients"),
-    "sdezoo.learning.loss": ("ScoreLoss",),
+    "sdezoo.conformance": ("loss_laws", "sampler_laws", "sde_laws"),
+    "sdezoo.data.dataset": ("Data", "Dataset"),
+    "sdezoo.errors": ("CompositionError", "DataError", "ParameterError", "PluginError", "RunError", "SdezooError", "SupportError"),
+    "sdezoo.learning.loss": ("Batch", "ScoreLoss", "per_sample", "score_along"),
     "sdezoo.learning.model": ("Model", "ScoreModel"),
+    "sdezoo.learning.network": ("Network",),
+    "sdezoo.learning.noise_levels": ("draw_times",),
+    "sdezoo.parameters": ("Count", "Fraction", "NonNegative", "Plugin", "Positive"),
+    "sdezoo.process.affine": ("AffineSDE", "Coefficients", "leading_spread"),
+    "sdezoo.process.confined": ("ConfinedBrownian",),
+    "sdezoo.process.interpolant": ("Interpolant", "Mix"),
+    "sdezoo.process.noise": ("KeyedNoise", "Noise"),
+    "sdezoo.process.process": ("Conditional", "Process"),
+    "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),
+    "sdezoo.process.sde": ("ForwardSDE", "Stationary"),
     "sdezoo.runs.estimator": ("DiffusionModel",),
+    "sdezoo.runs.evaluate": ("evaluate",),
+    "sdezoo.runs.likelihood": ("likelihood",),
+    "sdezoo.runs.sample": ("sample",),
+    "sdezoo.runs.train": ("train",),
+    "sdezoo.sampling.guidance": ("Covariance", "Guided", "Inpainting", "LinearInverse"),
+    "sdezoo.sampling.langevin": ("MirroredLangevin",),
+    "sdezoo.sampling.likelihood": ("bits_per_dim", "dequantize", "log_likelihood"),
     "sdezoo.sampling.sampler": ("Sampler",),
-    "sdezoo.zoo.registry": ("DATASETS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES"),
+    "sdezoo.store.restoring": ("restore",),
+    "sdezoo.training.config": ("TrainingConfig",),
+    "sdezoo.training.task": ("Task",),
+    "sdezoo.zoo.registry": ("DATASETS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES", "TASKS", "load_file"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_PLUGINS = ("datasets", "losses", "networks", "samplers", "sdes", "tasks")
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and shall refuse others
+
+    def __getattr__(name: str) -> object:
+        if name in _PLUGINS:
+            return import_module(f"sdezoo.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'sdezoo' has no attribute '{name}'{_near(name)}", name=name)
+        return getattr(import_module(_HOME_OF[name]), name)
 
 
-def __getattr__(name: str) -> object:
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'sdezoo' has no attribute '{name}'")
-    return getattr(import_module(_HOME_OF[name]), name)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _near(name: str) -> str:
+    if name.startswith("__"):  # the import system asks for such names
+        return ""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, __all__, 1)
+    return f"; did you mean '{near[0]}'?" if near else ""

@@ -42,3 +42,7 @@ class SupportError(SdezooError, ArithmeticError):
         problem: how many coordinates, at which step.
         remedy: what keeps them inside.
     """
+
+
+class LeftSupportError(SupportError):
+    """A step of a sampler left the support, which another sampler preserves."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdezoo.errors import ParameterError
-from sdezoo_cli.options import Checkpoint, Device, Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.options import Checkpoint, Device, Json, Plugins, Quiet, Sampler, load_plugins
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def evaluate(
     ] = False,
     checkpoint: Checkpoint = "newest",
     n: Annotated[int, typer.Option("-n", help="Rows at most; of more, a random choice.")] = 1000,
-    sampler: Annotated[str | None, typer.Option(help="Sampler, NAME[:key=value,…]. Default: what fits best, for most dpmpp-2m.")] = None,
+    sampler: Sampler = None,
     samples: Annotated[
         Path | None, typer.Option(metavar="FILE", help=".npz, .npy, .csv or .parquet: samples to measure in the place of the model's.")
     ] = None,
@@ -86,16 +86,12 @@ def _refuse(options: dict[str, Any], *, likelihood: bool) -> None:
 
 
 def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str, Any]) -> None:
-    from sdezoo.runs.evaluate import check_folder, write
+    from sdezoo.runs.evaluate import FILES
     from sdezoo.runs.evaluate import evaluate as measure
 
-    idle = [name for name in ("sampler", "steps") if options.get("samples") and options.get(name) is not None]
-    if idle:
-        raise ParameterError(f"--{idle[0]} does nothing to samples that are given.", f"Leave out --{idle[0]} or --samples.")
-    check_folder(out, overwrite=overwrite)
     with bar("evaluating", None, shown=told == "text") as update:
-        found = measure(run, **options, report=update)
-    files = write(found, out)
+        found = measure(run, **options, out=out, overwrite=overwrite, progress=update)
+    files = [out / name for name in FILES]
     if told == "json":
         paths = dict(zip(("table", "sheet"), map(str, files), strict=True))
         sys.stdout.write(json.dumps({**found.record, **paths}, ensure_ascii=False, allow_nan=False) + "\n")
@@ -104,18 +100,11 @@ def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str
 
 
 def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options: dict[str, Any]) -> None:
-    import torch
-
-    from sdezoo.generation.export import check_output, write
     from sdezoo.runs.likelihood import likelihood as measure
 
-    if out:
-        check_output(out, "table", overwrite)
     began = time.perf_counter()
     with bar("likelihood", None, shown=told == "text") as update:
-        found = measure(run, **options, report=update)
-    if out:
-        write(torch.stack([column.double() for column in found.table.values()], 1), out, kind="table", columns=tuple(found.table))
+        found = measure(run, **options, out=out, overwrite=overwrite, progress=update)
     seconds = round(time.perf_counter() - began, 3)
     if told == "json":
         summary = {"run": str(run), **found.record(), "out": str(out) if out else None, "seconds": seconds}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated
 
 import typer
 
+from sdezoo_cli.listing import print_plugins
 from sdezoo_cli.options import Json, Plugins, load_plugins
 
 
@@ -35,16 +35,4 @@ def list_plugins(
 
     if kind is not None and kind not in REGISTRIES:
         raise PluginError(f"There is no kind of plugin '{kind}'.", suggestion(kind, REGISTRIES))
-    summaries = {
-        key: {name: registry.summary(name) for name in registry.names()} for key, registry in REGISTRIES.items() if kind in (None, key)
-    }
-    if as_json:
-        rows = {
-            key: {name: {"summary": text, "broken": error} for name, (text, error) in names.items()} for key, names in summaries.items()
-        }
-        sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n")
-        return
-    for key, names in summaries.items():
-        sys.stdout.write(f"{key}\n")
-        for name, (text, error) in names.items():
-            sys.stdout.write(f"  {name:<16} {f'BROKEN: {error}' if error else text}\n")
+    print_plugins(REGISTRIES if kind is None else [kind], as_json=as_json)

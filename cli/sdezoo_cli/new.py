@@ -36,18 +36,39 @@ _KINDS = {
 }
 
 
+def _listed(forms: dict[str, str]) -> str:
+    return "; ".join(f"{form}, {what}" for form, what in forms.items())
+
+
+SDE_FORMS = {
+    "affine": "Gaussian in some coordinates",
+    "sde": "given by drift and diffusion alone",
+    "interpolant": "data mixed with noise of any distribution",
+    "conditional": "an SDE whose transition density is known",
+}
+"""What `--kind` may be, each with a template of its name."""
+
+
 def new(
     kind: Annotated[str, typer.Argument(help="sde, loss or sampler.", show_default=False)],
     name: Annotated[str, typer.Argument(help="Name of the plugin in kebab case, for example my-process.", show_default=False)],
     into: Annotated[Path, typer.Option(help="Folder to make the new one in.")] = Path(),
+    form: Annotated[
+        str | None,
+        typer.Option("--kind", metavar="|".join(SDE_FORMS), help=f"Of an sde: {_listed(SDE_FORMS)}. Default: affine.", show_default=False),
+    ] = None,
 ) -> None:
     """Write a plugin of your own, with tests, ready to install.  Example: sdezoo new sde my-process"""
-    from sdezoo.errors import PluginError
+    from sdezoo.errors import ParameterError, PluginError
     from sdezoo.zoo.spec import suggestion
 
     if kind not in _KINDS:
         raise PluginError(f"There is no template for a plugin of kind '{kind}'.", suggestion(kind, _KINDS))
-    texts = _texts(kind, name)
+    if form is not None and kind != "sde":
+        raise ParameterError(f"--kind is for an sde, and there is one template for a {kind}.", "Leave out --kind.")
+    if form is not None and form not in SDE_FORMS:
+        raise ParameterError(f"There is no template for an sde of kind '{form}'.", suggestion(form, SDE_FORMS))
+    texts = _texts(kind, name, (form or "affine") if kind == "sde" else kind)
     folder = into / f"sdezoo-{name}"
     _write(folder, texts)
     sys.stdout.write(
@@ -60,8 +81,8 @@ def new(
     )
 
 
-def _texts(kind: str, name: str) -> dict[str, str]:
-    """The files of the distribution, path to text; the plugin's own first."""
+def _texts(kind: str, name: str, template: str) -> dict[str, str]:
+    """The files of the distribution, path to text; the plugin's own first, from `template`."""
     from sdezoo.errors import PluginError
     from sdezoo.zoo.registry import REGISTRIES
 
@@ -87,7 +108,7 @@ def _texts(kind: str, name: str) -> dict[str, str]:
         "distribution": f"sdezoo-{name}",
         "use": f"{made.use} {name}",
     }
-    plugin = _filled(f"{kind}.py", words)
+    plugin = _filled(f"{template}.py", words)
     if keyword.iskeyword(name) or keyword.iskeyword(cls) or cls in _imported(plugin):
         raise PluginError(f"'{name}' or its class {cls} already means something in Python or in the plugin's file.", remedy)
     return {

@@ -11,6 +11,14 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE|MODULE", help="Load the plugins of a file, or a module; may be repeated.", show_default=False),
 ]
+Sampler = Annotated[
+    str | None,
+    typer.Option(
+        "--sampler",
+        help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m-sde for images, dpmpp-2m for tables and points, or the first that fits.",
+        show_default=False,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object for a machine to read.")]
 Checkpoint = Annotated[str, typer.Option("--checkpoint", help="Of the run: newest, best (by its loss on held-out rows), or a step.")]

@@ -10,11 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
+from sdezoo_cli.listing import print_plugins
 from sdezoo_cli.options import Json, Plugins, load_plugins
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="Name of a plugin, for example gbm, or a run folder.", show_default=False)],
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of a plugin, such as gbm, or a run folder. Default: list all plugins.", show_default=False),
+    ] = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -24,6 +28,11 @@ def show(
     from sdezoo.zoo.registry import REGISTRIES
     from sdezoo.zoo.spec import suggestion
 
+    if name is None:
+        print_plugins(REGISTRIES, as_json=as_json)
+        if not as_json:
+            sys.stdout.write("One in full:  sdezoo show NAME   A run:  sdezoo show FOLDER\n")
+        return
     found = [registry for registry in REGISTRIES.values() if registry.entries(name)]
     if not found and ("/" in name or Path(name).is_dir()):
         _show_run(Path(name), as_json)
@@ -38,7 +47,9 @@ def show(
     for one in shown:
         sys.stdout.write(f"{one['kind']} {name}  ({one['class']}, from {one['provider']})\n\n{one['equation']}\n\n")
         for key in one["parameters"]:
-            sys.stdout.write(f"  {key['name']:<14} {key['default']:<12} {key['allowed']}. {key['meaning']}".rstrip() + "\n")
+            sys.stdout.write(
+                f"  {key['name']:<14} {key['default']:<12} {key['allowed']}. {' '.join(key['meaning'].split())}".rstrip() + "\n"
+            )
         for key in ("support", "losses", "samplers", "outputs", "sdes"):
             if key in one:
                 value = one[key] if isinstance(one[key], str) else ", ".join(one[key])

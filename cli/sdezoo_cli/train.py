@@ -69,7 +69,7 @@ def train(
     """
     load_plugins(plugin)
     from sdezoo.runs.train import train as run_training
-    from sdezoo.store.launch import is_first, resolve_device
+    from sdezoo.store.launch import is_first
     from sdezoo.training.config import TrainingConfig
 
     options = locals()
@@ -82,6 +82,7 @@ def train(
                 resume=resume,
                 overwrite=overwrite,
                 interruptible=True,
+                preview=True,
                 progress=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}"),
                 notify=lambda sentence: _say(f"Note: {sentence}"),
             )
@@ -89,19 +90,20 @@ def train(
         raise _stopped(stop, plugin) from None
     if not is_first():
         return
-    picture = _draw(result.run, result.steps, resolve_device(made.device))
     if as_json:
-        summary = {"run": str(result.run), "checkpoint": str(result.checkpoint), "samples": str(picture), "steps": result.steps}
+        summary = {"run": str(result.run), "checkpoint": str(result.checkpoint)}
+        summary |= {"samples": str(result.preview) if result.preview else None, "steps": result.steps}
         summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best}
         sys.stdout.write(json.dumps({**summary, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
     elif not quiet:
+        ending = "csv" if result.data.kind == "table" else "png"
         sys.stdout.write(
             f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}{_held_out(result)}.\n"
             f"  run         {result.run}\n"
             f"  checkpoint  {result.checkpoint}\n"
-            f"  samples     {picture}\n"
+            + (f"  samples     {result.preview}\n" if result.preview else "")
             + (f"Note: {result.note}\n" if result.note else "")
-            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples{picture.suffix}\n"
+            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
         )
 
 
@@ -143,17 +145,3 @@ def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
 
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
-
-
-def _draw(run: Path, steps: int, device: Any) -> Path:
-    from sdezoo.generation.export import write
-    from sdezoo.generation.samples import Draw, Rows, choose_sampler, together
-    from sdezoo.store.restoring import restore
-
-    trained = restore(run)
-    trained.model.to(device)
-    label = "each" if trained.state.classes else None
-    generated = together(Draw(trained, choose_sampler(trained, None), Rows.first(64), device=device, label=label).batches())
-    path = run / "samples" / f"step-{steps}.{'csv' if trained.state.kind == 'table' else 'png'}"
-    write(generated.x, path, kind=trained.state.kind, columns=trained.state.columns, levels=trained.state.levels, types=trained.state.types)
-    return path

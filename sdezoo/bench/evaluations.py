@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.bench.table import Row, Table
-from sdezoo.bench.timing import Report, one_thread
+from sdezoo.bench.timing import Reporter, one_thread
 from sdezoo.conformance.bank.problems import Mixture, eight
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
@@ -58,7 +58,7 @@ class _Task:
 
 
 def evaluations_to_floor(
-    seed: int, report: Report, *, counts: Sequence[int] = COUNTS, rows: int = 2000, draws: int = 4, names: Sequence[str] | None = None
+    seed: int, report: Reporter, *, counts: Sequence[int] = COUNTS, rows: int = 2000, draws: int = 4, names: Sequence[str] | None = None
 ) -> Table:
     """For each installed affine process and each sampler that fits (of `names`, if given): the least of `counts` at which the error is
     at most twice the floor.

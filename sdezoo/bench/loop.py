@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from sdezoo.bench.table import Row, Table
-from sdezoo.bench.timing import Report, Spread, seconds
+from sdezoo.bench.timing import Reporter, Spread, seconds
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import ScoreModel
 from sdezoo.sampling.sampler import Sampler
@@ -33,7 +33,7 @@ _FORMATS = {
 
 
 def loop_overhead(
-    spec: str, seed: int, report: Report, *, shape: tuple[int, ...] = (64, 1, 28, 28), steps: int = 10, rounds: int = 3
+    spec: str, seed: int, report: Reporter, *, shape: tuple[int, ...] = (64, 1, 28, 28), steps: int = 10, rounds: int = 3
 ) -> Table:
     """For each sampler that fits the process `spec`: its loop over its calls of the U-Net, on a batch of `shape`.
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from sdezoo.bench.table import Table
-from sdezoo.bench.timing import Report
+from sdezoo.bench.timing import Reporter
 from sdezoo.generation.samples import Draw, Rows
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
@@ -28,7 +28,7 @@ _FORMATS = {"sampler": "", "steps": "d", "n": "d", "peak_mib": ".1f", "over_firs
 
 def memory_use(
     seed: int,
-    report: Report,
+    report: Reporter,
     *,
     samplers: Sequence[str] = ("dpmpp-2m", "euler-maruyama"),
     steps: Sequence[int] = (10, 100, 1000),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from sdezoo.bench.table import Table
-from sdezoo.bench.timing import Report, Spread, alternating, one_thread
+from sdezoo.bench.timing import Reporter, Spread, alternating, one_thread
 from sdezoo.process.noise import KeyedNoise, Noise
 
 _FORMATS = {
@@ -22,7 +22,7 @@ _FORMATS = {
 
 
 def noise_cost(
-    seed: int, report: Report, *, sizes: Sequence[int] = (2, 8, 64, 784, 3072), rows: int = 64, requests: int = 100, rounds: int = 15
+    seed: int, report: Reporter, *, sizes: Sequence[int] = (2, 8, 64, 784, 3072), rows: int = 64, requests: int = 100, rounds: int = 15
 ) -> Table:
     """For each event size: `requests` draws of `rows` rows, keyed over plain; `ratio_with_seeding` counts the building of both sources."""
     found = []

@@ -15,7 +15,7 @@ from torch import nn
 
 from sdezoo.bench.peers import theirs
 from sdezoo.bench.table import Row, Table
-from sdezoo.bench.timing import Report, Spread, alternating, one_thread, seconds
+from sdezoo.bench.timing import Reporter, Spread, alternating, one_thread, seconds
 from sdezoo.bench.tiny import BATCH, ENTRIES, Contestant, TinyMLP, bare, calls_of
 from sdezoo.learning.model import ScoreModel
 from sdezoo.sampling.sampler import Sampler
@@ -38,7 +38,7 @@ _FORMATS = {
 }
 
 
-def step_costs(specs: Sequence[str], seed: int, report: Report, *, steps: int = 100, passes: int = 3, rounds: int = 7) -> Table:
+def step_costs(specs: Sequence[str], seed: int, report: Reporter, *, steps: int = 100, passes: int = 3, rounds: int = 7) -> Table:
     """Added microseconds a step of every sampler that fits the processes `specs`, and of every peer, on one thread."""
     net = TinyMLP().eval()
     peers, missing = theirs(net, steps)

@@ -10,12 +10,12 @@ from sdezoo.bench.memory import memory_use
 from sdezoo.bench.noise import noise_cost
 from sdezoo.bench.steps import step_costs
 from sdezoo.bench.table import Table
-from sdezoo.bench.timing import Report
+from sdezoo.bench.timing import Reporter
 from sdezoo.bench.training import training_loop
 
 ADDITIVE = ("ve", "vp")
 
-PARTS: dict[str, Callable[[str, int, Report], Table]] = {
+PARTS: dict[str, Callable[[str, int, Reporter], Table]] = {
     "loop": loop_overhead,
     "training": training_loop,
     "peers": lambda sde, seed, report: step_costs(list(dict.fromkeys([sde, *ADDITIVE])), seed, report),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-Report = Callable[..., None]
+Reporter = Callable[..., None]
 """`report(done, total, detail="")`: how far a measurement is."""
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sdezoo.bench.table import Table
-from sdezoo.bench.timing import Report, Spread, seconds
+from sdezoo.bench.timing import Reporter, Spread, seconds
 from sdezoo.data.dataset import Data
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
@@ -30,7 +30,7 @@ _WARM = 3
 def training_loop(
     spec: str,
     seed: int,
-    report: Report,
+    report: Reporter,
     *,
     batch: int = 128,
     shape: tuple[int, ...] = (1, 28, 28),
@@ -60,7 +60,7 @@ def training_loop(
     return Table(f"A bare step in float32 over a step of training: {spec}, U-Net, {batch} × {' × '.join(map(str, shape))}", _FORMATS, rows)
 
 
-def _beside(settings: dict[str, Any], images: torch.Tensor, tell: Callable[[int], None]) -> list[tuple[float, float]]:
+def _beside(settings: dict[str, Any], images: torch.Tensor, progress: Callable[[int], None]) -> list[tuple[float, float]]:
     """Seconds of a bare step, and of the step of training before it."""
     bare, pairs = _bare(images, settings["batch_size"]), []
     ended = time.perf_counter()
@@ -69,7 +69,7 @@ def _beside(settings: dict[str, Any], images: torch.Tensor, tell: Callable[[int]
         nonlocal ended
         ours = time.perf_counter() - ended
         pairs.append((seconds(bare), ours))
-        tell(done)
+        progress(done)
         ended = time.perf_counter()
 
     with TemporaryDirectory() as folder:

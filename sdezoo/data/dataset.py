@@ -81,7 +81,7 @@ class Data:
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows; for `out_of_range`."""
+        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows; for `sdezoo.data.bounds.Bounds`."""
         if self.kind == "image":
             return torch.tensor(0.0), torch.tensor(1.0)
         low, high = zip(*((block.amin(0), block.amax(0)) for block in self.blocks()), strict=True)
@@ -119,12 +119,6 @@ class Dataset(Plugin, ABC):
         if os.path.isdir(path):
             return "" in cls.suffixes
         return Path(path).name.lower().endswith(tuple(filter(None, cls.suffixes)))
-
-
-def out_of_range(samples: Tensor, low: Tensor, high: Tensor) -> int:
-    """How many values of `samples` (n, *event), in the user's units, lie outside [low, high]; nothing is changed."""
-    low, high = low.to(samples.device, samples.dtype), high.to(samples.device, samples.dtype)
-    return int(((samples < low) | (samples > high)).sum())
 
 
 def split(

@@ -28,7 +28,7 @@ from sdezoo.evaluation.tails import ROWS, Contrast, Tail, contrasts
 
 _NAMED = 5
 
-Report = Callable[[float, int, str], None]
+EvaluationProgress = Callable[[float, int, str], None]
 """Called with how much is done, of how much, and what it is."""
 
 
@@ -68,7 +68,7 @@ def images(
     judge: Judge | None,
     labels: Tensor | None,
     seed: int,
-    report: Report,
+    progress: EvaluationProgress,
 ) -> Comparison:
     """Compare images: pixels, features where there is an extractor, classes where there is a classifier.
 
@@ -79,7 +79,7 @@ def images(
     x = parts.samples if levels is None else (parts.samples.clamp(0, 1) * levels).round() / levels
     compared = (parts.held_out, x, parts.training)
     pixels = Sets(*map(flat, compared))
-    near = _near(pixels, parts.every.flatten(1).numpy(), report)
+    near = _near(pixels, parts.every.flatten(1).numpy(), progress)
     notes: list[str] = []
     measures = [lambda: suite.distances("pixels", pixels, seed=seed), lambda: _copies("pixels", near, notes, seed)]
     facts, shares = {}, None
@@ -96,12 +96,12 @@ def images(
         measures.append(lambda: suite.class_shares("classes", shares.data, held_out, drawn, seed=seed))
         notes.append(judge.words)
         facts |= judge.record | {"classes": {"data": shares.data.tolist(), "samples": shares.samples.tolist()}}
-    measured = _each(measures, report)
+    measured = _each(measures, progress)
     picture = sheet.images(title, x.numpy(), parts.every[near.samples.row].numpy(), near.distances, shares)
     return Comparison(measured, notes, facts, picture)
 
 
-def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, report: Report) -> Comparison:
+def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, progress: EvaluationProgress) -> Comparison:
     """Compare tables and points: rows, single columns, pairs of columns.
 
     Args:
@@ -111,7 +111,7 @@ def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, report
     spread = np.std(flat(parts.every), axis=0)
     unit = np.where(spread > 0, spread, 1.0)
     sets = Sets(*(flat(part) / unit for part in (parts.held_out, parts.samples, parts.training)))
-    near = _near(sets, flat(parts.every) / unit, report)
+    near = _near(sets, flat(parts.every) / unit, progress)
     tests = kolmogorov_smirnov(sets.reference, sets.samples)
     tails = contrasts(names, *sets)
     notes: list[str] = []
@@ -123,7 +123,7 @@ def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, report
             lambda: suite.marginals("columns", sets, seed=seed),
             lambda: suite.tails("columns", tails),
         ],
-        report,
+        progress,
     )
     worst = [i for i in np.argsort(tests.p) if tests.p[i] <= suite.SIGNIFICANT]
     if worst:
@@ -162,8 +162,8 @@ class _Near(NamedTuple):
         return self.held_out.distance, self.samples.distance
 
 
-def _near(sets: Sets, every: Any, report: Report) -> _Near:
-    report(0, 1, "finding the nearest training rows")
+def _near(sets: Sets, every: Any, progress: EvaluationProgress) -> _Near:
+    progress(0, 1, "finding the nearest training rows")
     return _Near(nearest(sets.reference, every), nearest(sets.samples, every))
 
 
@@ -175,10 +175,10 @@ def _copies(group: str, near: _Near, notes: list[str], seed: int) -> list[Measur
         return []
 
 
-def _each(measures: Sequence[Callable[[], list[Measured]]], report: Report) -> list[Measured]:
+def _each(measures: Sequence[Callable[[], list[Measured]]], progress: EvaluationProgress) -> list[Measured]:
     found = []
     for done, measure in enumerate(measures):
-        report(done, len(measures), "measuring")
+        progress(done, len(measures), "measuring")
         found += measure()
-    report(len(measures), len(measures), "measuring")
+    progress(len(measures), len(measures), "measuring")
     return found

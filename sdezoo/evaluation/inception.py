@@ -46,7 +46,10 @@ class Inception:
             )
         except (ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise RunError(f"torchmetrics with its image metrics cannot be loaded ({reason}).", "Install sdezoo[inception].") from error
+            raise RunError(
+                f"torchmetrics with its image metrics cannot be loaded ({reason}).",
+                'Install it: pip install "sdezoo[inception]", with a torchvision built for this torch.',
+            ) from error
 
     def features(self, images: Tensor) -> Rows:
         """Features of images `(n, C, H, W)` in [0, 1]; grey ones are repeated as red, green and blue, of four channels three are taken."""

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sdezoo.data.dataset import Kind, out_of_range
-from sdezoo.errors import CompositionError, ParameterError, SupportError
+from sdezoo.data.bounds import Outside
+from sdezoo.data.dataset import Kind
+from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
@@ -32,8 +33,8 @@ PREFERRED_SAMPLERS: Mapping[Kind, tuple[str, ...]] = {
 }
 """By what is drawn: at 20 evaluations fresh noise makes better images, and worse tables (`docs/reproduction.md`)."""
 
-Report = Callable[[float, int], None]
-"""Called after every step with the number of samples done, a batch on its way counted in part, and of all."""
+SamplingProgress = Callable[[float, int], None]
+"""Called after every step with the number of samples (or rows of data) done, a batch on its way counted in part, and of all."""
 
 
 @dataclass(frozen=True)
@@ -98,16 +99,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Generated:
-    """Samples, and how many of their values lie outside the range of the data they were learnt from.
+    """Samples, and which of their values lie outside the range of the data they were learnt from.
 
     Args:
         x: `(n, *event)`, in the user's units, never clamped.
-        outside: the count of such values.
+        outside: how many such values, and how far.
         evaluations: calls of the network for each sample.
     """
 
     x: Tensor
-    outside: int
+    outside: Outside
     evaluations: int
 
 
@@ -169,7 +170,7 @@ class Draw:
         elif self.label != "each" and not 0 <= self.label < classes:
             raise ParameterError(f"There is no class {self.label}.", f"Give --label a number from 0 to {classes - 1}, or each.")
 
-    def batches(self, first: int = 0, last: int | None = None, report: Report | None = None) -> Iterator[Generated]:
+    def batches(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Iterator[Generated]:
         """The samples at places `first`, …, `last − 1` of `rows`, a batch at a time.
 
         Raises:
@@ -179,19 +180,18 @@ class Draw:
         for start in range(first, last, self.batch_size):
             stop = min(start + self.batch_size, last)
 
-            def progress(done: int, _z: Tensor, _t: Tensor, start: int = start, stop: int = stop) -> None:
-                if report:
-                    report(start - first + (stop - start) * done / self.steps, last - first)
+            def follow(done: int, _z: Tensor, _t: Tensor, start: int = start, stop: int = stop) -> None:
+                if progress:
+                    progress(start - first + (stop - start) * done / self.steps, last - first)
 
-            yield self._batch(self.rows.cut(start, stop), progress)
+            yield self._batch(self.rows.cut(start, stop), follow)
 
     def _batch(self, rows: Rows, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
-        state, calls = self.trained.state, Calls(self.trained.model)
+        calls = Calls(self.trained.model)
         with calls:
             z = self.sample(rows, progress)
         x = self.trained.map.inverse(z.cpu())
-        low, high = (torch.tensor(bound) for bound in state.range)
-        return Generated(x, out_of_range(x, low, high), calls.count or self.sampler.evaluations(self.steps))
+        return Generated(x, self.trained.state.bounds.outside(x), calls.count or self.sampler.evaluations(self.steps))
 
     def sample(self, rows: Rows, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
         """The samples of `rows` in the domain of the process, on the device, as one batch.
@@ -202,8 +202,8 @@ class Draw:
         shape, like = (len(rows), *self.trained.state.event), torch.empty((), device=self.device)
         try:
             return self.sampler.sample(self._model(rows), shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
-        except SupportError as error:
-            raise _with_alternatives(error, self.trained, self.sampler) from None
+        except LeftSupportError as error:
+            raise _with_alternatives(error, self.trained) from None
 
     def _model(self, rows: Rows) -> Model[Any]:
         model, classes = self.trained.model, self.trained.state.classes
@@ -235,7 +235,7 @@ def generate(
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | None = None,
-    report: Report | None = None,
+    progress: SamplingProgress | None = None,
 ) -> Generated:
     """Draw `n` samples into memory; sample `i` depends on (seed, i) alone.
 
@@ -245,18 +245,16 @@ def generate(
     """
     draw = Draw(trained, sampler, Rows.first(n), steps, seed, batch_size, device)
     trained.model.to(device or torch.device("cpu"))
-    return together(draw.batches(report=report))
+    return together(draw.batches(progress=progress))
 
 
 def together(batches: Iterator[Generated]) -> Generated:
     """Batches as one."""
     made = list(batches)
     evaluations = [one.evaluations for one in made]
-    return Generated(torch.cat([one.x for one in made]), sum(one.outside for one in made), sum(evaluations) // len(made))
+    return Generated(torch.cat([one.x for one in made]), sum((one.outside for one in made), Outside()), sum(evaluations) // len(made))
 
 
-def _with_alternatives(error: SupportError, trained: Trained, sampler: Sampler) -> SupportError:
-    if sampler.preserves_support:
-        return error
+def _with_alternatives(error: LeftSupportError, trained: Trained) -> LeftSupportError:
     safe = [name for name in fitting(trained.model.sde, SAMPLERS) if SAMPLERS.load(name).preserves_support]
-    return SupportError(error.problem, f"Take more steps, or a sampler that preserves the support: {', '.join(safe)}.")
+    return LeftSupportError(error.problem, f"Take more steps, or a sampler that preserves the support: {', '.join(safe)}.")

@@ -16,12 +16,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from sdezoo.data.dataset import out_of_range
+from sdezoo.data.bounds import Outside
 from sdezoo.generation.export import check_output, write_parts
-from sdezoo.generation.samples import Draw, Generated, Report, together
+from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
 from sdezoo.generation.sharing import Share
 from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
@@ -35,13 +34,13 @@ class Written:
 
     Args:
         n: samples. kept: those of them that an earlier command had drawn. values: all numbers in them. outside: those outside the
-        range of the data. evaluations: calls of the network for each sample that this process drew; None where it drew none.
+        range of the data, and how far. evaluations: calls of the network for each sample that this process drew; None where it drew none.
     """
 
     n: int
     kept: int
     values: int
-    outside: int
+    outside: Outside
     evaluations: int | None
 
 
@@ -52,14 +51,14 @@ def stream(
     precision: str = "float32",
     overwrite: bool = False,
     share: Share | None = None,
-    report: Report | None = None,
+    progress: SamplingProgress | None = None,
 ) -> Written | None:
     """Draw and write; the outcome in the first process, None in others.
 
     Args:
         draw: what and how. out: see `sdezoo.generation.export.write`; a picture holds all samples in memory at the end. precision: of the
         network; parts in another one are not gone on from. overwrite: what is there may be replaced. share: of this process;
-        default: it is the only one. report: called after every step in the first process.
+        default: it is the only one. progress: called after every step in the first process.
 
     Raises:
         RunError: before any work, where `out` or its parts cannot be written; later, where the disk is full: parts stay, and the same
@@ -73,7 +72,7 @@ def stream(
     if share.first:
         check_output(out, state.kind, overwrite)
     if n <= size and not Shards.folder_of(out).exists():
-        return _at_once(draw, out, report) if share.first else None
+        return _at_once(draw, out, progress) if share.first else None
     if share.first:
         Shards.reserve(out, _identity(draw, precision), total=n, event=state.event, size=size, overwrite=overwrite)
     share.wait()
@@ -81,14 +80,14 @@ def stream(
     try:
         kept, missing = shards.rows(), shards.missing()
         share.wait()
-        evaluations = _fill(draw, shards, missing[share.index :: share.count], report if share.first else None)
+        evaluations = _fill(draw, shards, missing[share.index :: share.count], progress if share.first else None)
         share.wait()
         if not share.first:
             return None
-        outside = _Outside(draw.trained)
+        outside = _Counter(draw.trained)
         write_parts(outside.counted(shards.read()), (n, *state.event), out, remedy=shards.remedy, **_form(draw))
         shards.remove()
-        return Written(n, kept, n * prod(state.event), outside.count, evaluations)
+        return Written(n, kept, n * prod(state.event), outside.found, evaluations)
     except KeyboardInterrupt:
         rows = shards.rows()
         says = f"{rows} of {n} samples are kept in '{shards.folder}'. Give the same command to go on." if rows else ""
@@ -98,13 +97,13 @@ def stream(
             shards.remove()
 
 
-def _at_once(draw: Draw, out: Path, report: Report | None) -> Written:
-    made = together(draw.batches(report=report))
+def _at_once(draw: Draw, out: Path, progress: SamplingProgress | None) -> Written:
+    made = together(draw.batches(progress=progress))
     write_parts([made.x], made.x.shape, out, remedy="Give --out another place.", **_form(draw))
     return Written(len(made.x), 0, made.x.numel(), made.outside, made.evaluations)
 
 
-def _fill(draw: Draw, shards: Shards, missing: list[int], report: Report | None) -> int | None:
+def _fill(draw: Draw, shards: Shards, missing: list[int], progress: SamplingProgress | None) -> int | None:
     """Draw the `missing` shards; the calls of the network for each sample."""
     calls = []
 
@@ -114,28 +113,28 @@ def _fill(draw: Draw, shards: Shards, missing: list[int], report: Report | None)
             yield made.x
 
     for k in missing:
-        before = shards.rows() if report else 0  # what all processes have drawn
+        before = shards.rows() if progress else 0  # what all processes have drawn
 
-        def progress(done: float, _: int, before: int = before) -> None:
-            if report:
-                report(before + done, shards.total)
+        def follow(done: float, _: int, before: int = before) -> None:
+            if progress:
+                progress(before + done, shards.total)
 
-        shards.put(k, counted(draw.batches(*shards.bounds(k), report=progress)))
-    if report:
-        report(shards.rows(), shards.total)
+        shards.put(k, counted(draw.batches(*shards.bounds(k), progress=follow)))
+    if progress:
+        progress(shards.rows(), shards.total)
     return sum(calls) // len(calls) if calls else None
 
 
-class _Outside:
+class _Counter:
     """Counts values outside the range of the data, as samples go by."""
 
     def __init__(self, trained: Trained) -> None:
-        self._low, self._high = (torch.tensor(bound) for bound in trained.state.range)
-        self.count = 0
+        self._bounds = trained.state.bounds
+        self.found = Outside()
 
     def counted(self, parts: Iterator[Tensor]) -> Iterator[Tensor]:
         for part in parts:
-            self.count += out_of_range(part, self._low, self._high)
+            self.found += self._bounds.outside(part)
             yield part
 
 

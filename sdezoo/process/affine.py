@@ -97,20 +97,41 @@ class AffineSDE(ForwardSDE, Conditional):
         """`φ(z)`.
 
         Raises:
-            SupportError: where `φ(z)` overflows or saturates in the dtype of `z`: an element-wise bijective `φ` then gives what it gives at
-                `±∞`, which some transforms of torch round to the nearest value inside.
+            SupportError: where `φ` has no value in the support at a finite `z`, or `z` is not in its domain; and where `φ(z)` overflows or
+                saturates in the dtype of `z`: an element-wise bijective `φ` then gives what it gives at `±∞`, which some transforms of
+                torch round to the nearest value inside.
         """
         phi = self.coordinates
         x = _tensor(phi(z))
         outside = count_outside(self.support, x)
         if not outside and self.element_wise and phi.bijective:
             outside = sum(int((x == _tensor(phi(torch.full_like(z[:1], end)))).sum()) for end in (-math.inf, math.inf))
+        undefined = self._undefined(z, x)
+        if undefined.any():
+            example = _nearest_to_zero(z[undefined])
+            raise SupportError(
+                f"{self.title()}: the map from coordinates to data is not defined on the whole line, which the noise covers: no value "
+                f"inside the support at {int(undefined.sum())} of {undefined.numel()} states, such as {example:.3g}.",
+                "Give coordinates that map the whole line onto the support, such as ExpTransform for positive data.",
+            )
         if outside:
             raise SupportError(
                 f"{self.title()}: {outside} values are too far out for {z.dtype} once decoded (|z| up to {float(z.abs().max()):.3g}).",
                 "Decode in float64, or lower the terminal noise.",
             )
         return x
+
+    def _undefined(self, z: Tensor, x: Tensor) -> Tensor:
+        """Which entries of `z`, or rows where `φ` is not element-wise, are finite and have no value of `φ` inside the support.
+
+        What `φ` gives at `±∞` too is overflow or saturation.
+        """
+        phi = self.coordinates
+        if not self.element_wise:
+            return z.isfinite().flatten(1).all(1) & x.isnan().flatten(1).any(1)
+        ends = [_tensor(phi(torch.full_like(z, end))) for end in (-math.inf, math.inf)]
+        lost = ~self.support.check(x) & ~x.isinf() & (x != ends[0]) & (x != ends[1])
+        return z.isfinite() & (lost | ~phi.domain.check(z))
 
     def exact(self, t: Tensor) -> Coefficients:
         """The coefficients at `t` in float64."""
@@ -307,6 +328,11 @@ def _like(c: Tensor, z: Tensor) -> Tensor:
 def _tensor(value: Tensor | None) -> Tensor:
     assert value is not None
     return value
+
+
+def _nearest_to_zero(z: Tensor) -> float:
+    values = z.flatten()
+    return float(values[values.abs().argmin()])
 
 
 @lru_cache(maxsize=64)

@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.data.arrays import read_npy, read_npz
-from sdezoo.data.dataset import Data, out_of_range
+from sdezoo.data.dataset import Data
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import ENDINGS, read_table
 from sdezoo.data.validation import check, check_finite
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.classifier import Judge, classifier
-from sdezoo.evaluation.comparison import Extractor, Parts, Report, columns, images
+from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
 from sdezoo.evaluation.inception import Inception
 from sdezoo.evaluation.rows import choice
 from sdezoo.evaluation.suite import Measured, check_sizes
@@ -47,6 +47,7 @@ FILES = ("evaluation.json", "evaluation.png")
 """Of every evaluation."""
 
 _ELSEWHERE = "Give --out another place."
+_STEPS = 20
 _HELD, _TRAINING, _GIVEN = 0, 1, 2  # streams of the choices of rows
 
 
@@ -83,31 +84,41 @@ def evaluate(
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
-    steps: int = 20,
+    steps: int | None = None,
     n: int = 1000,
     samples: Path | None = None,
     features: str | None = None,
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | None = None,
-    report: Report = lambda done, total, what: None,
+    out: Path | None = None,
+    overwrite: bool = False,
+    progress: EvaluationProgress = lambda done, total, what: None,
 ) -> Evaluation:
     """Measure samples of a model of a run folder against the held-out part of the run's data.
 
     Args:
         run: the folder; a classifier of images is kept in its `evaluation/`. checkpoint: see `sdezoo.store.checkpoint.choose`.
-        sampler, steps: of the samples. n: samples at most, and rows of data to compare them with: fewer where the held-out part, the
-        training part or the file has fewer.
+        sampler, steps: of the samples; default: as `sdezoo sample` chooses, and 20.
+        n: samples at most, and rows of data to compare them with: fewer where the held-out part, the training part or the file has fewer.
         samples: a file of samples to be measured in the place of the model's, see `read_samples`.
         features: one of `EXTRACTORS`, for images; default: the classifier, where the training images have labels.
         seed: fixes the samples, the choice of rows and whatever a measure draws. batch_size: changes nothing but memory and speed.
+        out: folder that the results are written to as `FILES`; None: nowhere. overwrite: replace results that are there.
 
     Raises:
-        ParameterError: for a number that is not positive, and features that are unknown or not for this kind of data.
+        ParameterError: for a number that is not positive, features that are unknown or not for this kind of data, and a sampler or steps
+            for samples that are given.
         RunError: where the run cannot be read, or the features are not there.
         DataError: where there are too few rows, or the file does not hold samples of the run's kind.
         SdezooError: as `generate` does.
     """
+    idle = [name for name, value in {"sampler": sampler, "steps": steps}.items() if samples and value is not None]
+    if idle:
+        raise ParameterError(f"--{idle[0]} does nothing to samples that are given.", f"Leave out --{idle[0]} or --samples.")
+    if out:
+        check_folder(out, overwrite=overwrite)
+    steps = _STEPS if steps is None else steps
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size}.items():
         if value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
@@ -121,10 +132,10 @@ def evaluate(
     n = min([n, len(data.test), len(data.train)] + ([] if given is None else [len(given)]))
     check_sizes({"held-out rows": len(data.test), "rows to compare": n})
     chosen = choose_sampler(trained, sampler)
-    judge, extractor = _extractors(run / "evaluation", data, features, report) if data.kind == "image" else (None, None)
+    judge, extractor = _extractors(run / "evaluation", data, features, progress) if data.kind == "image" else (None, None)
     if given is None:
         options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": device}
-        x = generate(trained, chosen, n, **options, report=lambda done, total: report(done, total, "sampling")).x
+        x = generate(trained, chosen, n, **options, progress=lambda done, total: progress(done, total, "sampling")).x
         drawn, source = {"sampler": chosen.spec, "steps": steps}, f"{run} by {chosen.spec} in {steps} steps"
     else:
         x, drawn, source = given[choice(len(given), n, seed, _GIVEN)], {"samples": str(samples)}, str(samples)
@@ -132,14 +143,17 @@ def evaluate(
     parts, title = Parts(x, held_out, training, data.train), f"{source}, {n} samples"
     if data.kind == "image":
         labels = data.train_labels
-        found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, report=report)
+        found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, progress=progress)
     else:
-        found = columns(parts, title, names=data.columns, seed=seed, report=report)
+        found = columns(parts, title, names=data.columns, seed=seed, progress=progress)
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
     notes = [words, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
-    return Evaluation(source, n, found.measured, notes, facts, found.picture)
+    evaluation = Evaluation(source, n, found.measured, notes, facts, found.picture)
+    if out:
+        write(evaluation, out)
+    return evaluation
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -203,14 +217,14 @@ def _load(origin: str, trained: Trained) -> Data:
     return data
 
 
-def _extractors(folder: Path, data: Data, features: str | None, report: Report) -> tuple[Judge | None, Extractor | None]:
+def _extractors(folder: Path, data: Data, features: str | None, progress: EvaluationProgress) -> tuple[Judge | None, Extractor | None]:
     """The classifier, where there are labels, and whose features are compared, if anyone's."""
     inception = Extractor("inception", Inception().features) if features == "inception" else None
     if data.train_labels is None:
         if features == "classifier":
             raise DataError("The training images have no labels, so no classifier can be trained.", "Leave --features out.")
         return None, inception
-    report(0, 1, "training a classifier")
+    progress(0, 1, "training a classifier")
     judge = classifier(folder, data.train, data.train_labels, data.test, data.test_labels)
     return judge, inception or Extractor("classifier", judge.net.features)
 
@@ -232,9 +246,8 @@ def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
 
 def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
     """How many values leave the range of the data, and the support of the process; as JSON holds it, and in words."""
-    low, high = (torch.tensor(bound) for bound in trained.state.range)
-    sde = trained.model.sde
-    counts = {"values": x.numel(), "outside_range": out_of_range(x, low, high)}
+    sde, outside = trained.model.sde, trained.state.bounds.outside(x)
+    counts = {"values": x.numel(), "outside_range": outside.count}
     counts["outside_support"] = int((~sde.support.check(trained.map(x))).sum())
-    words = f"Of {x.numel()} values {counts['outside_range']} lie outside the range of the data, {counts['outside_support']} outside the "
+    words = f"Of {x.numel()} values {outside.count} lie outside the range of the data{outside.by}, {counts['outside_support']} outside the "
     return counts, words + f"support of '{sde.title()}'."

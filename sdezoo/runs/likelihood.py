@@ -14,7 +14,6 @@ log-normal law. For images `Σ` is diagonal.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +25,8 @@ from torch.distributions import Distribution, Independent, MultivariateNormal, N
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
+from sdezoo.generation.export import check_output, write
+from sdezoo.generation.samples import SamplingProgress
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
@@ -41,9 +42,6 @@ _REFERENCE_ROWS = 10_000
 _CHOICE, _CELLS, _REFERENCE_CELLS = -1, -2, -3  # keys beside those of the probes, which are the rows 0, 1, …
 _LEAST = 1e-6  # a column has no deviation of its own where less than this part of it is left, given the others
 _NAMED = 5
-
-Report = Callable[[float, int], None]
-"""Called after every step with the number of rows done, a batch on its way counted in part, and of all."""
 
 
 class Figure(NamedTuple):
@@ -131,7 +129,9 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | None = None,
-    report: Report | None = None,
+    out: Path | None = None,
+    overwrite: bool = False,
+    progress: SamplingProgress | None = None,
 ) -> Likelihood:
     """The negative log-likelihood of rows of data under a model of a run folder.
 
@@ -142,16 +142,19 @@ def likelihood(
         n: rows at most; where there are more, a random choice.
         divergence: default: exact up to `EXACT_UP_TO` dimensions. probes, steps: see `sdezoo.sampling.likelihood.estimate`.
         seed: fixes the choice, the dequantization and the probes. batch_size: changes nothing but memory and speed.
+        out: file for a table of all rows, see `sdezoo.generation.export.write`; None: none. overwrite: replace it if it exists.
 
     Raises:
         ParameterError: for a number that is not positive, and an unknown split.
-        RunError: where the run cannot be read, or a value is not finite.
+        RunError: where the run cannot be read, `out` cannot be written, or a value is not finite.
         DataError: for data that cannot be read, or that the model has no density at, naming the rows.
         CompositionError: where the process has no likelihood, or the loss has learnt the score of the data alone.
     """
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size, "probes": probes}.items():
         if value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
+    if out:
+        check_output(out, "table", overwrite)
     trained, config = restore(run, checkpoint), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     _refuse_loss(trained, config)
     source, part = data or config.data, split or ("all" if data else "test")
@@ -164,12 +167,12 @@ def likelihood(
     dims = math.prod(trained.model.sde.state_shape(raw.shape)[1:])
     chosen: Divergence = divergence or ("exact" if dims <= EXACT_UP_TO else "hutchinson")
     options = {"divergence": chosen, "probes": probes, "steps": steps, "seed": seed}
-    nats, errors = _follow(trained, raw, batch_size, device, report, options)
+    nats, errors = _follow(trained, raw, batch_size, device, progress, options)
     _refuse_infinite(nats, rows)
     reference, law = _reference(trained, config.data, None if data else held, raw, seed)
     width = 1 / held.levels if held.levels else None
     cells = dims * math.log(width) if width else 0.0
-    return Likelihood(
+    found = Likelihood(
         data=f"{_PARTS[part]} {source}",
         rows=rows,
         dims=dims,
@@ -182,6 +185,9 @@ def likelihood(
         steps=steps,
         seed=seed,
     )
+    if out:
+        write(torch.stack([column.double() for column in found.table.values()], 1), out, kind="table", columns=tuple(found.table))
+    return found
 
 
 _PARTS = {"test": "the held-out part of", "train": "the training part of", "all": "all of"}
@@ -218,7 +224,7 @@ def _spread(raw: Tensor, levels: int | None, noise: Noise) -> Tensor:
 
 
 def _follow(
-    trained: Trained, raw: Tensor, batch_size: int, device: torch.device | None, report: Report | None, options: dict[str, Any]
+    trained: Trained, raw: Tensor, batch_size: int, device: torch.device | None, progress: SamplingProgress | None, options: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     """Log-densities of `raw` and their standard errors, batch by batch."""
     trained.model.to(device or torch.device("cpu"))
@@ -226,11 +232,11 @@ def _follow(
     for first in range(0, len(raw), batch_size):
         batch = raw[first : first + batch_size].to(device)
 
-        def progress(done: int, first: int = first, rows: int = len(batch)) -> None:
-            if report:
-                report(first + rows * done / options["steps"], len(raw))
+        def follow(done: int, first: int = first, rows: int = len(batch)) -> None:
+            if progress:
+                progress(first + rows * done / options["steps"], len(raw))
 
-        parts.append(trained.likelihood(batch, first=first, callback=progress, **options))
+        parts.append(trained.likelihood(batch, first=first, callback=follow, **options))
     nats, errors = (torch.cat(part) for part in zip(*parts, strict=True))
     return nats, errors
 

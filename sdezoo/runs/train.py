@@ -11,9 +11,14 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from sdezoo.data.dataset import Data
+from sdezoo.errors import SdezooError
+from sdezoo.runs.preview import draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
 from sdezoo.store.launch import is_first
 from sdezoo.store.locking import reserve, run_lock
@@ -35,6 +40,7 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     interruptible: bool = False,
+    preview: bool = False,
     progress: TrainingProgress | None = None,
     notify: Notify = warnings.warn,
 ) -> Result:
@@ -46,6 +52,8 @@ def train(
         resume: continue from the newest checkpoint that is intact.
         overwrite: replace a run that exists.
         interruptible: SIGINT and SIGTERM end the step and save, see `sdezoo.training.interruption`; in a main thread only.
+        preview: draw a few samples of the trained model into the run folder, see `sdezoo.runs.preview`. Where that fails, the run is
+            saved all the same, and the result's note says why.
         progress: called after every step.
         notify: called with each sentence that the user should know before training continues.
 
@@ -71,7 +79,17 @@ def train(
             if is_first():
                 _begin(chosen, training)
             workers.wait()
-            return training.run(progress, interruptible=interruptible)
+            result = training.run(progress, interruptible=interruptible)
+    return _with_preview(result, chosen.device) if preview and is_first() else result
+
+
+def _with_preview(result: Result, device: torch.device) -> Result:
+    try:
+        return replace(result, preview=draw_preview(result.run, device))
+    except Exception as error:  # a third party's network or sampler may raise anything, and the run is saved
+        reason = str(error) if isinstance(error, SdezooError) else f"{type(error).__name__}: {error}"
+        note = f"The run is saved, but no preview could be drawn: {reason.rstrip('.')}."
+        return replace(result, note=" ".join(filter(None, (result.note, note))))
 
 
 def _clear(run: Path, overwrite: bool) -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from sdezoo.errors import ParameterError, SupportError
+from sdezoo.errors import LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Plugin
 from sdezoo.process.noise import KeyedNoise, Noise
@@ -132,7 +132,7 @@ class Sampler(Plugin, Requirement[P], ABC):
     def _check_support(self, view: Model[Any], z: Tensor, done: int, steps: int) -> None:
         outside = count_outside(view.sde.support, z)
         if outside:
-            raise SupportError(
+            raise LeftSupportError(
                 f"{self.title()} left the support of the data: {outside} of {z.numel()} coordinates at step {done} of {steps}.",
                 "Take more steps, or a sampler that preserves the support.",
             )

@@ -25,12 +25,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
+from sdezoo.data.bounds import Bounds
 from sdezoo.data.dataset import Kind
 from sdezoo.errors import RunError
 from sdezoo.store.files import atomic_folder, remove, writing
@@ -107,6 +109,12 @@ class State:
     """Spec string of what was learned, see `sdezoo.training.task`."""
     plugins: dict[str, str] = field(default_factory=dict)
     """The distribution and version, or the file, behind each plugin, `REGISTRY/NAME`."""
+
+    @property
+    def bounds(self) -> Bounds:
+        """The range of the data and their lattice, which samples are compared with."""
+        low, high = (torch.tensor(bound) for bound in self.range)
+        return Bounds(low, high, self.levels, self.types)
 
 
 _STATE = TypeAdapter(State)

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdezoo.data.encoding import AffineMap
 from sdezoo.errors import RunError, SdezooError
 from sdezoo.sampling.likelihood import Estimate, estimate
 from sdezoo.store.checkpoint import DamagedError, State, choose, newest_whole, read_state, read_tensors
+from sdezoo.store.provenance import check_providers
 from sdezoo.zoo.registry import TASKS
+
+_NEEDED = ("tasks/", "sdes/", "networks/")
+"""Registries of the plugins that a model is rebuilt by."""
+
+_ALWAYS = 2**26
+"""Numbers that a tensor may have in any case: masks and tables of frequencies are not saved, and may be larger than a small network."""
 
 
 class MisfitError(ValueError):
@@ -75,8 +88,52 @@ def restore(run: Path, which: str = "newest") -> Trained:
             raise RunError(error.problem, f"{other} again.") from None
 
 
+@contextmanager
+def no_larger_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Build here what a `state.json` describes, for `Task.rebuild`: the file may ask for any width, depth and shape of the data.
+
+    A tensor of more than 2²⁶ numbers, and more than all `tensors` have, is refused before it is allocated, and so is the first
+    parameter with which the modules have more numbers than `tensors`. Plugins run as they always do, on the CPU with real numbers.
+
+    Raises:
+        MisfitError: where something is too large.
+    """
+    left = total = sum(values.numel() for values in tensors.values())
+    thread = get_ident()
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        if parameter is None or get_ident() != thread:
+            return  # the hook hears of all threads
+        left -= parameter.numel()
+        if left < 0:
+            raise MisfitError("its tensors are fewer than those of the network that it describes")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with _Bounded(max(total, _ALWAYS)):
+            yield
+    finally:
+        hook.remove()
+
+
+class _Bounded(TorchDispatchMode):
+    """Refuses, before it is allocated, a tensor of more than `most` numbers that is asked for by its size."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        size = args[0] if args else ()
+        if isinstance(size, list | tuple) and all(isinstance(n, int) for n in size) and math.prod(size) > self._most:
+            raise MisfitError(f"it describes a tensor of {math.prod(size)} numbers")
+        return func(*args, **(kwargs or {}))
+
+
 def _restored(checkpoint: Path) -> Trained:
     state, tensors = read_state(checkpoint), read_tensors(checkpoint, "ema")
+    check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(_NEEDED)})
     task = TASKS.build(state.task)
     try:
         model = task.rebuild(state, tensors)
@@ -87,6 +144,6 @@ def _restored(checkpoint: Path) -> Trained:
     except Exception as error:  # a third party's plugin may raise anything
         raise RunError(
             f"The task '{state.task}' fails to rebuild the model of '{checkpoint}' ({type(error).__name__}: {error}).",
-            f"Fix its plugins: {', '.join([state.sde, state.net])}.",
+            f"Fix its plugins: {', '.join(filter(None, [state.task, state.sde, state.net]))}.",
         ) from error
     return Trained(model.eval().requires_grad_(False), state, AffineMap.from_json(state.map))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sdezoo.errors import RunError
 from sdezoo.store.checkpoint import newest
+from sdezoo.training.batches import BatchSampler
 from sdezoo.training.metrics import Failure
-from sdezoo.training.shuffling import BatchSampler
 
 _GROWN = 1e4
 

@@ -25,12 +25,12 @@ from sdezoo.learning.optimizers import LEARNING_RATES, OPTIMIZERS, flatten_state
 from sdezoo.store import checkpoint
 from sdezoo.store.launch import is_first
 from sdezoo.store.provenance import fingerprint, providers, versions
+from sdezoo.training.batches import BatchSampler
 from sdezoo.training.divergence import DivergenceMonitor
 from sdezoo.training.interruption import Interrupted, requests
 from sdezoo.training.metrics import MetricBuffer, MetricLogger, failure
 from sdezoo.training.resumption import passed_over, refuse_other_model, rounding
 from sdezoo.training.schedule import moving_average, rate
-from sdezoo.training.shuffling import BatchSampler
 from sdezoo.training.task import Draw, Plan
 from sdezoo.training.workers import Workers
 
@@ -61,6 +61,8 @@ class Result:
     data: Data
     note: str | None
     """What the user should know about the model, if anything."""
+    preview: Path | None = None
+    """Samples drawn when training had ended, see `sdezoo.runs.preview`; None where none were asked for, or could be drawn."""
 
 
 class Training:
@@ -238,7 +240,7 @@ class Training:
         low, high = (bound.tolist() for bound in data.bounds)
         return checkpoint.State(
             step=self.step,
-            task=config.task,
+            task=self.plan.task.full_spec,
             **self.learner.record(),
             event=data.event,
             kind=data.kind,

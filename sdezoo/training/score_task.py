@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from sdezoo.learning.loss import Batch, ScoreLoss
+from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
-from sdezoo.learning.network import Network
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.store.checkpoint import State
-from sdezoo.store.provenance import check_providers
-from sdezoo.store.restoring import MisfitError
+from sdezoo.store.restoring import MisfitError, no_larger_than
+from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.zoo.registry import NETWORKS, SDES
 
-MISFIT = "'ema.safetensors' does not fit the network"
 _WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
 
 
@@ -37,16 +33,16 @@ class ScoreTask(Task):
         return ScoreLearner(plan, positions)
 
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
-        check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(("sdes/", "networks/"))})
         sde, network = SDES.build(state.sde), NETWORKS.build(state.net)
-        net = bounded_module(network, sde.network_input_shape(state.event), state.classes, tensors)
+        with no_larger_than(tensors):
+            net = network.module(sde.network_input_shape(state.event), state.classes)
         try:
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
             model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError):
-            raise MisfitError(MISFIT) from None
+            raise MisfitError("'ema.safetensors' does not fit the network") from None
         return model
 
 
@@ -64,7 +60,8 @@ class ScoreLearner(Learner[ScoreModel]):
         config, data = plan.config, plan.data
         self.plan, self.loss, self.network = plan, plan.loss, plan.network
         self.learning_rate = plan.network.learning_rate
-        self.labels = data.train_labels.to(plan.x0.device) if plan.classes and data.train_labels is not None else None
+        labels = data.train_labels.to(plan.x0.device) if plan.classes and data.train_labels is not None else None
+        self.batches = BatchMaker(self._clean, labels=labels, unlabelled=plan.classes or 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
             net = plan.network.module(plan.sde.network_input_shape(data.event), plan.classes)
@@ -88,14 +85,13 @@ class ScoreLearner(Learner[ScoreModel]):
     def losses(self, live: ScoreModel, draw: Draw) -> Losses:
         config, sde = self.plan.config, self.plan.sde
         noise = KeyedNoise(mix(config.seed, draw.step), draw.positions.tolist(), ahead=1)
-        x0 = self._clean(draw.rows)
-        state = sde.state_shape(x0.shape)
-        u, factor = quantiles((len(x0), *[1] * (len(state) - 1)), noise), 1.0
+        rows, event = len(draw.rows), self.plan.x0.shape[1:]
+        u, factor = quantiles((rows, *[1] * (len(sde.state_shape((rows, *event))) - 1)), noise), 1.0
+        batch = self.batches.make(draw.rows, dropped=self._dropped(noise, rows))
         if self.learns_from_losses:
             u, factor = self.importance.draw(u)
-            factor = factor.flatten().to(x0)
-        t = times_at(config.noise_levels, live, self.loss.t_span(sde), u).to(x0)
-        batch = Batch(x0, condition=self._condition(draw.rows, noise))
+            factor = factor.flatten().to(batch.x0)
+        t = times_at(config.noise_levels, live, self.loss.t_span(sde), u).to(batch.x0)
         key = mix(config.seed, draw.step, _DROPOUT, int(draw.positions[0]))
         return Losses(per_entry(self.loss, live, batch, t, noise, key), factor, t, u)
 
@@ -143,43 +139,11 @@ class ScoreLearner(Learner[ScoreModel]):
             return plan.x0[rows.to(plan.x0.device)]
         return plan.encoding(plan.data.stored[rows]).to(plan.x0.device)
 
-    def _condition(self, rows: Tensor, noise: KeyedNoise) -> Tensor | None:
-        if self.labels is None:
+    def _dropped(self, noise: KeyedNoise, rows: int) -> Tensor | None:
+        """Whose labels the network is not told, `(B,)`; None where it takes none."""
+        if self.batches.labels is None:
             return None
-        labels = self.labels[rows.to(self.labels.device)]
-        left_out = noise.uniform(torch.empty(()), (len(rows),)).to(labels.device) < self.plan.config.label_dropout
-        return labels.masked_fill(left_out, self.plan.classes or 0)
-
-
-def bounded_module(network: Network, shape: tuple[int, ...], classes: int | None, tensors: dict[str, Tensor]) -> nn.Module:
-    """The module of a network, if it has no more parameters than `tensors`: a `state.json` may ask for any width and depth.
-
-    It is built without memory first, and stopped at the first parameter too many. Only the network runs there: nothing of a process
-    meets tensors without numbers.
-
-    Raises:
-        MisfitError: where it has more parameters than the checkpoint.
-    """
-    with torch.device("meta"), _at_most(sum(values.numel() for values in tensors.values())):
-        network.module(shape, classes)
-    return network.module(shape, classes)
-
-
-@contextmanager
-def _at_most(numbers: int) -> Iterator[None]:
-    left = numbers
-
-    def see(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
-        nonlocal left
-        left -= 0 if parameter is None else parameter.numel()
-        if left < 0:
-            raise MisfitError(MISFIT)
-
-    handle = register_module_parameter_registration_hook(see)
-    try:
-        yield
-    finally:
-        handle.remove()
+        return noise.uniform(torch.empty(()), (rows,)) < self.plan.config.label_dropout
 
 
 def _learns_every_level(loss: ScoreLoss, plan: Plan) -> bool:

@@ -191,6 +191,8 @@ class Task(Plugin, ABC):
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> Model:
         """The trained model on the CPU.
 
+        Build what `state` describes inside `sdezoo.store.restoring.no_larger_than(tensors)`: somebody else may have written it.
+
         Args:
             state: of the checkpoint.
             tensors: the averaged weights, under the names of `Learner.module.state_dict()`.

@@ -22,6 +22,7 @@ from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.noise_levels import NoiseLevels, times_at
 from sdezoo.process.noise import KeyedNoise, Noise, mix
+from sdezoo.training.batches import BatchMaker
 
 _HELD_OUT = -4  # a key beside the steps 0, 1, …
 _DRAWS, _BATCHES = 512, 8
@@ -61,15 +62,16 @@ class ValidationLoss:
         n, self._draws = len(data.test), min(_DRAWS, _BATCHES * batch)
         order = Noise.seeded(self._key).draw(lambda rows, generator: torch.randperm(len(rows), generator=generator), torch.empty(n))
         rows = order.repeat(-(-self._draws // n))[: self._draws] if n else order
-        self._x0, self._labels = way(data.test[rows]).to(device), None
+        x0, labels = way(data.test[rows]).to(device), None
         if classes is not None and data.test_labels is not None:
-            labels = data.test_labels[rows]
-            # A class that training did not have is one that is not told.
-            self._labels = labels.masked_fill(labels >= classes, classes).to(device)
+            labels = data.test_labels[rows].to(device)
+        # A class that training did not have is one that is not told.
+        self._batches = BatchMaker(lambda places: x0[places.to(device)], labels=labels, unlabelled=classes or 0)
+        self._there = n > 0
 
     def measure(self, model: ScoreModel) -> float | None:
         """The loss of `model`, on the device; None where there are no rows, or it is not finite."""
-        if not len(self._x0):
+        if not self._there:
             return None
         training = model.training
         model.eval()
@@ -79,10 +81,10 @@ class ValidationLoss:
         return total if math.isfinite(total) else None
 
     def _part(self, model: ScoreModel, first: int) -> Tensor:
-        x0 = self._x0[first : first + self._size]
-        noise = KeyedNoise(self._key, range(first, first + len(x0)), ahead=1)
+        places = torch.arange(first, min(first + self._size, self._draws))
+        batch = self._batches.make(places)
+        x0, noise = batch.x0, KeyedNoise(self._key, places.tolist(), ahead=1)
         dims = len(model.sde.state_shape(x0.shape))
-        u = ((torch.arange(first, first + len(x0), dtype=torch.float64) + 0.5) / self._draws).reshape(-1, *[1] * (dims - 1))
+        u = ((places.double() + 0.5) / self._draws).reshape(-1, *[1] * (dims - 1))
         t = times_at(self._times, model, self._loss.t_span(model.sde), u).to(x0)
-        batch = Batch(x0, condition=None if self._labels is None else self._labels[first : first + len(x0)])
         return per_entry(self._loss, model, batch, t, noise, mix(self._key, first))

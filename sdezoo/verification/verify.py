@@ -95,21 +95,21 @@ def verify(
     source: Source = partial(brownian_interval, seed=seed) if chosen.interval else drawn(chosen.ladder.finest, seed)
     steps = {"steps": chosen.weak_steps, "count": chosen.weak_paths}
     parts: dict[str, Callable[[Callable[[str], None]], Part]] = {
-        STRONG: lambda tell: witness(sde, source, chosen.paths, chosen.ladder, seed, tell),
-        convergence.WEAK: lambda tell: convergence.weak(sde, seed, tell, **steps),
-        efficiency.ERROR: lambda tell: efficiency.efficiency(sde, seed, tell, counts=chosen.evaluations, rows=chosen.samples),
+        STRONG: lambda notify: witness(sde, source, chosen.paths, chosen.ladder, seed, notify),
+        convergence.WEAK: lambda notify: convergence.weak(sde, seed, notify, **steps),
+        efficiency.ERROR: lambda notify: efficiency.efficiency(sde, seed, notify, counts=chosen.evaluations, rows=chosen.samples),
         densities.PRIOR: lambda _: densities.prior_gap(sde, seed),
-        densities.LIKELIHOOD: lambda tell: densities.likelihood(sde, seed, tell, steps=chosen.flow_steps),
+        densities.LIKELIHOOD: lambda notify: densities.likelihood(sde, seed, notify, steps=chosen.flow_steps),
     }
     whole = Part()
     for done, (name, measure) in enumerate(parts.items()):
 
-        def tell(what: str, done: int = done) -> None:
+        def notify(what: str, done: int = done) -> None:
             if report:
                 report(done, len(parts), what)
 
-        tell(name)
-        part = _guarded(name, lambda measure=measure, tell=tell: measure(tell))
+        notify(name)
+        part = _guarded(name, lambda measure=measure, notify=notify: measure(notify))
         whole.findings += part.findings
         whole.curves += part.curves
         whole.setting |= part.setting

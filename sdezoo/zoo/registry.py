@@ -195,12 +195,16 @@ def load(named: Path) -> None:
         ) from error
 
 
-def load_file(path: Path) -> list[str]:
+def load_file(path: str | Path) -> list[str]:
     """Run a Python file and register every concrete subclass of the contracts that it defines; returns their names.
+
+    Args:
+        path: of the file, which ends in `.py`.
 
     Raises:
         PluginError: where the file cannot be run, or defines none.
     """
+    path = Path(path)
     spec = importlib.util.spec_from_file_location(f"sdezoo_plugin_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise PluginError(f"There is no Python file '{path}'.", "Give the path of a file that ends in .py.")

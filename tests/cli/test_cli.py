@@ -1,6 +1,7 @@
 """The command line: what works is printed, what cannot work is two sentences and exit code 2, and nothing is written."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,9 +13,12 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from sdezoo.generation.samples import PREFERRED_SAMPLERS
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import fitting
 from sdezoo.zoo.registry import SAMPLERS, SDES
+from sdezoo_cli.evaluate import evaluate
+from sdezoo_cli.sample import sample
 from sdezoo_cli.train import train
 
 WINE = ["--data", "wine", "--net", "mlp:width=16,depth=1", "--steps", "2", "--batch-size", "8"]
@@ -225,3 +229,13 @@ def test_the_help_tells_the_defaults_of_the_config() -> None:
         (option,) = hints[name].__metadata__
         if field.default not in (None, False):  # a flag that is not given is off
             assert option.help.endswith(f"Default: {field.default}.")
+
+
+@pytest.mark.parametrize("command", [sample, evaluate])
+def test_the_help_tells_the_default_samplers(command: Callable[..., None]) -> None:
+    help_text = get_type_hints(command, include_extras=True)["sampler"].__metadata__[0].help
+    words = {"image": "images", "table": "tables", "points": "points"}
+    for kind, order in PREFERRED_SAMPLERS.items():
+        told = re.search(rf"([\w-]+) for (\w+ and )?{words[kind]}\b", help_text)
+        assert told, f"no default is told for {words[kind]}"
+        assert told[1] == order[0]

@@ -6,54 +6,95 @@ from pathlib import Path
 
 import pytest
 
-from sdezoo.errors import PluginError, RunError, SdezooError
-from sdezoo.zoo.registry import SDES
-from sdezoo_cli.new import new
+from sdezoo import AffineSDE, Conditional, ForwardSDE
+from sdezoo.errors import ParameterError, PluginError, RunError, SdezooError
+from sdezoo.process.interpolant import Interpolant
+from sdezoo.zoo.registry import SDES, load_file
+from sdezoo_cli.new import SDE_FORMS, new
 from tests.third_party.environment import Environment, run
 
 KINDS = {"sde": "sdes", "loss": "losses", "sampler": "samplers"}
+TEMPLATES = [(kind, None) for kind in KINDS] + [("sde", form) for form in SDE_FORMS if form != "affine"]
+"""What may be asked for: a kind, and of an SDE its form; `affine` is the default."""
 
-each_kind = pytest.mark.parametrize("kind", KINDS)
+each_template = pytest.mark.parametrize(("kind", "form"), TEMPLATES)
+
+
+def named(kind: str, form: str | None) -> str:
+    return f"my-{kind}" if form is None else f"my-{form}-{kind}"
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
-    """Where one new plugin of each kind is installed, straight from `sdezoo new`."""
+    """Where a new plugin of each template is installed, straight from `sdezoo new`."""
     made = Environment(tmp_path_factory.mktemp("environment"))
-    for kind in KINDS:
-        new(kind, f"my-{kind}", made.home)
-    made.install(*(made.home / f"sdezoo-my-{kind}" for kind in KINDS))
+    for kind, form in TEMPLATES:
+        new(kind, named(kind, form), made.home, form)
+    made.install(*(made.home / f"sdezoo-{named(kind, form)}" for kind, form in TEMPLATES))
     return made
 
 
-@each_kind
-def test_it_passes_its_own_tests(environment: Environment, kind: str) -> None:
-    report = environment("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"sdezoo-my-{kind}")
+@each_template
+def test_it_passes_its_own_tests(environment: Environment, kind: str, form: str | None) -> None:
+    report = environment("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"sdezoo-{named(kind, form)}")
     assert "passed" in report
     assert "skipped" not in report
 
 
 def test_it_is_listed_beside_what_was_there(environment: Environment) -> None:
     listed = json.loads(environment("sdezoo", "list", "--json"))
-    for kind, kinds in KINDS.items():
-        plugin = listed[kinds][f"my-{kind}"]
+    for kind, form in TEMPLATES:
+        plugin = listed[KINDS[kind]][named(kind, form)]
         assert plugin["broken"] is None
         assert plugin["summary"]
     assert "gbm" in listed["sdes"]
 
 
-@each_kind
-def test_it_is_shown_with_its_equation(environment: Environment, kind: str) -> None:
-    (shown,) = json.loads(environment("sdezoo", "show", f"my-{kind}", "--json"))
-    assert shown["provider"] == f"sdezoo-my-{kind}"
+@each_template
+def test_it_is_shown_with_its_equation(environment: Environment, kind: str, form: str | None) -> None:
+    (shown,) = json.loads(environment("sdezoo", "show", named(kind, form), "--json"))
+    assert shown["provider"] == f"sdezoo-{named(kind, form)}"
     assert "`" in shown["equation"]
-    assert all(parameter["meaning"] for parameter in shown["parameters"] if parameter["name"] != "spacing")
+    assert all(parameter["meaning"] for parameter in shown["parameters"])
 
 
-@each_kind
-def test_it_is_clean(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("form", [form for kind, form in TEMPLATES if kind == "sde"])
+def test_a_process_of_each_form_trains(environment: Environment, form: str | None) -> None:
+    name = named("sde", form)
+    small = ["--data", "spirals", "--net", "mlp:width=8,depth=1", "--steps", 2, "--out", f"run-{form}"]
+    shift = ["--shift", "auto"] if form == "conditional" else []  # it lives on the non-negative numbers
+    assert "Trained 2 steps" in environment("sdezoo", "train", "--sde", name, *small, *shift)
+
+
+def test_the_form_of_a_process_decides_its_contract(tmp_path: Path) -> None:
+    for form, contract in {"affine": AffineSDE, "sde": ForwardSDE, "interpolant": Interpolant, "conditional": Conditional}.items():
+        new("sde", f"my-{form}", tmp_path, form)
+        [made] = load_file(tmp_path / f"sdezoo-my-{form}" / f"sdezoo_my_{form}.py")
+        try:
+            cls = SDES.load(made)
+            assert issubclass(cls, contract)
+            assert issubclass(cls, AffineSDE) == (form == "affine")
+            assert issubclass(cls, Conditional) == (form != "sde")
+        finally:
+            SDES.remove(made)
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "problem", "remedy"),
+    [("sde", "afine", "of kind 'afine'", "'affine'"), ("loss", "affine", "--kind is for an sde", "Leave out --kind")],
+)
+def test_a_form_that_does_not_exist_is_refused(tmp_path: Path, kind: str, form: str, problem: str, remedy: str) -> None:
+    with pytest.raises(ParameterError) as refusal:
+        new(kind, "mine", tmp_path, form)
+    assert problem in refusal.value.problem
+    assert remedy in refusal.value.remedy
+    assert not [*tmp_path.iterdir()]
+
+
+@each_template
+def test_it_is_clean(tmp_path: Path, kind: str, form: str | None) -> None:
     name = "a-rather-long-name-2-for-a-plugin"
-    new(kind, name, tmp_path)
+    new(kind, name, tmp_path, form)
     ruff = Path(sys.executable).parent / "ruff"
     for command in (["check"], ["format", "--check"]):
         run(ruff, *command, "--isolated", "--no-cache", cwd=tmp_path / f"sdezoo-{name}")

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import constraints
 
-from sdezoo.data.dataset import Data, Kind, StoredRows, out_of_range, split
+from sdezoo.data.bounds import Bounds, Outside
+from sdezoo.data.dataset import Data, Kind, StoredRows, split
 from sdezoo.data.encoding import AffineMap
 from sdezoo.data.reading import LARGEST, SHARE, check_size, read_bytes, reading
 from sdezoo.data.validation import check, check_finite
@@ -252,14 +253,41 @@ def test_parts_names_and_labels_must_agree() -> None:
             place(data, constraints.real)
 
 
-def test_out_of_range_counts_without_changing() -> None:
+def test_values_outside_are_counted_and_measured_without_a_change() -> None:
     data = table([[0.0, 5.0], [1.0, 6.0]], test=[[2.0, 4.0]])
     low, high = data.bounds
     assert low.tolist() == [0.0, 4.0]
     assert high.tolist() == [2.0, 6.0]
-    assert out_of_range(torch.tensor([[2.0, 6.0], [2.1, 3.9], [-0.1, 5.0]]), low, high) == 3
-    low, high = images().bounds
-    assert out_of_range(torch.tensor([[[[0.0, 1.0, 1.1, -0.1]]]]), low, high) == 2
+    samples = torch.tensor([[2.0, 6.0], [2.5, 3.9], [-0.1, 5.0]])
+    before = samples.clone()
+    found = Bounds(low, high).outside(samples)
+    assert (found.count, found.by) == (3, ", by up to 25 % of its width")
+    assert found.farthest == pytest.approx(0.25)
+    assert torch.equal(samples, before)
+    assert Bounds(low, high).outside(samples[:1]) == Outside(0, 0.0)
+    found = Bounds(*images().bounds).outside(torch.tensor([[[[0.0, 1.0, 1.25, -0.5]]]]))
+    assert (found.count, found.farthest) == (2, 0.5)
+
+
+def test_what_rounding_brings_back_is_not_outside() -> None:
+    """By half a step of the data's own lattice: of images 1/levels, of columns of whole numbers 1, of others 0."""
+    low, high = torch.tensor(0.0), torch.tensor(1.0)
+    pixels = torch.tensor([-0.031, 1.031, -0.032, 1.05])  # half a step is 0.03125
+    assert Bounds(low, high, levels=16).outside(pixels).count == 2
+    assert Bounds(low, high).outside(pixels).count == 4
+    low, high = torch.zeros(2), torch.full((2,), 10.0)
+    rows = torch.tensor([[10.4, 10.4], [-0.5, 0.0], [12.0, -0.1]])
+    found = Bounds(low, high, types=("int64", "float32")).outside(rows)
+    assert (found.count, found.farthest) == (3, pytest.approx(0.2))
+
+
+def test_a_constant_column_has_no_width_to_measure_in() -> None:
+    found = Bounds(torch.tensor([3.0]), torch.tensor([3.0])).outside(torch.tensor([[3.0], [5.0]]))
+    assert (found.count, found.farthest) == (1, 2.0)
+
+
+def test_parts_add_up() -> None:
+    assert Outside(2, 0.1) + Outside() + Outside(1, 0.3) == Outside(3, 0.3)
 
 
 @given(st.integers(2, 60), st.floats(0, 1))

@@ -92,9 +92,9 @@ def test_a_part_of_the_batches_is_that_part(trained: Trained) -> None:
 
 def test_generate_counts_what_lies_outside_and_keeps_no_graph(trained: Trained, tmp_path: Path) -> None:
     seen: list[tuple[float, int]] = []
-    made = generate(trained, choose_sampler(trained, None), 10, steps=4, batch_size=4, report=lambda *done: seen.append(done))
+    made = generate(trained, choose_sampler(trained, None), 10, steps=4, batch_size=4, progress=lambda *done: seen.append(done))
     low, high = (torch.tensor(bound) for bound in trained.state.range)
-    assert made.outside == int(((made.x < low) | (made.x > high)).sum())
+    assert made.outside.count == int(((made.x < low) | (made.x > high)).sum())
     assert made.evaluations == 4
     assert not made.x.requires_grad
     assert seen == sorted(seen)

@@ -68,7 +68,7 @@ def test_an_interrupted_drawing_goes_on(trained: Trained, tmp_path: Path, at: in
     stream(draw(trained), tmp_path / "whole.npz")
     out = tmp_path / "out.npz"
     with pytest.raises(KeyboardInterrupt, match=rf"{(at - 1) // 16 * 16} of 50 samples are kept in .*out\.npz\.parts.*same command"):
-        stream(draw(trained), out, report=Stop(at))
+        stream(draw(trained), out, progress=Stop(at))
     assert not out.exists()
     written = stream(draw(trained), out)
     assert written is not None
@@ -81,7 +81,7 @@ def test_it_goes_on_in_other_batches_and_draws_a_damaged_shard_again(trained: Tr
     stream(draw(trained), tmp_path / "whole.npy")
     out = tmp_path / "out.npy"
     with pytest.raises(KeyboardInterrupt):
-        stream(draw(trained), out, report=Stop(40))
+        stream(draw(trained), out, progress=Stop(40))
     file = Shards.folder_of(out) / "000000.npy"
     file.write_bytes(file.read_bytes()[:-8])
     stream(draw(trained, batch_size=7), out)
@@ -91,7 +91,7 @@ def test_it_goes_on_in_other_batches_and_draws_a_damaged_shard_again(trained: Tr
 def test_what_another_command_began_is_refused(trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "out.npz"
     with pytest.raises(KeyboardInterrupt):
-        stream(draw(trained), out, report=Stop(20))
+        stream(draw(trained), out, progress=Stop(20))
     with torch.no_grad():
         other = copy.deepcopy(trained)
         next(other.model.net.parameters()).add_(1)

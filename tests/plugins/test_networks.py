@@ -77,6 +77,28 @@ def test_diffusers_unet():
     assert not torch.allclose(module(x, level + 0.1), free)
 
 
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ('RuntimeError("operator torchvision::nms does not exist")', "RuntimeError: operator torchvision::nms does not exist"),
+        ('ImportError("libcudart.so.13: cannot open shared object file")', "ImportError: libcudart.so.13: cannot open"),
+        ('ModuleNotFoundError("No module named requests", name="requests")', "No module named requests"),
+        ('ValueError("numpy.dtype size changed")', "ValueError: numpy.dtype size changed"),
+    ],
+)
+def test_diffusers_that_is_broken_is_said_in_its_own_words(tmp_path, monkeypatch, raised, told):
+    """Its extra brings nothing new then: what is named is the library's own error."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "diffusers"]:
+        monkeypatch.delitem(sys.modules, name)
+    (tmp_path / "diffusers.py").write_text(f"raise {raised}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(PluginError) as refusal:
+        NETWORKS.build("diffusers-unet").module((1, 8, 8))
+    assert told in refusal.value.problem
+    assert "sdezoo[diffusers]" not in str(refusal.value)
+    assert torch.__version__ in refusal.value.remedy
+
+
 def test_diffusers_that_is_missing_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     with pytest.raises(PluginError, match=r"sdezoo\[diffusers\]"):

@@ -105,7 +105,7 @@ def test_a_scale_for_all_columns_counts_once_for_each():
 def test_a_run_is_judged_on_held_out_rows_beside_the_law_of_two_moments(wine):
     data = DATASETS.build("wine").load()
     seen = []
-    found = likelihood(wine, steps=6, batch_size=50, report=lambda *progress: seen.append(progress))
+    found = likelihood(wine, steps=6, batch_size=50, progress=lambda *progress: seen.append(progress))
     torch.testing.assert_close(found.model, -restore(wine).log_prob(data.test, steps=6), rtol=0, atol=1e-4)
     train_rows, test_rows = data.train.double().log().numpy(), data.test.double().log().numpy()
     law = multivariate_normal(train_rows.mean(0), np.cov(train_rows.T))

@@ -21,8 +21,8 @@ from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training import planning
+from sdezoo.training.batches import BatchSampler
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.shuffling import BatchSampler
 from sdezoo.training.validation import ValidationLoss
 from sdezoo.zoo.composition import defaults
 

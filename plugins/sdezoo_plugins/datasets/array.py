@@ -36,17 +36,15 @@ class Array(Dataset):
 
     A .npy in C order of more than 1 GiB of float32 stays on the disk, and its rows are read when they are asked for. Statistics are then
     taken of 64 MiB of rows drawn at random, a million at most, the same ones every time; NaN, infinities and ranges are looked for in all.
-
-    Args:
-        path: the file.
-        holdout: fraction of the rows that are held out where there is no x_test; the same rows every time. Of a .npy on the disk no
-            more than 64 MiB, and a million.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".npz", ".npy")
 
     path: str
+    """The file."""
     holdout: Fraction = 0.1
+    """Fraction of the rows that are held out where there is no x_test; the same rows every time. Of a .npy on the disk no more
+    than 64 MiB, and a million."""
 
     def load(self) -> Data:
         path = Path(self.path)

@@ -32,16 +32,14 @@ class Folder(Dataset):
     Images lie directly in the folder, or one level down, where each sub-folder is a class, numbered in the order of
     their names. They are 8-bit grey, colour, or colour with transparency, all alike; black-and-white ones are read as
     grey, palettes as colour. Other files and hidden ones are passed over.
-
-    Args:
-        path: the folder.
-        holdout: fraction of the images that are held out; the same ones every time.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("",)
 
     path: str
+    """The folder."""
     holdout: Fraction = 0.1
+    """Fraction of the images that are held out; the same ones every time."""
 
     def load(self) -> Data:
         root = Path(self.path)

@@ -28,16 +28,14 @@ class Idx(Dataset):
 
     Labels and the held-out part are found beside the file by MNIST's names: `train-images-idx3-ubyte` goes with
     `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each with or without `.gz`.
-
-    Args:
-        path: the file of training images, uint8 (N, H, W).
-        holdout: fraction of the images that are held out where no held-out file is found; the same ones every time.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("-ubyte", ".idx", "-ubyte.gz", ".idx.gz")
 
     path: str
+    """The file of training images, uint8 (N, H, W)."""
     holdout: Fraction = 0.1
+    """Fraction of the images that are held out where no held-out file is found; the same ones every time."""
 
     def load(self) -> Data:
         path = Path(self.path)

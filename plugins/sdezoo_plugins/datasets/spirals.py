@@ -21,14 +21,12 @@ class Spirals(Dataset):
 
     Both coordinates live on the real line; half of the points are on either arm, which is the label. The same points at
     every load.
-
-    Args:
-        n: number of points to train on; as many are held out.
-        noise: standard deviation around the arms, which are 1/3 apart.
     """
 
     n: Count = 2000
+    """Number of points to train on; as many are held out."""
     noise: Positive = 0.05
+    """Standard deviation around the arms, which are 1/3 apart."""
 
     def load(self) -> Data:
         check_size("spirals", 4 * self.n)

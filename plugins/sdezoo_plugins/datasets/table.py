@@ -14,16 +14,14 @@ class Table(Dataset):
     """A table of numbers, .csv or .parquet, whose columns keep their names, and whole numbers, through sampling.
 
     A .csv begins with a line of column names. All columns are numeric, and no value is missing.
-
-    Args:
-        path: the file.
-        holdout: fraction of the rows that are held out; the same ones every time.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ENDINGS
 
     path: str
+    """The file."""
     holdout: Fraction = 0.1
+    """Fraction of the rows that are held out; the same ones every time."""
 
     def load(self) -> Data:
         found = read_table(self.path)

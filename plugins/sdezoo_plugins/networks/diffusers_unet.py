@@ -61,8 +61,12 @@ class DiffusersUNet(Network):
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
         try:
             from diffusers import UNet2DModel  # pyright: ignore[reportMissingImports, reportPrivateImportUsage]
-        except (ImportError, RuntimeError):  # the latter where a library that diffusers finds does not fit this torch
-            raise PluginError("diffusers cannot be imported.", 'Install it anew: pip install "sdezoo[diffusers]".') from None
+        except ModuleNotFoundError as error:
+            if error.name != "diffusers":
+                raise _broken(error) from error
+            raise PluginError("diffusers is not installed.", 'Install it: pip install "sdezoo[diffusers]".') from None
+        except Exception as error:  # a library that diffusers imports may raise anything, where it does not fit this torch
+            raise _broken(error) from error
         channels, height, width = shape
         depth = len(self.multipliers)
         net = UNet2DModel(
@@ -78,3 +82,12 @@ class DiffusersUNet(Network):
             num_class_embeds=None if classes is None else classes + 1,
         )
         return DiffusersModule(net, classes)
+
+
+def _broken(error: Exception) -> PluginError:
+    """diffusers is installed, and importing it raised `error`."""
+    reason = " ".join(str(error).split())
+    return PluginError(
+        f"diffusers is installed and cannot be imported ({type(error).__name__}: {reason.rstrip('.')}).",
+        f"Uninstall the library that this error comes from, such as torchvision, or install its build for torch {torch.__version__}.",
+    )

@@ -73,14 +73,12 @@ class MLP(Network):
 
     maps x (B, d) and level (B,) to F (B, d); e is the Fourier embedding of the level (and the label), which scales and
     shifts every block. V starts at zero. After He et al. 2016 (residual learning) and Perez et al. 2018 (modulation).
-
-    Args:
-        width: number of hidden features.
-        depth: number of residual blocks, of two linear layers each.
     """
 
     width: Count = 256
+    """Number of hidden features."""
     depth: Count = 3
+    """Number of residual blocks, of two linear layers each."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         if len(shape) != 1:

@@ -175,22 +175,20 @@ class UNet(Network):
     maps x (B, C, H, W) and level (B,) to F (B, C, H, W), the lowest u being the lowest h; the Fourier embedding of the
     level (and the label) scales and shifts every residual block. K' starts at zero. Sides are at least 4. After
     Ronneberger et al. 2015, Ho et al. 2020 and Dhariwal & Nichol 2021.
-
-    Args:
-        width: number of channels that the multipliers multiply.
-        multipliers: for each resolution, from the full one down by halves, its number of channels over `width`.
-        blocks: number of residual blocks at each resolution, on the way down and again on the way up.
-        attention: pixels attend to each other at resolutions whose longer side is at most this.
-        dropout: share of a residual block's channels that are dropped in training.
     """
 
     learning_rate: ClassVar[float] = 4e-3
 
     width: Count = 32
+    """Number of channels that the multipliers multiply."""
     multipliers: tuple[Count, ...] = (1, 2)
+    """For each resolution, from the full one down by halves, its number of channels over `width`."""
     blocks: Count = 1
+    """Number of residual blocks at each resolution, on the way down and again on the way up."""
     attention: Count = 8
+    """Pixels attend to each other at resolutions whose longer side is at most this."""
     dropout: Fraction = 0.1
+    """Share of a residual block's channels that are dropped in training."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         if len(shape) != 3:

@@ -37,6 +37,7 @@ class TorchSDE(Sampler[ForwardSDE]):
     """Any torchsde method on the reverse SDE: method=euler, milstein, srk, heun, midpoint, …"""
 
     method: Method = "euler"
+    """torchsde's method. `euler`, `milstein` and `srk` integrate in Itô's sense, the others in Stratonovich's."""
 
     @property
     def weak_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]

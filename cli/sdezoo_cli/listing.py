@@ -1,0 +1,28 @@
+"""The plugins that are installed, one line each, read without importing any of them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+
+
+def print_plugins(kinds: Iterable[str], *, as_json: bool) -> None:
+    """Print name and summary of each plugin of these registries, or why it is broken.
+
+    Args:
+        kinds: keys of `sdezoo.zoo.registry.REGISTRIES`. as_json: one JSON object in place of the lines.
+    """
+    from sdezoo.zoo.registry import REGISTRIES
+
+    summaries = {kind: {name: REGISTRIES[kind].summary(name) for name in REGISTRIES[kind].names()} for kind in kinds}
+    if as_json:
+        rows = {
+            kind: {name: {"summary": text, "broken": error} for name, (text, error) in names.items()} for kind, names in summaries.items()
+        }
+        sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n")
+        return
+    for kind, names in summaries.items():
+        sys.stdout.write(f"{kind}\n")
+        for name, (text, error) in names.items():
+            sys.stdout.write(f"  {name:<16} {f'BROKEN: {error}' if error else text}\n")

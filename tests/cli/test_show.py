@@ -1,0 +1,52 @@
+"""`sdezoo show`: every plugin explains every one of its fields, and without a name all plugins are listed."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from sdezoo.parameters import describe
+from sdezoo.zoo.registry import REGISTRIES
+
+Terminal = Callable[..., tuple[int, str, str]]
+
+BUILT_IN = [
+    (kind, name)
+    for kind, registry in REGISTRIES.items()
+    for name in registry.names()
+    if [entry.provider for entry in registry.entries(name)] == ["sdezoo"]
+]
+
+each_plugin = pytest.mark.parametrize(("kind", "name"), BUILT_IN)
+
+
+@each_plugin
+def test_every_field_has_a_meaning_a_range_and_a_default(kind: str, name: str) -> None:
+    for parameter in describe(REGISTRIES[kind].load(name)):
+        assert parameter.meaning.endswith("."), f"{parameter.name}: no sentence below the field says what it means"
+        assert parameter.allowed
+
+
+@each_plugin
+def test_fields_are_explained_in_one_way(kind: str, name: str) -> None:
+    """By a text below the field, which editors show too, and not by `Args:` in the docstring of the class."""
+    cls = REGISTRIES[kind].load(name)
+    assert "Args:" not in (cls.__doc__ or "")
+
+
+def test_the_meanings_are_printed(terminal: Terminal) -> None:
+    code, out, _ = terminal("show", "mlp")
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ") and line.split()}
+    assert lines["width"].split() == ["width", "256", "a", "whole", "number", "at", "least", "1.", "Number", "of", "hidden", "features."]
+    code, out, _ = terminal("show", "array")
+    assert "held out where there is no x_test; the same rows every time. Of a .npy on the disk no more than 64 MiB" in out
+    assert "required" in out
+
+
+def test_without_a_name_everything_is_listed(terminal: Terminal) -> None:
+    code, out, _ = terminal("show")
+    assert code == 0
+    assert out.startswith(terminal("list")[1])
+    assert "sdezoo show NAME" in out
+    assert json.loads(terminal("show", "--json")[1]) == json.loads(terminal("list", "--json")[1])
