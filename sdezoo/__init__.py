@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         SupportError,
     )
     from sdezoo.learning.loss import Batch, ScoreLoss, per_sample, score_along
-    from sdezoo.learning.model import Model, ScoreModel
+    from sdezoo.learning.model import DenoiserModel, Model, ScoreModel
     from sdezoo.learning.network import Network
     from sdezoo.learning.noise_levels import draw_times
     from sdezoo.parameters import Count, Fraction, NonNegative, Plugin, Positive
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sdezoo.process.confined import ConfinedBrownian
     from sdezoo.process.interpolant import Interpolant, Mix
     from sdezoo.process.noise import KeyedNoise, Noise
-    from sdezoo.process.process import Conditional, Process
+    from sdezoo.process.process import Conditional, Denoised, Process, Supervised
     from sdezoo.process.requirement import Requirement, needs_multiplicative
     from sdezoo.process.sde import ForwardSDE, Stationary
     from sdezoo.runs.estimator import DiffusionModel
@@ -65,6 +65,8 @@ __all__ = [
     "Data",
     "DataError",
     "Dataset",
+    "Denoised",
+    "DenoiserModel",
     "DiffusionModel",
     "ForwardSDE",
     "Fraction",
@@ -91,6 +93,7 @@ __all__ = [
     "ScoreModel",
     "SdezooError",
     "Stationary",
+    "Supervised",
     "SupportError",
     "Task",
     "TrainingConfig",
@@ -124,7 +127,7 @@ _HOMES = {
     "sdezoo.data.dataset": ("Data", "Dataset"),
     "sdezoo.errors": ("CompositionError", "DataError", "ParameterError", "PluginError", "RunError", "SdezooError", "SupportError"),
     "sdezoo.learning.loss": ("Batch", "ScoreLoss", "per_sample", "score_along"),
-    "sdezoo.learning.model": ("Model", "ScoreModel"),
+    "sdezoo.learning.model": ("DenoiserModel", "Model", "ScoreModel"),
     "sdezoo.learning.network": ("Network",),
     "sdezoo.learning.noise_levels": ("draw_times",),
     "sdezoo.parameters": ("Count", "Fraction", "NonNegative", "Plugin", "Positive"),
@@ -132,7 +135,7 @@ _HOMES = {
     "sdezoo.process.confined": ("ConfinedBrownian",),
     "sdezoo.process.interpolant": ("Interpolant", "Mix"),
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
-    "sdezoo.process.process": ("Conditional", "Process"),
+    "sdezoo.process.process": ("Conditional", "Denoised", "Process", "Supervised"),
     "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),
     "sdezoo.process.sde": ("ForwardSDE", "Stationary"),
     "sdezoo.runs.estimator": ("DiffusionModel",),

@@ -7,7 +7,7 @@ interruption enters but by the rounding of the network. Memory is that of a batc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -17,21 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
-from sdezoo.data.dataset import Kind
 from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.store.restoring import Trained
-from sdezoo.zoo.composition import check_fit, fitting, preferred
+from sdezoo.zoo.composition import check_fit, fitting, fitting_parts, preferred
 from sdezoo.zoo.registry import SAMPLERS
-
-PREFERRED_SAMPLERS: Mapping[Kind, tuple[str, ...]] = {
-    "image": ("dpmpp-2m-sde", "euler-maruyama"),
-    "table": ("dpmpp-2m", "euler-maruyama"),
-    "points": ("dpmpp-2m", "euler-maruyama"),
-}
-"""By what is drawn: at 20 evaluations fresh noise makes better images, and worse tables (`docs/reproduction.md`)."""
 
 SamplingProgress = Callable[[float, int], None]
 """Called after every step with the number of samples (or rows of data) done, a batch on its way counted in part, and of all."""
@@ -214,14 +206,14 @@ class Draw:
 
 
 def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
-    """The sampler of a spec string, or the first one that fits and is preferred for such data.
+    """The sampler of a spec string; without one, that which the process brings, or the preferred one of those that fit, for such data.
 
     Raises:
         CompositionError: where it does not fit the model's process, or none does.
     """
     sde = trained.model.sde
-    order = PREFERRED_SAMPLERS[trained.state.kind]
-    sampler: Sampler = SAMPLERS.build(spec or preferred(order, fitting(sde, SAMPLERS), f"samplers for '{sde.title()}'"))
+    chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
+    sampler: Sampler = SAMPLERS.build(chosen)
     check_fit(sde, sampler)
     return sampler
 

@@ -40,6 +40,8 @@ class Mix(NamedTuple):
 class Interpolant(Denoised):
     """A mixture of data with noise of any law. Abstract: `mix` and `base`."""
 
+    in_words = "data mixed with noise of some law (an interpolant)"
+
     @abstractmethod
     def mix(self, t: Tensor) -> Mix:
         """`α` and `σ` at `t`, float64, shaped like `t`, as differentiable functions of `t`."""

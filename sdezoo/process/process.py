@@ -38,6 +38,9 @@ Shape = tuple[int, ...]
 class Process(Plugin, ABC):
     """A noise process `z_t`, `t` in [0, 1]. Abstract: `perturb` and `prior`."""
 
+    in_words: ClassVar[str] = "a process"
+    """What a class of processes is called where it is asked for, a phrase after *needs*; a plugin that leaves it out goes by its name."""
+
     @property
     def support(self) -> Constraint:
         """Where the data live; default: the real line."""
@@ -102,6 +105,10 @@ class Process(Plugin, ABC):
         """Size of the noise: a network that predicts noise gives the score as `-output / scale`; default `sqrt(t)`."""
         return t.sqrt()
 
+    def own_sampler(self) -> str | None:
+        """Spec string `NAME[:key=value,…]` of the sampler that this process brings, which is chosen where none is asked for; None: none."""
+        return None
+
     @abstractmethod
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """A draw of `z_t | x_0`; at `t = 0` exactly `encode(x0)`."""
@@ -122,6 +129,7 @@ def count_outside(support: Constraint, x: Tensor) -> int:
 class Supervised(Process):
     """A process that says what a network learns: the mean of `target` given the noised state. Abstract: `target`."""
 
+    in_words = "a process that says what its network learns"
     learns: ClassVar[str]
     """What that mean is, in words."""
 
@@ -150,6 +158,7 @@ class Supervised(Process):
 class Conditional(Supervised):
     """A process whose conditional score is known. One of `log_prob` and `score` is overridden."""
 
+    in_words = "a process whose conditional score is known"
     learns = "the score of the noised data"
 
     def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
@@ -177,6 +186,7 @@ class Denoised(Supervised):
     Where the marginals have a score that follows from the denoiser, `score_from_denoiser` says how.
     """
 
+    in_words = "a process whose network learns a denoiser"
     learns = "the denoiser E[z_0 | z_t]"
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:

@@ -6,22 +6,9 @@ from typing import ClassVar, Generic, TypeVar, get_args
 
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.interpolant import Interpolant
-from sdezoo.process.process import Conditional, Denoised, Process, Supervised
-from sdezoo.process.sde import ForwardSDE, Stationary
+from sdezoo.process.process import Process
 
 P = TypeVar("P", bound=Process)
-
-_IN_WORDS: dict[type[Process], str] = {
-    Process: "a process",
-    Supervised: "a process that says what its network learns",
-    Conditional: "a process whose conditional score is known",
-    ForwardSDE: "an SDE (a drift and a diffusion)",
-    Denoised: "a process whose network learns a denoiser",
-    Interpolant: "data mixed with noise of some law (an interpolant)",
-    Stationary: "an SDE whose reversal from its stationary law is known exactly",
-    AffineSDE: "an affine SDE (Gaussian in its coordinates)",
-}
 
 
 class Requirement(Generic[P]):
@@ -40,7 +27,7 @@ class Requirement(Generic[P]):
         """Why this does not work with `sde`, as a phrase that follows its name (`needs …`); None where it does."""
         if isinstance(sde, self.requires):
             return None
-        return f"needs {_IN_WORDS.get(self.requires, f'the process {self.requires.title()}')}"
+        return f"needs {vars(self.requires).get('in_words') or f'the process {self.requires.title()}'}"
 
     def require(self, sde: Process) -> None:
         """Check `sde` once.

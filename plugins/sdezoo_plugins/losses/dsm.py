@@ -7,6 +7,7 @@ A process that learns a denoiser gives `z_0` as the target in the place of the c
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from sdezoo.process.process import Conditional, Process, Supervised
 @dataclass(frozen=True)
 class DSM(ScoreLoss[Supervised]):
     """Denoising score matching, for every process whose conditional score is known, or that learns a denoiser."""
+
+    preference: ClassVar[int] = 20
 
     weighting: WeightingName | None = None
     """None: `edm` where the process is affine, else `uniform`."""

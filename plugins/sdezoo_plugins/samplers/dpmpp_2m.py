@@ -22,6 +22,8 @@ from sdezoo.sampling.sampler import Sampler
 class DPMpp2M(Sampler[AffineSDE]):
     """DPM-Solver++(2M) for every affine process: deterministic, order 2, one evaluation a step."""
 
+    preference: ClassVar[int] = 20
+    preferred_for: ClassVar[tuple[str, ...]] = ("table", "points")
     weak_order: ClassVar[float | None] = 2.0
 
     def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:

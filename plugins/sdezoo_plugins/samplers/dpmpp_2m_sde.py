@@ -24,6 +24,8 @@ from sdezoo.sampling.sampler import Sampler
 class DPMpp2MSDE(Sampler[AffineSDE]):
     """SDE-DPM-Solver++(2M) for every affine process: stochastic, two-step, one evaluation a step."""
 
+    preference: ClassVar[int] = 20
+    preferred_for: ClassVar[tuple[str, ...]] = ("image",)  # at 20 evaluations fresh noise makes better images, and worse tables
     weak_order: ClassVar[float | None] = 2.0
     strong_order: ClassVar[float | None] = 1.0
 

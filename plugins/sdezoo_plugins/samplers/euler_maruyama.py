@@ -18,6 +18,8 @@ from sdezoo.sampling.sampler import Sampler
 class EulerMaruyama(Sampler[ForwardSDE]):
     """Euler–Maruyama on the reverse SDE: works for every SDE."""
 
+    preference: ClassVar[int] = 10
+    preferred_for: ClassVar[tuple[str, ...]] = ("image", "table", "points")
     strong_order: ClassVar[float | None] = 0.5
 
     def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
