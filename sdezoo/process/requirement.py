@@ -12,14 +12,14 @@ P = TypeVar("P", bound=Process)
 
 
 class Requirement(Generic[P]):
-    """Generic over the capability it needs: `class Heun(Sampler[ForwardSDE])` sets `requires` for people and for pyright alike."""
+    """Generic over the capability it needs, its first type argument: `class Heun(Sampler[ForwardSDE])` sets `requires`; pyright knows."""
 
     requires: ClassVar[type[Process]] = Process
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         for base in cls.__dict__.get("__orig_bases__", ()):
-            for argument in get_args(base):
+            for argument in get_args(base)[:1]:
                 if isinstance(argument, type) and issubclass(argument, Process):
                     cls.requires = argument
 

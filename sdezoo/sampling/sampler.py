@@ -13,10 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from sdezoo.errors import LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
@@ -27,13 +28,19 @@ from sdezoo.process.requirement import P, Requirement
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.grid import Spacing, check_grid, grid, grid_refuses
 
+M = TypeVar("M", default=None)
+"""What a sampler remembers from one step to the next."""
+
 Callback = Callable[[int, Tensor, Tensor], None]
 """Called after each step with the number of steps done, the state and its time."""
 
 
 @dataclass(frozen=True)
-class Sampler(Plugin, Requirement[P], ABC):
-    """A sampler. Abstract: `step`. `spacing` chooses its time grid, see `sdezoo.sampling.grid`."""
+class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
+    """A sampler. Abstract: `step`. `spacing` chooses its time grid, see `sdezoo.sampling.grid`.
+
+    `Sampler[P]` works on processes of the class `P` and remembers nothing from step to step; `Sampler[P, M]` remembers an `M`.
+    """
 
     preserves_support: ClassVar[bool] = True
     """False for a sampler that may leave the support of the data: then every step is checked, and sampling stops where one does."""
@@ -66,7 +73,7 @@ class Sampler(Plugin, Requirement[P], ABC):
         return steps
 
     @abstractmethod
-    def step(self, model: Model[P], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[P], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: M | None) -> tuple[Tensor, M | None]:
         """From `z` at `t` to `s < t`; `memory` is what the last step returned, None in the first."""
 
     def sample(

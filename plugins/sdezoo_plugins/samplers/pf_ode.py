@@ -11,7 +11,7 @@ of the next, and gives the denoised state at the end: `D = y − ρ dy/dρ`. A b
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -50,7 +50,7 @@ class PFODE(Sampler[AffineSDE]):
     def evaluations(self, steps: int) -> int:
         return 6 * steps - 5
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         y = (z - p.shift) / p.alpha
         slope, size = memory or ((y - model.denoise(z, t)) / p.ratio, None)
