@@ -1,4 +1,4 @@
-"""The authors' recipe for multiplicative diffusion beside ours, VP and VE: one network, one budget, one set of images.
+"""The published recipe for multiplicative diffusion beside ours, VP and VE: one network, one budget, one set of images.
 
     python docs/reproduce.py DATA --steps 3000 --out runs/study
 
@@ -6,7 +6,7 @@ trains four models on DATA (`digits`, or a file with images and labels), each fr
 draws `-n` samples of each with each of its samplers, and has `sdezoo evaluate` measure them against held-out images. What is there
 already is not made again: an interrupted study goes on. The table is printed and written to OUT/study.md.
 
-The authors' recipe (Shetty, Prasath & Seelamantula, arXiv 2510.02730): constant volatility 0.8, the network returns the Hyvärinen
+The published recipe, `paper` (Shetty, Prasath & Seelamantula, arXiv 2510.02730): constant volatility 0.8, the network returns the Hyvärinen
 score, times are uniform, losses are weighted by `(σ² t)²`, one log-normal prior for all pixels, 1000 levels.
 """
 
@@ -16,15 +16,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-AUTHORS = ["--sde=gbm:sigma=0.8", "--loss=mult-dsm:weighting=authors", "--output=hyvarinen", "--noise-levels=uniform", "--prior=white"]
+PAPER = ["--sde=gbm:sigma=0.8", "--loss=mult-dsm:weighting=paper", "--output=hyvarinen", "--noise-levels=uniform", "--prior=white"]
 RECIPES = {
-    "authors": AUTHORS,
+    "paper": PAPER,
     "ours": ["--sde=gbm", "--loss=mult-dsm"],
     "vp": ["--sde=vp", "--loss=dsm"],
     "ve": ["--sde=ve", "--loss=dsm"],
 }
 SAMPLERS = {
-    "authors": [("dale-langevin:preset=authors,recipe={recipe}", 1000), ("multiplicative:preset=authors,recipe={recipe}", 1000)],
+    "paper": [("dale-langevin:preset=paper,recipe={recipe}", 1000), ("multiplicative:preset=paper,recipe={recipe}", 1000)],
     "ours": [("dpmpp-2m", 20), ("dpmpp-2m-sde", 20), ("dale-langevin", 1000)],
     "vp": [("dpmpp-2m", 20), ("dpmpp-2m-sde", 20), ("ancestral", 1000)],
     "ve": [("dpmpp-2m", 20), ("dpmpp-2m-sde", 20), ("ancestral", 1000)],
@@ -40,7 +40,7 @@ def main() -> None:
     asked.add_argument("--steps", type=int, default=3000, help="optimizer steps of each model")
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("-n", type=int, default=500, help="samples of each")
-    asked.add_argument("--recipe", default="mnist", choices=["mnist", "fashion", "kmnist", "cifar10"], help="row of the authors' table")
+    asked.add_argument("--recipe", default="mnist", choices=["mnist", "fashion", "kmnist", "cifar10"], help="row of the paper's table")
     asked.add_argument("--long", action="store_true", help="also the samplers of 1000 steps of the other models")
     asked.add_argument("--fast", action="store_true", help="train and draw, all four alike, in bfloat16 and compiled")
     asked.add_argument("--out", type=Path, default=Path("runs/study"))
@@ -54,7 +54,7 @@ def main() -> None:
     lines = []
     tasks = [(name, spec, steps) for name, choice in SAMPLERS.items() for spec, steps in choice]
     for name, spec, steps in sorted(tasks, key=lambda task: task[2]):
-        if steps < LONG or name == "authors" or options.long:
+        if steps < LONG or name == "paper" or options.long:
             lines.append(measure(options, options.out / name, spec.format(recipe=options.recipe), steps))
             show(options.out, lines)
 

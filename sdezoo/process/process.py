@@ -146,6 +146,11 @@ class Supervised(Process):
             The target, shaped like `z`, in its dtype.
         """
 
+    @property
+    def knows_density(self) -> bool:
+        """Whether `log_prob` answers. Default: whether it is overridden; override this too where that depends on a field."""
+        return type(self).log_prob is not Supervised.log_prob
+
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """`log p(z_t | x_0)`, summed over all that is no batch or event entry. Optional.
 

@@ -13,7 +13,7 @@ from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from sdezoo.conformance.bank.cases import Case, knows_density, process_cases, smallest_event, typical, variants
+from sdezoo.conformance.bank.cases import Case, process_cases, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Additive, Multiplicative
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
@@ -22,7 +22,7 @@ from sdezoo.learning.prior import Moments
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import Conditional, Process, Shape
+from sdezoo.process.process import Conditional, Process, Shape, Supervised
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
 
@@ -92,7 +92,7 @@ def accepted(loss: Any, dense: bool = False) -> list[Any]:
     found = [sde for sde in references if loss.refuses(sde) is None] or [
         _adapted(sde) for _, sde in defaults(SDES) if loss.refuses(sde) is None
     ][:_REGISTERED]
-    return [sde for sde in found if knows_density(sde) or not dense]
+    return [sde for sde in found if not dense or (isinstance(sde, Supervised) and sde.knows_density)]
 
 
 def _adapted(sde: Process) -> Process:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, knows_density, process_cases, typical, variants
+from sdezoo.conformance.bank.cases import Case, events, process_cases, typical, variants
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
@@ -53,7 +53,7 @@ def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Nois
         found["target"] = sde.target(z, x0, t)
         found["denoiser_from_output"] = sde.denoiser_from_output(torch.cos(2 * sde.network_input(z, t)), z, t)
         found["error_scale"] = _rows(sde.error_scale(t), z)
-    if isinstance(sde, Supervised) and knows_density(sde):
+    if isinstance(sde, Supervised) and sde.knows_density:
         found["log_prob"] = sde.log_prob(z, x0, t)
     return found
 

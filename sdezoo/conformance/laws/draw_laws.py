@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import busy, knows_density, smallest_event, typical
+from sdezoo.conformance.bank.cases import busy, smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
@@ -313,7 +313,7 @@ def chapman_kolmogorov(sde: Any, seed: int) -> float:
 def reversal_recovers_the_law(sde: Any, seed: int) -> float:
     """The reverse SDE, run back with the exact score of data at two points, ends in the law of those data, noised less."""
     draws = Draws(sde, STARTS[0], seed)
-    points = torch.cat([Draws(sde, start, seed).point for start in (STARTS[1:] if knows_density(sde) else STARTS[:1])])
+    points = torch.cat([Draws(sde, start, seed).point for start in (STARTS[1:] if sde.knows_density else STARTS[:1])])
     model = Atoms(sde, points)
     a, b = draws.time(0.6), draws.time(0.3)
 

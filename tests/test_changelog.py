@@ -1,0 +1,63 @@
+"""The table of renamed things in the changelog: what it calls new exists, and what it calls old does not."""
+
+import inspect
+import re
+from importlib import import_module, util
+from pathlib import Path
+
+import pytest
+
+import sdezoo
+from sdezoo import Conditional, ForwardSDE, Model, Plugin, Process, ScoreLoss, ScoreModel, Stationary, TrainingConfig
+from sdezoo.learning.prior import Moments
+from sdezoo.losses import MultDSM
+from sdezoo.parameters import describe
+from sdezoo.samplers import Multiplicative
+from sdezoo.store.checkpoint import State
+from sdezoo.store.shards import Shards
+from sdezoo.training.loop import Result, Training
+
+TEXT = (Path(__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+RENAMED = re.findall(r"^\| (\w+) \| `([^`]+)` \| `([^`]+)` \|$", TEXT, re.MULTILINE)
+CLASSES = {
+    cls.__name__: cls
+    for cls in (Conditional, ForwardSDE, Model, Moments, Process, Result, ScoreLoss, ScoreModel, Shards, State, Stationary, Training)
+}
+
+
+def exists(kind: str, name: str) -> bool:
+    """Whether the thing of this kind and name exists."""
+    match kind:
+        case "option" | "setting":
+            return name.removeprefix("--").replace("-", "_") in TrainingConfig.model_fields
+        case "spec":
+            key, _, value = name.partition("=")
+            return any(value in choices(plugin, key) for plugin in (MultDSM, Multiplicative))
+        case "member":
+            cls, _, member = name.partition(".")
+            return member in {*dir(CLASSES[cls]), *inspect.get_annotations(CLASSES[cls])}
+        case "argument":
+            function, _, argument = name.removesuffix("=)").partition("(")
+            cls, _, method = function.rpartition(".")
+            return argument in inspect.signature(getattr(CLASSES[cls], method) if cls else getattr(sdezoo, method)).parameters
+        case "name":
+            module, _, attribute = name.rpartition(".")
+            return util.find_spec(module) is not None and hasattr(import_module(module), attribute)
+        case _:
+            return util.find_spec(name) is not None
+
+
+def choices(plugin: type[Plugin], key: str) -> list[str]:
+    return [word.strip(",") for parameter in describe(plugin) if parameter.name == key for word in parameter.allowed.split()]
+
+
+@pytest.mark.parametrize(("kind", "old", "new"), RENAMED, ids=[f"{kind}-{old}" for kind, old, _ in RENAMED])
+def test_what_was_renamed_exists_under_its_new_name_alone(kind: str, old: str, new: str) -> None:
+    assert exists(kind, new)
+    assert not exists(kind, old)
+
+
+def test_every_row_of_the_table_is_read() -> None:
+    rows = [line for line in TEXT.partition("### Renamed")[2].splitlines() if line.startswith("| ")]
+    assert len(RENAMED) == len(rows) - 2
+    assert {kind for kind, _, _ in RENAMED} == {"option", "setting", "spec", "member", "argument", "name", "module"}
