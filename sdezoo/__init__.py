@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sdezoo.sampling.langevin import MirroredLangevin
     from sdezoo.sampling.likelihood import bits_per_dim, dequantize, log_likelihood
     from sdezoo.sampling.sampler import Sampler
+    from sdezoo.sampling.start import AtRows, FromPrior, FromRows, Start
     from sdezoo.store.restoring import restore
     from sdezoo.training.config import TrainingConfig
     from sdezoo.training.task import Task
@@ -55,6 +56,7 @@ __all__ = [
     "SDES",
     "TASKS",
     "AffineSDE",
+    "AtRows",
     "Batch",
     "Coefficients",
     "CompositionError",
@@ -70,6 +72,8 @@ __all__ = [
     "DiffusionModel",
     "ForwardSDE",
     "Fraction",
+    "FromPrior",
+    "FromRows",
     "Guided",
     "Inpainting",
     "Interpolant",
@@ -92,6 +96,7 @@ __all__ = [
     "ScoreLoss",
     "ScoreModel",
     "SdezooError",
+    "Start",
     "Stationary",
     "Supervised",
     "SupportError",
@@ -147,6 +152,7 @@ _HOMES = {
     "sdezoo.sampling.langevin": ("MirroredLangevin",),
     "sdezoo.sampling.likelihood": ("bits_per_dim", "dequantize", "log_likelihood"),
     "sdezoo.sampling.sampler": ("Sampler",),
+    "sdezoo.sampling.start": ("AtRows", "FromPrior", "FromRows", "Start"),
     "sdezoo.store.restoring": ("restore",),
     "sdezoo.training.config": ("TrainingConfig",),
     "sdezoo.training.task": ("Task",),

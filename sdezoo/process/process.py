@@ -105,6 +105,24 @@ class Process(Plugin, ABC):
         """Size of the noise: a network that predicts noise gives the score as `-output / scale`; default `sqrt(t)`."""
         return t.sqrt()
 
+    def start_from(self, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """State at `t` of a sample that starts from given data; default: the data noised to `t`.
+
+        Override it where sampling starts from the data as they are, as at the end of a bridge: `encode(x, noise)`, at `hi` alone.
+
+        Args:
+            x: data, `(B, *event)`.
+            t: where the steps begin, 0-dim.
+            noise: keyed by the samples' indices.
+
+        Returns:
+            The state, `(B, *state)`.
+
+        Raises:
+            CompositionError: where the process cannot start from data, or not at `t`.
+        """
+        return self.perturb(x, t, noise)
+
     def own_sampler(self) -> str | None:
         """Spec string `NAME[:key=value,…]` of the sampler that this process brings, which is chosen where none is asked for; None: none."""
         return None

@@ -27,6 +27,7 @@ from sdezoo.process.process import Process, count_outside
 from sdezoo.process.requirement import P, Requirement
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.grid import Spacing, check_grid, grid, grid_refuses
+from sdezoo.sampling.start import PRIOR, Start
 
 M = TypeVar("M", default=None)
 """What a sampler remembers from one step to the next."""
@@ -68,6 +69,16 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
         """The times of `steps` steps, float64 and decreasing: `hi`, …, `lo`, 0."""
         return grid(model.sde, steps, self.spacing)
 
+    def times(self, view: Model[Any], steps: int, start: Start) -> Tensor:
+        """The times of the steps that are taken: those of `grid`, checked, from where `start` is on.
+
+        Raises:
+            ParameterError: for a grid that does not go from `hi` through `lo` to 0, or a start outside it.
+        """
+        times = self.grid(view, steps)
+        check_grid(times, view.sde)
+        return start.times(times, view.sde)
+
     def evaluations(self, steps: int) -> int:
         """Evaluations of the score in `steps` steps; default: one a step."""
         return steps
@@ -85,7 +96,7 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
         *,
         first: int = 0,
         rows: Sequence[int] | None = None,
-        start: Tensor | None = None,
+        start: Start | None = None,
         like: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -94,13 +105,14 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
         Args:
             model: the score. shape: of the data, batch in front. steps: number of steps; they cost `evaluations(steps)` calls of
             the score. seed: sample `i` depends on (seed, rows[i]) alone. first: index of the first sample in the whole run.
-            rows: index of each sample in the whole run; default: `first`, `first + 1`, …. start: data to start from in place of
-            the prior, encoded at `t = 1`. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
+            rows: index of each sample in the whole run; default: `first`, `first + 1`, …. start: where to start;
+            default: from the model's prior. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
             callback: called after every step.
 
         Raises:
             CompositionError: where the model's process does not fit.
-            ParameterError: for fewer than one sample or step, or a number of rows that is not that of the samples.
+            ParameterError: for fewer than one sample or step, a number of rows that is not that of the samples, or a start that has no row
+                for one of them.
             SupportError: when a state leaves the support, or cannot be decoded.
         """
         self.require(model.sde)
@@ -114,9 +126,8 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
         noise = KeyedNoise(seed, rows)
         like = torch.empty(()) if like is None else like
         with torch.no_grad():
-            z = view.prior(shape, noise, like) if start is None else view.sde.encode(start, noise)
-            times = self.grid(view, steps)
-            check_grid(times, view.sde)
+            start = start or PRIOR
+            z, times = start.states(view, shape, rows, noise, like), self.times(view, steps, start)
             path = self._path(view, z, times, noise)
             for k, z in enumerate(path, start=1):
                 if not self.preserves_support:

@@ -25,6 +25,7 @@ from sdezoo.process.noise import KeyedNoise, Noise
 from sdezoo.process.process import Denoised, count_outside
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.sampling.start import AtRows
 
 RUN_LAWS: Suite[Sampler] = Suite(CONFIGURATION_LAWS)
 
@@ -225,7 +226,7 @@ def start_and_callback(sampler: Sampler) -> None:
         view = sampler.view(model)
         seen: list[tuple[int, Tensor, Tensor]] = []
         start = model.sde.decode(model.prior(run.shape, keyed(run.rows, 3), WIDE))
-        x = run(start=start, callback=lambda k, z, t, seen=seen: seen.append((k, z, t)))
+        x = run(start=AtRows(start), callback=lambda k, z, t, seen=seen: seen.append((k, z, t)))
         if [k for k, _, _ in seen] != list(range(1, run.steps + 1)):
             raise LawError(f"The callback saw the steps {[k for k, _, _ in seen]}.", str(run))
         close("The times that the callback saw", torch.stack([t for _, _, t in seen]), sampler.grid(view, run.steps)[1:], rtol=0)
@@ -243,7 +244,7 @@ def _first_state(run: Run, seed: int) -> Tensor:
     """After one step from data like those at the last time. A sampler that draws exactly may forget some rows in one step."""
     seen: list[Tensor] = []
     model = run.problem.model
-    run(start=model.sde.decode(model.prior(run.shape, keyed(run.rows, seed), WIDE)), callback=lambda k, z, t: seen.append(z))
+    run(start=AtRows(model.sde.decode(model.prior(run.shape, keyed(run.rows, seed), WIDE))), callback=lambda k, z, t: seen.append(z))
     return seen[0]
 
 
