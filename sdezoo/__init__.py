@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdezoo import datasets, losses, networks, samplers, sdes, tasks
     from sdezoo.conformance import loss_laws, sampler_laws, sde_laws
-    from sdezoo.data.dataset import Data, Dataset
+    from sdezoo.data.dataset import Data, Dataset, Snapshot
+    from sdezoo.data.encoding import Encoding
+    from sdezoo.data.formats import ArrayFormat, FileFormat, TableFormat
     from sdezoo.errors import (
         CompositionError,
         DataError,
@@ -46,16 +48,18 @@ if TYPE_CHECKING:
     from sdezoo.store.restoring import restore
     from sdezoo.training.config import TrainingConfig
     from sdezoo.training.task import Task
-    from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SAMPLERS, SDES, TASKS, load_file
+    from sdezoo.zoo.registry import DATASETS, FORMATS, LOSSES, NETWORKS, SAMPLERS, SDES, TASKS, load_file
 
 __all__ = [
     "DATASETS",
+    "FORMATS",
     "LOSSES",
     "NETWORKS",
     "SAMPLERS",
     "SDES",
     "TASKS",
     "AffineSDE",
+    "ArrayFormat",
     "AtRows",
     "Batch",
     "Coefficients",
@@ -70,6 +74,8 @@ __all__ = [
     "Denoised",
     "DenoiserModel",
     "DiffusionModel",
+    "Encoding",
+    "FileFormat",
     "ForwardSDE",
     "Fraction",
     "FromPrior",
@@ -96,10 +102,12 @@ __all__ = [
     "ScoreLoss",
     "ScoreModel",
     "SdezooError",
+    "Snapshot",
     "Start",
     "Stationary",
     "Supervised",
     "SupportError",
+    "TableFormat",
     "Task",
     "TrainingConfig",
     "bits_per_dim",
@@ -129,7 +137,9 @@ __all__ = [
 
 _HOMES = {
     "sdezoo.conformance": ("loss_laws", "sampler_laws", "sde_laws"),
-    "sdezoo.data.dataset": ("Data", "Dataset"),
+    "sdezoo.data.dataset": ("Data", "Dataset", "Snapshot"),
+    "sdezoo.data.encoding": ("Encoding",),
+    "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "TableFormat"),
     "sdezoo.errors": ("CompositionError", "DataError", "ParameterError", "PluginError", "RunError", "SdezooError", "SupportError"),
     "sdezoo.learning.loss": ("Batch", "ScoreLoss", "per_sample", "score_along"),
     "sdezoo.learning.model": ("DenoiserModel", "Model", "ScoreModel"),
@@ -156,7 +166,7 @@ _HOMES = {
     "sdezoo.store.restoring": ("restore",),
     "sdezoo.training.config": ("TrainingConfig",),
     "sdezoo.training.task": ("Task",),
-    "sdezoo.zoo.registry": ("DATASETS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES", "TASKS", "load_file"),
+    "sdezoo.zoo.registry": ("DATASETS", "FORMATS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES", "TASKS", "load_file"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _PLUGINS = ("datasets", "losses", "networks", "samplers", "sdes", "tasks")
