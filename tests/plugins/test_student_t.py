@@ -123,3 +123,11 @@ def test_the_denoiser_is_what_is_learnt_and_no_score_is_offered():
         model.score(z, t)
     assert not hasattr(sde, "score")
     assert fitting(sde, LOSSES) == ["dsm"]
+
+
+def test_a_network_answers_the_noise_in_what_is_left():
+    """`D = c z − √(s² (1 − c)) F`: more `F` is less `D`, as where a network predicts noise."""
+    sde, z, out = SDES.build("student-t:spread=3"), torch.tensor([[2.0], [-5.0]], dtype=torch.float64), torch.tensor([[0.7], [-1.1]])
+    noise = sde.nu / (sde.nu - 2) * float(sde.mix(at(0.4)).sigma) ** 2
+    kept = 9 / (9 + noise)
+    torch.testing.assert_close(sde.denoiser_from_output(out.double(), z, at(0.4)), kept * z - math.sqrt(9 * (1 - kept)) * out.double())
