@@ -16,6 +16,7 @@ from zoo_pictures import save
 
 from sdezoo import SAMPLERS, SDES, Model
 from sdezoo.conformance.bank.problems import Atoms
+from sdezoo.learning.model import DenoiserModel
 from sdezoo.process.noise import KeyedNoise
 
 PATHS, STEPS = 28, 300
@@ -24,16 +25,16 @@ Panel = tuple[str, Tensor, Tensor]
 """Title, times `(n,)`, and paths `(n, PATHS)`."""
 
 
-class StudentPoints(Model):
+class StudentPoints(DenoiserModel):
     """What a network learns of data that are one of two points under Student's noise, exactly."""
 
     def __init__(self, sde, points):
         self.sde, self.points = sde, points
 
-    def score(self, z: Tensor, t: Tensor) -> Tensor:
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
         sigma, nu = self.sde.mix(t).sigma, self.sde.nu
         shares = torch.softmax(-(nu + 1) / 2 * (((z - self.points) / sigma) ** 2 / nu).log1p(), 1)
-        return ((shares * self.points).sum(1, keepdim=True) - z) / sigma**2
+        return (shares * self.points).sum(1, keepdim=True)
 
 
 def forward(sde, x0: Tensor) -> Tensor:

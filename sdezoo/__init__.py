@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         SupportError,
     )
     from sdezoo.learning.loss import Batch, ScoreLoss, per_sample, score_along
-    from sdezoo.learning.model import Model, ScoreModel
+    from sdezoo.learning.model import DenoiserModel, Model, ScoreModel
     from sdezoo.learning.network import Network
     from sdezoo.learning.noise_levels import draw_times
     from sdezoo.parameters import Count, Fraction, NonNegative, Plugin, Positive
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sdezoo.process.confined import ConfinedBrownian
     from sdezoo.process.interpolant import Interpolant, Mix
     from sdezoo.process.noise import KeyedNoise, Noise
-    from sdezoo.process.process import Conditional, Process
+    from sdezoo.process.process import Conditional, Denoised, Process, Supervised
     from sdezoo.process.requirement import Requirement, needs_multiplicative
     from sdezoo.process.sde import ForwardSDE, Stationary
     from sdezoo.process.standardized import column_moments, standardized
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sdezoo.sampling.langevin import MirroredLangevin
     from sdezoo.sampling.likelihood import bits_per_dim, dequantize, log_likelihood
     from sdezoo.sampling.sampler import Sampler
+    from sdezoo.sampling.start import AtRows, FromPrior, FromRows, Start
     from sdezoo.store.restoring import restore
     from sdezoo.training.config import TrainingConfig
     from sdezoo.training.task import Task
@@ -60,6 +61,7 @@ __all__ = [
     "TASKS",
     "AffineSDE",
     "ArrayFormat",
+    "AtRows",
     "Batch",
     "Coefficients",
     "CompositionError",
@@ -70,11 +72,15 @@ __all__ = [
     "Data",
     "DataError",
     "Dataset",
+    "Denoised",
+    "DenoiserModel",
     "DiffusionModel",
     "Encoding",
     "FileFormat",
     "ForwardSDE",
     "Fraction",
+    "FromPrior",
+    "FromRows",
     "Guided",
     "Inpainting",
     "Interpolant",
@@ -98,7 +104,9 @@ __all__ = [
     "ScoreModel",
     "SdezooError",
     "Snapshot",
+    "Start",
     "Stationary",
+    "Supervised",
     "SupportError",
     "TableFormat",
     "Task",
@@ -137,7 +145,7 @@ _HOMES = {
     "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "TableFormat"),
     "sdezoo.errors": ("CompositionError", "DataError", "ParameterError", "PluginError", "RunError", "SdezooError", "SupportError"),
     "sdezoo.learning.loss": ("Batch", "ScoreLoss", "per_sample", "score_along"),
-    "sdezoo.learning.model": ("Model", "ScoreModel"),
+    "sdezoo.learning.model": ("DenoiserModel", "Model", "ScoreModel"),
     "sdezoo.learning.network": ("Network",),
     "sdezoo.learning.noise_levels": ("draw_times",),
     "sdezoo.parameters": ("Count", "Fraction", "NonNegative", "Plugin", "Positive"),
@@ -145,7 +153,7 @@ _HOMES = {
     "sdezoo.process.confined": ("ConfinedBrownian",),
     "sdezoo.process.interpolant": ("Interpolant", "Mix"),
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
-    "sdezoo.process.process": ("Conditional", "Process"),
+    "sdezoo.process.process": ("Conditional", "Denoised", "Process", "Supervised"),
     "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),
     "sdezoo.process.sde": ("ForwardSDE", "Stationary"),
     "sdezoo.process.standardized": ("column_moments", "standardized"),
@@ -158,6 +166,7 @@ _HOMES = {
     "sdezoo.sampling.langevin": ("MirroredLangevin",),
     "sdezoo.sampling.likelihood": ("bits_per_dim", "dequantize", "log_likelihood"),
     "sdezoo.sampling.sampler": ("Sampler",),
+    "sdezoo.sampling.start": ("AtRows", "FromPrior", "FromRows", "Start"),
     "sdezoo.store.restoring": ("restore",),
     "sdezoo.training.config": ("TrainingConfig",),
     "sdezoo.training.task": ("Task",),

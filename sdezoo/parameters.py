@@ -40,6 +40,10 @@ class Plugin:
 
     name: ClassVar[str] = ""
     """The name it was registered under; the class's own name until then."""
+    preference: ClassVar[int] = 0
+    """Where the user names no loss, sampler or network, the highest of all that fit is taken; among equals, the first. Not inherited."""
+    preferred_for: ClassVar[tuple[str, ...]] = ()
+    """The kinds of data, such as `table`, that `preference` is stated for; for others it is 0. Empty: for all. Not inherited."""
 
     def __post_init__(self) -> None:
         for key, value in self.parameters().items():

@@ -27,12 +27,19 @@ def sample(
     checkpoint: Checkpoint = "newest",
     sampler: Sampler = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
-    n: Annotated[int | None, typer.Option("-n", help="Number of samples. Default: 64.")] = None,
+    n: Annotated[int | None, typer.Option("-n", help="Number of samples. Default: 64, or the rows of --from.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Which samples, in place of -n: 0-63 or 3,17,100-120.")] = None,
     batch_size: Annotated[int, typer.Option(help="Samples drawn at a time; changes memory, speed, and the network's rounding.")] = 64,
     seed: Annotated[int, typer.Option(help="Sample i depends on (seed, i) alone.")] = 0,
     label: Annotated[str | None, typer.Option(help="Class to draw, a number; each: all of them in turn.")] = None,
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: none beyond it.")] = 1.0,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="File of rows to start from: sample i is row i, noised and run back.", show_default=False),
+    ] = None,
+    start_time: Annotated[
+        float | None, typer.Option("--from-time", help="How far rows are noised, a time from 0 to 1. Default: all the way.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = "float32",
     compiled: Compile = False,
@@ -65,6 +72,8 @@ def sample(
                 seed=seed,
                 label=_label(label),
                 guidance=guidance,
+                start=start,
+                start_time=start_time,
                 device=device,
                 precision=precision,
                 compiled=compiled,
@@ -78,6 +87,7 @@ def sample(
     if as_json:
         summary = {"out": str(made.out), "n": made.n, "sampler": made.sampler, "steps": made.steps, "evaluations": made.evaluations}
         summary |= {"seed": made.seed, "label": made.label, "guidance": made.guidance, "seeds": made.seeds, "kept": made.kept}
+        summary |= {"from": str(made.start) if made.start else None}
         summary |= {"trajectory": str(made.trajectory) if made.trajectory else None, "outside": made.outside.count}
         summary |= {"outside_by": made.outside.farthest, "seconds": round(made.seconds, 3)}
         sys.stdout.write(json.dumps(summary) + "\n")

@@ -7,9 +7,10 @@ interruption enters but by the rounding of the network. Memory is that of a batc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any, Literal
 
@@ -17,21 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
-from sdezoo.data.dataset import Kind
 from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.sampling.start import PRIOR, Start, check_rows
 from sdezoo.store.restoring import Trained
-from sdezoo.zoo.composition import check_fit, fitting, preferred
+from sdezoo.zoo.composition import check_fit, fitting, fitting_parts, preferred
 from sdezoo.zoo.registry import SAMPLERS
-
-PREFERRED_SAMPLERS: Mapping[Kind, tuple[str, ...]] = {
-    "image": ("dpmpp-2m-sde", "euler-maruyama"),
-    "table": ("dpmpp-2m", "euler-maruyama"),
-    "points": ("dpmpp-2m", "euler-maruyama"),
-}
-"""By what is drawn: at 20 evaluations fresh noise makes better images, and worse tables (`docs/reproduction.md`)."""
 
 SamplingProgress = Callable[[float, int], None]
 """Called after every step with the number of samples (or rows of data) done, a batch on its way counted in part, and of all."""
@@ -141,9 +135,11 @@ class Draw:
         trained: the model, on `device`. sampler, steps, seed, rows: with the model, all that a sample depends on.
         batch_size: samples drawn at a time. device: None is the CPU. label: the class that is asked for; `each`: sample `i` is of class
         `i` modulo their number; None: no label. guidance: the scale `w` of `sdezoo.sampling.guidance.Guided`.
+        start: where sampling starts.
 
     Raises:
-        ParameterError: for a number that is not positive, a class that there is not, or guidance without a label.
+        ParameterError: for a number that is not positive, a class that there is not, guidance without a label, or a sample without a row
+            to start from.
         CompositionError: for a label where the model was trained without.
     """
 
@@ -156,8 +152,10 @@ class Draw:
     device: torch.device | None = None
     label: int | Literal["each"] | None = None
     guidance: float = 1.0
+    start: Start = PRIOR
 
     def __post_init__(self) -> None:
+        check_rows(self.start, [part[-1] for part in self.rows.ranges])
         for name in ("steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ParameterError(f"{name}={getattr(self, name)} is too small.", f"Give {name} at least 1.")
@@ -169,6 +167,11 @@ class Draw:
             raise CompositionError("This model is unconditional.", "Train one with --condition labels, or leave out --label.")
         elif self.label != "each" and not 0 <= self.label < classes:
             raise ParameterError(f"There is no class {self.label}.", f"Give --label a number from 0 to {classes - 1}, or each.")
+
+    @cached_property
+    def taken(self) -> int:
+        """Steps that are taken of `steps`: fewer, where samples start from rows that are not noised all the way."""
+        return len(self.sampler.times(self.sampler.view(self.trained.model), self.steps, self.start)) - 1
 
     def batches(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Iterator[Generated]:
         """The samples at places `first`, …, `last − 1` of `rows`, a batch at a time.
@@ -182,7 +185,7 @@ class Draw:
 
             def follow(done: int, _z: Tensor, _t: Tensor, start: int = start, stop: int = stop) -> None:
                 if progress:
-                    progress(start - first + (stop - start) * done / self.steps, last - first)
+                    progress(start - first + (stop - start) * done / self.taken, last - first)
 
             yield self._batch(self.rows.cut(start, stop), follow)
 
@@ -201,7 +204,9 @@ class Draw:
         """
         shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), device=self.device)
         try:
-            return self.sampler.sample(self._model(rows), shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
+            return self.sampler.sample(
+                self._model(rows), shape, self.steps, self.seed, rows=list(rows), start=self.start, like=like, callback=callback
+            )
         except LeftSupportError as error:
             raise _with_alternatives(error, self.trained) from None
 
@@ -214,14 +219,14 @@ class Draw:
 
 
 def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
-    """The sampler of a spec string, or the first one that fits and is preferred for such data.
+    """The sampler of a spec string; without one, that which the process brings, or the preferred one of those that fit, for such data.
 
     Raises:
         CompositionError: where it does not fit the model's process, or none does.
     """
     sde = trained.model.sde
-    order = PREFERRED_SAMPLERS.get(trained.state.kind, ())
-    sampler: Sampler = SAMPLERS.build(spec or preferred(order, fitting(sde, SAMPLERS), f"samplers for '{sde.title()}'"))
+    chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
+    sampler: Sampler = SAMPLERS.build(chosen)
     check_fit(sde, sampler)
     return sampler
 

@@ -145,6 +145,7 @@ def _form(draw: Draw) -> dict[str, Any]:
 
 def _identity(draw: Draw, precision: str) -> dict[str, Any]:
     """All that the numbers depend on but rounding."""
+    given = {"start": draw.start.fingerprint} if draw.start.fingerprint else {}
     return {
         "model": _fingerprint(draw.trained),
         "sampler": draw.sampler.spec,
@@ -154,6 +155,7 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
         "label": draw.label,
         "guidance": draw.guidance,
         "precision": precision,
+        **given,
     }
 
 

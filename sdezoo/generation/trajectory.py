@@ -77,17 +77,18 @@ def record(draw: Draw, path: Path) -> int:
 
 
 def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
-    """Data of `count` samples, float32 on the CPU in the user's units, from the prior to the last step."""
+    """Data of `count` samples, float32 on the CPU in the user's units, from the start to the last step."""
     view, event = draw.sampler.view(draw.trained.model), draw.trained.encoded_event
-    kept: dict[int, list[Tensor]] = {round(k): [] for k in np.linspace(0, draw.steps, min(moments, draw.steps + 1))}
+    kept: dict[int, list[Tensor]] = {round(k): [] for k in np.linspace(0, draw.taken, min(moments, draw.taken + 1))}
 
     def keep(k: int, z: Tensor, _: Tensor | None = None) -> None:
         if k in kept:
             kept[k].append(draw.trained.encoding.decode(view.sde.decode_unchecked(z).float().cpu()))
 
     for rows in _cut(draw.rows, count, draw.batch_size):
+        like, noise = torch.empty((), device=draw.device), KeyedNoise(draw.seed, rows)
         with torch.no_grad():
-            keep(0, view.prior((len(rows), *event), KeyedNoise(draw.seed, rows), torch.empty((), device=draw.device)))
+            keep(0, draw.start.states(view, (len(rows), *event), list(rows), noise, like))
         draw.sample(rows, keep)
     return [torch.cat(parts) for parts in kept.values()]
 

@@ -2,7 +2,7 @@
 
 A loss maps a model, a batch, times `(B, 1, …, 1)` and noise to one number a sample, `(B,)`, summed over the state's
 entries: nothing in it may depend on the rest of the batch. What it needs of the process it declares by its base,
-`ScoreLoss[Conditional]`.
+`ScoreLoss[Conditional]`. One that regresses on what the process says asks for `Supervised`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sdezoo.learning.model import ScoreModel
 from sdezoo.parameters import Plugin
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Process
+from sdezoo.process.process import Denoised, Process, Supervised
 from sdezoo.process.requirement import P, Requirement
 
 
@@ -31,7 +31,15 @@ class Batch:
 
 
 class ScoreLoss(Plugin, Requirement[P], ABC):
-    """A loss whose minimizer is the score. Abstract: `__call__`."""
+    """A loss whose minimizer is the score, or what else the process says that a network learns. Abstract: `__call__`.
+
+    A process that learns a denoiser is taken by losses that ask for a `Supervised` one, and regress `model.predict` on its `target`.
+    """
+
+    def refuses(self, sde: Process) -> str | None:
+        if isinstance(sde, Denoised) and not issubclass(self.requires, Supervised):
+            return "needs a process that has a score"
+        return super().refuses(sde)
 
     def t_span(self, sde: Process) -> tuple[float, float]:
         """The times at which it learns; default: all of the process's."""
@@ -43,6 +51,8 @@ class ScoreLoss(Plugin, Requirement[P], ABC):
 
     def weight(self, model: ScoreModel[P], t: Tensor, like: Tensor) -> Tensor | None:
         """`λ` where the expected loss is `E Σ λ (s_θ − s)²` up to a constant; broadcasts against `like`, the state. None: not claimed.
+
+        `s` is the score, or what else the process says that a network learns.
 
         A function of `t`, and where the process has a `score_error_weighting` of the state too.
         """

@@ -1,10 +1,12 @@
-"""Models: whatever answers for the score of a noised law.
+"""Models: what answers for the score of a noised law.
 
 `Model.score` is the sole primitive; the other views follow from it::
 
     denoise:    E[z_0 | z_t] = (z_t − m + v s) / α                     (Tweedie; affine processes)
     hyvarinen:  x ∘ ∇_x log p = φ/φ' (s − φ''/φ')                      (change of variables; for x = exp(c + a z), s/a − 1)
     ambient:    ∇_x log p = (s − φ''/φ') / φ'                          (element-wise φ)
+
+Where the process learns a denoiser (`Denoised`), `denoise` is the primitive: derive such a model from `DenoiserModel`.
 
 `ScoreModel` is the one that learns: a network, an output parameterization, the data's moments and the fitted prior.
 """
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic
+from typing import Generic, TypeVar
 from weakref import proxy
 
 import torch
@@ -24,10 +26,12 @@ from sdezoo.learning.output import OUTPUTS, Call
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, fit
 from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import unknown_prior
+from sdezoo.process.process import Denoised, unknown_prior
 from sdezoo.process.requirement import P
 from sdezoo.process.sde import ForwardSDE
 
+D = TypeVar("D", bound=AffineSDE | Denoised)
+Q = TypeVar("Q", bound=Denoised)
 View = Callable[[Tensor, Tensor], Tensor]
 """`score` or `denoise` of a model."""
 
@@ -41,8 +45,8 @@ class Model(ABC, Generic[P]):
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         """`∇_z log p_t(z)`, shaped like the state."""
 
-    def denoise(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
-        """`E[z_0 | z_t = z]` by Tweedie's formula."""
+    def denoise(self: Model[D], z: Tensor, t: Tensor) -> Tensor:
+        """`E[z_0 | z_t = z]`, shaped like the state; default: by Tweedie's formula, for an affine process."""
         return self.sde.denoised(z, t, self.score(z, t))
 
     def hyvarinen(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
@@ -96,6 +100,22 @@ class Model(ABC, Generic[P]):
         raise CompositionError("This model is unconditional.", "Train one with labels to sample a class of your choice.")
 
 
+class DenoiserModel(Model[Q]):
+    """The denoiser of a process that learns one. Abstract: `denoise`; `score` follows from it where the process has one."""
+
+    @abstractmethod
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """`E[z_0 | z_t = z]`, shaped like the state."""
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        """`∇_z log p_t(z)`.
+
+        Raises:
+            CompositionError: where the process has no score.
+        """
+        return self.sde.score_from_denoiser(self.denoise(z, t), z, t)
+
+
 class _Through(Model[P]):
     def __init__(self, base: Model[P], score: View, denoise: View) -> None:
         self.base, self.sde, self._score, self._denoise = base, base.sde, score, denoise
@@ -135,7 +155,7 @@ class _AmbientModel(Model[ForwardSDE]):
 
 
 class ScoreModel(Model[P], nn.Module):
-    """A network that has learnt, or will learn, a score.
+    """A network that has learnt, or will learn, a score, or a denoiser where the process says so.
 
     Args:
         sde: the process. net: called as `net(x, level, condition)`; see `sdezoo.learning.network.Network`. output:
@@ -192,6 +212,16 @@ class ScoreModel(Model[P], nn.Module):
 
     def denoise(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         return self._output.denoise(self.sde, self._moments(z), self._call(self.sde.noise_conditioning(t), condition), z, t)
+
+    def predict(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        """What the network has learned, shaped like the state: the mean of the process's `target` given `z_t = z`.
+
+        Args:
+            z: noised state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+            condition: class numbers, `(B,)`; None: without.
+        """
+        return self.denoise(z, t, condition) if isinstance(self.sde, Denoised) else self.score(z, t, condition)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         if self.fitted is None:

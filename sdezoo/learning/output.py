@@ -4,7 +4,7 @@ With `z_t = α z_0 + m + σ ε`, `F` the network's output and `D = E[z_0 | z_t]`
 
 =========== ======================================================= =================================================
 `score`     `∇ log p = F`                                           any process
-`epsilon`   `∇ log p = −F / scale(t)`                               any process
+`epsilon`   `∇ log p = −F / scale(t)`, see below                    any process
 `hyvarinen` `x ∘ ∇_x log p = F`, so `∇_z log p = F + 1`             `x = exp z`
 `denoiser`  `D = F`                                                 affine
 `v`         `F = α ε − σ z_0`, so `D = (α (z − m) − σ F)/(α² + σ²)` affine (Salimans & Ho, arXiv 2202.00512)
@@ -14,6 +14,9 @@ With `z_t = α z_0 + m + σ ε`, `F` the network's output and `D = E[z_0 | z_t]`
 For `edm`, `ẑ = (z − m)/α`, `σ̂ = σ/α`, and with the data's mean `μ` and standard deviation `s` in coordinates
 `c_skip = s²/(σ̂² + s²)`, `c_out = σ̂ s/√(σ̂² + s²)`, `c_in = 1/√(σ̂² + s²)`: input and target of the network have
 unit variance at every time.
+
+Where a process learns a denoiser and has no score (`sdezoo.process.process.Denoised`), only `epsilon` fits, and the process makes `D` of
+`F` by its `denoiser_from_output`.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from sdezoo.learning.prior import Moments
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Process
+from sdezoo.process.process import Denoised, Process
 from sdezoo.process.requirement import P, Requirement, needs_multiplicative
 
 Call = Callable[[Tensor], Tensor]
@@ -60,6 +63,9 @@ class _FromDenoiser(Output[AffineSDE]):
 class _Score(_FromScore[Process]):
     name = "score"
 
+    def refuses(self, sde: Process) -> str | None:
+        return "needs a process that has a score" if isinstance(sde, Denoised) else super().refuses(sde)
+
     def score(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
         return sde.score_from_output(net(sde.network_input(z, t)), z, t)
 
@@ -68,11 +74,18 @@ class _Epsilon(_FromScore[Process]):
     name = "epsilon"
 
     def score(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        if isinstance(sde, Denoised):
+            return sde.score_from_denoiser(self.denoise(sde, moments, net, z, t), z, t)
         out = net(sde.network_input(z, t))
         scale = sde.scale(t)
         if scale.ndim:  # times broadcast against the state, which may have more dimensions than an event
             scale = scale.to(out).reshape(-1, *[1] * (out.ndim - 1))
         return sde.score_from_output(-out / scale, z, t)
+
+    def denoise(self, sde: Process, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
+        if isinstance(sde, Denoised):
+            return sde.denoiser_from_output(net(sde.network_input(z, t)), z, t)
+        return super().denoise(sde, moments, net, z, t)
 
 
 class _Hyvarinen(_FromScore[AffineSDE]):

@@ -11,6 +11,9 @@ standard deviation of the data in coordinates, and `‖D − z_0‖² = (v/α)²
 - `likelihood`: `g²`, for which the loss with uniform times bounds the likelihood (Song et al., arXiv 2101.09258, theorem 1); affine
   processes.
 
+Where a process learns a denoiser (`sdezoo.process.process.Denoised`) the loss is `E_t λ(t) ‖D_θ − z_0‖²`: `paper` is 1, and `uniform` one
+over the square of the process's `error_scale`, the mean squared error of the network's output.
+
 How often a level is drawn is another matter, see `sdezoo.learning.noise_levels`.
 """
 
@@ -19,22 +22,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Process
+from sdezoo.process.process import Denoised, Process
 
 WeightingName = Literal["paper", "uniform", "edm", "min-snr", "likelihood"]
 
 _LARGEST_SNR = 5.0
 
 
-def _authors(model: ScoreModel, t: Tensor) -> Tensor:
+def _paper(model: ScoreModel, t: Tensor) -> Tensor:
+    if isinstance(model.sde, Denoised):
+        return torch.ones_like(t, dtype=torch.float64)
     return model.sde.scale(t) ** 4
 
 
 def _uniform(model: ScoreModel, t: Tensor) -> Tensor:
+    if isinstance(model.sde, Denoised):
+        return model.sde.error_scale(t) ** -2
     return model.sde.scale(t) ** 2
 
 
@@ -55,7 +63,7 @@ def _likelihood(model: ScoreModel, t: Tensor) -> Tensor:
 
 
 WEIGHTINGS: dict[str, Callable[[ScoreModel, Tensor], Tensor]] = {
-    "paper": _authors,
+    "paper": _paper,
     "uniform": _uniform,
     "edm": _edm,
     "min-snr": _min_snr,

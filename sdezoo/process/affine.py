@@ -61,6 +61,8 @@ class Coefficients(NamedTuple):
 class AffineSDE(ForwardSDE, Conditional):
     """A process that is Gaussian in its coordinates. Abstract: `coefficients`."""
 
+    in_words = "an affine SDE (Gaussian in its coordinates)"
+
     @property
     def coordinates(self) -> Transform:
         """`φ`, from state to data; default: the identity."""

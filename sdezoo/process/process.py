@@ -9,7 +9,9 @@ Time `t` broadcasts against the state: a 0-dim float64 tensor in sampling, `(B, 
 What a process can do, its class says:
 
 - `Process`: data can be noised (`perturb`), and there is a prior to start from;
-- `Conditional`: the score of `p(z_t | x_0)` is known, so that a network can learn its mean;
+- `Supervised`: it says what a network regresses on, given clean data and their noised state: one of the next two;
+- `Conditional`: the score of `p(z_t | x_0)` is known, and a network learns its mean, the score of the marginals;
+- `Denoised`: a network learns the denoiser `E[z_0 | z_t]`, and the marginals' score is neither known nor asked for;
 - `ForwardSDE` (in `sde`): it has a drift and a diffusion, so that time can be reversed;
 - `AffineSDE` (in `affine`): it is Gaussian in its coordinates, and everything else is derived.
 """
@@ -20,7 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -37,6 +39,9 @@ Shape = tuple[int, ...]
 
 class Process(Plugin, ABC):
     """A noise process `z_t`, `t` in [0, 1]. Abstract: `perturb` and `prior`."""
+
+    in_words: ClassVar[str] = "a process"
+    """What a class of processes is called where it is asked for, a phrase after *needs*; a plugin that leaves it out goes by its name."""
 
     @property
     def support(self) -> Constraint:
@@ -161,6 +166,28 @@ class Process(Plugin, ABC):
         """
         raise CompositionError(f"The score of '{self.title()}' does not give its denoiser.", "Choose an affine process.")
 
+    def start_from(self, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """State at `t` of a sample that starts from given data; default: the data noised to `t`.
+
+        Override it where sampling starts from the data as they are, as at the end of a bridge: `encode(x, noise)`, at `hi` alone.
+
+        Args:
+            x: data, `(B, *event)`.
+            t: where the steps begin, 0-dim.
+            noise: keyed by the samples' indices.
+
+        Returns:
+            The state, `(B, *state)`.
+
+        Raises:
+            CompositionError: where the process cannot start from data, or not at `t`.
+        """
+        return self.perturb(x, t, noise)
+
+    def own_sampler(self) -> str | None:
+        """Spec string `NAME[:key=value,…]` of the sampler that this process brings, which is chosen where none is asked for; None: none."""
+        return None
+
     @abstractmethod
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """A draw of `z_t | x_0`; at `t = 0` exactly `encode(x0)`."""
@@ -207,24 +234,52 @@ def count_outside(support: Constraint, x: Tensor) -> int:
     return int((~(inside & finite)).sum())
 
 
-class Conditional(Process):
-    """A process whose conditional score is known. One of `log_prob` and `score` is overridden."""
+class Supervised(Process):
+    """A process that says what a network learns: the mean of `target` given the noised state. Abstract: `target`."""
+
+    in_words = "a process that says what its network learns"
+    learns: ClassVar[str]
+    """What that mean is, in words."""
+
+    @abstractmethod
+    def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """What a network's answer at `z_t = z` regresses on, so that it learns `E[target | z_t]`.
+
+        Args:
+            z: noised state, `(B, *state)`.
+            x0: the clean data it came from, `(B, *event)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+
+        Returns:
+            The target, shaped like `z`, in its dtype.
+        """
 
     @property
     def knows_density(self) -> bool:
         """Whether `log_prob` answers. Default: whether it is overridden; override this too where that depends on a field."""
-        return type(self).log_prob is not Conditional.log_prob
+        return type(self).log_prob is not Supervised.log_prob
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """`log p(z_t | x_0)`, summed over whatever is not a batch or event entry. Optional.
+        """`log p(z_t | x_0)`, summed over all that is no batch or event entry. Optional.
 
         Raises:
-            NotImplementedError: for a process that knows the score alone.
+            NotImplementedError: for a process that knows its target alone.
         """
         raise NotImplementedError(f"{self.title()} offers no transition density")
 
+
+class Conditional(Supervised):
+    """A process whose conditional score is known. One of `log_prob` and `score` is overridden."""
+
+    in_words = "a process whose conditional score is known"
+    learns = "the score of the noised data"
+
+    def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """`score`: its mean given `z_t` is the score of the marginals (Vincent 2011)."""
+        return self.score(z, x0, t)
+
     def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """`∇_z log p(z_t | x_0)`, shaped like the state: what a network's score regresses on. Default: autograd of `log_prob`."""
+        """`∇_z log p(z_t | x_0)`, shaped like the state. Default: autograd of `log_prob`."""
         with torch.inference_mode(False), torch.enable_grad():
             leaf = z.detach().clone().requires_grad_()
             return torch.autograd.grad(self.log_prob(leaf, x0, t).sum(), leaf)[0]
@@ -236,3 +291,48 @@ class Conditional(Process):
         does not feel. `g²`, less its scale, makes them even.
         """
         return torch.ones_like(z)
+
+
+class Denoised(Supervised):
+    """A process whose network learns the denoiser `E[z_0 | z_t]`; its marginals need have no score. Abstract: `denoiser_from_output`.
+
+    Where the marginals have a score that follows from the denoiser, `score_from_denoiser` says how.
+    """
+
+    in_words = "a process whose network learns a denoiser"
+    learns = "the denoiser E[z_0 | z_t]"
+
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """Data to state at `t = 0`, which is what the denoiser estimates; no noise enters. Default: the data themselves."""
+        return x
+
+    def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """`z_0`: its mean given `z_t` is the denoiser."""
+        return self.encode(x0)
+
+    @abstractmethod
+    def denoiser_from_output(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """From a network's output to the denoiser.
+
+        Args:
+            out: what the network answered to `network_input(z, t)`, of that shape.
+            z: noised state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+
+        Returns:
+            An estimate of `E[z_0 | z_t = z]`, shaped like `z`.
+        """
+
+    def error_scale(self, t: Tensor) -> Tensor:
+        """Size of the denoiser's errors that losses take for one, float64, shaped like `t`; default: 1 at every time."""
+        return torch.ones_like(t, dtype=torch.float64)
+
+    def score_from_denoiser(self, denoised: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        """`∇ log p_t(z)` from `E[z_0 | z_t = z]`, shaped like the state; default: there is none.
+
+        Raises:
+            CompositionError: where the score does not follow from the denoiser.
+        """
+        raise CompositionError(
+            f"'{self.title()}' has no score: its network learns {self.learns}.", "Ask its model for `denoise`, or choose another process."
+        )

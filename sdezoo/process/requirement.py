@@ -6,31 +6,20 @@ from typing import ClassVar, Generic, TypeVar, get_args
 
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.interpolant import Interpolant
-from sdezoo.process.process import Conditional, Process
-from sdezoo.process.sde import ForwardSDE, Stationary
+from sdezoo.process.process import Process
 
 P = TypeVar("P", bound=Process)
 
-_IN_WORDS: dict[type[Process], str] = {
-    Process: "a process",
-    Conditional: "a process whose conditional score is known",
-    ForwardSDE: "an SDE (a drift and a diffusion)",
-    Interpolant: "data mixed with noise of some law (an interpolant)",
-    Stationary: "an SDE whose reversal from its stationary law is known exactly",
-    AffineSDE: "an affine SDE (Gaussian in its coordinates)",
-}
-
 
 class Requirement(Generic[P]):
-    """Generic over the capability it needs: `class Heun(Sampler[ForwardSDE])` sets `requires` for people and for pyright alike."""
+    """Generic over the capability it needs, its first type argument: `class Heun(Sampler[ForwardSDE])` sets `requires`; pyright knows."""
 
     requires: ClassVar[type[Process]] = Process
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         for base in cls.__dict__.get("__orig_bases__", ()):
-            for argument in get_args(base):
+            for argument in get_args(base)[:1]:
                 if isinstance(argument, type) and issubclass(argument, Process):
                     cls.requires = argument
 
@@ -38,7 +27,7 @@ class Requirement(Generic[P]):
         """Why this does not work with `sde`, as a phrase that follows its name (`needs …`); None where it does."""
         if isinstance(sde, self.requires):
             return None
-        return f"needs {_IN_WORDS.get(self.requires, f'the process {self.requires.title()}')}"
+        return f"needs {vars(self.requires).get('in_words') or f'the process {self.requires.title()}'}"
 
     def require(self, sde: Process) -> None:
         """Check `sde` once.

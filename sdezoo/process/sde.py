@@ -31,6 +31,8 @@ _SIMULATION_STEPS = 200
 class ForwardSDE(Process):
     """A process that solves `dz = f dt + g ∘ dW`. Abstract: `drift`, `diffusion`, `prior`; `perturb` is simulated by default."""
 
+    in_words = "an SDE (a drift and a diffusion)"
+
     @abstractmethod
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         """`f(z, t)`, shaped like `z`."""
@@ -90,6 +92,8 @@ class Stationary(ForwardSDE):
 
     Its reverse drift is that of the process at rest in `π`, `f − ∇·(g gᵀ) − g gᵀ ∇ log π`, less `g gᵀ (s − ∇ log π)`.
     """
+
+    in_words = "an SDE whose reversal from its stationary law is known exactly"
 
     @abstractmethod
     def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:

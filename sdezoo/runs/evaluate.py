@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.formats import ReadableFormat
-from sdezoo.data.validation import check, check_finite, check_one_time
+from sdezoo.data.validation import check, check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.classifier import Judge, classifier
 from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
@@ -30,12 +29,12 @@ from sdezoo.evaluation.table import number, record, text
 from sdezoo.evaluation.tails import Contrast
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.process.process import Process
+from sdezoo.runs.given_rows import read_samples
 from sdezoo.store.files import atomic_write, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.datasets import find_dataset
-from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import SDES
 
 EXTRACTORS = ("classifier", "inception")
@@ -179,24 +178,6 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     with atomic_write(sheet, _ELSEWHERE) as file:
         found.picture.savefig(file, format="png", pil_kwargs={"optimize": True})
     return table, sheet
-
-
-def read_samples(path: Path, trained: Trained) -> Tensor:
-    """Samples `(n, *event)` in the user's units from a file, as `sdezoo sample` writes it, in any format that is read back.
-
-    Raises:
-        DataError: where it cannot be read, has other columns or another shape than the run's data, or values that are not finite.
-    """
-    state, form = trained.state, find_format(path, ReadableFormat)
-    if form is None:
-        raise DataError(f"'{path}' has no ending that samples are read from.", f"Give one of {', '.join(endings(ReadableFormat))}.")
-    x = form.read_samples(path, state.columns)
-    if tuple(x.shape[1:]) != tuple(state.event):
-        raise DataError(
-            f"The samples in '{path}' have shape {tuple(x.shape)}.", f"Give rows of the shape of the run's data, {state.event}."
-        )
-    check_finite(x, state.columns, "given")
-    return x
 
 
 def _load(origin: str, trained: Trained) -> Data:

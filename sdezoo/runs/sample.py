@@ -15,6 +15,8 @@ from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, cho
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
+from sdezoo.runs.given_rows import start_at
+from sdezoo.sampling.start import PRIOR
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import restore
 from sdezoo.zoo.registry import load
@@ -30,7 +32,7 @@ class Sampled:
     Args:
         out: the file. kind: of the data, see `sdezoo.data.dataset.Data`. n: samples. kept: those of them that an earlier command had drawn.
         values: all numbers in them. outside: those outside the range of the data, and how far.
-        sampler: its spec string. steps, seed, label, guidance: as asked for. seeds: indices, as `SampleIndices.parse` reads them.
+        sampler: its spec string. steps, seed, label, guidance, start: as asked for. seeds: indices, as `SampleIndices.parse` reads them.
         evaluations: calls of the network for each sample that this process drew; None where it drew none.
         trajectory: the picture of the way of the first `shown` samples; None where none was asked for.
         seconds: time spent drawing and writing.
@@ -48,6 +50,7 @@ class Sampled:
     seeds: str
     label: int | str | None
     guidance: float
+    start: Path | None
     evaluations: int | None
     trajectory: Path | None
     shown: int
@@ -67,6 +70,8 @@ def sample(
     seed: int = 0,
     label: int | Literal["each"] | None = None,
     guidance: float = 1.0,
+    start: Path | None = None,
+    start_time: float | None = None,
     device: str = "auto",
     precision: str = "float32",
     compiled: bool = False,
@@ -84,8 +89,11 @@ def sample(
         run: the run folder. out: the file; its ending says how it is written, see `sdezoo.generation.export.write`.
         checkpoint: of the run, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string; None: the first that fits of those preferred for such data. steps: of the sampler.
-        n: number of samples, from index 0 on; default: `SAMPLES`. seeds: their indices, in place of `n`, such as `3,17,100-120`.
+        n: number of samples, from index 0 on; default: `SAMPLES`, or as many as there are rows to start from.
+        seeds: their indices, in place of `n`, such as `3,17,100-120`.
         batch_size: samples drawn at a time; changes memory, speed, and the network's rounding. seed: sample i depends on (seed, i) alone.
+        start: file of rows to start from, sample i at row i, see `sdezoo.runs.given_rows.start_at`; None: from the prior.
+        start_time: how far these rows are noised, a time of the process; None: all the way.
         label: class to draw; `each`: all of them in turn. guidance: scale of classifier-free guidance to the label.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`. precision: of the network, `float32` or `bf16`. compiled: whether it is compiled.
         trajectory: file for the way of the first samples, see `sdezoo.generation.trajectory.record`. overwrite: files may be replaced.
@@ -106,7 +114,10 @@ def sample(
     trained = restore(run, checkpoint)
     chosen = choose_sampler(trained, sampler)
     trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
-    draw = Draw(trained, chosen, _rows(n, seeds), steps, seed, batch_size, where, label, guidance)
+    if start is None and start_time is not None:
+        raise ParameterError(f"There are no rows to start from at t = {start_time:g}.", "Give --from a file, or leave out --from-time.")
+    begin = PRIOR if start is None else start_at(start, trained, start_time)
+    draw = Draw(trained, chosen, _rows(n, seeds, begin.rows or SAMPLES), steps, seed, batch_size, where, label, guidance, begin)
     if trajectory:
         check_trajectory(trajectory, out, overwrite)
     if share.first:
@@ -129,6 +140,7 @@ def sample(
         seeds=str(draw.rows),
         label=label,
         guidance=guidance,
+        start=start,
         evaluations=written.evaluations,
         trajectory=trajectory,
         shown=shown,
@@ -136,9 +148,9 @@ def sample(
     )
 
 
-def _rows(n: int | None, seeds: str | None) -> SampleIndices:
+def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:
     if seeds is None:
-        return SampleIndices.first(SAMPLES if n is None else n)
+        return SampleIndices.first(default if n is None else n)
     if n is not None:
         raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds names the samples, -n is that many from 0 on.")
     return SampleIndices.parse(seeds)

@@ -13,10 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic
 
 import torch
 from torch import Tensor
+from typing_extensions import TypeVar
 
 from sdezoo.errors import LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
@@ -26,14 +27,21 @@ from sdezoo.process.process import Process, count_outside
 from sdezoo.process.requirement import P, Requirement
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.grid import Spacing, check_grid, grid, grid_refuses
+from sdezoo.sampling.start import PRIOR, Start
+
+M = TypeVar("M", default=None)
+"""What a sampler remembers from one step to the next."""
 
 Callback = Callable[[int, Tensor, Tensor], None]
 """Called after each step with the number of steps done, the state and its time."""
 
 
 @dataclass(frozen=True)
-class Sampler(Plugin, Requirement[P], ABC):
-    """A sampler. Abstract: `step`. `spacing` chooses its time grid, see `sdezoo.sampling.grid`."""
+class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
+    """A sampler. Abstract: `step`. `spacing` chooses its time grid, see `sdezoo.sampling.grid`.
+
+    `Sampler[P]` works on processes of the class `P` and remembers nothing from step to step; `Sampler[P, M]` remembers an `M`.
+    """
 
     preserves_support: ClassVar[bool] = True
     """False for a sampler that may leave the support of the data: then every step is checked, and sampling stops where one does."""
@@ -61,12 +69,22 @@ class Sampler(Plugin, Requirement[P], ABC):
         """The times of `steps` steps, float64 and decreasing: `hi`, …, `lo`, 0."""
         return grid(model.sde, steps, self.spacing)
 
+    def times(self, view: Model[Any], steps: int, start: Start) -> Tensor:
+        """The times of the steps that are taken: those of `grid`, checked, from where `start` is on.
+
+        Raises:
+            ParameterError: for a grid that does not go from `hi` through `lo` to 0, or a start outside it.
+        """
+        times = self.grid(view, steps)
+        check_grid(times, view.sde)
+        return start.times(times, view.sde)
+
     def evaluations(self, steps: int) -> int:
         """Evaluations of the score in `steps` steps; default: one a step."""
         return steps
 
     @abstractmethod
-    def step(self, model: Model[P], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[P], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: M | None) -> tuple[Tensor, M | None]:
         """From `z` at `t` to `s < t`; `memory` is what the last step returned, None in the first."""
 
     def sample(
@@ -78,7 +96,7 @@ class Sampler(Plugin, Requirement[P], ABC):
         *,
         first: int = 0,
         rows: Sequence[int] | None = None,
-        start: Tensor | None = None,
+        start: Start | None = None,
         like: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
@@ -87,13 +105,14 @@ class Sampler(Plugin, Requirement[P], ABC):
         Args:
             model: the score. shape: of the data, batch in front. steps: number of steps; they cost `evaluations(steps)` calls of
             the score. seed: sample `i` depends on (seed, rows[i]) alone. first: index of the first sample in the whole run.
-            rows: index of each sample in the whole run; default: `first`, `first + 1`, …. start: data to start from in place of
-            the prior, encoded at `t = 1`. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
+            rows: index of each sample in the whole run; default: `first`, `first + 1`, …. start: where to start;
+            default: from the model's prior. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
             callback: called after every step.
 
         Raises:
             CompositionError: where the model's process does not fit.
-            ParameterError: for fewer than one sample or step, or a number of rows that is not that of the samples.
+            ParameterError: for fewer than one sample or step, a number of rows that is not that of the samples, or a start that has no row
+                for one of them.
             SupportError: when a state leaves the support, or cannot be decoded.
         """
         self.require(model.sde)
@@ -107,9 +126,8 @@ class Sampler(Plugin, Requirement[P], ABC):
         noise = KeyedNoise(seed, rows)
         like = torch.empty(()) if like is None else like
         with torch.no_grad():
-            z = view.prior(shape, noise, like) if start is None else view.sde.encode(start, noise)
-            times = self.grid(view, steps)
-            check_grid(times, view.sde)
+            start = start or PRIOR
+            z, times = start.states(view, shape, rows, noise, like), self.times(view, steps, start)
             path = self._path(view, z, times, noise)
             for k, z in enumerate(path, start=1):
                 if not self.preserves_support:

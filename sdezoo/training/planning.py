@@ -23,12 +23,10 @@ from sdezoo.store.launch import resolve_device
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.preprocessing import fit_encoding
 from sdezoo.training.task import Plan, Task
-from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting, preferred
+from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS
 
-PREFERRED_LOSSES = ("mult-dsm", "dsm", "sliced-sm")
-PREFERRED_NETWORKS = ("unet", "mlp")
 _BATCH = 128
 
 
@@ -71,7 +69,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     sde = SDES.build(config.sde)
     loss = None
     if task.uses_loss:
-        loss = LOSSES.build(config.loss or preferred(PREFERRED_LOSSES, fitting(sde, LOSSES), f"losses for '{sde.title()}'"))
+        loss = LOSSES.build(config.loss or preferred(fitting_parts(sde, LOSSES), f"losses for '{sde.title()}'"))
         check_fit(sde, loss)
     if config.output:
         check_output(sde, config.output)
@@ -122,8 +120,8 @@ def plan(draft: Draft, device: torch.device, *, resume: bool = False) -> Plan:
 
 def _network(draft: Draft, event: tuple[int, ...]) -> Network:
     """The network that was asked for, or the first preferred one that works with data of shape `event`."""
-    fits = [name for name, network in defaults(NETWORKS) if network.refuses(event) is None]
-    network = draft.network or NETWORKS.build(preferred(PREFERRED_NETWORKS, fits, f"networks for data of shape {event}"))
+    fits = [(name, network) for name, network in defaults(NETWORKS) if network.refuses(event) is None]
+    network = draft.network or NETWORKS.build(preferred(fits, f"networks for data of shape {event}"))
     check_network(network, event)
     return network
 

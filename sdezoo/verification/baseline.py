@@ -27,6 +27,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.sampling.start import AtRows
 
 FORMAT = 1
 COSTS = (5, 10, 20, 40)
@@ -242,7 +243,9 @@ def _error(sampler: Sampler, trial: _Trial, cost: int) -> list[float] | None:
     """Mean and standard error of the distance at `cost` evaluations; None where sampling stops outside the support."""
     steps = max((n for n in range(1, cost + 1) if sampler.evaluations(n) <= cost), default=1)
     try:
-        x = sampler.sample(trial.model, (_BATCHES * _ROWS, *trial.event), steps, start=trial.start, like=WIDE)
+        x = sampler.sample(
+            trial.model, (_BATCHES * _ROWS, *trial.event), steps, start=None if trial.start is None else AtRows(trial.start), like=WIDE
+        )
     except SupportError:
         return None
     rows = (trial.rows(x) / trial.spread).reshape(_BATCHES, _ROWS, -1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch.distributions import constraints
@@ -12,7 +12,7 @@ from sdezoo.errors import CompositionError, PluginError, SdezooError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.learning.output import OUTPUTS
-from sdezoo.parameters import required
+from sdezoo.parameters import Plugin, required
 from sdezoo.process.process import Process
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES, Registry
@@ -74,7 +74,12 @@ def check_network(network: Network, shape: tuple[int, ...]) -> None:
 
 def fitting(sde: Process, registry: Registry) -> list[str]:
     """Names of the losses or samplers, at their default hyper-parameters, that work with `sde`."""
-    return [name for name, part in defaults(registry) if part.refuses(sde) is None]
+    return [name for name, _ in fitting_parts(sde, registry)]
+
+
+def fitting_parts(sde: Process, registry: Registry) -> list[tuple[str, Any]]:
+    """As `fitting`, with the losses or samplers themselves."""
+    return [(name, part) for name, part in defaults(registry) if part.refuses(sde) is None]
 
 
 def defaults(registry: Registry) -> list[tuple[str, Any]]:
@@ -90,15 +95,26 @@ def defaults(registry: Registry) -> list[tuple[str, Any]]:
     return built
 
 
-def preferred(order: Iterable[str], fits: list[str], what: str) -> str:
-    """The first of `order` that is among `fits`, else the first of `fits`.
+def preferred(parts: Sequence[tuple[str, Plugin]], what: str, kind: str | None = None) -> str:
+    """The name of the plugin to take where the user names none: that of the highest preference, the first of equal ones.
+
+    Args:
+        parts: the plugins that fit, by name.
+        what: what they are, for the message, such as `losses for 'vp'`.
+        kind: of the data, such as `table`; None: not known yet.
 
     Raises:
         CompositionError: where nothing fits.
     """
-    if not fits:
+    if not parts:
         raise CompositionError(f"There are no {what}.", "Install a plugin that fits.")
-    return next((name for name in order if name in fits), fits[0])
+
+    def rank(part: Plugin) -> int:
+        stated = vars(type(part))  # what a class inherits was stated for another
+        kinds = stated.get("preferred_for", ())
+        return stated.get("preference", 0) if not kinds or kind in kinds else 0
+
+    return max(parts, key=lambda named: rank(named[1]))[0]
 
 
 def broken(registry: Registry) -> dict[str, str]:

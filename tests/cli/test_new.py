@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdezoo import AffineSDE, Conditional, ForwardSDE
+from sdezoo import AffineSDE, Conditional, ForwardSDE, Supervised
 from sdezoo.errors import ParameterError, PluginError, RunError, SdezooError
 from sdezoo.process.interpolant import Interpolant
 from sdezoo.zoo.registry import SDES, load_file
@@ -74,7 +74,8 @@ def test_the_form_of_a_process_decides_its_contract(tmp_path: Path) -> None:
             cls = SDES.load(made)
             assert issubclass(cls, contract)
             assert issubclass(cls, AffineSDE) == (form == "affine")
-            assert issubclass(cls, Conditional) == (form != "sde")
+            assert issubclass(cls, Supervised) == (form != "sde")
+            assert issubclass(cls, Conditional) == (form in ("affine", "conditional"))
         finally:
             SDES.remove(made)
 

@@ -12,9 +12,12 @@ import torch
 from torch.distributions import constraints
 
 from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
+from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
+from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo_plugins.sdes.gbm import GBM
+from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.subvp import SubVP
 from sdezoo_plugins.sdes.ve import VE
 from sdezoo_plugins.sdes.vp import VP
@@ -745,6 +748,100 @@ class ScoreOfThePosition(Kinetic):
 
     def score(self, z, x0, t):
         return self.score_from_output(Conditional.score(self, z, x0, t).flip(1).flatten(1, 2), z, t)
+
+
+# Interpolants, which learn a denoiser.
+
+
+@dataclass(frozen=True)
+class NormalInterpolant(Interpolant, Conditional):
+    """A right one, whose noise is normal: its score is known, and follows from the denoiser."""
+
+    def mix(self, t):
+        return Mix(1 - 0.9 * t.double(), t.double())
+
+    def base(self, shape, noise, like):
+        return noise.normal(like, shape)
+
+    def log_prob(self, z, x0, t):
+        k = self.at(t, z)
+        return -0.5 * ((z - k.alpha * x0) / k.sigma) ** 2 - (k.sigma * math.sqrt(2 * math.pi)).log()
+
+    def score(self, z, x0, t):
+        return self.score_from_denoiser(x0, z, t)
+
+    def score_from_denoiser(self, denoised, z, t):
+        k = self.at(t, z)
+        return (k.alpha * denoised - z) / k.sigma**2
+
+
+@mutant("score-is-gradient")
+class ScoreOfTheFlow(StudentT, Conditional):
+    """What the flow would ask of normal noise, called the score of Student's."""
+
+    def score(self, z, x0, t):
+        k = self.at(t, z)
+        return (k.alpha * x0 - z) / k.sigma**2
+
+
+@mutant("draws-have-the-score")
+class ScoreOfTheFlowAlone(Logistic, Conditional):
+    """The same for logistic noise, and no density to compare with."""
+
+    log_prob = Conditional.log_prob
+
+    def score(self, z, x0, t):
+        k = self.at(t, z)
+        return (k.alpha * x0 - z) / k.sigma**2
+
+
+@mutant("flow-has-the-marginals")
+class SlowerFade(Logistic):
+    """Draws in which the data fade more slowly than in the mixture."""
+
+    def perturb(self, x0, t, noise):
+        k = self.at(t, x0)
+        return k.alpha.sqrt() * x0 + k.sigma * self.base(x0.shape, noise, x0)
+
+
+@mutant("flow-has-the-marginals")
+class TargetOfTheNoise(Logistic):
+    """The noise for a target in the place of the clean state."""
+
+    def target(self, z, x0, t):
+        k = self.at(t, z)
+        return (z - k.alpha * x0) / k.sigma
+
+
+@mutant("flow-has-the-marginals")
+class TargetShrunk(Logistic):
+    """A target that is a tenth too small."""
+
+    def target(self, z, x0, t):
+        return 0.9 * x0
+
+
+@mutant("flow-has-the-marginals")
+class VelocityOfTheData(Logistic):
+    """The noise left out of the velocity."""
+
+    def velocity(self, z, t, denoised):
+        return super().velocity(z * 0, t, denoised)
+
+
+@mutant("target-has-its-mean")
+class DensityOfNormalNoise(Logistic):
+    """The density of normal noise of the same variance."""
+
+    log_prob = NormalInterpolant.log_prob
+
+
+@mutant("contract")
+class NoErrorAtAll(Logistic):
+    """Errors of size 0, by which a loss would divide."""
+
+    def error_scale(self, t):
+        return torch.zeros_like(t)
 
 
 # What a checkpoint does not record.

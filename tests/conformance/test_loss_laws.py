@@ -53,7 +53,16 @@ class OfReflectedSliced(Sliced, ScoreLoss[BetweenWalls]):
 
 @dataclass(frozen=True)
 class OfStable(Denoising, ScoreLoss[Stable]):
-    """Denoising of a process without a known density."""
+    """Denoising of a process without a known density, whose network learns a denoiser."""
+
+    def weight(self, model, t, like):
+        return (model.sde.error_scale(t) ** -2).to(like)
+
+    def learned(self, model, batch, z, t):
+        return model.predict(z, t, batch.condition)
+
+    def target(self, sde, x0, z, t, noise):
+        return sde.target(z, x0, t)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.process.edges import BetweenWalls, Kinetic
 
 SEEDS = 300
 RIGHT = [
-    *((SDE_LAWS, sde) for sde in (SDES.build("gbm:sigma=0.8"), SDES.build("vp"), BetweenWalls(), Kinetic())),
+    *((SDE_LAWS, sde) for sde in (SDES.build("gbm:sigma=0.8"), SDES.build("vp"), SDES.build("student-t"), BetweenWalls(), Kinetic())),
     *((LOSS_LAWS, LOSSES.build(spec)) for spec in ("dsm", "mult-dsm", "nonneg-sm")),
     *((SAMPLER_LAWS, SAMPLERS.build(spec)) for spec in ("dpmpp-2m", "euler-maruyama")),
 ]

@@ -5,14 +5,13 @@ import torch
 
 from sdezoo.conformance.bank.cases import typical
 from sdezoo.errors import CompositionError, SupportError
-from sdezoo.generation.samples import PREFERRED_SAMPLERS
 from sdezoo.learning.loss import Batch
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.noise_levels import draw_times
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.zoo.composition import check_fit, defaults, fitting, preferred
+from sdezoo.zoo.composition import check_fit, defaults, fitting, fitting_parts, preferred
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
 
 SDE_NAMES = [name for name, _ in defaults(SDES)]
@@ -79,7 +78,7 @@ def test_every_output_trains_and_samples(sde, output):
         return
     model = ScoreModel.for_data(process, net, x0, output)
     train(model, LOSSES.build(fitting(process, LOSSES)[0]), x0)
-    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS["table"], fitting(process, SAMPLERS), "samplers")).sample(model, (5, 3), 2)
+    x = SAMPLERS.build(preferred(fitting_parts(process, SAMPLERS), "samplers", "table")).sample(model, (5, 3), 2)
     assert process.support.check(x).all()
 
 
@@ -102,7 +101,7 @@ def images_of(sde, net, loss):
     small = f"{net}:width=8,multipliers=(1,2)" if net == "unet" else net
     model = ScoreModel.for_data(process, network(process, small, (1, 8, 8)), x0)
     train(model, LOSSES.build(loss), x0)
-    x = SAMPLERS.build(preferred(PREFERRED_SAMPLERS["image"], fitting(process, SAMPLERS), "samplers")).sample(model, (2, 1, 8, 8), 2)
+    x = SAMPLERS.build(preferred(fitting_parts(process, SAMPLERS), "samplers", "image")).sample(model, (2, 1, 8, 8), 2)
     assert x.shape == (2, 1, 8, 8)
     assert process.support.check(x).all()
 

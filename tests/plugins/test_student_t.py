@@ -10,10 +10,12 @@ from scipy.optimize import brentq
 
 from sdezoo.conformance.bank.noise_doubles import Forbidden
 from sdezoo.conformance.bank.sampler_problems import drive
-from sdezoo.errors import ParameterError
-from sdezoo.learning.model import Model
+from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.learning.loss import Batch
+from sdezoo.learning.model import DenoiserModel, ScoreModel
 from sdezoo.process.noise import Noise
-from sdezoo.zoo.registry import SAMPLERS, SDES
+from sdezoo.zoo.composition import fitting
+from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
 from tests.analytic import SIGMAS, at
 
 COUNT = 20_000
@@ -34,17 +36,17 @@ def test_the_noise_is_students(nu):
     assert stats.kstest(prior[:, 2] / sde.sigma_max, stats.t(nu).cdf).pvalue > 0.01
 
 
-class TwoPoints(Model):
-    """The exact `S` of data that are one of `POINTS`, with probability ½ each."""
+class TwoPoints(DenoiserModel):
+    """The exact denoiser of data that are one of `POINTS`, with probability ½ each."""
 
     def __init__(self, sde):
         self.sde = sde
 
-    def score(self, z, t):
+    def denoise(self, z, t):
         sigma = float(self.sde.mix(t).sigma)
         a = z.new_tensor(POINTS)
         shares = torch.softmax(-(self.sde.nu + 1) / 2 * (((z - a) / sigma) ** 2 / self.sde.nu).log1p(), 1)
-        return ((shares * a).sum(1, keepdim=True) - z) / sigma**2
+        return (shares * a).sum(1, keepdim=True)
 
 
 def quantile(sde, t, q):
@@ -80,7 +82,7 @@ def test_input_and_target_of_the_network_have_unit_variance(spread, t):
     x0 = spread * torch.randn(COUNT, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     z = sde.perturb(x0, at(t), Noise.seeded(1))
     seen = sde.network_input(z, at(t))
-    target = -sde.scale(at(t)) * (sde.score(z, x0, at(t)) - sde.score_from_output(torch.zeros_like(z), z, at(t)))
+    target = (sde.denoiser_from_output(torch.zeros_like(z), z, at(t)) - sde.target(z, x0, at(t))) / sde.error_scale(at(t))
     # The variance of a variance: (kurtosis − 1)/n, and the kurtosis of 12 degrees of freedom is 3.75.
     bound = SIGMAS * math.sqrt(2.75 / COUNT)
     assert seen.var().item() == pytest.approx(1, abs=bound)
@@ -102,3 +104,30 @@ def test_parameters():
 def test_no_stochastic_sampler_takes_it():
     sde = SDES.build("student-t")
     assert [name for name in SAMPLERS.names() if SAMPLERS.build(name).refuses(sde) is None] == ["flow"]
+
+
+def test_the_denoiser_is_what_is_learnt_and_no_score_is_offered():
+    """Until it learned a denoiser, a network answered `S = (D − z)/σ²`, with the loss `λ |S_θ − S|²`, `λ = σ⁴/e²`: the same number."""
+    sde = SDES.build("student-t:spread=3")
+    torch.manual_seed(0)
+    model = ScoreModel(sde, NETWORKS.build("mlp:width=8,depth=1").module((2,)).double())
+    x0 = 3 * torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    t = torch.linspace(*sde.t_span, 5, dtype=torch.float64)[:, None]
+    value = LOSSES.build("dsm")(model, Batch(x0), t, Noise.seeded(3))
+    z, sigma = sde.perturb(x0, t, Noise.seeded(3)), sde.mix(t).sigma
+    pull, exact = ((d - z) / sigma**2 for d in (model.denoise(z, t), x0))
+    noise = sde.nu / (sde.nu - 2) * sigma**2
+    weight = sigma**4 * (9 + noise) / (9 * noise)
+    torch.testing.assert_close(value, (weight * (pull - exact) ** 2).sum(1))
+    with pytest.raises(CompositionError, match="has no score"):
+        model.score(z, t)
+    assert not hasattr(sde, "score")
+    assert fitting(sde, LOSSES) == ["dsm"]
+
+
+def test_a_network_answers_the_noise_in_what_is_left():
+    """`D = c z − √(s² (1 − c)) F`: more `F` is less `D`, as where a network predicts noise."""
+    sde, z, out = SDES.build("student-t:spread=3"), torch.tensor([[2.0], [-5.0]], dtype=torch.float64), torch.tensor([[0.7], [-1.1]])
+    noise = sde.nu / (sde.nu - 2) * float(sde.mix(at(0.4)).sigma) ** 2
+    kept = 9 / (9 + noise)
+    torch.testing.assert_close(sde.denoiser_from_output(out.double(), z, at(0.4)), kept * z - math.sqrt(9 * (1 - kept)) * out.double())

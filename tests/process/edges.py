@@ -1,4 +1,4 @@
-"""Three tiny processes at the edges of the contract: a boundary rule, an auxiliary state, a conditional process that is no SDE."""
+"""Three tiny processes at the edges of the contract: a boundary rule, an auxiliary state, noise that no Brownian motion makes."""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch.distributions import constraints
 
 from sdezoo import Conditional, ForwardSDE, Sampler
 from sdezoo.parameters import Positive
+from sdezoo.process.interpolant import Interpolant, Mix
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,11 @@ class Kinetic(ForwardSDE, Conditional):
 
 
 @dataclass(frozen=True)
-class Stable(Conditional):
+class Stable(Interpolant):
     """`x_t = a x_0 + σ e` with isotropic α-stable `e`, `σ^α = 1 − a^α` (Yoon et al., NeurIPS 2023). No SDE driven by Brownian motion.
 
-    Its score is the fractional one, `S = (−Δ)^{(α−2)/2} ∇p / p`; given `x_0` it is `−(x_t − a x_0)/(α σ^α)`.
+    What is known there as its score is the fractional one, `S = (−Δ)^{(α−2)/2} ∇p / p`, no gradient; given `x_0` it is
+    `−(x_t − a x_0)/(α σ^α)`, so that `S = (a D − x_t)/(α σ^α)` with the denoiser `D`, which is what a network learns.
     """
 
     alpha: Annotated[float, Interval(gt=1, lt=2)] = 1.7
@@ -130,8 +132,11 @@ class Stable(Conditional):
     def sigma(self, t):
         return (1 - self.signal(t) ** self.alpha) ** (1 / self.alpha)
 
-    def scale(self, t):
-        return self.sigma(t) ** (self.alpha - 1)
+    def mix(self, t):
+        return Mix(self.signal(t), self.sigma(t))
+
+    def base(self, shape, noise, like):
+        return self.stable(like, shape, noise)
 
     def stable(self, like, shape, noise):
         """`√(2A) z`, `A` positive `α/2`-stable by Kanter's formula, one a sample."""
@@ -140,12 +145,6 @@ class Stable(Conditional):
         e = -noise.uniform(like, one).clamp_min(1e-30).log()
         subordinator = torch.sin(h * u) / torch.sin(u) ** (1 / h) * (torch.sin((1 - h) * u) / e) ** ((1 - h) / h)
         return (2 * subordinator).sqrt() * noise.normal(like, shape)
-
-    def perturb(self, x0, t, noise):
-        return (self.signal(t) * x0 + self.sigma(t) * self.stable(x0, x0.shape, noise)).to(x0)
-
-    def score(self, z, x0, t):
-        return (-(z - self.signal(t) * x0) / (self.alpha * self.sigma(t) ** self.alpha)).to(z)
 
     def prior(self, shape, noise, like):
         return self.stable(like, shape, noise)
@@ -156,5 +155,6 @@ class StableFlow(Sampler[Stable]):
     """The deterministic way back, `x ← r x + α (r − 1) S`, `r = a(s)/a(t)`."""
 
     def step(self, model, z, t, s, noise, memory):
-        r = model.sde.signal(s) / model.sde.signal(t)
-        return r * z + model.sde.alpha * (r - 1) * model.score(z, t), None
+        sde, r = model.sde, model.sde.signal(s) / model.sde.signal(t)
+        fractional = (sde.signal(t) * model.denoise(z, t) - z) / (sde.alpha * sde.sigma(t) ** sde.alpha)
+        return r * z + sde.alpha * (r - 1) * fractional, None

@@ -5,7 +5,7 @@ import torch
 
 from sdezoo.conformance.bank.cases import smallest_event, typical
 from sdezoo.conformance.bank.noise_doubles import keyed
-from sdezoo.process.process import Conditional
+from sdezoo.process.process import Supervised
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
 from tests.analytic import at
@@ -20,7 +20,7 @@ def test_a_density_that_is_not_written_is_not_known():
 
 def test_log_prob_answers_exactly_where_the_density_is_known():
     for name, sde in [*defaults(SDES), ("stable", Stable())]:
-        if not isinstance(sde, Conditional):
+        if not isinstance(sde, Supervised):
             continue
         x0 = typical(sde, torch.full((2, *smallest_event(sde)), 0.3, dtype=torch.float64))
         z, t = sde.perturb(x0, at(sde.t_span[1]), keyed(2)), at(sde.t_span[1])

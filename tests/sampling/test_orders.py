@@ -7,6 +7,7 @@ import torch
 
 from sdezoo.conformance.bank.noise_doubles import Still
 from sdezoo.conformance.bank.problems import Mixture, gaussian
+from sdezoo.sampling.start import AtRows
 from sdezoo.zoo.registry import SAMPLERS, SDES
 from tests.analytic import AFFINE_SPECS, at, coordinates
 
@@ -18,7 +19,7 @@ def at_lo(spec, model, start, steps):
     """The state at `t = lo` after `steps` steps, before the noise-free last one."""
     seen = []
     sampler = SAMPLERS.build(spec)
-    sampler.sample(model, start.shape, steps + 1, start=start, like=LIKE, callback=lambda k, z, t: seen.append(z))
+    sampler.sample(model, start.shape, steps + 1, start=AtRows(start), like=LIKE, callback=lambda k, z, t: seen.append(z))
     return seen[-2]
 
 

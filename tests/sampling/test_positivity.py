@@ -6,6 +6,7 @@ import torch
 from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.errors import SupportError
 from sdezoo.process.process import count_outside
+from sdezoo.sampling.start import AtRows
 from sdezoo.zoo.composition import fitting
 from sdezoo.zoo.registry import SAMPLERS, SDES
 
@@ -53,4 +54,4 @@ def test_what_a_dtype_cannot_hold_is_an_error_not_an_edge_value(name):
     sampler = SAMPLERS.build(name)
     with pytest.raises(SupportError, match=r"too far out for torch\.float32"):
         model.sde.decode(model.sde.encode(start).float())
-    assert sampler.sample(model, (4, 2), 20, start=start[:4], like=torch.empty((), dtype=torch.float64)).gt(0).all()
+    assert sampler.sample(model, (4, 2), 20, start=AtRows(start[:4]), like=torch.empty((), dtype=torch.float64)).gt(0).all()

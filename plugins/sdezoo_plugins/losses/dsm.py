@@ -2,9 +2,12 @@
 
 Vincent 2011; Song et al., arXiv 2011.13456, eq. 7. The weightings `λ` are those of `sdezoo.learning.weighting`. `m` is the process's
 `score_error_weighting`, 1 but for noise that vanishes at a wall; of whatever `z_t` an error is weighed by, the minimum is the same.
+
+A process that learns a denoiser gives `z_0` as the target in the place of the conditional score: `E λ(t) ‖D_θ(z_t, t) − z_0‖²`.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,12 +15,14 @@ from sdezoo.learning.loss import Batch, ScoreLoss, per_sample
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.weighting import WeightingName, default_weighting, weight, weighting_refuses
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Process
+from sdezoo.process.process import Conditional, Process, Supervised
 
 
 @dataclass(frozen=True)
-class DSM(ScoreLoss[Conditional]):
-    """Denoising score matching, for every process whose conditional score is known."""
+class DSM(ScoreLoss[Supervised]):
+    """Denoising score matching, for every process whose conditional score is known, or that learns a denoiser."""
+
+    preference: ClassVar[int] = 20
 
     weighting: WeightingName | None = None
     """None: `edm` where the process is affine, else `uniform`."""
@@ -25,10 +30,11 @@ class DSM(ScoreLoss[Conditional]):
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or weighting_refuses(self.weighting, sde)
 
-    def weight(self, model: ScoreModel[Conditional], t: Tensor, like: Tensor) -> Tensor:
-        return weight(self.weighting or default_weighting(model.sde), model, t, like) * model.sde.score_error_weighting(like, t)
+    def weight(self, model: ScoreModel[Supervised], t: Tensor, like: Tensor) -> Tensor:
+        by_time = weight(self.weighting or default_weighting(model.sde), model, t, like)
+        return by_time * model.sde.score_error_weighting(like, t) if isinstance(model.sde, Conditional) else by_time
 
-    def __call__(self, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
+    def __call__(self, model: ScoreModel[Supervised], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
         z = model.sde.perturb(batch.x0, t, noise)
-        error = model.score(z, t, batch.condition) - model.sde.score(z, batch.x0, t)
+        error = model.predict(z, t, batch.condition) - model.sde.target(z, batch.x0, t)
         return per_sample(self.weight(model, t, z) * error**2)

@@ -7,6 +7,7 @@ denoiser of `log x`. The same `t` enters noise and target.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from sdezoo.process.requirement import needs_multiplicative
 @dataclass(frozen=True)
 class MultDSM(ScoreLoss[AffineSDE]):
     """Multiplicative denoising score matching: regress on the Hyvärinen score x∘∇log p."""
+
+    preference: ClassVar[int] = 30
 
     weighting: WeightingName = "edm"
     """`paper` for the paper's `(σ² t)²`."""

@@ -7,6 +7,7 @@ not vanish at the walls, its minimizer is not the score.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,6 +21,8 @@ from sdezoo.process.process import Process
 @dataclass(frozen=True)
 class SlicedSM(ScoreLoss[Process]):
     """Sliced score matching at every noise level: works for every process, known transition or not."""
+
+    preference: ClassVar[int] = 10
 
     def weight(self, model: ScoreModel[Process], t: Tensor, like: Tensor) -> Tensor:
         return weight("uniform", model, t, like) / 2

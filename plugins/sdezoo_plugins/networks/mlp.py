@@ -1,6 +1,7 @@
 """A residual multilayer perceptron for data that are vectors."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -74,6 +75,8 @@ class MLP(Network):
     maps x (B, d) and level (B,) to F (B, d); e is the Fourier embedding of the level (and the label), which scales and
     shifts every block. V starts at zero. After He et al. 2016 (residual learning) and Perez et al. 2018 (modulation).
     """
+
+    preference: ClassVar[int] = 10
 
     width: Count = 256
     """Number of hidden features."""

@@ -177,6 +177,7 @@ class UNet(Network):
     Ronneberger et al. 2015, Ho et al. 2020 and Dhariwal & Nichol 2021.
     """
 
+    preference: ClassVar[int] = 20
     learning_rate: ClassVar[float] = 4e-3
 
     width: Count = 32

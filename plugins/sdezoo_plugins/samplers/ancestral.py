@@ -5,7 +5,7 @@ In coordinates the noise is additive: weak and strong order 1.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +21,6 @@ class Ancestral(Sampler[AffineSDE]):
 
     strong_order: ClassVar[float | None] = 1.0
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         mean, variance = model.sde.posterior(z, model.denoise(z, t), t, s)
         return (mean + variance.sqrt() * noise.normal(z) if s > 0 else mean), None

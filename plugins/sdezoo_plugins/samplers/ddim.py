@@ -6,7 +6,6 @@ marginals, and no strong order is claimed.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -28,7 +27,7 @@ class DDIM(Sampler[AffineSDE]):
     def strong_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         return 1.0 if self.eta == 1 else None
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         sde = model.sde
         p, q = sde.at(t, z), sde.at(s, z)
         denoised = model.denoise(z, t)

@@ -13,7 +13,7 @@ little of the data. The last step, to `s = 0`, returns the denoised state `D = y
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,9 +28,12 @@ from sdezoo_plugins.samplers.exponential_adams import interpolatory
 
 _NODES, _WEIGHTS = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(32))
 
+Known = list[tuple[Tensor, Tensor]]
+"""Times, or noise levels, and the noise `ε` there, newest first."""
+
 
 @dataclass(frozen=True)
-class DEIS(Sampler[AffineSDE]):
+class DEIS(Sampler[AffineSDE, Known]):
     """DEIS (tAB, ρAB) for every affine process: deterministic Adams–Bashforth in the noise, one evaluation a step."""
 
     weak_order: ClassVar[float | None] = 2.0
@@ -40,7 +43,9 @@ class DEIS(Sampler[AffineSDE]):
     polynomial: Literal["t", "rho"] = "t"
     """What the noise is a polynomial in: time, or the noise level."""
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Known | None
+    ) -> tuple[Tensor, Known | None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         denoised = model.denoise(z, t)
         if s == 0:

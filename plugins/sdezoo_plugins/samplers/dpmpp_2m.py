@@ -8,7 +8,7 @@ Order 2; one network evaluation a step. The first step and the last, whose `h` i
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -17,14 +17,21 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
+Last = tuple[Tensor, Tensor]
+"""The denoised state of the step before, and its `h`."""
+
 
 @dataclass(frozen=True)
-class DPMpp2M(Sampler[AffineSDE]):
+class DPMpp2M(Sampler[AffineSDE, Last]):
     """DPM-Solver++(2M) for every affine process: deterministic, order 2, one evaluation a step."""
 
+    preference: ClassVar[int] = 20
+    preferred_for: ClassVar[tuple[str, ...]] = ("table", "points")
     weak_order: ClassVar[float | None] = 2.0
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Last | None
+    ) -> tuple[Tensor, Last | None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         shrink = q.sigma / p.sigma
         h = (p.ratio / q.ratio).log()

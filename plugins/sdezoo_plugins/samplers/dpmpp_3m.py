@@ -10,7 +10,7 @@ denoised state.
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -20,14 +20,19 @@ from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 from sdezoo_plugins.samplers.exponential_adams import log_snr, with_data
 
+Known = list[tuple[Tensor, Tensor]]
+"""Values of `λ` and the denoised states there, newest first."""
+
 
 @dataclass(frozen=True)
-class DPMpp3M(Sampler[AffineSDE]):
+class DPMpp3M(Sampler[AffineSDE, Known]):
     """DPM-Solver++(3M) for every affine process: deterministic, three-step, one evaluation a step."""
 
     weak_order: ClassVar[float | None] = 2.0
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Known | None
+    ) -> tuple[Tensor, Known | None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         denoised = model.denoise(z, t)
         if s == 0:

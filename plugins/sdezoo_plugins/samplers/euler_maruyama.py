@@ -4,7 +4,7 @@ Weak order 1, strong order ½ (1 for additive noise). One network evaluation a s
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -18,9 +18,11 @@ from sdezoo.sampling.sampler import Sampler
 class EulerMaruyama(Sampler[ForwardSDE]):
     """Euler–Maruyama on the reverse SDE: works for every SDE."""
 
+    preference: ClassVar[int] = 10
+    preferred_for: ClassVar[tuple[str, ...]] = ("image", "table", "points")
     strong_order: ClassVar[float | None] = 0.5
 
-    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         sde, dt = model.sde, t - s
         proposal = z - sde.reverse_drift(z, t, model.score(z, t)) * dt
         if s > 0:

@@ -10,7 +10,7 @@ Order 2, one evaluation a step. The first step and the last, whose `h` is infini
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,18 +19,23 @@ from sdezoo.process.interpolant import Interpolant
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
+Last = tuple[Tensor, Tensor]
+"""The denoised state of the step before, and its `h`."""
+
 
 @dataclass(frozen=True)
-class Flow(Sampler[Interpolant]):
+class Flow(Sampler[Interpolant, Last]):
     """The flow of data mixed with noise of any law, such as student-t: deterministic, order 2, one evaluation a step."""
 
     weak_order: ClassVar[float | None] = 2.0
 
-    def step(self, model: Model[Interpolant], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, model: Model[Interpolant], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Last | None
+    ) -> tuple[Tensor, Last | None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         shrink = q.sigma / p.sigma
         h = (p.sigma * q.alpha / (p.alpha * q.sigma)).log()
-        estimate = denoised = model.sde.denoised(z, t, model.score(z, t))
+        estimate = denoised = model.denoise(z, t)
         if memory is not None and s > 0:
             before, last = memory
             estimate = denoised + (denoised - before) * (h / (2 * last))

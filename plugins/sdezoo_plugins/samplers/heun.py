@@ -28,7 +28,7 @@ class Heun(Sampler[ForwardSDE]):
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1
 
-    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         sde = model.sde
         return (_against_noise_level(model, sde, z, t, s) if isinstance(sde, AffineSDE) else _against_time(model, z, t, s)), None
 

@@ -23,7 +23,7 @@ from sdezoo.sampling.sampler import Sampler
 
 
 @dataclass(frozen=True)
-class MultiplicativeRecipe(Sampler[AffineSDE]):
+class MultiplicativeRecipe(Sampler[AffineSDE, float]):
     """A sampler of multiplicative noise with the presets of the paper. Abstract: `update`."""
 
     consistent_order: ClassVar[float]
@@ -55,7 +55,7 @@ class MultiplicativeRecipe(Sampler[AffineSDE]):
     def update(self, model: Model[Any], z: Tensor, t: Tensor, delta: Tensor, anneal: float, noise: Noise) -> Tensor:
         """One update of size `delta` with noise multiplied by `anneal`; none is drawn where that is 0."""
 
-    def step(self, model: Model[Any], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[Any], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: float | None) -> tuple[Tensor, float | None]:
         delta, inner, factor = self.authors[self.recipe] if self.preset == "paper" else (float(t - s), 1, 1.0)
         anneal = 1.0 if memory is None else memory
         for _ in range(inner):

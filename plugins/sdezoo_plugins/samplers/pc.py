@@ -10,7 +10,7 @@ the corrector wins over the predictor down to `t ~ N^{−½}`, and its bias ther
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -35,7 +35,7 @@ class PC(Sampler[ForwardSDE]):
     def evaluations(self, steps: int) -> int:
         return (1 + self.inner) * steps - self.inner
 
-    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         sde, dt = model.sde, t - s
         proposal = z - sde.reverse_drift(z, t, model.score(z, t)) * dt
         if s == 0:

@@ -11,7 +11,7 @@ of the next, and gives the denoised state at the end: `D = y − ρ dy/dρ`. A b
 """
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,9 +34,12 @@ _TABLEAU = (
 _ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)
 _MOST_TRIES = 10_000
 
+Last = tuple[Tensor, Tensor]
+"""The slope `dy/dρ` where the step before ended, and the sizes of the next steps."""
+
 
 @dataclass(frozen=True)
-class PFODE(Sampler[AffineSDE]):
+class PFODE(Sampler[AffineSDE, Last]):
     """Adaptive probability flow (Dormand–Prince) for every affine process: deterministic, as many evaluations as the tolerance takes."""
 
     weak_order: ClassVar[float | None] = 5.0
@@ -50,7 +53,9 @@ class PFODE(Sampler[AffineSDE]):
     def evaluations(self, steps: int) -> int:
         return 6 * steps - 5
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Last | None
+    ) -> tuple[Tensor, Last | None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         y = (z - p.shift) / p.alpha
         slope, size = memory or ((y - model.denoise(z, t)) / p.ratio, None)

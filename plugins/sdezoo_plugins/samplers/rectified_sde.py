@@ -35,7 +35,7 @@ class RectifiedSDE(Sampler[AffineSDE]):
     def grid(self, model: Model[Any], steps: int) -> Tensor:
         return super().grid(model, steps) if self.constants is None else stochastic(model.sde, steps, *self.constants)
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         size, end_size = (p.alpha**2 + p.variance).sqrt(), (q.alpha**2 + q.variance).sqrt()
         signal, end_signal = p.alpha / size, q.alpha / end_size

@@ -49,7 +49,7 @@ class SSCS(Sampler[Stationary]):
         times[0] = hi
         return torch.cat([times, times.new_zeros(1)])
 
-    def step(self, model: Model[Stationary], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[Stationary], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         sde, dt, middle = model.sde, t - s, (t + s) / 2
         if s == 0:
             return sde.project(z - sde.reverse_drift(z, t, model.score(z, t)) * dt, z), None

@@ -9,7 +9,6 @@ On state-dependent noise, weak and strong order and evaluations a step: `euler` 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -53,7 +52,7 @@ class TorchSDE(Sampler[ForwardSDE]):
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or bridge_refuses(sde)
 
-    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         sde = model.sde
         if s == 0:
             return sde.project(z - sde.reverse_drift(z, t, model.score(z, t)) * t, z), None

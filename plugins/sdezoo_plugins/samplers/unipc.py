@@ -15,20 +15,23 @@ corrected `z`.
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Interval
 from torch import Tensor
 
 from sdezoo.learning.model import Model
-from sdezoo.process.affine import AffineSDE
+from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 from sdezoo_plugins.samplers.exponential_adams import log_snr, with_data, with_noise
 
+Last = tuple[Coefficients, Tensor, list[tuple[Tensor, Tensor]]]
+"""Where the step before began: coefficients, state, and what it knew, pairs of `λ` and the value there."""
+
 
 @dataclass(frozen=True)
-class UniPC(Sampler[AffineSDE]):
+class UniPC(Sampler[AffineSDE, Last]):
     """UniPC for every affine process: deterministic predictor–corrector, order 3, one evaluation a step."""
 
     weak_order: ClassVar[float | None] = 3.0
@@ -38,7 +41,9 @@ class UniPC(Sampler[AffineSDE]):
     prediction: Literal["data", "noise"] = "data"
     """What is interpolated: the denoiser, or the noise that a state holds."""
 
-    def step(self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Any) -> tuple[Tensor, Any]:
+    def step(
+        self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Last | None
+    ) -> tuple[Tensor, Last | None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         value, advance = model.denoise(z, t), with_data
         if self.prediction == "noise":

@@ -7,14 +7,14 @@ Student's::
 
 A map that grows no faster than its argument, as a network's flow does, makes no tail heavier: from normal noise it never reaches one
 that falls like a power, from this noise it does for indices of `ν` and above. The flow is that of `sdezoo.process.interpolant`, and
-what is learnt is `E[(x_0 − z)/σ² | z]`. It is not the score of the marginals, in which each sample would count
-`(ν + d)/(ν + ‖z − x_0‖²/σ²)`: of that no flow is made.
+what is learnt is the denoiser `E[x_0 | z]`. The score of the marginals does not follow from it: in that, each sample would count
+`(ν + d)/(ν + ‖z − x_0‖²/σ²)`, and of it no flow is made.
 
 `σ(t)² = s² σ_min² (r^{2t} − 1)`, `r = σ_max/σ_min`, `s` the standard deviation of the data: equal steps in `t` are about equal in
 `ln σ`. A network sees `z` and answers `F`, both of unit variance at every time (Karras et al., arXiv 2206.00364, table 1, with the
 variance of this noise)::
 
-    E[x_0 | z] = c z + √(s² (1 − c)) F(z/√(s² + V)),      c = s²/(s² + V),      V = σ² ν/(ν − 2)
+    E[x_0 | z] = c z − √(s² (1 − c)) F(z/√(s² + V)),      c = s²/(s² + V),      V = σ² ν/(ν − 2)
 """
 
 import math
@@ -77,13 +77,14 @@ class StudentT(Interpolant):
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         return z / self._total(t, z).sqrt()
 
-    def scale(self, t: Tensor) -> Tensor:
-        """`σ² / √(s² (1 − c))`: the score is `(c − 1) z/σ²` less a number of unit variance over this."""
-        sigma = self.mix(t).sigma
-        return sigma * (sigma**2 + self._unit**2 / self._variance).sqrt() / self._unit
+    def denoiser_from_output(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        kept, size = self._unit**2 / self._total(t, z), self.error_scale(t)
+        return kept * z - (size if size.ndim == 0 else size.to(z)) * out
 
-    def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        return s - self._variance * z / self._total(t, z)
+    def error_scale(self, t: Tensor) -> Tensor:
+        """`√(s² (1 − c))`."""
+        noise = self._variance * self.mix(t).sigma ** 2
+        return self._unit * (noise / (self._unit**2 + noise)).sqrt()
 
     @property
     def _unit(self) -> float:

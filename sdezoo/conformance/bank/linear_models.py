@@ -4,6 +4,8 @@
 
     s_θ(z, t) = θ_0 s*(z, t) + Σ_{j ≥ 1} θ_j ψ_j(z)          s* the exact score, so that θ* = (1, 0, …, 0)
 
+(the exact denoiser, where that is what the process says that a network learns).
+
 With `f = (s*, ψ_1, …)`, an expected loss `λ(t) E ‖s_θ − s*‖²` up to a constant has the gradient `2 λ(t) E (s_θ − s*) · f_j`.
 Every row has parameters of its own, so that one backward pass gives the gradient of each sample's loss.
 
@@ -30,6 +32,7 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.prior import Moments
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
+from sdezoo.process.process import Denoised
 
 Span = tuple[float, float]
 Features = Callable[[Tensor, Tensor], Tensor]
@@ -47,7 +50,7 @@ BENDS = 3
 
 
 class LinearModel(ScoreModel[Any]):
-    """`s_θ = Σ_j θ_j f_j(z, t)`, with parameters for every row.
+    """`s_θ = Σ_j θ_j f_j(z, t)`, a score or what else a network learns of the process, with parameters for every row.
 
     Args:
         sde: the process. features: `f`. theta: `θ`, `(B, k)`. entries: how many the last dimension of a state has.
@@ -55,17 +58,22 @@ class LinearModel(ScoreModel[Any]):
 
     def __init__(self, sde: Any, features: Features, theta: Tensor, entries: int) -> None:
         moments = Moments(torch.full((entries,), CENTRE), torch.linspace(*SPREADS, entries))
-        super().__init__(sde, nn.Identity(), "score", moments=moments)
+        super().__init__(sde, nn.Identity(), "epsilon" if isinstance(sde, Denoised) else "score", moments=moments)
         self.features = features
         self.theta = nn.Parameter(theta)
 
-    def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+    def predict(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         # A loss may look at several states of each sample at once, stacked along the batch.
         theta = self.theta.repeat(len(z) // len(self.theta), 1)
         return (theta.reshape(*theta.shape, *(1,) * (z.ndim - 1)) * self.features(z, t)).sum(1)
 
+    def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        learned = self.predict(z, t)
+        return self.sde.score_from_denoiser(learned, z, t) if isinstance(self.sde, Denoised) else learned
+
     def denoise(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.sde.denoised(z, t, self.score(z, t))
+        learned = self.predict(z, t)
+        return learned if isinstance(self.sde, Denoised) else self.sde.denoised(z, t, learned)
 
 
 @dataclass(frozen=True)
@@ -108,8 +116,8 @@ class Lesson:
         """How far the noise hides which point was noised: where it does not, what denoising regresses on is the score itself."""
         x0 = atoms.clean(512, Noise.seeded(0))
         z = self.sde.perturb(x0, self.middle, Noise.seeded(1))
-        target = self.sde.score(z, x0, self.middle)
-        return float((target - atoms.score(z, self.middle)).norm() / target.norm())
+        target = self.sde.target(z, x0, self.middle)
+        return float((target - atoms.predict(z, self.middle)).norm() / target.norm())
 
     @property
     def event(self) -> tuple[int, ...]:
@@ -146,13 +154,20 @@ class Lesson:
         def features(z: Tensor, t: Tensor) -> Tensor:
             u = (self.sde.network_input(z, t).flatten(1) - centre) / width
             bends = torch.tanh(torch.einsum("jop,bp->bjo", matrices.to(u), u) + offsets.to(u)) / width.mean()
-            completed = [self.sde.score_from_output(bend.reshape(len(z), *shape), z, t) for bend in bends.unbind(1)]
-            return torch.stack([self.score(z, t), *completed], 1)
+            completed = [self._completed(bend.reshape(len(z), *shape), z, t) for bend in bends.unbind(1)]
+            return torch.stack([self.exact(z, t), *completed], 1)
 
         return features
 
-    def score(self, z: Tensor, t: Tensor) -> Tensor:
+    def _completed(self, bend: Tensor, z: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(self.sde, Denoised):
+            return self.sde.score_from_output(bend, z, t)
+        return self.sde.denoiser_from_output(bend, z, t) - self.sde.denoiser_from_output(torch.zeros_like(bend), z, t)
+
+    def exact(self, z: Tensor, t: Tensor) -> Tensor:
         """`s*(z, t)`, differentiable in `z` where `z` asks for it."""
+        if isinstance(self.sde, Denoised):
+            return self.teacher.denoise(z, t)
         s = self.teacher.score(z, t)
         if isinstance(self.teacher, Mixture) or not z.requires_grad:
             return s
@@ -194,5 +209,5 @@ def expected(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: i
         weight = loss.weight(model, t, z)
         assert weight is not None, "only a weight that is claimed can be expected"
         f = lesson.features(z, t)
-        error = weight * (model.score(z, t) - f[:, 0])
+        error = weight * (model.predict(z, t) - f[:, 0])
         return 2 * (error[:, None] * f).flatten(2).sum(2)

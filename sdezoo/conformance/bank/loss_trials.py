@@ -11,6 +11,7 @@ import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
+from torch.nn.functional import softplus
 
 from sdezoo.conformance.bank.cases import Case, process_cases, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Additive, Multiplicative
@@ -19,14 +20,16 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.learning.prior import Moments
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import Conditional, Process, Shape
+from sdezoo.process.process import Conditional, Process, Shape, Supervised
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
 
 SHAPES: Sequence[Shape] = ((1,), (2,), (2, 3, 3))
 _REGISTERED = 2
 _HIDDEN = 8
+_LOGISTIC = math.pi / math.sqrt(3)
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,38 @@ class OpaqueConditional(Opaque, Conditional):
         return Additive().score(z, x0, t)
 
 
+@dataclass(frozen=True)
+class Logistic(Interpolant):
+    """`z_t = e^{−t} z_0 + σ(t) e`, `σ² = 2 (1 − e^{−2t})`, with logistic noise of variance 1: a process that learns a denoiser."""
+
+    @property
+    def t_span(self) -> tuple[float, float]:
+        return Additive().t_span
+
+    def mix(self, t: Tensor) -> Mix:
+        t = t.double()
+        return Mix(torch.exp(-t), (-2 * torch.expm1(-2 * t)).sqrt())
+
+    def base(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        tiny = torch.finfo(like.dtype).eps
+        return torch.logit(noise.uniform(like, shape).clamp(tiny, 1 - tiny)) / _LOGISTIC
+
+    def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        k = self.at(t, z)
+        away = _LOGISTIC * (z - k.alpha * x0) / k.sigma
+        return math.log(_LOGISTIC) - k.sigma.log() - away - 2 * softplus(-away)
+
+
 def accepted(loss: Any, dense: bool = False) -> list[Any]:
     """The reference processes that `loss` accepts; where there are none, the first registered ones.
 
     `dense`: only those whose transition density is known, as the exact score needs it.
     """
-    references = [Additive(), Multiplicative(), OpaqueConditional(), Opaque()]
+    references = [Additive(), Multiplicative(), OpaqueConditional(), Opaque(), Logistic()]
     found = [sde for sde in references if loss.refuses(sde) is None] or [
         _adapted(sde) for _, sde in defaults(SDES) if loss.refuses(sde) is None
     ][:_REGISTERED]
-    return [sde for sde in found if not dense or (isinstance(sde, Conditional) and sde.knows_density)]
+    return [sde for sde in found if not dense or (isinstance(sde, Supervised) and sde.knows_density)]
 
 
 def _adapted(sde: Process) -> Process:

@@ -2,7 +2,8 @@
 
 - `Mixture`: `Σ w_k N(μ_k, diag d_k²)` in the coordinates of an affine process. With `p(z_t) = Σ w_k N(α μ_k + m, α² d_k² + v)`
   the score is `−Σ_k r_k(z) (z − α μ_k − m)/(α² d_k² + v)`, `r` the responsibilities.
-- `Atoms`: `Σ w_k δ(x − a_k)` under any process that knows its transition density: the score is `Σ_k r_k(z) ∇ log p(z | a_k)`.
+- `Atoms`: `Σ w_k δ(x − a_k)` under any process that knows its transition density: the score is `Σ_k r_k(z) ∇ log p(z | a_k)`. Where
+  the process learns a denoiser, that is `Σ_k r_k(z) a_k`, encoded.
 
 Both refuse times outside those of the process, and count their evaluations.
 
@@ -12,7 +13,7 @@ line that shrinks the data, one on the positive numbers that drifts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,7 @@ from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional
+from sdezoo.process.process import Conditional, Denoised, Supervised
 
 
 @dataclass(frozen=True)
@@ -117,28 +118,45 @@ class Mixture(Model[AffineSDE]):
         return mean[chosen] + variance[chosen].sqrt() * noise.normal(like, shape)
 
 
-class Atoms(Model[Conditional]):
-    """The exact score of data that are one of a few points.
+class Atoms(Model[Supervised]):
+    """The exact score, or denoiser, of data that are one of a few points.
 
     Args:
         sde: the process; it knows its transition density. points: `a`, `(K, *event)`. weights: `(K,)`, summing to one;
         default: equal.
     """
 
-    def __init__(self, sde: Conditional, points: Tensor, weights: Tensor | None = None) -> None:
+    def __init__(self, sde: Supervised, points: Tensor, weights: Tensor | None = None) -> None:
         self.sde, self.points = sde, points
         self.weights = torch.full((len(points),), 1 / len(points), dtype=torch.float64) if weights is None else weights.double()
         self.evaluations = 0
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
+        if not isinstance(self.sde, Conditional):
+            assert isinstance(self.sde, Denoised), "it says what a network learns in another way"
+            return self.sde.score_from_denoiser(self.denoise(z, t), z, t)
+        return self._mean(self.sde.score, z, t)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if isinstance(self.sde, AffineSDE):
+            return self.sde.denoised(z, t, self.score(z, t))
+        assert isinstance(self.sde, Denoised), "its network learns no denoiser"
+        return self._mean(self.sde.target, z, t)
+
+    def predict(self, z: Tensor, t: Tensor) -> Tensor:
+        """What a perfect network answers: the mean of the process's `target` given `z_t = z`."""
+        return self._mean(self.sde.target, z, t)
+
+    def _mean(self, value: Callable[[Tensor, Tensor, Tensor], Tensor], z: Tensor, t: Tensor) -> Tensor:
+        """`E[value(z, x_0, t) | z_t = z]`."""
         check_times(self.sde.t_span, t)
         self.evaluations += 1
         points = [point.to(z).expand(len(z), *point.shape) for point in self.points]
         if len(points) == 1:
-            return self.sde.score(z, points[0], t)
+            return value(z, points[0], t)
         shares = torch.softmax(self._log_joint(z, t), 1)
-        scores = torch.stack([self.sde.score(z, x0, t) for x0 in points], 1)
-        return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * scores).sum(1)
+        values = torch.stack([value(z, x0, t) for x0 in points], 1)
+        return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * values).sum(1)
 
     def log_density(self, z: Tensor, t: Tensor) -> Tensor:
         """`log p(z_t)`, `(B,)`."""

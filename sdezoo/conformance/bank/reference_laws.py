@@ -7,7 +7,7 @@ import torch
 from sdezoo.conformance.bank.cases import smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms, Mixture, gaussian
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Conditional, Process
+from sdezoo.process.process import Process, Supervised
 
 CENTRES, DEVIATIONS, WEIGHTS = (-0.8, 0.9), (0.35, 0.45), (0.6, 0.4)
 """Two humps in coordinates, of mean −0.12 and standard deviation 0.92 together."""
@@ -32,7 +32,7 @@ def humps(sde: AffineSDE) -> Mixture:
     return Mixture(sde, torch.tensor(CENTRES)[:, None] * column, torch.tensor(DEVIATIONS)[:, None] * column, torch.tensor(WEIGHTS))
 
 
-def points(sde: Conditional) -> Atoms:
+def points(sde: Supervised) -> Atoms:
     """Two points in the support; one, where the process offers no transition density to tell them apart by."""
     event = smallest_event(sde)
     shape = (len(POINTS), *event)
@@ -41,7 +41,7 @@ def points(sde: Conditional) -> Atoms:
 
 
 def model_of(sde: Process) -> Mixture | Atoms | None:
-    """`humps` of an affine process, `points` of another whose conditional score is known, else None."""
+    """`humps` of an affine process, `points` of another that says what its network learns, else None."""
     if isinstance(sde, AffineSDE):
         return humps(sde)
-    return points(sde) if isinstance(sde, Conditional) else None
+    return points(sde) if isinstance(sde, Supervised) else None

@@ -21,7 +21,7 @@ from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional
+from sdezoo.process.process import Supervised
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.composition import defaults
@@ -164,7 +164,7 @@ def no_problem(sampler: Sampler) -> str | None:
     """Why nothing can be tried on `sampler`; None where something can."""
     if problems(sampler, gaussian):
         return None
-    return "It takes none of the reference processes, and none that is installed and whose conditional score is known."
+    return "It takes none of the reference processes, and none that is installed and says what its network learns."
 
 
 def enough(sampler: Sampler, steps: int) -> int:
@@ -175,12 +175,12 @@ def enough(sampler: Sampler, steps: int) -> int:
 def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Atoms]:
     """Data of a few points: under the reference processes for an `event` shape that is given, under the first installed ones otherwise.
 
-    Three points under a process that knows its transition density, one where it knows no more than the conditional score.
+    Three points under a process that knows its transition density, one where it does not.
     """
     candidates = [Additive(), Multiplicative()] if event else [sde for _, sde in defaults(SDES)]
     found = []
     for sde in candidates:
-        if isinstance(sde, Conditional) and sampler.refuses(sde) is None:
+        if isinstance(sde, Supervised) and sampler.refuses(sde) is None:
             shape = event or smallest_event(sde)
             rows = 3 if sde.knows_density else 1
             normals = torch.linspace(-0.8, 1.1, rows * int(torch.Size(shape).numel()), dtype=torch.float64)

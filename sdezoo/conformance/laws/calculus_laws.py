@@ -19,8 +19,7 @@ from sdezoo.conformance.bank.noise_doubles import Still
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.interpolant import Interpolant
-from sdezoo.process.process import Conditional, Process
+from sdezoo.process.process import Conditional, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
 CALCULUS_LAWS: Suite[Process] = Suite()
@@ -46,12 +45,12 @@ def not_affine(sde: Process) -> str | None:
 
 def no_density(sde: Process) -> str | None:
     """The excuse of a process without a transition density."""
-    return None if isinstance(sde, Conditional) and sde.knows_density else "It offers no transition density."
+    return None if isinstance(sde, Supervised) and sde.knows_density else "It offers no transition density."
 
 
-def no_gradient(sde: Process) -> str | None:
-    """The excuse of a process whose score is not that of a density."""
-    return "What it calls its score is that of its flow, which is no gradient." if isinstance(sde, Interpolant) else None
+def no_score(sde: Process) -> str | None:
+    """The excuse of a process whose conditional score is not known."""
+    return None if isinstance(sde, Conditional) else "Its conditional score is not known."
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def _flat(case: Case) -> tuple[Flat, Tensor, Tensor, Tensor]:
     return Flat(case.sde, tuple(z.shape), t), z, z.reshape(-1), t
 
 
-@CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_density(sde) or no_gradient(sde))
+@CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_score(sde) or no_density(sde))
 def score_is_gradient(case: Case) -> None:
     """The conditional score is the gradient of the log-density, in every direction that the noise drives."""
     sde, z, t = case.sde, case.draw(), case.t

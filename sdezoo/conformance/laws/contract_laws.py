@@ -17,7 +17,7 @@ from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Process, count_outside
+from sdezoo.process.process import Conditional, Denoised, Process, Supervised, count_outside
 from sdezoo.process.sde import ForwardSDE
 
 CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
@@ -49,8 +49,12 @@ def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Nois
         found["forward_step"] = sde.forward_step(z, t, t.new_tensor(0.01), noise())
     if isinstance(sde, Conditional):
         found["score"] = sde.score(z, x0, t)
-        if sde.knows_density:
-            found["log_prob"] = sde.log_prob(z, x0, t)
+    if isinstance(sde, Denoised):
+        found["target"] = sde.target(z, x0, t)
+        found["denoiser_from_output"] = sde.denoiser_from_output(torch.cos(2 * sde.network_input(z, t)), z, t)
+        found["error_scale"] = _rows(sde.error_scale(t), z)
+    if isinstance(sde, Supervised) and sde.knows_density:
+        found["log_prob"] = sde.log_prob(z, x0, t)
     return found
 
 
@@ -82,6 +86,8 @@ def contract(case: Case) -> None:
         "project",
         "forward_step",
         "score",
+        "target",
+        "denoiser_from_output",
     }
     found = answers(sde, x0, z, t, lambda: keyed(count, case.seed))
     found["prior"] = sde.prior(tuple(x0.shape), keyed(count), x0)
@@ -97,8 +103,9 @@ def contract(case: Case) -> None:
             raise LawError(f"{name} is on {value.device} where the state is on {x0.device}.")
         if not torch.isfinite(value).all():
             raise LawError(f"{name} is not finite: {value.flatten()[~torch.isfinite(value.flatten())][0].item()}.")
-    if not (found["scale"] > 0).all():
-        raise LawError(f"scale is {float(found['scale'].min()):g}; it has to be positive at every time of `t_span`.")
+    for name in ("scale", "error_scale"):
+        if name in found and not (found[name] > 0).all():
+            raise LawError(f"{name} is {float(found[name].min()):g}; it has to be positive at every time of `t_span`.")
     if isinstance(sde, ForwardSDE):
         shape = tuple(sde.noise_shape(state))
         if torch.broadcast_shapes(shape, state) != torch.Size(state):

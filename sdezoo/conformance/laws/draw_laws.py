@@ -26,11 +26,11 @@ from sdezoo.conformance.bank.cases import busy, smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_density, no_gradient, no_sde
+from sdezoo.conformance.laws.calculus_laws import no_density, no_score, no_sde
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
-from sdezoo.process.process import Conditional, Process, count_outside
+from sdezoo.process.process import Process, count_outside
 from sdezoo.process.sde import ForwardSDE
 
 DRAW_LAWS: Suite[Process] = Suite()
@@ -40,7 +40,7 @@ GAP = 0.01
 
 _PATHS = 2048
 _STEPS = 64
-_STARTS = (0.0, 0.8, -0.6)
+STARTS = (0.0, 0.8, -0.6)
 """Where the data are, in the standard normal numbers that `typical` maps into the support."""
 
 
@@ -112,7 +112,7 @@ class Draws:
         return torch.stack([row[..., i] for i, row in enumerate(rows)], -1).sum(-1)
 
 
-def _both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
+def both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
     """The law of the process as it is, and of one with every open hyper-parameter given."""
 
     def p_value(sde: Any, seed: int) -> float:
@@ -136,11 +136,11 @@ def _too_many_entries(sde: Process) -> str | None:
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_density(sde) or _too_many_entries(sde))
-@_both
+@both
 def draws_follow_the_density(sde: Any, seed: int) -> float:
     """Draws of `perturb` have the density that `log_prob` states."""
     found = []
-    for share, start in zip((0.05, 0.4, 1.0), _STARTS, strict=True):
+    for share, start in zip((0.05, 0.4, 1.0), STARTS, strict=True):
         draws = Draws(sde, start, seed)
         t = draws.time(share)
         bumps = draws.bumps(t)
@@ -164,19 +164,15 @@ def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _no_stein_score(sde: Process) -> str | None:
-    if not isinstance(sde, Conditional):
-        return "Its conditional score is not known."
-    if not isinstance(sde, ForwardSDE) and not sde.knows_density:
-        return "It is no SDE and offers no density, so that its score need not be a gradient."
-    return no_gradient(sde) or _drawn_by_simulation(sde)
+    return no_score(sde) or _drawn_by_simulation(sde)
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_stein_score)
-@_both
+@both
 def draws_have_the_score(sde: Any, seed: int) -> float:
     """The conditional score is the one that draws of `perturb` have: `E[φ s + ∇φ] = 0` in the directions of the noise."""
     found, driven = [], isinstance(sde, ForwardSDE)
-    for share, start in zip((0.0, 0.1, 0.5, 1.0), (*_STARTS, 0.4), strict=True):
+    for share, start in zip((0.0, 0.1, 0.5, 1.0), (*STARTS, 0.4), strict=True):
         draws = Draws(sde, start, seed)
         t = draws.time(share)
         bumps = draws.bumps(t)
@@ -200,15 +196,15 @@ def _weakly(draws: Draws, a: Tensor, b: Tensor, generator: Callable[[Bumps, Tens
     return draws.at(mean_is_zero(ends - (b - a) * generator(bumps, z, t)), a, b)
 
 
-_WINDOWS = ((0.0, 0.05), (0.1, 0.3), (0.4, 0.7), (0.8, 1.0))
+WINDOWS = ((0.0, 0.05), (0.1, 0.3), (0.4, 0.7), (0.8, 1.0))
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
-@_both
+@both
 def draws_solve_the_sde(sde: Any, seed: int) -> float:
     """Draws of `perturb` at different times are connected by drift and diffusion: `d/dt E φ = E[f·∇φ + ½ g gᵀ : ∇²φ]`."""
     found = []
-    for (a, b), start in zip(_WINDOWS, (*_STARTS, 0.4), strict=True):
+    for (a, b), start in zip(WINDOWS, (*STARTS, 0.4), strict=True):
         draws = Draws(sde, start, seed)
 
         def generator(bumps: Bumps, z: Tensor, t: Tensor, draws: Draws = draws) -> Tensor:
@@ -221,12 +217,12 @@ def draws_solve_the_sde(sde: Any, seed: int) -> float:
 
 
 def _no_reversal(sde: Process) -> str | None:
-    return no_sde(sde) or (None if isinstance(sde, Conditional) else "Its conditional score is not known.") or _drawn_by_simulation(sde)
+    return no_sde(sde) or no_score(sde) or _drawn_by_simulation(sde)
 
 
 def _reversed(sde: Any, seed: int, half: float) -> float:
     found = []
-    for (a, b), start in zip(_WINDOWS, (*_STARTS, 0.4), strict=True):
+    for (a, b), start in zip(WINDOWS, (*STARTS, 0.4), strict=True):
         draws = Draws(sde, start, seed)
 
         def generator(bumps: Bumps, z: Tensor, t: Tensor, draws: Draws = draws) -> Tensor:
@@ -239,14 +235,14 @@ def _reversed(sde: Any, seed: int, half: float) -> float:
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
-@_both
+@both
 def reverse_sde_has_the_marginals(sde: Any, seed: int) -> float:
     """With the exact score, the reverse SDE passes through the same laws as the process, backward in time."""
     return _reversed(sde, seed, 1.0)
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
-@_both
+@both
 def probability_flow_has_the_marginals(sde: Any, seed: int) -> float:
     """With the exact score, the probability flow passes through the same laws as the process."""
     return _reversed(sde, seed, 0.5)
@@ -283,7 +279,7 @@ def _paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> 
 
 def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]]) -> float:
     found = []
-    for (share, end), start in zip(windows, _STARTS[1:], strict=True):
+    for (share, end), start in zip(windows, STARTS[1:], strict=True):
         draws = Draws(sde, start, seed)
         b = draws.time(end)
         a = torch.zeros_like(b) if share is None else draws.time(share)
@@ -299,25 +295,25 @@ def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
-@_both
+@both
 def draws_agree_with_paths(sde: Any, seed: int) -> float:
     """Moments and quantiles of `perturb` are those of simulated paths of drift, diffusion and boundary rule, from the data on."""
     return _simulated(sde, seed, ((None, 0.15), (None, 0.4)))
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
-@_both
+@both
 def chapman_kolmogorov(sde: Any, seed: int) -> float:
     """Noising to `s` and going on from there to `t` is noising to `t`."""
     return _simulated(sde, seed, ((0.1, 0.3), (0.5, 0.75)))
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
-@_both
+@both
 def reversal_recovers_the_law(sde: Any, seed: int) -> float:
     """The reverse SDE, run back with the exact score of data at two points, ends in the law of those data, noised less."""
-    draws = Draws(sde, _STARTS[0], seed)
-    points = torch.cat([Draws(sde, start, seed).point for start in (_STARTS[1:] if sde.knows_density else _STARTS[:1])])
+    draws = Draws(sde, STARTS[0], seed)
+    points = torch.cat([Draws(sde, start, seed).point for start in (STARTS[1:] if sde.knows_density else STARTS[:1])])
     model = Atoms(sde, points)
     a, b = draws.time(0.6), draws.time(0.3)
 
@@ -335,7 +331,7 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
 @DRAW_LAWS.law(excuses=no_sde)
 def steps_do_not_pile_up(sde: Any) -> None:
     """The boundary rule leaves no atom: of many large forward steps, no two end in the same place, as clamped ones do."""
-    draws = Draws(sde, _STARTS[0], 0)
+    draws = Draws(sde, STARTS[0], 0)
     t, dt = draws.time(0.2), draws.time(0.5)
     z = draws.states(t, _PATHS)
     ends = sde.forward_step(z, t, dt, draws.noise()).flatten(1).T
@@ -355,7 +351,7 @@ def _no_origin(sde: Process) -> str | None:
 def prior_gap(sde: Any) -> None:
     """The prior is the law of fully noised data, within 0.01 nats: of data at the origin for affine processes, of some data for others."""
     for kind in {sde, busy(sde)}:
-        starts = (0.0,) if isinstance(kind, AffineSDE) else (*_STARTS, 2.0, -2.0)
+        starts = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0)
         gaps = {}
         for start in starts:
             draws = Draws(kind, start, 0)

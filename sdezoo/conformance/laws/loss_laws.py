@@ -1,8 +1,8 @@
 """The laws of losses: what every loss owes to training, and that its minimizer is the score.
 
-Losses are tried on the reference processes that they accept: on the real line, on the positive numbers, and on one that
-hides that it is affine; a loss that accepts none of them, on registered ones. The mathematics is tested on models that are
-linear in their parameters, see `linear_models`:
+Losses are tried on the reference processes that they accept: on the real line, on the positive numbers, on one that
+hides that it is affine, and on one that learns a denoiser in the place of a score; a loss that accepts none of them, on
+registered ones. The mathematics is tested on models that are linear in their parameters, see `linear_models`:
 
 - where the model is the exact score, the expected gradient is zero, at every time (Hyvärinen 2005; Vincent 2011);
 - elsewhere it is that of `λ(t) E ‖s_θ − s‖²`, where the loss claims a `weight`.

@@ -79,7 +79,7 @@ def _answers(model: ScoreModel[Any], x0: Tensor, states: list[tuple[Tensor, Tens
     with torch.no_grad():
         for z, t in states:
             at = f"at t = {float(t):.3g}"
-            found[f"model.score {at}"] = model.score(z, t)
+            found[f"model.predict {at}"] = model.predict(z, t)
             found |= {f"{name} {at}": value for name, value in answers(model.sde, x0, z, t, lambda: keyed(len(x0), 3)).items()}
     return found
 

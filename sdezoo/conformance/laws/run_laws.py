@@ -22,9 +22,10 @@ from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import count_outside
+from sdezoo.process.process import Denoised, count_outside
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.sampling.start import AtRows
 
 RUN_LAWS: Suite[Sampler] = Suite(CONFIGURATION_LAWS)
 
@@ -40,6 +41,9 @@ class _Rounded(Model[Any]):
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         return self.base.score(z, t).bfloat16().to(z)
 
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.base.denoise(z, t).bfloat16().to(z) if isinstance(self.sde, Denoised) else super().denoise(z, t)
+
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.base.prior(shape, noise, like)
 
@@ -52,6 +56,9 @@ class _From(Model[Any]):
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         return self.base.score(z, t)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.base.denoise(z, t)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.state
@@ -219,7 +226,7 @@ def start_and_callback(sampler: Sampler) -> None:
         view = sampler.view(model)
         seen: list[tuple[int, Tensor, Tensor]] = []
         start = model.sde.decode(model.prior(run.shape, keyed(run.rows, 3), WIDE))
-        x = run(start=start, callback=lambda k, z, t, seen=seen: seen.append((k, z, t)))
+        x = run(start=AtRows(start), callback=lambda k, z, t, seen=seen: seen.append((k, z, t)))
         if [k for k, _, _ in seen] != list(range(1, run.steps + 1)):
             raise LawError(f"The callback saw the steps {[k for k, _, _ in seen]}.", str(run))
         close("The times that the callback saw", torch.stack([t for _, _, t in seen]), sampler.grid(view, run.steps)[1:], rtol=0)
@@ -237,7 +244,7 @@ def _first_state(run: Run, seed: int) -> Tensor:
     """After one step from data like those at the last time. A sampler that draws exactly may forget some rows in one step."""
     seen: list[Tensor] = []
     model = run.problem.model
-    run(start=model.sde.decode(model.prior(run.shape, keyed(run.rows, seed), WIDE)), callback=lambda k, z, t: seen.append(z))
+    run(start=AtRows(model.sde.decode(model.prior(run.shape, keyed(run.rows, seed), WIDE))), callback=lambda k, z, t: seen.append(z))
     return seen[0]
 
 
