@@ -222,12 +222,18 @@ def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
         return []
     worst = min(missed, key=lambda c: c.data.index)
     noise = "a tail that falls faster than any power" if math.isinf(sde.tail) else f"tail index {number(sde.tail)}"
-    heavy = [name for name, other in defaults(SDES) if math.isfinite(other.tail)]
+    heavy = [name for name, other in defaults(SDES) if math.isfinite(other.tail) and not (worst.positive and _negative(other))]
+    kind = "non-negative" if worst.positive else "such"
     return [
         f"Warning: the data's tail has index {number(worst.data.index)} ({worst.name}), and samples' {number(worst.samples.index)}. "
         f"The noise of '{sde.title()}' has {noise}, of which no network makes that of the data. "
-        f"Processes with heavy-tailed noise: {', '.join(heavy) or 'none that is installed'}."
+        f"Processes with heavy-tailed noise for {kind} data: {', '.join(heavy) or 'none that is installed'}."
     ]
+
+
+def _negative(sde: Process) -> bool:
+    """Whether data of the process may be negative."""
+    return bool(sde.support.check(torch.tensor([-1.0])).all())
 
 
 def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
