@@ -28,7 +28,8 @@ from sdezoo.evaluation.classifier import Judge, classifier
 from sdezoo.evaluation.comparison import Extractor, Parts, Report, columns, images
 from sdezoo.evaluation.inception import Inception
 from sdezoo.evaluation.rows import choice
-from sdezoo.evaluation.suite import Measured, check_sizes
+from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
+from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
 from sdezoo.evaluation.tails import Contrast
 from sdezoo.generation.samples import choose_sampler, generate
@@ -47,7 +48,7 @@ FILES = ("evaluation.json", "evaluation.png")
 """Of every evaluation."""
 
 _ELSEWHERE = "Give --out another place."
-_HELD, _TRAINING, _GIVEN = 0, 1, 2  # streams of the choices of rows
+_GIVEN, _COMPARED = 2, 3  # streams of the choices of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,16 +56,21 @@ class Evaluation:
     """Figures of samples.
 
     Args:
-        source: what was measured, in words. n: rows of each kind. measured: the table. notes: what a reader of it has to know.
+        source: what was measured, in words. sizes: how many rows. measured: the table. notes: what a reader of it has to know.
         facts: everything else, as JSON holds it. picture: the sheet.
     """
 
     source: str
-    n: int
+    sizes: Sizes
     measured: list[Measured]
     notes: list[str]
     facts: dict[str, Any]
     picture: Figure
+
+    @property
+    def n(self) -> int:
+        """Rows of each kind that are compared."""
+        return self.sizes.compared
 
     @property
     def record(self) -> dict[str, Any]:
@@ -74,7 +80,8 @@ class Evaluation:
     @property
     def text(self) -> str:
         """The table, with the notes below it."""
-        head = f"{self.source}: {self.n} samples against {self.n} held-out rows; real rows: {self.n} training rows in their place."
+        data, others = ("held-out rows", "training rows") if self.sizes.held_out else ("rows of the data", "others")
+        head = f"{self.source}: {self.n} samples against {self.n} {data}; real rows: {self.n} {others} in their place."
         return "\n".join([head, "", text(self.measured), *self.notes, ""])
 
 
@@ -97,7 +104,7 @@ def evaluate(
     Args:
         run: the folder; a classifier of images is kept in its `evaluation/`. checkpoint: see `sdezoo.store.checkpoint.choose`.
         sampler, steps: of the samples. n: samples at most, and rows of data to compare them with: fewer where the held-out part, the
-        training part or the file has fewer.
+        training part or the file has fewer, see `sdezoo.evaluation.sizes`.
         samples: a file of samples to be measured in the place of the model's, see `read_samples`.
         features: one of `EXTRACTORS`, for images; default: the classifier, where the training images have labels.
         seed: fixes the samples, the choice of rows and whatever a measure draws. batch_size: changes nothing but memory and speed.
@@ -118,28 +125,29 @@ def evaluate(
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
-    n = min([n, len(data.test), len(data.train)] + ([] if given is None else [len(given)]))
-    check_sizes({"held-out rows": len(data.test), "rows to compare": n})
+    asked = n if given is None else min(n, len(given))
+    size = sizes(asked, training=len(data.train), held_out=len(data.test), image=data.kind == "image")
     chosen = choose_sampler(trained, sampler)
     judge, extractor = _extractors(run / "evaluation", data, features, report) if data.kind == "image" else (None, None)
     if given is None:
         options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": device}
-        x = generate(trained, chosen, n, **options, report=lambda done, total: report(done, total, "sampling")).x
+        x = generate(trained, chosen, size.samples, **options, report=lambda done, total: report(done, total, "sampling")).x
         drawn, source = {"sampler": chosen.spec, "steps": steps}, f"{run} by {chosen.spec} in {steps} steps"
     else:
-        x, drawn, source = given[choice(len(given), n, seed, _GIVEN)], {"samples": str(samples)}, str(samples)
-    held_out, training = (part[choice(len(part), n, seed, key)] for part, key in ((data.test, _HELD), (data.train, _TRAINING)))
-    parts, title = Parts(x, held_out, training, data.train), f"{source}, {n} samples"
+        x, drawn, source = given[choice(len(given), size.samples, seed, _GIVEN)], {"samples": str(samples)}, str(samples)
+    held_out, floor = compared_rows(data.train, data.test, size, seed)
+    parts = Parts(x[choice(len(x), size.compared, seed, _COMPARED)], held_out, floor, data.train)
+    title = f"{source}, {size.compared} samples"
     if data.kind == "image":
         labels = data.train_labels
         found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, report=report)
     else:
-        found = columns(parts, title, names=data.columns, seed=seed, report=report)
+        found = columns(parts, title, names=data.columns, seed=seed, report=report, private=(data.test, x))
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
-    notes = [words, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
-    return Evaluation(source, n, found.measured, notes, facts, found.picture)
+    notes = [words, *size.notes, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
+    return Evaluation(source, size, found.measured, notes, facts, found.picture)
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
