@@ -21,6 +21,7 @@ from sdezoo.evaluation import sheet, suite
 from sdezoo.evaluation.classifier import Judge
 from sdezoo.evaluation.columns import kolmogorov_smirnov
 from sdezoo.evaluation.neighbours import Nearest, nearest
+from sdezoo.evaluation.privacy import Records, privacy
 from sdezoo.evaluation.rows import FloatArray, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
 from sdezoo.evaluation.table import number
@@ -101,27 +102,39 @@ def images(
     return Comparison(measured, notes, facts, picture)
 
 
-def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, progress: EvaluationProgress) -> Comparison:
-    """Compare tables and points: rows, single columns, pairs of columns.
+def columns(
+    parts: Parts,
+    title: str,
+    *,
+    names: Sequence[str],
+    seed: int,
+    progress: EvaluationProgress,
+    private: tuple[Tensor, Tensor] | None = None,
+) -> Comparison:
+    """Compare tables and points: rows, single columns, pairs of columns, privacy.
 
     Args:
         title: of the picture. names: of the columns, or none. seed: of whatever a measure draws.
+        private: held-out rows and samples that privacy is judged by, of any number; default: those of `parts`.
     """
     names = list(names) or [f"x{i}" for i in range(parts.every.shape[1])]
     spread = np.std(flat(parts.every), axis=0)
     unit = np.where(spread > 0, spread, 1.0)
     sets = Sets(*(flat(part) / unit for part in (parts.held_out, parts.samples, parts.training)))
-    near = _near(sets, flat(parts.every) / unit, progress)
+    progress(0, 1, "finding the nearest training rows")
+    held_out, samples = private or (parts.held_out, parts.samples)
+    found = privacy(Records(*(flat(part) / unit for part in (parts.every, held_out, samples))), seed=seed)
     tests = kolmogorov_smirnov(sets.reference, sets.samples)
-    tails = contrasts(names, *sets)
+    size = min(map(len, sets))
+    tails = contrasts(names, *sets) if size >= suite.TAIL else []
     notes: list[str] = []
     measured = _each(
         [
             lambda: suite.distances("rows, in standard deviations", sets, seed=seed),
-            lambda: suite.fidelity("rows, in standard deviations", sets, seed=seed),
-            lambda: _copies("rows, in standard deviations", near, notes, seed),
+            lambda: suite.fidelity("rows, in standard deviations", sets, seed=seed) if size >= suite.MANIFOLD else [],
             lambda: suite.marginals("columns", sets, seed=seed),
             lambda: suite.tails("columns", tails),
+            lambda: found.measured,
         ],
         progress,
     )
@@ -129,12 +142,19 @@ def columns(parts: Parts, title: str, *, names: Sequence[str], seed: int, progre
     if worst:
         named = ", ".join(f"{names[i]} (D {number(float(tests.statistic[i]))}, p {tests.p[i]:.1e})" for i in worst[:_NAMED])
         notes.append(f"Columns that the KS test tells apart: {named}{f' and {len(worst) - _NAMED} more' if len(worst) > _NAMED else ''}.")
-    notes += _tails_apart(tails)
+    notes += [*_tails_apart(tails), *found.notes, *_left_out(size)]
     each = zip(names, tests.statistic.tolist(), tests.p.tolist(), strict=True)
     facts = {"columns": [{"name": name, "ks": statistic, "p": p} for name, statistic, p in each]}
     facts["tails"] = [{"name": c.name, "data": _record(c.data), "samples": _record(c.samples)} for c in tails]
-    picture = sheet.columns(title, names, flat(parts.held_out), flat(parts.samples), near.distances)
+    picture = sheet.columns(title, names, flat(parts.held_out), flat(parts.samples), found.distances)
     return Comparison(measured, notes, facts, picture, tails)
+
+
+def _left_out(size: int) -> list[str]:
+    """Which figures mean nothing for so few rows."""
+    names = ["precision, recall, density and coverage"] if size < suite.MANIFOLD else []
+    names += ["tails"] if size < suite.TAIL else []
+    return [f"Left out, as they mean nothing for {size} rows: {'; '.join(names)}."] if names else []
 
 
 def _tails_apart(tails: Sequence[Contrast]) -> list[str]:

@@ -106,7 +106,7 @@ def _column(axes: Axes, held_out: FloatArray, samples: FloatArray) -> None:
     low, high = np.quantile(held_out, [0.001, 0.999])
     # What lies beyond, samples of any size among it, is counted in the outermost bins.
     bins = np.linspace(low, high, _BINS) if high > low else np.linspace(low - 0.5, low + 0.5, _BINS)
-    _histograms(axes, np.clip(held_out, bins[0], bins[-1]), np.clip(samples, bins[0], bins[-1]), bins, ("held out", "samples"))
+    _histograms(axes, np.clip(held_out, bins[0], bins[-1]), np.clip(samples, bins[0], bins[-1]), bins, ("data", "samples"))
     axes.tick_params(labelsize=6)
 
 
@@ -119,7 +119,7 @@ def _histograms(axes: Axes, held_out: FloatArray, samples: FloatArray, bins: Flo
 def _matrices(part: SubFigure, held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
     panels = part.subplots(1, 4)
     found = [correlations(rows) for rows in (held_out, samples)]
-    named = {"correlations, held out": found[0], "correlations, samples": found[1], "difference": found[1] - found[0]}
+    named = {"correlations, data": found[0], "correlations, samples": found[1], "difference": found[1] - found[0]}
     for axes, (name, matrix) in zip(panels, named.items(), strict=False):
         axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
         axes.set_title(name, fontsize=9)
@@ -130,7 +130,7 @@ def _matrices(part: SubFigure, held_out: FloatArray, samples: FloatArray, distan
 
 def _plane(part: SubFigure, names: Sequence[str], held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
     panels = part.subplots(1, 3)
-    for axes, rows, name, colour in ((panels[0], held_out, "held out", DATA), (panels[1], samples, "samples", SAMPLES)):
+    for axes, rows, name, colour in ((panels[0], held_out, "data", DATA), (panels[1], samples, "samples", SAMPLES)):
         axes.scatter(rows[:, 0], rows[:, 1], s=6, alpha=0.6, linewidths=0, color=colour)
         axes.set(xlabel=names[0], ylabel=names[1], title=name)
     span = [np.quantile(held_out[:, k], [0.0, 1.0]) for k in (0, 1)]

@@ -28,7 +28,10 @@ from sdezoo.evaluation.transport import sliced_wasserstein
 from sdezoo.evaluation.two_sample import c2st
 
 LEAST = 20
-"""Rows that an evaluation needs of each kind."""
+"""Rows that an evaluation needs of each kind; of a table with fewer held-out rows, in all."""
+
+MANIFOLD, TAIL = 20, 64
+"""Rows from which on balls to the fifth neighbour, and tails, are of a part of the rows and not of most of them."""
 
 SIGNIFICANT = 0.01
 """The p-value below which a column counts as different."""
@@ -51,8 +54,8 @@ class Measured:
     Args:
         group: what was compared, such as pixels or features. name: of the measure.
         value: of the samples. interval: 95 %, or None. error: how the interval was found.
-        floor: of real rows, at the same size.
-        best: what equal laws have in the limit of many rows; of a tail index, that of the held-out rows.
+        floor: of real rows, at the same size; None where none can be had. best: what equal laws have in the limit of many rows; of a tail
+        index and of privacy, that of the held-out rows.
     """
 
     group: str
@@ -60,7 +63,7 @@ class Measured:
     value: float
     interval: tuple[float, float] | None
     error: Literal["bootstrap", "halves", "exact"] | None
-    floor: float
+    floor: float | None
     best: float
 
 
@@ -137,7 +140,7 @@ def shares_of(classes: NDArray[np.intp], count: int) -> FloatArray:
     return np.bincount(classes, minlength=count)[:count] / len(classes)
 
 
-def check_sizes(rows: Mapping[str, int]) -> None:
+def check_sizes(rows: Mapping[str, int], remedy: str = "Hold out more of the data, or take more samples.") -> None:
     """Refuse too few rows of any kind, from their numbers by name.
 
     Raises:
@@ -145,7 +148,7 @@ def check_sizes(rows: Mapping[str, int]) -> None:
     """
     for name, count in rows.items():
         if count < LEAST:
-            raise DataError(f"There are {count} {name}, where {LEAST} is the least.", "Hold out more of the data, or take more samples.")
+            raise DataError(f"There are {count} {name}, where {LEAST} is the least.", remedy)
 
 
 def _halved(

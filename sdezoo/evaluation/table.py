@@ -15,7 +15,7 @@ _HEADS = ("samples", "95 % interval", "real rows", "equal laws")
 
 def text(measured: Sequence[Measured]) -> str:
     """A table, one measure a line, under a heading for each group."""
-    lines = [[m.name, number(m.value), _interval(m), number(m.floor), number(m.best)] for m in measured]
+    lines = [[m.name, number(m.value), _interval(m), "" if m.floor is None else number(m.floor), number(m.best)] for m in measured]
     widths = [max(len(line[k]) for line in [["", *_HEADS], *lines]) for k in range(5)]
     parts = []
     for group, members in groupby(zip(measured, lines, strict=True), key=lambda pair: pair[0].group):

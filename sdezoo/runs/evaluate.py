@@ -24,7 +24,8 @@ from sdezoo.evaluation.classifier import Judge, classifier
 from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
 from sdezoo.evaluation.inception import Inception
 from sdezoo.evaluation.rows import choice
-from sdezoo.evaluation.suite import Measured, check_sizes
+from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
+from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
 from sdezoo.evaluation.tails import Contrast
 from sdezoo.generation.samples import choose_sampler, generate
@@ -45,7 +46,7 @@ FILES = ("evaluation.json", "evaluation.png")
 
 _ELSEWHERE = "Give --out another place."
 _STEPS = 20
-_HELD, _TRAINING, _GIVEN = 0, 1, 2  # streams of the choices of rows
+_GIVEN, _COMPARED = 2, 3  # streams of the choices of rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,16 +54,21 @@ class Evaluation:
     """Figures of samples.
 
     Args:
-        source: what was measured, in words. n: rows of each kind. measured: the table. notes: what a reader of it has to know.
+        source: what was measured, in words. sizes: how many rows. measured: the table. notes: what a reader of it has to know.
         facts: everything else, as JSON holds it. picture: the sheet.
     """
 
     source: str
-    n: int
+    sizes: Sizes
     measured: list[Measured]
     notes: list[str]
     facts: dict[str, Any]
     picture: Figure
+
+    @property
+    def n(self) -> int:
+        """Rows of each kind that are compared."""
+        return self.sizes.compared
 
     @property
     def record(self) -> dict[str, Any]:
@@ -72,7 +78,8 @@ class Evaluation:
     @property
     def text(self) -> str:
         """The table, with the notes below it."""
-        head = f"{self.source}: {self.n} samples against {self.n} held-out rows; real rows: {self.n} training rows in their place."
+        data, others = ("held-out rows", "training rows") if self.sizes.held_out else ("rows of the data", "others")
+        head = f"{self.source}: {self.n} samples against {self.n} {data}; real rows: {self.n} {others} in their place."
         return "\n".join([head, "", text(self.measured), *self.notes, ""])
 
 
@@ -126,28 +133,29 @@ def evaluate(
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
-    n = min([n, len(data.test), len(data.train)] + ([] if given is None else [len(given)]))
-    check_sizes({"held-out rows": len(data.test), "rows to compare": n})
+    asked = n if given is None else min(n, len(given))
+    size = sizes(asked, training=len(data.train), held_out=len(data.test), image=data.kind == "image")
     chosen = choose_sampler(trained, sampler)
     judge, extractor = _extractors(run / "evaluation", data, features, progress) if data.kind == "image" else (None, None)
     if given is None:
         options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": device}
-        x = generate(trained, chosen, n, **options, progress=lambda done, total: progress(done, total, "sampling")).x
+        x = generate(trained, chosen, size.samples, **options, progress=lambda done, total: progress(done, total, "sampling")).x
         drawn, source = {"sampler": chosen.spec, "steps": steps}, f"{run} by {chosen.spec} in {steps} steps"
     else:
-        x, drawn, source = given[choice(len(given), n, seed, _GIVEN)], {"samples": str(samples)}, str(samples)
-    held_out, training = (part[choice(len(part), n, seed, key)] for part, key in ((data.test, _HELD), (data.train, _TRAINING)))
-    parts, title = Parts(x, held_out, training, data.train), f"{source}, {n} samples"
+        x, drawn, source = given[choice(len(given), size.samples, seed, _GIVEN)], {"samples": str(samples)}, str(samples)
+    held_out, floor = compared_rows(data.train, data.test, size, seed)
+    parts = Parts(x[choice(len(x), size.compared, seed, _COMPARED)], held_out, floor, data.train)
+    title = f"{source}, {size.compared} samples"
     if data.kind == "image":
         labels = data.train_labels
         found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, progress=progress)
     else:
-        found = columns(parts, title, names=data.columns, seed=seed, progress=progress)
+        found = columns(parts, title, names=data.columns, seed=seed, progress=progress, private=(data.test, x))
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
-    notes = [words, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
-    evaluation = Evaluation(source, n, found.measured, notes, facts, found.picture)
+    notes = [words, *size.notes, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
+    evaluation = Evaluation(source, size, found.measured, notes, facts, found.picture)
     if out:
         write(evaluation, out)
     return evaluation
@@ -208,12 +216,18 @@ def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
         return []
     worst = min(missed, key=lambda c: c.data.index)
     noise = "a tail that falls faster than any power" if math.isinf(sde.tail) else f"tail index {number(sde.tail)}"
-    heavy = [name for name, other in defaults(SDES) if math.isfinite(other.tail)]
+    heavy = [name for name, other in defaults(SDES) if math.isfinite(other.tail) and not (worst.positive and _negative(other))]
+    kind = "non-negative" if worst.positive else "such"
     return [
         f"Warning: the data's tail has index {number(worst.data.index)} ({worst.name}), and samples' {number(worst.samples.index)}. "
         f"The noise of '{sde.title()}' has {noise}, of which no network makes that of the data. "
-        f"Processes with heavy-tailed noise: {', '.join(heavy) or 'none that is installed'}."
+        f"Processes with heavy-tailed noise for {kind} data: {', '.join(heavy) or 'none that is installed'}."
     ]
+
+
+def _negative(sde: Process) -> bool:
+    """Whether data of the process may be negative."""
+    return bool(sde.support.check(torch.tensor([-1.0])).all())
 
 
 def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:

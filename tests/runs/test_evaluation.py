@@ -56,13 +56,17 @@ def test_samples_of_the_model_are_measured(runs):
 
 
 def test_a_tail_out_of_reach_is_warned_of(tmp_path):
-    """Data of index 2.5: no network makes them of normal noise; noise of index 2.1 reaches further out than they do."""
+    """Data of index 2.5: no network makes them of normal noise; noise of index 2.1 reaches further out than they do.
+
+    Noise on the real line is advised for data of both signs alone.
+    """
     pareto = np.random.default_rng(0).pareto(2.5, (3000, 2)).astype(np.float32) + 1
-    np.save(tmp_path / "heavy.npy", pareto)
+    np.save(tmp_path / "positive.npy", pareto)
+    np.save(tmp_path / "heavy.npy", pareto * np.random.default_rng(1).choice([-1, 1], pareto.shape).astype(np.float32))
     light = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
     np.save(tmp_path / "light.npy", light)
     said = {}
-    for sde, data in (("vp", "heavy"), ("student-t:nu=2.1", "heavy"), ("vp", "light")):
+    for sde, data in (("vp", "heavy"), ("student-t:nu=2.1", "heavy"), ("vp", "light"), ("vp", "positive")):
         run = tmp_path / f"{sde[:2]}-{data}"
         settings = {"net": "mlp:width=16,depth=1", "steps": 2, "loss": "dsm", "data": f"array:path={tmp_path}/{data}.npy,holdout=0.5"}
         train(TrainingConfig.build({**settings, "sde": sde, "out": str(run)}))
@@ -73,6 +77,53 @@ def test_a_tail_out_of_reach_is_warned_of(tmp_path):
     assert "the data's tail has index 2." in warning
     assert "The noise of 'vp' has a tail that falls faster than any power" in warning
     assert "student-t" in warning
+    [warning] = said["vp", "positive"]
+    assert "for non-negative data: none that is installed" in warning
+    assert "student-t" not in warning
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A run on a table of so many rows, of which a tenth is held out."""
+
+    def made(count):
+        rows = np.exp(np.random.default_rng(0).standard_normal((count, 3)))
+        (tmp_path / "t.csv").write_text("a,b,c\n" + "\n".join(",".join(map(str, row)) for row in rows))
+        settings = {"net": "mlp:width=16,depth=1", "steps": 2, "data": str(tmp_path / "t.csv"), "out": str(tmp_path / str(count))}
+        train(TrainingConfig.build(settings))
+        return tmp_path / str(count)
+
+    return made
+
+
+def test_a_table_of_thirty_rows_is_measured(table, tmp_path):
+    run = table(31)
+    found = evaluate(run, steps=3)
+    assert found.n == 15
+    assert "15 samples against 15 rows of the data; real rows: 15 others" in found.text
+    names = {m.name: m for m in found.measured}
+    assert {"C2ST, random forest", "columns with KS p > 0.01", "membership inference, AUC"} <= set(names)
+    assert not {"coverage", "tail index, largest entry of a row"} & set(names)
+    assert any("mean nothing for 15 rows" in note for note in found.notes)
+    assert any("training has seen" in note for note in found.notes)
+    assert any("31 samples, 28 training rows, 3 held-out rows" in note for note in found.notes)
+    assert found.facts["values"] == 31 * 3
+    json.dumps(found.record, allow_nan=False)
+    trained = restore(run)
+    export(generate(trained, choose_sampler(trained, None), 31, steps=3).x, tmp_path / "x.npz", kind="table", columns=("a", "b", "c"))
+    assert figures(evaluate(run, samples=tmp_path / "x.npz")) == figures(found)
+    data = np.loadtxt(tmp_path / "t.csv", delimiter=",", skiprows=1)
+    np.save(tmp_path / "copies.npy", data)
+    copied = evaluate(run, samples=tmp_path / "copies.npy")
+    assert figures(copied)["privacy", "exact copies"] == pytest.approx(28 / 31)
+    assert copied.notes[-2].startswith("Warning: samples repeat training rows, by")
+
+
+def test_so_few_rows_tell_nothing(table):
+    with pytest.raises(DataError, match="19 rows of data, where 20") as error:
+        evaluate(table(19), steps=2)
+    assert "sdezoo sample" in error.value.remedy
+    assert evaluate(table(20), steps=2).n == 10
 
 
 def test_a_figure_depends_on_its_seed_alone(runs, tmp_path):

@@ -1,0 +1,285 @@
+"""Privacy of samples: whether they repeat rows that training has seen.
+
+*Distance to the closest training row* and the *ratio* of that distance to the second closest say how near samples are. Both are
+compared with those of new rows, against the same training rows. Where 100 rows or more are held out, these are the new rows. Where
+fewer are, training rows stand in for them, by cross-fitting: row `t_i` leaves the training rows and a held-out row `h` takes its
+place::
+
+    d(t_i) = min(min_{j ≠ i} ‖t_i − t_j‖, ‖t_i − h‖)
+
+For rows of one distribution this is distributed as the distance of a new row to as many training rows, exactly. Two training rows
+that are each other's nearest share their distance, so such rows count half in every interval.
+
+*Membership inference* is the attack of one who has the samples and asks whether a given row was trained on: a row is the more likely a
+member the nearer the closest sample is (Hayes et al., arXiv 1705.07663; Chen et al., arXiv 1909.03935, section 4). Members are training
+rows, the others held-out rows. The area under the ROC curve (AUC) is the probability that a member is nearer to the samples than
+another row, ties counted half: 0.5 where the samples tell nothing, 1 where they give every member away.
+
+Warnings follow from ratios, copies and membership, and never from distances alone: samples that crowd in the middle of the data, as
+those of a model that has learnt little may do, are near to training rows and repeat none.
+
+Distances are rounded to 1e-9, so that equal distances of rounded data are ties.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from scipy.optimize import root_scalar
+from sklearn.neighbors import NearestNeighbors
+
+from sdezoo.evaluation.resampling import LEVEL
+from sdezoo.evaluation.rows import FloatArray, choice, paired, stream
+from sdezoo.evaluation.suite import Measured
+
+GROUP = "privacy"
+"""Of the table."""
+
+FEW = 100
+"""Held-out rows below which training rows stand in for new ones."""
+
+MOST = 1000
+"""Rows of each kind whose distances are taken; of more, a random choice. All training rows are searched for the closest."""
+
+NEAR = 1 / 3
+"""A near copy is less than this much as far from its closest training row as from the second closest."""
+
+ALARM = 0.99
+"""The level of the four intervals and tests that a warning follows from."""
+
+Interval = tuple[float, float]
+
+_MEMBERS, _NEW, _HELD, _FLOOR = range(4)
+_DIGITS = 9
+
+_MEANING = {
+    "distance to training rows, over held-out": "median distance to the closest training row, over that of new rows: 1 as far as they are, "
+    "0 half are copies. Below 1 too where samples crowd in the middle of the data.",
+    "5th percentile of it, over held-out": "the same for the nearest samples: a median does not see a few copies.",
+    "nearest-neighbour distance ratio": "median distance to the closest training row, over that to the second closest: below that of real "
+    "rows, samples sit at single training rows.",
+    "exact copies": "share of samples that equal a training row in every column. New rows do too where values are rounded.",
+    "near copies": "share of samples that are less than a third as far from the closest training row as from the second closest.",
+    "membership inference, AUC": "how often a training row is nearer to the samples than a held-out row: 0.5 the samples do not tell which "
+    "rows were trained on, 1 they tell all.",
+}
+
+
+class Records(NamedTuple):
+    """Rows `(n, d)` in units that distances may be taken in: all training rows, all held-out rows, samples."""
+
+    training: FloatArray
+    held_out: FloatArray
+    samples: FloatArray
+
+
+class Closest(NamedTuple):
+    """The distances of rows to the two closest training rows, `(n,)` each."""
+
+    first: FloatArray
+    second: FloatArray
+
+    @property
+    def ratio(self) -> FloatArray:
+        """`first / second`; 1 where a training row that is repeated is met."""
+        return np.divide(self.first, self.second, out=np.ones_like(self.first), where=self.second > 0)
+
+    @property
+    def exact(self) -> NDArray[np.bool_]:
+        """Which rows are exact copies."""
+        return self.first == 0
+
+    @property
+    def near(self) -> NDArray[np.bool_]:
+        """Which rows are near copies."""
+        return self.ratio < NEAR
+
+
+class Privacy(NamedTuple):
+    """Lines of the table, notes below it, and the distances `(n,)` of new rows and of samples to the closest training row."""
+
+    measured: list[Measured]
+    notes: list[str]
+    distances: tuple[Rows, Rows]
+
+
+def privacy(records: Records, *, seed: int = 0) -> Privacy:
+    """All figures of privacy.
+
+    Args:
+        records: one held-out row is the least, and two training rows. seed: of the choices of rows.
+
+    Raises:
+        DataError: where rows are too few, or not finite.
+    """
+    for rows in (records.held_out, records.samples):
+        paired(records.training, rows, least=1)
+    training, held_out = records.training, records.held_out
+    samples = closest(records.samples[choice(len(records.samples), MOST, seed, _HELD)], training)
+    new, weight = _new_rows(records, seed)
+    parts = [_distance_ratios(new, samples, weight, seed), _shares(new, samples, weight), _membership(records, seed)]
+    measured = [line for lines, _, _ in parts for line in lines]
+    notes = [note for _, left_out, _ in parts for note in left_out]
+    notes += [f"Privacy: {len(samples.first)} samples, {len(training)} training rows, {len(held_out)} held-out rows."]
+    if weight < 1:
+        notes.append(
+            f"With fewer than {FEW} held-out rows, training rows stand in for them in turn, each with a held-out row in its place "
+            f"({len(new.first)} rows). Only membership inference needs rows that were never trained on: few of them make its interval wide."
+        )
+    notes += [f"  {line.name}: {_MEANING[line.name]}" for line in measured]
+    if found := [name for _, _, alarms in parts for name in alarms]:
+        notes.append(
+            f"Warning: samples repeat training rows, by {', '.join(found)}. Train with fewer --steps, or do not call them private."
+        )
+    return Privacy(measured, notes, (new.first, samples.first))
+
+
+def closest(rows: FloatArray, training: FloatArray, own: NDArray[np.intp] | None = None) -> Closest:
+    """The distances of `rows` `(n, d)` to the two closest of the rows `training` `(m, d)`.
+
+    Args:
+        own: `(n,)`, where rows are training rows: their numbers, which are left out.
+    """
+    count = 2 if own is None else 3
+    index = NearestNeighbors(n_neighbors=count).fit(training).kneighbors(rows, return_distance=False)
+    # The search may round; these distances are exact where rows are equal.
+    found = np.stack([np.linalg.norm(rows - training[index[:, k]], axis=1) for k in range(count)], 1)
+    if own is not None:
+        found[index == own[:, None]] = np.inf  # of more than three equal rows, none has to be itself
+    found = np.sort(np.round(found, _DIGITS), 1).astype(np.float64)
+    return Closest(found[:, 0], found[:, 1])
+
+
+def quantile_interval(values: FloatArray, q: float, *, weight: float = 1.0, level: float = LEVEL) -> Interval:
+    """The interval of a quantile, by order statistics: exact for independent values of any distribution, ties among them.
+
+    Args:
+        values: `(n,)`. q: in (0, 1). weight: what a value counts where values are not independent. level: of the interval.
+
+    Returns:
+        The two ends; −∞ or ∞ where the values are too few for one.
+    """
+    size = max(1, int(weight * len(values)))
+    low, high = (float(end) for end in stats.binom.ppf([(1 - level) / 2, (1 + level) / 2], size, q))
+    ordered = np.sort(values)
+    first, last = math.floor(low / size * len(values)) - 1, math.ceil((high + 1) / size * len(values)) - 1
+    return (float(ordered[first]) if first >= 0 else -math.inf, float(ordered[last]) if last < len(values) else math.inf)
+
+
+def ratio_interval(over: FloatArray, under: FloatArray, q: float, *, weight: float = 1.0, level: float = LEVEL) -> Interval | None:
+    """The interval of a ratio of two quantiles of distances, from those of each, on the scale of logarithms.
+
+    Zou & Donner, Stat. Med. 27 (2008). Where an end is 0, the ends are divided, which is wider.
+
+    Args:
+        over, under: `(n,)` and `(m,)`. q: in (0, 1). weight: of the values `under`. level: of the interval.
+
+    Returns:
+        None where the values are too few, or `under` may be 0.
+    """
+    (low, high), (least, most) = quantile_interval(over, q, level=level), quantile_interval(under, q, weight=weight, level=level)
+    a, b = float(np.quantile(over, q)), float(np.quantile(under, q))
+    if least <= 0 or not math.isfinite(low + high + most):
+        return None
+    if low == 0 or a == 0:
+        return low / most, high / least
+    middle = math.log(a / b)
+    below, above = math.hypot(math.log(a / low), math.log(most / b)), math.hypot(math.log(high / a), math.log(b / least))
+    return math.exp(middle - below), math.exp(middle + above)
+
+
+def area(members: FloatArray, others: FloatArray) -> float:
+    """The probability that a member's distance `(n,)` is less than another's `(m,)`, ties counted half: Mann & Whitney's."""
+    ranks = stats.rankdata(np.concatenate([members, others]))
+    size = len(members)
+    above = float(ranks[:size].sum()) - size * (size + 1) / 2
+    return 1 - above / (size * len(others))
+
+
+def area_interval(value: float, members: int, others: int, *, level: float = LEVEL) -> Interval:
+    """The interval of an AUC, from its value and the numbers of rows: `(A − θ)² = z² V(θ)`, solved for `θ`.
+
+    Newcombe, Stat. Med. 25 (2006), part 2, method 5. At `θ = ½` the variance is that of Mann & Whitney's test without ties, so ½ is
+    outside as often as that test rejects; with ties, less often.
+    """
+    z, size = float(stats.norm.ppf((1 + level) / 2)), (members + others) / 2 - 1
+
+    def gap(theta: float, value: float) -> float:
+        pairs = 1 + size * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return value - theta - z * math.sqrt(theta * (1 - theta) * pairs / (members * others))
+
+    def lower(value: float) -> float:
+        # At 1 the variance is 0, and 1 solves the equation beside the end of the interval.
+        return float(root_scalar(gap, args=(value,), bracket=(0.0, min(value, 1 - 1e-12))).root) if value > 0 else 0.0
+
+    return lower(value), 1 - lower(1 - value)
+
+
+_Part = tuple[list[Measured], list[str], list[str]]
+"""Lines, notes of what is left out, and the names of the figures that give an alarm."""
+
+
+def _new_rows(records: Records, seed: int) -> tuple[Closest, float]:
+    """The distances of new rows to as many training rows as there are, and what each counts."""
+    training, held_out = records.training, records.held_out
+    fresh = closest(held_out[choice(len(held_out), MOST, seed, _HELD)], training)
+    if len(held_out) >= FEW:
+        return fresh, 1.0
+    own = choice(len(training), MOST - len(held_out), seed, _NEW)
+    others = closest(training[own], training, own)
+    guest = np.round(np.linalg.norm(training[own] - held_out[np.arange(len(own)) % len(held_out)], axis=1), _DIGITS)
+    found = np.sort(np.stack([*others, guest], 1), 1)
+    return Closest(np.append(fresh.first, found[:, 0]), np.append(fresh.second, found[:, 1])), 0.5
+
+
+def _distance_ratios(new: Closest, samples: Closest, weight: float, seed: int) -> _Part:
+    shuffled = stream(seed, _FLOOR).permutation(new.first)
+    lines, notes = [], []
+    for name, q in (("distance to training rows, over held-out", 0.5), ("5th percentile of it, over held-out", 0.05)):
+        low, high = quantile_interval(new.first, q, weight=weight)
+        values = [float(np.quantile(rows, q)) for rows in (samples.first, new.first, shuffled[::2], shuffled[1::2])]
+        if not min(values[1:]):
+            share = "Half" if q == 0.5 else "Some 5 %"
+            notes.append(f"{share} of the held-out rows are training rows, so the ratio of distances is left out at that quantile.")
+        elif not math.isfinite(low + high + sum(quantile_interval(samples.first, q))):
+            notes.append("The 5th percentile of distances is left out: it has no interval from so few rows.")
+        else:
+            interval = ratio_interval(samples.first, new.first, q, weight=weight)
+            lines.append(Measured(GROUP, name, values[0] / values[1], interval, "exact", values[2] / values[3], 1.0))
+    return lines, notes, []
+
+
+def _shares(new: Closest, samples: Closest, weight: float) -> _Part:
+    real, name = float(np.median(new.ratio)), "nearest-neighbour distance ratio"
+    interval = quantile_interval(samples.ratio, 0.5)
+    lines = [Measured(GROUP, name, float(np.median(samples.ratio)), interval, "exact", real, real)]
+    strict = ratio_interval(samples.ratio, new.ratio, 0.5, weight=weight, level=ALARM)
+    alarms = [name] if strict is not None and strict[1] < 1 else []
+    for name, drawn, held in (("exact copies", samples.exact, new.exact), ("near copies", samples.near, new.near)):
+        found = stats.binomtest(int(drawn.sum()), len(drawn)).proportion_ci(LEVEL, "exact")
+        share = float(held.mean())
+        lines.append(Measured(GROUP, name, float(drawn.mean()), (float(found.low), float(found.high)), "exact", share, share))
+        alarms += [name] if _more(int(drawn.sum()), len(drawn), math.ceil(weight * int(held.sum())), int(weight * len(held))) else []
+    return lines, [], alarms
+
+
+def _more(drawn: int, of_drawn: int, held: int, of_held: int) -> bool:
+    """Whether copies among samples are more frequent than among new rows, by Fisher's exact test."""
+    return bool(stats.hypergeom.sf(drawn - 1, of_drawn + of_held, drawn + held, of_drawn) < (1 - ALARM) / 2)
+
+
+def _membership(records: Records, seed: int) -> _Part:
+    search = NearestNeighbors(n_neighbors=1).fit(records.samples)
+    distances = []
+    for every, key in ((records.training, _MEMBERS), (records.held_out, _HELD)):
+        rows = every[choice(len(every), MOST, seed, key)]
+        index = search.kneighbors(rows, return_distance=False)[:, 0]
+        distances.append(np.round(np.linalg.norm(rows - records.samples[index], axis=1), _DIGITS))
+    sizes = len(distances[0]), len(distances[1])
+    value, name = area(*distances), "membership inference, AUC"
+    line = Measured(GROUP, name, value, area_interval(value, *sizes), "exact", None, 0.5)
+    return [line], [], [name] if area_interval(value, *sizes, level=ALARM)[0] > 0.5 else []

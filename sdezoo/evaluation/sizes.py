@@ -1,0 +1,65 @@
+"""How many rows of each kind are compared, and which.
+
+Samples are compared with rows that training has never seen. A table with fewer than 20 of these is compared, one half of all its rows
+against as many samples, with the other half as the floor: by its distributions alone, since a model that knows its rows by heart looks
+perfect. Privacy is judged by the held-out rows in any case.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sdezoo.evaluation.rows import choice, stream
+from sdezoo.evaluation.suite import LEAST, check_sizes
+
+_HELD, _TRAINING, _HALF = 0, 1, 4  # streams of the choices of rows
+
+_NO_MORE = "Look at samples instead, as `sdezoo sample` writes them."
+
+
+class Sizes(NamedTuple):
+    """How many rows are compared.
+
+    Args:
+        compared: of each kind. samples: that privacy is judged by, no fewer. held_out: whether the rows compared are held-out ones.
+    """
+
+    compared: int
+    samples: int
+    held_out: bool
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader has to know."""
+        few = f"With fewer than {LEAST} held-out rows, samples are compared with rows that training has seen: a model that repeats them "
+        return [] if self.held_out else [few + "looks good here, and is told by its privacy alone."]
+
+
+def sizes(asked: int, *, training: int, held_out: int, image: bool) -> Sizes:
+    """How many rows of each kind are compared, from how many samples are asked for and how many rows exist.
+
+    Raises:
+        DataError: where there are too few.
+    """
+    check_sizes({"rows to compare": asked}, f"Take more samples, {LEAST} at least.")
+    every = training + held_out
+    if image or not held_out or min(training, held_out) >= LEAST:
+        remedy = f"Hold out more of the data, {LEAST} rows at least." if every >= 2 * LEAST else _NO_MORE
+        check_sizes({"held-out rows": held_out, "training rows": training}, remedy)
+        compared = min(asked, held_out, training)
+        return Sizes(compared, compared if image else min(asked, max(training, compared)), held_out=True)
+    check_sizes({"rows of data": every}, _NO_MORE)
+    return Sizes(min(asked, every // 2), min(asked, every), held_out=False)
+
+
+def compared_rows(training: Tensor, held_out: Tensor, found: Sizes, seed: int) -> tuple[Tensor, Tensor]:
+    """The rows `(n, *event)` that samples are compared with, and those of the floor, from all rows of both kinds."""
+    if found.held_out:
+        held, floor = (part[choice(len(part), found.compared, seed, key)] for part, key in ((held_out, _HELD), (training, _TRAINING)))
+        return held, floor
+    every = torch.cat([held_out, training])
+    order = stream(seed, _HALF).permutation(len(every))
+    return every[order[: found.compared]], every[order[found.compared : 2 * found.compared]]
