@@ -18,14 +18,14 @@ from torch import Tensor
 
 from sdezoo.errors import DataError
 from sdezoo.evaluation import sheet, suite
-from sdezoo.evaluation.classifier import Judge
-from sdezoo.evaluation.columns import kolmogorov_smirnov
-from sdezoo.evaluation.neighbours import Nearest, nearest
+from sdezoo.evaluation.measures.classifier import Judge
+from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
+from sdezoo.evaluation.measures.neighbours import Nearest, nearest
+from sdezoo.evaluation.measures.tails import ROWS, Contrast, Tail, contrasts
 from sdezoo.evaluation.privacy import Records, privacy
 from sdezoo.evaluation.rows import FloatArray, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
 from sdezoo.evaluation.table import number
-from sdezoo.evaluation.tails import ROWS, Contrast, Tail, contrasts
 
 _NAMED = 5
 

@@ -104,7 +104,7 @@ class Privacy(NamedTuple):
 
     measured: list[Measured]
     notes: list[str]
-    distances: tuple[Rows, Rows]
+    distances: tuple[FloatArray, FloatArray]
 
 
 def privacy(records: Records, *, seed: int = 0) -> Privacy:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from sdezoo.evaluation.columns import correlations
+from sdezoo.evaluation.measures.columns import correlations
 from sdezoo.evaluation.rows import FloatArray
 
 DATA, SAMPLES = "0.45", "tab:blue"

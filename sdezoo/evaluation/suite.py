@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdezoo.errors import DataError
-from sdezoo.evaluation.columns import correlation_error, kolmogorov_smirnov
-from sdezoo.evaluation.frechet import frechet_distance
-from sdezoo.evaluation.kernels import kid, median_distance, mmd2
-from sdezoo.evaluation.manifold import manifold
-from sdezoo.evaluation.neighbours import NEAR, copying
+from sdezoo.evaluation.measures.columns import correlation_error, kolmogorov_smirnov
+from sdezoo.evaluation.measures.frechet import frechet_distance
+from sdezoo.evaluation.measures.kernels import kid, median_distance, mmd2
+from sdezoo.evaluation.measures.manifold import manifold
+from sdezoo.evaluation.measures.neighbours import NEAR, copying
+from sdezoo.evaluation.measures.tails import ROWS, Contrast
+from sdezoo.evaluation.measures.transport import sliced_wasserstein
+from sdezoo.evaluation.measures.two_sample import c2st
 from sdezoo.evaluation.resampling import bootstrap, halves
 from sdezoo.evaluation.rows import FloatArray, stream
-from sdezoo.evaluation.tails import ROWS, Contrast
-from sdezoo.evaluation.transport import sliced_wasserstein
-from sdezoo.evaluation.two_sample import c2st
 
 LEAST = 20
 """Rows that an evaluation needs of each kind; of a table with fewer held-out rows, in all."""

@@ -20,14 +20,14 @@ from torch import Tensor
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import check, check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
-from sdezoo.evaluation.classifier import Judge, classifier
 from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
-from sdezoo.evaluation.inception import Inception
+from sdezoo.evaluation.measures.classifier import Judge, classifier
+from sdezoo.evaluation.measures.inception import Inception
+from sdezoo.evaluation.measures.tails import Contrast
 from sdezoo.evaluation.rows import choice
 from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
 from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
-from sdezoo.evaluation.tails import Contrast
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.process.process import Process
 from sdezoo.runs.given_rows import read_samples

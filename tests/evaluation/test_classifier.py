@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from sdezoo.errors import DataError, RunError
-from sdezoo.evaluation import classifier as module
-from sdezoo.evaluation import inception
-from sdezoo.evaluation.classifier import Classifier, classifier
-from sdezoo.evaluation.inception import Inception
+from sdezoo.evaluation.measures import classifier as module
+from sdezoo.evaluation.measures import inception
+from sdezoo.evaluation.measures.classifier import Classifier, classifier
+from sdezoo.evaluation.measures.inception import Inception
 
 
 def bars(count, seed):

@@ -9,8 +9,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from sdezoo.errors import DataError
 from sdezoo.evaluation import suite
-from sdezoo.evaluation.classifier import Classifier, Facts, Judge
 from sdezoo.evaluation.comparison import Extractor, Parts, columns, images
+from sdezoo.evaluation.measures.classifier import Classifier, Facts, Judge
 from sdezoo.evaluation.suite import Measured, Sets
 from sdezoo.evaluation.table import number, record, text
 

@@ -7,13 +7,13 @@ import pytest
 from scipy.stats import norm
 
 from sdezoo.errors import DataError
-from sdezoo.evaluation.columns import correlation_error, correlations, kolmogorov_smirnov
-from sdezoo.evaluation.frechet import frechet_distance, normal_distance
-from sdezoo.evaluation.kernels import kid, median_distance, mmd2
-from sdezoo.evaluation.manifold import manifold
-from sdezoo.evaluation.neighbours import copying, nearest
-from sdezoo.evaluation.transport import sliced_wasserstein
-from sdezoo.evaluation.two_sample import c2st
+from sdezoo.evaluation.measures.columns import correlation_error, correlations, kolmogorov_smirnov
+from sdezoo.evaluation.measures.frechet import frechet_distance, normal_distance
+from sdezoo.evaluation.measures.kernels import kid, median_distance, mmd2
+from sdezoo.evaluation.measures.manifold import manifold
+from sdezoo.evaluation.measures.neighbours import copying, nearest
+from sdezoo.evaluation.measures.transport import sliced_wasserstein
+from sdezoo.evaluation.measures.two_sample import c2st
 
 SIGMAS = 4.5
 

@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sdezoo.evaluation.frechet import frechet_distance, normal_distance
-from sdezoo.evaluation.manifold import manifold
+from sdezoo.evaluation.measures.frechet import frechet_distance, normal_distance
+from sdezoo.evaluation.measures.manifold import manifold
+from sdezoo.evaluation.measures.transport import sliced_wasserstein
 from sdezoo.evaluation.resampling import LEVEL, bootstrap, halves
-from sdezoo.evaluation.transport import sliced_wasserstein
 
 RUNS = 150
 BINOMIAL = 4.5 * math.sqrt(LEVEL * (1 - LEVEL) / RUNS)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sdezoo.evaluation import suite
 from sdezoo.evaluation.comparison import Parts, columns
-from sdezoo.evaluation.tails import ROWS, Contrast, Tail, contrasts, hill
+from sdezoo.evaluation.measures.tails import ROWS, Contrast, Tail, contrasts, hill
 from sdezoo.runs.evaluate import _out_of_reach
 from sdezoo.zoo.registry import SDES
 

@@ -10,7 +10,8 @@ from PIL import Image
 from sdezoo import DATASETS
 from sdezoo.data.dataset import Data
 from sdezoo.errors import DataError, ParameterError, RunError
-from sdezoo.evaluation import classifier, suite
+from sdezoo.evaluation import suite
+from sdezoo.evaluation.measures import classifier
 from sdezoo.generation.export import write as export
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.runs import evaluate as module

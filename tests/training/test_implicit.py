@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdezoo.evaluation.transport import sliced_wasserstein
+from sdezoo.evaluation.measures.transport import sliced_wasserstein
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore

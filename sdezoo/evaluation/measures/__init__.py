@@ -1,0 +1,1 @@
+"""Measures of samples beside data, one module for each idea."""
