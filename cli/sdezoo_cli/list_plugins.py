@@ -12,7 +12,7 @@ from sdezoo_cli.options import Json, Plugins, load_plugins
 
 
 def list_plugins(
-    kind: Annotated[str | None, typer.Argument(help="sdes, losses, samplers, networks or datasets; default: all.")] = None,
+    kind: Annotated[str | None, typer.Argument(help="sdes, losses, samplers, networks, datasets, formats or tasks; default: all.")] = None,
     fits: Annotated[
         bool, typer.Option("--fits", help="Show instead which losses and samplers fit which SDEs, as a Markdown table.")
     ] = False,

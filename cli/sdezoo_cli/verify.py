@@ -53,7 +53,7 @@ def verify(
     found, written = [], []
     for sde, (record, picture) in zip(chosen, files, strict=True):
         with bar(sde.spec, None, shown=not (quiet or as_json)) as update:
-            verification = measure(sde, seed=seed, report=update)
+            verification = measure(sde, seed=seed, progress=update)
         out.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(verification.record(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         written.append(record)

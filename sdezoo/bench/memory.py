@@ -16,7 +16,7 @@ import numpy as np
 
 from sdezoo.bench.table import Table
 from sdezoo.bench.timing import Reporter
-from sdezoo.generation.samples import Draw, Rows
+from sdezoo.generation.samples import Draw, SampleIndices
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
@@ -83,6 +83,6 @@ def _resident() -> float:
 if __name__ == "__main__":
     run, sampler, *numbers = sys.argv[1:]
     steps, n, seed = map(int, numbers)
-    for _ in Draw(restore(Path(run)), SAMPLERS.build(sampler), Rows.first(n), steps, seed).batches():
+    for _ in Draw(restore(Path(run)), SAMPLERS.build(sampler), SampleIndices.first(n), steps, seed).batches():
         pass
     sys.stdout.write(f"{_resident()}\n")

@@ -76,6 +76,13 @@ class Law(Generic[T]):
     first: bool = False
     """Where it is broken, no other law is worth trying."""
 
+    def excuse(self, plugin: T) -> str | None:
+        """Why it does not apply to `plugin`; None where it does, and where the plugin fails to answer: that is for the law to find."""
+        try:
+            return self.excuses(plugin)
+        except Exception:
+            return None
+
 
 @dataclass(frozen=True)
 class BoundLaw(Generic[T]):
@@ -115,6 +122,19 @@ class Suite(Generic[T]):
 
     def __init__(self, *parts: Suite[T]) -> None:
         self.laws: list[Law[T]] = [law for part in parts for law in part.laws]
+
+    def __getitem__(self, name: str) -> Law[T]:
+        """The law of that name.
+
+        Raises:
+            KeyError: where there is none.
+        """
+        return {law.name: law for law in self.laws}[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the laws, in the order in which they are tried."""
+        return [law.name for law in self.laws]
 
     def law(self, *, excuses: Callable[[T], str | None] = lambda _: None, first: bool = False) -> Callable[[Callable[[T], None]], Law[T]]:
         """Register `check(plugin)`; its docstring's first line is the statement."""
@@ -158,19 +178,19 @@ class Suite(Generic[T]):
 
     def bind(self, plugin: T) -> list[BoundLaw[T]]:
         """The laws that apply to `plugin`, as tests."""
-        return [BoundLaw(law, plugin) for law in self.laws if _excuse(law, plugin) is None]
+        return [BoundLaw(law, plugin) for law in self.laws if law.excuse(plugin) is None]
 
     def verdicts(self, plugin: T, *twins: T) -> Iterator[Verdict]:
         """Try every law on `plugin`, one after the other, and on its `twins`, other objects of the same class."""
         hopeless, left = "", BUDGET
         for law in self.laws:
-            excuse = _excuse(law, plugin)
+            excuse = law.excuse(plugin)
             if excuse or hopeless:
                 yield Verdict(law.name, law.statement, "excused" if excuse else "untried", excuse or hopeless)
                 continue
             began, began_at = _spent(), time.perf_counter()
             try:
-                for one in (plugin, *(twin for twin in twins if _excuse(law, twin) is None)):
+                for one in (plugin, *(twin for twin in twins if law.excuse(twin) is None)):
                     BoundLaw(law, one)(min(LIMIT, left))
                 verdict = Verdict(law.name, law.statement, "holds", seconds=time.perf_counter() - began_at)
             except LawError as broken:
@@ -267,13 +287,6 @@ def _limited(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def _excuse(law: Law[T], plugin: T) -> str | None:
-    try:
-        return law.excuses(plugin)
-    except Exception:  # what cannot even be asked is for the law to find
-        return None
 
 
 def _describe(case: Any) -> str:

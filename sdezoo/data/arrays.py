@@ -90,6 +90,15 @@ def read_npz(path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> 
         return {key: _member(archive, members[key], path) for key in choose(tuple(members))}
 
 
+def read_arrays(path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> dict[str, np.ndarray]:
+    """The arrays of a NumPy file, whatever its name: of a `.npz` those that `choose` picks from all names, of a `.npy` x.
+
+    Raises:
+        DataError: as `read_npz` and `read_npy`.
+    """
+    return read_npz(path, choose) if is_npz(path) else {"x": read_npy(path)}
+
+
 class MappedRows(StoredRows):
     """Rows of a `.npy` in C order, mapped into memory: read when they are asked for, and let go when memory is short.
 

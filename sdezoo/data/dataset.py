@@ -1,6 +1,6 @@
 """Data as a user has them.
 
-A `Dataset` plugin loads `Data` in the user's own units: images in [0, 1], tables and points as they are.
+A `Dataset` plugin loads `Data` in the user's own units: images in [0, 1], tables, points and paths as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from sdezoo.parameters import Plugin
 
-Kind = Literal["image", "table", "points"]
+Kind = Literal["image", "table", "points", "paths"]
+"""What a row is: an image `(C, H, W)`, a row of a table or a point `(d,)`, or a path `(T, d)` observed at `T` times."""
 
 
 _BLOCK = 2**24  # bytes of float32 that are looked at together
@@ -43,20 +44,37 @@ class StoredRows(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Data:
-    """A data set in the user's own units.
+class Snapshot:
+    """Rows observed at one time; rows of different snapshots are not paired.
 
     Args:
-        train: (N, *event), float32. Images (N, C, H, W) in [0, 1]; tables and points (N, d).
+        time: of observation, counted from the first snapshot, in a unit of the user's own.
+        train: `(N, *event)`, float32, in the user's own units.
+        test: held out, of the same event; may have no rows.
+    """
+
+    time: float
+    train: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set in the user's own units: one snapshot of rows, or several, the first of them at time 0.
+
+    Args:
+        train: (N, *event), float32. Images (N, C, H, W) in [0, 1]; tables and points (N, d); paths (N, T, d).
         test: held out, of the same event; may have no rows.
         kind: what a row is.
-        columns: the d names of a table's columns, else empty.
+        columns: the d names of the columns of a table or of paths; empty: they have none.
         train_labels: (N,) int64, class numbers from 0, or None.
         test_labels: likewise for `test`.
         levels: the data's own lattice: values are multiples of 1/levels (8-bit images: 255); None where continuous.
-        types: what a table's columns were before they were made float32, as NumPy names it; empty: float32. For `typed`.
+        types: what a table's columns were before they were made float32, as NumPy names it; empty: float32. For the encoding.
         stored: all training rows, where there are more than memory should hold: then `train` is a random part of them, which
             statistics are taken of, and there are no labels.
+        later: the snapshots after the first, which is `train` and `test`, in the order of their times.
+        times: of the observations of paths, (T,), float64, increasing; None for other kinds.
     """
 
     train: Tensor
@@ -68,10 +86,17 @@ class Data:
     levels: int | None = None
     types: tuple[str, ...] = ()
     stored: StoredRows | None = None
+    later: tuple[Snapshot, ...] = ()
+    times: Tensor | None = None
+
+    @property
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """All of them; of the first, only the rows in memory."""
+        return (Snapshot(0.0, self.train, self.test), *self.later)
 
     @property
     def rows(self) -> int:
-        """How many training rows there are."""
+        """How many training rows the first snapshot has."""
         return len(self.train if self.stored is None else self.stored)
 
     @property
@@ -81,18 +106,19 @@ class Data:
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows; for `sdezoo.data.bounds.Bounds`."""
+        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows of all snapshots; for `Bounds`."""
         if self.kind == "image":
             return torch.tensor(0.0), torch.tensor(1.0)
-        low, high = zip(*((block.amin(0), block.amax(0)) for block in self.blocks()), strict=True)
+        low, high = zip(*((rows.amin(0), rows.amax(0)) for rows in (block.flatten(0, -2) for block in self.blocks())), strict=True)
         return torch.stack(low).amin(0), torch.stack(high).amax(0)
 
     def blocks(self) -> Iterator[Tensor]:
-        """All rows, training and held out, block by block of some megabytes; none is empty."""
-        return chain(self.training_blocks(), _blocks(self.test))
+        """All rows of all snapshots, training and held out, block by block of some megabytes; none is empty."""
+        later = (_blocks(rows) for snapshot in self.later for rows in (snapshot.train, snapshot.test))
+        return chain(self.training_blocks(), _blocks(self.test), *later)
 
     def training_blocks(self) -> Iterator[Tensor]:
-        """All training rows, likewise; what is stored is read once more."""
+        """All training rows of the first snapshot, likewise; what is stored is read once more."""
         if self.stored is None:
             return _blocks(self.train)
         numbers = range(0, len(self.stored), size := _rows(self.event))
@@ -104,6 +130,11 @@ class Dataset(Plugin, ABC):
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     """Lower-case endings of the file names that this plugin reads, `""` for a directory; it then has a field `path`."""
+
+    @classmethod
+    def endings(cls) -> tuple[str, ...]:
+        """What `suffixes` says. Override it where the endings are those of file formats that may be installed."""
+        return cls.suffixes
 
     @abstractmethod
     def load(self) -> Data:
@@ -117,8 +148,8 @@ class Dataset(Plugin, ABC):
     def reads(cls, path: str | Path) -> bool:
         """Whether this plugin is the one for `path`: a directory, or a name with one of its endings."""
         if os.path.isdir(path):
-            return "" in cls.suffixes
-        return Path(path).name.lower().endswith(tuple(filter(None, cls.suffixes)))
+            return "" in cls.endings()
+        return Path(path).name.lower().endswith(tuple(filter(None, cls.endings())))
 
 
 def split(
@@ -130,13 +161,14 @@ def split(
     columns: tuple[str, ...] = (),
     levels: int | None = None,
     types: tuple[str, ...] = (),
+    times: Tensor | None = None,
 ) -> Data:
     """`Data` with the fraction `holdout` of the rows of `values` held out: the same rows every time, in their order."""
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     held = round(holdout * len(values))
     test, train = order[:held].sort().values, order[held:].sort().values
     train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types)
+    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times)
 
 
 def _rows(event: Sequence[int]) -> int:

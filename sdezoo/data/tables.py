@@ -21,10 +21,9 @@ from pyarrow import csv as arrow_csv
 from pyarrow import parquet
 from torch import Tensor
 
+from sdezoo.data.encoding import column_types, typed_columns
 from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError
-
-ENDINGS = (".csv", ".parquet")
 
 _COLUMNS = 100_000
 _WIDE = 1024
@@ -40,15 +39,44 @@ class Columns(NamedTuple):
     types: tuple[str, ...]
 
 
-def read_table(path: str | Path) -> Columns:
-    """A .parquet, or else a .csv, which begins with a line of column names. Missing values are NaN, and too large ones infinite.
+def read_csv(path: Path) -> Columns:
+    """A `.csv`, which begins with a line of column names. Missing values are NaN, and too large ones infinite.
 
     Raises:
         DataError: where it cannot be read, has no rows, columns of one name, or columns that are not numbers, or is too large.
     """
-    path = Path(path)
     with reading(path, "a table", pa.ArrowException, csv.Error):
-        return _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+        return _csv(path)
+
+
+def read_parquet(path: Path) -> Columns:
+    """A `.parquet`. Missing values are NaN, and too large ones infinite.
+
+    Raises:
+        DataError: as `read_csv`.
+    """
+    with reading(path, "a table", pa.ArrowException):
+        return _parquet(path)
+
+
+def schema(names: Sequence[str], types: Sequence[str]) -> pa.Schema:
+    """Of a table that final rows are written to.
+
+    Args:
+        names: of the columns.
+        types: their dtypes, see `sdezoo.data.encoding.Encoding`.
+    """
+    kinds = column_types(types, len(names))
+    return pa.schema([pa.field(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in zip(names, kinds, strict=True)])
+
+
+def batch(part: Tensor, names: Sequence[str], types: Sequence[str]) -> pa.RecordBatch:
+    """Final rows `(n, d)`, float32 on the CPU, as rows of a table of that `schema`.
+
+    Raises:
+        RunError: where int64 is too small for a column of whole numbers.
+    """
+    return pa.record_batch([pa.array(column) for column in typed_columns(part, types, names)], schema=schema(names, types))
 
 
 def _csv(path: Path) -> Columns:

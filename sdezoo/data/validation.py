@@ -8,40 +8,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.data.dataset import Data
+from sdezoo.data.dataset import Data, Kind, Snapshot
 from sdezoo.errors import DataError
 
 _CLASSES = 2**16
+_SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)"}
 
 
 def check(data: Data) -> None:
     """Whether `data` is what `Data` promises.
 
     Raises:
-        DataError: NaN or infinite values first, then wrong shapes, fewer than two training rows, images outside [0, 1].
+        DataError: NaN or infinite values first, then wrong shapes, fewer than two training rows, images outside [0, 1], and times that
+            do not increase.
     """
     parts = {"training": data.train, "held-out": data.test}
-    for part, values in parts.items():
+    everything = dict(parts)
+    for later in data.later:
+        everything |= {f"training (time {later.time:g})": later.train, f"held-out (time {later.time:g})": later.test}
+    for part, values in everything.items():
         check_finite(values, data.columns, part)
     _check_stored(data)
-    dims = 4 if data.kind == "image" else 2
-    for part, values in parts.items():
-        if values.ndim != dims or 0 in data.event:
-            wanted = "(N, C, H, W)" if dims == 4 else "(N, d)"
+    wanted = _SHAPES[data.kind]
+    for part, values in everything.items():
+        if values.ndim != len(wanted.split(",")) or 0 in data.event:
             raise DataError(
                 f"The {part} data have shape {tuple(values.shape)}, which is not {wanted} for kind '{data.kind}'.",
                 f"Bring them into the shape {wanted}, one row for each sample.",
             )
-    if data.test.shape[1:] != data.train.shape[1:]:
-        raise DataError(
-            f"Held-out rows have shape {tuple(data.test.shape[1:])}, training rows {data.event}.",
-            "Give both parts rows of one shape.",
-        )
-    if len(data.train) < 2:
-        raise DataError(
-            f"There are too few training rows: {len(data.train)}, where 2 is the least.",
-            "Give more data, or hold out fewer rows.",
-        )
+    for snapshot in data.snapshots:
+        _check_rows(snapshot, data.event)
+    check_times(data)
     if data.columns and len(data.columns) != data.event[-1]:
         raise DataError(f"There are {len(data.columns)} column names for {data.event[-1]} columns.", "Give each column one name.")
     for (part, values), labels in zip(parts.items(), (data.train_labels, data.test_labels), strict=True):
@@ -56,8 +53,66 @@ def check(data: Data) -> None:
                 "Number the classes anew, or leave the labels out.",
             )
     if data.kind == "image":
-        for values in parts.values():
+        for values in everything.values():
             check_pixels(values)
+
+
+def check_one_time(data: Data, what: str) -> None:
+    """Refuse data that are more than rows of one time.
+
+    Args:
+        data: as `check` wants them.
+        what: who refuses, the subject of the sentence, such as "Score learning".
+
+    Raises:
+        DataError: for paths, and for several snapshots.
+    """
+    if data.kind == "paths":
+        raise DataError(
+            f"{what} takes rows of one time, and these data are paths.",
+            "Store the rows of one time, x[:, k], as points (N, d), without times.",
+        )
+    if data.later:
+        raise DataError(
+            f"{what} takes rows of one time, and these data are {len(data.snapshots)} snapshots.", "Give the rows of one snapshot alone."
+        )
+
+
+def check_times(data: Data) -> None:
+    """Refuse snapshots, or observations of paths, whose times do not increase.
+
+    Args:
+        data: rows of the right shape for their kind.
+
+    Raises:
+        DataError: naming the first time that is not later than the one before, and for paths without times, or times without paths.
+    """
+    found = [snapshot.time for snapshot in data.snapshots]
+    if (wrong := _not_later(torch.tensor(found, dtype=torch.float64))) is not None:
+        raise DataError(
+            f"The snapshots are at times {', '.join(f'{time:g}' for time in found)}, of which number {wrong} (counted from 0) is not later "
+            "than the one before.",
+            "Give snapshots in the order of their times, counted from the first.",
+        )
+    if (data.times is None) == (data.kind == "paths"):
+        missing = data.times is None
+        raise DataError(
+            "The paths have no times of observation." if missing else f"Data of kind '{data.kind}' have no times of observation.",
+            "Give one time for each observation." if missing else "Leave out the times, or give paths (N, T, d).",
+        )
+    if data.times is None:
+        return
+    if data.times.shape != data.event[:1]:
+        raise DataError(
+            f"The paths have {data.event[0]} observations, and times of shape {tuple(data.times.shape)}.",
+            f"Give one time for each observation, in an array ({data.event[0]},).",
+        )
+    if (wrong := _not_later(data.times)) is not None:
+        raise DataError(
+            f"The times of observation do not increase: number {wrong} (counted from 0), {float(data.times[wrong]):g}, is not later than "
+            "the one before.",
+            "Sort the observations by time, and give each time once.",
+        )
 
 
 def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", first: int = 0) -> None:
@@ -107,6 +162,28 @@ def column_name(index: int, names: Sequence[str]) -> str:
     return f"'{names[index]}'" if index < len(names) else str(index)
 
 
+def _check_rows(snapshot: Snapshot, event: tuple[int, ...]) -> None:
+    """Whether the rows of a snapshot are at least two, and of the shape of the first one's."""
+    at = f" at time {snapshot.time:g}" if snapshot.time else ""
+    for part, rows in {"Training": snapshot.train, "Held-out": snapshot.test}.items():
+        if rows.shape[1:] != event:
+            raise DataError(
+                f"{part} rows{at} have shape {tuple(rows.shape[1:])}, training rows {event}.", "Give both parts rows of one shape."
+            )
+    if len(snapshot.train) < 2:
+        raise DataError(
+            f"There are too few training rows{at}: {len(snapshot.train)}, where 2 is the least.",
+            "Give more data, or hold out fewer rows.",
+        )
+
+
+def _not_later(times: Tensor) -> int | None:
+    """The number of the first of `times` `(n,)` that is not a number, or not after the one before."""
+    wrong = ~times.isfinite()
+    wrong[1:] |= ~(times[1:] > times[:-1])
+    return int(wrong.to(torch.uint8).argmax()) if wrong.any() else None
+
+
 def _check_stored(data: Data) -> None:
     if data.stored is None:
         return
@@ -124,6 +201,8 @@ def _position(index: Sequence[int], names: Sequence[str]) -> str:
     match index:
         case [row, column]:
             return f"row {row}, column {column_name(column, names)}"
+        case [row, time, column]:
+            return f"path {row}, observation {time}, column {column_name(column, names)}"
         case [row, channel, line, column]:
             return f"image {row}, channel {channel}, pixel ({line}, {column})"
         case _:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from sdezoo.errors import DataError, RunError
-from sdezoo.evaluation.rows import Rows
+from sdezoo.evaluation.rows import FloatArray
 from sdezoo.process.noise import Noise, mix
 
 FEATURES = 64
@@ -78,7 +78,7 @@ class Classifier(nn.Module):
         """Logits `(n, classes)`."""
         return self.head(self.body(2 * images - 1))
 
-    def features(self, images: Tensor) -> Rows:
+    def features(self, images: Tensor) -> FloatArray:
         """The last hidden layer, `(n, 64)`, over `size`: its scale is an accident of training."""
         with torch.no_grad():
             return torch.cat([self.body(2 * part - 1) / self.size for part in images.float().split(_CHUNK)]).double().numpy()

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from sdezoo.evaluation.rows import Rows, paired
+from sdezoo.evaluation.rows import FloatArray, paired
 
 
 class Kolmogorov(NamedTuple):
     """Of each column, `(d,)`: the largest difference of the two distribution functions, and its p-value for equal laws."""
 
-    statistic: Rows
-    p: Rows
+    statistic: FloatArray
+    p: FloatArray
 
 
 def kolmogorov_smirnov(reference: ArrayLike, samples: ArrayLike) -> Kolmogorov:
@@ -53,7 +53,7 @@ def correlation_error(reference: ArrayLike, samples: ArrayLike) -> CorrelationEr
     return CorrelationError(*errors)
 
 
-def correlations(rows: ArrayLike) -> Rows:
+def correlations(rows: ArrayLike) -> FloatArray:
     """The correlations of columns, `(d, d)`; a constant column has correlation 0 with all others."""
     values = np.asarray(rows, dtype=np.float64)
     centred = values - values.mean(0)

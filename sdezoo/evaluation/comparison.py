@@ -21,7 +21,7 @@ from sdezoo.evaluation import sheet, suite
 from sdezoo.evaluation.classifier import Judge
 from sdezoo.evaluation.columns import kolmogorov_smirnov
 from sdezoo.evaluation.neighbours import Nearest, nearest
-from sdezoo.evaluation.rows import Rows, flat
+from sdezoo.evaluation.rows import FloatArray, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
 from sdezoo.evaluation.table import number
 from sdezoo.evaluation.tails import ROWS, Contrast, Tail, contrasts
@@ -45,7 +45,7 @@ class Extractor(NamedTuple):
     """Features `(n, d)` of images `(n, C, H, W)`, and whose they are."""
 
     name: str
-    features: Callable[[Tensor], Rows]
+    features: Callable[[Tensor], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +158,7 @@ class _Near(NamedTuple):
     samples: Nearest
 
     @property
-    def distances(self) -> tuple[Rows, Rows]:
+    def distances(self) -> tuple[FloatArray, FloatArray]:
         return self.held_out.distance, self.samples.distance
 
 

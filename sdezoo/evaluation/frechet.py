@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 
-from sdezoo.evaluation.rows import Rows, paired
+from sdezoo.evaluation.rows import FloatArray, paired
 
 
 def frechet_distance(reference: ArrayLike, samples: ArrayLike) -> float:
@@ -36,6 +36,6 @@ def normal_distance(mean_a: ArrayLike, cov_a: ArrayLike, mean_b: ArrayLike, cov_
     return float(gap @ gap + np.trace(first) + np.trace(second) - 2 * cross)
 
 
-def _root(covariance: Rows) -> Rows:
+def _root(covariance: FloatArray) -> FloatArray:
     values, vectors = eigh(covariance)
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.errors import RunError
-from sdezoo.evaluation.rows import Rows
+from sdezoo.evaluation.rows import FloatArray
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
 """The name under which torchmetrics keeps them, in torch's own folder of checkpoints."""
@@ -51,7 +51,7 @@ class Inception:
                 'Install it: pip install "sdezoo[inception]", with a torchvision built for this torch.',
             ) from error
 
-    def features(self, images: Tensor) -> Rows:
+    def features(self, images: Tensor) -> FloatArray:
         """Features of images `(n, C, H, W)` in [0, 1]; grey ones are repeated as red, green and blue, of four channels three are taken."""
         coloured = images.float() if images.shape[1] >= 3 else images[:, :1].float().expand(-1, 3, -1, -1)
         pixels = (coloured[:, :3].clamp(0, 1) * 255).round().to(torch.uint8)

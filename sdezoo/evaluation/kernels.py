@@ -15,11 +15,11 @@ from numpy.typing import ArrayLike
 from scipy.spatial.distance import pdist
 from sklearn.metrics.pairwise import polynomial_kernel, rbf_kernel
 
-from sdezoo.evaluation.rows import CHUNK, Rows, choice, paired
+from sdezoo.evaluation.rows import CHUNK, FloatArray, choice, paired
 
 _MEDIAN_ROWS, _MEDIAN = 2000, 0
 
-Kernel = Callable[[Rows, Rows], Rows]
+Kernel = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 def mmd2(reference: ArrayLike, samples: ArrayLike, *, bandwidth: float) -> float:
@@ -58,11 +58,11 @@ def _unbiased(kernel: Kernel, reference: ArrayLike, samples: ArrayLike) -> float
     return _inside(kernel, a) + _inside(kernel, b) - 2 * _sum(kernel, a, b) / (len(a) * len(b))
 
 
-def _inside(kernel: Kernel, a: Rows) -> float:
+def _inside(kernel: Kernel, a: FloatArray) -> float:
     diagonal = sum(float(np.trace(kernel(a[i : i + 64], a[i : i + 64]))) for i in range(0, len(a), 64))
     return (_sum(kernel, a, a) - diagonal) / (len(a) * (len(a) - 1))
 
 
-def _sum(kernel: Kernel, a: Rows, b: Rows) -> float:
+def _sum(kernel: Kernel, a: FloatArray, b: FloatArray) -> float:
     height = max(1, CHUNK // len(b))
     return sum(float(kernel(a[i : i + height], b).sum()) for i in range(0, len(a), height))

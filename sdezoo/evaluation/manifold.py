@@ -19,16 +19,16 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import NearestNeighbors
 
-from sdezoo.evaluation.rows import CHUNK, Rows, paired
+from sdezoo.evaluation.rows import CHUNK, FloatArray, paired
 
 
 class Manifold(NamedTuple):
     """What each row contributes; the measures are the means. `precision`, `density` `(m,)`; `recall`, `coverage` `(n,)`."""
 
-    precision: Rows
-    recall: Rows
-    density: Rows
-    coverage: Rows
+    precision: FloatArray
+    recall: FloatArray
+    density: FloatArray
+    coverage: FloatArray
 
 
 def manifold(reference: ArrayLike, samples: ArrayLike, *, k: int = 5) -> Manifold:
@@ -50,6 +50,6 @@ def manifold(reference: ArrayLike, samples: ArrayLike, *, k: int = 5) -> Manifol
     return Manifold((inside > 0).astype(float), recalled.astype(float), inside / k, covered.astype(float))
 
 
-def _radii(rows: Rows, k: int) -> Rows:
+def _radii(rows: FloatArray, k: int) -> FloatArray:
     """The distance of each row to its `k`-th nearest neighbour, itself not counted."""
     return NearestNeighbors(n_neighbors=k).fit(rows).kneighbors()[0][:, -1]

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import pairwise_distances_argmin_min
 
 from sdezoo.errors import DataError
-from sdezoo.evaluation.rows import CHUNK, Rows, paired
+from sdezoo.evaluation.rows import CHUNK, FloatArray, paired
 
 NEAR = 0.05
 """The share of held-out rows that counts as near."""
@@ -26,7 +26,7 @@ NEAR = 0.05
 class Nearest(NamedTuple):
     """Of each row, `(n,)`: the distance to the nearest training row, and its number."""
 
-    distance: Rows
+    distance: FloatArray
     row: NDArray[Any]
 
 

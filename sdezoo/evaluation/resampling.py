@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdezoo.evaluation.rows import Rows, stream
+from sdezoo.evaluation.rows import FloatArray, stream
 
 LEVEL = 0.95
 """Of all intervals."""
@@ -33,14 +33,14 @@ Statistic = Callable[..., ArrayLike]
 _BOOTSTRAP, _HALVES = 0, 1
 
 
-def bootstrap(statistic: Statistic, parts: Sequence[NDArray[Any]], *, resamples: int = 200, seed: int = 0) -> Rows:
+def bootstrap(statistic: Statistic, parts: Sequence[NDArray[Any]], *, resamples: int = 200, seed: int = 0) -> FloatArray:
     """The percentile interval of each figure, `(k, 2)`; the rows of each part are drawn independently of the others."""
     rng = stream(seed, _BOOTSTRAP)
     drawn = [[part[rng.integers(len(part), size=len(part))] for part in parts] for _ in range(resamples)]
     return _interval(np.stack([np.atleast_1d(statistic(*parts)) for parts in drawn]))
 
 
-def halves(statistic: Statistic, parts: Sequence[NDArray[Any]], *, repeats: int = 100, seed: int = 0) -> Rows:
+def halves(statistic: Statistic, parts: Sequence[NDArray[Any]], *, repeats: int = 100, seed: int = 0) -> FloatArray:
     """The interval of each figure, `(k, 2)`, from its deviations in random halves of all parts."""
     rng = stream(seed, _HALVES)
     figures = []
@@ -51,6 +51,6 @@ def halves(statistic: Statistic, parts: Sequence[NDArray[Any]], *, repeats: int 
     return np.atleast_1d(statistic(*parts))[:, None] + _interval(found - found.mean(0))
 
 
-def _interval(figures: Rows) -> Rows:
+def _interval(figures: FloatArray) -> FloatArray:
     tail = (1 - LEVEL) / 2
     return np.quantile(figures, [tail, 1 - tail], axis=0).T

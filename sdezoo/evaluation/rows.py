@@ -15,19 +15,19 @@ from torch import Tensor
 from sdezoo.errors import DataError
 from sdezoo.process.noise import mix
 
-Rows = NDArray[np.float64]
-"""`(n, d)`."""
+FloatArray = NDArray[np.float64]
+"""Rows `(n, d)`, or a statistic of them."""
 
 CHUNK = 2**22
 """Numbers that a block of a distance or kernel matrix holds at most: 32 MiB."""
 
 
-def flat(x: Tensor) -> Rows:
+def flat(x: Tensor) -> FloatArray:
     """The events of `x` `(n, *event)` as rows `(n, d)`, float64 on the CPU."""
     return x.detach().cpu().double().reshape(len(x), -1).numpy()
 
 
-def paired(reference: ArrayLike, samples: ArrayLike, least: int = 2) -> tuple[Rows, Rows]:
+def paired(reference: ArrayLike, samples: ArrayLike, least: int = 2) -> tuple[FloatArray, FloatArray]:
     """Both sets of rows as float64.
 
     Raises:

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from sdezoo.evaluation.columns import correlations
-from sdezoo.evaluation.rows import Rows
+from sdezoo.evaluation.rows import FloatArray
 
 DATA, SAMPLES = "0.45", "tab:blue"
 
 _PAIRS, _ACROSS, _COLUMNS, _BINS, _GAP = 50, 5, 25, 30, 0.5
 
 
-Distances = tuple[Rows, Rows]
+Distances = tuple[FloatArray, FloatArray]
 """Distances to the nearest training row, `(n,)` each: of held-out rows and of samples."""
 
 
@@ -27,8 +27,8 @@ Distances = tuple[Rows, Rows]
 class Shares:
     """Shares of the classes, `(c,)`: of the data and of samples."""
 
-    data: Rows
-    samples: Rows
+    data: FloatArray
+    samples: FloatArray
 
 
 def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distances, shares: Shares | None) -> Figure:
@@ -56,7 +56,7 @@ def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distanc
     return figure
 
 
-def columns(title: str, names: Sequence[str], held_out: Rows, samples: Rows, distances: Distances) -> Figure:
+def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: FloatArray, distances: Distances) -> Figure:
     """Of each column the law in held-out rows `(n, d)` and in samples `(m, d)`; correlations, or in the plane the points; distances."""
     shown = min(len(names), _COLUMNS)
     across = min(shown, math.ceil(math.sqrt(2 * shown)))
@@ -102,7 +102,7 @@ def _distances(axes: Axes, distances: Distances) -> None:
     axes.legend(fontsize=7)
 
 
-def _column(axes: Axes, held_out: Rows, samples: Rows) -> None:
+def _column(axes: Axes, held_out: FloatArray, samples: FloatArray) -> None:
     low, high = np.quantile(held_out, [0.001, 0.999])
     # What lies beyond, samples of any size among it, is counted in the outermost bins.
     bins = np.linspace(low, high, _BINS) if high > low else np.linspace(low - 0.5, low + 0.5, _BINS)
@@ -110,13 +110,13 @@ def _column(axes: Axes, held_out: Rows, samples: Rows) -> None:
     axes.tick_params(labelsize=6)
 
 
-def _histograms(axes: Axes, held_out: Rows, samples: Rows, bins: Rows, labels: tuple[str, str]) -> None:
+def _histograms(axes: Axes, held_out: FloatArray, samples: FloatArray, bins: FloatArray, labels: tuple[str, str]) -> None:
     axes.hist(held_out, bins=bins.tolist(), density=True, color=DATA, alpha=0.5, label=labels[0])
     axes.hist(samples, bins=bins.tolist(), density=True, histtype="step", color=SAMPLES, label=labels[1])
     axes.set_yticks([])
 
 
-def _matrices(part: SubFigure, held_out: Rows, samples: Rows, distances: Distances) -> None:
+def _matrices(part: SubFigure, held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
     panels = part.subplots(1, 4)
     found = [correlations(rows) for rows in (held_out, samples)]
     named = {"correlations, held out": found[0], "correlations, samples": found[1], "difference": found[1] - found[0]}
@@ -128,7 +128,7 @@ def _matrices(part: SubFigure, held_out: Rows, samples: Rows, distances: Distanc
     _distances(panels[3], distances)
 
 
-def _plane(part: SubFigure, names: Sequence[str], held_out: Rows, samples: Rows, distances: Distances) -> None:
+def _plane(part: SubFigure, names: Sequence[str], held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
     panels = part.subplots(1, 3)
     for axes, rows, name, colour in ((panels[0], held_out, "held out", DATA), (panels[1], samples, "samples", SAMPLES)):
         axes.scatter(rows[:, 0], rows[:, 1], s=6, alpha=0.6, linewidths=0, color=colour)

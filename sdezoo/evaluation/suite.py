@@ -22,7 +22,7 @@ from sdezoo.evaluation.kernels import kid, median_distance, mmd2
 from sdezoo.evaluation.manifold import manifold
 from sdezoo.evaluation.neighbours import NEAR, copying
 from sdezoo.evaluation.resampling import bootstrap, halves
-from sdezoo.evaluation.rows import Rows, stream
+from sdezoo.evaluation.rows import FloatArray, stream
 from sdezoo.evaluation.tails import ROWS, Contrast
 from sdezoo.evaluation.transport import sliced_wasserstein
 from sdezoo.evaluation.two_sample import c2st
@@ -39,9 +39,9 @@ _SPLIT = 0
 class Sets(NamedTuple):
     """`n` rows each: held-out ones, samples, and training ones for the floor."""
 
-    reference: Rows
-    samples: Rows
-    training: Rows
+    reference: FloatArray
+    samples: FloatArray
+    training: FloatArray
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def features(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
     return measured + fidelity(group, sets, seed=seed)
 
 
-def copies(group: str, held_out: Rows, samples: Rows, *, seed: int = 0) -> list[Measured]:
+def copies(group: str, held_out: FloatArray, samples: FloatArray, *, seed: int = 0) -> list[Measured]:
     """Whether samples are copies, from distances `(n,)` to the nearest training row. The floor compares halves of the held-out rows.
 
     Raises:
@@ -124,7 +124,7 @@ def copies(group: str, held_out: Rows, samples: Rows, *, seed: int = 0) -> list[
     ]
 
 
-def class_shares(group: str, shares: Rows, held_out: NDArray[np.intp], samples: NDArray[np.intp], *, seed: int = 0) -> list[Measured]:
+def class_shares(group: str, shares: FloatArray, held_out: NDArray[np.intp], samples: NDArray[np.intp], *, seed: int = 0) -> list[Measured]:
     """The largest difference between a class's share `(c,)` of the data and its share of samples, from the classes `(n,)` that a
     classifier sees in held-out rows and in samples. The floor is that of the held-out rows, with the classifier's mistakes."""
     value, floor = (np.abs(shares_of(classes, len(shares)) - shares).max() for classes in (samples, held_out))
@@ -132,7 +132,7 @@ def class_shares(group: str, shares: Rows, held_out: NDArray[np.intp], samples: 
     return [Measured(group, "class shares, largest error", float(value), (float(low), float(high)), "halves", float(floor), 0)]
 
 
-def shares_of(classes: NDArray[np.intp], count: int) -> Rows:
+def shares_of(classes: NDArray[np.intp], count: int) -> FloatArray:
     """The share of each of `count` classes, `(count,)`."""
     return np.bincount(classes, minlength=count)[:count] / len(classes)
 
@@ -149,7 +149,7 @@ def check_sizes(rows: Mapping[str, int]) -> None:
 
 
 def _halved(
-    group: str, names: Mapping[str, float], statistic: Callable[[Rows, Rows], Rows | list | tuple], sets: Sets, seed: int
+    group: str, names: Mapping[str, float], statistic: Callable[[FloatArray, FloatArray], FloatArray | list | tuple], sets: Sets, seed: int
 ) -> list[Measured]:
     values, floors = statistic(sets.reference, sets.samples), statistic(sets.reference, sets.training)
     intervals = halves(statistic, (sets.reference, sets.samples), seed=seed)

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from sdezoo.evaluation.resampling import LEVEL
-from sdezoo.evaluation.rows import Rows
+from sdezoo.evaluation.rows import FloatArray
 
 ROWS = "largest entry of a row"
 """What stands for all columns together."""
@@ -67,7 +67,7 @@ def hill(values: ArrayLike) -> Tail | None:
     return Tail(1 / mean, *(float(end) / mean for end in ends))
 
 
-def contrasts(names: Sequence[str], held_out: Rows, samples: Rows, training: Rows) -> list[Contrast]:
+def contrasts(names: Sequence[str], held_out: FloatArray, samples: FloatArray, training: FloatArray) -> list[Contrast]:
     """The tails of `ROWS` and of each column, for rows `(n, d)` each; columns without a tail are left out.
 
     A value counts by its size: `|x|` in a column of one sign, else `|x − c|`, `c` the median of the training rows. The entries of a row are

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sdezoo.evaluation.rows import CHUNK, Rows, paired, stream
+from sdezoo.evaluation.rows import CHUNK, FloatArray, paired, stream
 
 _DIRECTIONS = 0
 
@@ -47,7 +47,7 @@ def sliced_wasserstein(reference: ArrayLike, samples: ArrayLike, *, directions: 
     return Sliced(first / axes.shape[1], (second / axes.shape[1]) ** 0.5)
 
 
-def _coupling(n: int, m: int) -> tuple[Rows, NDArray[np.intp], NDArray[np.intp]]:
+def _coupling(n: int, m: int) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]:
     """The pieces of [0, 1] on which both quantile functions are constant: their lengths, and the order statistics there."""
     # In multiples of 1/(n m) the ends of the pieces are whole numbers.
     ends = np.union1d(np.arange(0, n + 1) * m, np.arange(0, m + 1) * n)

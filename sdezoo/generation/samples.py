@@ -38,7 +38,7 @@ SamplingProgress = Callable[[float, int], None]
 
 
 @dataclass(frozen=True)
-class Rows:
+class SampleIndices:
     """Indices of samples, in the order given: which of a seed's endlessly many samples are drawn.
 
     Args:
@@ -48,7 +48,7 @@ class Rows:
     ranges: tuple[range, ...]
 
     @classmethod
-    def first(cls, n: int) -> Rows:
+    def first(cls, n: int) -> SampleIndices:
         """0, …, n − 1.
 
         Raises:
@@ -59,7 +59,7 @@ class Rows:
         return cls((range(n),))
 
     @classmethod
-    def parse(cls, text: str) -> Rows:
+    def parse(cls, text: str) -> SampleIndices:
         """Indices and ranges, both ends included, separated by commas: `0-63` or `3,17,100-120`.
 
         Raises:
@@ -88,13 +88,13 @@ class Rows:
     def __str__(self) -> str:
         return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in self.ranges)
 
-    def cut(self, first: int, last: int) -> Rows:
+    def cut(self, first: int, last: int) -> SampleIndices:
         """The indices at places `first`, …, `last − 1`."""
         pieces, before = [], 0
         for part in self.ranges:
             pieces.append(part[max(first - before, 0) : max(last - before, 0)])
             before += len(part)
-        return Rows(tuple(piece for piece in pieces if piece))
+        return SampleIndices(tuple(piece for piece in pieces if piece))
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Draw:
 
     trained: Trained
     sampler: Sampler
-    rows: Rows
+    rows: SampleIndices
     steps: int = 20
     seed: int = 0
     batch_size: int = 64
@@ -186,26 +186,26 @@ class Draw:
 
             yield self._batch(self.rows.cut(start, stop), follow)
 
-    def _batch(self, rows: Rows, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
+    def _batch(self, rows: SampleIndices, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
         calls = Calls(self.trained.model)
         with calls:
             z = self.sample(rows, progress)
-        x = self.trained.map.inverse(z.cpu())
+        x = self.trained.encoding.decode(z.cpu())
         return Generated(x, self.trained.state.bounds.outside(x), calls.count or self.sampler.evaluations(self.steps))
 
-    def sample(self, rows: Rows, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
+    def sample(self, rows: SampleIndices, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
         """The samples of `rows` in the domain of the process, on the device, as one batch.
 
         Raises:
             SupportError: as `batches`.
         """
-        shape, like = (len(rows), *self.trained.state.event), torch.empty((), device=self.device)
+        shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), device=self.device)
         try:
             return self.sampler.sample(self._model(rows), shape, self.steps, self.seed, rows=list(rows), like=like, callback=callback)
         except LeftSupportError as error:
             raise _with_alternatives(error, self.trained) from None
 
-    def _model(self, rows: Rows) -> Model[Any]:
+    def _model(self, rows: SampleIndices) -> Model[Any]:
         model, classes = self.trained.model, self.trained.state.classes
         if self.label is None or classes is None:
             return model
@@ -220,7 +220,7 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
         CompositionError: where it does not fit the model's process, or none does.
     """
     sde = trained.model.sde
-    order = PREFERRED_SAMPLERS[trained.state.kind]
+    order = PREFERRED_SAMPLERS.get(trained.state.kind, ())
     sampler: Sampler = SAMPLERS.build(spec or preferred(order, fitting(sde, SAMPLERS), f"samplers for '{sde.title()}'"))
     check_fit(sde, sampler)
     return sampler
@@ -243,7 +243,7 @@ def generate(
         ParameterError: for a number that is not positive.
         SupportError: where a sampler leaves the support, naming those that do not.
     """
-    draw = Draw(trained, sampler, Rows.first(n), steps, seed, batch_size, device)
+    draw = Draw(trained, sampler, SampleIndices.first(n), steps, seed, batch_size, device)
     trained.model.to(device or torch.device("cpu"))
     return together(draw.batches(progress=progress))
 

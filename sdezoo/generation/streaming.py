@@ -140,7 +140,7 @@ class _Counter:
 
 def _form(draw: Draw) -> dict[str, Any]:
     state = draw.trained.state
-    return {"kind": state.kind, "columns": state.columns, "levels": state.levels, "types": state.types}
+    return {"kind": state.kind, "columns": state.columns, "levels": state.levels, "types": draw.trained.encoding.types}
 
 
 def _identity(draw: Draw, precision: str) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from PIL import Image
 from torch import Tensor
 
 from sdezoo.errors import RunError
-from sdezoo.generation.export import check_place, sheet
-from sdezoo.generation.samples import Draw, Rows
+from sdezoo.generation.export import check_place
+from sdezoo.generation.pictures import sheet
+from sdezoo.generation.samples import Draw, SampleIndices
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.process import Process
@@ -79,12 +80,12 @@ def record(draw: Draw, path: Path) -> int:
 
 def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
     """Data of `count` samples, float32 on the CPU in the user's units, from the prior to the last step."""
-    view, event = draw.sampler.view(draw.trained.model), draw.trained.state.event
+    view, event = draw.sampler.view(draw.trained.model), draw.trained.encoded_event
     kept: dict[int, list[Tensor]] = {round(k): [] for k in np.linspace(0, draw.steps, min(moments, draw.steps + 1))}
 
     def keep(k: int, z: Tensor, _: Tensor | None = None) -> None:
         if k in kept:
-            kept[k].append(draw.trained.map.inverse(_shown(view.sde, z).float().cpu()))
+            kept[k].append(draw.trained.encoding.decode(_shown(view.sde, z).float().cpu()))
 
     for rows in _cut(draw.rows, count, draw.batch_size):
         with torch.no_grad():
@@ -93,7 +94,7 @@ def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
     return [torch.cat(parts) for parts in kept.values()]
 
 
-def _cut(rows: Rows, count: int, size: int) -> Iterator[Rows]:
+def _cut(rows: SampleIndices, count: int, size: int) -> Iterator[SampleIndices]:
     for start in range(0, count, size):
         yield rows.cut(start, min(start + size, count))
 

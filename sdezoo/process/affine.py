@@ -220,7 +220,7 @@ class AffineSDE(ForwardSDE, Conditional):
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
         """Drift and diffusion in the data, as the plugin's docstring states them in Itô's sense; None: not stated.
 
-        Nothing is computed from them: they are the second witness, which the laws compare with `coefficients`.
+        Nothing is computed from them: they are a cross-check, which the laws compare with `coefficients`.
         """
         return None
 

@@ -119,6 +119,11 @@ def count_outside(support: Constraint, x: Tensor) -> int:
 class Conditional(Process):
     """A process whose conditional score is known. One of `log_prob` and `score` is overridden."""
 
+    @property
+    def knows_density(self) -> bool:
+        """Whether `log_prob` answers. Default: whether it is overridden; override this too where that depends on a field."""
+        return type(self).log_prob is not Conditional.log_prob
+
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """`log p(z_t | x_0)`, summed over whatever is not a batch or event entry. Optional.
 

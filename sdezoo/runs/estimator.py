@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import typed
+from sdezoo.data.encoding import narrowed, typed_columns
 from sdezoo.errors import DataError, RunError
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.runs.train import train
@@ -131,9 +131,10 @@ class DiffusionModel(BaseEstimator):
             import pandas
         except ImportError:
             raise RunError("The model is of a table, and pandas is not installed.", "Install it: pip install pandas.") from None
-        kinds = state.types or ["float32"] * len(state.columns)
-        columns = zip(state.columns, kinds, made.x.T.numpy(), strict=True)
-        return pandas.DataFrame({name: typed(column, kind, name) for name, kind, column in columns})
+        types = self.trained_.encoding.types
+        columns = typed_columns(made.x, types, state.columns)
+        kinds = types or ["float32"] * len(columns)
+        return pandas.DataFrame({name: narrowed(column, kind) for name, column, kind in zip(state.columns, columns, kinds, strict=True)})
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """The log-density of each row, in nats and the units of the data, see `sdezoo.store.restoring.Trained.likelihood`.

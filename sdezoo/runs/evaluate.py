@@ -13,16 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from sdezoo.data.arrays import read_npy, read_npz
 from sdezoo.data.dataset import Data
-from sdezoo.data.reading import reading
-from sdezoo.data.tables import ENDINGS, read_table
-from sdezoo.data.validation import check, check_finite
+from sdezoo.data.formats import ReadableFormat
+from sdezoo.data.validation import check, check_finite, check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.classifier import Judge, classifier
 from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
@@ -38,6 +35,7 @@ from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.datasets import find_dataset
+from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import SDES
 
 EXTRACTORS = ("classifier", "inception")
@@ -184,23 +182,15 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
 
 
 def read_samples(path: Path, trained: Trained) -> Tensor:
-    """Samples `(n, *event)` in the user's units from a file, as `sdezoo sample` writes it: `.npz` (key `x`), `.npy`, `.csv`, `.parquet`.
+    """Samples `(n, *event)` in the user's units from a file, as `sdezoo sample` writes it, in any format that is read back.
 
     Raises:
         DataError: where it cannot be read, has other columns or another shape than the run's data, or values that are not finite.
     """
-    state, ending = trained.state, path.suffix.lower()
-    if ending in ENDINGS:
-        table = read_table(path)
-        if missing := [name for name in state.columns if name not in table.names]:
-            raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
-        x = table.values[:, [table.names.index(name) for name in state.columns]] if state.columns else table.values
-    elif ending in (".npz", ".npy"):
-        with reading(path, "samples", KeyError, TypeError):
-            found = read_npz(path, lambda names: ["x"])["x"] if ending == ".npz" else read_npy(path)
-            x = torch.from_numpy(found.astype(np.float32))
-    else:
-        raise DataError(f"'{path}' has no ending that samples are read from.", "Give .npz, .npy, .csv or .parquet.")
+    state, form = trained.state, find_format(path, ReadableFormat)
+    if form is None:
+        raise DataError(f"'{path}' has no ending that samples are read from.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    x = form.read_samples(path, state.columns)
     if tuple(x.shape[1:]) != tuple(state.event):
         raise DataError(
             f"The samples in '{path}' have shape {tuple(x.shape)}.", f"Give rows of the shape of the run's data, {state.event}."
@@ -212,6 +202,7 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
 def _load(origin: str, trained: Trained) -> Data:
     data = find_dataset(origin).load()
     check(data)
+    check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
         raise DataError(f"The rows of '{origin}' have shape {data.event}, and the model's have {trained.state.event}.", "Restore the data.")
     return data
@@ -248,6 +239,6 @@ def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
     """How many values leave the range of the data, and the support of the process; as JSON holds it, and in words."""
     sde, outside = trained.model.sde, trained.state.bounds.outside(x)
     counts = {"values": x.numel(), "outside_range": outside.count}
-    counts["outside_support"] = int((~sde.support.check(trained.map(x))).sum())
+    counts["outside_support"] = int((~sde.support.check(trained.encoding.encode(x))).sum())
     words = f"Of {x.numel()} values {outside.count} lie outside the range of the data{outside.by}, {counts['outside_support']} outside the "
     return counts, words + f"support of '{sde.title()}'."

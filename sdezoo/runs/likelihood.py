@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.validation import check, column_name
+from sdezoo.data.validation import check, check_one_time, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.generation.export import check_output, write
 from sdezoo.generation.samples import SamplingProgress
@@ -164,7 +164,7 @@ def likelihood(
     rows = _choose(len(every), n, seed)
     raw = _spread(every[rows], held.levels, Noise.seeded(seed, _CELLS))
     _refuse_outside(trained, raw, rows)
-    dims = math.prod(trained.model.sde.state_shape(raw.shape)[1:])
+    dims = math.prod(trained.model.sde.state_shape((1, *trained.encoded_event))[1:])
     chosen: Divergence = divergence or ("exact" if dims <= EXACT_UP_TO else "hutchinson")
     options = {"divergence": chosen, "probes": probes, "steps": steps, "seed": seed}
     nats, errors = _follow(trained, raw, batch_size, device, progress, options)
@@ -196,6 +196,7 @@ _PARTS = {"test": "the held-out part of", "train": "the training part of", "all"
 def _load(source: str) -> Data:
     data = find_dataset(source).load()
     check(data)
+    check_one_time(data, "The likelihood")
     return data
 
 
@@ -250,12 +251,12 @@ def _reference(trained: Trained, source: str, data: Data | None, raw: Tensor, se
     train = data.train[:: -(-len(data.train) // _REFERENCE_ROWS)]
     train = _spread(train, data.levels, Noise.seeded(seed, _REFERENCE_CELLS))
     sde, diagonal = trained.model.sde, data.kind == "image"
-    z, _ = encoded(sde, trained.map(train).double())
+    z, _ = encoded(sde, trained.encoding.encode(train).double())
     law = _moment_matched(z.flatten(1), diagonal)
     if law is None:
         return None, f"none, for the {len(train)} training rows have no covariance of full rank"
-    here, stretch = encoded(sde, trained.map(raw).double())
-    nats = law.log_prob(here.flatten(1)) - stretch + trained.log_scale
+    here, stretch = encoded(sde, trained.encoding.encode(raw).double())
+    nats = law.log_prob(here.flatten(1)) - stretch + trained.log_det(raw)
     name = "log-normal" if isinstance(sde, AffineSDE) and sde.multiplicative else "Gaussian in coordinates"
     return nats, f"{name}, {'diagonal' if diagonal else 'full'} covariance"
 
@@ -296,7 +297,7 @@ def _refuse_data(trained: Trained, data: Data, source: str) -> None:
 
 def _refuse_outside(trained: Trained, raw: Tensor, rows: Tensor) -> None:
     """Refuse rows that the process cannot live on, by their numbers."""
-    x = trained.map(raw)
+    x = trained.encoding.encode(raw)
     inside, finite = (values.reshape(len(x), -1).all(1) for values in (trained.model.sde.support.check(x), x.isfinite()))
     outside = rows[~(inside & finite)].tolist()
     if outside:

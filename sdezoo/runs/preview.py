@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from sdezoo.generation.export import write
-from sdezoo.generation.samples import Draw, Rows, choose_sampler, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
 from sdezoo.store.restoring import restore
 
 _SAMPLES = 64
@@ -32,7 +32,7 @@ def draw_preview(run: Path, device: torch.device) -> Path:
     trained.model.to(device)
     state = trained.state
     label = "each" if state.classes else None
-    made = together(Draw(trained, choose_sampler(trained, None), Rows.first(_SAMPLES), device=device, label=label).batches())
+    made = together(Draw(trained, choose_sampler(trained, None), SampleIndices.first(_SAMPLES), device=device, label=label).batches())
     path = run / "samples" / f"step-{state.step}.{'csv' if state.kind == 'table' else 'png'}"
-    write(made.x, path, kind=state.kind, columns=state.columns, levels=state.levels, types=state.types)
+    write(made.x, path, kind=state.kind, columns=state.columns, levels=state.levels, types=trained.encoding.types)
     return path

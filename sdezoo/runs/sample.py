@@ -11,7 +11,7 @@ from typing import Literal
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
-from sdezoo.generation.samples import Draw, Rows, SamplingProgress, choose_sampler
+from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
@@ -30,7 +30,7 @@ class Sampled:
     Args:
         out: the file. kind: of the data, see `sdezoo.data.dataset.Data`. n: samples. kept: those of them that an earlier command had drawn.
         values: all numbers in them. outside: those outside the range of the data, and how far.
-        sampler: its spec string. steps, seed, label, guidance: as asked for. seeds: indices of the samples, as `Rows.parse` reads them.
+        sampler: its spec string. steps, seed, label, guidance: as asked for. seeds: indices, as `SampleIndices.parse` reads them.
         evaluations: calls of the network for each sample that this process drew; None where it drew none.
         trajectory: the picture of the way of the first `shown` samples; None where none was asked for.
         seconds: time spent drawing and writing.
@@ -55,8 +55,8 @@ class Sampled:
 
 
 def sample(
-    run: Path,
-    out: Path,
+    run: str | Path,
+    out: str | Path,
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
@@ -96,6 +96,7 @@ def sample(
             full.
         KeyboardInterrupt: when interrupted, with a sentence on what is kept.
     """
+    run, out = Path(run), Path(out)
     share = Share.join()
     if not share.first:
         share.wait()  # what is refused, the first process says alone
@@ -135,9 +136,9 @@ def sample(
     )
 
 
-def _rows(n: int | None, seeds: str | None) -> Rows:
+def _rows(n: int | None, seeds: str | None) -> SampleIndices:
     if seeds is None:
-        return Rows.first(SAMPLES if n is None else n)
+        return SampleIndices.first(SAMPLES if n is None else n)
     if n is not None:
         raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds names the samples, -n is that many from 0 on.")
-    return Rows.parse(seeds)
+    return SampleIndices.parse(seeds)

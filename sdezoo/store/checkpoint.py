@@ -5,7 +5,7 @@ A run folder::
     config.yaml  env.json  metrics.jsonl  checkpoints/step-N/{model,ema,optimizer,times}.safetensors + state.json + SHA256SUMS  samples/
 
 `state.json` records everything a sample needs that is not a tensor: the resolved process, network, output
-parameterization, and the map from the user's units.
+parameterization, and the encoding of the user's units.
 
 With `config.yaml` a checkpoint is all that a training needs to go on as if never interrupted. There is no state of a random generator
 in it: what is random at a step is keyed by the seed, the step and the position in the batch, and the order of the data by the seed and
@@ -75,7 +75,8 @@ class State:
     levels: int | None
     range: tuple[list[float] | float, list[float] | float]
     """Smallest and largest value of the data, in the user's units."""
-    map: dict[str, Any]
+    encoding: dict[str, Any]
+    """Of the data, see `sdezoo.data.encoding.Encoding.to_json`."""
     averaged: int
     """Updates that the moving average has seen."""
     seconds: float
@@ -102,9 +103,7 @@ class State:
     versions: dict[str, str] = field(default_factory=dict)
     """Of Python, sdezoo and torch."""
     data: str | None = None
-    """Fingerprint of the data and of the map, see `sdezoo.store.provenance`."""
-    types: tuple[str, ...] = ()
-    """Of the columns, see `sdezoo.data.dataset.Data`."""
+    """Fingerprint of the data and of their encoding, see `sdezoo.store.provenance`."""
     task: str = "score"
     """Spec string of what was learned, see `sdezoo.training.task`."""
     plugins: dict[str, str] = field(default_factory=dict)
@@ -114,7 +113,7 @@ class State:
     def bounds(self) -> Bounds:
         """The range of the data and their lattice, which samples are compared with."""
         low, high = (torch.tensor(bound) for bound in self.range)
-        return Bounds(low, high, self.levels, self.types)
+        return Bounds(low, high, self.levels)
 
 
 _STATE = TypeAdapter(State)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES
 
@@ -61,20 +61,21 @@ def check_providers(recorded: Mapping[str, str]) -> None:
         raise PluginError(f"The model was trained with the {registry.kind} '{name}' of {provider}, which is not here.", f"{remedy}.")
 
 
-def fingerprint(data: Data, way: AffineMap) -> str:
-    """SHA-256 in hexadecimal of all rows and labels, with dtypes and shapes, and of the map into the process's domain."""
+def fingerprint(data: Data, encoding: Encoding) -> str:
+    """SHA-256 in hexadecimal of all rows of all snapshots, labels and times, with dtypes and shapes, and of the codecs of the encoding."""
     digest = hashlib.sha256()
     for part in (data.train, data.test, data.train_labels, data.test_labels):
-        if part is None:
-            digest.update(b"none")
-            continue
-        digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-        for block in _blocks(part):
-            digest.update(block.contiguous().cpu().numpy().tobytes())
+        _update(digest, part)
     if data.stored is not None:
         for block in data.training_blocks():
             digest.update(block.numpy().tobytes())
-    digest.update(json.dumps([data.columns, way.to_json()]).encode())
+    for snapshot in data.later:
+        digest.update(f"at {snapshot.time!r}".encode())
+        _update(digest, snapshot.train)
+        _update(digest, snapshot.test)
+    if data.times is not None:
+        _update(digest, data.times)
+    digest.update(json.dumps([data.columns, *(codec.parameters() for codec in encoding.codecs)]).encode())
     return digest.hexdigest()
 
 
@@ -99,6 +100,15 @@ def environment(device: torch.device) -> dict[str, str | int | None]:
         "threads": torch.get_num_threads(),
         "commit": commit(Path.cwd()),
     }
+
+
+def _update(digest: hashlib._Hash, part: Tensor | None) -> None:
+    if part is None:
+        digest.update(b"none")
+        return
+    digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+    for block in _blocks(part):
+        digest.update(block.contiguous().cpu().numpy().tobytes())
 
 
 def _blocks(values: Tensor) -> Iterator[Tensor]:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdezoo.data.encoding import AffineMap
-from sdezoo.errors import RunError, SdezooError
+from sdezoo.data.encoding import Encoding
+from sdezoo.errors import DataError, RunError, SdezooError
 from sdezoo.sampling.likelihood import Estimate, estimate
 from sdezoo.store.checkpoint import DamagedError, State, choose, newest_whole, read_state, read_tensors
 from sdezoo.store.provenance import check_providers
@@ -39,33 +39,45 @@ class Trained:
     Args:
         model: with the averaged weights; of score learning, a `ScoreModel`.
         state: of the checkpoint.
-        map: from the user's units into the process's domain.
+        encoding: from the user's units into the process's domain.
     """
 
     model: Any
     state: State
-    map: AffineMap
+    encoding: Encoding
+
+    @property
+    def encoded_event(self) -> tuple[int, ...]:
+        """The shape of a row in the process's domain."""
+        return self.encoding.encoded_event(self.state.event)
 
     def log_prob(self, x: Tensor, **options: Any) -> Tensor:
         """The log-density of data `x` in the user's own units, in nats, float64 `(B,)` on the CPU: the first half of `likelihood`."""
         return self.likelihood(x, **options).nats
 
     def likelihood(self, x: Tensor, *, noised: bool = True, **options: Any) -> Estimate:
-        """`log p(x) = log p(map(x)) + Σ log |scale|` for `x` `(B, *event)` in the user's own units, with its standard error.
+        """`log p(x) = log p(encode(x)) + log |det ∂ encode/∂ x|` for `x` `(B, *event)` in the user's own units, with its standard error.
 
         `options` are those of `sdezoo.sampling.likelihood.estimate`. By default the law is the one at the smallest noise level that
         the network knows (`noised`): that one integrates to 1 whatever the network has learnt.
 
         Raises:
-            SdezooError: as `estimate` does.
+            SdezooError: as `estimate` does, and as `log_det`.
         """
-        found = estimate(self.model, self.map(x), noised=noised, **options)
-        return found._replace(nats=found.nats + self.log_scale)
+        log_det = self.log_det(x)
+        found = estimate(self.model, self.encoding.encode(x), noised=noised, **options)
+        return found._replace(nats=found.nats + log_det)
 
-    @property
-    def log_scale(self) -> float:
-        """`Σ log |scale|` of the map: what a log-density in the user's units has more than one in the process's domain."""
-        return float(self.map.scale.abs().log().expand(self.state.event).sum())
+    def log_det(self, x: Tensor) -> Tensor:
+        """What a log-density in the user's units has more than one in the process's domain, float64 `(B,)` on the CPU.
+
+        Raises:
+            RunError: where the encoding has categories: such rows have probabilities, and no density.
+        """
+        found = self.encoding.log_det(x)
+        if found is None:
+            raise RunError("Rows with categories have no density.", "Measure samples instead: sdezoo evaluate RUN.")
+        return found
 
 
 def restore(run: Path, which: str = "newest") -> Trained:
@@ -133,6 +145,7 @@ class _Bounded(TorchDispatchMode):
 
 def _restored(checkpoint: Path) -> Trained:
     state, tensors = read_state(checkpoint), read_tensors(checkpoint, "ema")
+    encoding = _encoding(checkpoint, state)
     check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(_NEEDED)})
     task = TASKS.build(state.task)
     try:
@@ -146,4 +159,13 @@ def _restored(checkpoint: Path) -> Trained:
             f"The task '{state.task}' fails to rebuild the model of '{checkpoint}' ({type(error).__name__}: {error}).",
             f"Fix its plugins: {', '.join(filter(None, [state.task, state.sde, state.net]))}.",
         ) from error
-    return Trained(model.eval().requires_grad_(False), state, AffineMap.from_json(state.map))
+    return Trained(model.eval().requires_grad_(False), state, encoding)
+
+
+def _encoding(checkpoint: Path, state: State) -> Encoding:
+    try:
+        encoding = Encoding.from_json(state.encoding)
+        encoding.encoded_event(state.event)
+    except DataError:
+        raise DamagedError(checkpoint, "'state.json' holds no encoding of such rows") from None
+    return encoding

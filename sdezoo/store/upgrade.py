@@ -1,6 +1,7 @@
 """Run folders of earlier formats: the names that have changed since, so that an old run opens, samples and resumes.
 
-Formats 2 and 3 are read. Format 4 renamed settings and entries of the state; what they mean did not change.
+Formats 2 and 3 are read. Format 4 renamed settings and entries of the state; what they mean did not change. It holds the encoding of
+the data as a list of codecs, where there was the one affine map, and the types of columns beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _SETTINGS = {
     "ema": "ema_half_life_images",
 }
 _STATE = {"held_out": "validation_loss"}
+_MAP, _TYPES = "map", "types"
 
 
 def upgrade_settings(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,7 +34,10 @@ def upgrade_settings(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def upgrade_state(values: Mapping[str, Any]) -> dict[str, Any]:
     """What a `state.json` of an earlier format holds, under today's names; today's comes back as it is."""
-    return {_STATE.get(key, key): _upgraded_spec(value) for key, value in values.items()}
+    renamed = {_STATE.get(key, key): _upgraded_spec(value) for key, value in values.items()}
+    if isinstance(affine := renamed.pop(_MAP, None), Mapping):
+        renamed["encoding"] = {"codecs": [{"codec": "affine", **affine}], "types": renamed.pop(_TYPES, [])}
+    return renamed
 
 
 def _upgraded_spec(value: Any) -> Any:

@@ -98,9 +98,10 @@ def plan(draft: Draft, device: torch.device, *, resume: bool = False) -> Plan:
         SdezooError: with the reason and the remedy; nothing has been written.
     """
     data = draft.load()
+    draft.task.check_data(data)
     encoding = fit_encoding(data, draft.sde.support, draft.config.shift)
-    x0 = encoding(data.train).to(device)
-    network = _network(draft, data.event) if draft.task.uses_network else None
+    x0 = encoding.encode(data.train).to(device)
+    network = _network(draft, tuple(x0.shape[1:])) if draft.task.uses_network else None
     batch = (draft.config.batch_size if resume else None) or _batch(draft, data.rows)
     config = draft.config.model_copy(update={"net": network.spec if network else None, "batch_size": batch})
     classes = _classes(draft, data)

@@ -1,12 +1,13 @@
-"""The recorded, invertible way from the user's units into the domain of a process.
+"""The encoding of data, fitted: from the user's units into the domain of a process.
 
-`fit_encoding` chooses the `AffineMap` x = scale · raw + shift that takes data into the support of a process, and refuses
-data that the process cannot live on. Nothing is clipped or dropped, here or on the way back.
+`fit_encoding` chooses the affine encoding `x = scale · raw + shift` that takes data into the support of a process, and refuses data
+that the process cannot live on. Nothing is clipped or dropped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
 from sdezoo.zoo.composition import defaults, support_in_words
@@ -26,19 +27,20 @@ _ROWS = 4096  # rows checked at a time, so that float64 copies stay small beside
 _NAMED = 5  # columns that a message names before it says how many more
 
 
-def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> AffineMap:
+def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encoding:
     """The map that takes `data` into `support`.
 
     What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
 
-    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables and points standardised
-      per column with the training part's mean and standard deviation (a constant column is centred only);
+    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables, points and paths standardised
+      per column with mean and standard deviation over the training rows of all snapshots, and over all observations of paths (a
+      constant column is centred only);
     - unbounded above, negative values refused (a half-line): where it refuses 0, images raw + 1, so [0, 1] becomes [1, 2]; else,
-      and tables and points, as they are;
+      and tables, points and paths, as they are;
     - anything else, such as the unit interval: as they are.
 
     Args:
-        data: training and held-out rows; both must fit.
+        data: training and held-out rows of all snapshots; all must fit.
         support: of the process.
         shift: `"auto"` is the default, except that on a half-line each column with values that are refused gets the
             offset −min + max(½ (next − min), (median − min) / 1000), and the others none. min, next and median are the
@@ -52,40 +54,46 @@ def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Affine
             [0, 1], or values that the support refuses (how many, in which columns).
     """
     check(data)
-    affine = _choose(data, support, shift)
-    refused = _refused(data, support, affine)
+    encoding = replace(_choose(data, support, shift), types=data.types)
+    refused = _refused(data, support, encoding)
     if refused.any():
         raise _refusal(data, support, shift, refused)
-    return affine
+    return encoding
 
 
-def _choose(data: Data, support: Constraint, shift: Shift) -> AffineMap:
+def _choose(data: Data, support: Constraint, shift: Shift) -> Encoding:
     image, one = data.kind == "image", torch.tensor(1.0)
     if shift == "none":
-        return AffineMap(one, torch.tensor(0.0))
+        return Encoding.affine(one, torch.tensor(0.0))
     if shift is not None and shift != "auto":
-        return AffineMap(one, torch.tensor(float(shift), dtype=torch.float64))
+        return Encoding.affine(one, torch.tensor(float(shift), dtype=torch.float64))
     if _is_real_line(support, data.event):
-        return AffineMap(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(data.train.double())
+        return Encoding.affine(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(_training_rows(data))
     if _is_half_line(support, data.event):
         if image and not _admits(support, 0.0, data.event):
-            return AffineMap(one, torch.tensor(1.0))
+            return Encoding.affine(one, torch.tensor(1.0))
         if shift == "auto" and not image:
-            return AffineMap(one, _offsets(data, support))
-    return AffineMap(one, torch.tensor(0.0))
+            return Encoding.affine(one, _offsets(data, support))
+    return Encoding.affine(one, torch.tensor(0.0))
 
 
-def _standardised(train: Tensor) -> AffineMap:
+def _training_rows(data: Data) -> Tensor:
+    """Of all snapshots, and all observations of paths, `(rows, d)`, float64."""
+    first, *later = (snapshot.train.flatten(0, -2) for snapshot in data.snapshots)
+    return (torch.cat([first, *later]) if later else first).double()
+
+
+def _standardised(train: Tensor) -> Encoding:
     mean, sd = train.mean(0), train.std(0)
     scale = torch.where(train.amin(0) == train.amax(0), 1.0, 1 / sd)
-    return AffineMap(scale, -mean * scale)
+    return Encoding.affine(scale, -mean * scale)
 
 
 def _offsets(data: Data, support: Constraint) -> Tensor:
-    refused = _refused(data, support, AffineMap(torch.tensor(1.0), torch.tensor(0.0)))
-    rows = torch.cat([data.train, data.test]).double()
+    refused = _refused(data, support, Encoding.affine(torch.tensor(1.0), torch.tensor(0.0)))
+    rows = torch.cat([part.flatten(0, -2) for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)]).double()
     # A refusal that cannot be laid to a column (of a whole row, say) moves none: `fit_encoding` then refuses.
-    troubled = refused > 0 if refused.shape == data.event else torch.zeros(data.event, dtype=torch.bool)
+    troubled = refused > 0 if refused.ndim else torch.zeros(data.event[-1:], dtype=torch.bool)
     return torch.stack(
         [
             _offset(column, low) if bad else torch.zeros((), dtype=torch.float64)
@@ -120,12 +128,13 @@ def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
     return _admits(support, equal, event) and not any(_admits(support, share * equal, event) for share in (0.5, 2.0))
 
 
-def _refused(data: Data, support: Constraint, affine: AffineMap) -> Tensor:
+def _refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
     """How many values the support refuses: (d,) per column; 0-dim where it judges whole rows, or for images."""
     total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
-        refused = ~support.check(affine(rows))
-        total = total + (refused.sum(0) if refused.ndim == 2 else refused.sum())
+        refused = ~support.check(encoding.encode(rows))
+        by_column = data.kind != "image" and refused.shape == rows.shape
+        total = total + (refused.flatten(0, -2).sum(0) if by_column else refused.sum())
     return total
 
 

@@ -14,7 +14,7 @@ from sdezoo.errors import RunError
 from sdezoo.store.checkpoint import DamagedError, State
 from sdezoo.training.config import FREE, TrainingConfig
 
-_SAME = ("sde", "net", "output", "event", "map", "classes", "optimizer", "seed", "batch", "lr", "data")
+_SAME = ("sde", "net", "output", "event", "encoding", "classes", "optimizer", "seed", "batch", "lr", "data")
 _NOT_IN_FORMAT_2 = ("seed", "batch", "lr", "data")
 
 

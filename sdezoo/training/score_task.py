@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import Encoding
+from sdezoo.data.validation import check_one_time
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
@@ -29,13 +32,17 @@ _WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
 class ScoreTask(Task):
     """A network learns the score of the noised data by a score loss."""
 
+    def check_data(self, data: Data) -> None:
+        check_one_time(data, "Score learning")
+
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner:
         return ScoreLearner(plan, positions)
 
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
         sde, network = SDES.build(state.sde), NETWORKS.build(state.net)
+        event = Encoding.from_json(state.encoding).encoded_event(state.event)
         with no_larger_than(tensors):
-            net = network.module(sde.network_input_shape(state.event), state.classes)
+            net = network.module(sde.network_input_shape(event), state.classes)
         try:
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
@@ -64,7 +71,7 @@ class ScoreLearner(Learner[ScoreModel]):
         self.batches = BatchMaker(self._clean, labels=labels, unlabelled=plan.classes or 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
-            net = plan.network.module(plan.sde.network_input_shape(data.event), plan.classes)
+            net = plan.network.module(plan.sde.network_input_shape(tuple(plan.x0.shape[1:])), plan.classes)
         self.module = ScoreModel.for_data(plan.sde, net, plan.x0.cpu(), config.output, config.prior).to(plan.device)
         self.importance = Importance()
         self.held_out = ValidationLoss(
@@ -137,7 +144,7 @@ class ScoreLearner(Learner[ScoreModel]):
         plan = self.plan
         if plan.data.stored is None:
             return plan.x0[rows.to(plan.x0.device)]
-        return plan.encoding(plan.data.stored[rows]).to(plan.x0.device)
+        return plan.encoding.encode(plan.data.stored[rows]).to(plan.x0.device)
 
     def _dropped(self, noise: KeyedNoise, rows: int) -> Tensor | None:
         """Whose labels the network is not told, `(B,)`; None where it takes none."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import Model
 from sdezoo.learning.network import Network
@@ -54,7 +54,7 @@ class Plan:
     loss: ScoreLoss | None
     network: Network | None
     data: Data
-    encoding: AffineMap
+    encoding: Encoding
     x0: Tensor
     classes: int | None
     device: torch.device
@@ -177,6 +177,17 @@ class Task(Plugin, ABC):
     """Whether it trains by a score loss, which the plan then chooses."""
     uses_network: ClassVar[bool] = True
     """Whether it trains a network of the registry, which the plan then chooses."""
+
+    def check_data(self, data: Data) -> None:
+        """Refuse data that are not what this task learns from. Default: none.
+
+        Args:
+            data: as they were read.
+
+        Raises:
+            DataError: with the reason.
+        """
+        return
 
     @abstractmethod
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner[Any]:

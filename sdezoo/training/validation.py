@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.noise_levels import NoiseLevels, times_at
@@ -41,8 +41,15 @@ class ValidationLoss:
     """The held-out loss.
 
     Args:
-        loss, times, seed: of the training. data, way: what it trains on, and the way into the process's domain. classes: how many labels
-        the network takes; None: none. batch: samples of a step. size: rows at a time. device: to compute on.
+        loss: that of training.
+        times: how training draws times.
+        seed: of training.
+        data: in the user's units.
+        encoding: from the user's units to the process's domain.
+        classes: how many labels the network takes; None: none.
+        batch: samples a step.
+        size: rows at a time.
+        device: to compute on.
     """
 
     def __init__(
@@ -51,7 +58,7 @@ class ValidationLoss:
         times: NoiseLevels,
         seed: int,
         data: Data,
-        way: AffineMap,
+        encoding: Encoding,
         classes: int | None,
         *,
         batch: int,
@@ -62,7 +69,7 @@ class ValidationLoss:
         n, self._draws = len(data.test), min(_DRAWS, _BATCHES * batch)
         order = Noise.seeded(self._key).draw(lambda rows, generator: torch.randperm(len(rows), generator=generator), torch.empty(n))
         rows = order.repeat(-(-self._draws // n))[: self._draws] if n else order
-        x0, labels = way(data.test[rows]).to(device), None
+        x0, labels = encoding.encode(data.test[rows]).to(device), None
         if classes is not None and data.test_labels is not None:
             labels = data.test_labels[rows].to(device)
         # A class that training did not have is one that is not told.

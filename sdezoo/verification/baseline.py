@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.problems import Atoms, Mixture, eight, gaussian
-from sdezoo.conformance.bank.sampler_problems import WIDE, Ground, atoms_of, grounds
+from sdezoo.conformance.bank.sampler_problems import WIDE, ReferenceProblem, atoms_of, reference_problems
 from sdezoo.errors import SdezooError, SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
@@ -68,7 +68,7 @@ def record(sampler: Sampler) -> Baseline:
             f"'{sampler.title()}' takes no process on which an exact score is known.",
             "Record a sampler that takes an affine process, or install a process with a conditional score that it takes.",
         )
-    errors = {task.name: {str(cost): _error(sampler, task, cost) for cost in COSTS} for task in bank}
+    errors = {trial.name: {str(cost): _error(sampler, trial, cost) for cost in COSTS} for trial in bank}
     return {"format": FORMAT, "sdezoo": version("sdezoo"), "sampler": sampler.spec, "errors": errors}
 
 
@@ -81,8 +81,8 @@ def compare(sampler: Sampler, baseline: Baseline) -> list[Worse]:
     _validate(baseline)
     if baseline["sampler"] != sampler.spec:
         raise SdezooError(f"The baseline is of '{baseline['sampler']}', not of '{sampler.spec}'.", "Compare each sampler with its own.")
-    tasks = {task.name: task for task in _bank(sampler)}
-    shared = [name for name in baseline["errors"] if name in tasks]
+    trials = {trial.name: trial for trial in _bank(sampler)}
+    shared = [name for name in baseline["errors"] if name in trials]
     if not shared:
         raise SdezooError("The baseline and today's bank have no problem in common.", "Record a new baseline.")
     worse = []
@@ -90,7 +90,7 @@ def compare(sampler: Sampler, baseline: Baseline) -> list[Worse]:
         for cost, before in baseline["errors"][name].items():
             if before is None:
                 continue
-            now = _error(sampler, tasks[name], int(cost))
+            now = _error(sampler, trials[name], int(cost))
             if now is None or now[0] - before[0] > _SIGNIFICANT * math.hypot(now[1], before[1]):
                 worse.append(Worse(name, int(cost), before, now))
     return worse
@@ -138,7 +138,7 @@ def _is_error(error: object) -> bool:
 
 
 @dataclass(eq=False)
-class _Task:
+class _Trial:
     """One problem of the bank."""
 
     name: str
@@ -176,32 +176,32 @@ class _Task:
         return torch.sort(self._exact / self.spread @ self._axes, 0)[0].reshape(_ROWS, _EXACT, _DIRECTIONS).mean(1)
 
 
-def _bank(sampler: Sampler) -> list[_Task]:
+def _bank(sampler: Sampler) -> list[_Trial]:
     # Each law on the first reference process that takes it, so that wide and narrow ones are log-normal where that can be.
     found = []
     for name, law, preferred in _LAWS:
-        usable = grounds(sampler, law)
+        usable = reference_problems(sampler, law)
         if usable:
-            ground = usable[min(preferred, len(usable) - 1)]
-            found.append(_reference(f"{name} on {ground.title}", ground))
-    for ground in grounds(sampler, _atoms)[:2]:
-        found.append(_reference(f"atoms on {ground.title}", ground))
+            problem = usable[min(preferred, len(usable) - 1)]
+            found.append(_reference(f"{name} on {problem.title}", problem))
+    for problem in reference_problems(sampler, _atoms)[:2]:
+        found.append(_reference(f"atoms on {problem.title}", problem))
     return found or [_elsewhere(atoms) for atoms in atoms_of(sampler)]
 
 
-def _reference(name: str, ground: Ground) -> _Task:
-    mean, variance = ground.moments(ground.model.sde.t_span[1])
+def _reference(name: str, problem: ReferenceProblem) -> _Trial:
+    mean, variance = problem.moments(problem.model.sde.t_span[1])
     batches = []
     for k in range(_BATCHES):
         u = torch.quasirandom.SobolEngine(1 + mean.shape[1], scramble=True, seed=k).draw(_ROWS, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
-        which = torch.searchsorted(ground.law.weights.cumsum(0), u[:, 0].contiguous()).clamp(max=len(mean) - 1)
+        which = torch.searchsorted(problem.law.weights.cumsum(0), u[:, 0].contiguous()).clamp(max=len(mean) - 1)
         batches.append(mean[which] + variance[which].sqrt() * torch.special.ndtri(u[:, 1:]))
-    return _Task(name, ground.model, (2,), ground.data(torch.cat(batches)), lambda n: ground.draw(n, 0.0, 1), ground.coordinates)
+    return _Trial(name, problem.model, (2,), problem.data(torch.cat(batches)), lambda n: problem.draw(n, 0.0, 1), problem.coordinates)
 
 
-def _elsewhere(atoms: Atoms) -> _Task:
+def _elsewhere(atoms: Atoms) -> _Trial:
     event = tuple(atoms.points.shape[1:])
-    return _Task(f"atoms on {atoms.sde.spec}", atoms, event, None, lambda n: _points(atoms, n), lambda x: x.flatten(1))
+    return _Trial(f"atoms on {atoms.sde.spec}", atoms, event, None, lambda n: _points(atoms, n), lambda x: x.flatten(1))
 
 
 def _points(atoms: Atoms, count: int) -> Tensor:
@@ -238,13 +238,13 @@ _LAWS: tuple[tuple[str, Callable[[AffineSDE], Mixture], int], ...] = (
 )
 
 
-def _error(sampler: Sampler, task: _Task, cost: int) -> list[float] | None:
+def _error(sampler: Sampler, trial: _Trial, cost: int) -> list[float] | None:
     """Mean and standard error of the distance at `cost` evaluations; None where sampling stops outside the support."""
     steps = max((n for n in range(1, cost + 1) if sampler.evaluations(n) <= cost), default=1)
     try:
-        x = sampler.sample(task.model, (_BATCHES * _ROWS, *task.event), steps, start=task.start, like=WIDE)
+        x = sampler.sample(trial.model, (_BATCHES * _ROWS, *trial.event), steps, start=trial.start, like=WIDE)
     except SupportError:
         return None
-    rows = (task.rows(x) / task.spread).reshape(_BATCHES, _ROWS, -1)
-    distances = torch.stack([task.distance(batch) for batch in rows])
+    rows = (trial.rows(x) / trial.spread).reshape(_BATCHES, _ROWS, -1)
+    distances = torch.stack([trial.distance(batch) for batch in rows])
     return [float(distances.mean()), float(distances.std()) / math.sqrt(_BATCHES)]

@@ -20,13 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.noise_doubles import Impulse, Still
+from sdezoo.conformance.bank.orders import Error, normal_end
 from sdezoo.conformance.bank.problems import Mixture
+from sdezoo.conformance.bank.sampler_problems import drive
 from sdezoo.process.affine import AffineSDE
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.verification.cross_check import LOST, compared, normals_a_step, refuses
 from sdezoo.verification.findings import Curve, Finding, Part, order
-from sdezoo.verification.paths import Paths, bent, drawn, follow, walk
+from sdezoo.verification.paths import ReversePaths, bent, drawn, follow
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS
 
@@ -46,7 +47,7 @@ SLACK = 0.2
 
 
 @torch.no_grad()
-def weak(sde: Any, seed: int, report: Callable[[str], None], *, steps: Sequence[int] = STEPS, count: int = COUNT) -> Part:
+def weak(sde: Any, seed: int, notify: Callable[[str], None], *, steps: Sequence[int] = STEPS, count: int = COUNT) -> Part:
     """The weak order of every sampler that fits."""
     part = Part()
     reason = refuses(sde)
@@ -60,7 +61,7 @@ def weak(sde: Any, seed: int, report: Callable[[str], None], *, steps: Sequence[
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(sde) is not None:
             continue
-        report(f"weak order of {name}")
+        notify(f"weak order of {name}")
         exact = [linear_error(sampler, ends, n) for n in steps]
         if None not in exact:
             errors = torch.tensor(exact, dtype=torch.float64)
@@ -79,38 +80,23 @@ def weak(sde: Any, seed: int, report: Callable[[str], None], *, steps: Sequence[
     return part
 
 
-def linear_error(sampler: Sampler[Any], paths: Paths, steps: int) -> float | None:
+def linear_error(sampler: Sampler[Any], paths: ReversePaths, steps: int) -> float | None:
     """The error of mean and standard deviation at the end; None for a sampler that is not linear in state and noise.
 
     `paths` gives process, data and times; its paths are not followed.
     """
-    model, d = paths.model, paths.start.shape[1]
+    model = paths.model
     if not isinstance(model, Mixture) or sampler.view(model) is not model:
         return None
-
-    def end(start: Tensor, noise: Any) -> Tensor:
-        return walk(sampler, model, start, paths.hi, paths.span, steps, noise)
-
-    zero = torch.zeros(1, d, dtype=torch.float64)
-    probe = Impulse()
-    end(zero, probe)
-    impulses = torch.zeros(probe.requests + d + 1, d, dtype=torch.float64)
-    impulses[-d:] = torch.eye(d, dtype=torch.float64)
-    ends = end(impulses, Impulse())
-    offset = ends[-d - 1]
-    response = ends - offset
-    together = offset + response.sum(0)
-    if not torch.allclose(end(zero + 1, Still(1.0))[0], together, rtol=1e-8, atol=1e-8):
+    times = paths.times(steps)
+    (m1, v1), (m0, v0) = (tuple(part[0] for part in model.components(paths.start[:0], t)) for t in (times[0], times[-1]))
+    found = normal_end(lambda start, noise: drive(sampler, model, start, times, noise), m1, v1)
+    if found is None:
         return None
-    (mean, variance), (m, v) = (
-        (c[0] for c in model.components(zero, torch.tensor(t, dtype=torch.float64))) for t in (paths.hi, paths.hi - paths.span)
-    )
-    mean_h = offset + mean @ response[-d:]
-    deviation_h = ((response[: probe.requests] ** 2).sum(0) + (response[-d:] ** 2 * variance[:, None]).sum(0)).sqrt()
-    return float((((mean_h - m) ** 2 + (deviation_h - v.sqrt()) ** 2) / v).mean().sqrt())
+    return float((((found.mean - m0) ** 2 + (found.covariance.diagonal().sqrt() - v0.sqrt()) ** 2) / v0).mean().sqrt())
 
 
-def sampled_errors(sampler: Sampler[Any], paths: Paths, steps: Sequence[int]) -> tuple[Tensor, float]:
+def sampled_errors(sampler: Sampler[Any], paths: ReversePaths, steps: Sequence[int]) -> tuple[Tensor, float]:
     """`|E f(x_h) − E f(x)|` for each number of steps, and the standard error of the order that follows."""
     model, view = paths.model, sampler.view(paths.model)
 
@@ -125,9 +111,9 @@ def sampled_errors(sampler: Sampler[Any], paths: Paths, steps: Sequence[int]) ->
         inside = torch.isfinite(z).flatten(1).all(1)
         if (~inside).sum() > LOST * len(z):
             return torch.full((len(steps),), math.nan), math.nan
-        off = (bounded(z) - exact)[inside]
-        errors.append(off.mean(0).norm())
-        spreads.append(off.std(0).norm() / math.sqrt(len(off)))
+        error = Error.paired((bounded(z) - exact)[inside])
+        errors.append(error.value.norm())
+        spreads.append(error.deviation.norm())
     e, s = torch.stack(errors), torch.stack(spreads)
     x = torch.tensor(steps, dtype=torch.float64).log()
     x = x - x.mean()

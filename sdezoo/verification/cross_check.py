@@ -1,4 +1,4 @@
-"""torchsde as the independent witness: the same reverse SDE on the same Brownian path, solved by code that is not ours.
+"""The reversal cross-checked with torchsde: the same reverse SDE on the same Brownian path, solved by code that is not ours.
 
 torchsde integrates the equation on the data wherever there is one: for `φ ≠ id` that has another drift, noise that
 depends on the state, and another score than the coordinates in which ends are exact (`sdezoo.verification.paths`).
@@ -29,7 +29,7 @@ from sdezoo.process.sde import ForwardSDE
 from sdezoo.process.torchsde_bridge import ITO, bridge_refuses
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.verification.findings import Curve, Finding, Part, order_with_error
-from sdezoo.verification.paths import FINER, NOISE, Paths, Source, bent, follow
+from sdezoo.verification.paths import FINER, NOISE, BrownianFactory, ReversePaths, bent, follow
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS
 
@@ -64,15 +64,15 @@ COARSE = Ladder((16, 32, 64, 128), (16, 32, 64, 128), ())
 
 
 @torch.no_grad()
-def witness(sde: Any, source: Source, count: int, ladder: Ladder, seed: int, report: Callable[[str], None]) -> Part:
+def cross_check(sde: Any, factory: BrownianFactory, count: int, ladder: Ladder, seed: int, notify: Callable[[str], None]) -> Part:
     """Strong orders, equalities and limit differences of torchsde's methods and of every sampler that a Brownian path can drive."""
     part = Part()
     ladder = ladder if isinstance(sde, AffineSDE) else COARSE
     reason = refuses(sde)
     if reason:
         return _inapplicable(reason)
-    report("reverse paths")
-    paths = follow(sde, source, count, ladder.finest, seed)
+    notify("reverse paths")
+    paths = follow(sde, factory, count, ladder.finest, seed)
     touched = int(paths.confined.sum())
     if touched > LOST * count:
         return _inapplicable(f"the boundary rule acts on {touched} of {count} paths, and torchsde has none")
@@ -91,21 +91,21 @@ def witness(sde: Any, source: Source, count: int, ladder: Ladder, seed: int, rep
             continue
         ends = []
         for n in steps:
-            report(f"torchsde {method}, {n} steps")
+            notify(f"torchsde {method}, {n} steps")
             ends.append(compared(paths, view, paths.by_torchsde(view, method, n)))
         _measure(part, name, steps, ends, exact, *orders[method])
     first = ladder.milstein[0]
     for model, place in {id(view): (view, where), id(paths.model): (paths.model, "on the state")}.values():
         for method in ITO[:2]:
-            report(f"{method} in closed form, {place}")
+            notify(f"{method} in closed form, {place}")
             ours = paths.by_formula(model, first, milstein=method == "milstein")
             part.findings.append(_equality(f"torchsde {method} = its closed form, {place}", ours, paths.by_torchsde(model, method, first)))
-    _samplers(part, paths, ladder.euler, exact, report)
+    _samplers(part, paths, ladder.euler, exact, notify)
     return part
 
 
 def refuses(sde: Any) -> str | None:
-    """Why torchsde cannot be a witness of the reversal of `sde`."""
+    """Why torchsde cannot cross-check the reversal of `sde`."""
     if not isinstance(sde, ForwardSDE):
         return "is no SDE"
     if not isinstance(sde, Conditional):
@@ -113,26 +113,26 @@ def refuses(sde: Any) -> str | None:
     return bridge_refuses(sde)
 
 
-def euler_order(paths: Paths, view: Model[Any]) -> tuple[float, float, float | None]:
+def euler_order(paths: ReversePaths, view: Model[Any]) -> tuple[float, float, float | None]:
     """The strong order of Euler's method in the state of `view`, ½ where the noise depends on the state and else 1, and its bounds.
 
     Against a finer solution in place of the exact one errors seem to fall faster, so that there is no bound from above then.
     Nor is there for ½ but for multiplicative noise of full size: the less of the error is due to the noise, the later that
     order sets in.
     """
-    sde, t = paths.model.sde, paths.time(0, 1)
+    sde, t = paths.model.sde, paths.times(1)[0]
     exact = isinstance(sde, AffineSDE)
     if not (view.sde.divergence(paths.enter(view), t) != 0).any():
         return 1.0, 0.9, 1.1 if exact else None
     return 0.5, 0.4, 0.6 if exact and sde.multiplicative and float(sde.exact(t).ratio) > 0.9 * NOISE[0] else None
 
 
-def normals_a_step(sampler: Sampler[Any], paths: Paths) -> float:
+def normals_a_step(sampler: Sampler[Any], paths: ReversePaths) -> float:
     """How many normal numbers `sampler` draws for an entry in a step; not a number where it draws others."""
     view, noise = sampler.view(paths.model), Impulse()
-    z = paths.enter(view)[:1]
+    z, (t, s, _) = paths.enter(view)[:1], paths.times(2).unbind()
     try:
-        sampler.step(view, z, paths.time(0, 2), paths.time(1, 2), noise, None)
+        sampler.step(view, z, t, s, noise, None)
     except NotImplementedError:
         return math.nan
     return noise.requests / z.numel()
@@ -142,7 +142,7 @@ def _inapplicable(reason: str) -> Part:
     return Part([Finding(name, "torchsde", note=reason) for name in (STRONG, EQUALITY, LIMIT)])
 
 
-def _samplers(part: Part, paths: Paths, steps: Sequence[int], exact: Tensor, report: Callable[[str], None]) -> None:
+def _samplers(part: Part, paths: ReversePaths, steps: Sequence[int], exact: Tensor, notify: Callable[[str], None]) -> None:
     others: dict[float, list[str]] = {}
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(paths.model.sde) is not None:
@@ -154,7 +154,7 @@ def _samplers(part: Part, paths: Paths, steps: Sequence[int], exact: Tensor, rep
         view = sampler.view(paths.model)
         ends = []
         for n in steps:
-            report(f"{name}, {n} steps")
+            notify(f"{name}, {n} steps")
             ends.append(paths.by_sampler(sampler, view, n))
         claimed: float | None = sampler.strong_order
         low, high = None if claimed is None else claimed - 0.1, None
@@ -215,7 +215,7 @@ def _difference(ours: Tensor, theirs: Tensor) -> float:
     return float(((ours - theirs).abs() / theirs.abs().clamp_min(float(theirs.std()) / 10)).max()) if len(ours) else math.nan
 
 
-def compared(paths: Paths, view: Model[Any], z: Tensor) -> Tensor:
+def compared(paths: ReversePaths, view: Model[Any], z: Tensor) -> Tensor:
     """Where a solution in the state of `view` ends, in the data or on the state; not a number where it left the support."""
     sde = paths.model.sde
     if not bent(sde):
@@ -227,7 +227,7 @@ def compared(paths: Paths, view: Model[Any], z: Tensor) -> Tensor:
     return torch.where(sde.support.check(x), x, math.nan)
 
 
-def _setting(paths: Paths, where: str, count: int) -> dict[str, str]:
+def _setting(paths: ReversePaths, where: str, count: int) -> dict[str, str]:
     sde, lo = paths.model.sde, paths.hi - paths.span
     if isinstance(sde, AffineSDE):
         high, low = sde.exact(torch.tensor([paths.hi, lo], dtype=torch.float64)).ratio.tolist()

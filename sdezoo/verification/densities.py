@@ -64,7 +64,7 @@ def prior_gap(sde: Process, seed: int) -> Part:
 
 
 @torch.no_grad()
-def likelihood(sde: Any, seed: int, report: Callable[[str], None], *, steps: int = STEPS) -> Part:
+def likelihood(sde: Any, seed: int, notify: Callable[[str], None], *, steps: int = STEPS) -> Part:
     """The log-likelihood along the flow against its closed form at `lo`: in `steps` steps on the state, and in half as many
     in the data, where there is an equation there, which costs ten times as much.
     """
@@ -74,7 +74,7 @@ def likelihood(sde: Any, seed: int, report: Callable[[str], None], *, steps: int
         return Part([Finding(LIKELIHOOD, "along the probability flow", note=reason or "")])
     lo, hi = sde.t_span
     part = Part()
-    report("likelihood on the state")
+    notify("likelihood on the state")
     z = _draw(model, lo, seed)
 
     def on_state(z: Tensor, t: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def likelihood(sde: Any, seed: int, report: Callable[[str], None], *, steps: int
     found = model.log_density(end, _at(hi)) + change
     part.findings.append(_compared("on the state", found, model.log_density(z, _at(lo)), sde))
     if isinstance(model, Mixture) and bent(sde):
-        report("likelihood in the data")
+        notify("likelihood in the data")
         ambient = model.ambient()
 
         def in_data(x: Tensor, t: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def refuses(sde: Any, model: Mixture | Atoms | None) -> str | None:
         return "is no SDE"
     if model is None:
         return "no exact score is known, since its conditional score is not"
-    if isinstance(model, Atoms) and len(model.points) == 1:
+    if isinstance(model, Atoms) and not model.sde.knows_density:
         return "offers no transition density"
     return None
 

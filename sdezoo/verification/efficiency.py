@@ -29,7 +29,7 @@ ROWS = 2000
 _DRAWS = 20
 
 
-def efficiency(sde: Any, seed: int, report: Callable[[str], None], *, counts: Sequence[int] = COUNTS, rows: int = ROWS) -> Part:
+def efficiency(sde: Any, seed: int, notify: Callable[[str], None], *, counts: Sequence[int] = COUNTS, rows: int = ROWS) -> Part:
     """The error of every sampler that fits after `counts` evaluations, and the floor, for samples of `rows`."""
     model = model_of(sde)
     if model is None:
@@ -40,7 +40,7 @@ def efficiency(sde: Any, seed: int, report: Callable[[str], None], *, counts: Se
     part.setting[ERROR] = f"{rows} samples of data {_in_words(model)}; float32, from the exact law at t = {sde.t_span[1]:g}"
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(sde) is None:
-            report(f"samples of {name}")
+            notify(f"samples of {name}")
             part.curves.append(_curve(name, sampler, model, exact, counts, seed))
     if not part.curves:
         part.findings.append(Finding(ERROR, "every sampler", note="none that is installed fits"))

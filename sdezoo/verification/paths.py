@@ -22,6 +22,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.noise_doubles import BrownianPath, keyed
 from sdezoo.conformance.bank.problems import Mixture
 from sdezoo.conformance.bank.reference_laws import normal, points
+from sdezoo.conformance.bank.sampler_problems import drive
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.differentiation import along
@@ -36,12 +37,12 @@ SPREAD = 0.5 / 0.8
 FINER = 8
 """How many times more steps the reference takes where no exact end is known."""
 
-Source = Callable[[tuple[int, int], float], Brownian]
+BrownianFactory = Callable[[tuple[int, int], float], Brownian]
 """`((B, entries), span)` to a Brownian motion."""
 
 
 @dataclass(frozen=True)
-class Paths:
+class ReversePaths:
     """Reverse paths from `hi` to `hi − span`, under an exact score."""
 
     model: Model[Any]
@@ -57,9 +58,9 @@ class Paths:
     confined: Tensor
     """Whether the boundary rule acted on the way there, `(B,)`."""
 
-    def time(self, k: int, steps: int) -> Tensor:
-        """The time after `k` of `steps` steps."""
-        return torch.tensor(self.hi - k * (self.span / steps), dtype=torch.float64)
+    def times(self, steps: int) -> Tensor:
+        """The ends of `steps` equal steps, from `hi` to `hi − span`, float64 `(steps + 1,)`."""
+        return torch.tensor([self.hi - k * (self.span / steps) for k in range(steps + 1)], dtype=torch.float64)
 
     def enter(self, view: Model[Any]) -> Tensor:
         """The start in the state of `view`."""
@@ -75,7 +76,7 @@ class Paths:
 
     def by_sampler(self, sampler: Sampler[Any], view: Model[Any], steps: int) -> Tensor:
         """Where a sampler that draws one normal number an entry and step ends, in the state of its `view`."""
-        return walk(sampler, view, self.enter(view), self.hi, self.span, steps, self._noise(steps))
+        return drive(sampler, view, self.enter(view), self.times(steps), self._noise(steps))
 
     def by_formula(self, view: Model[Any], steps: int, *, milstein: bool) -> Tensor:
         """Where the closed forms of Euler's or Milstein's method end, in the state of `view`; not a number beyond a boundary rule."""
@@ -85,15 +86,6 @@ class Paths:
 
     def _noise(self, steps: int) -> Noise:
         return BrownianPath(self.increments / math.sqrt(self.span / len(self.increments)), steps)
-
-
-def walk(sampler: Sampler[Any], view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noise: Noise) -> Tensor:
-    """Where `steps` equal steps of `sampler` lead from `z` at `hi` to `hi − span`."""
-    memory = None
-    for k in range(steps):
-        t, s = (torch.tensor(hi - j * (span / steps), dtype=torch.float64) for j in (k, k + 1))
-        z, memory = sampler.step(view, z, t, s, noise, memory)
-    return z
 
 
 def formula(view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noise: Noise, *, milstein: bool) -> tuple[Tensor, Tensor]:
@@ -139,7 +131,7 @@ def stretch(sde: Any) -> tuple[float, float]:
     return late, late - early
 
 
-def follow(sde: Any, source: Source, count: int, finest: int, seed: int, spread: float = SPREAD) -> Paths:
+def follow(sde: Any, factory: BrownianFactory, count: int, finest: int, seed: int, spread: float = SPREAD) -> ReversePaths:
     """`count` paths of `sde`: normal coordinates where it is affine, else two points as data.
 
     `finest`: of the numbers of steps compared. `spread`: standard deviation of normal data, in units of the noise level at `hi`.
@@ -149,29 +141,29 @@ def follow(sde: Any, source: Source, count: int, finest: int, seed: int, spread:
     if not isinstance(sde, AffineSDE):
         atoms = points(sde)
         start = sde.perturb(atoms.clean(count, draw), t, draw)
-        brownian, finest = source((count, start[0].numel()), span), FINER * finest
+        brownian, finest = factory((count, start[0].numel()), span), FINER * finest
         increments = intervals(brownian, span, finest)[0].reshape(finest, *start.shape)
         noise = BrownianPath(increments / math.sqrt(span / finest), finest)
-        return Paths(atoms, hi, span, start, brownian, increments, *formula(atoms, start, hi, span, finest, noise, milstein=True))
+        return ReversePaths(atoms, hi, span, start, brownian, increments, *formula(atoms, start, hi, span, finest, noise, milstein=True))
     size = float(sde.exact(t).ratio)
     model = normal(sde, 0.25 * size, spread * size)
     mean, variance = model.components(model.means[:0], t)
     start = mean + variance.sqrt() * draw.normal(mean.expand(count, -1))
-    brownian = source((count, start.shape[1]), span)
+    brownian = factory((count, start.shape[1]), span)
     increments, areas = intervals(brownian, span, finest)
     end = exact_end(model, start, hi, span, increments, areas)
-    return Paths(model, hi, span, start, brownian, increments, end, torch.zeros(count, dtype=torch.bool))
+    return ReversePaths(model, hi, span, start, brownian, increments, end, torch.zeros(count, dtype=torch.bool))
 
 
-def drawn(finest: int, seed: int) -> Source:
+def drawn(finest: int, seed: int) -> BrownianFactory:
     """Brownian motions drawn at once on `finest` intervals, areas included: what `brownian_interval` draws bit by bit."""
 
-    def source(shape: tuple[int, int], span: float) -> Brownian:
+    def factory(shape: tuple[int, int], span: float) -> Brownian:
         generator, h = torch.Generator().manual_seed(seed), span / finest
         w, area = torch.randn(2, finest, *shape, generator=generator, dtype=torch.float64)
         return PathBrownian(span, w * math.sqrt(h), area * math.sqrt(h / 12))
 
-    return source
+    return factory
 
 
 def exact_end(model: Mixture, start: Tensor, hi: float, span: float, increments: Tensor, areas: Tensor) -> Tensor:

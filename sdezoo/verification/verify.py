@@ -1,6 +1,6 @@
 """Verification: a process measured against an independent solver, against closed forms, and against the data.
 
-Five parts, each of them on data whose score is exact: torchsde as a witness of the reversal (`witness`), weak orders
+Five parts, each of them on data whose score is exact: the reversal cross-checked with torchsde (`cross_check`), weak orders
 (`convergence`), error against evaluations (`efficiency`), and the prior and the likelihood (`densities`). What does
 not apply to a process is a finding too, with its reason.
 """
@@ -19,9 +19,9 @@ from sdezoo.errors import SdezooError
 from sdezoo.process.process import Process
 from sdezoo.process.torchsde_bridge import brownian_interval
 from sdezoo.verification import convergence, densities, efficiency
-from sdezoo.verification.cross_check import STRONG, Ladder, witness
+from sdezoo.verification.cross_check import STRONG, Ladder, cross_check
 from sdezoo.verification.findings import Curve, Finding, Part
-from sdezoo.verification.paths import Source, drawn
+from sdezoo.verification.paths import BrownianFactory, drawn
 from sdezoo.zoo.composition import support_in_words
 
 
@@ -83,19 +83,19 @@ class Verification:
 
 
 def verify(
-    sde: Process, *, seed: int = 0, effort: Effort | None = None, report: Callable[[int, int, str], None] | None = None
+    sde: Process, *, seed: int = 0, effort: Effort | None = None, progress: Callable[[int, int, str], None] | None = None
 ) -> Verification:
     """Measure everything that can be measured of `sde`.
 
     Args:
         sde: the process, at the hyper-parameters that it has. seed: of paths and samples. effort: how much is measured.
-        report: called with the parts that are done, their number, and what comes next.
+        progress: called with the parts that are done, their number, and what comes next.
     """
     began, chosen = time.perf_counter(), effort or Effort()
-    source: Source = partial(brownian_interval, seed=seed) if chosen.interval else drawn(chosen.ladder.finest, seed)
+    factory: BrownianFactory = partial(brownian_interval, seed=seed) if chosen.interval else drawn(chosen.ladder.finest, seed)
     steps = {"steps": chosen.weak_steps, "count": chosen.weak_paths}
     parts: dict[str, Callable[[Callable[[str], None]], Part]] = {
-        STRONG: lambda notify: witness(sde, source, chosen.paths, chosen.ladder, seed, notify),
+        STRONG: lambda notify: cross_check(sde, factory, chosen.paths, chosen.ladder, seed, notify),
         convergence.WEAK: lambda notify: convergence.weak(sde, seed, notify, **steps),
         efficiency.ERROR: lambda notify: efficiency.efficiency(sde, seed, notify, counts=chosen.evaluations, rows=chosen.samples),
         densities.PRIOR: lambda _: densities.prior_gap(sde, seed),
@@ -105,16 +105,16 @@ def verify(
     for done, (name, measure) in enumerate(parts.items()):
 
         def notify(what: str, done: int = done) -> None:
-            if report:
-                report(done, len(parts), what)
+            if progress:
+                progress(done, len(parts), what)
 
         notify(name)
         part = _guarded(name, lambda measure=measure, notify=notify: measure(notify))
         whole.findings += part.findings
         whole.curves += part.curves
         whole.setting |= part.setting
-    if report:
-        report(len(parts), len(parts), "")
+    if progress:
+        progress(len(parts), len(parts), "")
     order = list(dict.fromkeys(finding.part for finding in whole.findings))
     return Verification(
         spec=sde.spec,

@@ -28,7 +28,7 @@ def find_dataset(text: str) -> Dataset:
             continue
         if cls.reads(path):
             return cls(path=text)
-        endings += filter(None, cls.suffixes)
+        endings += filter(None, cls.endings())
     raise PluginError(
         f"No dataset plugin reads '{text}'.",
         f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file: {', '.join(endings)}.",

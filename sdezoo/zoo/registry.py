@@ -162,6 +162,7 @@ LOSSES: Registry[Any] = Registry("loss", "sdezoo.losses", "sdezoo.learning.loss:
 SAMPLERS: Registry[Any] = Registry("sampler", "sdezoo.samplers", "sdezoo.sampling.sampler:Sampler")
 NETWORKS: Registry[Any] = Registry("network", "sdezoo.networks", "sdezoo.learning.network:Network")
 DATASETS: Registry[Any] = Registry("dataset", "sdezoo.datasets", "sdezoo.data.dataset:Dataset")
+FORMATS: Registry[Any] = Registry("file format", "sdezoo.formats", "sdezoo.data.formats:FileFormat")
 TASKS: Registry[Any] = Registry("task", "sdezoo.tasks", "sdezoo.training.task:Task")
 REGISTRIES: dict[str, Registry[Any]] = {
     "sdes": SDES,
@@ -169,6 +170,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "samplers": SAMPLERS,
     "networks": NETWORKS,
     "datasets": DATASETS,
+    "formats": FORMATS,
     "tasks": TASKS,
 }
 

@@ -6,6 +6,7 @@ written on the data, where the noise depends on the state.
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch.distributions import constraints
@@ -744,6 +745,38 @@ class ScoreOfThePosition(Kinetic):
 
     def score(self, z, x0, t):
         return self.score_from_output(Conditional.score(self, z, x0, t).flip(1).flatten(1, 2), z, t)
+
+
+# What a checkpoint does not record.
+
+
+@mutant("restored")
+class ScaledByTheLatestData(VE):
+    """The spread of the data that the class was adapted to last, in an attribute of the class."""
+
+    spread: ClassVar[float] = 1.0
+
+    def adapted(self, x0):
+        type(self).spread = float(x0.std())
+        return super().adapted(x0)
+
+    def score_from_output(self, s, z, t):
+        return self.spread * s
+
+
+@mutant("restored")
+class ScaledByDataThatAreNoField(BetweenWalls):
+    """The spread of the data in an attribute of the object that is no field."""
+
+    spread: ClassVar[float] = 1.0
+
+    def adapted(self, x0):
+        adapted = replace(self)
+        object.__setattr__(adapted, "spread", float(x0.std()))
+        return adapted
+
+    def network_input(self, z, t):
+        return z / self.spread
 
 
 @dataclass(frozen=True)

@@ -5,21 +5,16 @@ import pytest
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from tests.conformance.mutant_sdes import MUTANTS, GBMInX, ScoreAlone
-
-LAWS = {law.name: law for law in SDE_LAWS.laws}
+from tests.conformance.trying import try_law
 
 
 @pytest.mark.parametrize(("mutant", "law"), [(mutant, law) for _, mutant, law in MUTANTS], ids=[name for name, *_ in MUTANTS])
 def test_the_mutant_is_killed(mutant, law):
     with pytest.raises(LawError):
-        BoundLaw(LAWS[law], mutant)()
+        BoundLaw(SDE_LAWS[law], mutant)()
 
 
-@pytest.mark.parametrize("law", SDE_LAWS.bind(GBMInX()))
-def test_what_they_derive_from_is_right(law):
-    law()
-
-
-@pytest.mark.parametrize("law", SDE_LAWS.bind(ScoreAlone()))
-def test_what_has_a_score_alone_is_right(law):
-    law()
+@pytest.mark.parametrize("law", SDE_LAWS.names)
+@pytest.mark.parametrize("right", [GBMInX, ScoreAlone])
+def test_what_they_derive_from_is_right(right, law):
+    try_law(SDE_LAWS, law, right())

@@ -1,7 +1,6 @@
-"""Laws of `sdezoo.data.dataset`: the map into a process's domain is invertible, and bad data are refused by name."""
+"""Laws of `sdezoo.data.dataset`: data get an encoding into a process's domain, and bad data are refused by name."""
 
 import io
-import json
 import math
 import os
 import tracemalloc
@@ -17,11 +16,11 @@ from torch.distributions import constraints
 
 from sdezoo.data.bounds import Bounds, Outside
 from sdezoo.data.dataset import Data, Kind, StoredRows, split
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.data.reading import LARGEST, SHARE, check_size, read_bytes, reading
 from sdezoo.data.validation import check, check_finite
 from sdezoo.errors import DataError
-from sdezoo.training.preprocessing import Shift, place
+from sdezoo.training.preprocessing import Shift, fit_encoding
 
 EMPTY = torch.empty(0)
 
@@ -38,46 +37,6 @@ def images(values: Tensor | None = None) -> Data:
 
 
 finite = st.floats(-1e4, 1e4, width=32)
-scales = st.floats(1e-3, 1e3).flatmap(lambda s: st.sampled_from([s, -s]))
-
-
-@given(st.lists(st.tuples(scales, st.floats(-1e4, 1e4), finite), min_size=1, max_size=5))
-def test_inverse_undoes_the_map_to_the_rounding_of_float32(columns: list[tuple[float, float, float]]) -> None:
-    scale, shift, raw = torch.tensor(columns, dtype=torch.float64).unbind(1)
-    affine = AffineMap(scale, shift)
-    x = affine(raw[None].float())
-    assert x.dtype == torch.float32
-    tolerance = 2**-23 * (x.double().abs() / scale.abs() + raw.abs()) + 1e-40
-    assert ((affine.inverse(x) - raw).abs() <= tolerance).all()
-
-
-@given(st.lists(st.tuples(scales, st.floats(-1e300, 1e300)), min_size=1, max_size=3))
-def test_json_gives_back_the_very_same_map(columns: list[tuple[float, float]]) -> None:
-    scale, shift = torch.tensor(columns, dtype=torch.float64).unbind(1)
-    for affine in (AffineMap(scale, shift), AffineMap(scale[0], shift[0])):
-        again = AffineMap.from_json(json.loads(json.dumps(affine.to_json())))
-        assert torch.equal(again.scale, affine.scale)
-        assert torch.equal(again.shift, affine.shift)
-
-
-@pytest.mark.parametrize("record", [{}, {"scale": 1}, {"scale": "a", "shift": 0}, {"scale": [1, [2]], "shift": 0}])
-def test_a_damaged_record_is_refused(record: dict[str, object]) -> None:
-    with pytest.raises(DataError, match="damaged"):
-        AffineMap.from_json(record)
-
-
-@pytest.mark.parametrize(("scale", "shift"), [(0.0, 0.0), (math.nan, 0.0), (1.0, math.inf)])
-def test_a_map_without_inverse_is_refused(scale: float, shift: float) -> None:
-    with pytest.raises(DataError, match="finite"):
-        AffineMap(torch.tensor(scale), torch.tensor(shift))
-
-
-def test_the_map_leaves_its_argument_alone() -> None:
-    raw = torch.ones(3, 2, dtype=torch.float64)
-    affine = AffineMap(torch.tensor(2.0), torch.tensor(3.0))
-    affine(raw)
-    affine.inverse(raw)
-    assert torch.equal(raw, torch.ones(3, 2, dtype=torch.float64))
 
 
 @pytest.mark.parametrize(
@@ -94,82 +53,82 @@ def test_the_map_leaves_its_argument_alone() -> None:
 def test_images_go_where_the_support_admits_them(support: constraints.Constraint, low: float, high: float) -> None:
     data = images()
     for shift in (None, "auto"):
-        x = place(data, support, shift)(data.train)
+        x = fit_encoding(data, support, shift).encode(data.train)
         assert (x.min(), x.max()) == (low, high)
 
 
 class Above(constraints.Constraint):
-    """A third party's positive values: nothing that `place` could know by name."""
+    """A third party's positive values: nothing that `fit_encoding` could know by name."""
 
     def check(self, value: Tensor) -> Tensor:
         return value > 0
 
 
 def test_a_third_partys_constraint_is_found_out_by_asking() -> None:
-    assert place(images(), Above()).shift == 1
+    assert fit_encoding(images(), Above()).codecs[0].shift == 1
     with pytest.raises(DataError, match="zero or negative, in column 0"):
-        place(table([[0.0], [1.0]]), Above())
+        fit_encoding(table([[0.0], [1.0]]), Above())
 
 
 def test_tables_are_standardised_on_the_real_line_and_constant_columns_only_centred() -> None:
     data = table([[1.0, 5.0, 1e30], [2.0, 5.0, 2e30], [6.0, 5.0, 3e30]])
-    x = place(data, constraints.real)(data.train)
+    x = fit_encoding(data, constraints.real).encode(data.train)
     torch.testing.assert_close(x.mean(0), torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(x.std(0), torch.tensor([1.0, 0.0, 1.0]))
 
 
 def test_positive_tables_stay_in_their_units() -> None:
-    affine = place(table([[0.5, 1.0], [2.0, 3.0]]), constraints.positive)
-    assert affine.scale == 1
-    assert affine.shift == 0
+    affine = fit_encoding(table([[0.5, 1.0], [2.0, 3.0]]), constraints.positive)
+    assert affine.codecs[0].scale == 1
+    assert affine.codecs[0].shift == 0
 
 
 def test_auto_gives_zeros_half_of_the_smallest_positive_value() -> None:
-    affine = place(table([[0.0, 3.0], [4.0, 1.0], [6.0, 2.0]], "a b"), constraints.positive, "auto")
-    assert affine.shift.tolist() == [2.0, 0.0]
+    affine = fit_encoding(table([[0.0, 3.0], [4.0, 1.0], [6.0, 2.0]], "a b"), constraints.positive, "auto")
+    assert affine.codecs[0].shift.tolist() == [2.0, 0.0]
 
 
 def test_auto_looks_at_held_out_rows_too() -> None:
     data = table([[1.0], [2.0]], test=[[-1.0]])
-    assert place(data, constraints.positive, "auto").shift.tolist() == [2.0]
+    assert fit_encoding(data, constraints.positive, "auto").codecs[0].shift.tolist() == [2.0]
 
 
 def test_auto_starts_a_column_of_one_value_at_one_and_bridges_a_near_tie() -> None:
     data = table([[-3.0, -1.0], [-3.0, -1.0 + 1e-6], [-3.0, 9.0], [-3.0, 9.0]])
-    x = place(data, constraints.positive, "auto")(data.train)
+    x = fit_encoding(data, constraints.positive, "auto").encode(data.train)
     assert (x[:, 0] == 1).all()
     assert x[:, 1].log().min() == pytest.approx(math.log(1e-6 / 2), abs=0.1)
     data = table([[-1.0], [-1.0 + 1e-6], [9.0]])
-    assert place(data, constraints.positive, "auto")(data.train).min() == pytest.approx(1e-6 / 2, rel=0.1)
+    assert fit_encoding(data, constraints.positive, "auto").encode(data.train).min() == pytest.approx(1e-6 / 2, rel=0.1)
     data = table([[-1.0], [-1.0 + 1e-6], [9.0], [9.0], [9.0]])
-    assert place(data, constraints.positive, "auto")(data.train).min() == pytest.approx(0.01, rel=1e-3)
+    assert fit_encoding(data, constraints.positive, "auto").encode(data.train).min() == pytest.approx(0.01, rel=1e-3)
 
 
 @example([(0.0, 0.0), (0.0, 2**-149)])  # half of the smallest number is zero
 @given(st.lists(st.tuples(finite, finite), min_size=2, max_size=8))
 def test_auto_makes_any_table_positive_and_is_undone(rows: list[tuple[float, float]]) -> None:
     data = table([list(row) for row in rows])
-    affine = place(data, constraints.positive, "auto")
-    x = affine(data.train)
+    affine = fit_encoding(data, constraints.positive, "auto")
+    x = affine.encode(data.train)
     assert (x > 0).all()
-    torch.testing.assert_close(affine.inverse(x), data.train, rtol=1e-6, atol=1e-2)
+    torch.testing.assert_close(affine.decode(x), data.train, rtol=1e-6, atol=1e-2)
     untroubled = (data.train > 0).all(0)
-    assert (affine.shift[untroubled] == 0).all()
-    assert (affine.shift[~untroubled] > 0).all()
+    assert (affine.codecs[0].shift[untroubled] == 0).all()
+    assert (affine.codecs[0].shift[~untroubled] > 0).all()
 
 
 @pytest.mark.parametrize("support", [constraints.positive, constraints.real])
 def test_a_number_or_none_is_taken_at_its_word(support: constraints.Constraint) -> None:
     data = table([[1.0, 2.0], [3.0, 4.0]])
-    assert torch.equal(place(data, support, "none")(data.train), data.train)
-    assert torch.equal(place(data, support, 0.5)(data.train), data.train + 0.5)
+    assert torch.equal(fit_encoding(data, support, "none").encode(data.train), data.train)
+    assert torch.equal(fit_encoding(data, support, 0.5).encode(data.train), data.train + 0.5)
 
 
 def test_a_refusal_counts_and_names_the_columns() -> None:
     names = "a b c d e f g h"
     data = table([[0.0] * 7 + [1.0], [-1.0] + [0.0] * 6 + [1.0]], names)
     with pytest.raises(DataError) as refusal:
-        place(data, constraints.positive)
+        fit_encoding(data, constraints.positive)
     assert refusal.value.problem == ("14 values are zero or negative, in columns 'a' (2), 'b' (2), 'c' (2), 'd' (2), 'e' (2) and 2 more.")
     assert "--shift auto" in refusal.value.remedy
     assert "another SDE" in refusal.value.remedy
@@ -178,7 +137,7 @@ def test_a_refusal_counts_and_names_the_columns() -> None:
 def test_processes_that_take_zeros_are_named_where_only_zeros_are_in_the_way() -> None:
     for data, shift, named in ((table([[0.0], [1.0]]), None, True), (images(), "none", True), (table([[-1.0], [0.0]]), None, False)):
         with pytest.raises(DataError) as refusal:
-            place(data, constraints.positive, shift)
+            fit_encoding(data, constraints.positive, shift)
         assert ("an SDE that takes zeros, such as " in refusal.value.remedy) is named
         assert ("zero-inflated" in refusal.value.remedy) is named
 
@@ -200,25 +159,25 @@ def test_processes_that_take_zeros_are_named_where_only_zeros_are_in_the_way() -
 )
 def test_data_that_the_process_cannot_live_on(data: Data, support: constraints.Constraint, shift: Shift, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        place(data, support, shift)
+        fit_encoding(data, support, shift)
 
 
 def test_every_chunk_of_rows_is_checked() -> None:
     values = torch.ones(10_000, 2)
     values[9_999, 1] = -1
     with pytest.raises(DataError, match=r"column 1 \(1\)"):
-        place(Data(values, values[:0], "points"), constraints.positive)
+        fit_encoding(Data(values, values[:0], "points"), constraints.positive)
 
 
 def test_nan_and_infinity_come_before_everything_else() -> None:
     with pytest.raises(DataError, match=r"1 missing \(NaN\) and 1 infinite .* values, the first in row 1, column 'b'"):
-        place(table([[-1.0, 0.0], [2.0, math.nan], [math.inf, 1.0]], "a b"), constraints.positive)
+        fit_encoding(table([[-1.0, 0.0], [2.0, math.nan], [math.inf, 1.0]], "a b"), constraints.positive)
     with pytest.raises(DataError, match=r"held-out data have 1 infinite .* value, the first in row 0, column 0 "):
-        place(table([[1.0], [2.0]], test=[[-math.inf]]), constraints.positive)
+        fit_encoding(table([[1.0], [2.0]], test=[[-math.inf]]), constraints.positive)
     pixels = images().train.clone()
     pixels[2, 0, 1, 3] = math.nan
     with pytest.raises(DataError, match=r"image 2, channel 0, pixel \(1, 3\)"):
-        place(images(pixels), constraints.real)
+        fit_encoding(images(pixels), constraints.real)
     with pytest.raises(DataError, match=r"position \(1,\)"):
         check_finite(torch.tensor([0.0, math.nan]))
 
@@ -238,7 +197,7 @@ def test_nan_and_infinity_come_before_everything_else() -> None:
 )
 def test_data_of_the_wrong_shape_or_size(train: Tensor, kind: Kind, says: str) -> None:
     with pytest.raises(DataError, match=says):
-        place(Data(train, train[:0], kind), constraints.real)
+        fit_encoding(Data(train, train[:0], kind), constraints.real)
 
 
 def test_parts_names_and_labels_must_agree() -> None:
@@ -250,7 +209,7 @@ def test_parts_names_and_labels_must_agree() -> None:
         (Data(two, two, "points", test_labels=torch.zeros(2, 1)), "2 held-out rows"),
     ]:
         with pytest.raises(DataError, match=says):
-            place(data, constraints.real)
+            fit_encoding(data, constraints.real)
 
 
 def test_values_outside_are_counted_and_measured_without_a_change() -> None:
@@ -270,14 +229,15 @@ def test_values_outside_are_counted_and_measured_without_a_change() -> None:
 
 
 def test_what_rounding_brings_back_is_not_outside() -> None:
-    """By half a step of the data's own lattice: of images 1/levels, of columns of whole numbers 1, of others 0."""
+    """By half a step of the images' own lattice; whole numbers are whole when they are counted."""
     low, high = torch.tensor(0.0), torch.tensor(1.0)
     pixels = torch.tensor([-0.031, 1.031, -0.032, 1.05])  # half a step is 0.03125
     assert Bounds(low, high, levels=16).outside(pixels).count == 2
     assert Bounds(low, high).outside(pixels).count == 4
     low, high = torch.zeros(2), torch.full((2,), 10.0)
     rows = torch.tensor([[10.4, 10.4], [-0.5, 0.0], [12.0, -0.1]])
-    found = Bounds(low, high, types=("int64", "float32")).outside(rows)
+    final = Encoding.affine(1.0, 0.0, ("int64", "float32")).decode(rows)
+    found = Bounds(low, high).outside(final)
     assert (found.count, found.farthest) == (3, pytest.approx(0.2))
 
 

@@ -61,7 +61,7 @@ def test_multiplicative_noise_keeps_to_the_support_and_additive_noise_does_not(t
     ours, (theirs, error) = told_apart(held, x)[0], told_apart(held, y)
     negative = float((y < 0).any(1).mean())
     sys.stdout.write(f"\nC2ST: gbm {ours:.3f}, vp {theirs:.3f} ± {error:.3f}; rows of vp with negative values {negative:.3f}\n")
-    floor = trained.map.inverse(trained.map.scale.new_zeros(x.shape[1]).float()).numpy()
+    floor = trained.encoding.decode(trained.encoding.codecs[0].scale.new_zeros(x.shape[1]).float()).numpy()
     assert (x > floor).all()
     assert negative > 0
     assert ours <= theirs + 2 * error

@@ -160,9 +160,12 @@ def test_an_output_path_that_cannot_be(tmp_path: Path) -> None:
     dangling.symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder.npz").mkdir()
     cases: list[tuple[Path, Kind, str]] = [
-        (tmp_path / "out.xyz", "image", r"no ending .* Give one of \.png, \.npz, \.npy\.$"),
-        (tmp_path / "out", "table", r"Give one of \.png, \.npz, \.npy, \.csv, \.parquet\.$"),
+        (tmp_path / "out.xyz", "image", r"no ending .* Give one of \.npy, \.npz, \.png\.$"),
+        (tmp_path / "out", "table", r"Give one of \.csv, \.npy, \.npz, \.parquet, \.png\.$"),
         (tmp_path / "out.csv", "image", r"Images cannot be written as a table"),
+        (tmp_path / "out.csv", "paths", r"Paths cannot be written as a table, .* Give one of \.npy, \.npz\.$"),
+        (tmp_path / "out.parquet", "paths", r"Paths cannot be written as a table"),
+        (tmp_path / "out.png", "paths", r"Paths cannot be written as a picture, .* Give one of \.npy, \.npz\.$"),
         (taken, "image", "exists.*--overwrite"),
         (dangling, "image", "exists.*--overwrite"),
         (tmp_path / "folder.npz", "image", "is a folder"),

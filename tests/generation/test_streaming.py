@@ -14,7 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdezoo.errors import RunError, SupportError
-from sdezoo.generation.samples import Draw, Rows, choose_sampler, generate
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.streaming import stream
 from sdezoo.runs.train import train
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def draw(trained: Trained, n: int = N, sampler: str | None = None, **values: int) -> Draw:
-    return Draw(trained, choose_sampler(trained, sampler), Rows.first(n), **{"steps": 3, "batch_size": BATCH, **values})
+    return Draw(trained, choose_sampler(trained, sampler), SampleIndices.first(n), **{"steps": 3, "batch_size": BATCH, **values})
 
 
 class Stop:

@@ -10,7 +10,7 @@ from PIL import Image
 from sdezoo.errors import RunError
 from sdezoo.generation import trajectory as module
 from sdezoo.generation.export import write
-from sdezoo.generation.samples import Draw, Rows, choose_sampler, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import Trained, restore
@@ -32,12 +32,12 @@ def points(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def draw(trained: Trained, n: int, steps: int, **values: int) -> Draw:
-    return Draw(trained, choose_sampler(trained, None), Rows.first(n), steps, **values)
+    return Draw(trained, choose_sampler(trained, None), SampleIndices.first(n), steps, **values)
 
 
 @pytest.mark.parametrize("spec", ["dpmpp-2m", "dale-langevin", "pf-ode"])
 def test_the_last_moment_is_the_samples(digits: Trained, spec: str) -> None:
-    drawing = Draw(digits, choose_sampler(digits, spec), Rows.first(5), 6, batch_size=2)
+    drawing = Draw(digits, choose_sampler(digits, spec), SampleIndices.first(5), 6, batch_size=2)
     frames = module._frames(drawing, 5, 4)
     assert torch.equal(frames[-1], together(drawing.batches()).x)
 
@@ -60,7 +60,7 @@ def test_it_begins_where_the_samples_began(digits: Trained, monkeypatch: pytest.
     frames = module._frames(draw(digits, 3, 4), 3, 5)
     shown, sampled = begun
     assert torch.equal(shown, sampled)
-    assert torch.equal(frames[0], digits.map.inverse(digits.model.sde.coordinates(sampled)))
+    assert torch.equal(frames[0], digits.encoding.decode(digits.model.sde.coordinates(sampled)))
 
 
 def test_an_animation_of_images_ends_in_their_picture(digits: Trained, tmp_path: Path) -> None:

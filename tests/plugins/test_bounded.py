@@ -13,7 +13,7 @@ from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.loss import Batch
-from sdezoo.training.preprocessing import place
+from sdezoo.training.preprocessing import fit_encoding
 from sdezoo_plugins.sdes.log_barrier import LogBarrier
 from sdezoo_plugins.sdes.metropolis import Metropolis, MetropolisWalk
 from sdezoo_plugins.sdes.reflected import SWITCH, Reflected, by_eigenfunctions, by_images
@@ -219,11 +219,11 @@ def test_data_of_another_dimension_and_sets_lost_in_their_bounds_are_refused():
 def test_data_are_placed_as_they_are_or_refused():
     images = torch.rand(8, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     images[0] = 0.0
-    affine = place(Data(images, images, "image"), Reflected().support)
-    assert (affine.scale, affine.shift) == (1, 0)
+    affine = fit_encoding(Data(images, images, "image"), Reflected().support)
+    assert (affine.codecs[0].scale, affine.codecs[0].shift) == (1, 0)
     points = torch.tensor([[0.5, 0.5], [0.0, 0.1], [3.0, 0.0]])
     with pytest.raises(DataError, match=r"2 rows are outside the support of the SDE, the annulus of radii 0.3 and 1"):
-        place(Data(points[:2], points[2:], "points"), ANNULUS.support)
+        fit_encoding(Data(points[:2], points[2:], "points"), ANNULUS.support)
     with pytest.raises(CompositionError, match=r"needs an affine SDE"):
         SAMPLERS.build("ddim").sample(Gusts(Reflected()), (2, 1), 2)
 
@@ -304,4 +304,4 @@ def test_the_log_barrier_stays_off_its_walls_and_takes_no_data_there():
     far = torch.tensor([[16.0, -16.0, 46.0, 1e6]])
     assert sde.project(far, far)[0, :3].tolist() == [14.0, -14.0, -14.0]
     with pytest.raises(DataError, match="1 value is outside the support"):
-        place(Data(torch.tensor([[0.0], [0.5]]), torch.tensor([[0.5]]), "points"), sde.support)
+        fit_encoding(Data(torch.tensor([[0.0], [0.5]]), torch.tensor([[0.5]]), "points"), sde.support)

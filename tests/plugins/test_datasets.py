@@ -28,7 +28,7 @@ from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.validation import check
 from sdezoo.errors import DataError
 from sdezoo.generation.export import write
-from sdezoo.training.preprocessing import place
+from sdezoo.training.preprocessing import fit_encoding
 from sdezoo_plugins.datasets.array import Array
 from sdezoo_plugins.datasets.breast_cancer import BreastCancer
 from sdezoo_plugins.datasets.digits import Digits
@@ -115,7 +115,7 @@ class TestEmbedded:
         assert data.test.shape == (89, 13)
         assert data.columns[0] == "alcohol"
         assert len(data.columns) == 13
-        assert place(data, constraints.positive).shift == 0
+        assert fit_encoding(data, constraints.positive).codecs[0].shift == 0
 
     def test_breast_cancer_has_zeros_that_a_shift_takes_in(self) -> None:
         data = BreastCancer().load()
@@ -125,8 +125,8 @@ class TestEmbedded:
         assert data.train_labels is not None
         assert data.train_labels.unique().tolist() == [0, 1]
         with pytest.raises(DataError, match=r"zero or negative.*--shift auto"):
-            place(data, constraints.positive)
-        assert (place(data, constraints.positive, "auto").shift > 0).sum() == 6
+            fit_encoding(data, constraints.positive)
+        assert (fit_encoding(data, constraints.positive, "auto").codecs[0].shift > 0).sum() == 6
 
     def test_spirals_are_the_same_every_time_and_lie_on_the_arms(self) -> None:
         data, again = Spirals().load(), Spirals().load()
@@ -143,7 +143,7 @@ class TestEmbedded:
 
 
 def test_every_plugin_says_what_it_is_and_no_two_read_the_same_ending() -> None:
-    endings = [suffix for plugin in PLUGINS for suffix in plugin.suffixes]
+    endings = [suffix for plugin in PLUGINS for suffix in plugin.endings()]
     assert len(endings) == len(set(endings))
     assert all(plugin.__doc__ and plugin.__doc__.splitlines()[0].endswith(".") for plugin in PLUGINS)
 
@@ -214,6 +214,23 @@ class TestArray:
         assert data.levels is None
         assert data.event == ((3, 5, 6) if shape == (2, 5, 6, 3) else (1, 5, 6) if shape == (2, 5, 6) else shape[1:])
 
+    def test_paths_have_their_times_beside_them(self, tmp_path: Path) -> None:
+        """Also where they could be images: numbers of any dtype, out of any range."""
+        path, x, times = tmp_path / "a.npz", RNG.normal(size=(9, 4, 5)), np.array([0, 0.5, 3, 3.25])
+        path.write_bytes(packed_npz(x=x, times=times, y=np.arange(9)))
+        data = Array(str(path), holdout=0).load()
+        assert (data.kind, data.event, data.levels) == ("paths", (4, 5), None)
+        assert np.array_equal(whole(data).numpy(), x.astype(np.float32))
+        assert data.times is not None
+        assert data.times.tolist() == times.tolist()
+        assert data.train_labels is not None
+        path.write_bytes(packed_npz(x_train=PIXELS, x_test=PIXELS[:1], times=np.arange(4, dtype=np.int8)))
+        data = Array(str(path)).load()
+        assert (data.kind, len(data.train), len(data.test)) == ("paths", 3, 1)
+        assert np.array_equal(data.train.numpy(), PIXELS.astype(np.float32))
+        path.write_bytes(packed_npz(x=PIXELS))
+        assert Array(str(path), holdout=0).load().kind == "image"
+
     def test_keys_tell_the_parts(self, tmp_path: Path) -> None:
         path, y = tmp_path / "a.npz", np.arange(5, dtype=np.uint8)
         path.write_bytes(packed_npz(x_train=POINTS, y_train=y, x_test=POINTS[:2], y_test=y[:2, None], other=np.array(["?"])))
@@ -255,6 +272,12 @@ class TestArray:
             ({"x": POINTS[:1], "y": np.array(1)}, "labels"),
             ({"x_train": POINTS, "x_test": POINTS[:, :1]}, "x_test differs"),
             ({"x_train": PIXELS, "x_test": PIXELS / 255}, "x_test differs"),
+            ({"x": POINTS, "times": np.arange(2)}, r"shape \(5, 2\), which is not paths \(N, T, d\).*leave out times"),
+            ({"x": PIXELS, "times": np.arange(3)}, r"4 observations, and times of shape \(3,\)"),
+            ({"x": PIXELS, "times": np.zeros((4, 1))}, r"times of shape \(4, 1\)"),
+            ({"x": PIXELS, "times": np.array([0, 2, 1, 3])}, r"do not increase: number 2 .*, 1, is not later"),
+            ({"x": PIXELS, "times": np.array([0, 1, np.nan, 3])}, "do not increase: number 2"),
+            ({"x_train": PIXELS, "x_test": PIXELS[:, :2], "times": np.arange(4)}, "x_test differs"),
         ],
     )
     def test_bad_arrays(self, tmp_path: Path, arrays: dict[str, np.ndarray], says: str) -> None:
@@ -587,6 +610,6 @@ def test_mnist_is_read() -> None:
     assert data.levels == 255
     assert data.train_labels is not None
     assert data.train_labels.bincount().tolist()[:2] == [5923, 6742]
-    affine = place(data, constraints.positive)
-    lattice = affine.inverse(affine(data.test[:100])) * 255
+    affine = fit_encoding(data, constraints.positive)
+    lattice = affine.decode(affine.encode(data.test[:100])) * 255
     assert torch.equal(lattice.round(), (data.test[:100] * 255).round())

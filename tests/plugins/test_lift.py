@@ -13,7 +13,7 @@ from sdezoo.conformance.bank.problems import Mixture, gaussian
 from sdezoo.conformance.law import LawError
 from sdezoo.conformance.laws.contract_laws import CONTRACT_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, SdezooError, SupportError
 from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.sampling.likelihood import log_likelihood
@@ -139,9 +139,9 @@ def test_likelihood_has_its_jacobian(transform):
     torch.testing.assert_close(log_likelihood(model, x, steps=128), density(x, noised=False), rtol=0, atol=1e-5)
     event = tuple(x.shape[1:])
     state = State(0, model.sde.spec, "mlp", "edm", event, "table", (), None, (0.0, 1.0), {}, 0, 0.0)
-    trained = Trained(model, state, AffineMap(torch.tensor(2.0), torch.tensor(0.25)))  # pyright: ignore[reportArgumentType]
-    raw = trained.map.inverse(x)
-    wanted = density(trained.map(raw).double(), noised=True) + len(x[0]) * math.log(2)
+    trained = Trained(model, state, Encoding.affine(torch.tensor(2.0), torch.tensor(0.25)))  # pyright: ignore[reportArgumentType]
+    raw = trained.encoding.decode(x)
+    wanted = density(trained.encoding.encode(raw).double(), noised=True) + len(x[0]) * math.log(2)
     torch.testing.assert_close(trained.log_prob(raw, steps=128), wanted, rtol=0, atol=1e-5)
 
 

@@ -10,7 +10,7 @@ from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.errors import CompositionError, DataError, SupportError
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import encoded
-from sdezoo.training.preprocessing import place
+from sdezoo.training.preprocessing import fit_encoding
 from sdezoo.zoo.registry import DATASETS, SAMPLERS, SDES
 from tests.analytic import SIGMAS, at
 
@@ -67,14 +67,14 @@ def test_zeros_are_as_frequent_and_as_much_together_as_in_the_data(sampler, step
 def test_real_data_with_zeros_need_no_shift():
     data = DATASETS.build("breast-cancer").load()
     sde = SDES.build("zero-inflated")
-    assert torch.equal(place(data, sde.support)(data.train), data.train)
+    assert torch.equal(fit_encoding(data, sde.support).encode(data.train), data.train)
     with pytest.raises(DataError, match="zero or negative"):
-        place(data, SDES.build("gbm").support)
+        fit_encoding(data, SDES.build("gbm").support)
     adapted = sde.adapted(data.train)
     assert torch.equal(adapted.decode(adapted.encode(data.train)) == 0, data.train == 0)
     data.train[0, 0] = -1
     with pytest.raises(DataError, match="negative"):
-        place(data, sde.support)
+        fit_encoding(data, sde.support)
 
 
 def test_a_value_too_small_is_no_zero():

@@ -94,6 +94,25 @@ def test_a_file_of_samples_is_measured_as_the_model_is(runs, tmp_path):
     assert evaluate(runs / "wine", samples=tmp_path / "x.npz", n=30).n == 30
 
 
+def test_whole_numbers_are_judged_as_they_are_written(tmp_path):
+    """A count beside a measurement: the run and each file that is written of it have the same figures, to the last digit."""
+    rng = np.random.default_rng(0)
+    rows = zip(rng.poisson(3, 120), rng.lognormal(size=120).round(3), strict=True)
+    (tmp_path / "t.csv").write_text("count,size\n" + "".join(f"{a + 1},{b}\n" for a, b in rows))
+    settings = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "data": f"table:path={tmp_path}/t.csv,holdout=0.5"}
+    run = tmp_path / "run"
+    train(TrainingConfig.build({**settings, "out": str(run)}))
+    direct, trained = evaluate(run, steps=3, seed=1), restore(run)
+    made = generate(trained, choose_sampler(trained, None), direct.n, steps=3, seed=1)
+    assert torch.equal(made.x[:, 0], made.x[:, 0].round())
+    assert made.outside.count == direct.facts["outside_range"]
+    for name in ("x.csv", "x.parquet", "x.npz"):
+        export(made.x, tmp_path / name, kind="table", columns=trained.state.columns, types=trained.encoding.types)
+        given = evaluate(run, samples=tmp_path / name, seed=1)
+        assert figures(given) == figures(direct)
+        assert given.notes == direct.notes
+
+
 def test_copies_and_held_out_rows_are_told_apart(runs, tmp_path):
     data = DATASETS.build("digits").load()
     np.savez(tmp_path / "copies.npz", x=data.train[:300])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from scipy.stats import multivariate_normal
 
 from sdezoo import DATASETS, NETWORKS, SDES, ScoreModel
 from sdezoo.conformance.bank.problems import Mixture
+from sdezoo.data.codec import AffineCodec
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.process.noise import Noise
 from sdezoo.runs import likelihood as module
@@ -40,7 +42,7 @@ def exact(spec, scale, shift, entries=1):
     means = torch.tensor([[-0.8], [0.9]]).expand(2, entries)
     model = Exact(SDES.build(spec), means, torch.tensor([[0.35], [0.45]]).expand(2, entries), torch.tensor([0.6, 0.4]))
     state = dataclasses.replace(STATE, event=(entries,))
-    return Trained(model, state, AffineMap(torch.tensor(scale), torch.tensor(shift)))  # pyright: ignore[reportArgumentType]
+    return Trained(model, state, Encoding.affine(torch.tensor(scale), torch.tensor(shift)))  # pyright: ignore[reportArgumentType]
 
 
 def trained_run(folder: Path, **values: object) -> Path:
@@ -62,7 +64,7 @@ def digits(tmp_path_factory):
 @pytest.mark.parametrize("noised", [True, False])
 def test_an_exact_density_integrates_to_one_in_the_units_of_the_user(spec, noised):
     trained = exact(spec, [-0.02], [3.0] if spec == "vp" else [0.5])
-    raw = trained.map.inverse(trained.model.sde.decode(torch.linspace(-4, 4, 801, dtype=WIDE)[:, None]))
+    raw = trained.encoding.decode(trained.model.sde.decode(torch.linspace(-4, 4, 801, dtype=WIDE)[:, None]))
     mass = torch.trapezoid(trained.log_prob(raw, noised=noised).exp(), raw[:, 0].double())
     assert abs(float(mass)) == pytest.approx(1, abs=1e-3)
 
@@ -73,7 +75,7 @@ def test_an_exact_density_is_that_of_the_law(spec):
     z = trained.model.clean(50, seed=1)
     x = trained.model.sde.decode(z)
     stretch = trained.model.sde.coordinates.log_abs_det_jacobian(z, x)[:, 0]
-    found = trained.log_prob(trained.map.inverse(x), noised=False)
+    found = trained.log_prob(trained.encoding.decode(x), noised=False)
     wanted = trained.model.log_density(z, at(0.0)) - stretch + math.log(0.02)
     assert float((found - wanted).abs().max()) < 1e-3
 
@@ -84,8 +86,8 @@ def test_whatever_a_network_has_learnt_its_density_integrates_to_one():
     generator = torch.Generator().manual_seed(0)
     for weight in model.requires_grad_(False).parameters():
         weight.copy_(torch.randn(weight.shape, generator=generator))
-    trained = Trained(model, STATE, AffineMap(torch.tensor(2.0), torch.tensor(0.5)))
-    raw = trained.map.inverse(z.exp())
+    trained = Trained(model, STATE, Encoding.affine(torch.tensor(2.0), torch.tensor(0.5)))
+    raw = trained.encoding.decode(z.exp())
     assert float(torch.trapezoid(trained.log_prob(raw).exp(), raw[:, 0].double())) == pytest.approx(1, abs=1e-3)
 
 
@@ -93,13 +95,25 @@ def test_a_change_of_units_adds_the_logarithm_of_its_factor():
     """To the bit, where factors are powers of two."""
     factors = torch.tensor([4.0, 0.5, 2.0])
     here, there = (exact("gbm", scale.tolist(), [0.25, 0.5, 0.125], 3) for scale in (torch.ones(3), 1 / factors))
-    raw = here.map.inverse(here.model.sde.decode(here.model.clean(20, seed=2))).float()
+    raw = here.encoding.decode(here.model.sde.decode(here.model.clean(20, seed=2))).float()
     torch.testing.assert_close(there.log_prob(raw * factors), here.log_prob(raw) - math.log(4), rtol=0, atol=1e-9)
 
 
 def test_a_scale_for_all_columns_counts_once_for_each():
     one, each = exact("vp", 4.0, 0.0, 3), exact("vp", [4.0, 4.0, 4.0], 0.0, 3)
-    assert one.log_scale == each.log_scale == pytest.approx(3 * math.log(4))
+    x = torch.ones(2, 3)
+    assert one.log_det(x).tolist() == each.log_det(x).tolist() == [pytest.approx(3 * math.log(4))] * 2
+
+
+class Category(AffineCodec):
+    def log_det(self, raw):
+        return None
+
+
+def test_rows_with_categories_have_no_density():
+    trained = replace(exact("vp", 1.0, 0.0, 1), encoding=Encoding((Category(torch.tensor(1.0), torch.tensor(0.0)),)))
+    with pytest.raises(RunError, match=r"no density.*sdezoo evaluate"):
+        trained.log_prob(torch.ones(2, 1))
 
 
 def test_a_run_is_judged_on_held_out_rows_beside_the_law_of_two_moments(wine):

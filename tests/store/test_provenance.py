@@ -9,12 +9,12 @@ import torch
 
 from sdezoo import SDES
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import AffineMap
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError
 from sdezoo.store.provenance import check_providers, commit, fingerprint, providers
 from sdezoo.zoo.registry import load_file
 
-WAY = AffineMap(torch.tensor(1.0), torch.tensor(0.0))
+ENCODING = Encoding.affine(torch.tensor(1.0), torch.tensor(0.0))
 
 
 def table(value: float = 1.0, labels: list[int] | None = None) -> Data:
@@ -23,15 +23,15 @@ def table(value: float = 1.0, labels: list[int] | None = None) -> Data:
 
 
 def test_equal_data_have_equal_fingerprints_and_any_change_is_seen() -> None:
-    of = fingerprint(table(), WAY)
-    assert of == fingerprint(table(), WAY)
+    of = fingerprint(table(), ENCODING)
+    assert of == fingerprint(table(), ENCODING)
     others = [
-        fingerprint(table(1.0 + 2**-23), WAY),
-        fingerprint(table(labels=[0, 1]), WAY),
-        fingerprint(table(labels=[1, 0]), WAY),
-        fingerprint(Data(table().train, table().test, "table", ("a", "c")), WAY),
-        fingerprint(table(), AffineMap(torch.tensor(1.0), torch.tensor(1e-12))),
-        fingerprint(Data(table().test, table().train, "table", ("a", "b")), WAY),
+        fingerprint(table(1.0 + 2**-23), ENCODING),
+        fingerprint(table(labels=[0, 1]), ENCODING),
+        fingerprint(table(labels=[1, 0]), ENCODING),
+        fingerprint(Data(table().train, table().test, "table", ("a", "c")), ENCODING),
+        fingerprint(table(), Encoding.affine(torch.tensor(1.0), torch.tensor(1e-12))),
+        fingerprint(Data(table().test, table().train, "table", ("a", "b")), ENCODING),
     ]
     assert len({of, *others}) == 1 + len(others)
 
@@ -39,13 +39,13 @@ def test_equal_data_have_equal_fingerprints_and_any_change_is_seen() -> None:
 def test_a_fingerprint_does_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = torch.arange(3000.0).view(1000, 3)
     data = Data(rows, rows[:0], "points")
-    whole = fingerprint(data, WAY)
+    whole = fingerprint(data, ENCODING)
     monkeypatch.setattr("sdezoo.store.provenance._BLOCK", 100)
-    assert fingerprint(data, WAY) == whole
+    assert fingerprint(data, ENCODING) == whole
 
 
 def test_a_fingerprint_is_a_sha256() -> None:
-    assert len(bytes.fromhex(fingerprint(table(), WAY))) == hashlib.sha256().digest_size
+    assert len(bytes.fromhex(fingerprint(table(), ENCODING))) == hashlib.sha256().digest_size
 
 
 def test_every_plugin_is_traced_to_its_distribution() -> None:

@@ -61,7 +61,7 @@ class NormalLearner(Learner[NormalModel]):
         return Losses(live(x0 + jitter), 1.0, torch.zeros(len(x0)), torch.zeros(len(x0)))
 
     def validation_loss(self, module: NormalModel) -> float:
-        return float(module(self.plan.encoding(self.plan.data.test)).mean().detach())
+        return float(module(self.plan.encoding.encode(self.plan.data.test)).mean().detach())
 
     def state(self) -> dict[str, Tensor]:
         return {"seen": self.seen}

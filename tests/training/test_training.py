@@ -186,7 +186,7 @@ def test_bad_data_leave_an_existing_run_alone(tmp_path: Path) -> None:
         train(config(tmp_path, data=str(tmp_path / "zero.csv")), overwrite=True)
     assert before == {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
     train(config(tmp_path, data=str(tmp_path / "zero.csv"), shift="auto", batch_size=None), overwrite=True)
-    assert restore(tmp_path / "run").map.shift.tolist()[0] == 0
+    assert restore(tmp_path / "run").encoding.codecs[0].shift.tolist()[0] == 0
 
 
 def test_a_table_keeps_its_columns_and_its_units(tmp_path: Path) -> None:
@@ -291,6 +291,9 @@ def test_a_run_with_the_names_of_format_3_samples_and_resumes(tmp_path: Path) ->
     shutil.rmtree(folder.with_name("step-4"))
     state = json.loads((folder / "state.json").read_text())
     state["held_out"] = state.pop("validation_loss")
+    [codec] = state["encoding"]["codecs"]
+    assert codec.pop("codec") == "affine"
+    state |= {"map": codec, "types": state.pop("encoding")["types"]}
     content = json.dumps(state | {"format": 3}).encode()
     (folder / "state.json").write_bytes(content)
     sums = (folder / "SHA256SUMS").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""torchsde as the independent witness: equality on one path, and strong orders, for geometric Brownian motion with an exact score."""
+"""The cross-check with torchsde: equality on one path, and strong orders, for geometric Brownian motion with an exact score."""
 
 import math
 from functools import cache, partial
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdezoo.process.torchsde_bridge import PathBrownian, brownian_interval, intervals
-from sdezoo.verification.cross_check import EQUALITY, LIMIT, STRONG, Ladder, normals_a_step, witness
+from sdezoo.verification.cross_check import EQUALITY, LIMIT, STRONG, Ladder, cross_check, normals_a_step
 from sdezoo.verification.findings import Finding, order
 from sdezoo.verification.paths import bent, drawn, follow, stretch
 from sdezoo.zoo.registry import SAMPLERS, SDES
@@ -49,7 +49,7 @@ def test_torchsde_milstein_is_the_closed_form(spec):
     x = p.enter(model)
     normals = p.increments / math.sqrt(delta)
     for k in range(128):
-        t = p.time(k, 128)
+        t = p.times(128)[k]
         variance = sde.rates(t)[2]
         mu, z = variance / 2 if sde.mu is None else sde.mu, normals[k]
         factor = 1 + 2 * delta * variance - delta * mu + delta * variance * x * model.score(x, t)
@@ -70,7 +70,7 @@ def test_torchsde_euler_on_the_state_is_dale_langevin(spec, name):
 @pytest.mark.parametrize("spec", [PAPER, "gbm"])
 def test_strong_orders_of_samplers_and_methods(spec):
     ladder = Ladder((128, 512), (32, 128), (8, 32))
-    part = witness(SDES.build(spec), drawn(ladder.finest, 0), 500, ladder, 0, quiet)
+    part = cross_check(SDES.build(spec), drawn(ladder.finest, 0), 500, ladder, 0, quiet)
     assert not [finding for finding in part.findings if finding.outcome == "off"]
     strong = found(part, STRONG)
     for method, (low, high) in BANDS.items():
@@ -86,7 +86,7 @@ def test_strong_orders_of_samplers_and_methods(spec):
 @pytest.mark.parametrize("spec", POSITIVE)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_strong_orders_on_torchsdes_own_brownian_motion(spec, seed):
-    part = witness(SDES.build(spec), partial(brownian_interval, seed=seed), 1000, Ladder(), seed, quiet)
+    part = cross_check(SDES.build(spec), partial(brownian_interval, seed=seed), 1000, Ladder(), seed, quiet)
     assert not [finding for finding in part.findings if finding.outcome == "off"]
     for method, (low, high) in BANDS.items():
         assert low <= found(part, STRONG)[f"torchsde {method}"].value <= high
@@ -105,7 +105,7 @@ def test_a_method_that_does_not_converge_to_the_closed_form_is_found():
 
             return Halved(self)
 
-    part = witness(Wrong(sigma=0.8), drawn(128, 0), 200, Ladder((32, 128), (32, 128), (4, 8)), 0, quiet)
+    part = cross_check(Wrong(sigma=0.8), drawn(128, 0), 200, Ladder((32, 128), (32, 128), (4, 8)), 0, quiet)
     assert found(part, LIMIT)["torchsde euler"].outcome == "off"
     assert found(part, LIMIT)["torchsde milstein"].outcome == "off"
     assert found(part, STRONG)["torchsde milstein"].outcome == "off"
@@ -156,7 +156,7 @@ def test_the_ends_of_steps_are_exact_numbers(spec):
     ids=lambda value: getattr(value, "title", lambda: "")(),
 )
 def test_what_does_not_apply_is_said(sde, reason):
-    part = witness(sde, drawn(1024, 0), 50, Ladder(), 0, quiet)
+    part = cross_check(sde, drawn(1024, 0), 50, Ladder(), 0, quiet)
     assert {finding.part for finding in part.findings} == {STRONG, EQUALITY, LIMIT}
     assert all(finding.outcome == "does not apply" and reason in finding.note for finding in part.findings)
 

@@ -1,20 +1,22 @@
-"""NumPy's own files: images or points. `sdezoo.data.arrays` reads them, without trust, and leaves on the disk what is large."""
+"""Arrays in any format of arrays that is installed: images, points or paths. What is large stays on the disk, where the format can."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from sdezoo.data.arrays import Header, MappedRows, header, is_npz, read_npy, read_npz
+from sdezoo.data.arrays import Header, MappedRows
 from sdezoo.data.dataset import Data, Dataset, Kind, split
+from sdezoo.data.formats import ArrayFormat
 from sdezoo.data.reading import reading
-from sdezoo.data.validation import check_finite, check_pixels
+from sdezoo.data.validation import check_finite, check_pixels, check_times
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
+from sdezoo.zoo.formats import endings, find_format
+from sdezoo.zoo.registry import FORMATS
 
 IN_MEMORY = 2**30
 """Bytes of float32 up to which a .npy is read into memory."""
@@ -27,18 +29,18 @@ _CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True)
 class Array(Dataset):
-    """NumPy arrays, .npy or .npz: images or points.
+    """NumPy arrays, .npy or .npz: images, points or paths.
 
     Images are uint8, or floating in [0, 1]: (N, H, W), (N, H, W, C) or (N, C, H, W), with C one of 1, 3, 4 (where both
     layouts fit, uint8 is read as channels last, floats as channels first). Points are (N, d), of any real dtype. A file
     .npz holds x_train and, if it has them, x_test, y_train, y_test; or x and y; or one array of any name. Labels are
     whole numbers from 0.
 
+    Paths are (N, T, d), of any real dtype, in a file .npz that holds their times of observation beside them: times, (T,), increasing.
+
     A .npy in C order of more than 1 GiB of float32 stays on the disk, and its rows are read when they are asked for. Statistics are then
     taken of 64 MiB of rows drawn at random, a million at most, the same ones every time; NaN, infinities and ranges are looked for in all.
     """
-
-    suffixes: ClassVar[tuple[str, ...]] = (".npz", ".npy")
 
     path: str
     """The file."""
@@ -46,29 +48,40 @@ class Array(Dataset):
     """Fraction of the rows that are held out where there is no x_test; the same rows every time. Of a .npy on the disk no more
     than 64 MiB, and a million."""
 
+    @classmethod
+    def endings(cls) -> tuple[str, ...]:
+        return endings(ArrayFormat)
+
     def load(self) -> Data:
         path = Path(self.path)
         with reading(path, "a NumPy file"):
-            if is_npz(path):
-                return self._whole(read_npz(path, lambda keys: _roles(keys, path).values()))
-            found = header(path)
-            return self._stored(path, found) if 4 * math.prod(found.shape) > IN_MEMORY else self._whole({"x": read_npy(path)})
+            form: ArrayFormat = find_format(path, ArrayFormat) or FORMATS.build("npy")
+            found = form.header(path)
+            if found and 4 * math.prod(found.shape) > IN_MEMORY:
+                return self._stored(path, found)
+            return self._whole(form.read(path, lambda keys: _roles(keys, path).values()))
 
     def _whole(self, arrays: dict[str, np.ndarray]) -> Data:
         """Of arrays in memory, by their names."""
+        data = self._parts(arrays)
+        check_times(data)
+        return data
+
+    def _parts(self, arrays: dict[str, np.ndarray]) -> Data:
         arrays = {role: arrays.pop(key) for role, key in _roles(tuple(arrays), Path(self.path)).items()}
         labels, test_labels = arrays.get("y_train"), arrays.get("y_test")
-        values, kind, levels = _checked(arrays.pop("x_train"))
+        times = _times(arrays["times"]) if "times" in arrays else None
+        values, kind, levels = _checked(arrays.pop("x_train"), paths=times is not None)
         if "x_test" not in arrays:
-            return split(values, kind, holdout=self.holdout, labels=_labels(labels, len(values)), levels=levels)
-        test, test_kind, test_levels = _checked(arrays.pop("x_test"))
+            return split(values, kind, holdout=self.holdout, labels=_labels(labels, len(values)), levels=levels, times=times)
+        test, test_kind, test_levels = _checked(arrays.pop("x_test"), paths=times is not None)
         if (test.shape[1:], test_kind, test_levels) != (values.shape[1:], kind, levels):
             raise DataError(
                 f"In '{self.path}', x_test differs from x_train in shape or type.",
                 "Store both parts in the same way.",
             )
         labels, test_labels = _labels(labels, len(values)), _labels(test_labels, len(test))
-        return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels)
+        return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels, times=times)
 
     def _stored(self, path: Path, found: Header) -> Data:
         """Of a .npy that stays on the disk."""
@@ -83,9 +96,9 @@ class Array(Dataset):
 
 def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
     if "x_train" in keys:
-        return {key: key for key in ("x_train", "x_test", "y_train", "y_test") if key in keys}
+        return {key: key for key in ("x_train", "x_test", "y_train", "y_test", "times") if key in keys}
     if "x" in keys:
-        return {"x_train": "x"} | ({"y_train": "y"} if "y" in keys else {})
+        return {"x_train": "x"} | {role: key for role, key in (("y_train", "y"), ("times", "times")) if key in keys}
     if len(keys) == 1:
         return {"x_train": keys[0]}
     raise DataError(
@@ -94,11 +107,16 @@ def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
     )
 
 
-def _checked(array: np.ndarray) -> tuple[Tensor, Kind, int | None]:
-    """As `_values`, of numbers that there are."""
+def _checked(array: np.ndarray, *, paths: bool) -> tuple[Tensor, Kind, int | None]:
+    """As `_values`, of numbers that there are; `paths`: they have times of observation."""
     if array.size == 0:
         raise DataError(f"The array is empty, of shape {array.shape}.", "Give at least two rows.")
-    values, kind, levels = _values(array)
+    if paths and array.ndim != 3:
+        raise DataError(
+            f"The array has shape {array.shape}, which is not paths (N, T, d), and there are times of observation beside it.",
+            "Store paths as (N, T, d), or leave out times.",
+        )
+    values, kind, levels = (_float32(array), "paths", None) if paths else _values(array)
     check_finite(values)
     if kind == "image":
         check_pixels(values)
@@ -133,6 +151,11 @@ def _channels_first(array: np.ndarray, preferred: int) -> np.ndarray:
         if array.shape[axis] in _CHANNELS:
             return np.moveaxis(array, axis, 1)
     raise DataError(f"Images of shape {array.shape} have no axis of 1, 3 or 4 channels.", "Store (N, H, W, C) or (N, C, H, W).")
+
+
+def _times(array: np.ndarray) -> Tensor:
+    """Times of observation, float64."""
+    return torch.from_numpy(np.ascontiguousarray(array, np.float64))
 
 
 def _labels(array: np.ndarray | None, rows: int) -> Tensor | None:

@@ -21,7 +21,7 @@ from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.errors import SdezooError
 from sdezoo.parameters import Plugin
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Conditional, Process, Shape
+from sdezoo.process.process import Process, Shape
 
 Q = TypeVar("Q", bound=Plugin)
 
@@ -184,8 +184,3 @@ def process_cases(
     t = torch.tensor([lo + (hi - lo) * u for u in shares], dtype=torch.float64)
     ones = (1,) * (len(chosen.state_shape((count, *event))) - 1)
     return Case(chosen, normals, t.reshape(count, *ones) if columns else t[0], draw(st.integers(0, 3)))
-
-
-def knows_density(sde: Any) -> bool:
-    """Whether `sde` offers a transition density."""
-    return isinstance(sde, Conditional) and type(sde).log_prob is not Conditional.log_prob

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from torch import Tensor, nn
 
-from sdezoo.conformance.bank.cases import Case, knows_density, process_cases, smallest_event, typical, variants
+from sdezoo.conformance.bank.cases import Case, process_cases, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Additive, Multiplicative
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
@@ -67,7 +67,7 @@ def accepted(loss: Any, dense: bool = False) -> list[Any]:
     found = [sde for sde in references if loss.refuses(sde) is None] or [
         _adapted(sde) for _, sde in defaults(SDES) if loss.refuses(sde) is None
     ][:_REGISTERED]
-    return [sde for sde in found if knows_density(sde) or not dense]
+    return [sde for sde in found if not dense or (isinstance(sde, Conditional) and sde.knows_density)]
 
 
 def _adapted(sde: Process) -> Process:

@@ -1,4 +1,4 @@
-"""Sources of noise that show what a plugin does with it."""
+"""Noise doubles: sources of random numbers that show what a plugin does with it."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class BrownianPath(Noise):
 
 
 class Counted(Noise):
-    """Another source, and how often it was asked."""
+    """Another noise, and how often it was asked."""
 
     def __init__(self, base: Noise) -> None:
         self._base, self.asked = base, 0

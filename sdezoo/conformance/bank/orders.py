@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.noise_doubles import BrownianPath, Counted, Impulse, Still, keyed
-from sdezoo.conformance.bank.sampler_problems import WIDE, Ground, drive
+from sdezoo.conformance.bank.sampler_problems import WIDE, ReferenceProblem, drive
+from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
 END = 0.125
@@ -42,6 +43,11 @@ class Error(NamedTuple):
         """One without sampling error."""
         return cls(value, torch.zeros_like(value))
 
+    @classmethod
+    def paired(cls, differences: Tensor) -> Error:
+        """The mean of `differences` `(B, k)` between independent pairs, each known up to its standard error."""
+        return cls(differences.mean(0), differences.std(0) / math.sqrt(len(differences)))
+
     @property
     def size(self) -> float:
         """Length of the error."""
@@ -53,41 +59,64 @@ class Error(NamedTuple):
         return 3 * float(self.deviation.norm())
 
 
-def draws_noise(sampler: Sampler, ground: Ground) -> bool:
+def draws_noise(sampler: Sampler, problem: ReferenceProblem) -> bool:
     """Whether the steps of `sampler` ask for random numbers."""
-    view = sampler.view(ground.model)
-    source = Counted(keyed(1))
-    drive(sampler, view, _state(sampler, ground, ground.moments(ground.model.sde.t_span[1])[0][:1]), sampler.grid(view, 4), source)
-    return source.asked > 0
+    view = sampler.view(problem.model)
+    noise = Counted(keyed(1))
+    drive(sampler, view, _state(sampler, problem, problem.moments(problem.model.sde.t_span[1])[0][:1]), sampler.grid(view, 4), noise)
+    return noise.asked > 0
 
 
-def affine_error(sampler: Sampler, ground: Ground, steps: int, *, whole: bool = False) -> Error | None:
+def affine_error(sampler: Sampler, problem: ReferenceProblem, steps: int, *, whole: bool = False) -> Error | None:
     """Error of mean and covariance of normal coordinates after `steps` steps from `hi` to `lo`; of `whole` samplings: to 0.
 
     None where the result is not affine in start and noise, or the noise is not made of normal numbers.
     """
-    view, (lo, hi) = sampler.view(ground.model), ground.model.sde.t_span
+    view, (lo, hi) = sampler.view(problem.model), problem.model.sde.t_span
     times = sampler.grid(view, steps) if whole else sampler.grid(view, steps + 1)[:-1]
-    (m1, v1), (m0, v0) = (tuple(part[0] for part in ground.moments(t)) for t in (hi, 0.0 if whole else lo))
-    d = len(m1)
+    (m1, v1), (m0, v0) = (tuple(part[0] for part in problem.moments(t)) for t in (hi, 0.0 if whole else lo))
 
-    def ends(start: Tensor, noise: Still | Impulse) -> Tensor:
-        return ground.coordinates(view.sde.decode(drive(sampler, view, _state(sampler, ground, start), times, noise)))
+    def ends(start: Tensor, noise: Noise) -> Tensor:
+        return problem.coordinates(view.sde.decode(drive(sampler, view, _state(sampler, problem, start), times, noise)))
 
+    response = normal_end(ends, m1, v1)
+    if response is None:
+        return None
+    relative = response.covariance / (v0[:, None] * v0).sqrt() - torch.eye(len(m0), dtype=torch.float64)
+    return Error.exact(torch.cat([(response.mean - m0) / v0.sqrt(), relative.flatten()]))
+
+
+class Normal(NamedTuple):
+    """A normal distribution in `d` entries, float64: mean `(d,)` and covariance `(d, d)`."""
+
+    mean: Tensor
+    covariance: Tensor
+
+
+def normal_end(ends: Callable[[Tensor, Noise], Tensor], mean: Tensor, variance: Tensor) -> Normal | None:
+    """The distribution of `ends(start, noise)` for `start ~ N(mean, diag variance)`, to rounding, where it is affine in start and noise.
+
+    Args:
+        ends: of starts `(B, d)`, row by row; the noise is drawn inside.
+        mean: of the start, float64 `(d,)`.
+        variance: of the start, float64 `(d,)`.
+
+    Returns:
+        None where it is not affine, or the noise is not made of normal numbers.
+    """
+    d = len(mean)
     try:
         probe = _Probe(0.7)
-        elsewhere = ends((m1 + 0.5 * v1.sqrt())[None], probe)[0]
-        responses = ends(m1 + torch.cat([torch.zeros(probe.numbers, d), torch.eye(d), torch.zeros(1, d)]).to(WIDE), Impulse())
+        elsewhere = ends((mean + 0.5 * variance.sqrt())[None], probe)[0]
+        responses = ends(mean + torch.cat([torch.zeros(probe.numbers, d), torch.eye(d), torch.zeros(1, d)]).to(WIDE), Impulse())
     except NotImplementedError:
         return None
-    mean = responses[-1]
-    to_noise, to_start = responses[: probe.numbers] - mean, responses[probe.numbers : -1] - mean
-    superposed = mean + 0.7 * to_noise.sum(0) + 0.5 * v1.sqrt() @ to_start
+    centre = responses[-1]
+    to_noise, to_start = responses[: probe.numbers] - centre, responses[probe.numbers : -1] - centre
+    superposed = centre + 0.7 * to_noise.sum(0) + 0.5 * variance.sqrt() @ to_start
     if not torch.allclose(superposed, elsewhere, rtol=1e-6, atol=1e-6 * float(1 + responses.abs().max())):
         return None
-    covariance = to_noise.T @ to_noise + (to_start * v1[:, None]).T @ to_start
-    relative = covariance / (v0[:, None] * v0).sqrt() - torch.eye(d, dtype=torch.float64)
-    return Error.exact(torch.cat([(mean - m0) / v0.sqrt(), relative.flatten()]))
+    return Normal(centre, to_noise.T @ to_noise + (to_start * variance[:, None]).T @ to_start)
 
 
 class _Probe(Still):
@@ -104,77 +133,77 @@ class _Probe(Still):
         return drawn
 
 
-def flow_error(sampler: Sampler, ground: Ground, steps: int) -> Error:
+def flow_error(sampler: Sampler, problem: ReferenceProblem, steps: int) -> Error:
     """Error of `E cos(ω u)` and `E sin(ω u)` at `lo`, `u` standardized, for a sampler that draws nothing and one coordinate.
 
     By the trapezoidal rule, which converges exponentially for laws like these.
     """
-    view, (lo, hi) = sampler.view(ground.model), ground.model.sde.t_span
-    mean, variance = (part[:, 0] for part in ground.moments(hi))
+    view, (lo, hi) = sampler.view(problem.model), problem.model.sde.t_span
+    mean, variance = (part[:, 0] for part in problem.moments(hi))
     reach = 9 * float(variance.max().sqrt())
     nodes = torch.linspace(float(mean.min()) - reach, float(mean.max()) + reach, _NODES, dtype=torch.float64)
-    density = torch.exp(-((nodes[:, None] - mean) ** 2) / (2 * variance)) / (2 * math.pi * variance).sqrt() @ ground.law.weights
+    density = torch.exp(-((nodes[:, None] - mean) ** 2) / (2 * variance)) / (2 * math.pi * variance).sqrt() @ problem.law.weights
     times = sampler.grid(view, steps + 1)[:-1]
-    ends = ground.coordinates(view.sde.decode(drive(sampler, view, _state(sampler, ground, nodes[:, None]), times, keyed(_NODES))))
-    mean, variance = (part[:, 0] for part in ground.moments(lo))
-    centre = mean @ ground.law.weights
-    spread = (((mean - centre) ** 2 + variance) @ ground.law.weights).sqrt()
+    ends = problem.coordinates(view.sde.decode(drive(sampler, view, _state(sampler, problem, nodes[:, None]), times, keyed(_NODES))))
+    mean, variance = (part[:, 0] for part in problem.moments(lo))
+    centre = mean @ problem.law.weights
+    spread = (((mean - centre) ** 2 + variance) @ problem.law.weights).sqrt()
     errors = []
     for frequency in _FREQUENCIES:
         w = frequency / spread
         wave = torch.exp(1j * w * (ends[:, 0] - centre)) @ (density * (nodes[1] - nodes[0])).to(torch.complex128)
-        expected = (torch.exp(1j * w * (mean - centre) - w**2 * variance / 2) * ground.law.weights).sum()
+        expected = (torch.exp(1j * w * (mean - centre) - w**2 * variance / 2) * problem.law.weights).sum()
         errors.append(torch.view_as_real(wave - expected))
     return Error.exact(torch.cat(errors))
 
 
 @dataclass(frozen=True, eq=False)
-class Paths:
+class ReferencePaths:
     """Brownian paths, and the reversed process along them, in one normal coordinate: its values at `hi` and at `end`."""
 
-    ground: Ground
+    problem: ReferenceProblem
     end: float
     increments: Tensor
     start: Tensor
     finish: Tensor
 
     @classmethod
-    def of(cls, ground: Ground, end: float, count: int, seed: int = 0) -> Paths:
+    def of(cls, problem: ReferenceProblem, end: float, count: int, seed: int = 0) -> ReferencePaths:
         """`count` paths from `hi` to `end`."""
         generator = torch.Generator().manual_seed(seed)
-        hi = ground.model.sde.t_span[1]
+        hi = problem.model.sde.t_span[1]
         increments = torch.randn(_FINE, count, 1, generator=generator, dtype=torch.float64)
         h = (hi - end) / _FINE
-        (m1, v1), (m0, v0) = (tuple(part[0] for part in ground.moments(t)) for t in (hi, end))
+        (m1, v1), (m0, v0) = (tuple(part[0] for part in problem.moments(t)) for t in (hi, end))
         y = v1.sqrt() * torch.randn(count, 1, generator=generator, dtype=torch.float64)
         # At the midpoints the error of the stochastic integral is of first order in a step that is much finer than any sampler's.
         u = hi - h * (torch.arange(_FINE, dtype=torch.float64) + 0.5)
-        process = ground.law.sde
+        process = problem.law.sde
         p, last, first = process.exact(u), *(process.exact(torch.tensor(t, dtype=torch.float64)) for t in (end, hi))
-        variance = p.alpha**2 * ground.law.deviations[0] ** 2 + p.variance
+        variance = p.alpha**2 * problem.law.deviations[0] ** 2 + p.variance
         weight = v0 * p.alpha / (variance * last.alpha) * process.rates(u)[2].sqrt()
         finish = m0 + v0 * first.alpha / (v1 * last.alpha) * y + h**0.5 * torch.einsum("k,kbi->bi", weight, increments)
-        return cls(ground, end, increments, m1 + y, finish)
+        return cls(problem, end, increments, m1 + y, finish)
 
     def ends(self, sampler: Sampler, steps: int) -> Tensor | None:
         """Where `steps` equal steps of `sampler` lead along these paths; None where it asks for other noise than one normal number each."""
-        view = sampler.view(self.ground.model)
+        view = sampler.view(self.problem.model)
         times = torch.linspace(view.sde.t_span[1], self.end, steps + 1, dtype=torch.float64)
-        source = BrownianPath(self.increments, steps)
+        noise = BrownianPath(self.increments, steps)
         try:
-            z = drive(sampler, view, _state(sampler, self.ground, self.start), times, source)
+            z = drive(sampler, view, _state(sampler, self.problem, self.start), times, noise)
         except (NotImplementedError, IndexError):
             return None
-        return self.ground.coordinates(view.sde.decode(z))
+        return self.problem.coordinates(view.sde.decode(z))
 
     def error(self, sampler: Sampler, steps: int) -> Error | None:
         """Error of `E cos u` and `E sin u`, `u` in units of the spread, by the difference to the reversed process along the same paths."""
         ends = self.ends(sampler, steps)
         if ends is None:
             return None
-        spread = self.ground.moments(self.end)[1][0].sqrt()
+        spread = self.problem.moments(self.end)[1][0].sqrt()
         rows = torch.cat([wave(ends / spread) - wave(self.finish / spread) for wave in (torch.cos, torch.sin)], 1)
-        return Error(rows.mean(0), rows.std(0) / math.sqrt(len(rows)))
+        return Error.paired(rows)
 
     def distance(self, sampler: Sampler, steps: int) -> float | None:
         """Mean distance to the reversed process along the same paths."""
@@ -198,5 +227,5 @@ def falls(measure: Callable[[int], Error], order: float, steps: Sequence[int]) -
     )
 
 
-def _state(sampler: Sampler, ground: Ground, coordinates: Tensor) -> Tensor:
-    return sampler.view(ground.model).sde.encode(ground.data(coordinates), keyed(len(coordinates)))
+def _state(sampler: Sampler, problem: ReferenceProblem, coordinates: Tensor) -> Tensor:
+    return sampler.view(problem.model).sde.encode(problem.data(coordinates), keyed(len(coordinates)))

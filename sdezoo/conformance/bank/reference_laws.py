@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from sdezoo.conformance.bank.cases import smallest_event, typical
-from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.bank.problems import Atoms, Mixture, gaussian
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional, Process
@@ -39,17 +37,7 @@ def points(sde: Conditional) -> Atoms:
     event = smallest_event(sde)
     shape = (len(POINTS), *event)
     a = typical(sde, torch.tensor(POINTS, dtype=torch.float64).reshape(-1, *(1,) * len(event)).expand(shape).contiguous())
-    return Atoms(sde, a if offers_density(sde, a) else a[:1])
-
-
-def offers_density(sde: Conditional, x0: Tensor) -> bool:
-    """Whether `sde` knows its transition density."""
-    t = torch.tensor(sde.t_span[1], dtype=torch.float64)
-    try:
-        sde.log_prob(sde.prior(x0.shape, keyed(len(x0)), x0), x0, t)
-    except NotImplementedError:
-        return False
-    return True
+    return Atoms(sde, a if sde.knows_density else a[:1])
 
 
 def model_of(sde: Process) -> Mixture | Atoms | None:

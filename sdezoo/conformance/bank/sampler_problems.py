@@ -1,4 +1,4 @@
-"""Grounds: the problems that samplers are tried on, and the way there.
+"""Test problems of samplers: the models that they are tried on, and the way there.
 
 On the reference processes the data are a mixture whose law is known at every time: `Additive` and `Multiplicative`, and
 `Curved`, an SDE whose noise depends on the state and that is not affine, so that a sampler that leaves out the divergence
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import knows_density, smallest_event, typical
+from sdezoo.conformance.bank.cases import smallest_event, typical
 from sdezoo.conformance.bank.problems import Additive, Atoms, Mixture, Multiplicative, gaussian
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
@@ -92,7 +92,7 @@ class CurvedMixture(Model[Curved]):
 
 
 @dataclass(frozen=True, eq=False)
-class Ground:
+class ReferenceProblem:
     """A reference process and a law of the data on it."""
 
     model: Model[Any]
@@ -121,7 +121,9 @@ class Ground:
         return alpha * clean + shift + variance.sqrt() * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
 
 
-def grounds(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE, sigma: float | None = None) -> list[Ground]:
+def reference_problems(
+    sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE, sigma: float | None = None
+) -> list[ReferenceProblem]:
     """The reference processes that `sampler` takes, with data of `law` in coordinates.
 
     Args:
@@ -134,13 +136,13 @@ def grounds(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = F
     found = []
     if sampler.refuses(additive) is None:
         mixture = law(additive)
-        found.append(Ground(mixture, mixture, torch.clone, torch.clone))
+        found.append(ReferenceProblem(mixture, mixture, torch.clone, torch.clone))
     if sampler.refuses(multiplicative) is None:
         mixture = law(multiplicative)
-        found.append(Ground(mixture, mixture, torch.exp, torch.log))
+        found.append(ReferenceProblem(mixture, mixture, torch.exp, torch.log))
     if sampler.refuses(curved) is None:
         mixture = law(curved.flat)
-        found.append(Ground(CurvedMixture(curved, mixture), mixture, torch.sinh, torch.asinh))
+        found.append(ReferenceProblem(CurvedMixture(curved, mixture), mixture, torch.sinh, torch.asinh))
     return found
 
 
@@ -153,8 +155,8 @@ class Problem(NamedTuple):
 
 
 def problems(sampler: Sampler, law: Callable[[AffineSDE], Mixture]) -> list[Problem]:
-    """The grounds of `sampler` with two entries; where there are none, data of one or two points under the installed processes it takes."""
-    found = [Problem(ground.model, (ground.law.means.shape[1],), ground.law) for ground in grounds(sampler, law)]
+    """The reference problems of `sampler` with two entries; where it takes none, data of a few points under installed processes."""
+    found = [Problem(problem.model, (problem.law.means.shape[1],), problem.law) for problem in reference_problems(sampler, law)]
     return found or [Problem(atoms, tuple(atoms.points.shape[1:]), atoms) for atoms in atoms_of(sampler)]
 
 
@@ -180,7 +182,7 @@ def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Ato
     for sde in candidates:
         if isinstance(sde, Conditional) and sampler.refuses(sde) is None:
             shape = event or smallest_event(sde)
-            rows = 3 if knows_density(sde) else 1
+            rows = 3 if sde.knows_density else 1
             normals = torch.linspace(-0.8, 1.1, rows * int(torch.Size(shape).numel()), dtype=torch.float64)
             found.append(Atoms(sde, typical(sde, normals.reshape(rows, *shape))))
     return found[:_INSTALLED]

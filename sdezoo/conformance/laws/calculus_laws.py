@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, knows_density, process_cases, smallest_event
+from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event
 from sdezoo.conformance.bank.noise_doubles import Still
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
@@ -46,7 +46,7 @@ def not_affine(sde: Process) -> str | None:
 
 def no_density(sde: Process) -> str | None:
     """The excuse of a process without a transition density."""
-    return None if knows_density(sde) else "It offers no transition density."
+    return None if isinstance(sde, Conditional) and sde.knows_density else "It offers no transition density."
 
 
 def no_gradient(sde: Process) -> str | None:

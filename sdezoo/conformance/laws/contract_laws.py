@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, knows_density, process_cases, typical, variants
+from sdezoo.conformance.bank.cases import Case, events, process_cases, typical, variants
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
@@ -49,7 +49,7 @@ def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Nois
         found["forward_step"] = sde.forward_step(z, t, t.new_tensor(0.01), noise())
     if isinstance(sde, Conditional):
         found["score"] = sde.score(z, x0, t)
-        if knows_density(sde):
+        if sde.knows_density:
             found["log_prob"] = sde.log_prob(z, x0, t)
     return found
 

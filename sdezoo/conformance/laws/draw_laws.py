@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import busy, knows_density, smallest_event, typical
+from sdezoo.conformance.bank.cases import busy, smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
@@ -166,7 +166,7 @@ def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
 def _no_stein_score(sde: Process) -> str | None:
     if not isinstance(sde, Conditional):
         return "Its conditional score is not known."
-    if not isinstance(sde, ForwardSDE) and not knows_density(sde):
+    if not isinstance(sde, ForwardSDE) and not sde.knows_density:
         return "It is no SDE and offers no density, so that its score need not be a gradient."
     return no_gradient(sde) or _drawn_by_simulation(sde)
 
@@ -317,7 +317,7 @@ def chapman_kolmogorov(sde: Any, seed: int) -> float:
 def reversal_recovers_the_law(sde: Any, seed: int) -> float:
     """The reverse SDE, run back with the exact score of data at two points, ends in the law of those data, noised less."""
     draws = Draws(sde, _STARTS[0], seed)
-    points = torch.cat([Draws(sde, start, seed).point for start in (_STARTS[1:] if knows_density(sde) else _STARTS[:1])])
+    points = torch.cat([Draws(sde, start, seed).point for start in (_STARTS[1:] if sde.knows_density else _STARTS[:1])])
     model = Atoms(sde, points)
     a, b = draws.time(0.6), draws.time(0.3)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import variants
 from sdezoo.conformance.bank.noise_doubles import Forbidden, keyed
 from sdezoo.conformance.bank.problems import gaussian
-from sdezoo.conformance.bank.sampler_problems import WIDE, Problem, atoms_of, drive, enough, grounds, no_problem, problems
+from sdezoo.conformance.bank.sampler_problems import WIDE, Problem, atoms_of, drive, enough, no_problem, problems, reference_problems
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite, falsify
 from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
@@ -287,7 +287,7 @@ class Loud:
 
     def problems(self) -> list[Problem]:
         """On the reference processes with volatility `sigma`; elsewhere as always."""
-        found = grounds(self.sampler, gaussian, sigma=self.sigma)
+        found = reference_problems(self.sampler, gaussian, sigma=self.sigma)
         return [Problem(g.model, (2,), g.law) for g in found] or problems(self.sampler, gaussian)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""All laws of processes: the contract, what holds point by point, and what holds on average."""
+"""All laws of processes: the contract, what holds point by point, what holds on average, and what a checkpoint keeps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from sdezoo.conformance.law import Suite
 from sdezoo.conformance.laws.calculus_laws import CALCULUS_LAWS
 from sdezoo.conformance.laws.contract_laws import CONTRACT_LAWS
 from sdezoo.conformance.laws.draw_laws import DRAW_LAWS
+from sdezoo.conformance.laws.restoring_laws import RESTORING_LAWS
 from sdezoo.process.process import Process
 
-SDE_LAWS: Suite[Process] = Suite(CONTRACT_LAWS, CALCULUS_LAWS, DRAW_LAWS)
+SDE_LAWS: Suite[Process] = Suite(CONTRACT_LAWS, CALCULUS_LAWS, DRAW_LAWS, RESTORING_LAWS)

@@ -1,0 +1,33 @@
+"""NumPy's `.npz`: arrays by name. `sdezoo.data.arrays` reads it, without trust."""
+
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, ClassVar
+
+import numpy as np
+
+from sdezoo.data.arrays import read_arrays
+from sdezoo.data.dataset import Kind
+from sdezoo.data.formats import ArrayFormat, Samples
+from sdezoo.store.files import put_array
+
+
+@dataclass(frozen=True)
+class Npz(ArrayFormat):
+    """NumPy arrays by name, .npz, compressed: x, float32 (n, *event), and for paths times, float64 (T,)."""
+
+    endings: ClassVar[tuple[str, ...]] = (".npz",)
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths")
+
+    def write(self, samples: Samples, file: BinaryIO) -> None:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            with archive.open("x.npy", "w", force_zip64=True) as member:
+                put_array(member, samples.shape, samples.parts)
+            if samples.times is not None:
+                with archive.open("times.npy", "w") as member:
+                    np.save(member, samples.times.double().numpy(), allow_pickle=False)
+
+    def read(self, path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> dict[str, np.ndarray]:
+        return read_arrays(path, choose)

@@ -1,0 +1,36 @@
+"""Pictures of samples, for the eye: they are not read back."""
+
+from dataclasses import dataclass
+from typing import BinaryIO, ClassVar
+
+import torch
+
+from sdezoo.data.dataset import Kind
+from sdezoo.data.formats import FileFormat, Samples
+from sdezoo.errors import RunError
+from sdezoo.generation.pictures import figure, sheet
+
+
+@dataclass(frozen=True)
+class Png(FileFormat):
+    """A picture, .png: of images a near-square grid, of points in the plane a scatter plot, of the rest histograms.
+
+    Images are saturated to [0, 1] and rounded to the data's lattice here and nowhere else. All samples are in memory at once.
+    """
+
+    endings: ClassVar[tuple[str, ...]] = (".png",)
+    form: ClassVar[str] = "a picture"
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points")
+
+    def write(self, samples: Samples, file: BinaryIO) -> None:
+        values = torch.cat(list(samples.parts))
+        wrong = int((~values.isfinite()).sum())
+        if wrong or not values.numel():
+            raise RunError(
+                f"The samples cannot be drawn: {f'{wrong} values are not finite' if wrong else 'there are none'}.",
+                "Write .npz instead to see what is in them.",
+            )
+        if samples.kind == "image":
+            sheet(values, samples.levels).save(file, format="PNG")
+        else:
+            figure(values.numpy(), samples.names).savefig(file, format="png", dpi=120)

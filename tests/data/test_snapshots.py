@@ -1,0 +1,156 @@
+"""Snapshots and paths: one encoding, one range and one fingerprint for all of their rows, and a sentence where they do not fit."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from sdezoo.data.dataset import Data, Snapshot
+from sdezoo.data.encoding import Encoding
+from sdezoo.data.validation import check
+from sdezoo.errors import DataError, RunError
+from sdezoo.runs import evaluate as evaluation
+from sdezoo.runs import likelihood
+from sdezoo.runs.train import train
+from sdezoo.store.provenance import fingerprint
+from sdezoo.training.config import TrainingConfig
+from sdezoo.training.preprocessing import fit_encoding
+
+IDENTITY = Encoding.affine(1.0, 0.0)
+
+
+def rows(n: int, *event: int, seed: int = 0) -> Tensor:
+    return torch.rand(n, *event, generator=torch.Generator().manual_seed(seed))
+
+
+def snapshots(*later: tuple[float, Tensor]) -> Data:
+    first = rows(6, 2)
+    return Data(first[:4], first[4:], "points", later=tuple(Snapshot(time, at[:-1], at[-1:]) for time, at in later))
+
+
+def paths(values: Tensor, times: list[float] | None = None) -> Data:
+    known = torch.arange(float(values.shape[1])) if times is None else torch.tensor(times)
+    return Data(values, values[:0], "paths", times=known.double())
+
+
+def test_one_snapshot_is_at_time_zero() -> None:
+    [only] = snapshots().snapshots
+    assert only.time == 0
+    assert torch.equal(only.train, snapshots().train)
+
+
+def test_one_encoding_and_one_range_for_all_snapshots() -> None:
+    data = snapshots((0.5, rows(5, 2, seed=1) + 10), (2.0, rows(3, 2, seed=2) - 10))
+    check(data)
+    x = torch.cat([fit_encoding(data, constraints.real).encode(at.train) for at in data.snapshots])
+    torch.testing.assert_close(x.mean(0), torch.zeros(2), atol=1e-6, rtol=0)
+    torch.testing.assert_close(x.std(0), torch.ones(2))
+    everything = torch.cat([part for at in data.snapshots for part in (at.train, at.test)])
+    low, high = data.bounds
+    assert torch.equal(low, everything.amin(0))
+    assert torch.equal(high, everything.amax(0))
+    with pytest.raises(DataError, match=r"6 values are zero or negative, in columns 0 \(3\), 1 \(3\)\."):
+        fit_encoding(data, constraints.positive)
+    encoding = fit_encoding(data, constraints.positive, "auto")
+    assert (torch.cat([encoding.encode(part) for at in data.snapshots for part in (at.train, at.test)]) > 0).all()
+
+
+def test_paths_are_standardised_by_column_over_rows_and_times() -> None:
+    values = rows(5, 7, 2) * torch.tensor([1.0, 100.0]) - 3
+    data = paths(values)
+    check(data)
+    encoding = fit_encoding(data, constraints.real)
+    x = encoding.encode(values).flatten(0, 1)
+    torch.testing.assert_close(x.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(x.std(0), torch.ones(2))
+    torch.testing.assert_close(encoding.decode(encoding.encode(values)), values)
+    assert [bound.shape for bound in data.bounds] == [(2,), (2,)]
+    with pytest.raises(DataError, match=r"zero or negative, in column 0 \(35\)\."):
+        fit_encoding(data, constraints.positive)
+    assert (fit_encoding(data, constraints.positive, "auto").encode(values) > 0).all()
+
+
+def test_the_fingerprint_sees_every_snapshot_and_every_time() -> None:
+    at = rows(4, 2, seed=1)
+    changed = at.clone()
+    changed[3, 1] += 2**-20
+    some = [
+        snapshots(),
+        snapshots((1.0, at)),
+        snapshots((2.0, at)),
+        snapshots((1.0, changed)),
+        snapshots((1.0, at.flip(0))),
+        snapshots((1.0, at), (2.0, at)),
+        paths(rows(3, 4, 2)),
+        paths(rows(3, 4, 2), [0, 1, 2, 4]),
+        Data(rows(3, 4, 2), rows(3, 4, 2)[:0], "paths"),
+    ]
+    assert len({fingerprint(data, IDENTITY) for data in some}) == len(some)
+
+
+def test_the_fingerprint_of_one_snapshot_is_what_it_has_always_been() -> None:
+    """A run goes on with the data it began with, also one of an earlier version."""
+    data = Data(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[5.0, 6.0]]), "table", ("a", "b"), torch.tensor([0, 1]))
+    encoding = Encoding.affine(torch.tensor([1.0, 0.5]), 0.0)
+    assert fingerprint(data, encoding) == "0033d1477b4400c79dbf08ef6d996e47df3ed92ac3bb52f0e1030f0ba35c1e6e"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (snapshots((1.0, rows(4, 3))), r"Training rows at time 1 have shape \(3,\), training rows \(2,\)\."),
+        (snapshots((1.0, rows(2, 2))), "too few training rows at time 1: 1"),
+        (snapshots((1.0, torch.full((4, 2), math.nan))), r"The training \(time 1\) data have 6 missing"),
+        (snapshots((1.0, rows(4, 2, 1))), r"The training \(time 1\) data have shape \(3, 2, 1\)"),
+        (snapshots((1.0, rows(4, 2)), (1.0, rows(4, 2))), r"at times 0, 1, 1, of which number 2 .* is not later.* in the order of"),
+        (snapshots((0.0, rows(4, 2))), "of which number 1"),
+        (snapshots((-1.0, rows(4, 2))), "of which number 1"),
+        (snapshots((math.nan, rows(4, 2))), "of which number 1"),
+        (paths(rows(3, 4, 2), [0, 1, 1, 2]), r"times of observation do not increase: number 2 .*, 1, is not later.*Sort"),
+        (paths(rows(3, 4, 2), [0, 1, 2, math.inf]), "number 3"),
+        (paths(rows(3, 4, 2), [0, 1, 2]), r"4 observations, and times of shape \(3,\)"),
+        (paths(rows(3, 4, 2, 1), [0, 1, 2, 3]), r"which is not \(N, T, d\) for kind 'paths'"),
+        (Data(rows(3, 4, 2), rows(0, 4, 2), "paths"), "no times of observation"),
+        (Data(rows(3, 2), rows(0, 2), "points", times=torch.arange(2.0)), "'points' have no times of observation"),
+        (paths(torch.tensor([[[0.0], [math.nan]], [[1.0], [2.0]]])), "the first in path 0, observation 1, column 0"),
+    ],
+)
+def test_what_does_not_fit_is_told(data: Data, says: str) -> None:
+    with pytest.raises(DataError, match=says) as refusal:
+        fit_encoding(data, constraints.real)
+    assert refusal.value.problem.endswith(".")
+    assert refusal.value.remedy.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (paths(rows(9, 4, 2)), r"Score learning takes rows of one time, and these data are paths\. Store the rows of one time, x\[:, k\]"),
+        (snapshots((1.0, rows(4, 2)), (3.0, rows(4, 2))), r"these data are 3 snapshots\. Give the rows of one snapshot alone\."),
+    ],
+)
+def test_a_score_is_learned_from_rows_of_one_time(tmp_path: Path, data: Data, says: str) -> None:
+    config = TrainingConfig.build({"sde": "vp", "net": "mlp:width=8", "steps": 2, "batch_size": 2, "out": str(tmp_path / "run")})
+    with pytest.raises(DataError, match=says):
+        train(config, data=data)
+    assert not list(tmp_path.iterdir()), "nothing is written"
+
+
+def test_the_remedy_for_paths_can_be_followed(tmp_path: Path) -> None:
+    """The rows of one time, stored as the message says, train; against the paths themselves no run is measured."""
+    x = rows(60, 4, 2).numpy()
+    np.savez(tmp_path / "paths.npz", x=x, times=np.arange(4))
+    np.savez(tmp_path / "points.npz", x=x[:, 2])
+    settings = {"sde": "vp", "net": "mlp:width=8,depth=1", "steps": 2, "batch_size": 8}
+    with pytest.raises(DataError, match="these data are paths"):
+        train(TrainingConfig.build({**settings, "data": f"{tmp_path}/paths.npz", "out": f"{tmp_path}/none"}))
+    run = train(TrainingConfig.build({**settings, "data": f"{tmp_path}/points.npz", "out": f"{tmp_path}/run"})).run
+    (tmp_path / "points.npz").write_bytes((tmp_path / "paths.npz").read_bytes())
+    with pytest.raises(DataError, match=r"Evaluation takes rows of one time, and these data are paths\."):
+        evaluation.evaluate(run)
+    with pytest.raises((DataError, RunError), match=r"The likelihood takes rows of one time, and these data are paths\."):
+        likelihood.likelihood(run)
