@@ -9,9 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdezoo import datasets, losses, networks, samplers, sdes, tasks
+    from sdezoo import datasets, formats, losses, networks, samplers, sdes, tasks
     from sdezoo.conformance import loss_laws, sampler_laws, sde_laws
-    from sdezoo.data.dataset import Data, Dataset
+    from sdezoo.data.dataset import Data, Dataset, Snapshot
+    from sdezoo.data.formats import ArrayFormat, FileFormat, Samples, TableFormat
     from sdezoo.errors import (
         CompositionError,
         DataError,
@@ -45,16 +46,18 @@ if TYPE_CHECKING:
     from sdezoo.store.restoring import restore
     from sdezoo.training.config import TrainingConfig
     from sdezoo.training.task import Task
-    from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, SAMPLERS, SDES, TASKS, load_file
+    from sdezoo.zoo.registry import DATASETS, FORMATS, LOSSES, NETWORKS, SAMPLERS, SDES, TASKS, load_file
 
 __all__ = [
     "DATASETS",
+    "FORMATS",
     "LOSSES",
     "NETWORKS",
     "SAMPLERS",
     "SDES",
     "TASKS",
     "AffineSDE",
+    "ArrayFormat",
     "Batch",
     "Coefficients",
     "CompositionError",
@@ -66,6 +69,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "DiffusionModel",
+    "FileFormat",
     "ForwardSDE",
     "Fraction",
     "Guided",
@@ -87,11 +91,14 @@ __all__ = [
     "Requirement",
     "RunError",
     "Sampler",
+    "Samples",
     "ScoreLoss",
     "ScoreModel",
     "SdezooError",
+    "Snapshot",
     "Stationary",
     "SupportError",
+    "TableFormat",
     "Task",
     "TrainingConfig",
     "bits_per_dim",
@@ -99,6 +106,7 @@ __all__ = [
     "dequantize",
     "draw_times",
     "evaluate",
+    "formats",
     "leading_spread",
     "likelihood",
     "load_file",
@@ -121,7 +129,8 @@ __all__ = [
 
 _HOMES = {
     "sdezoo.conformance": ("loss_laws", "sampler_laws", "sde_laws"),
-    "sdezoo.data.dataset": ("Data", "Dataset"),
+    "sdezoo.data.dataset": ("Data", "Dataset", "Snapshot"),
+    "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "Samples", "TableFormat"),
     "sdezoo.errors": ("CompositionError", "DataError", "ParameterError", "PluginError", "RunError", "SdezooError", "SupportError"),
     "sdezoo.learning.loss": ("Batch", "ScoreLoss", "per_sample", "score_along"),
     "sdezoo.learning.model": ("Model", "ScoreModel"),
@@ -147,10 +156,10 @@ _HOMES = {
     "sdezoo.store.restoring": ("restore",),
     "sdezoo.training.config": ("TrainingConfig",),
     "sdezoo.training.task": ("Task",),
-    "sdezoo.zoo.registry": ("DATASETS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES", "TASKS", "load_file"),
+    "sdezoo.zoo.registry": ("DATASETS", "FORMATS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES", "TASKS", "load_file"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PLUGINS = ("datasets", "losses", "networks", "samplers", "sdes", "tasks")
+_PLUGINS = ("datasets", "formats", "losses", "networks", "samplers", "sdes", "tasks")
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and shall refuse others
 
