@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sdezoo import datasets, formats, losses, networks, samplers, sdes, tasks
     from sdezoo.conformance import loss_laws, sampler_laws, sde_laws
     from sdezoo.data.dataset import Data, Dataset, Snapshot
+    from sdezoo.data.encoding import Encoding
     from sdezoo.data.formats import ArrayFormat, FileFormat, Samples, TableFormat
     from sdezoo.errors import (
         CompositionError,
@@ -69,6 +70,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "DiffusionModel",
+    "Encoding",
     "FileFormat",
     "ForwardSDE",
     "Fraction",
@@ -130,6 +132,7 @@ __all__ = [
 _HOMES = {
     "sdezoo.conformance": ("loss_laws", "sampler_laws", "sde_laws"),
     "sdezoo.data.dataset": ("Data", "Dataset", "Snapshot"),
+    "sdezoo.data.encoding": ("Encoding",),
     "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "Samples", "TableFormat"),
     "sdezoo.errors": ("CompositionError", "DataError", "ParameterError", "PluginError", "RunError", "SdezooError", "SupportError"),
     "sdezoo.learning.loss": ("Batch", "ScoreLoss", "per_sample", "score_along"),

@@ -15,7 +15,7 @@ from sdezoo.evaluation.suite import Measured, Sets
 from sdezoo.evaluation.table import number, record, text
 
 N = 60
-QUIET = {"seed": 0, "report": lambda *_: None}
+QUIET = {"seed": 0, "progress": lambda *_: None}
 
 
 @pytest.fixture(autouse=True)

@@ -85,7 +85,7 @@ def test_the_report_names_columns_that_are_lighter(monkeypatch):
     data = [torch.from_numpy(rows(400, seed)).float() for seed in range(3)]
     light = data[1].clone()
     light[:, 0] = 7 + torch.randn(400, generator=torch.Generator().manual_seed(0))
-    quiet = {"names": "abc", "seed": 0, "report": lambda *_: None}
+    quiet = {"names": "abc", "seed": 0, "progress": lambda *_: None}
     found = columns(Parts(light, data[0], data[2], data[2]), "t", **quiet)
     assert any(note.startswith("Columns whose tails are lighter than the data's, by index: a (") for note in found.notes)
     measured = {m.name: m for m in found.measured}[f"tail index, {ROWS}"]
