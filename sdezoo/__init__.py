@@ -9,11 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdezoo import datasets, losses, networks, samplers, sdes, tasks
+    from sdezoo import datasets, formats, losses, networks, samplers, sdes, tasks
     from sdezoo.conformance import loss_laws, sampler_laws, sde_laws
     from sdezoo.data.dataset import Data, Dataset, Snapshot
     from sdezoo.data.encoding import Encoding
-    from sdezoo.data.formats import ArrayFormat, FileFormat, TableFormat
+    from sdezoo.data.formats import ArrayFormat, FileFormat, Samples, TableFormat
     from sdezoo.errors import (
         CompositionError,
         DataError,
@@ -100,6 +100,7 @@ __all__ = [
     "Requirement",
     "RunError",
     "Sampler",
+    "Samples",
     "ScoreLoss",
     "ScoreModel",
     "SdezooError",
@@ -117,6 +118,7 @@ __all__ = [
     "dequantize",
     "draw_times",
     "evaluate",
+    "formats",
     "leading_spread",
     "likelihood",
     "load_file",
@@ -142,7 +144,7 @@ _HOMES = {
     "sdezoo.conformance": ("loss_laws", "sampler_laws", "sde_laws"),
     "sdezoo.data.dataset": ("Data", "Dataset", "Snapshot"),
     "sdezoo.data.encoding": ("Encoding",),
-    "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "TableFormat"),
+    "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "Samples", "TableFormat"),
     "sdezoo.errors": ("CompositionError", "DataError", "ParameterError", "PluginError", "RunError", "SdezooError", "SupportError"),
     "sdezoo.learning.loss": ("Batch", "ScoreLoss", "per_sample", "score_along"),
     "sdezoo.learning.model": ("DenoiserModel", "Model", "ScoreModel"),
@@ -173,7 +175,7 @@ _HOMES = {
     "sdezoo.zoo.registry": ("DATASETS", "FORMATS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES", "TASKS", "load_file"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PLUGINS = ("datasets", "losses", "networks", "samplers", "sdes", "tasks")
+_PLUGINS = ("datasets", "formats", "losses", "networks", "samplers", "sdes", "tasks")
 
 if not TYPE_CHECKING:  # a type checker knows the names above, and shall refuse others
 

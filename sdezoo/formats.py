@@ -1,4 +1,4 @@
-"""File formats as classes: `from sdezoo.formats import Csv`.
+"""File formats as classes: `from sdezoo.formats import Parquet`.
 
 Every plugin of the entry-point group `sdezoo.formats` is here under the name of its class, whoever provides it, and so is one from a file
 that was loaded. It is imported when it is asked for.

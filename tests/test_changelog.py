@@ -2,8 +2,9 @@
 
 import inspect
 import re
-from importlib import import_module, util
+from importlib import util
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
@@ -14,14 +15,18 @@ from sdezoo.losses import MultDSM
 from sdezoo.parameters import describe
 from sdezoo.samplers import Multiplicative
 from sdezoo.store.checkpoint import State
+from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
 from sdezoo.training.loop import Result, Training
 
 TEXT = (Path(__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
 RENAMED = re.findall(r"^\| (\w+) \| `([^`]+)` \| `([^`]+)` \|$", TEXT, re.MULTILINE)
-CLASSES = {
+CLASSES: dict[str, type] = {
     cls.__name__: cls
-    for cls in (Conditional, ForwardSDE, Model, Moments, Process, Result, ScoreLoss, ScoreModel, Shards, State, Stationary, Training)
+    for cls in (
+        *(Conditional, ForwardSDE, Model, Process, ScoreLoss, ScoreModel, Stationary),
+        *(Moments, Result, Shards, State, Trained, Training),
+    )
 }
 
 
@@ -41,10 +46,17 @@ def exists(kind: str, name: str) -> bool:
             cls, _, method = function.rpartition(".")
             return argument in inspect.signature(getattr(CLASSES[cls], method) if cls else getattr(sdezoo, method)).parameters
         case "name":
-            module, _, attribute = name.rpartition(".")
-            return util.find_spec(module) is not None and hasattr(import_module(module), attribute)
+            return is_found(name)
         case _:
             return util.find_spec(name) is not None
+
+
+def is_found(name: str) -> bool:
+    """Whether a dotted name leads to something."""
+    try:
+        return resolve_name(name) is not None
+    except (ImportError, AttributeError):
+        return False
 
 
 def choices(plugin: type[Plugin], key: str) -> list[str]:

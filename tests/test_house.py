@@ -138,6 +138,11 @@ def test_every_file_can_be_read_in_a_sitting():
     assert {file: count for file, count in lines.items() if count > 400} == {}
 
 
+def test_no_folder_of_the_core_holds_more_than_fifteen_files():
+    sizes = {folder: len(list(folder.glob("*.py"))) for folder in {file.parent for file in FILES if file.is_relative_to(HOUSE / "sdezoo")}}
+    assert {folder: size for folder, size in sizes.items() if size > 15} == {}
+
+
 def test_every_file_has_a_subject():
     vague = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert [where(file) for file in FILES if vague & {file.stem, file.parent.name}] == []
