@@ -47,7 +47,7 @@ class DiffusionModel(BaseEstimator):
         prior: where sampling starts, `full`, `white` or `process`.
         noise_levels: how training times are drawn, `log-normal`, `uniform` or `importance`.
         shift: shift of the data into the process's domain, `auto`, `none` or a number.
-        steps: optimizer steps.
+        steps: optimizer steps; None: by cross-validation for arrays and tables of fewer than 600 rows, else 2000.
         batch_size: samples a step; None: 128.
         optimizer: `adamw`, `egd` or `egd-adam`.
         lr: peak learning rate; None: what the optimizer or the network recommends.
@@ -74,7 +74,7 @@ class DiffusionModel(BaseEstimator):
         prior: str = "full",
         noise_levels: str = "log-normal",
         shift: str | float | None = None,
-        steps: int = 2000,
+        steps: int | None = None,
         batch_size: int | None = None,
         optimizer: str = "adamw",
         lr: float | None = None,

@@ -69,7 +69,7 @@ def train(
         reserve(checked.run, overwrite=overwrite)
     with deterministic(config.deterministic):
         workers = Workers(checked.device, config.precision, compiled=config.compile)
-        chosen = plan(checked, workers.device, resume=resume)
+        chosen = plan(checked, workers, resume=resume, progress=progress)
         training = Training(chosen, workers)
         with run_lock(chosen.run) if is_first() else nullcontext():
             if resume:

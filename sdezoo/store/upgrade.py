@@ -29,6 +29,8 @@ def upgrade_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     if "warm_up" not in values:
         return dict(values)
     renamed = {_SETTINGS.get(key, key): value for key, value in values.items()}
+    if renamed.get("net") == "mlp":  # its width was fixed then, and follows the data now
+        renamed["net"] = "mlp:width=256"
     return {key: _upgraded_spec(value) for key, value in renamed.items()}
 
 

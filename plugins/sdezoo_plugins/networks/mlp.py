@@ -1,7 +1,7 @@
 """A residual multilayer perceptron for data that are vectors."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -66,6 +66,11 @@ class MLPModule(nn.Module):
         return self.leave(nn.functional.silu(self.norm(h)))
 
 
+WIDTH = 256
+_WIDTHS = ((64, 300), (128, 3000))  # enough features below so many rows
+_WIDEST = 1024
+
+
 @dataclass(frozen=True)
 class MLP(Network):
     """Residual multilayer perceptron, for vectors.
@@ -78,8 +83,8 @@ class MLP(Network):
 
     preference: ClassVar[int] = 10
 
-    width: Count = 256
-    """Number of hidden features."""
+    width: Count | None = None
+    """Number of hidden features; None: 64 below 300 training rows, 128 below 3000, else 256, and at least twice the columns, up to 1024."""
     depth: Count = 3
     """Number of residual blocks, of two linear layers each."""
 
@@ -88,5 +93,12 @@ class MLP(Network):
             return f"needs vectors (features,), and the data have shape {shape}"
         return None
 
+    def sized(self, shape: tuple[int, ...], rows: int) -> Self:
+        if self.width is not None:
+            return self
+        enough = next((width for width, below in _WIDTHS if rows < below), WIDTH)
+        # A vector has to pass through the hidden features: fewer of them than entries lose some of it.
+        return replace(self, width=max(enough, min(2 * shape[0], _WIDEST)))
+
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
-        return MLPModule(shape[0], self.width, self.depth, classes)
+        return MLPModule(shape[0], self.width or WIDTH, self.depth, classes)
