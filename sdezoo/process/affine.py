@@ -309,6 +309,10 @@ class Ambient(ForwardSDE):
     def t_span(self) -> tuple[float, float]:
         return self.base.t_span
 
+    def noise_level(self, t: Tensor) -> Tensor:
+        """That of the state, by which time grids are spaced."""
+        return self.base.noise_level(t)
+
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         state = self.base.encode(z)
         first, second = slopes(self.base.coordinates, state)

@@ -240,6 +240,8 @@ class Tilted(Model):
     def score(self, z, t, condition=None):
         return self.exact.score(z, t) + self.theta * (z - 0.5)
 
+    predict = score
+
 
 def slope(loss, heat):
     """The mean of `d loss / dθ` at the exact score, in standard errors."""

@@ -95,9 +95,10 @@ def test_labels_condition_the_network(tmp_path: Path) -> None:
     trained = restore(tmp_path / "run")
     assert trained.state.classes == 2
     model = trained.model.condition_on(torch.tensor([0, 1]))
-    found = model.denoise(torch.zeros(2, 2), torch.tensor(1.0, dtype=torch.float64)).mean(1)
+    end, sde = torch.tensor(1.0, dtype=torch.float64), trained.model.sde
+    found = sde.decode(model.denoise(torch.zeros(2, 2), end)).log().mean(1)
     assert found.tolist() == pytest.approx([-2, 2], abs=0.5)
-    free = trained.model.denoise(torch.zeros(2, 2), torch.tensor(1.0, dtype=torch.float64)).mean()
+    free = sde.decode(trained.model.denoise(torch.zeros(2, 2), end)).log().mean()
     assert abs(free) < 1.7
 
 

@@ -74,7 +74,7 @@ def _check_value(trial: Trial, model: Any) -> None:
         raise LawError("The gradient of the loss is zero in every parameter of the network.")
 
 
-@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=[torch.float32], ends=(0.05, 0.95)), excuses=_no_process, examples=10)
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=[torch.float32], ends=(0.05, 0.95)), excuses=_no_process, examples=25)
 def network_in_bfloat16(trial: Trial) -> None:
     """A network that computes in bfloat16 is trained all the same; whatever it does not compute itself stays in float32."""
     model = trial.model()
