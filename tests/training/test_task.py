@@ -132,7 +132,7 @@ def test_a_task_of_ones_own_survives_a_kill(tmp_path: Path) -> None:
         train(
             config(tmp_path / "cut", steps=30, checkpoint_every=10),
             data=data(),
-            progress=lambda step, _: os.kill(os.getpid(), signal.SIGKILL) if step == 25 else None,
+            progress=lambda step, *_: os.kill(os.getpid(), signal.SIGKILL) if step == 25 else None,
         )
         os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -120,7 +120,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path, valu
     train(whole)
     cut = whole.model_copy(update={"out": str(tmp_path / "cut")})
 
-    def interrupt(step: int, _loss: float) -> None:
+    def interrupt(step: int, _steps: int, _loss: float) -> None:
         if step == 5:
             raise KeyboardInterrupt
 

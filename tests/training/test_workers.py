@@ -14,7 +14,7 @@ from sdezoo.errors import DataError, ParameterError, RunError, SdezooError
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.restoring import restore
-from sdezoo.training import divergence
+from sdezoo.training import metrics
 from sdezoo.training.config import TrainingConfig
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 12, "batch_size": 16, "data": "wine", "device": "cpu"}
@@ -157,9 +157,9 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_grows_without_bound_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def shrink(step: int, _loss: float) -> None:
+    def shrink(step: int, _steps: int, _loss: float) -> None:
         if step == 50:
-            monkeypatch.setattr(divergence, "_GROWN", 0.1)
+            monkeypatch.setattr(metrics, "_GROWN", 0.1)
 
     config = TrainingConfig.build({**SMALL, "out": str(tmp_path / "run"), "steps": 200, "checkpoint_every": 50})
     with pytest.raises(SdezooError, match=r"has grown from 0\.\d+ to 0\.\d+ at step 100; the last checkpoint is .*step-50"):
