@@ -80,6 +80,6 @@ def _last(path: Path) -> dict[str, Any] | None:
             found = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and "loss" in found:  # not the line on the columns of a table
+        if isinstance(found, dict) and "columns" not in found:  # that line is on the columns of a table, not on a step
             return found
     return None

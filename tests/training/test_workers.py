@@ -26,7 +26,9 @@ def run(out: Path, **values: object) -> list[dict]:
 
 
 def lines(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    """Those on steps; a command adds one on the columns of a table."""
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "columns" not in row]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
