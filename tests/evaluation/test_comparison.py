@@ -53,7 +53,7 @@ def test_columns_are_compared_in_their_own_units():
     assert {"sliced W1", "C2ST, random forest", "coverage", "columns with KS p > 0.01", "correlations, RMS error"} <= set(names)
     assert names["columns with KS p > 0.01"].value == 0
     assert names["columns with KS p > 0.01"].floor == 1
-    assert "Columns that the KS test tells apart: x" in found.notes[0]
+    assert "Columns that differ by the KS test: x" in found.notes[0]
     assert [column["name"] for column in found.facts["columns"]] == ["x0", "x1", "x2"]
 
 
