@@ -30,7 +30,7 @@ def record(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def number(value: float) -> str:
-    """Format with three significant digits, and at least two decimals below 10."""
+    """Format with about three significant digits, and at least two decimals below 10."""
     if math.isinf(value):
         return "∞"
     if value and abs(value) < 5e-3:
