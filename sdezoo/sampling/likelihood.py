@@ -178,7 +178,7 @@ def encoded(sde: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         x: data, `(B, *event)`.
 
     Returns:
-        The state `z_0`, `(B, *event)`, and `log |det φ'(z_0)|`, float64 on the CPU, `(B,)`.
+        The state `z_0`, `(B, *state)`, and `log |det φ'(z_0)|`, float64 on the CPU, `(B,)`.
 
     Raises:
         CompositionError: if the process is not an SDE, or its state holds more than the data.
