@@ -121,7 +121,7 @@ def test_a_table_of_thirty_rows_is_measured(table, tmp_path):
 
 
 def test_so_few_rows_tell_nothing(table):
-    with pytest.raises(DataError, match="19 rows of data, where 20") as error:
+    with pytest.raises(DataError, match="19 rows of data; at least 20") as error:
         evaluate(table(19), steps=2)
     assert "sdezoo sample" in error.value.remedy
     assert evaluate(table(20), steps=2).n == 10
