@@ -106,7 +106,7 @@ class Encoding:
             raw: numbers `(N, *event)`, or the columns `(N,)` of a table, each of its own dtype.
 
         Returns:
-            Values `(N,)`, float64 on the CPU; None if a codec has no determinant: such rows have probabilities, not densities.
+            Values `(N,)`, float64 on the CPU; None if a codec has no determinant, because such rows have no density.
         """
         values = _values(raw)
         total = torch.zeros(len(raw if isinstance(raw, Tensor) else raw[0]), dtype=torch.float64)

@@ -22,7 +22,7 @@ def overview(run: Path) -> dict[str, Any]:
         run: the run folder.
 
     Returns:
-        A dictionary with these keys; anything that does not exist yet is None or empty:
+        A dictionary with the keys below. Anything that does not exist yet is None or empty.
 
         - `run`: the path of the folder.
         - `config`: the settings.

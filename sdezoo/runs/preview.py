@@ -21,7 +21,7 @@ def draw_preview(run: Path, device: torch.device) -> Path:
         device: device to sample on.
 
     Returns:
-        The file: `samples/step-N.csv` for a table, else `samples/step-N.png`.
+        The file, `samples/step-N.csv` for a table, else `samples/step-N.png`.
 
     Raises:
         CompositionError: if no sampler fits.

@@ -60,7 +60,7 @@ class Trained:
             **options: as for `likelihood`.
 
         Returns:
-            Log-densities in nats, `(B,)`, float64 on the CPU: the `nats` of `likelihood`.
+            Log-densities in nats, `(B,)`, float64 on the CPU, the same as the `nats` of `likelihood`.
 
         Raises:
             SdezooError: as for `likelihood`.
