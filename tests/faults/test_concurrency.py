@@ -37,7 +37,7 @@ def test_a_second_training_is_refused(tmp_path: Path, resume: bool) -> None:
     def second(step: int, _steps: int, _loss: float) -> None:
         if step == 3:
             before = content(run)
-            with pytest.raises(RunError, match=r"Another training is writing to .*another --out"):
+            with pytest.raises(RunError, match=r"Another training run is writing to .*another --out"):
                 train(config(run), resume=resume, overwrite=not resume)
             assert content(run) == before
             refused.append(step)

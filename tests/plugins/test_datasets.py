@@ -303,7 +303,7 @@ class TestArray:
             at = packed.index(signature) + offset
             packed[at : at + 4] = struct.pack("<I", 2**31)
         (tmp_path / "a.npz").write_bytes(packed)
-        refused(Array(str(tmp_path / "a.npz")), "promises more data than it can hold")
+        refused(Array(str(tmp_path / "a.npz")), "declares more data than it can hold")
 
     def test_a_changed_byte_in_an_npz_is_noticed(self, tmp_path: Path) -> None:
         packed = bytearray(packed_npz(x=POINTS))
@@ -539,7 +539,7 @@ class TestTable:
 
 
 def test_toys_are_not_larger_than_memory() -> None:
-    refused(Spirals(n=10**12), "promises 4000000000000 values")
+    refused(Spirals(n=10**12), "declares 4000000000000 values")
 
 
 FILES: list[tuple[type[Array] | type[Idx] | type[Table], str, bytes]] = [

@@ -75,11 +75,11 @@ def test_a_tail_out_of_reach_is_warned_of(tmp_path):
         said[sde[:2], data] = [note for note in found.notes if note.startswith("Warning")]
     assert said["st", "heavy"] == said["vp", "light"] == []
     [warning] = said["vp", "heavy"]
-    assert "the data's tail has index 2." in warning
-    assert "The noise of 'vp' has a tail that falls faster than any power" in warning
+    assert "the tail index of the data is 2." in warning
+    assert "The noise of 'vp' has a tail that decays faster than any power" in warning
     assert "student-t" in warning
     [warning] = said["vp", "positive"]
-    assert "for non-negative data: none that is installed" in warning
+    assert "for non-negative data: none installed" in warning
     assert "student-t" not in warning
 
 
@@ -233,7 +233,7 @@ def test_a_mistake_is_told_before_any_work(runs, options, error, problem, monkey
     ("name", "content", "problem"),
     [
         ("none.npz", None, "no file"),
-        ("x.txt", b"1,2", "no ending"),
+        ("x.txt", b"1,2", "No installed format"),
         ("x.npz", b"damaged", "cannot be read"),
         ("x.csv", b"alcohol,ash\n1,2\n", "has no column 'malic_acid'"),
         ("x.npy", np.ones((30, 2)), "shape"),
