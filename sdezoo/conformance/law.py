@@ -89,7 +89,9 @@ class BoundLaw(Generic[T]):
     """A law bound to a plugin: call it to run the test. pytest shows its `__name__`, which is the law's name."""
 
     law: Law[T]
+    """The law."""
     plugin: T
+    """The plugin that has to obey it."""
 
     @property
     def __name__(self) -> str:

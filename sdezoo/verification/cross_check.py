@@ -145,7 +145,12 @@ def euler_order(paths: ReversePaths, view: Model[Any]) -> tuple[float, float, fl
 
 
 def normals_a_step(sampler: Sampler[Any], paths: ReversePaths) -> float:
-    """Normal numbers that `sampler` draws per entry and step; NaN if it draws other random numbers."""
+    """The number of normal numbers that a sampler draws per entry and step; NaN if it draws other random numbers.
+
+    Args:
+        sampler: The sampler.
+        paths: Give the process, the start and the times.
+    """
     view, noise = sampler.view(paths.model), Impulse()
     z, (t, s, _) = paths.enter(view)[:1], paths.times(2).unbind()
     try:

@@ -160,7 +160,15 @@ def follow_flow(field: Field, width: Field, z: Tensor, times: Tensor) -> tuple[T
 
 
 def rising(sde: Process, steps: int) -> Tensor:
-    """Times from `lo` to `hi`, float64 `(steps + 1,)`: equal steps in `ln(σ/α)` if the process is affine, else in `ln t`."""
+    """Times from `lo` to `hi`: equal steps in `ln(σ/α)` if the process is affine, else in `ln t`.
+
+    Args:
+        sde: The process.
+        steps: Number of steps.
+
+    Returns:
+        float64 `(steps + 1,)`.
+    """
     lo, hi = sde.t_span
     u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     if isinstance(sde, AffineSDE):

@@ -88,7 +88,12 @@ def distance(sample: Tensor, exact: Tensor) -> float:
 
 
 def steps_for(sampler: Sampler[Any], evaluations: int) -> int | None:
-    """The largest number of steps that costs at most `evaluations`; None if a single step costs more."""
+    """The largest number of steps within a number of evaluations; None if a single step costs more.
+
+    Args:
+        sampler: The sampler.
+        evaluations: Number of evaluations of the score.
+    """
     return max((n for n in range(1, evaluations + 1) if sampler.evaluations(n) <= evaluations), default=None)
 
 

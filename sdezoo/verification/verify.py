@@ -76,7 +76,11 @@ class Verification:
         return [finding for finding in self.findings if finding.outcome == "off"]
 
     def finding(self, part: str, what: str) -> Finding:
-        """The first finding of `part` whose text starts with `what`.
+        """Look up a finding.
+
+        Args:
+            part: Its part, for example `strong order`.
+            what: Start of its text; the first finding that matches is returned.
 
         Raises:
             KeyError: There is no such finding.

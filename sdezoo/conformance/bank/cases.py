@@ -92,7 +92,12 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
 
 
 def fitting_variants(sde: Any, event: Shape) -> list[Any]:
-    """The `variants` that take data of shape `event`: lists hold one number, or one for each column."""
+    """The `variants` of a process that take data of a given shape: lists hold one number, or one for each column.
+
+    Args:
+        sde: The process.
+        event: Shape of the data, without the batch.
+    """
     return [variant for variant in variants(sde) if not _has_lists(variant) or _has_prior(variant, event)]
 
 

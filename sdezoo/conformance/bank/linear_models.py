@@ -174,7 +174,12 @@ class Lesson:
         return self.sde.denoiser_from_output(bend, z, t) - self.sde.denoiser_from_output(torch.zeros_like(bend), z, t)
 
     def exact(self, z: Tensor, t: Tensor) -> Tensor:
-        """`s*(z, t)`, differentiable in `z` if `z` requires gradients."""
+        """`s*(z, t)`, differentiable in `z` if `z` requires gradients.
+
+        Args:
+            z: States, float64 `(B, *state)`.
+            t: Times, 0-dim or `(B, 1, …, 1)`.
+        """
         if isinstance(self.sde, Denoised):
             return self.teacher.denoise(z, t)
         s = self.teacher.score(z, t)

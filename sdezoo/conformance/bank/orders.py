@@ -62,7 +62,12 @@ class Error(NamedTuple):
 
 
 def draws_noise(sampler: Sampler, problem: ReferenceProblem) -> bool:
-    """Whether the steps of `sampler` draw random numbers."""
+    """Whether the steps of a sampler draw random numbers.
+
+    Args:
+        sampler: The sampler.
+        problem: A problem that it takes.
+    """
     view = sampler.view(problem.model)
     noise = Counted(keyed(1))
     drive(sampler, view, _state(sampler, problem, problem.moments(problem.model.sde.t_span[1])[0][:1]), sampler.grid(view, 4), noise)
@@ -214,7 +219,15 @@ class ReferencePaths:
         return cls(problem, end, increments, m1 + y, finish)
 
     def ends(self, sampler: Sampler, steps: int) -> Tensor | None:
-        """The coordinate after `steps` equal steps along the paths, `(B, 1)`; None unless a step draws one normal number per entry."""
+        """Run a sampler along the paths.
+
+        Args:
+            sampler: The sampler.
+            steps: Number of equal steps.
+
+        Returns:
+            The coordinate at `end`, float64 `(B, 1)`; None unless a step draws one normal number per entry.
+        """
         view = sampler.view(self.problem.model)
         times = torch.linspace(view.sde.t_span[1], self.end, steps + 1, dtype=torch.float64)
         noise = BrownianPath(self.increments, steps)
@@ -225,7 +238,15 @@ class ReferencePaths:
         return self.problem.coordinates(view.sde.decode(z))
 
     def error(self, sampler: Sampler, steps: int) -> Error | None:
-        """Error of `E cos u` and `E sin u`, `u` in standard deviations, by the difference to the reverse process along the same paths."""
+        """Error of `E cos u` and `E sin u`, `u` in standard deviations, by the difference to the reverse process along the same paths.
+
+        Args:
+            sampler: The sampler.
+            steps: Number of equal steps.
+
+        Returns:
+            None as in `ends`.
+        """
         ends = self.ends(sampler, steps)
         if ends is None:
             return None
@@ -234,7 +255,15 @@ class ReferencePaths:
         return Error.paired(rows)
 
     def distance(self, sampler: Sampler, steps: int) -> float | None:
-        """Mean distance to the reverse process along the same paths."""
+        """Mean distance to the reverse process along the same paths.
+
+        Args:
+            sampler: The sampler.
+            steps: Number of equal steps.
+
+        Returns:
+            None as in `ends`.
+        """
         ends = self.ends(sampler, steps)
         return None if ends is None else float((ends - self.finish).abs().mean())
 

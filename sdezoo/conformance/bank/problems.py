@@ -91,7 +91,15 @@ class Mixture(Model[AffineSDE]):
         self.evaluations = 0
 
     def components(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each component at times `t`, `(K, d)` or `(B, K, d)`, in the dtype of `z`."""
+        """Mean and variance of each component of `p(z_t)`.
+
+        Args:
+            z: Sets dtype and device.
+            t: Times, 0-dim or `(B, 1)`.
+
+        Returns:
+            `(K, d)` each, or `(B, K, d)` for a column of times.
+        """
         alpha, shift, variance = (c if c.ndim == 0 else c[:, None] for c in self.sde.at(t, z))
         return alpha * self.means.to(z) + shift, alpha**2 * self.deviations.to(z) ** 2 + variance
 
@@ -104,13 +112,23 @@ class Mixture(Model[AffineSDE]):
         return -(torch.softmax(log_density, 1)[..., None] * away / variance).sum(1)
 
     def log_density(self, z: Tensor, t: Tensor) -> Tensor:
-        """`log p(z_t)`, `(B,)`; also at `t = 0` if no deviation is 0."""
+        """`log p(z_t)`, `(B,)`; also at `t = 0` if no deviation is 0.
+
+        Args:
+            z: States, `(B, d)`.
+            t: Times, 0-dim or `(B, 1)`.
+        """
         mean, variance = self.components(z, t)
         normal = torch.distributions.Normal(mean, variance.sqrt(), validate_args=False)
         return torch.logsumexp(self.weights.to(z).log() + normal.log_prob(z[:, None]).sum(-1), 1)
 
     def clean(self, count: int, seed: int = 0) -> Tensor:
-        """Sample the clean coordinates, float64 `(count, d)`."""
+        """Sample the clean coordinates, float64 `(count, d)`.
+
+        Args:
+            count: Number of samples.
+            seed: Of the samples.
+        """
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         eps = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
@@ -150,7 +168,12 @@ class Atoms(Model[Supervised]):
         return self._mean(self.sde.target, z, t)
 
     def predict(self, z: Tensor, t: Tensor) -> Tensor:
-        """The output of a perfect network: the mean of the process's `target` given `z_t = z`."""
+        """The output of a perfect network: the mean of the process's `target` given `z_t = z`, `(B, *state)`.
+
+        Args:
+            z: States, `(B, *state)`.
+            t: Times, 0-dim or `(B, 1, …, 1)`.
+        """
         return self._mean(self.sde.target, z, t)
 
     def _mean(self, value: Callable[[Tensor, Tensor, Tensor], Tensor], z: Tensor, t: Tensor) -> Tensor:
@@ -165,7 +188,12 @@ class Atoms(Model[Supervised]):
         return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * values).sum(1)
 
     def log_density(self, z: Tensor, t: Tensor) -> Tensor:
-        """`log p(z_t)`, `(B,)`."""
+        """`log p(z_t)`, `(B,)`.
+
+        Args:
+            z: States, `(B, *state)`.
+            t: Times, 0-dim or `(B, 1, …, 1)`.
+        """
         return torch.logsumexp(self._log_joint(z, t), 1)
 
     def _log_joint(self, z: Tensor, t: Tensor) -> Tensor:
@@ -174,7 +202,12 @@ class Atoms(Model[Supervised]):
         return self.weights.to(z).log() + density
 
     def clean(self, count: int, noise: Noise) -> Tensor:
-        """Sample the data, `(count, *event)`."""
+        """Sample the data, `(count, *event)`.
+
+        Args:
+            count: Number of samples.
+            noise: Source of the random numbers.
+        """
         return self.points[choose(self.weights, count, noise, self.points)]
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
@@ -196,8 +229,8 @@ def check_times(times: tuple[float, float], t: Tensor) -> None:
     lo, hi = times
     # In training, times may be rounded to float32.
     slack = 1e-6 * hi
-    assert float(t.min()) >= lo - slack, f"score asked for at {float(t.min())} < lo = {lo}"
-    assert float(t.max()) <= hi + slack, f"score asked for at {float(t.max())} > hi = {hi}"
+    assert float(t.min()) >= lo - slack, f"score evaluated at {float(t.min())} < lo = {lo}"
+    assert float(t.max()) <= hi + slack, f"score evaluated at {float(t.max())} > hi = {hi}"
 
 
 def choose(weights: Tensor, count: int, noise: Noise, like: Tensor) -> Tensor:

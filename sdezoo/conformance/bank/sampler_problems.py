@@ -117,7 +117,13 @@ class ReferenceProblem:
         return self.law.components(WIDE, torch.tensor(t, dtype=torch.float64))
 
     def draw(self, count: int, t: float, seed: int) -> Tensor:
-        """Sample the coordinates at time `t`, float64 `(count, d)`."""
+        """Sample the coordinates at one time, float64 `(count, d)`.
+
+        Args:
+            count: Number of samples.
+            t: The time.
+            seed: Of the samples.
+        """
         alpha, shift, variance = self.law.sde.exact(torch.tensor(t, dtype=torch.float64))
         generator = torch.Generator().manual_seed(seed)
         clean = self.law.clean(count, seed=int(torch.randint(2**40, (), generator=generator)))
@@ -182,7 +188,12 @@ def no_problem(sampler: Sampler) -> str | None:
 
 
 def enough(sampler: Sampler, steps: int) -> int:
-    """`steps`; at least 64 evaluations' worth for a sampler that may leave the support, so that it stays inside on wide data."""
+    """A number of steps with which a sampler stays in the support.
+
+    Args:
+        sampler: The sampler.
+        steps: Number of steps. It is raised to at least 64 evaluations' worth if the sampler may leave the support.
+    """
     return steps if sampler.preserves_support else max(steps, 64 * 64 // max(sampler.evaluations(64), 64))
 
 

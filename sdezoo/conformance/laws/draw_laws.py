@@ -75,11 +75,21 @@ class Draws:
         return self.point.expand(count, *self.point.shape[1:]).contiguous()
 
     def states(self, t: Tensor, count: int = ROWS) -> Tensor:
-        """`count` samples of `z_t`, float64 `(count, *state)`."""
+        """Sample `z_t`, float64 `(count, *state)`.
+
+        Args:
+            t: The time, 0-dim.
+            count: Number of samples.
+        """
         return self.sde.perturb(self.data(count), t, self.noise()).double()
 
     def at(self, p: float, *times: Tensor) -> PValue:
-        """A p-value together with its case: process, data point and times."""
+        """A p-value together with its case.
+
+        Args:
+            p: The p-value.
+            times: The times of the case.
+        """
         x0 = [round(x, 4) for x in self.point.flatten().tolist()]
         return PValue(p, f"{self.sde.spec}, x0 = {x0}, t = {' to '.join(f'{float(t):.4g}' for t in times)}")
 
@@ -96,7 +106,15 @@ class Draws:
             return torch.tensor(False)
 
     def between(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """One time per row, uniform on `[a, b]` and shaped to broadcast, and a sample of the state at each."""
+        """Sample one time per row, uniform on `[a, b]`, and the state at each.
+
+        Args:
+            a: First time, 0-dim.
+            b: Last time, 0-dim.
+
+        Returns:
+            Times, float64 `(ROWS, 1, …, 1)`, and states, float64 `(ROWS, *state)`.
+        """
         state = self.sde.state_shape((ROWS, *self.point.shape[1:]))
         u = self.noise().uniform(torch.empty((), dtype=torch.float64), (ROWS, *(1,) * (len(state) - 1)))
         t = a + (b - a) * u
