@@ -96,9 +96,7 @@ def _pixels(file: Path) -> np.ndarray:
         with Image.open(file, formats=_FORMATS) as image:
             # One compressed byte expands to at most 1032 bytes of 8 pixels each.
             if image.width * image.height > max(_FREE, 8 * DEFLATE * file.stat().st_size):
-                raise DataError(
-                    f"'{file}' declares {image.width} × {image.height} pixels, more than it can hold.", "Remove or replace it."
-                )
+                raise DataError(f"'{file}' declares {image.width} × {image.height} pixels, more than it can hold.", "Remove or replace it.")
             if getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"'{file}' has more than one frame.", "Store each frame as a separate image.")
             plain = _plain(image)
