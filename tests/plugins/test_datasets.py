@@ -386,7 +386,7 @@ class TestIdx:
         refused(Idx(str(path)), "there are 3 images next to it")
         (tmp_path / "train-labels-idx1-ubyte").unlink()
         (tmp_path / "t10k-images-idx3-ubyte").write_bytes(packed_idx(PIXELS[:, 1:]))
-        refused(Idx(str(path)), "two parts of one size")
+        refused(Idx(str(path)), "two parts of one image size")
 
 
 class TestFolder:
@@ -421,8 +421,8 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("other", "says"),
         [
-            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, where 'a\.png' is 5 × 4 with 1 channel"),
-            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, where"),
+            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, but 'a\.png' is 5 × 4 with 1 channel"),
+            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, but"),
             (packed_png(np.zeros((4, 5), np.uint16)), "mode I;16"),
             (b"", r"b\.png' cannot be read as an image"),
             (b"nonsense", r"b\.png' cannot be read as an image"),

@@ -28,7 +28,7 @@ class HSM(ScoreLoss[Conditional]):
     def refuses(self, sde: Process) -> str | None:
         state = sde.state_shape((1, 3))
         partial = isinstance(sde, ForwardSDE) and sde.noise_shape(state) != state
-        return super().refuses(sde) or (None if partial else "needs an SDE whose noise drives auxiliary states, such as a velocity")
+        return super().refuses(sde) or (None if partial else "needs an SDE whose noise drives auxiliary variables, such as a velocity")
 
     def weight(self, model: ScoreModel[Conditional], t: Tensor, like: Tensor) -> Tensor:
         return weight("uniform", model, t, like)
