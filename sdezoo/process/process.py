@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo.errors import CompositionError
+from sdezoo.errors import CompositionError, SupportError
 from sdezoo.parameters import Plugin
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
@@ -89,15 +89,21 @@ class Process(Plugin, ABC):
         return x
 
     def decode(self, z: Tensor) -> Tensor:
-        """State to data.
+        """State to data; default: the state itself.
 
         Raises:
-            SupportError: where the result is not representable inside the support.
+            SupportError: if a value is not finite or not in the support.
         """
+        outside = count_outside(self.support, z)
+        if outside:
+            raise SupportError(
+                f"{self.title()}: {outside} values are not finite or outside the support.",
+                "Take more steps, or a sampler that preserves the support.",
+            )
         return z
 
     def decode_unchecked(self, z: Tensor) -> Tensor:
-        """`decode` without its check, for pictures of states that may lie outside of what the dtype holds; default: `decode`."""
+        """`decode` without its check, for pictures of states that may lie outside the support; default: `decode`."""
         return self.decode(z)
 
     def log_abs_det(self, z: Tensor, x: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def test_a_table_of_thirty_rows_is_measured(table, tmp_path):
     names = {m.name: m for m in found.measured}
     assert {"C2ST, random forest", "columns with KS p > 0.01", "membership inference, AUC"} <= set(names)
     assert not {"coverage", "tail index, largest entry of a row"} & set(names)
-    assert any("mean nothing for 15 rows" in note for note in found.notes)
+    assert any("15 rows are too few" in note for note in found.notes)
     assert any("training has seen" in note for note in found.notes)
     assert any("31 samples, 28 training rows, 3 held-out rows" in note for note in found.notes)
     assert found.facts["values"] == 31 * 3

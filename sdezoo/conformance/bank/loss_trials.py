@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -159,6 +159,10 @@ class Trial:
         share = (self.case.column - lo) / (hi - lo)
         return (first + (last - first) * share).clamp(first, last).to(self.case.normals.dtype)
 
+    def outputs(self) -> list[Trial]:
+        """The same trial with every output parameterization that fits the process."""
+        return [replace(self, output=name) for name in outputs(self.case.sde)]
+
     def model(self, labels: Tensor | None = None) -> ScoreModel[Any]:
         """A model with a small network, in the dtype of the data.
 
@@ -190,6 +194,11 @@ class Trial:
         return self.loss(model, batch, t[list(rows)], KeyedNoise(self.case.seed, rows))
 
 
+def outputs(sde: Process) -> list[str]:
+    """Names of the output parameterizations that fit a process."""
+    return [name for name, output in OUTPUTS.items() if output.refuses(sde) is None]
+
+
 def trials(loss: ScoreLoss, shapes: Sequence[Shape] = SHAPES, **limits: Any) -> SearchStrategy[Trial]:
     """Hypothesis strategy for trials of a loss and its variants.
 
@@ -202,8 +211,7 @@ def trials(loss: ScoreLoss, shapes: Sequence[Shape] = SHAPES, **limits: Any) -> 
     def on(variant: ScoreLoss, sde: Process) -> SearchStrategy[Trial]:
         cases = process_cases(sde, shapes=None if sde.support.event_dim else shapes, **limits)
         cases = cases.filter(lambda case: variant.refuses(case.sde) is None)
-        fits = [name for name, output in OUTPUTS.items() if output.refuses(sde) is None]
-        return st.builds(Trial, st.just(variant), cases, st.sampled_from(fits))
+        return st.builds(Trial, st.just(variant), cases, st.sampled_from(outputs(sde)))
 
     kinds: list[tuple[Any, Process]] = [(variant, sde) for variant in variants(loss) for sde in accepted(variant)]
     return st.sampled_from(kinds).flatmap(lambda kind: on(*kind))

@@ -76,15 +76,16 @@ def _check_value(trial: Trial, model: Any) -> None:
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=[torch.float32], ends=(0.05, 0.95)), excuses=_no_process, examples=25)
 def network_in_bfloat16(trial: Trial) -> None:
-    """A network can be trained in bfloat16; everything outside the network stays in float32."""
+    """A network can be trained in bfloat16, with every output parameterization; everything outside the network stays in float32."""
     model = trial.model()
     model.net.to(torch.bfloat16)
     _check_value(trial, model)
-    silent = trial.model()
-    torch.nn.init.zeros_(silent.net.get_parameter("leave"))
-    one = trial.value(silent).detach()
-    silent.net.to(torch.bfloat16)
-    close("The loss of a network in bfloat16 that returns 0", trial.value(silent), one, rtol=1e-6, atol=1e-6)
+    for each in trial.outputs():
+        silent = each.model()
+        torch.nn.init.zeros_(silent.net.get_parameter("leave"))
+        one = each.value(silent).detach()
+        silent.net.to(torch.bfloat16)
+        close(f"The loss of a network in bfloat16 that returns 0, output {each.output},", each.value(silent), one, rtol=1e-6, atol=1e-6)
 
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE), excuses=_no_process, examples=15)
