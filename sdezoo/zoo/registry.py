@@ -99,6 +99,11 @@ class Registry(Generic[T]):
         name, values = parse(spec)
         cls = self.load(name)
         known = [f.name for f in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
+        if (unnamed := values.pop("", None)) is not None:
+            key = getattr(cls, "positional", None)
+            if key is None or key in values:
+                raise ParameterError(f"{name}: '{shown(unnamed[0])}' is not of the form key=value.", f"Write {name}:key=value,key=value.")
+            values[key] = unnamed
         for key in values:
             if key not in known:
                 raise ParameterError(f"{name}: there is no parameter '{shown(key)}'.", suggestion(key, known))
