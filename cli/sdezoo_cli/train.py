@@ -34,7 +34,7 @@ def train(
         Text, typer.Option(help="How training times are drawn: log-normal, uniform, importance. Default: log-normal.")
     ] = None,
     shift: Annotated[Text, typer.Option(help="Shift of the data into the domain: auto, none, or a number.")] = None,
-    steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000.")] = None,
+    steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000; cross-validated for small tables.")] = None,
     batch_size: Annotated[Whole, typer.Option(help="Samples a step. Default: 128.")] = None,
     accumulate: Annotated[Whole, typer.Option(help="Parts in which a batch is gone through, to save memory. Default: 1.")] = None,
     optimizer: Annotated[Text, typer.Option(help="adamw, egd, egd-adam. Default: adamw.")] = None,
@@ -83,7 +83,7 @@ def train(
                 overwrite=overwrite,
                 interruptible=True,
                 preview=True,
-                progress=lambda done, loss: update(done, made.steps, f"loss {loss:.4f}"),
+                progress=lambda done, total, loss: update(done, total, f"loss {loss:.4f}"),
                 notify=lambda sentence: _say(f"Note: {sentence}"),
             )
     except KeyboardInterrupt as stop:
@@ -93,7 +93,7 @@ def train(
     if as_json:
         summary = {"run": str(result.run), "checkpoint": str(result.checkpoint)}
         summary |= {"samples": str(result.preview) if result.preview else None, "steps": result.steps}
-        summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best}
+        summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best, "chosen": list(result.reasons)}
         sys.stdout.write(json.dumps({**summary, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
     elif not quiet:
         ending = "csv" if result.data.kind == "table" else "png"
@@ -102,6 +102,7 @@ def train(
             f"  run         {result.run}\n"
             f"  checkpoint  {result.checkpoint}\n"
             + (f"  samples     {result.preview}\n" if result.preview else "")
+            + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
             + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
         )

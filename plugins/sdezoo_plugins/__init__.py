@@ -1,1 +1,1 @@
-"""Built-in plugins: one file each, found through entry points like everybody's."""
+"""Built-in plugins: one file each, registered through entry points as third-party plugins are."""

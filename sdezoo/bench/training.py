@@ -65,7 +65,7 @@ def _beside(settings: dict[str, Any], images: torch.Tensor, progress: Callable[[
     bare, pairs = _bare(images, settings["batch_size"]), []
     ended = time.perf_counter()
 
-    def between(done: int, _loss: float) -> None:
+    def between(done: int, _steps: int, _loss: float) -> None:
         nonlocal ended
         ours = time.perf_counter() - ended
         pairs.append((seconds(bare), ours))

@@ -1,13 +1,13 @@
-"""The laws that every plugin obeys, shipped for its author.
+"""Laws that every plugin must obey, as tests for plugin authors.
 
-Each function lists the laws that apply to a plugin, given as an object or as a spec string, as tests that name themselves::
+Each function takes a plugin, as an object or as a spec string, and returns the laws that apply to it as named tests::
 
     @pytest.mark.parametrize("law", sde_laws(MyProcess()))
     def test_law(law):
         law()
 
-A law that is broken raises `sdezoo.conformance.law.LawError`, an `AssertionError`, with the smallest falsifying example
-that was found. `sdezoo check` tries the same laws.
+A broken law raises `sdezoo.conformance.law.LawError`, an `AssertionError`, with the smallest falsifying example found.
+`sdezoo check` tries the same laws.
 """
 
 from __future__ import annotations
@@ -25,15 +25,27 @@ __all__ = ["loss_laws", "sampler_laws", "sde_laws"]
 
 
 def sde_laws(sde: Process | str) -> list[BoundLaw[Process]]:
-    """The laws of a process."""
+    """Laws that apply to a process.
+
+    Args:
+        sde: The process, or its spec string.
+    """
     return SDE_LAWS.bind(SDES.build(sde) if isinstance(sde, str) else sde)
 
 
 def loss_laws(loss: ScoreLoss | str) -> list[BoundLaw[ScoreLoss]]:
-    """The laws of a loss."""
+    """Laws that apply to a loss.
+
+    Args:
+        loss: The loss, or its spec string.
+    """
     return LOSS_LAWS.bind(LOSSES.build(loss) if isinstance(loss, str) else loss)
 
 
 def sampler_laws(sampler: Sampler | str) -> list[BoundLaw[Sampler]]:
-    """The laws of a sampler."""
+    """Laws that apply to a sampler.
+
+    Args:
+        sampler: The sampler, or its spec string.
+    """
     return SAMPLER_LAWS.bind(SAMPLERS.build(sampler) if isinstance(sampler, str) else sampler)

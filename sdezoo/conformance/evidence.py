@@ -1,9 +1,9 @@
-"""Evidence: how a number is compared with what a law asks for, and how draws are.
+"""Evidence: compare numbers with what a law requires, and test identities on samples.
 
-Every Monte-Carlo law is an identity `E[y] = 0` of vectors `y` that are drawn independently, row by row. Hotelling's
-statistic `T² = n ȳᵀ S⁻¹ ȳ` then has, for bounded `y` and thousands of rows, the law `k (n − 1)/(n − k) F(k, n − k)`, so
-that its p-value is uniform. Identities are tested on bounded functions of the state, bumps and waves, so that heavy
-tails do no harm.
+Every Monte-Carlo law is an identity `E[y] = 0` for vectors `y`, which are sampled independently, row by row. For bounded
+`y` and thousands of rows, Hotelling's statistic `T² = n ȳᵀ S⁻¹ ȳ` has the distribution `k (n − 1)/(n − k) F(k, n − k)`,
+so its p-value is uniform. Identities are tested on bounded functions of the state (bumps and waves), so heavy tails do
+no harm.
 """
 
 from __future__ import annotations
@@ -18,15 +18,22 @@ from torch import Tensor
 from sdezoo.conformance.law import LawError
 
 ROWS = 8192
-"""Independent draws behind each Monte-Carlo identity."""
+"""Number of independent samples for each Monte-Carlo identity."""
 _COLLINEAR = 0.1
 
 
 def close(what: str, found: Tensor, expected: Tensor, *, rtol: float, atol: float = 0.0) -> None:
-    """Two tensors agree, entry by entry.
+    """Check that two tensors agree, entry by entry, to `atol + rtol |expected|`.
+
+    Args:
+        what: What `found` is, for the message.
+        found: Any shape that broadcasts with `expected`.
+        expected: The right values.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
 
     Raises:
-        LawError: naming `what`, both values where they differ most, and the bound.
+        LawError: They differ. The message gives `what`, both values where they differ most, and the bound.
     """
     if found.shape != expected.shape:
         try:
@@ -44,13 +51,17 @@ def close(what: str, found: Tensor, expected: Tensor, *, rtol: float, atol: floa
 
 
 def check_staircase(what: str, rates: Sequence[tuple[Tensor, Tensor]], size: float) -> None:
-    """Numbers that follow changes of 1e-5 follow changes of 1e-9, which float32 cannot; jumps that a process makes by itself do not count.
+    """Check that numbers that respond to changes of 1e-5 also respond to changes of 1e-9, which float32 cannot resolve.
+
+    Jumps of the process itself do not count: the rates are compared over several neighbouring points.
 
     Args:
-        what: for the message. rates: of change over 1e-5 and over 1e-9, at some neighbouring points. size: of the numbers.
+        what: What the numbers are, for the message.
+        rates: Rates of change over 1e-5 and over 1e-9, one pair for each of some neighbouring points.
+        size: Largest absolute value of the numbers.
 
     Raises:
-        LawError: where most of the small changes are lost.
+        LawError: Most of the small changes are lost.
     """
     coarse = torch.stack([a.detach().double().abs() for a, _ in rates]).amin(0)
     fine = torch.stack([b.detach().double().abs() for _, b in rates]).median(0).values
@@ -58,14 +69,17 @@ def check_staircase(what: str, rates: Sequence[tuple[Tensor, Tensor]], size: flo
     if lost.any():
         k = int(lost.flatten().double().argmax())
         a, b = float(coarse.flatten()[k]), float(fine.flatten()[k])
-        raise LawError(f"{what}: it follows at a rate of {a:.3g} over 1e-5, of {b:.3g} over 1e-9. Something passes through float32.")
+        raise LawError(f"{what}: the rate of change is {a:.3g} over 1e-5 and {b:.3g} over 1e-9. Something passes through float32.")
 
 
 def mean_is_zero(rows: Tensor) -> float:
-    """p-value of `E[y] = 0` for independent rows `y`, `(n, k)`: Hotelling's test.
+    """p-value of `E[y] = 0`, by Hotelling's test.
 
-    Columns without any spread must be zero by themselves. Directions in which columns nearly cancel are left out: there
-    a few rows decide, and nothing is normal.
+    Columns without spread must be zero. Directions in which columns nearly cancel are left out: a few rows dominate
+    there, so the mean is not normal.
+
+    Args:
+        rows: Independent samples of `y`, `(n, k)`.
     """
     y = rows.detach().double()
     if not torch.isfinite(y).all():
@@ -86,14 +100,20 @@ def mean_is_zero(rows: Tensor) -> float:
 
 
 def means_are_equal(left: Tensor, right: Tensor) -> float:
-    """p-value of `E[a] = E[b]` for independent samples of equally many rows, `(n, k)` each."""
+    """p-value of `E[a] = E[b]`.
+
+    Args:
+        left: Samples of `a`, `(n, k)`.
+        right: Samples of `b`, `(n, k)`, independent of `left`.
+    """
     return mean_is_zero(left - right)
 
 
 class PValue(float):
-    """A p-value, and what it was found `at`: the case of a Monte-Carlo law."""
+    """A p-value and the case of the Monte-Carlo law that it belongs to."""
 
     at: str
+    """The case."""
 
     def __new__(cls, value: float, at: str) -> PValue:
         found = super().__new__(cls, value)
@@ -102,7 +122,7 @@ class PValue(float):
 
 
 def together(p_values: Sequence[float]) -> PValue:
-    """One p-value for several independent ones (Fisher), uniform where each of them is; found at the smallest of them."""
+    """Combine independent p-values into one by Fisher's method: uniform if each of them is. Its case is that of the smallest."""
     at = getattr(min(p_values), "at", "")
     if min(p_values) <= 0:
         return PValue(0.0, at)
@@ -110,13 +130,14 @@ def together(p_values: Sequence[float]) -> PValue:
 
 
 class Bumps:
-    """`φ(z) = Π_i b((z_i − c_i)/w_i)`, `b(u) = cos⁴(πu/2)` on `|u| < 1` and 0 outside, for several centres `c`.
+    """Test functions `φ(z) = Π_i b((z_i − c_i)/w_i)`, `b(u) = cos⁴(πu/2)` on `|u| < 1` and 0 outside, one for each centre `c`.
 
-    Smooth enough for second derivatives, and zero near every edge of what they were fitted to: an identity of the
-    interior holds for them whatever a process does at its boundary.
+    They have second derivatives and vanish near the boundary, so an identity of the interior holds for them under any
+    boundary rule.
 
     Args:
-        centres: `(k, n)`. widths: `(k, n)`.
+        centres: `c`, `(k, n)`.
+        widths: `w`, `(k, n)`.
     """
 
     def __init__(self, centres: Tensor, widths: Tensor) -> None:
@@ -124,10 +145,17 @@ class Bumps:
 
     @classmethod
     def fitted(cls, rows: Tensor, inside: Callable[[Tensor], Tensor], count: int = 8, seed: int = 0) -> Bumps:
-        """Bumps centred at rows of `rows` `(N, n)`, about as wide as the rows spread, made narrower until their boxes are `inside`."""
+        """Bumps centred at some of the rows and about as wide as the rows spread, narrowed until their boxes lie inside.
+
+        Args:
+            rows: Points to fit to, `(N, n)`.
+            inside: Takes points `(q, n)`; returns whether they lie in the interior.
+            count: Number of bumps.
+            seed: Of the centres and widths.
+        """
         generator = torch.Generator().manual_seed(seed)
         rows = rows.double()
-        # A bump in the tails is hit so seldom that its mean is far from normal.
+        # So few rows fall into a bump in the tails that its mean is far from normal.
         middle = (rows >= torch.quantile(rows[:4096], 0.2, 0)) & (rows <= torch.quantile(rows[:4096], 0.8, 0))
         central = torch.argsort(middle.sum(1), descending=True)[: max(len(rows) // 8, count)]
         centres = rows[central[torch.randperm(len(central), generator=generator)[:count]]]
@@ -144,7 +172,7 @@ class Bumps:
         return cls(centres, widths)
 
     def factors(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`b`, `b'`, `b''` in every coordinate, `(B, k, n)`, for states `(B, n)`."""
+        """`b`, `b'` and `b''` in every coordinate, `(B, k, n)` each, at states `z` `(B, n)`."""
         u = (z.double()[:, None] - self.centres) / self.widths
         c, s = torch.cos(math.pi * u / 2), torch.sin(math.pi * u / 2)
         inside = (u.abs() < 1).double()
@@ -156,11 +184,11 @@ class Bumps:
         )
 
     def value(self, z: Tensor) -> Tensor:
-        """`φ`, `(B, k)`."""
+        """`φ`, `(B, k)`, at states `z` `(B, n)`."""
         return self.factors(z)[0].prod(-1)
 
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """`∇φ` `(B, k, n)` and `∇²φ` `(B, k, n, n)`."""
+        """`∇φ` `(B, k, n)` and `∇²φ` `(B, k, n, n)`, at states `z` `(B, n)`."""
         b, first, second = self.factors(z)
         n = b.shape[-1]
         gradient = torch.stack([_replaced(b, {i: first}) for i in range(n)], -1)
@@ -176,12 +204,29 @@ def _replaced(b: Tensor, by: dict[int, Tensor]) -> Tensor:
 
 
 def below(rows: Tensor, knots: Tensor) -> Tensor:
-    """Whether each coordinate lies below each of its knots, as numbers: rows `(B, n)`, knots `(q, n)`, to `(B, q n)`."""
+    """1 where a coordinate is at or below a knot, else 0.
+
+    Args:
+        rows: `(B, n)`.
+        knots: `(q, n)`.
+
+    Returns:
+        float64 `(B, q n)`.
+    """
     return (rows[:, None] <= knots).double().flatten(1)
 
 
 def bounded_moments(rows: Tensor, centre: Tensor, width: Tensor) -> Tensor:
-    """Bounded stand-ins for mean, variance and correlation: `tanh u`, `tanh² u` and their products, `u = (z − c)/w`; `(B, …)`."""
+    """Bounded substitutes for mean, variance and correlation: `tanh u` and the products of its entries, `u = (z − c)/w`.
+
+    Args:
+        rows: `z`, `(B, n)`.
+        centre: `c`, `(n,)`.
+        width: `w`, `(n,)`.
+
+    Returns:
+        `(B, n + n (n + 1)/2)`.
+    """
     u = torch.tanh((rows - centre) / width)
     n = u.shape[1]
     pairs = [u[:, i] * u[:, j] for i in range(n) for j in range(i, n)]
@@ -189,9 +234,14 @@ def bounded_moments(rows: Tensor, centre: Tensor, width: Tensor) -> Tensor:
 
 
 def gap_in_nats(sample: Tensor, prior: Tensor, bins: int = 32) -> float:
-    """Estimate of `KL(sample ‖ prior)` from rows `(N, n)` of each: in equally likely bins of the prior, the largest of the coordinates.
+    """Estimate `KL(sample ‖ prior)` in nats for each coordinate, from bins of equal prior probability; return the largest.
 
     Chance alone adds about `(bins − 1)/N`.
+
+    Args:
+        sample: Rows of the sample, `(N, n)`.
+        prior: Rows of the prior, `(N, n)`.
+        bins: Number of bins.
     """
     gaps = []
     for rows, drawn in zip(sample.double().T, prior.double().T, strict=True):

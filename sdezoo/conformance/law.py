@@ -1,14 +1,14 @@
-"""Laws: what the mathematics of a plugin implies, and how one that does not hold is shown.
+"""Laws: what the mathematics of a plugin implies, and how a broken law is reported.
 
-A law has a name, one sentence that states it, and a check. Three kinds of check:
+A law has a name, a one-sentence statement and a check. There are three kinds of check:
 
-- `law`: a plain one; it raises `LawError`;
-- `property_law`: Hypothesis draws the cases, and shrinks the one that is reported;
-- `monte_carlo_law`: it returns a p-value, uniform on [0, 1] for a plugin that is right, and is broken below `LEVEL`.
+- `law` raises `LawError`;
+- `property_law` runs on cases that Hypothesis generates, and reports the case that Hypothesis shrinks a failure to;
+- `monte_carlo_law` returns a p-value, which is uniform on [0, 1] for a correct plugin. The law is broken below `LEVEL`.
 
-Every law is given `LIMIT` seconds, all of a plugin's together `BUDGET`. One that takes longer is broken, with the case
-that it was at, and those after it are not tried: a plugin may be slow, or hang, and its author is still told. They are seconds of
-computing; those in which the law only waits count for a quarter, so that a busy machine makes no plugin slow.
+Each law gets `LIMIT` seconds, and all laws of a plugin together get `BUDGET`. A law that takes longer is broken and is
+reported with its current case; the laws after it are not tried. So the author of a plugin that is slow or hangs gets a
+report too. The limits count computing time. Waiting counts for a quarter, so that a busy machine does not fail a plugin.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from sdezoo.errors import SdezooError
 T = TypeVar("T")
 
 LEVEL = 1e-5
-"""Level of every Monte-Carlo law: the share of right plugins that it rejects, were the seeds not fixed."""
+"""Significance level of every Monte-Carlo law: with random seeds, it would reject this share of correct plugins."""
 LIMIT = 20.0
-"""Seconds that one law may compute."""
+"""Time limit of one law, in seconds of computing."""
 BUDGET = 120.0
-"""Seconds that all laws of one plugin may compute together."""
+"""Time limit of all laws of one plugin together, in seconds of computing."""
 _WAITING = 0.25
 
 
 _SLOW_OR_LARGE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example, HealthCheck.filter_too_much]
-_TOO_LONG = "It is slow, or hangs: the law is not done when its time is up."
+_TOO_LONG = "It is slow or hangs: the law did not finish within its time limit."
 
 
 class LawError(AssertionError):
     """A law does not hold.
 
     Args:
-        what: what was found, and what the law asks for.
-        case: the smallest input that shows it; empty where the law has no input.
+        what: What was found, and what the law requires.
+        case: The smallest input that breaks the law; empty if the law has no input.
     """
 
     def __init__(self, what: str, case: str = "") -> None:
@@ -56,7 +56,7 @@ class LawError(AssertionError):
 
 
 class Overtime(BaseException):
-    """The time is up. No `Exception`, so that nothing between a hanging plugin and its law swallows it."""
+    """The time limit has passed. Not an `Exception`, so that no `except Exception` in a plugin swallows it."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +68,16 @@ class Law(Generic[T]):
     statement: str
     """One sentence."""
     check: Callable[[T], None]
-    """Of a plugin; raises `LawError`."""
+    """Takes a plugin; raises `LawError` if the law does not hold."""
     excuses: Callable[[T], str | None]
-    """Why it does not apply to a plugin; None where it does."""
+    """Takes a plugin; returns why the law does not apply, or None if it applies."""
     p_value: Callable[[T, int], float] | None = None
-    """Of a plugin and a seed, for Monte-Carlo laws."""
+    """Takes a plugin and a seed; returns the p-value. None unless this is a Monte-Carlo law."""
     first: bool = False
-    """Where it is broken, no other law is worth trying."""
+    """If True and the law is broken, the remaining laws are not tried."""
 
     def excuse(self, plugin: T) -> str | None:
-        """Why it does not apply to `plugin`; None where it does, and where the plugin fails to answer: that is for the law to find."""
+        """Why the law does not apply to `plugin`; None if it applies, or if asking raises, which the law itself will report."""
         try:
             return self.excuses(plugin)
         except Exception:
@@ -86,20 +86,25 @@ class Law(Generic[T]):
 
 @dataclass(frozen=True)
 class BoundLaw(Generic[T]):
-    """A law and the plugin that has to obey it: a test. Its `__name__` is the law's, which pytest shows."""
+    """A law bound to a plugin: call it to run the test. pytest shows its `__name__`, which is the law's name."""
 
     law: Law[T]
+    """The law."""
     plugin: T
+    """The plugin that has to obey it."""
 
     @property
     def __name__(self) -> str:
         return self.law.name
 
     def __call__(self, limit: float = BUDGET) -> None:
-        """Try it for at most `limit` seconds: as a test alone it may take as long as all laws together.
+        """Try the law on the plugin.
+
+        Args:
+            limit: Time limit in seconds; by default that of all laws together.
 
         Raises:
-            LawError: with a falsifying example.
+            LawError: The law does not hold. It carries a falsifying example.
         """
         with _limited(limit):
             _guarded(self.law.check, self.plugin)
@@ -107,27 +112,37 @@ class BoundLaw(Generic[T]):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one law: `holds`, `broken`, `excused` (it does not apply) or `untried`."""
+    """The outcome of one law."""
 
     law: str
+    """Its name."""
     statement: str
+    """Its statement."""
     outcome: str
+    """`holds`, `broken`, `excused` (the law does not apply) or `untried`."""
     reason: str = ""
+    """Why it is broken, excused or untried."""
     case: str = ""
+    """The smallest case found that breaks it."""
     seconds: float = 0.0
+    """Wall-clock time."""
 
 
 class Suite(Generic[T]):
-    """The laws of one kind of plugin, in the order in which they are tried; those of other suites, `parts`, come first."""
+    """The laws of one kind of plugin, in the order in which they are tried.
+
+    Args:
+        parts: Other suites, whose laws come first.
+    """
 
     def __init__(self, *parts: Suite[T]) -> None:
         self.laws: list[Law[T]] = [law for part in parts for law in part.laws]
 
     def __getitem__(self, name: str) -> Law[T]:
-        """The law of that name.
+        """The law called `name`.
 
         Raises:
-            KeyError: where there is none.
+            KeyError: No law has this name.
         """
         return {law.name: law for law in self.laws}[name]
 
@@ -137,7 +152,12 @@ class Suite(Generic[T]):
         return [law.name for law in self.laws]
 
     def law(self, *, excuses: Callable[[T], str | None] = lambda _: None, first: bool = False) -> Callable[[Callable[[T], None]], Law[T]]:
-        """Register `check(plugin)`; its docstring's first line is the statement."""
+        """Decorate `check(plugin)` to register it; the first line of its docstring is the statement.
+
+        Args:
+            excuses: Takes a plugin; returns why the law does not apply, or None if it applies.
+            first: If True and the law is broken, the remaining laws are not tried.
+        """
 
         def register(check: Callable[[T], None]) -> Law[T]:
             return self._add(Law(_kebab(check), _statement(check), check, excuses, first=first))
@@ -152,7 +172,14 @@ class Suite(Generic[T]):
         examples: int = 30,
         first: bool = False,
     ) -> Callable[[Callable[[Any], None]], Law[T]]:
-        """Register `check(case)`, tried on `examples` cases that Hypothesis draws from `cases(plugin)`."""
+        """Decorate `check(case)` to register it as a property of every case.
+
+        Args:
+            cases: Takes a plugin; returns the Hypothesis strategy that generates its cases.
+            excuses: Takes a plugin; returns why the law does not apply, or None if it applies.
+            examples: Number of cases to try.
+            first: If True and the law is broken, the remaining laws are not tried.
+        """
 
         def register(check: Callable[[Any], None]) -> Law[T]:
             def search(plugin: T) -> None:
@@ -163,14 +190,18 @@ class Suite(Generic[T]):
         return register
 
     def monte_carlo_law(self, *, excuses: Callable[[T], str | None] = lambda _: None) -> Callable[[Callable[[T, int], float]], Law[T]]:
-        """Register `p_value(plugin, seed)`."""
+        """Decorate `p_value(plugin, seed)` to register it.
+
+        Args:
+            excuses: Takes a plugin; returns why the law does not apply, or None if it applies.
+        """
 
         def register(p_value: Callable[[T, int], float]) -> Law[T]:
             def check(plugin: T) -> None:
                 p = _guarded(p_value, plugin, 0)
                 if not p >= LEVEL:
                     at = getattr(p, "at", "") or _describe(plugin)
-                    raise LawError(f"The draws contradict the law: p = {float(p):.1e}, below {LEVEL:g}.", at)
+                    raise LawError(f"The samples contradict the law: p = {float(p):.1e}, below {LEVEL:g}.", at)
 
             return self._add(Law(_kebab(p_value), _statement(p_value), check, excuses, p_value))
 
@@ -181,7 +212,12 @@ class Suite(Generic[T]):
         return [BoundLaw(law, plugin) for law in self.laws if law.excuse(plugin) is None]
 
     def verdicts(self, plugin: T, *twins: T) -> Iterator[Verdict]:
-        """Try every law on `plugin`, one after the other, and on its `twins`, other objects of the same class."""
+        """Try every law, in order, and yield each outcome as soon as it is known.
+
+        Args:
+            plugin: The plugin.
+            twins: Other objects of its class, on which every law has to hold too.
+        """
         hopeless, left = "", BUDGET
         for law in self.laws:
             excuse = law.excuse(plugin)
@@ -196,7 +232,7 @@ class Suite(Generic[T]):
             except LawError as broken:
                 verdict = Verdict(law.name, law.statement, "broken", broken.what, broken.case, time.perf_counter() - began_at)
                 if law.first or _spent() - began >= min(LIMIT, left):
-                    hopeless = f"Mend {law.name} first."
+                    hopeless = f"Fix {law.name} first."
             left = max(left - (_spent() - began), 1.0)
             yield verdict
 
@@ -206,10 +242,15 @@ class Suite(Generic[T]):
 
 
 def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: int) -> None:
-    """Search `cases` for one that breaks `check`, and shrink it.
+    """Search for a case that breaks `check`, and shrink it.
+
+    Args:
+        check: Takes a case. Any exception that it raises counts as broken.
+        cases: The strategy to generate cases from.
+        examples: Number of cases to try.
 
     Raises:
-        LawError: with the smallest case found. Whatever `check` raises counts.
+        LawError: A case breaks `check`. It carries the smallest one found.
     """
     worst: list[tuple[Any, Exception]] = []
     at: list[Any] = []
@@ -239,7 +280,7 @@ def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: 
             raise LawError(_TOO_LONG, _describe(at[0]) if at else "") from None
     except Unsatisfiable:
         raise
-    except Exception as error:  # Hypothesis adds notes, groups, and what it finds flaky; the case at hand is what counts
+    except Exception as error:  # Hypothesis adds notes and groups, and reports flaky tests; only the current case matters
         if not worst:
             raise LawError(f"Hypothesis gave up: {error}", _describe(at[0]) if at else "") from error
     if worst:
@@ -260,13 +301,13 @@ def _guarded(fn: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _spent() -> float:
-    """Seconds on this thread's clock: those it computes, and a share of those it waits."""
+    """Seconds used by this thread: its computing time, and a share of its waiting time."""
     return time.thread_time() + _WAITING * (time.monotonic() - time.thread_time())
 
 
 @contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `Overtime` inside the block once its time is up, and `LawError` outside; only a main thread on POSIX can be interrupted."""
+    """Raise `Overtime` inside the block once its time is up, and `LawError` outside. Only the main thread on POSIX can be interrupted."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
@@ -278,7 +319,7 @@ def _limited(seconds: float) -> Iterator[None]:
             raise Overtime
 
     before = signal.signal(signal.SIGALRM, expire)
-    # Once more and more: the seconds may have been spent waiting, and code between the plugin and its law may swallow even this.
+    # Fire repeatedly: the time may have been spent waiting, and code between the plugin and its law may swallow even `Overtime`.
     signal.setitimer(signal.ITIMER_REAL, seconds, min(seconds / 4, 1.0))
     try:
         yield
@@ -292,7 +333,7 @@ def _limited(seconds: float) -> Iterator[None]:
 def _describe(case: Any) -> str:
     try:
         return getattr(case, "spec", None) or str(case)
-    except Exception as error:  # even a plugin's name may be broken
+    except Exception as error:  # even the text of a plugin may be broken
         return f"{type(case).__name__} (whose text raises {type(error).__name__})"
 
 

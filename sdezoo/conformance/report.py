@@ -1,4 +1,4 @@
-"""Reports: every law of a kind tried on a plugin of that kind, by name."""
+"""Reports: try every law of a kind on a plugin that is given by its spec string."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from sdezoo.zoo.registry import REGISTRIES
 from sdezoo.zoo.spec import parse, suggestion
 
 SUITES: dict[str, Suite[Any]] = {"sdes": SDE_LAWS, "losses": LOSS_LAWS, "samplers": SAMPLER_LAWS}
-"""The laws, by the kind of plugin that obeys them."""
+"""The laws, by kind of plugin."""
 
 
 def kinds(spec: str) -> list[str]:
-    """The kinds under which the plugin of a spec string is registered, among those that have laws.
+    """The kinds with laws under which a plugin is registered.
+
+    Args:
+        spec: Its spec string.
 
     Raises:
-        PluginError: where there is none. ParameterError: for a malformed spec string.
+        PluginError: No plugin has this name, or none of its kinds has laws.
+        ParameterError: The spec string is malformed.
     """
     name = parse(spec)[0]
     found = [kind for kind, registry in REGISTRIES.items() if registry.entries(name)]
@@ -38,12 +42,19 @@ def kinds(spec: str) -> list[str]:
 
 
 def verdicts(kind: str, spec: str) -> Iterator[Verdict]:
-    """Try every law on the plugin that `spec` describes, one after the other, and on one whose own hyper-parameters all differ.
+    """Try every law on a plugin, and on a twin whose own hyper-parameters are all changed.
 
-    A plugin that cannot be loaded has broken the first law, its contract.
+    A plugin that cannot be loaded breaks the first law, its contract.
+
+    Args:
+        kind: Kind of the plugin, a key of `SUITES`.
+        spec: Its spec string.
+
+    Yields:
+        The outcome of each law, in order.
 
     Raises:
-        ParameterError: where the hyper-parameters of the spec string are not right.
+        ParameterError: A hyper-parameter of the spec string is invalid.
     """
     registry, suite = REGISTRIES[kind], SUITES[kind]
     try:
@@ -54,7 +65,7 @@ def verdicts(kind: str, spec: str) -> Iterator[Verdict]:
             yield Verdict(law.name, law.statement, outcome, reason)
         return
     plugin = registry.build(spec)
-    if suite is SDE_LAWS:  # they draw other hyper-parameters themselves
+    if suite is SDE_LAWS:  # these laws vary the hyper-parameters themselves
         yield from suite.verdicts(plugin)
         return
     twin = unusual(plugin, frozenset(getattr(registry.contract(), "__dataclass_fields__", ())))

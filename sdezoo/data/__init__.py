@@ -1,1 +1,1 @@
-"""What data are: rows in the user's units, readers of files, and the map into the domain of a process."""
+"""Data: rows in the user's units, file readers, and the encoding into the domain of a process."""

@@ -1,18 +1,18 @@
-"""NumPy's files, read without trusting them: no pickles, and no more memory than a file is honest about.
+"""Safe readers for untrusted NumPy files: no pickle, and no allocation larger than the file's real contents.
 
-The size of a `.npy` is that of its file: header and file agree to the byte before anything is allocated. A `.npz` cannot be held
-against its own length, for honest data compress: MNIST takes 11 MB for 55, and a million equal labels one kilobyte. It is asked for
-three things in place of a fixed ratio:
+A `.npy` is not compressed, so its header must match the file size to the byte. This is checked before anything is allocated.
 
-- the header of a member and the archive's directory declare the same size, to the byte;
-- that size is at most 1032 times the member's compressed bytes, the most that deflate reaches. Other compressions have no such bound,
-  and NumPy writes none: they are refused;
-- memory is taken as bytes come out (`read_bytes`), so that a member that declares 1032 times what it holds costs what it holds.
+A `.npz` may be compressed, so its file size bounds nothing: MNIST stores 55 MB in 11 MB, and a million equal labels take one kilobyte.
+Three checks replace a fixed ratio:
 
-What is left is a member that does hold so many values. It takes the memory that they need, and `check_size` refuses, on what the header
-says, more than memory has.
+- The member's header and the archive's directory declare the same size, to the byte.
+- That size is at most 1032 times the member's compressed size, the highest ratio that deflate reaches. Other compression methods have no
+  such bound. NumPy never writes them, and they are rejected.
+- Memory is allocated as bytes are decompressed (`read_bytes`). A member that declares 1032 times its contents costs only its contents.
 
-`MappedRows` leaves the rows of a `.npy` on the disk.
+A member that really holds that many values needs that much memory. `check_size` rejects it, by its header, if memory is too small.
+
+`MappedRows` leaves the rows of a `.npy` on disk.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from sdezoo.data.dataset import StoredRows
 from sdezoo.data.reading import DEFLATE, check_size, read_bytes, reading
 from sdezoo.errors import DataError
 
-_DIRECTORY = 2**18  # bytes of an archive's directory: thousands of members
+_DIRECTORY = 2**18  # largest archive directory in bytes, enough for thousands of members
 _HEAD = 65_536
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FORM = "a NumPy file"
@@ -44,46 +44,69 @@ _FAILURES = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, TypeErr
 
 
 class Header(NamedTuple):
-    """What a `.npy` says of itself."""
+    """The header of a `.npy` file."""
 
     shape: tuple[int, ...]
+    """Shape of the array."""
     fortran: bool
+    """Whether the array is stored in Fortran (column-major) order."""
     dtype: np.dtype
+    """Type of the values: float, signed or unsigned integer."""
     start: int
-    """Where the values begin, in bytes."""
+    """Offset of the first value, in bytes."""
 
 
 def is_npz(path: Path) -> bool:
-    """Whether a file is a zip archive, by its first bytes."""
+    """Whether a file is a zip archive, judged by its first bytes.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: if the file cannot be read.
+    """
     with reading(path, _FORM), path.open("rb") as file:
         return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def header(path: Path) -> Header:
-    """The header of a `.npy`, once it and the file agree.
+    """Read the header of a `.npy` and check it against the file size.
+
+    Args:
+        path: the file.
 
     Raises:
-        DataError: where they do not, or it holds anything but numbers.
+        DataError: if header and file size disagree, or the dtype is not numeric.
     """
     with reading(path, _FORM, *_FAILURES), path.open("rb") as file:
         return _header(file.read(_HEAD), path, path.stat().st_size)
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """The array of a `.npy`, whole.
+    """Read a `.npy` into memory.
+
+    Args:
+        path: the file.
 
     Raises:
-        DataError: as `header`, and for more than memory has.
+        DataError: as for `header`, or if the array does not fit in memory.
     """
     with reading(path, _FORM, *_FAILURES), path.open("rb") as file:
         return _array(file, path, path.stat().st_size)
 
 
 def read_npz(path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> dict[str, np.ndarray]:
-    """The arrays of a `.npz` that `choose` picks from all names.
+    """Read the chosen arrays of a `.npz` into memory.
+
+    Args:
+        path: the file.
+        choose: maps the names of all arrays to the names to read.
+
+    Returns:
+        The chosen arrays by name.
 
     Raises:
-        DataError: for a damaged archive, a name that is not there, and for more than memory has.
+        DataError: if the archive is damaged, a name does not exist, or an array does not fit in memory.
     """
     with reading(path, _FORM, *_FAILURES), _Archived(path) as file, zipfile.ZipFile(file) as archive:
         members = {name.removesuffix(".npy"): name for name in archive.namelist()}
@@ -91,35 +114,43 @@ def read_npz(path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> 
 
 
 def read_arrays(path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> dict[str, np.ndarray]:
-    """The arrays of a NumPy file, whatever its name: of a `.npz` those that `choose` picks from all names, of a `.npy` x.
+    """Read the arrays of a `.npz` or `.npy` file, told apart by content and not by file name.
+
+    Args:
+        path: the file.
+        choose: maps the names of all arrays in a `.npz` to the names to read; not called for a `.npy`.
+
+    Returns:
+        The chosen arrays by name. The array of a `.npy` is called `x`.
 
     Raises:
-        DataError: as `read_npz` and `read_npy`.
+        DataError: as for `read_npz` and `read_npy`.
     """
     return read_npz(path, choose) if is_npz(path) else {"x": read_npy(path)}
 
 
 class MappedRows(StoredRows):
-    """Rows of a `.npy` in C order, mapped into memory: read when they are asked for, and let go when memory is short.
+    """Memory-mapped rows of a `.npy` in C order: read on access, evicted by the system when memory is short.
 
     Args:
-        path: the file. convert: from rows as they are stored to float32 in the user's units. left_out: sorted numbers of rows in the file
-        that are not among these, int64.
+        path: the file.
+        convert: maps rows as stored to float32 in the user's units.
+        left_out: sorted indices `(k,)`, int64, of rows of the file to skip.
 
     Raises:
-        DataError: as `header`, and where the rows do not lie one after the other.
+        DataError: as for `header`, or if the array is in Fortran order.
     """
 
     def __init__(self, path: Path, convert: Callable[[np.ndarray], Tensor], left_out: Tensor) -> None:
         found = header(path)
         if found.fortran:
             raise DataError(
-                f"'{path}' is too large for memory, and has columns one after the other (Fortran order), so that no row can be read alone.",
-                "Store it again: numpy.save(path, numpy.ascontiguousarray(array)).",
+                f"'{path}' is too large for memory, and its rows cannot be read one at a time because it is in Fortran order.",
+                "Save it in C order: numpy.save(path, numpy.ascontiguousarray(array)).",
             )
         self._path, self._convert, self._left_out = path, convert, left_out
         self._array = np.memmap(path, found.dtype, "r", found.start, found.shape)
-        self._before = left_out - torch.arange(len(left_out))  # how many rows stand before each that is left out
+        self._before = left_out - torch.arange(len(left_out))  # for each skipped row: how many kept rows precede it
         self._stamp = self._now()
 
     def __len__(self) -> int:
@@ -129,14 +160,20 @@ class MappedRows(StoredRows):
         return self.at(index + torch.searchsorted(self._before, index, right=True))
 
     def at(self, rows: Tensor) -> Tensor:
-        """The rows of these numbers in the file, left out or not.
+        """Read rows by their index in the file, skipped rows included.
+
+        Args:
+            rows: indices `(n,)`, int64 on the CPU.
+
+        Returns:
+            Rows `(n, *event)`, float32, in the user's units.
 
         Raises:
-            DataError: where the file is not what it was: a mapped file that grew shorter would end the process.
+            DataError: if the file has changed. Reading past the end of a truncated mapping would kill the process.
         """
         with reading(self._path, _FORM):
             if self._now() != self._stamp:
-                raise DataError(f"'{self._path}' has changed while it was read.", "Leave the data as they are, and start again.")
+                raise DataError(f"'{self._path}' changed while it was being read.", "Start again, and do not modify the file meanwhile.")
             return self._convert(self._array[rows.numpy()])
 
     def _now(self) -> tuple[int, int, int]:
@@ -145,26 +182,28 @@ class MappedRows(StoredRows):
 
 
 class _Archived(io.FileIO):
-    """A file for zipfile, which reads a directory in one piece and makes an object of each entry, twenty times its size."""
+    """A file for zipfile that limits the archive's directory: zipfile reads it at once, and its objects take twenty times its size."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _DIRECTORY:
-            raise DataError(f"'{self.name}' promises a directory of {size} bytes.", "Give an archive that numpy.savez wrote.")
+            raise DataError(
+                f"'{self.name}' declares a zip directory of {size} bytes, which is too large.", "Give an archive that numpy.savez wrote."
+            )
         return super().read(-1 if size is None else size) or b""
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     info = archive.getinfo(name)
     if info.compress_type not in _COMPRESSIONS:
-        raise DataError(f"'{path}' is compressed in a manner that NumPy does not write.", "Store it with numpy.savez_compressed.")
+        raise DataError(f"'{path}' uses a compression method that NumPy never writes.", "Save it with numpy.savez_compressed.")
     if info.file_size > DEFLATE * info.compress_size:
-        raise DataError(f"'{path}' promises more data than it can hold.", "Give a file that is not damaged.")
+        raise DataError(f"'{path}' declares more data than it can hold.", "Give an undamaged file.")
     with archive.open(info) as file:
         return _array(file, path, info.file_size)
 
 
 def _array(file: IO[bytes], path: Path, size: int) -> np.ndarray:
-    """The .npy file of `size` bytes whose first byte is next."""
+    """Read a .npy file of `size` bytes from the current position of `file`."""
     head = file.read(_HEAD)
     shape, fortran, dtype, start = _header(head, path, size)
     check_size(path, math.prod(shape))
@@ -173,19 +212,19 @@ def _array(file: IO[bytes], path: Path, size: int) -> np.ndarray:
 
 
 def _header(head: bytes, path: Path, size: int) -> Header:
-    """From the first bytes of a .npy file of `size` bytes."""
+    """Parse `head`, the first bytes of a .npy file of `size` bytes."""
     stream = io.BytesIO(head)
     version = np.lib.format.read_magic(stream)
     reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
     if reader is None:
-        raise DataError(f"'{path}' is of an unknown .npy version, {version}.", "Store a plain array of numbers.")
+        raise DataError(f"'{path}' has the unknown .npy version {version}.", "Save a plain array of numbers.")
     shape, fortran, dtype = reader(stream)
     if dtype.kind not in "fiu":
-        raise DataError(f"'{path}' holds {dtype}, not numbers.", "Store uint8, integers or floats; pickled objects are never read.")
+        raise DataError(f"'{path}' holds {dtype}, not numbers.", "Save uint8, integers or floats; pickled objects are never read.")
     start = stream.tell()
     if min(shape, default=0) < 0 or start + math.prod(shape) * dtype.itemsize != size:
         raise DataError(
-            f"'{path}' promises an array {shape} of {dtype}, but has {size - start} bytes for it.",
-            "Give a file that is not damaged or cut off.",
+            f"'{path}' declares an array {shape} of {dtype}, but has {size - start} bytes for it.",
+            "Give a file that is neither damaged nor truncated.",
         )
     return Header(shape, fortran, dtype, start)

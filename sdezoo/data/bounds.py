@@ -1,7 +1,7 @@
-"""Samples outside the range of the data: how many values, and how far.
+"""Count sample values outside the range of the data, and how far outside they lie.
 
-Samples are final rows, see `sdezoo.data.encoding`: whole numbers are whole already. Images on a lattice (8-bit) are written back to it by
-rounding, in pictures. A value of theirs is outside where rounding does not bring it back: by more than half a step. Nothing is clamped.
+Samples are final rows, see `sdezoo.data.encoding`: integer columns are already rounded. Images on a lattice (8-bit) are rounded to it only
+when a picture is written. A pixel counts as outside if rounding does not bring it back, that is, beyond half a step. Nothing is clamped.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Outside:
-    """Values outside the range of the data.
+    """Statistics of the values outside the range of the data.
 
     Args:
-        count: how many. farthest: the largest distance from the range, in units of its width; 0 where none is outside.
+        count: number of values outside.
+        farthest: largest distance from the range, in units of its width; 0 if no value is outside.
     """
 
     count: int = 0
@@ -28,17 +29,18 @@ class Outside:
 
     @property
     def by(self) -> str:
-        """How far, in words that follow "outside the range of the data"; empty where none is outside."""
+        """The distance in words, to follow "outside the range of the data"; empty if no value is outside."""
         return f", by up to {100 * self.farthest:.2g} % of its width" if self.count else ""
 
 
 @dataclass(frozen=True, eq=False)
 class Bounds:
-    """The range of data in the user's units, with the lattice that they lie on.
+    """The range of the data in the user's units, and their lattice.
 
     Args:
-        low, high: smallest and largest value; 0-dim, or (d,).
-        levels: values are multiples of 1/levels; None: of nothing.
+        low: smallest value; 0-dim, or `(d,)`.
+        high: largest value; 0-dim, or `(d,)`.
+        levels: values are multiples of 1/levels; None: continuous.
     """
 
     low: Tensor
@@ -46,7 +48,11 @@ class Bounds:
     levels: int | None = None
 
     def outside(self, samples: Tensor) -> Outside:
-        """The values of `samples` (n, *event), in the user's units, that lie more than half a step outside; nothing is changed."""
+        """Count the values that lie outside the range by more than half a lattice step. NaN counts as outside.
+
+        Args:
+            samples: rows `(n, *event)` in the user's units; not changed.
+        """
         low, high = (bound.to(samples.device, samples.dtype) for bound in (self.low, self.high))
         beyond = torch.maximum(low - samples, samples - high)
         wrong = ~(beyond <= (0.5 / self.levels if self.levels else 0.0))

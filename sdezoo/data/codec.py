@@ -1,7 +1,7 @@
-"""Codecs: the invertible maps of columns that an encoding is made of.
+"""Codecs: the invertible column transforms that make up an encoding.
 
-A codec takes `k` columns and puts `m` in their place: an affine map as many as it takes, a categorical one a column for each category, a
-constant column none. The affine codec is the only one so far.
+A codec replaces `k` columns by `m`. An affine codec keeps their number, a categorical one has a column for each category, and one for
+constant columns has none. `AffineCodec` is the only codec so far.
 """
 
 from __future__ import annotations
@@ -18,34 +18,37 @@ from sdezoo.errors import DataError
 
 
 def damaged() -> DataError:
-    """The error for a record from which no encoding can be built."""
+    """Build the error for a record that does not describe a valid encoding."""
     return DataError("The record of the encoding of the data is damaged.", "Restore the run's files, or train again.")
 
 
 class Codec(ABC):
-    """An invertible map of some columns. Abstract: `encode`, `decode`, `log_det`, `parameters`, `from_parameters`.
+    """An invertible transform of some columns. Abstract: `encode`, `decode`, `log_det`, `parameters`, `from_parameters`.
 
-    A codec works on the CPU, row by row: what it makes of a row depends on that row alone. `encode` and `decode` may overwrite their
-    argument. They change no value: nothing is clipped or dropped.
+    A codec runs on the CPU and treats rows independently. `encode` and `decode` may overwrite their argument. They never clip or drop a
+    value.
     """
 
     kind: ClassVar[str]
-    """Its name in JSON, a key of `CODECS`."""
+    """Name in JSON, a key of `CODECS`."""
     columns: tuple[int, ...] | None = None
-    """The columns it acts on, by their numbers among the columns that it meets, increasing; None: a row as a whole, of any shape.
+    """Increasing indices of the input columns it acts on; None: entire rows, of any shape.
 
-    The columns that it makes stand together, where the first of those it took stood. The other columns close up around them.
+    The output columns are contiguous and start at the position of the first input column. The remaining columns close up around them.
     """
     width: int | None = None
-    """How many columns it makes; None: as many as it takes."""
+    """Number of output columns; None: same as the number of input columns."""
     dtype: torch.dtype = torch.float64
-    """What `encode` takes and `decode` gives back: float64, which holds whole numbers up to 2⁵³, or int64 where these are too few."""
+    """Input dtype of `encode` and output dtype of `decode`: float64, exact for integers up to 2⁵³, or int64 for larger ones."""
 
     def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of a row that it makes of a row of shape `event`; nothing of that size is allocated.
+        """Compute the shape of an encoded row without allocating it.
+
+        Args:
+            event: shape of a row before encoding.
 
         Raises:
-            DataError: where it does not act on such rows.
+            DataError: if the codec does not apply to rows of this shape.
         """
         if self.columns is None:
             return event
@@ -56,27 +59,51 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, raw: Tensor) -> Tensor:
-        """The encoded columns, float64 `(N, …, m)`, of columns `(N, …, k)` of `dtype`."""
+        """Encode columns.
+
+        Args:
+            raw: columns `(N, …, k)`, of the codec's `dtype`.
+
+        Returns:
+            Encoded columns `(N, …, m)`, float64.
+        """
 
     @abstractmethod
     def decode(self, x: Tensor) -> Tensor:
-        """The columns `(N, …, k)`, of `dtype`, of encoded columns `x`, float64 `(N, …, m)`."""
+        """Invert `encode`.
+
+        Args:
+            x: encoded columns `(N, …, m)`, float64.
+
+        Returns:
+            Columns `(N, …, k)`, of the codec's `dtype`.
+        """
 
     @abstractmethod
     def log_det(self, raw: Tensor) -> Tensor | None:
-        """`log |det ∂ encode/∂ raw|` at each row of `raw`, float64 `(N,)`; None where there is none, as for categories."""
+        """Compute `log |det ∂ encode/∂ raw|` at each row.
+
+        Args:
+            raw: columns `(N, …, k)`, of the codec's `dtype`.
+
+        Returns:
+            Values `(N,)`, float64; None if there is no such determinant, as for categories.
+        """
 
     @abstractmethod
     def parameters(self) -> dict[str, Any]:
-        """What `from_parameters` builds the same codec from: numbers, strings, and lists of them."""
+        """The state that `from_parameters` restores, as JSON values: numbers, strings, and lists of them."""
 
     @classmethod
     @abstractmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        """The codec whose `parameters` are `values`.
+        """Build a codec from the output of `parameters`.
+
+        Args:
+            values: the parameters by name; other entries are ignored.
 
         Raises:
-            DataError: where an entry is missing or is not of its kind.
+            DataError: if an entry is missing or has the wrong type.
         """
 
 
@@ -85,11 +112,11 @@ class AffineCodec(Codec):
     """`x = scale · raw + shift`.
 
     Args:
-        scale: finite, not zero; 0-dim, or `(d,)`: broadcasts over an event. Kept in float64 on the CPU, as is `shift`.
-        shift: finite; 0-dim or `(d,)` likewise.
+        scale: finite and nonzero, 0-dim or `(d,)`, broadcast over the event. Stored in float64 on the CPU.
+        shift: finite, 0-dim or `(d,)`, broadcast over the event. Stored in float64 on the CPU.
 
     Raises:
-        DataError: where the map has no inverse.
+        DataError: if a value is not finite, or a scale is zero.
     """
 
     kind: ClassVar[str] = "affine"
@@ -119,7 +146,11 @@ class AffineCodec(Codec):
         return x.sub_(self.shift).div_(self.scale)
 
     def log_det(self, raw: Tensor) -> Tensor:
-        """`Σ log |scale|` over the entries of a row, the same for each."""
+        """Compute `Σ log |scale|` over the entries of a row; the same for every row.
+
+        Args:
+            raw: rows `(N, *event)`; only the shape is used.
+        """
         return self.scale.abs().log().expand(raw.shape[1:]).sum().expand(len(raw))
 
     def parameters(self) -> dict[str, Any]:
@@ -135,4 +166,4 @@ class AffineCodec(Codec):
 
 
 CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec,)}
-"""By their names in JSON."""
+"""Codec classes by their names in JSON."""

@@ -1,6 +1,6 @@
-"""Data as a user has them.
+"""Data in the user's units.
 
-A `Dataset` plugin loads `Data` in the user's own units: images in [0, 1], tables, points and paths as they are.
+A `Dataset` plugin loads `Data`: images scaled to [0, 1], tables, points and paths unscaled.
 """
 
 from __future__ import annotations
@@ -21,25 +21,31 @@ from torch import Tensor
 from sdezoo.parameters import Plugin
 
 Kind = Literal["image", "table", "points", "paths"]
-"""What a row is: an image `(C, H, W)`, a row of a table or a point `(d,)`, or a path `(T, d)` observed at `T` times."""
+"""The kind of a row: an image `(C, H, W)`, a table row or a point `(d,)`, or a path `(T, d)` observed at `T` times."""
 
 
-_BLOCK = 2**24  # bytes of float32 that are looked at together
+_BLOCK = 2**24  # bytes of float32 in a block
 
 
 class StoredRows(ABC):
-    """Rows that stay where they are stored, and are read when they are asked for. Abstract: `len`, and indexing."""
+    """Rows that stay on disk and are read on access. Abstract: `__len__`, `__getitem__`."""
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of rows."""
 
     @abstractmethod
     def __getitem__(self, index: Tensor) -> Tensor:
-        """The rows of these numbers (n,), int64 on the CPU: (n, *event), float32, in the user's own units.
+        """Read rows.
+
+        Args:
+            index: row indices `(n,)`, int64 on the CPU.
+
+        Returns:
+            Rows `(n, *event)`, float32, in the user's units.
 
         Raises:
-            DataError: where they cannot be read any more.
+            DataError: if the rows can no longer be read.
         """
 
 
@@ -48,9 +54,9 @@ class Snapshot:
     """Rows observed at one time; rows of different snapshots are not paired.
 
     Args:
-        time: of observation, counted from the first snapshot, in a unit of the user's own.
-        train: `(N, *event)`, float32, in the user's own units.
-        test: held out, of the same event; may have no rows.
+        time: time of observation since the first snapshot, in the user's time unit.
+        train: training rows `(N, *event)`, float32, in the user's units.
+        test: held-out rows `(M, *event)`, float32; M may be 0.
     """
 
     time: float
@@ -60,21 +66,21 @@ class Snapshot:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A data set in the user's own units: one snapshot of rows, or several, the first of them at time 0.
+    """A data set in the user's units: one or several snapshots, the first at time 0.
 
     Args:
-        train: (N, *event), float32. Images (N, C, H, W) in [0, 1]; tables and points (N, d); paths (N, T, d).
-        test: held out, of the same event; may have no rows.
-        kind: what a row is.
-        columns: the d names of the columns of a table or of paths; empty: they have none.
-        train_labels: (N,) int64, class numbers from 0, or None.
-        test_labels: likewise for `test`.
-        levels: the data's own lattice: values are multiples of 1/levels (8-bit images: 255); None where continuous.
-        types: what a table's columns were before they were made float32, as NumPy names it; empty: float32. For the encoding.
-        stored: all training rows, where there are more than memory should hold: then `train` is a random part of them, which
-            statistics are taken of, and there are no labels.
-        later: the snapshots after the first, which is `train` and `test`, in the order of their times.
-        times: of the observations of paths, (T,), float64, increasing; None for other kinds.
+        train: training rows `(N, *event)`, float32: images `(N, C, H, W)` in [0, 1], tables and points `(N, d)`, paths `(N, T, d)`.
+        test: held-out rows `(M, *event)`, float32; M may be 0.
+        kind: the kind of a row.
+        columns: the `d` column names of a table or of paths; empty: unnamed.
+        train_labels: class indices of `train`, `(N,)` int64, from 0; None: unlabelled.
+        test_labels: class indices of `test`, `(M,)` int64, from 0; None: unlabelled.
+        levels: the data's lattice: values are multiples of 1/levels (8-bit images: 255); None: continuous.
+        types: NumPy dtype names of a table's columns before the conversion to float32, used by the encoding; empty: float32.
+        stored: all training rows, if they are too many to hold in memory. Then `train` is a random subset, used for statistics, and there
+            are no labels.
+        later: the snapshots after the first, in order of time. The first is `train` and `test`.
+        times: observation times of paths, `(T,)`, float64, increasing; None for other kinds.
     """
 
     train: Tensor
@@ -91,12 +97,12 @@ class Data:
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
-        """All of them; of the first, only the rows in memory."""
+        """All snapshots. The first holds only the rows in memory."""
         return (Snapshot(0.0, self.train, self.test), *self.later)
 
     @property
     def rows(self) -> int:
-        """How many training rows the first snapshot has."""
+        """Number of training rows in the first snapshot, rows on disk included."""
         return len(self.train if self.stored is None else self.stored)
 
     @property
@@ -106,19 +112,19 @@ class Data:
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value: 0 and 1 for images, else (d,) each, over all rows of all snapshots; for `Bounds`."""
+        """Smallest and largest value over all rows of all snapshots, for `Bounds`: 0 and 1 for images, else `(d,)` each."""
         if self.kind == "image":
             return torch.tensor(0.0), torch.tensor(1.0)
         low, high = zip(*((rows.amin(0), rows.amax(0)) for rows in (block.flatten(0, -2) for block in self.blocks())), strict=True)
         return torch.stack(low).amin(0), torch.stack(high).amax(0)
 
     def blocks(self) -> Iterator[Tensor]:
-        """All rows of all snapshots, training and held out, block by block of some megabytes; none is empty."""
+        """Iterate over all rows of all snapshots, training and held-out, in non-empty blocks of at most 16 MiB (or one row)."""
         later = (_blocks(rows) for snapshot in self.later for rows in (snapshot.train, snapshot.test))
         return chain(self.training_blocks(), _blocks(self.test), *later)
 
     def training_blocks(self) -> Iterator[Tensor]:
-        """All training rows of the first snapshot, likewise; what is stored is read once more."""
+        """Iterate over all training rows of the first snapshot, in the blocks of `blocks`; rows on disk are read again each time."""
         if self.stored is None:
             return _blocks(self.train)
         numbers = range(0, len(self.stored), size := _rows(self.event))
@@ -126,27 +132,31 @@ class Data:
 
 
 class Dataset(Plugin, ABC):
-    """Where data come from: the fields are the hyper-parameters, `load` reads."""
+    """A source of data. Fields are its parameters. Abstract: `load`."""
 
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """Lower-case endings of the file names that this plugin reads, `""` for a directory; it then has a field `path`."""
+    """Lower-case file name endings that this plugin reads, `""` for a directory. A plugin with endings needs a field `path`."""
 
     @classmethod
     def endings(cls) -> tuple[str, ...]:
-        """What `suffixes` says. Override it where the endings are those of file formats that may be installed."""
+        """File name endings that this plugin reads: `suffixes`. Override to include the endings of installed file formats."""
         return cls.suffixes
 
     @abstractmethod
     def load(self) -> Data:
-        """Read everything.
+        """Read the data set.
 
         Raises:
-            DataError: where it cannot be read or is not of the promised form.
+            DataError: if the data cannot be read or are invalid.
         """
 
     @classmethod
     def reads(cls, path: str | Path) -> bool:
-        """Whether this plugin is the one for `path`: a directory, or a name with one of its endings."""
+        """Whether this plugin reads `path`.
+
+        Args:
+            path: a directory, or a file, judged by the ending of its name; it need not exist.
+        """
         if os.path.isdir(path):
             return "" in cls.endings()
         return Path(path).name.lower().endswith(tuple(filter(None, cls.endings())))
@@ -163,7 +173,18 @@ def split(
     types: tuple[str, ...] = (),
     times: Tensor | None = None,
 ) -> Data:
-    """`Data` with the fraction `holdout` of the rows of `values` held out: the same rows every time, in their order."""
+    """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
+
+    Args:
+        values: all rows `(N, *event)`, float32.
+        kind: the kind of a row.
+        holdout: fraction of rows to hold out, in [0, 1].
+        labels: class indices `(N,)`, int64; None: unlabelled.
+        columns: see `Data`.
+        levels: see `Data`.
+        types: see `Data`.
+        times: see `Data`.
+    """
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     held = round(holdout * len(values))
     test, train = order[:held].sort().values, order[held:].sort().values
@@ -172,10 +193,10 @@ def split(
 
 
 def _rows(event: Sequence[int]) -> int:
-    """How many rows are looked at together."""
+    """Number of rows in a block."""
     return max(1, _BLOCK // max(1, 4 * math.prod(event)))
 
 
 def _blocks(rows: Tensor) -> Iterator[Tensor]:
-    # `split` makes one empty block of no rows.
+    # `Tensor.split` returns one empty block if there are no rows.
     return (block for block in rows.split(_rows(rows.shape[1:])) if len(block))

@@ -1,16 +1,16 @@
-"""The encoding of data: from rows in the user's units to the numbers that a process moves, and back to final rows.
+"""The encoding of data: map rows in the user's units to states of a process, and back to final rows.
 
-Rows in the user's units come in two forms:
+Rows in the user's units have two forms:
 
-- *numbers*: a tensor `(N, *event)`, float32 in `Data` and in samples. Images, points and paths have no other form;
-- *columns*: of a table, one array `(N,)` for each column, of the column's own dtype. Whole numbers beyond 2²⁴, which float32 does not
-  hold, are exact here. A user is given columns (`typed_columns`); `Encoding.encode` and `Encoding.decode_columns` take and give them
-  as tensors, for codecs that need int64.
+- *numbers*: a tensor `(N, *event)`, float32 in `Data` and in samples. Images, points and paths have this form only.
+- *columns*: for tables, one array `(N,)` for each column, of the column's dtype. Integers beyond 2²⁴, which float32 rounds, are exact.
+  Users receive columns as arrays (`typed_columns`). `Encoding.encode` accepts them and `Encoding.decode_columns` returns them as tensors,
+  for codecs that need int64.
 
-Encoded rows are a tensor `(N, *encoded event)`, float32, which may have more or fewer columns than the raw rows.
+Encoded rows are a tensor `(N, *encoded event)`, float32. They may have more or fewer columns than the raw rows.
 
-`Encoding.decode` makes rows *final*: what is counted, judged and written are these values. Whole numbers are whole in them. The lattice
-of images is left to pictures.
+`Encoding.decode` returns *final* rows: these values are counted, evaluated and written. Integer columns are rounded. Images are not
+rounded to their lattice; only pictures do that.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from sdezoo.errors import RunError
 _WHOLE = 2.0**62
 
 _Values = Tensor | list[Tensor]
-"""Rows between two codecs: numbers, or columns, the last axis of numbers, where a codec took some of them."""
+"""Rows between two codecs: numbers, or the columns of their last axis once a codec has acted on some of them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """A sequence of invertible codecs, fitted once on all rows of the data, and the dtypes of the columns that come out of `decode`.
+    """A sequence of codecs, fitted once on all rows of the data, and the dtypes of the decoded columns.
 
     Args:
-        codecs: in the order in which rows are encoded; each meets the columns that the one before it has made.
-        types: the dtype of each column of a table, as NumPy calls it, such as `int64`; empty: all are float32.
+        codecs: applied in order by `encode`; each acts on the output columns of the previous one.
+        types: NumPy dtype name of each column of a table, such as `int64`; empty: all float32.
     """
 
     codecs: tuple[Codec, ...]
@@ -46,16 +46,26 @@ class Encoding:
 
     @classmethod
     def affine(cls, scale: Tensor | float, shift: Tensor | float, types: tuple[str, ...] = ()) -> Encoding:
-        """The encoding `x = scale · raw + shift`, see `AffineCodec`."""
+        """Build the encoding `x = scale · raw + shift`.
+
+        Args:
+            scale: finite and nonzero, a number or `(d,)`.
+            shift: finite, a number or `(d,)`.
+            types: see `Encoding`.
+
+        Raises:
+            DataError: as for `AffineCodec`.
+        """
         return cls((AffineCodec(torch.as_tensor(scale), torch.as_tensor(shift)),), types)
 
     def encode(self, raw: Tensor | Sequence[Tensor]) -> Tensor:
-        """Encoded rows, float32 `(N, *encoded event)` on `raw`'s device.
-
-        Computed in float64 on the CPU, as not every device has float64.
+        """Encode rows. Computes in float64 on the CPU, because not every device supports float64.
 
         Args:
             raw: numbers `(N, *event)`, or the columns `(N,)` of a table, each of its own dtype.
+
+        Returns:
+            Encoded rows `(N, *encoded event)`, float32 on the device of `raw`.
         """
         values, device = _values(raw), _device(raw)
         for codec in self.codecs:
@@ -63,10 +73,13 @@ class Encoding:
         return _numbers(values).to(device, torch.float32)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Final rows, float32 `(N, *event)` on `x`'s device: never clamped; whole numbers, by `types`, rounded to the nearest.
+        """Decode to final rows. Integer columns (by `types`) are rounded to the nearest integer; nothing is clamped.
 
         Args:
             x: encoded rows `(N, *encoded event)`.
+
+        Returns:
+            Rows `(N, *event)`, float32 on the device of `x`.
         """
         raw = _numbers(self._decoded(x))
         if (whole := _whole(self.types)).any():
@@ -74,19 +87,26 @@ class Encoding:
         return raw.to(x.device, torch.float32)
 
     def decode_columns(self, x: Tensor) -> list[Tensor]:
-        """Final rows as columns `(N,)` on the CPU, each of the dtype that its codec gives: int64 values are exact, float64 ones rounded.
+        """Decode to final rows, column by column. Integers are exact in int64, and rounded to the nearest in float64.
 
         Args:
             x: encoded rows `(N, encoded columns)`.
+
+        Returns:
+            Columns `(N,)` on the CPU, each of the dtype of its codec.
         """
         columns = _columns(self._decoded(x))
         whole = _whole(self.types).expand(len(columns))
         return [column.round() if rounds and column.is_floating_point() else column for column, rounds in zip(columns, whole, strict=True)]
 
     def log_det(self, raw: Tensor | Sequence[Tensor]) -> Tensor | None:
-        """`log |det ∂ encode/∂ raw|` at each row, float64 `(N,)` on the CPU: what a log-density in the user's units has more.
+        """Compute `log |det ∂ encode/∂ raw|` at each row: add it to a log-density of encoded rows to get one in the user's units.
 
-        None where a codec has none: the rows then have probabilities, and no density.
+        Args:
+            raw: numbers `(N, *event)`, or the columns `(N,)` of a table, each of its own dtype.
+
+        Returns:
+            Values `(N,)`, float64 on the CPU; None if a codec has no determinant, because such rows have no density.
         """
         values = _values(raw)
         total = torch.zeros(len(raw if isinstance(raw, Tensor) else raw[0]), dtype=torch.float64)
@@ -99,13 +119,13 @@ class Encoding:
         return total
 
     def encoded_event(self, event: Sequence[int]) -> tuple[int, ...]:
-        """The shape of an encoded row.
+        """Compute the shape of an encoded row.
 
         Args:
-            event: the shape of a row in the user's units.
+            event: shape of a row in the user's units.
 
         Raises:
-            DataError: where the encoding is not one of such rows.
+            DataError: if the encoding does not apply to rows of this shape.
         """
         shape = tuple(event)
         if self.types and shape[-1:] != (len(self.types),):
@@ -115,15 +135,18 @@ class Encoding:
         return shape
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` builds the very same encoding from."""
+        """Serialize to JSON values; `from_json` restores the encoding exactly."""
         return {"codecs": [{"codec": codec.kind, **codec.parameters()} for codec in self.codecs], "types": list(self.types)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Encoding:
-        """The encoding that `to_json` wrote.
+        """Restore the encoding that `to_json` serialized.
+
+        Args:
+            record: the JSON values.
 
         Raises:
-            DataError: where an entry is missing or is not of its kind.
+            DataError: if an entry is missing or has the wrong type.
         """
         try:
             codecs = tuple(CODECS[entry["codec"]].from_parameters(entry) for entry in record["codecs"])
@@ -143,34 +166,45 @@ class Encoding:
 
 
 def typed_columns(rows: Tensor, types: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
-    """Final rows of a table as columns `(n,)`: int64 where `types` has whole numbers, else float32.
+    """Convert final rows of a table to columns: int64 for integer `types`, else float32.
 
-    The dtypes depend on `types` alone, so that every part of a large table has the same.
+    The dtypes depend on `types` alone, so every part of a large table has the same ones.
 
     Args:
-        rows: numbers `(n, d)` on the CPU; what is not whole in a column of whole numbers is rounded to the nearest.
+        rows: final rows `(n, d)`, float32 on the CPU; integer columns are rounded to the nearest integer.
         types: see `Encoding`.
-        names: of the columns, for messages.
+        names: column names, for messages.
+
+    Returns:
+        Arrays `(n,)`, one a column.
 
     Raises:
-        RunError: where int64 is too small for a column.
+        RunError: if the values of an integer column exceed 2⁶² or are NaN.
     """
     columns = rows.T.contiguous().numpy()
     return [_typed(column, kind, name) for column, kind, name in zip(columns, column_types(types, len(columns)), names, strict=True)]
 
 
 def column_types(types: Sequence[str], columns: int) -> list[str]:
-    """The dtypes of `typed_columns`, int64 or float32.
+    """Compute the dtype names of `typed_columns`, `int64` or `float32`.
 
     Args:
         types: see `Encoding`.
-        columns: how many there are.
+        columns: number of columns, used if `types` is empty.
     """
     return ["int64" if np.dtype(kind).kind in "iu" else "float32" for kind in types or ["float32"] * columns]
 
 
 def narrowed(column: np.ndarray, kind: str) -> np.ndarray:
-    """One of `typed_columns` in the dtype that NumPy calls `kind`, unless that is one of whole numbers which does not hold all values."""
+    """Convert a column to its original dtype, unless that is an integer type too small for its values.
+
+    Args:
+        column: one of `typed_columns`, `(n,)`.
+        kind: NumPy name of the dtype.
+
+    Returns:
+        The converted column; `column` itself if `kind` is too small.
+    """
     dtype = np.dtype(kind)
     if dtype.kind not in "iu":
         return column.astype(dtype)
@@ -179,7 +213,7 @@ def narrowed(column: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _values(rows: Tensor | Sequence[Tensor]) -> _Values:
-    # The copy is the codecs' to overwrite.
+    # Copy, because codecs may overwrite their argument.
     if isinstance(rows, Tensor):
         return rows.detach().cpu().to(torch.float64, copy=True)
     return [column.detach().cpu() for column in rows]
@@ -214,7 +248,7 @@ def _encoded(codec: Codec, values: _Values) -> _Values:
 
 
 def _restored(codec: Codec, values: _Values, rows: int) -> _Values:
-    """The columns that `codec` took, back in their places; `rows`: how many there are, for a codec that made no column."""
+    """Invert `_encoded`; `rows` is the number of rows, needed if `codec` has no output columns."""
     if codec.columns is None:
         return codec.decode(_numbers(values))
     columns, first = _columns(values), codec.columns[0]
@@ -228,7 +262,7 @@ def _restored(codec: Codec, values: _Values, rows: int) -> _Values:
 
 
 def _whole(types: Sequence[str]) -> Tensor:
-    """Which columns hold whole numbers, `(d,)`, or 0-dim for none."""
+    """Mask of integer columns, `(d,)`; 0-dim and False if `types` is empty."""
     return torch.tensor([np.dtype(kind).kind in "iu" for kind in types]) if types else torch.tensor(False)
 
 
@@ -238,7 +272,7 @@ def _typed(column: np.ndarray, kind: str, name: str) -> np.ndarray:
     low, high = column.min(initial=0), column.max(initial=0)
     if not -_WHOLE <= low <= high <= _WHOLE:
         raise RunError(
-            f"'{name}' is a column of whole numbers, and its samples reach from {low:g} to {high:g}, too far for int64.",
-            "Write a .npy, which holds them, or train longer.",
+            f"The integer column '{name}' has samples from {low:g} to {high:g}, which overflow int64.",
+            "Write a .npy, which stores float32, or train longer.",
         )
     return column.astype(np.float64).round().astype(np.int64)

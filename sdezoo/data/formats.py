@@ -1,7 +1,7 @@
-"""File formats: how data and samples lie in a file.
+"""File formats for data and samples.
 
-A format is found by the ending of a file's name. Everybody writes by `FileFormat.write`. What can be read back is a `ReadableFormat`:
-an `ArrayFormat` holds arrays by name, which the dataset `array` reads; a `TableFormat` holds columns by name, which `table` reads.
+The file name ending selects the format. Every `FileFormat` can be written; a `ReadableFormat` can also be read. An `ArrayFormat` stores
+named arrays, read by the dataset `array`. A `TableFormat` stores named columns, read by the dataset `table`.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from sdezoo.parameters import Plugin
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """What is written to a file: final rows, and what they are.
+    """Final rows to write to a file, with their metadata.
 
     Args:
-        parts: the rows, float32 `(n_i, *event)` on the CPU, in the user's units; gone through once, so that two parts are never in memory.
-        shape: `(n, *event)`, of all of them together.
-        kind: what a row is.
-        columns: the names of the columns; empty: they have none.
-        levels: the lattice of images: their values are multiples of 1/levels; None where continuous.
-        types: the dtypes of the columns, see `sdezoo.data.encoding.Encoding`.
-        times: of the observations of paths, `(T,)`, float64; None where they are not known.
+        parts: chunks of rows `(n_i, *event)`, float32 on the CPU, in the user's units. Iterated once, so memory holds one chunk at a time.
+        shape: total shape `(n, *event)`.
+        kind: the kind of a row.
+        columns: column names; empty: unnamed.
+        levels: lattice of images: values are multiples of 1/levels; None: continuous.
+        types: dtypes of the columns, see `sdezoo.data.encoding.Encoding`.
+        times: observation times of paths, `(T,)`, float64; None: unknown.
     """
 
     parts: Iterable[Tensor]
@@ -48,71 +48,83 @@ class Samples:
 
     @property
     def names(self) -> list[str]:
-        """The names of the columns, x0, x1, … where they have none."""
+        """Column names; x0, x1, … if unnamed."""
         return list(self.columns) or [f"x{i}" for i in range(self.shape[-1])]
 
 
 class FileFormat(Plugin, ABC):
-    """A format that is written. Abstract: `write`."""
+    """A format that can be written. Abstract: `write`."""
 
     endings: ClassVar[tuple[str, ...]] = ()
-    """Lower-case endings of the names of such files, with their dots."""
+    """Lower-case file name endings, with the dot."""
     form: ClassVar[str] = ""
-    """What such a file is, in words, as in "a table"."""
+    """Description for messages, with an article, such as "a table"."""
     kinds: ClassVar[tuple[Kind, ...]] = ()
-    """What can be written."""
+    """Kinds of rows that can be written."""
 
     @abstractmethod
     def write(self, samples: Samples, file: BinaryIO) -> None:
-        """Write samples, of one of `kinds`, part by part.
+        """Write samples chunk by chunk.
 
         Args:
-            samples: what to write.
-            file: takes the bytes, from the first to the last; not seekable backwards.
+            samples: the rows, of one of `kinds`.
+            file: output, written sequentially; do not seek backwards.
 
         Raises:
-            RunError: where they cannot be written in this format.
+            RunError: if the samples cannot be written in this format.
         """
 
 
 class ReadableFormat(FileFormat):
-    """A format that is read back. Abstract: `read_samples`, beside `write`."""
+    """A format that can also be read. Abstract: `read_samples` and `write`."""
 
     @abstractmethod
     def read_samples(self, path: Path, columns: Sequence[str]) -> Tensor:
-        """Rows of a file that `write` may have written, float32 `(n, *event)`.
+        """Read rows from a file in the form that `write` produces.
 
         Args:
             path: the file.
-            columns: names of the columns to take, in this order; empty: all, or there are none.
+            columns: names of the columns to read, in this order; empty: all columns, or unnamed ones.
+
+        Returns:
+            Rows `(n, *event)`, float32.
 
         Raises:
-            DataError: where it cannot be read, or a column is missing.
+            DataError: if the file cannot be read, or a column is missing.
         """
 
 
 class ArrayFormat(ReadableFormat):
-    """Arrays by name. Abstract: `read`, beside `write`."""
+    """A format that stores named arrays. Abstract: `read` and `write`."""
 
     form: ClassVar[str] = "an array"
 
     @abstractmethod
     def read(self, path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> dict[str, np.ndarray]:
-        """The arrays that `choose` picks from all names; an array without a name is called x.
+        """Read the chosen arrays.
 
         Args:
             path: the file.
-            choose: is given all names, and returns those to read.
+            choose: maps the names of all arrays to the names to read.
+
+        Returns:
+            The chosen arrays by name. An unnamed array is called `x`.
 
         Raises:
-            DataError: where the file cannot be read, or needs more memory than there is.
+            DataError: if the file cannot be read, or does not fit in memory.
         """
 
     def header(self, path: Path) -> Header | None:
-        """What a file says of its only array, whose rows can be read one by one from the disk; None where they cannot.
+        """Read the header of a file with a single array whose rows can be read individually from disk.
+
+        Args:
+            path: the file.
+
+        Returns:
+            The header; None if the format does not allow this.
 
         Raises:
-            DataError: where the file cannot be read.
+            DataError: if the file cannot be read.
         """
         return None
 
@@ -122,17 +134,20 @@ class ArrayFormat(ReadableFormat):
 
 
 class TableFormat(ReadableFormat):
-    """Columns by name. Abstract: `read`, beside `write`."""
+    """A format that stores named columns. Abstract: `read` and `write`."""
 
     form: ClassVar[str] = "a table"
     kinds: ClassVar[tuple[Kind, ...]] = ("table", "points")
 
     @abstractmethod
     def read(self, path: Path) -> Columns:
-        """All columns. Missing values are NaN, and values too large for float32 infinite.
+        """Read all columns. Missing values become NaN, values too large for float32 become infinite.
+
+        Args:
+            path: the file.
 
         Raises:
-            DataError: where the file cannot be read, or has columns that are not numbers, or needs more memory than there is.
+            DataError: if the file cannot be read, has columns that are not numbers, or does not fit in memory.
         """
 
     def read_samples(self, path: Path, columns: Sequence[str]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Files read without trusting them: what they may cost, and what is said where they cannot be read."""
+"""Safe reading of untrusted files: memory limits, and errors that say why a file cannot be read."""
 
 from __future__ import annotations
 
@@ -14,43 +14,52 @@ import psutil
 from sdezoo.errors import DataError, SdezooError
 
 LARGEST = 8 * 2**30
-"""Bytes of float32 that data which are held in memory as a whole may take."""
+"""Largest size of data held in memory, in bytes of float32."""
 
 
 SHARE = 4
-"""Memory that the reading of such data takes at most, over their bytes of float32: as stored, converted, and split."""
+"""Peak memory while reading, as a multiple of the data's size in float32: the data as stored, converted, and split."""
 
 
 DEFLATE = 1032
-"""The highest ratio that deflate, in .npz, .gz and .png, reaches."""
+"""The highest compression ratio of deflate, used by .npz, .gz and .png."""
 
 
-_CHUNK = 2**18  # bytes read at a time from what may be shorter than it says
+_CHUNK = 2**18  # bytes read at a time from a file that may be shorter than declared
 
 
 def check_size(path: str | Path, values: int) -> None:
-    """Refuse more than `LARGEST` bytes of float32, and more than memory has room for while they are read, before anything is allocated.
+    """Check, before anything is allocated, that data are within `LARGEST` and that reading them fits in the available memory.
+
+    Args:
+        path: the file, for the message.
+        values: number of values that the file declares.
 
     Raises:
-        DataError: with the number of values promised.
+        DataError: if the data are too large.
     """
     if values * 4 > LARGEST:
         raise DataError(
-            f"'{path}' promises {values} values, more than the {LARGEST // 2**30} GiB of float32 that are read into memory.",
-            "Give a smaller part of the data, a .npy in C order, which is read row by row, or a file that is not damaged.",
+            f"'{path}' declares {values} values, more than the {LARGEST // 2**30} GiB of float32 that are read into memory.",
+            "Give a smaller part of the data, a .npy in C order, which is read row by row, or an undamaged file.",
         )
     if values * 4 * SHARE > (free := psutil.virtual_memory().available):
         raise DataError(
-            f"'{path}' promises {values} values, and to read them takes more memory than the {free / 2**30:.1f} GiB available.",
-            "Make room, or give a smaller part of the data, or a .npy in C order, which is read row by row.",
+            f"'{path}' declares {values} values, and reading them takes more memory than the {free / 2**30:.1f} GiB available.",
+            "Free memory, or give a smaller part of the data, or a .npy in C order, which is read row by row.",
         )
 
 
 def read_bytes(file: IO[bytes] | BufferedIOBase, size: int, begun: bytes = b"") -> bytearray:
-    """`begun`, and what follows in `file`, `size` bytes in all; memory is taken as they come, not as they are promised.
+    """Read a total of `size` bytes, allocating memory as they arrive and not up front.
+
+    Args:
+        file: the file, positioned after `begun`.
+        size: total number of bytes.
+        begun: the first bytes, if already read.
 
     Raises:
-        EOFError: where there are fewer.
+        EOFError: if the file ends early.
     """
     data = bytearray(begun[:size])
     while len(data) < size and (chunk := file.read(min(_CHUNK, size - len(data)))):
@@ -62,16 +71,19 @@ def read_bytes(file: IO[bytes] | BufferedIOBase, size: int, begun: bytes = b"") 
 
 @contextmanager
 def reading(path: str | Path, form: str, *errors: type[Exception]) -> Iterator[None]:
-    """What goes wrong inside, while the file `path` is read, becomes a `DataError`.
+    """Turn errors raised while reading a file into `DataError`.
 
     Args:
-        path: for the message.
-        form: what the file should be, as in "an IDX file".
-        errors: what the reading library raises besides `OSError`, `EOFError`, `ValueError` and `MemoryError`.
+        path: the file.
+        form: what the file should be, with an article, such as "an IDX file".
+        errors: exceptions of the reading library, in addition to `OSError`, `EOFError`, `ValueError` and `MemoryError`.
+
+    Raises:
+        DataError: if the block raises one of these, or `path` is a device or a pipe.
     """
     try:
         if not (os.path.isfile(path) or os.path.isdir(path)) and os.path.exists(path):
-            raise DataError(f"'{path}' is a device or a pipe.", "Give a file on a disk.")
+            raise DataError(f"'{path}' is a device or a pipe.", "Give a regular file.")
         yield
     except SdezooError:
         raise

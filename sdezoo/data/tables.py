@@ -1,8 +1,8 @@
-"""Tables with named columns, and what reading one costs.
+"""Read and write tables with named columns, within bounds on memory.
 
-A column costs pyarrow some 11 KB, however short it is, and a .csv of a megabyte may have half a million: wide ones are read by NumPy.
-A .parquet may hold any number of equal values in a few bytes: it is read in batches, so that memory is taken as values come out, and
-`check_size` refuses, on what it promises, more than memory has.
+pyarrow takes about 11 KB a column, however short, and a .csv of one megabyte may have half a million columns. Wide files are therefore
+read by NumPy. A .parquet may hold any number of equal values in a few bytes. It is read in batches, so memory is allocated as values are
+decoded, and `check_size` rejects a declared size that does not fit in memory.
 """
 
 from __future__ import annotations
@@ -27,54 +27,68 @@ from sdezoo.errors import DataError
 
 _COLUMNS = 100_000
 _WIDE = 1024
-_LINE = 2**24  # bytes of the line of column names
+_LINE = 2**24  # longest line of column names in bytes
 _BATCH = 65_536
 
 
 class Columns(NamedTuple):
-    """The names of `d` columns, their values `(N, d)`, float32, and their types as `sdezoo.data.dataset.Data` has them."""
+    """The `d` named columns of a table."""
 
     names: tuple[str, ...]
+    """Column names."""
     values: Tensor
+    """Values `(N, d)`, float32."""
     types: tuple[str, ...]
+    """NumPy dtype names of the columns in the file, see `sdezoo.data.dataset.Data`; empty: float32."""
 
 
 def read_csv(path: Path) -> Columns:
-    """A `.csv`, which begins with a line of column names. Missing values are NaN, and too large ones infinite.
+    """Read a `.csv` that starts with a line of column names. Missing values become NaN, values too large for float32 become infinite.
+
+    Args:
+        path: the file.
 
     Raises:
-        DataError: where it cannot be read, has no rows, columns of one name, or columns that are not numbers, or is too large.
+        DataError: if the file cannot be read, is too large, has no rows, or has columns that are repeated or not numbers.
     """
     with reading(path, "a table", pa.ArrowException, csv.Error):
         return _csv(path)
 
 
 def read_parquet(path: Path) -> Columns:
-    """A `.parquet`. Missing values are NaN, and too large ones infinite.
+    """Read a `.parquet`. Missing values become NaN, values too large for float32 become infinite.
+
+    Args:
+        path: the file.
 
     Raises:
-        DataError: as `read_csv`.
+        DataError: as for `read_csv`.
     """
     with reading(path, "a table", pa.ArrowException):
         return _parquet(path)
 
 
 def schema(names: Sequence[str], types: Sequence[str]) -> pa.Schema:
-    """Of a table that final rows are written to.
+    """Build the Arrow schema for a table of final rows.
 
     Args:
-        names: of the columns.
-        types: their dtypes, see `sdezoo.data.encoding.Encoding`.
+        names: column names.
+        types: column dtypes, see `sdezoo.data.encoding.Encoding`.
     """
     kinds = column_types(types, len(names))
     return pa.schema([pa.field(name, pa.from_numpy_dtype(np.dtype(kind))) for name, kind in zip(names, kinds, strict=True)])
 
 
 def batch(part: Tensor, names: Sequence[str], types: Sequence[str]) -> pa.RecordBatch:
-    """Final rows `(n, d)`, float32 on the CPU, as rows of a table of that `schema`.
+    """Convert final rows to an Arrow record batch with the schema of `schema`.
+
+    Args:
+        part: final rows `(n, d)`, float32 on the CPU.
+        names: column names.
+        types: column dtypes, see `sdezoo.data.encoding.Encoding`.
 
     Raises:
-        RunError: where int64 is too small for a column of whole numbers.
+        RunError: if an integer column overflows int64.
     """
     return pa.record_batch([pa.array(column) for column in typed_columns(part, types, names)], schema=schema(names, types))
 
@@ -84,13 +98,13 @@ def _csv(path: Path) -> Columns:
     names = _header(path)
     if names and all(map(_is_number, names)):
         raise DataError(
-            f"'{path}' begins with a line of numbers, not with the names of its columns.",
-            "Put a line of column names on top.",
+            f"'{path}' starts with a line of numbers, not with column names.",
+            "Add a first line with the column names.",
         )
     _check_names(path, names)
     if len(names) > _WIDE:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of no rows, which are refused below
+            warnings.simplefilter("ignore")  # NumPy warns if there are no rows; `_check_rows` rejects them
             found = np.loadtxt(path, np.float32, comments=None, delimiter=",", skiprows=1, ndmin=2, encoding="utf-8", quotechar='"')
         _check_rows(path, len(found), [])
         if found.shape[1] != len(names):
@@ -106,13 +120,13 @@ def _csv(path: Path) -> Columns:
 
 
 def _header(path: Path) -> list[str]:
-    """The column names of a .csv."""
+    """Read the column names of a .csv."""
     with path.open("rb") as file:
         line = file.readline(_LINE).partition(b"\r")[0]
     if not line:
         raise EOFError("it is empty, or its first line is")
     if line.count(b",") >= _COLUMNS or len(line) == _LINE:
-        raise DataError(f"'{path}' has more than {_COLUMNS} columns, or names too long for them.", "Give fewer columns, or a .npy.")
+        raise DataError(f"'{path}' has more than {_COLUMNS} columns, or column names that are too long.", "Give fewer columns, or a .npy.")
     return next(csv.reader([line.decode("utf-8-sig")]), [])
 
 
@@ -140,7 +154,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 
 
 def _check_rows(path: Path, rows: int, other: list[str]) -> None:
-    """`other`: columns that are not numbers."""
+    """Reject a table without rows, or with columns that are not numbers (`other`)."""
     if not rows:
         raise DataError(f"'{path}' has no rows of data.", "Give a table with at least two rows.")
     if other:
@@ -165,7 +179,7 @@ def _named(columns: list[str], most: int = 5) -> str:
 
 
 def _is_numeric(kind: pa.DataType) -> bool:
-    # A column without any value has the type null; it is reported as missing values.
+    # A column without any value has the type null. It is read as NaN and reported as missing values later.
     numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_null)
     return any(accepts(kind) for accepts in numeric)
 

@@ -1,4 +1,4 @@
-"""Whether data are what `Data` promises."""
+"""Validation of data: shapes, finite values, times, labels and the range of images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ _SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points"
 
 
 def check(data: Data) -> None:
-    """Whether `data` is what `Data` promises.
+    """Check that `data` meets the specification of `Data`.
+
+    Args:
+        data: the data, rows on disk included.
 
     Raises:
-        DataError: NaN or infinite values first, then wrong shapes, fewer than two training rows, images outside [0, 1], and times that
-            do not increase.
+        DataError: if values are not finite (checked first), shapes do not match, there are fewer than two training rows, times do not
+            increase, labels are out of range, or images leave [0, 1].
     """
     parts = {"training": data.train, "held-out": data.test}
     everything = dict(parts)
@@ -34,7 +37,7 @@ def check(data: Data) -> None:
         if values.ndim != len(wanted.split(",")) or 0 in data.event:
             raise DataError(
                 f"The {part} data have shape {tuple(values.shape)}, which is not {wanted} for kind '{data.kind}'.",
-                f"Bring them into the shape {wanted}, one row for each sample.",
+                f"Reshape them to {wanted}, one row for each sample.",
             )
     for snapshot in data.snapshots:
         _check_rows(snapshot, data.event)
@@ -49,8 +52,8 @@ def check(data: Data) -> None:
             )
         if labels is not None and len(labels) and not 0 <= labels.min() <= labels.max() < _CLASSES:
             raise DataError(
-                f"The {part} labels reach from {int(labels.min())} to {int(labels.max())}; classes have numbers from 0, below {_CLASSES}.",
-                "Number the classes anew, or leave the labels out.",
+                f"The {part} labels range from {int(labels.min())} to {int(labels.max())}; classes are numbered from 0, below {_CLASSES}.",
+                "Renumber the classes, or leave the labels out.",
             )
     if data.kind == "image":
         for values in everything.values():
@@ -58,14 +61,14 @@ def check(data: Data) -> None:
 
 
 def check_one_time(data: Data, what: str) -> None:
-    """Refuse data that are more than rows of one time.
+    """Check that data are rows observed at one time.
 
     Args:
-        data: as `check` wants them.
-        what: who refuses, the subject of the sentence, such as "Score learning".
+        data: validated data, see `check`.
+        what: the subject of the message, such as "Score learning".
 
     Raises:
-        DataError: for paths, and for several snapshots.
+        DataError: if the data are paths, or have several snapshots.
     """
     if data.kind == "paths":
         raise DataError(
@@ -79,25 +82,25 @@ def check_one_time(data: Data, what: str) -> None:
 
 
 def check_times(data: Data) -> None:
-    """Refuse snapshots, or observations of paths, whose times do not increase.
+    """Check that the times of snapshots, or of the observations of paths, increase.
 
     Args:
-        data: rows of the right shape for their kind.
+        data: data whose rows have the right shape for their kind.
 
     Raises:
-        DataError: naming the first time that is not later than the one before, and for paths without times, or times without paths.
+        DataError: if times do not increase, if paths have no times, or if other data have times.
     """
     found = [snapshot.time for snapshot in data.snapshots]
     if (wrong := _not_later(torch.tensor(found, dtype=torch.float64))) is not None:
         raise DataError(
             f"The snapshots are at times {', '.join(f'{time:g}' for time in found)}, of which number {wrong} (counted from 0) is not later "
             "than the one before.",
-            "Give snapshots in the order of their times, counted from the first.",
+            "Give snapshots in order of time, measured from the first.",
         )
     if (data.times is None) == (data.kind == "paths"):
         missing = data.times is None
         raise DataError(
-            "The paths have no times of observation." if missing else f"Data of kind '{data.kind}' have no times of observation.",
+            "The paths have no times of observation." if missing else f"Data of kind '{data.kind}' cannot have times of observation.",
             "Give one time for each observation." if missing else "Leave out the times, or give paths (N, T, d).",
         )
     if data.times is None:
@@ -116,16 +119,16 @@ def check_times(data: Data) -> None:
 
 
 def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", first: int = 0) -> None:
-    """Refuse NaN and infinities in `values` (N, *event).
+    """Check that all values are finite.
 
     Args:
-        values: any floating dtype.
-        columns: names, for messages; numbers where there are none.
-        part: the part of the data, for messages.
-        first: number of the first row, for messages.
+        values: rows `(N, *event)`, of any floating dtype.
+        columns: column names for the message; empty: column indices are used.
+        part: name of the part of the data, such as "training", for the message.
+        first: index of the first row, for the message.
 
     Raises:
-        DataError: with how many there are and where the first is.
+        DataError: if values are NaN or infinite, with their number and the position of the first.
     """
     finite = values.isfinite()
     if finite.all():
@@ -141,10 +144,13 @@ def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", fi
 
 
 def check_pixels(values: Tensor) -> None:
-    """Refuse images outside [0, 1].
+    """Check that pixels lie in [0, 1].
+
+    Args:
+        values: images `(N, C, H, W)`.
 
     Raises:
-        DataError: with the range found, and what to divide by.
+        DataError: if a pixel lies outside [0, 1].
     """
     if values.numel() == 0:
         return
@@ -152,18 +158,23 @@ def check_pixels(values: Tensor) -> None:
     if low < 0 or high > 1:
         divide = "Divide them by 255" if low >= 0 and high <= 255 else "Rescale them"
         raise DataError(
-            f"Images must lie in [0, 1], and these reach from {low:g} to {high:g}.",
+            f"Images must lie in [0, 1], but these range from {low:g} to {high:g}.",
             f"{divide}, or store them as uint8.",
         )
 
 
 def column_name(index: int, names: Sequence[str]) -> str:
-    """A column as messages call it: its name in quotes, or its number."""
+    """Format a column for a message: its name in quotes, or its index if it has no name.
+
+    Args:
+        index: index of the column.
+        names: column names; may be empty.
+    """
     return f"'{names[index]}'" if index < len(names) else str(index)
 
 
 def _check_rows(snapshot: Snapshot, event: tuple[int, ...]) -> None:
-    """Whether the rows of a snapshot are at least two, and of the shape of the first one's."""
+    """Check that a snapshot has at least two training rows, and that its rows have the shape `event` of the first snapshot."""
     at = f" at time {snapshot.time:g}" if snapshot.time else ""
     for part, rows in {"Training": snapshot.train, "Held-out": snapshot.test}.items():
         if rows.shape[1:] != event:
@@ -172,13 +183,13 @@ def _check_rows(snapshot: Snapshot, event: tuple[int, ...]) -> None:
             )
     if len(snapshot.train) < 2:
         raise DataError(
-            f"There are too few training rows{at}: {len(snapshot.train)}, where 2 is the least.",
+            f"There are too few training rows{at}: {len(snapshot.train)}, and at least 2 are needed.",
             "Give more data, or hold out fewer rows.",
         )
 
 
 def _not_later(times: Tensor) -> int | None:
-    """The number of the first of `times` `(n,)` that is not a number, or not after the one before."""
+    """Index of the first of `times` `(n,)` that is not finite or not after the previous one; None if there is none."""
     wrong = ~times.isfinite()
     wrong[1:] |= ~(times[1:] > times[:-1])
     return int(wrong.to(torch.uint8).argmax()) if wrong.any() else None

@@ -1,1 +1,1 @@
-"""How good samples are: measures of two sets of rows, their errors, and what real rows reach."""
+"""Sample quality: measures that compare samples with held-out rows, their errors, and the values that real rows reach."""

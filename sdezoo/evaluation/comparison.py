@@ -1,8 +1,8 @@
-"""Samples compared with data, whole: the measures that fit, what a reader has to know, and the picture.
+"""A complete comparison of samples with data: the measures that fit, notes for the reader, and the picture.
 
-Rows are compared as the user has them, with two exceptions. Columns are divided by the standard deviation of the training rows: else
-distances are those of the column with the largest unit. Images on a lattice of grey values are put on it, clipped and rounded: real
-pixels lie there, and what does not is told apart by that alone.
+Rows are compared in the user's units, with two exceptions. Columns are divided by the standard deviation of the training rows, since
+otherwise the column with the largest unit dominates all distances. If images have a lattice of grey values, samples are clipped and
+rounded to it: real pixels lie on the lattice, and anything off it could be recognized by that alone.
 """
 
 from __future__ import annotations
@@ -30,34 +30,45 @@ from sdezoo.evaluation.table import number
 _NAMED = 5
 
 EvaluationProgress = Callable[[float, int, str], None]
-"""Called with how much is done, of how much, and what it is."""
+"""Called with the amount done, the total amount, and a description of the work."""
 
 
 class Parts(NamedTuple):
-    """`n` rows `(n, *event)` each, in the user's units: samples, held-out rows, training rows; and all training rows."""
+    """The rows to compare, `(n, *event)` each, in the user's units."""
 
     samples: Tensor
+    """Samples, `n` of them."""
     held_out: Tensor
+    """Held-out rows, `n` of them."""
     training: Tensor
+    """Training rows for the floor, `n` of them."""
     every: Tensor
+    """All training rows."""
 
 
 class Extractor(NamedTuple):
-    """Features `(n, d)` of images `(n, C, H, W)`, and whose they are."""
+    """A feature extractor for images."""
 
     name: str
+    """Name of the network."""
     features: Callable[[Tensor], FloatArray]
+    """Maps images `(n, C, H, W)` to features `(n, d)`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The table, notes below it, what JSON holds beside it, the picture, and the tails of columns."""
+    """The result of a comparison."""
 
     measured: list[Measured]
+    """Lines of the table."""
     notes: list[str]
+    """Notes below the table."""
     facts: dict[str, Any]
+    """Further entries of the JSON record."""
     picture: Figure
+    """The picture."""
     tails: Sequence[Contrast] = ()
+    """Tails of columns."""
 
 
 def images(
@@ -71,11 +82,17 @@ def images(
     seed: int,
     progress: EvaluationProgress,
 ) -> Comparison:
-    """Compare images: pixels, features where there is an extractor, classes where there is a classifier.
+    """Compare images: pixels, features if there is an extractor, and classes if there is a classifier.
 
     Args:
-        title: of the picture. levels: the data's lattice. judge: the classifier, trained on the images `parts.every` with `labels`.
-        seed: of whatever a measure draws.
+        parts: the rows to compare, images `(n, C, H, W)`.
+        title: title of the picture.
+        levels: values of the data are multiples of 1/levels (8-bit images: 255); None if continuous.
+        extractor: the feature extractor, or None.
+        judge: a classifier trained on the images `parts.every` with `labels`, or None.
+        labels: classes of the training images, or None.
+        seed: random seed of the measures.
+        progress: progress callback.
     """
     x = parts.samples if levels is None else (parts.samples.clamp(0, 1) * levels).round() / levels
     compared = (parts.held_out, x, parts.training)
@@ -114,8 +131,12 @@ def columns(
     """Compare tables and points: rows, single columns, pairs of columns, privacy.
 
     Args:
-        title: of the picture. names: of the columns, or none. seed: of whatever a measure draws.
-        private: held-out rows and samples that privacy is judged by, of any number; default: those of `parts`.
+        parts: the rows to compare, `(n, d)`.
+        title: title of the picture.
+        names: names of the columns; may be empty.
+        seed: random seed of the measures.
+        progress: progress callback.
+        private: held-out rows and samples for the privacy figures, any number of each; default: those of `parts`.
     """
     names = list(names) or [f"x{i}" for i in range(parts.every.shape[1])]
     spread = np.std(flat(parts.every), axis=0)
@@ -141,7 +162,7 @@ def columns(
     worst = [i for i in np.argsort(tests.p) if tests.p[i] <= suite.SIGNIFICANT]
     if worst:
         named = ", ".join(f"{names[i]} (D {number(float(tests.statistic[i]))}, p {tests.p[i]:.1e})" for i in worst[:_NAMED])
-        notes.append(f"Columns that the KS test tells apart: {named}{f' and {len(worst) - _NAMED} more' if len(worst) > _NAMED else ''}.")
+        notes.append(f"Columns that differ by the KS test: {named}{f' and {len(worst) - _NAMED} more' if len(worst) > _NAMED else ''}.")
     notes += [*_tails_apart(tails), *found.notes, *_left_out(size)]
     each = zip(names, tests.statistic.tolist(), tests.p.tolist(), strict=True)
     facts = {"columns": [{"name": name, "ks": statistic, "p": p} for name, statistic, p in each]}
@@ -151,14 +172,14 @@ def columns(
 
 
 def _left_out(size: int) -> list[str]:
-    """Which figures mean nothing for so few rows."""
+    """Say which figures are left out because there are too few rows."""
     names = ["precision, recall, density and coverage"] if size < suite.MANIFOLD else []
     names += ["tails"] if size < suite.TAIL else []
-    return [f"Left out, as they mean nothing for {size} rows: {'; '.join(names)}."] if names else []
+    return [f"Left out, since {size} rows are too few: {'; '.join(names)}."] if names else []
 
 
 def _tails_apart(tails: Sequence[Contrast]) -> list[str]:
-    """Which columns' tails are lighter or heavier in samples than in the data."""
+    """Say which columns have lighter or heavier tails in samples than in the data."""
     sentences = []
     for word, apart in (("lighter", lambda c: c.data.heavier(c.samples)), ("heavier", lambda c: c.samples.heavier(c.data))):
         found = [c for c in tails if c.name != ROWS and apart(c)]

@@ -1,22 +1,21 @@
-"""Privacy of samples: whether they repeat rows that training has seen.
+"""Privacy of samples: whether they repeat training rows.
 
-*Distance to the closest training row* and the *ratio* of that distance to the second closest say how near samples are. Both are
-compared with those of new rows, against the same training rows. Where 100 rows or more are held out, these are the new rows. Where
-fewer are, training rows stand in for them, by cross-fitting: row `t_i` leaves the training rows and a held-out row `h` takes its
-place::
+*Distance to the closest training row* and the *ratio* of that distance to the second closest measure how near samples are. Both are
+compared with those of new rows, against the same training rows. If 100 rows or more are held out, these are the new rows. If fewer
+are, training rows stand in for them, by cross-fitting: row `t_i` leaves the training rows and a held-out row `h` takes its place::
 
     d(t_i) = min(min_{j ≠ i} ‖t_i − t_j‖, ‖t_i − h‖)
 
-For rows of one distribution this is distributed as the distance of a new row to as many training rows, exactly. Two training rows
-that are each other's nearest share their distance, so such rows count half in every interval.
+For rows of one distribution, this has exactly the distribution of the distance of a new row to as many training rows. Two training
+rows that are each other's nearest share their distance, so such rows count half in every interval.
 
-*Membership inference* is the attack of one who has the samples and asks whether a given row was trained on: a row is the more likely a
-member the nearer the closest sample is (Hayes et al., arXiv 1705.07663; Chen et al., arXiv 1909.03935, section 4). Members are training
-rows, the others held-out rows. The area under the ROC curve (AUC) is the probability that a member is nearer to the samples than
-another row, ties counted half: 0.5 where the samples tell nothing, 1 where they give every member away.
+*Membership inference* is the attack of someone who has the samples and asks whether a given row was trained on: the nearer the closest
+sample, the more likely the row is a member (Hayes et al., arXiv 1705.07663; Chen et al., arXiv 1909.03935, section 4). Members are
+training rows, the others held-out rows. The area under the ROC curve (AUC) is the probability that a member is nearer to the samples
+than another row, ties counted half: 0.5 if the samples reveal nothing, 1 if they reveal every member.
 
 Warnings follow from ratios, copies and membership, and never from distances alone: samples that crowd in the middle of the data, as
-those of a model that has learnt little may do, are near to training rows and repeat none.
+those of an undertrained model may, are near to training rows and repeat none.
 
 Distances are rounded to 1e-9, so that equal distances of rounded data are ties.
 """
@@ -37,19 +36,19 @@ from sdezoo.evaluation.rows import FloatArray, choice, paired, stream
 from sdezoo.evaluation.suite import Measured
 
 GROUP = "privacy"
-"""Of the table."""
+"""Heading of the privacy figures in the table."""
 
 FEW = 100
-"""Held-out rows below which training rows stand in for new ones."""
+"""Number of held-out rows below which training rows stand in for new ones."""
 
 MOST = 1000
-"""Rows of each kind whose distances are taken; of more, a random choice. All training rows are searched for the closest."""
+"""Maximum number of rows of each kind to compute distances for; of more, a random subset. The search covers all training rows."""
 
 NEAR = 1 / 3
-"""A near copy is less than this much as far from its closest training row as from the second closest."""
+"""A near copy is closer to its closest training row than this fraction of the distance to the second closest."""
 
 ALARM = 0.99
-"""The level of the four intervals and tests that a warning follows from."""
+"""Level of the intervals and tests that warnings are based on."""
 
 Interval = tuple[float, float]
 
@@ -57,64 +56,73 @@ _MEMBERS, _NEW, _HELD, _FLOOR = range(4)
 _DIGITS = 9
 
 _MEANING = {
-    "distance to training rows, over held-out": "median distance to the closest training row, over that of new rows: 1 as far as they are, "
-    "0 half are copies. Below 1 too where samples crowd in the middle of the data.",
-    "5th percentile of it, over held-out": "the same for the nearest samples: a median does not see a few copies.",
-    "nearest-neighbour distance ratio": "median distance to the closest training row, over that to the second closest: below that of real "
-    "rows, samples sit at single training rows.",
-    "exact copies": "share of samples that equal a training row in every column. New rows do too where values are rounded.",
+    "distance to training rows, over held-out": "median distance to the closest training row, divided by that of new rows: 1 if samples "
+    "are as far as those, 0 if half are copies. Samples that crowd in the middle of the data are below 1 too.",
+    "5th percentile of it, over held-out": "the same for the nearest samples: a median does not detect a few copies.",
+    "nearest-neighbour distance ratio": "median ratio of the distances to the closest and the second closest training row: below that of "
+    "real rows if samples sit at single training rows.",
+    "exact copies": "share of samples that equal a training row in every column. New rows do too if values are rounded.",
     "near copies": "share of samples that are less than a third as far from the closest training row as from the second closest.",
-    "membership inference, AUC": "how often a training row is nearer to the samples than a held-out row: 0.5 the samples do not tell which "
-    "rows were trained on, 1 they tell all.",
+    "membership inference, AUC": "how often a training row is nearer to the samples than a held-out row: 0.5 if samples do not reveal "
+    "which rows were trained on, 1 if they reveal all.",
 }
 
 
 class Records(NamedTuple):
-    """Rows `(n, d)` in units that distances may be taken in: all training rows, all held-out rows, samples."""
+    """Rows `(·, d)`, scaled so that Euclidean distances are meaningful."""
 
     training: FloatArray
+    """All training rows."""
     held_out: FloatArray
+    """All held-out rows."""
     samples: FloatArray
+    """Samples."""
 
 
 class Closest(NamedTuple):
-    """The distances of rows to the two closest training rows, `(n,)` each."""
+    """Distances of rows to the two closest training rows."""
 
     first: FloatArray
+    """Distance to the closest, `(n,)`."""
     second: FloatArray
+    """Distance to the second closest, `(n,)`."""
 
     @property
     def ratio(self) -> FloatArray:
-        """`first / second`; 1 where a training row that is repeated is met."""
+        """`first / second`, `(n,)`; 1 if both are 0, as for a copy of a repeated training row."""
         return np.divide(self.first, self.second, out=np.ones_like(self.first), where=self.second > 0)
 
     @property
     def exact(self) -> NDArray[np.bool_]:
-        """Which rows are exact copies."""
+        """Which rows are exact copies, `(n,)`."""
         return self.first == 0
 
     @property
     def near(self) -> NDArray[np.bool_]:
-        """Which rows are near copies."""
+        """Which rows are near copies, `(n,)`."""
         return self.ratio < NEAR
 
 
 class Privacy(NamedTuple):
-    """Lines of the table, notes below it, and the distances `(n,)` of new rows and of samples to the closest training row."""
+    """The privacy figures of samples."""
 
     measured: list[Measured]
+    """Lines of the table."""
     notes: list[str]
+    """Notes below the table."""
     distances: tuple[FloatArray, FloatArray]
+    """Distances to the closest training row, of new rows and of samples, `(n,)` each."""
 
 
 def privacy(records: Records, *, seed: int = 0) -> Privacy:
-    """All figures of privacy.
+    """Compute all privacy figures.
 
     Args:
-        records: one held-out row is the least, and two training rows. seed: of the choices of rows.
+        records: the rows; at least one held-out row and two training rows.
+        seed: random seed of the choices of rows.
 
     Raises:
-        DataError: where rows are too few, or not finite.
+        DataError: if rows are too few or not finite.
     """
     for rows in (records.held_out, records.samples):
         paired(records.training, rows, least=1)
@@ -139,29 +147,34 @@ def privacy(records: Records, *, seed: int = 0) -> Privacy:
 
 
 def closest(rows: FloatArray, training: FloatArray, own: NDArray[np.intp] | None = None) -> Closest:
-    """The distances of `rows` `(n, d)` to the two closest of the rows `training` `(m, d)`.
+    """Return the distances of rows to the two closest training rows.
 
     Args:
-        own: `(n,)`, where rows are training rows: their numbers, which are left out.
+        rows: `(n, d)`.
+        training: `(m, d)`.
+        own: `(n,)`, if `rows` are training rows: the index of each, which is left out.
     """
     count = 2 if own is None else 3
     index = NearestNeighbors(n_neighbors=count).fit(training).kneighbors(rows, return_distance=False)
-    # The search may round; these distances are exact where rows are equal.
+    # The search may round; these distances are exact for equal rows.
     found = np.stack([np.linalg.norm(rows - training[index[:, k]], axis=1) for k in range(count)], 1)
     if own is not None:
-        found[index == own[:, None]] = np.inf  # of more than three equal rows, none has to be itself
+        found[index == own[:, None]] = np.inf  # of more than three equal rows, none need be the row itself
     found = np.sort(np.round(found, _DIGITS), 1).astype(np.float64)
     return Closest(found[:, 0], found[:, 1])
 
 
 def quantile_interval(values: FloatArray, q: float, *, weight: float = 1.0, level: float = LEVEL) -> Interval:
-    """The interval of a quantile, by order statistics: exact for independent values of any distribution, ties among them.
+    """Return the interval of a quantile, by order statistics: exact for independent values of any distribution, ties included.
 
     Args:
-        values: `(n,)`. q: in (0, 1). weight: what a value counts where values are not independent. level: of the interval.
+        values: `(n,)`.
+        q: level of the quantile, in (0, 1).
+        weight: how much a value counts; below 1 if values are not independent.
+        level: confidence level.
 
     Returns:
-        The two ends; −∞ or ∞ where the values are too few for one.
+        The two ends; −∞ or ∞ if there are too few values for one.
     """
     size = max(1, int(weight * len(values)))
     low, high = (float(end) for end in stats.binom.ppf([(1 - level) / 2, (1 + level) / 2], size, q))
@@ -171,15 +184,19 @@ def quantile_interval(values: FloatArray, q: float, *, weight: float = 1.0, leve
 
 
 def ratio_interval(over: FloatArray, under: FloatArray, q: float, *, weight: float = 1.0, level: float = LEVEL) -> Interval | None:
-    """The interval of a ratio of two quantiles of distances, from those of each, on the scale of logarithms.
+    """Return the interval of a ratio of two quantiles of distances, from the interval of each, on a log scale.
 
-    Zou & Donner, Stat. Med. 27 (2008). Where an end is 0, the ends are divided, which is wider.
+    Zou & Donner, Stat. Med. 27 (2008). If an end is 0, the ends are divided instead, which is wider.
 
     Args:
-        over, under: `(n,)` and `(m,)`. q: in (0, 1). weight: of the values `under`. level: of the interval.
+        over: distances in the numerator, `(n,)`.
+        under: distances in the denominator, `(m,)`.
+        q: level of the quantiles, in (0, 1).
+        weight: how much a value of `under` counts.
+        level: confidence level.
 
     Returns:
-        None where the values are too few, or `under` may be 0.
+        The two ends; None if there are too few values, or the quantile of `under` may be 0.
     """
     (low, high), (least, most) = quantile_interval(over, q, level=level), quantile_interval(under, q, weight=weight, level=level)
     a, b = float(np.quantile(over, q)), float(np.quantile(under, q))
@@ -193,7 +210,12 @@ def ratio_interval(over: FloatArray, under: FloatArray, q: float, *, weight: flo
 
 
 def area(members: FloatArray, others: FloatArray) -> float:
-    """The probability that a member's distance `(n,)` is less than another's `(m,)`, ties counted half: Mann & Whitney's."""
+    """Return the probability that a member's distance is less than another's, ties counted half: Mann & Whitney's.
+
+    Args:
+        members: distances of members, `(n,)`.
+        others: distances of the others, `(m,)`.
+    """
     ranks = stats.rankdata(np.concatenate([members, others]))
     size = len(members)
     above = float(ranks[:size].sum()) - size * (size + 1) / 2
@@ -201,10 +223,16 @@ def area(members: FloatArray, others: FloatArray) -> float:
 
 
 def area_interval(value: float, members: int, others: int, *, level: float = LEVEL) -> Interval:
-    """The interval of an AUC, from its value and the numbers of rows: `(A − θ)² = z² V(θ)`, solved for `θ`.
+    """Return the interval of an AUC: `(A − θ)² = z² V(θ)`, solved for `θ`.
 
     Newcombe, Stat. Med. 25 (2006), part 2, method 5. At `θ = ½` the variance is that of Mann & Whitney's test without ties, so ½ is
     outside as often as that test rejects; with ties, less often.
+
+    Args:
+        value: the AUC `A`.
+        members: number of members.
+        others: number of the others.
+        level: confidence level.
     """
     z, size = float(stats.norm.ppf((1 + level) / 2)), (members + others) / 2 - 1
 
@@ -213,18 +241,18 @@ def area_interval(value: float, members: int, others: int, *, level: float = LEV
         return value - theta - z * math.sqrt(theta * (1 - theta) * pairs / (members * others))
 
     def lower(value: float) -> float:
-        # At 1 the variance is 0, and 1 solves the equation beside the end of the interval.
+        # At 1 the variance is 0, so 1 solves the equation as well as the end of the interval does.
         return float(root_scalar(gap, args=(value,), bracket=(0.0, min(value, 1 - 1e-12))).root) if value > 0 else 0.0
 
     return lower(value), 1 - lower(1 - value)
 
 
 _Part = tuple[list[Measured], list[str], list[str]]
-"""Lines, notes of what is left out, and the names of the figures that give an alarm."""
+"""Lines, notes on what is left out, and the names of the figures that raise an alarm."""
 
 
 def _new_rows(records: Records, seed: int) -> tuple[Closest, float]:
-    """The distances of new rows to as many training rows as there are, and what each counts."""
+    """Return the distances of new rows to as many training rows as there are, and how much each counts."""
     training, held_out = records.training, records.held_out
     fresh = closest(held_out[choice(len(held_out), MOST, seed, _HELD)], training)
     if len(held_out) >= FEW:
@@ -268,7 +296,7 @@ def _shares(new: Closest, samples: Closest, weight: float) -> _Part:
 
 
 def _more(drawn: int, of_drawn: int, held: int, of_held: int) -> bool:
-    """Whether copies among samples are more frequent than among new rows, by Fisher's exact test."""
+    """Return whether copies are more frequent among samples than among new rows, by Fisher's exact test."""
     return bool(stats.hypergeom.sf(drawn - 1, of_drawn + of_held, drawn + held, of_drawn) < (1 - ALARM) / 2)
 
 

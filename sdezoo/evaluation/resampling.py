@@ -1,17 +1,17 @@
-"""Errors of figures from the rows at hand: two ways, for two kinds of figures.
+"""Confidence intervals by resampling rows: two methods, for two kinds of figures.
 
-A mean over rows, or anything smooth in such means, has the *bootstrap*: rows are drawn anew with replacement, and the interval is
-that of the percentiles (Efron & Tibshirani 1993, chapter 13).
+For a mean over rows, or any smooth function of such means, use the *bootstrap*: rows are resampled with replacement, and the interval
+is that of the percentiles (Efron & Tibshirani 1993, chapter 13).
 
-A distance between two sets must not: repeated rows look like a law of their own, and every resample is further away than the
-figure is. Such figures have *halves*: both sets are halved at random, without replacement, and the figure is taken of the halves.
-Half of the rows vary around all rows as all rows vary around the law::
+Do not bootstrap a distance between two sets: repeated rows look like a distribution of their own, and every resample is further away
+than the figure is. For such figures use *halves*: both sets are halved at random, without replacement, and the figure is computed on
+the halves. Half of the rows vary around all rows as all rows vary around the distribution::
 
     Var(mean of a half | all rows) = σ² / n = Var(mean of all rows)
 
-(the delete-d jackknife with d = n/2: Shao & Wu, Ann. Statist. 17 (1989)). Halves are further away too, all by about the same: the
-interval is that of their deviations from their own mean, around the figure. For degenerate figures, such as MMD² between equal
-laws, it is too wide, by up to √3.
+(the delete-d jackknife with d = n/2: Shao & Wu, Ann. Statist. 17 (1989)). Halves are further away too, all by about the same amount:
+the interval is that of their deviations from their own mean, centred on the figure. For degenerate figures, such as MMD² between equal
+distributions, it is too wide, by up to √3.
 """
 
 from __future__ import annotations
@@ -25,23 +25,43 @@ from numpy.typing import ArrayLike, NDArray
 from sdezoo.evaluation.rows import FloatArray, stream
 
 LEVEL = 0.95
-"""Of all intervals."""
+"""Confidence level of all intervals."""
 
 Statistic = Callable[..., ArrayLike]
-"""Figures `(k,)`, or a single one, of one or more sets of rows."""
+"""A function of one or more sets of rows that returns figures `(k,)`, or a single one."""
 
 _BOOTSTRAP, _HALVES = 0, 1
 
 
 def bootstrap(statistic: Statistic, parts: Sequence[NDArray[Any]], *, resamples: int = 200, seed: int = 0) -> FloatArray:
-    """The percentile interval of each figure, `(k, 2)`; the rows of each part are drawn independently of the others."""
+    """Return the percentile interval of each figure.
+
+    Args:
+        statistic: the figures, as a function of `parts`.
+        parts: sets of rows; the rows of each are resampled independently of the others.
+        resamples: number of resamples.
+        seed: random seed.
+
+    Returns:
+        Lower and upper ends, `(k, 2)`.
+    """
     rng = stream(seed, _BOOTSTRAP)
     drawn = [[part[rng.integers(len(part), size=len(part))] for part in parts] for _ in range(resamples)]
     return _interval(np.stack([np.atleast_1d(statistic(*parts)) for parts in drawn]))
 
 
 def halves(statistic: Statistic, parts: Sequence[NDArray[Any]], *, repeats: int = 100, seed: int = 0) -> FloatArray:
-    """The interval of each figure, `(k, 2)`, from its deviations in random halves of all parts."""
+    """Return the interval of each figure, from its deviations in random halves of all parts.
+
+    Args:
+        statistic: the figures, as a function of `parts`.
+        parts: sets of rows; each is halved independently of the others.
+        repeats: number of random halves.
+        seed: random seed.
+
+    Returns:
+        Lower and upper ends, `(k, 2)`.
+    """
     rng = stream(seed, _HALVES)
     figures = []
     for _ in range(repeats):

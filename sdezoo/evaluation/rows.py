@@ -1,7 +1,7 @@
-"""Rows: what every measure compares.
+"""Rows: the input of every measure.
 
-A measure takes two sets of rows, first the reference (held-out data), then the samples: arrays `(n, d)` and `(m, d)` in whatever
-units they are to be compared in. It computes in float64, and draws random numbers from a stream that (seed, purpose) keys.
+A measure takes two sets of rows, first the reference (held-out data), then the samples: arrays `(n, d)` and `(m, d)` in the same
+units. It computes in float64 and draws random numbers from a stream keyed by (seed, purpose).
 """
 
 from __future__ import annotations
@@ -19,19 +19,24 @@ FloatArray = NDArray[np.float64]
 """Rows `(n, d)`, or a statistic of them."""
 
 CHUNK = 2**22
-"""Numbers that a block of a distance or kernel matrix holds at most: 32 MiB."""
+"""Maximum number of entries in a block of a distance or kernel matrix: 32 MiB."""
 
 
 def flat(x: Tensor) -> FloatArray:
-    """The events of `x` `(n, *event)` as rows `(n, d)`, float64 on the CPU."""
+    """Return the events of `x` `(n, *event)` as rows `(n, d)`, float64 on the CPU."""
     return x.detach().cpu().double().reshape(len(x), -1).numpy()
 
 
 def paired(reference: ArrayLike, samples: ArrayLike, least: int = 2) -> tuple[FloatArray, FloatArray]:
-    """Both sets of rows as float64.
+    """Check two sets of rows and convert them to float64.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(m, d)`.
+        least: minimum number of rows of each.
 
     Raises:
-        DataError: where they are no rows of one length, where either has fewer than `least`, or a value is not finite.
+        DataError: if the rows are not of one length, either set has fewer than `least` rows, or a value is not finite.
     """
     pair = tuple(np.asarray(rows, dtype=np.float64) for rows in (reference, samples))
     shapes = " and ".join(str(rows.shape) for rows in pair)
@@ -45,12 +50,18 @@ def paired(reference: ArrayLike, samples: ArrayLike, least: int = 2) -> tuple[Fl
 
 
 def stream(*key: int) -> np.random.Generator:
-    """A generator that depends on nothing but `key`."""
+    """Return a random generator that depends on `key` alone."""
     return np.random.default_rng(mix(*key))
 
 
 def choice(count: int, most: int, *key: int) -> NDArray[Any]:
-    """`most` of the indices below `count`, chosen at random and in order; all of them where there are no more."""
+    """Return a sorted random subset of row indices.
+
+    Args:
+        count: number of rows; the indices are below it.
+        most: size of the subset; all indices if there are no more.
+        key: of the random generator, see `stream`.
+    """
     if count <= most:
         return np.arange(count)
     return np.sort(stream(*key).permutation(count)[:most])

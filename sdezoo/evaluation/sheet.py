@@ -1,4 +1,4 @@
-"""The picture of an evaluation: samples beside data, and beside the training rows that are nearest to them."""
+"""The picture of an evaluation: samples beside data, and beside their nearest training rows."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ Distances = tuple[FloatArray, FloatArray]
 
 @dataclass(frozen=True)
 class Shares:
-    """Shares of the classes, `(c,)`: of the data and of samples."""
+    """Shares of the classes."""
 
     data: FloatArray
+    """In the data, `(c,)`."""
     samples: FloatArray
+    """In the samples, `(c,)`."""
 
 
 def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distances, shares: Shares | None) -> Figure:
-    """Samples `(n, C, H, W)`, each left of the training image that is nearest to it, and class shares, where there are any.
+    """Draw samples, each left of its nearest training image, distances, and class shares if given.
 
     Args:
-        title: on top. distances: to the nearest training image.
+        title: title of the figure.
+        samples: images, `(n, C, H, W)`, in [0, 1].
+        neighbours: nearest training image of each sample, `(n, C, H, W)`.
+        distances: distances to the nearest training image.
+        shares: class shares, or None.
     """
     figure = Figure(figsize=(11, 6.4), dpi=110, layout="constrained")
     figure.suptitle(title)
@@ -57,7 +63,15 @@ def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distanc
 
 
 def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: FloatArray, distances: Distances) -> Figure:
-    """Of each column the law in held-out rows `(n, d)` and in samples `(m, d)`; correlations, or in the plane the points; distances."""
+    """Draw each column's distribution in held-out rows and samples, correlations (or the points if `d = 2`), and distances.
+
+    Args:
+        title: title of the figure.
+        names: names of the columns, `d` of them.
+        held_out: `(n, d)`.
+        samples: `(m, d)`.
+        distances: distances to the nearest training row.
+    """
     shown = min(len(names), _COLUMNS)
     across = min(shown, math.ceil(math.sqrt(2 * shown)))
     down = math.ceil(shown / across)
@@ -80,7 +94,7 @@ def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: Flo
 
 
 def _pairs(samples: NDArray, neighbours: NDArray) -> NDArray:
-    """All pairs in one picture, `(H', W')` or `(H', W', 3 or 4)`; of other numbers of channels the first is drawn."""
+    """Return all pairs in one picture, `(H', W')` or `(H', W', 3 or 4)`; for other numbers of channels only the first is drawn."""
     count, channels, height, width = samples.shape
     kept = channels if channels in (1, 3, 4) else 1
     across = min(_ACROSS, count)
@@ -104,7 +118,7 @@ def _distances(axes: Axes, distances: Distances) -> None:
 
 def _column(axes: Axes, held_out: FloatArray, samples: FloatArray) -> None:
     low, high = np.quantile(held_out, [0.001, 0.999])
-    # What lies beyond, samples of any size among it, is counted in the outermost bins.
+    # Values beyond the range are counted in the outermost bins.
     bins = np.linspace(low, high, _BINS) if high > low else np.linspace(low - 0.5, low + 0.5, _BINS)
     _histograms(axes, np.clip(held_out, bins[0], bins[-1]), np.clip(samples, bins[0], bins[-1]), bins, ("data", "samples"))
     axes.tick_params(labelsize=6)

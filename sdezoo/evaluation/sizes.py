@@ -1,7 +1,7 @@
 """How many rows of each kind are compared, and which.
 
-Samples are compared with rows that training has never seen. A table with fewer than 20 of these is compared, one half of all its rows
-against as many samples, with the other half as the floor: by its distributions alone, since a model that knows its rows by heart looks
+Samples are compared with rows that training has never seen. If a table has fewer than 20 of these, half of all its rows are compared
+with as many samples, and the other half gives the floor. This compares distributions only: a model that has memorized its rows looks
 perfect. Privacy is judged by the held-out rows in any case.
 """
 
@@ -17,14 +17,16 @@ from sdezoo.evaluation.suite import LEAST, check_sizes
 
 _HELD, _TRAINING, _HALF = 0, 1, 4  # streams of the choices of rows
 
-_NO_MORE = "Look at samples instead, as `sdezoo sample` writes them."
+_NO_MORE = "Inspect samples instead, as `sdezoo sample` writes them."
 
 
 class Sizes(NamedTuple):
     """How many rows are compared.
 
     Args:
-        compared: of each kind. samples: that privacy is judged by, no fewer. held_out: whether the rows compared are held-out ones.
+        compared: number of rows of each kind.
+        samples: number of samples for the privacy figures, at least `compared`.
+        held_out: whether the rows compared are held-out ones.
     """
 
     compared: int
@@ -33,16 +35,22 @@ class Sizes(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What a reader has to know."""
+        """Notes for the reader."""
         few = f"With fewer than {LEAST} held-out rows, samples are compared with rows that training has seen: a model that repeats them "
-        return [] if self.held_out else [few + "looks good here, and is told by its privacy alone."]
+        return [] if self.held_out else [few + "looks good here, and only its privacy figures reveal it."]
 
 
 def sizes(asked: int, *, training: int, held_out: int, image: bool) -> Sizes:
-    """How many rows of each kind are compared, from how many samples are asked for and how many rows exist.
+    """Return how many rows of each kind are compared.
+
+    Args:
+        asked: number of samples that the user asks for.
+        training: number of training rows.
+        held_out: number of held-out rows.
+        image: whether the data are images.
 
     Raises:
-        DataError: where there are too few.
+        DataError: if there are too few rows.
     """
     check_sizes({"rows to compare": asked}, f"Take more samples, {LEAST} at least.")
     every = training + held_out
@@ -56,7 +64,17 @@ def sizes(asked: int, *, training: int, held_out: int, image: bool) -> Sizes:
 
 
 def compared_rows(training: Tensor, held_out: Tensor, found: Sizes, seed: int) -> tuple[Tensor, Tensor]:
-    """The rows `(n, *event)` that samples are compared with, and those of the floor, from all rows of both kinds."""
+    """Choose the rows that samples are compared with, and those of the floor.
+
+    Args:
+        training: all training rows, `(N, *event)`.
+        held_out: all held-out rows, `(M, *event)`.
+        found: the sizes.
+        seed: random seed.
+
+    Returns:
+        The rows to compare with and the rows of the floor, `(n, *event)` each.
+    """
     if found.held_out:
         held, floor = (part[choice(len(part), found.compared, seed, key)] for part, key in ((held_out, _HELD), (training, _TRAINING)))
         return held, floor

@@ -1,7 +1,7 @@
 """The measures that fit a kind of data, each with its error and its floor.
 
-All compare `n` samples with `n` held-out rows. The *floor* of a figure is what `n` training rows get in the place of the samples:
-what is reached by rows that really are from the law of the data. Sizes are equal throughout because most figures depend on them.
+Each compares `n` samples with `n` held-out rows. The *floor* of a figure is its value for `n` training rows in place of the samples:
+what rows from the data distribution itself reach. All sizes are equal, since most figures depend on them.
 Errors are those of `sdezoo.evaluation.resampling`.
 """
 
@@ -28,23 +28,26 @@ from sdezoo.evaluation.resampling import bootstrap, halves
 from sdezoo.evaluation.rows import FloatArray, stream
 
 LEAST = 20
-"""Rows that an evaluation needs of each kind; of a table with fewer held-out rows, in all."""
+"""Minimum number of rows of each kind; for a table with fewer held-out rows, of all rows together."""
 
 MANIFOLD, TAIL = 20, 64
-"""Rows from which on balls to the fifth neighbour, and tails, are of a part of the rows and not of most of them."""
+"""Minimum number of rows for balls to the fifth neighbour, and for tails, to cover a small part of the rows and not most of them."""
 
 SIGNIFICANT = 0.01
-"""The p-value below which a column counts as different."""
+"""p-value below which a column counts as different."""
 
 _SPLIT = 0
 
 
 class Sets(NamedTuple):
-    """`n` rows each: held-out ones, samples, and training ones for the floor."""
+    """Three sets of `n` rows."""
 
     reference: FloatArray
+    """Held-out rows, `(n, d)`."""
     samples: FloatArray
+    """Samples, `(n, d)`."""
     training: FloatArray
+    """Training rows, `(n, d)`, for the floor."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,13 @@ class Measured:
     """One line of the table.
 
     Args:
-        group: what was compared, such as pixels or features. name: of the measure.
-        value: of the samples. interval: 95 %, or None. error: how the interval was found.
-        floor: of real rows, at the same size; None where none can be had. best: what equal laws have in the limit of many rows; of a tail
-        index and of privacy, that of the held-out rows.
+        group: what is compared, such as pixels or features.
+        name: name of the measure.
+        value: value of the samples.
+        interval: 95 % confidence interval, or None.
+        error: how the interval was computed; None without one.
+        floor: value of real rows of the same number, or None if there is none.
+        best: value for equal distributions, in the limit of many rows; for a tail index and for privacy, that of the held-out rows.
     """
 
     group: str
@@ -68,7 +74,13 @@ class Measured:
 
 
 def distances(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
-    """Sliced Wasserstein distances, MMD², and the two-sample test by a random forest."""
+    """Compute sliced Wasserstein distances, MMD² and the two-sample test by a random forest.
+
+    Args:
+        group: what is compared, for the table.
+        sets: the rows.
+        seed: random seed.
+    """
     bandwidth = median_distance(sets.reference, seed=seed)
     drawn, real = (c2st(sets.reference, rows, seed=seed) for rows in (sets.samples, sets.training))
     (low, high), *_ = bootstrap(np.mean, (drawn,), seed=seed)
@@ -80,13 +92,25 @@ def distances(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
 
 
 def fidelity(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
-    """Precision, recall, density and coverage."""
+    """Compute precision, recall, density and coverage.
+
+    Args:
+        group: what is compared, for the table.
+        sets: the rows.
+        seed: random seed.
+    """
     names = {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
     return _halved(group, names, lambda a, b: [rows.mean() for rows in manifold(a, b)], sets, seed)
 
 
 def marginals(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
-    """The share of columns that the Kolmogorov–Smirnov test lets pass, and of two columns or more the errors of correlations."""
+    """Compute the share of columns that pass the Kolmogorov–Smirnov test and, for two columns or more, the errors of correlations.
+
+    Args:
+        group: what is compared, for the table.
+        sets: the rows.
+        seed: random seed.
+    """
     drawn, real = (float((kolmogorov_smirnov(sets.reference, x).p > SIGNIFICANT).mean()) for x in (sets.samples, sets.training))
     passed = Measured(group, f"columns with KS p > {SIGNIFICANT}", drawn, None, None, real, 1 - SIGNIFICANT)
     if sets.reference.shape[1] == 1:
@@ -97,7 +121,12 @@ def marginals(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
 
 
 def tails(group: str, found: Sequence[Contrast]) -> list[Measured]:
-    """The tail index of the largest entries of rows."""
+    """Return the line for the tail index of the largest entries of rows.
+
+    Args:
+        group: what is compared, for the table.
+        found: tails of columns and of rows, see `contrasts`.
+    """
     return [
         Measured(group, f"tail index, {c.name}", c.samples.index, (c.samples.low, c.samples.high), "exact", c.training.index, c.data.index)
         for c in found
@@ -106,13 +135,25 @@ def tails(group: str, found: Sequence[Contrast]) -> list[Measured]:
 
 
 def features(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
-    """Fréchet and kernel distance, precision, recall, density and coverage, of features."""
+    """Compute FID, KID, precision, recall, density and coverage of features.
+
+    Args:
+        group: what is compared, for the table.
+        sets: features as rows.
+        seed: random seed.
+    """
     measured = _halved(group, {"FID": 0, "KID": 0}, lambda a, b: [frechet_distance(a, b), kid(a, b)], sets, seed)
     return measured + fidelity(group, sets, seed=seed)
 
 
 def copies(group: str, held_out: FloatArray, samples: FloatArray, *, seed: int = 0) -> list[Measured]:
-    """Whether samples are copies, from distances `(n,)` to the nearest training row. The floor compares halves of the held-out rows.
+    """Measure whether samples are copies. The floor compares halves of the held-out rows.
+
+    Args:
+        group: what is compared, for the table.
+        held_out: distances of held-out rows to the nearest training row, `(n,)`.
+        samples: distances of samples to the nearest training row, `(m,)`.
+        seed: random seed.
 
     Raises:
         DataError: see `copying`.
@@ -128,27 +169,45 @@ def copies(group: str, held_out: FloatArray, samples: FloatArray, *, seed: int =
 
 
 def class_shares(group: str, shares: FloatArray, held_out: NDArray[np.intp], samples: NDArray[np.intp], *, seed: int = 0) -> list[Measured]:
-    """The largest difference between a class's share `(c,)` of the data and its share of samples, from the classes `(n,)` that a
-    classifier sees in held-out rows and in samples. The floor is that of the held-out rows, with the classifier's mistakes."""
+    """Return the largest difference between a class's share of the data and its share of samples.
+
+    The floor is that of the held-out rows, which includes the classifier's mistakes.
+
+    Args:
+        group: what is compared, for the table.
+        shares: share of each class in the data, `(c,)`.
+        held_out: classes that the classifier predicts for held-out rows, `(n,)`.
+        samples: classes that it predicts for samples, `(m,)`.
+        seed: random seed.
+    """
     value, floor = (np.abs(shares_of(classes, len(shares)) - shares).max() for classes in (samples, held_out))
     ((low, high),) = halves(lambda classes: np.abs(shares_of(classes, len(shares)) - shares).max(), (samples,), seed=seed)
     return [Measured(group, "class shares, largest error", float(value), (float(low), float(high)), "halves", float(floor), 0)]
 
 
 def shares_of(classes: NDArray[np.intp], count: int) -> FloatArray:
-    """The share of each of `count` classes, `(count,)`."""
+    """Return the share of each class, `(count,)`.
+
+    Args:
+        classes: classes from 0, `(n,)`.
+        count: number of classes.
+    """
     return np.bincount(classes, minlength=count)[:count] / len(classes)
 
 
 def check_sizes(rows: Mapping[str, int], remedy: str = "Hold out more of the data, or take more samples.") -> None:
-    """Refuse too few rows of any kind, from their numbers by name.
+    """Check that there are enough rows of every kind.
+
+    Args:
+        rows: number of rows by name of their kind.
+        remedy: what to do if there are not.
 
     Raises:
-        DataError: naming the kind.
+        DataError: if a kind has too few rows; the message names it.
     """
     for name, count in rows.items():
         if count < LEAST:
-            raise DataError(f"There are {count} {name}, where {LEAST} is the least.", remedy)
+            raise DataError(f"There are {count} {name}; at least {LEAST} are needed.", remedy)
 
 
 def _halved(

@@ -1,4 +1,4 @@
-"""Measures as text and as JSON."""
+"""Measures as text and for JSON."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 from sdezoo.evaluation.suite import Measured
 
-_HEADS = ("samples", "95 % interval", "real rows", "equal laws")
+_HEADS = ("samples", "95 % interval", "real rows", "ideal")
 
 
 def text(measured: Sequence[Measured]) -> str:
-    """A table, one measure a line, under a heading for each group."""
+    """Return a table, one measure per line, with a heading for each group."""
     lines = [[m.name, number(m.value), _interval(m), "" if m.floor is None else number(m.floor), number(m.best)] for m in measured]
     widths = [max(len(line[k]) for line in [["", *_HEADS], *lines]) for k in range(5)]
     parts = []
@@ -25,12 +25,12 @@ def text(measured: Sequence[Measured]) -> str:
 
 
 def record(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """As JSON holds it."""
+    """Return the measures for JSON."""
     return [asdict(m) for m in measured]
 
 
 def number(value: float) -> str:
-    """Three digits that count, no fewer than two after the point below 10."""
+    """Format with about three significant digits, and at least two decimals below 10."""
     if math.isinf(value):
         return "∞"
     if value and abs(value) < 5e-3:

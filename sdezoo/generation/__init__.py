@@ -1,1 +1,1 @@
-"""Samples from a trained model, and the files they are written to."""
+"""Generation: draw samples from a trained model and write them to files."""

@@ -1,7 +1,7 @@
-"""A trained model made ready for sampling: on its device, with its network in the precision and form that are fast there.
+"""Prepare a trained model for fast sampling: move it to a device, set the precision, compile the network.
 
-Precision is of the network's calls alone: they run under autocast, and what they return is cast back. States, and all that
-a sampler does with them, stay float32.
+The precision applies to calls of the network only. They run under autocast, and their outputs are cast back to float32. States and all
+computations of a sampler stay float32.
 """
 
 from __future__ import annotations
@@ -20,23 +20,29 @@ Precision = Literal["float32", "bf16"]
 
 
 def prepare(model: ScoreModel[Any], device: torch.device, precision: str = "float32", *, compiled: bool = False) -> ScoreModel[Any]:
-    """`model` as it samples on `device`; its weights are the same tensors, moved there.
+    """Prepare a model for sampling on a device.
 
     Args:
-        model: is moved to `device` itself. device: of all tensors. precision: `float32`, or `bf16` (bfloat16, under autocast).
-        compiled: by `torch.compile`, once for each size of a batch, so that a sample does not depend on the sizes met before.
+        model: the model; it is moved to `device` in place.
+        device: device to sample on.
+        precision: precision of the network, `float32` or `bf16` (bfloat16 under autocast).
+        compiled: whether to compile the network with `torch.compile`. It is compiled once for each batch size, so that samples do not
+            depend on earlier batch sizes.
+
+    Returns:
+        A model that shares its weights with `model`.
 
     Raises:
-        ParameterError: for another precision.
-        RunError: where the device has no bfloat16, or, at the first call, where the network cannot be compiled.
+        ParameterError: if the precision is unknown.
+        RunError: if the device does not support bfloat16, or, at the first call, if the network cannot be compiled.
     """
     if precision not in get_args(Precision):
-        raise ParameterError(f"precision={precision} is not known.", f"Give one of {', '.join(get_args(Precision))}.")
+        raise ParameterError(f"precision={precision} is unknown.", f"Give one of {', '.join(get_args(Precision))}.")
     if precision == "bf16" and not _has_bfloat16(device):
-        raise RunError(f"The device '{device}' does not compute in bfloat16.", "Leave out --precision, or choose another --device.")
+        raise RunError(f"The device '{device}' does not support bfloat16.", "Leave out --precision, or choose another --device.")
     model = model.to(device)
     for weight in model.net.parameters():
-        if weight.ndim == 4:  # convolutions read images with channels last, and say so to those after them
+        if weight.ndim == 4:  # channels-last weights make convolutions use that layout, and it propagates to later layers
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     if precision == "float32" and not compiled:
         return model
@@ -45,7 +51,7 @@ def prepare(model: ScoreModel[Any], device: torch.device, precision: str = "floa
 
 
 class _Prepared(nn.Module):
-    """A network under autocast, compiled where asked."""
+    """A network that runs under autocast if `mixed`, compiled if `compiled`."""
 
     def __init__(self, net: nn.Module, device: str, *, mixed: bool, compiled: bool) -> None:
         super().__init__()

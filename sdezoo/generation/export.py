@@ -1,8 +1,7 @@
-"""Samples as files, in any format that is installed (`sdezoo.data.formats`).
+"""Write samples to files, in any installed format (`sdezoo.data.formats`).
 
-`check_output` refuses an impossible file before any work is done; `write` and `write_parts` put it down in one piece, so that an
-interrupted run leaves neither half a file nor a damaged old one. All but pictures are written part by part, and no two parts are
-in memory at once.
+`check_output` rejects an invalid output path before any computation. `write` and `write_parts` are atomic: an interruption leaves neither
+a partial file nor a damaged old one. All formats but pictures are written chunk by chunk, with one chunk in memory at a time.
 """
 
 from __future__ import annotations
@@ -23,21 +22,30 @@ _IN_WORDS: dict[Kind, str] = {"image": "Images", "table": "Tables", "points": "P
 
 
 def check_output(path: str | Path, kind: Kind, overwrite: bool = False) -> None:
-    """Whether samples of `kind` can be written to `path`; to be asked before any work is done, and without a trace.
+    """Check that samples of `kind` can be written to `path`, without writing. Call it before the computation.
+
+    Args:
+        path: the file.
+        kind: the kind of the samples.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        RunError: an unknown ending, one that does not fit the kind, a file that exists (unless `overwrite`), a folder
-            in its place, or a parent folder that is not there and cannot be made, or cannot be written to.
+        RunError: if the ending is unknown or does not fit the kind, if the file exists (unless `overwrite`), if `path` is a folder, or if
+            the parent folder cannot be created or written to.
     """
     _format(Path(path), kind)
     check_place(path, overwrite)
 
 
 def check_place(path: str | Path, overwrite: bool = False) -> None:
-    """Whether any file can be written to `path`, without a trace.
+    """Check that a file can be written to `path`, without writing; the ending is not checked.
+
+    Args:
+        path: the file.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        RunError: as `check_output`, whatever the ending.
+        RunError: as for `check_output`, except for the ending.
     """
     path = Path(path)
     if path.is_dir():
@@ -61,22 +69,22 @@ def write(
     types: Sequence[str] = (),
     times: Tensor | None = None,
 ) -> None:
-    """Write samples in the user's units to `path`, whose ending says how; what was there is replaced in one step.
+    """Write samples to a file, atomically replacing an existing one. Its ending selects the format.
 
-    Nothing is clamped, except in pictures; columns whose `types` are whole numbers are rounded to the nearest, in tables.
+    Values are clamped only in pictures. Tables round integer columns (by `types`) to the nearest integer.
 
     Args:
-        samples: (n, C, H, W) for images, (n, T, d) for paths, else (n, d).
-        path: missing parent folders are made.
-        kind: of the data.
-        columns: names of the columns.
-        levels: the data's own lattice, see `Data`.
-        types: of the columns, see `sdezoo.data.encoding.Encoding`.
-        times: of the observations of paths, (T,).
+        samples: rows in the user's units: `(n, C, H, W)` for images, `(n, T, d)` for paths, else `(n, d)`.
+        path: the file; missing parent folders are created.
+        kind: the kind of the data.
+        columns: column names; empty: unnamed.
+        levels: lattice of the data, see `sdezoo.data.dataset.Data`.
+        types: column dtypes, see `sdezoo.data.encoding.Encoding`.
+        times: observation times of paths, `(T,)`.
 
     Raises:
-        RunError: an unknown ending, one that does not fit the kind, samples that cannot be drawn, or a file that
-            cannot be written.
+        RunError: if the ending is unknown or does not fit the kind, the samples cannot be shown as a picture, or the file cannot be
+            written.
     """
     parts = [samples.detach().float().cpu()]
     write_parts(parts, samples.shape, path, kind=kind, columns=columns, levels=levels, types=types, times=times)
@@ -94,10 +102,21 @@ def write_parts(
     times: Tensor | None = None,
     remedy: str = "Give --out another place.",
 ) -> None:
-    """As `write`, of samples of `shape` whose rows come in `parts`, float32 on the CPU; they are gone through once.
+    """Write samples that arrive in chunks; otherwise the same as `write`.
+
+    Args:
+        parts: chunks of rows `(n_i, *event)`, float32 on the CPU, in the user's units; iterated once.
+        shape: total shape `(n, *event)`.
+        path: see `write`.
+        kind: see `write`.
+        columns: see `write`.
+        levels: see `write`.
+        types: see `write`.
+        times: see `write`.
+        remedy: what the user can do if the file cannot be written.
 
     Raises:
-        RunError: as `write`, with `remedy` where the file cannot be written.
+        RunError: as for `write`.
     """
     path = Path(path)
     form = _format(path, kind)
@@ -108,7 +127,7 @@ def write_parts(
 def _format(path: Path, kind: Kind) -> FileFormat:
     found, remedy = find_format(path, FileFormat), f"Give one of {', '.join(endings(FileFormat, kind))}."
     if found is None:
-        raise RunError(f"'{path}' has no ending that can be written.", remedy)
+        raise RunError(f"No installed format can write '{path}'.", remedy)
     if kind not in found.kinds:
         raise RunError(f"{_IN_WORDS[kind]} cannot be written as {found.form}, '{path}'.", remedy)
     return found

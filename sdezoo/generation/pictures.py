@@ -1,4 +1,4 @@
-"""Samples as pictures: a grid of images, a scatter plot, histograms."""
+"""Pictures of samples: image grids, scatter plots, histograms."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-_PICTURE = 512  # pixels that a grid is enlarged to at most
-_PANELS = 36  # histograms in one picture at most
+_PICTURE = 512  # largest size in pixels that a grid is enlarged to
+_PANELS = 36  # most histograms in one picture
 _GAP = 0.5  # the grey between images
 
 
 def sheet(images: Tensor, levels: int | None, columns: int | None = None) -> Image.Image:
-    """The grid of images (n, C, H, W), saturated to [0, 1] and rounded to the data's lattice, enlarged by a whole factor.
+    """Draw a grid of images, clamped to [0, 1], rounded to the data's lattice, and enlarged by an integer factor.
 
-    Other numbers of channels than 1, 3 or 4 are drawn as one grey image each. `columns`: of the grid; default: near-square.
+    Args:
+        images: `(n, C, H, W)`, float32 on the CPU. Unless C is 1, 3 or 4, each channel becomes a grey image.
+        levels: lattice of the data: values are multiples of 1/levels; None: 255.
+        columns: columns of the grid; None: nearly square.
     """
     levels = levels or 255
     if images.shape[1] not in (1, 3, 4):
@@ -32,7 +35,7 @@ def sheet(images: Tensor, levels: int | None, columns: int | None = None) -> Ima
 
 
 def _grid(images: Tensor, columns: int | None) -> Tensor:
-    """(n, C, H, W) row by row into (C, rows · (H + 1) + 1, columns · (W + 1) + 1), with gaps of one pixel."""
+    """Arrange (n, C, H, W) row by row into (C, rows · (H + 1) + 1, columns · (W + 1) + 1), with gaps of one pixel."""
     n, channels, height, width = images.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -44,11 +47,11 @@ def _grid(images: Tensor, columns: int | None) -> Tensor:
 
 
 def figure(values: np.ndarray, names: Sequence[str]) -> Figure:
-    """A scatter plot of points in the plane `(n, 2)`, else a histogram of each of the first 36 columns of `(n, d)`.
+    """Plot samples: a scatter plot if there are two columns, else a histogram of each of the first 36 columns.
 
     Args:
-        values: float32, finite.
-        names: of the columns.
+        values: rows `(n, d)`, float32, finite.
+        names: the `d` column names.
     """
     if values.shape[1] == 2:
         plane = Figure(figsize=(5, 5), layout="constrained")

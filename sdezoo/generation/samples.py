@@ -1,7 +1,7 @@
-"""Generation: samples in the user's own units.
+"""Generation of samples in the user's units.
 
-A sample is a function of the model, the sampler, the number of steps, the seed and its own index: no batch, process or
-interruption enters but by the rounding of the network. Memory is that of a batch, whatever the number of samples or steps.
+A sample is a function of the model, the sampler, the number of steps, the seed and its own index. Batches, processes and interruptions
+affect only the rounding in the network. Memory is that of one batch, for any number of samples and steps.
 """
 
 from __future__ import annotations
@@ -28,25 +28,28 @@ from sdezoo.zoo.composition import check_fit, fitting, fitting_parts, preferred
 from sdezoo.zoo.registry import SAMPLERS
 
 SamplingProgress = Callable[[float, int], None]
-"""Called after every step with the number of samples (or rows of data) done, a batch on its way counted in part, and of all."""
+"""Callback after every step: called with the number of samples (or rows of data) done and the total. A running batch counts in part."""
 
 
 @dataclass(frozen=True)
 class SampleIndices:
-    """Indices of samples, in the order given: which of a seed's endlessly many samples are drawn.
+    """Ordered sample indices: which of the infinitely many samples of a seed to draw.
 
     Args:
-        ranges: of indices, of step 1, none of them empty.
+        ranges: non-empty ranges of indices, with step 1.
     """
 
     ranges: tuple[range, ...]
 
     @classmethod
     def first(cls, n: int) -> SampleIndices:
-        """0, …, n − 1.
+        """Build the indices 0, …, n − 1.
+
+        Args:
+            n: number of samples.
 
         Raises:
-            ParameterError: where `n` is not positive.
+            ParameterError: if `n` is not positive.
         """
         if n < 1:
             raise ParameterError(f"n={n} is too small.", "Give n at least 1.")
@@ -54,23 +57,26 @@ class SampleIndices:
 
     @classmethod
     def parse(cls, text: str) -> SampleIndices:
-        """Indices and ranges, both ends included, separated by commas: `0-63` or `3,17,100-120`.
+        """Parse a list of sample indices.
+
+        Args:
+            text: indices and inclusive ranges, separated by commas, such as `0-63` or `3,17,100-120`.
 
         Raises:
-            ParameterError: for anything else, or an index that occurs twice.
+            ParameterError: if `text` has another form, or an index occurs twice.
         """
         ranges = []
         for part in text.split(","):
             found = re.fullmatch(r"\s*(\d{1,18})\s*(?:-\s*(\d{1,18})\s*)?", part, re.ASCII)
             if not found or int(found[2] or found[1]) < int(found[1]):
                 raise ParameterError(
-                    f"seeds={text} is no list of indices: '{part}'.", "Give whole numbers and ranges such as 3,17,100-120."
+                    f"seeds={text} is not a list of indices: '{part}'.", "Give whole numbers and ranges such as 3,17,100-120."
                 )
             ranges.append(range(int(found[1]), int(found[2] or found[1]) + 1))
         ordered = sorted(ranges, key=lambda part: part.start)
         for one, other in pairwise(ordered):
             if other.start < one.stop:
-                raise ParameterError(f"seeds={text} holds {other.start} twice.", "Give each index once.")
+                raise ParameterError(f"seeds={text} contains {other.start} twice.", "Give each index once.")
         return cls(tuple(ranges))
 
     def __len__(self) -> int:
@@ -83,7 +89,12 @@ class SampleIndices:
         return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else f"{part[0]}" for part in self.ranges)
 
     def cut(self, first: int, last: int) -> SampleIndices:
-        """The indices at places `first`, …, `last − 1`."""
+        """Slice the indices by position.
+
+        Args:
+            first: first position.
+            last: one past the last position.
+        """
         pieces, before = [], 0
         for part in self.ranges:
             pieces.append(part[max(first - before, 0) : max(last - before, 0)])
@@ -93,12 +104,12 @@ class SampleIndices:
 
 @dataclass(frozen=True)
 class Generated:
-    """Samples, and which of their values lie outside the range of the data they were learnt from.
+    """Generated samples.
 
     Args:
-        x: `(n, *event)`, in the user's units, never clamped.
-        outside: how many such values, and how far.
-        evaluations: calls of the network for each sample.
+        x: samples `(n, *event)`, float32 on the CPU, in the user's units, never clamped.
+        outside: statistics of the values outside the range of the training data.
+        evaluations: network evaluations (NFE) for each sample.
     """
 
     x: Tensor
@@ -107,7 +118,7 @@ class Generated:
 
 
 class Calls(AbstractContextManager[None]):
-    """Counts the calls of a model's network inside the block; 0 where it has none of its own.
+    """Context manager that counts the calls of a model's network in `count`; 0 if the model has no network.
 
     Args:
         model: the model.
@@ -129,18 +140,24 @@ class Calls(AbstractContextManager[None]):
 
 @dataclass(frozen=True)
 class Draw:
-    """What is drawn, and how.
+    """The specification of samples to draw.
 
     Args:
-        trained: the model, on `device`. sampler, steps, seed, rows: with the model, all that a sample depends on.
-        batch_size: samples drawn at a time. device: None is the CPU. label: the class that is asked for; `each`: sample `i` is of class
-        `i` modulo their number; None: no label. guidance: the scale `w` of `sdezoo.sampling.guidance.Guided`.
-        start: where sampling starts.
+        trained: the model, on `device`.
+        sampler: the sampler.
+        rows: indices of the samples.
+        steps: sampler steps.
+        seed: the seed.
+        batch_size: samples in a batch.
+        device: device of the model; None: CPU.
+        label: class to condition on; `each`: sample `i` has class `i` modulo the number of classes; None: no label.
+        guidance: scale `w` of classifier-free guidance, see `sdezoo.sampling.guidance.Guided`.
+        start: initial states.
 
     Raises:
-        ParameterError: for a number that is not positive, a class that there is not, guidance without a label, or a sample without a row
-            to start from.
-        CompositionError: for a label where the model was trained without.
+        ParameterError: if a number is not positive, the class does not exist, there is guidance without a label, or `start` has no row for
+            a sample.
+        CompositionError: if there is a label and the model is unconditional.
     """
 
     trained: Trained
@@ -170,14 +187,19 @@ class Draw:
 
     @cached_property
     def taken(self) -> int:
-        """Steps that are taken of `steps`: fewer, where samples start from rows that are not noised all the way."""
+        """Number of steps taken: fewer than `steps` if sampling starts from partially noised rows."""
         return len(self.sampler.times(self.sampler.view(self.trained.model), self.steps, self.start)) - 1
 
     def batches(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Iterator[Generated]:
-        """The samples at places `first`, …, `last − 1` of `rows`, a batch at a time.
+        """Draw the samples at positions `first`, …, `last − 1` of `rows`, batch by batch.
+
+        Args:
+            first: first position in `rows`.
+            last: one past the last position; None: all.
+            progress: called after every step.
 
         Raises:
-            SupportError: where the sampler leaves the support, naming those that do not.
+            SupportError: if the sampler leaves the support; the message names the samplers that do not.
         """
         last = len(self.rows) if last is None else last
         for start in range(first, last, self.batch_size):
@@ -197,10 +219,17 @@ class Draw:
         return Generated(x, self.trained.state.bounds.outside(x), calls.count or self.sampler.evaluations(self.steps))
 
     def sample(self, rows: SampleIndices, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
-        """The samples of `rows` in the domain of the process, on the device, as one batch.
+        """Draw one batch of samples in the domain of the process.
+
+        Args:
+            rows: indices of the samples.
+            callback: called after every step, see `sdezoo.sampling.sampler.Callback`.
+
+        Returns:
+            Encoded rows `(n, *encoded event)`, float32 on `device`.
 
         Raises:
-            SupportError: as `batches`.
+            SupportError: as for `batches`.
         """
         shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), device=self.device)
         try:
@@ -219,10 +248,14 @@ class Draw:
 
 
 def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
-    """The sampler of a spec string; without one, that which the process brings, or the preferred one of those that fit, for such data.
+    """Build a sampler for a model.
+
+    Args:
+        trained: the model.
+        spec: spec string of the sampler; None: the sampler of the process itself, else the preferred one that fits this kind of data.
 
     Raises:
-        CompositionError: where it does not fit the model's process, or none does.
+        CompositionError: if the sampler does not fit the process of the model, or none does.
     """
     sde = trained.model.sde
     chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
@@ -242,11 +275,21 @@ def generate(
     device: torch.device | None = None,
     progress: SamplingProgress | None = None,
 ) -> Generated:
-    """Draw `n` samples into memory; sample `i` depends on (seed, i) alone.
+    """Draw `n` samples into memory. Sample `i` depends only on `(seed, i)`.
+
+    Args:
+        trained: the model; it is moved to `device`.
+        sampler: the sampler, see `choose_sampler`.
+        n: number of samples.
+        steps: sampler steps.
+        seed: the seed.
+        batch_size: samples in a batch; affects memory, speed and rounding only.
+        device: device to sample on; None: CPU.
+        progress: called after every step.
 
     Raises:
-        ParameterError: for a number that is not positive.
-        SupportError: where a sampler leaves the support, naming those that do not.
+        ParameterError: if a number is not positive.
+        SupportError: if the sampler leaves the support; the message names the samplers that do not.
     """
     draw = Draw(trained, sampler, SampleIndices.first(n), steps, seed, batch_size, device)
     trained.model.to(device or torch.device("cpu"))
@@ -254,7 +297,11 @@ def generate(
 
 
 def together(batches: Iterator[Generated]) -> Generated:
-    """Batches as one."""
+    """Concatenate batches. The number of network evaluations is averaged.
+
+    Args:
+        batches: at least one batch, see `Draw.batches`.
+    """
     made = list(batches)
     evaluations = [one.evaluations for one in made]
     return Generated(torch.cat([one.x for one in made]), sum((one.outside for one in made), Outside()), sum(evaluations) // len(made))

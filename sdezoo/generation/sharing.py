@@ -1,7 +1,7 @@
-"""The share of one process in a large drawing; the one file of sampling that knows accelerate.
+"""Distributed sampling: the rank of a process and its barriers. This is the only module of sampling that uses accelerate.
 
-`accelerate launch` or `torchrun` start the same command several times. The processes exchange nothing but that they have come so
-far: what they draw is keyed by its row, and lies in files. They meet through gloo, on whatever device they compute.
+`accelerate launch` or `torchrun` start the same command in several processes. The processes exchange no data: samples are keyed by their
+index and passed on as files. They only synchronize at barriers, through gloo, on any device.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ _LONGEST_WAIT = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Share:
-    """One of `count` processes.
+    """The rank of a process in a distributed launch.
 
     Args:
-        index: of this process. count: of all. local: index of this process on its machine.
+        index: rank of this process.
+        count: number of processes.
+        local: local rank of this process on its machine.
     """
 
     index: int = 0
@@ -32,10 +34,10 @@ class Share:
 
     @classmethod
     def join(cls) -> Share:
-        """This process among those that were launched together; the only one in a plain command."""
+        """Join the processes that were launched together; in a plain command there is only this one."""
         if launched() == 1:
             return cls()
-        # accelerate would take all cores for each process, and warn that it does.
+        # By default accelerate lets every process use all cores, and warns about it.
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))))
         from accelerate import PartialState
 
@@ -44,14 +46,17 @@ class Share:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that puts results together and shows them."""
+        """Whether this is the main process, which merges the results and prints."""
         return self.index == 0
 
     def device(self, chosen: torch.device) -> torch.device:
-        """Of this process: of `cuda` without a number, each on a machine takes its own.
+        """Choose the device of this process.
+
+        Args:
+            chosen: the requested device. With `cuda` without an index, every process on a machine gets its own GPU.
 
         Raises:
-            RunError: where there are fewer.
+            RunError: if the machine has fewer GPUs than processes.
         """
         if self.count == 1 or chosen.type != "cuda" or chosen.index is not None:
             return chosen
@@ -63,7 +68,7 @@ class Share:
         return torch.device("cuda", self.local)
 
     def wait(self) -> None:
-        """Until all processes are here. Where one of them has ended, so does this one: the other has said why."""
+        """Wait at a barrier for all processes. Exits if one of them has ended; that one reports the error."""
         if self.count > 1:
             from accelerate import PartialState
 

@@ -1,8 +1,8 @@
-"""Samples to a file, however many: memory is that of a batch, an interruption loses a shard at most, processes share the work.
+"""Stream any number of samples to a file: memory is that of a few batches, an interruption loses at most one shard a process.
 
-Up to eight batches are drawn into memory and written. More go to the disk as they are drawn (see `sdezoo.store.shards`), and are
-put together there at the end. Shards and batches are cut by places among the samples alone: however many processes draw them,
-the same batches are drawn.
+Up to eight batches are drawn in memory and then written. Larger jobs write shards to disk as they are drawn (see `sdezoo.store.shards`)
+and merge them at the end. The boundaries of shards and batches depend only on positions in the list of samples, so any number of processes
+draws the same batches.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ _BATCHES = 8
 
 @dataclass(frozen=True)
 class Written:
-    """What was written.
+    """Summary of the samples that were written.
 
     Args:
-        n: samples. kept: those of them that an earlier command had drawn. values: all numbers in them. outside: those outside the
-        range of the data, and how far. evaluations: calls of the network for each sample that this process drew; None where it drew none.
+        n: number of samples.
+        kept: how many of them an earlier, interrupted command had drawn.
+        values: number of values in the samples.
+        outside: statistics of the values outside the range of the data.
+        evaluations: network evaluations (NFE) for each sample drawn by this process; None if it drew none.
     """
 
     n: int
@@ -53,18 +56,24 @@ def stream(
     share: Share | None = None,
     progress: SamplingProgress | None = None,
 ) -> Written | None:
-    """Draw and write; the outcome in the first process, None in others.
+    """Draw samples and write them to a file.
 
     Args:
-        draw: what and how. out: see `sdezoo.generation.export.write`; a picture holds all samples in memory at the end. precision: of the
-        network; parts in another one are not gone on from. overwrite: what is there may be replaced. share: of this process;
-        default: it is the only one. progress: called after every step in the first process.
+        draw: specification of the samples.
+        out: output file, see `sdezoo.generation.export.write`. A picture needs all samples in memory at the end.
+        precision: precision of the network; shards drawn in another precision are not resumed.
+        overwrite: whether an existing file, or shards of another command, may be replaced.
+        share: rank of this process; None: the only process.
+        progress: called after every step, in the main process only.
+
+    Returns:
+        A summary in the main process, None in the others.
 
     Raises:
-        RunError: before any work, where `out` or its parts cannot be written; later, where the disk is full: parts stay, and the same
-            call goes on from them.
-        SupportError: where the sampler leaves the support.
-        KeyboardInterrupt: when interrupted, with a sentence on what is kept.
+        RunError: before sampling, if `out` or its shards cannot be written; later, if the disk is full. Then shards are kept, and the same
+            call resumes from them.
+        SupportError: if the sampler leaves the support.
+        KeyboardInterrupt: if interrupted, with a message on what is kept.
     """
     share = share or Share()
     state, n = draw.trained.state, len(draw.rows)
@@ -90,7 +99,7 @@ def stream(
         return Written(n, kept, n * prod(state.event), outside.found, evaluations)
     except KeyboardInterrupt:
         rows = shards.rows()
-        says = f"{rows} of {n} samples are kept in '{shards.folder}'. Give the same command to go on." if rows else ""
+        says = f"{rows} of {n} samples are kept in '{shards.folder}'. Give the same command to resume." if rows else ""
         raise KeyboardInterrupt(says) from None
     finally:
         if share.count == 1 and shards.folder.exists() and not shards.rows():
@@ -104,7 +113,7 @@ def _at_once(draw: Draw, out: Path, progress: SamplingProgress | None) -> Writte
 
 
 def _fill(draw: Draw, shards: Shards, missing: list[int], progress: SamplingProgress | None) -> int | None:
-    """Draw the `missing` shards; the calls of the network for each sample."""
+    """Draw the `missing` shards; return the network evaluations for each sample."""
     calls = []
 
     def counted(batches: Iterator[Generated]) -> Iterator[Tensor]:
@@ -113,7 +122,7 @@ def _fill(draw: Draw, shards: Shards, missing: list[int], progress: SamplingProg
             yield made.x
 
     for k in missing:
-        before = shards.rows() if progress else 0  # what all processes have drawn
+        before = shards.rows() if progress else 0  # drawn by all processes
 
         def follow(done: float, _: int, before: int = before) -> None:
             if progress:
@@ -126,7 +135,7 @@ def _fill(draw: Draw, shards: Shards, missing: list[int], progress: SamplingProg
 
 
 class _Counter:
-    """Counts values outside the range of the data, as samples go by."""
+    """Count values outside the range of the data while chunks of samples pass through."""
 
     def __init__(self, trained: Trained) -> None:
         self._bounds = trained.state.bounds
@@ -144,7 +153,7 @@ def _form(draw: Draw) -> dict[str, Any]:
 
 
 def _identity(draw: Draw, precision: str) -> dict[str, Any]:
-    """All that the numbers depend on but rounding."""
+    """Everything that determines the samples, up to rounding."""
     given = {"start": draw.start.fingerprint} if draw.start.fingerprint else {}
     return {
         "model": _fingerprint(draw.trained),
@@ -160,7 +169,7 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
 
 
 def _fingerprint(trained: Trained) -> str:
-    """Of a checkpoint's state and weights, wherever they lie."""
+    """Hash the state and the weights of a checkpoint, independently of its path."""
     digest = hashlib.sha256(json.dumps(asdict(trained.state), sort_keys=True).encode())
     for tensor in chain(trained.model.parameters(), trained.model.buffers()):
         digest.update(tensor.detach().cpu().contiguous().numpy().data)

@@ -1,8 +1,8 @@
-"""The way from the prior to the samples, as a picture: an animation of all samples, or a strip of moments.
+"""Pictures of sampling trajectories, from the prior to the samples: an animation, or a strip of frames.
 
-A state `z_t` is shown as the data `φ(z_t)` that it would be at `t = 0`, in the user's units. Early states lie far outside the range
-of the data, some outside of what float32 can hold. Images saturate in the picture; points outside its frame, the range of the
-data and a quarter more on each side, are not seen. The samples themselves are not touched.
+A state `z_t` is shown as the data `φ(z_t)` that it would decode to at `t = 0`, in the user's units. Early states lie far outside the range
+of the data, some outside the range of float32. Images are clamped in the picture. Points outside the frame (the range of the data plus a
+quarter on each side) are not visible. The samples themselves are unaffected.
 """
 
 from __future__ import annotations
@@ -25,37 +25,49 @@ from sdezoo.generation.samples import Draw, SampleIndices
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.store.files import atomic_write
 
-_MOMENTS = {".gif": 48, ".png": 8}  # frames at most
-_IMAGES = {".gif": 64, ".png": 8}  # samples at most
-_POINTS = 1000  # likewise
-_MILLISECONDS, _REST = 80, 1500  # that a frame stays, and the last one
+_MOMENTS = {".gif": 48, ".png": 8}  # most frames
+_IMAGES = {".gif": 64, ".png": 8}  # most images shown
+_POINTS = 1000  # most points shown
+_MILLISECONDS, _REST = 80, 1500  # duration of a frame, and of the last one
 _MARGIN = 0.25
 
 
 def check_trajectory(path: Path, out: Path, overwrite: bool = False) -> None:
-    """Whether a trajectory can be written to `path` beside samples in `out`; to be asked before any work is done.
+    """Check that a trajectory can be written to `path`, without writing. Call it before sampling.
+
+    Args:
+        path: file of the trajectory.
+        out: file of the samples.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        RunError: another ending than .gif or .png, a path that is `out`, or a place that cannot be written to.
+        RunError: if `path` does not end in .gif or .png, equals `out`, or cannot be written to.
     """
     if path.suffix.lower() not in _MOMENTS:
         raise RunError(f"A trajectory cannot be written to '{path}'.", "Give a name that ends in .gif or .png.")
     if path.absolute() == out.absolute():
-        raise RunError(f"'{path}' is to hold both the samples and their trajectory.", "Give --trajectory another name than --out.")
+        raise RunError(f"'{path}' is given for both the samples and their trajectory.", "Give --trajectory another name than --out.")
     check_place(path, overwrite)
 
 
 def record(draw: Draw, path: Path) -> int:
-    """Draw the first samples again, with the same numbers, and write their way to `path`; how many samples it shows.
+    """Draw the first samples again, with the same noise, and write a picture of their trajectories.
 
-    - `.gif`: up to 48 moments, evenly spaced in steps, of the first 64 images or 1000 points.
-    - `.png`: up to 8 moments, of 8 images, one a row, or 1000 points.
+    - `.gif`: up to 48 frames, evenly spaced in steps, of the first 64 images or 1000 points.
+    - `.png`: up to 8 frames, of 8 images, one a row, or 1000 points.
 
-    Of data with more than two columns the first two are shown, of a single one a histogram. No states but those shown are kept.
+    Data with more than two columns show the first two; data with one column show a histogram. Only the states shown are kept in memory.
+
+    Args:
+        draw: specification of the samples.
+        path: output file.
+
+    Returns:
+        The number of samples shown.
 
     Raises:
-        RunError: where `path` cannot be written.
-        SupportError: where the sampler leaves the support.
+        RunError: if `path` cannot be written.
+        SupportError: if the sampler leaves the support.
     """
     ending, state = path.suffix.lower(), draw.trained.state
     count = min(len(draw.rows), _IMAGES[ending] if state.kind == "image" else _POINTS)
@@ -77,7 +89,7 @@ def record(draw: Draw, path: Path) -> int:
 
 
 def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
-    """Data of `count` samples, float32 on the CPU in the user's units, from the start to the last step."""
+    """Compute up to `moments` frames of `count` samples, float32 on the CPU in the user's units, from the start to the last step."""
     view, event = draw.sampler.view(draw.trained.model), draw.trained.encoded_event
     kept: dict[int, list[Tensor]] = {round(k): [] for k in np.linspace(0, draw.taken, min(moments, draw.taken + 1))}
 
@@ -99,14 +111,14 @@ def _cut(rows: SampleIndices, count: int, size: int) -> Iterator[SampleIndices]:
 
 
 def _rows(frames: list[Tensor], levels: int | None) -> Image.Image:
-    """One sample a row, one moment a column; the channels of other images than grey or coloured ones lie side by side."""
+    """Arrange one sample a row and one frame a column. Images with 2 or more than 4 channels show their channels side by side."""
     images = torch.stack(frames, 1)
     channels = images.shape[2]
     return sheet(images.flatten(0, 1), levels, columns=len(frames) * (1 if channels in (1, 3, 4) else channels))
 
 
 class _Plot:
-    """Samples of points or tables, in a frame that is the same at each moment."""
+    """Plots of points or tables, with the same axis limits in every frame."""
 
     def __init__(self, draw: Draw) -> None:
         state = draw.trained.state

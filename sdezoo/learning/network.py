@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import nn
 
@@ -24,6 +24,15 @@ class Network(Plugin, ABC):
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         """Why this does not work with data of event shape `shape`, as a phrase (`needs …`); None where it does."""
         return None
+
+    def sized(self, shape: tuple[int, ...], rows: int) -> Self:
+        """The same network with every size that was left open filled in; default: itself.
+
+        Args:
+            shape: event shape of what the network sees.
+            rows: number of training rows. A network that is large for its rows memorizes them.
+        """
+        return self
 
     @abstractmethod
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:

@@ -326,6 +326,13 @@ class Ambient(ForwardSDE):
     def t_span(self) -> tuple[float, float]:
         return self.base.t_span
 
+    def noise_level(self, t: Tensor) -> Tensor:
+        """That of the state, by which time grids are spaced."""
+        return self.base.noise_level(t)
+
+    def decode_unchecked(self, z: Tensor) -> Tensor:
+        return z
+
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         state = self.base.encode(z)
         first, second = slopes(self.base.coordinates, state)
@@ -361,7 +368,7 @@ def leading_spread(z: Tensor) -> float:
     rows = z.flatten(1).double()
     spread = float(torch.linalg.matrix_norm(rows - rows.mean(0), ord=2)) / math.sqrt(max(len(rows) - 1, 1))
     if not spread > 0:
-        raise DataError("All rows of the data are the same, so the noise cannot be scaled to them.", "Check the data.")
+        raise DataError("All rows of the data are the same, so the noise cannot be scaled to their spread.", "Check the data.")
     return spread
 
 

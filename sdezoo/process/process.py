@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo.errors import CompositionError
+from sdezoo.errors import CompositionError, SupportError
 from sdezoo.parameters import Plugin
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
@@ -98,18 +98,24 @@ class Process(Plugin, ABC):
         return x
 
     def decode(self, z: Tensor) -> Tensor:
-        """Map the state to data.
+        """Map the state to data. Default: the state itself.
 
         Args:
             z: state, `(B, *state)`.
 
         Raises:
-            SupportError: if the result cannot be represented inside the support.
+            SupportError: if a value is not finite or not in the support.
         """
+        outside = count_outside(self.support, z)
+        if outside:
+            raise SupportError(
+                f"{self.title()}: {outside} values are not finite or outside the support.",
+                "Take more steps, or a sampler that preserves the support.",
+            )
         return z
 
     def decode_unchecked(self, z: Tensor) -> Tensor:
-        """`decode` without its range check, for plots of states that may overflow the dtype. Default: `decode`."""
+        """`decode` without its check, for plots of states that may lie outside the support. Default: `decode`."""
         return self.decode(z)
 
     def log_abs_det(self, z: Tensor, x: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""What a user calls."""
+"""Entry points: train, sample, evaluate, compute likelihoods, show a run."""

@@ -1,4 +1,4 @@
-"""The estimator: training, sampling and likelihood of arrays and data frames, in scikit-learn's manner.
+"""A scikit-learn estimator: train, sample and compute likelihoods of arrays and data frames.
 
 ```python
 model = DiffusionModel(sde="gbm", loss="mult-dsm").fit(X)
@@ -6,8 +6,8 @@ model.sample(1000)
 model.score_samples(X)  # log-density of each row, in nats
 ```
 
-Parameters are those of `TrainingConfig` and are only looked at in `fit`, so that `clone` and `set_params` work. What is saved is a run
-folder: `sdezoo sample` takes it too.
+Parameters are those of `TrainingConfig`. They are validated in `fit` only, so that `clone` and `set_params` work. `save` writes a run
+folder, which `sdezoo sample` reads too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 
 _OWN = ("sampler", "sampling_steps", "random_state")
-"""Parameters that are not settings of a training of the same name."""
+"""Parameters without a `TrainingConfig` setting of the same name."""
 
 
 class DiffusionModel(BaseEstimator):
@@ -43,25 +43,27 @@ class DiffusionModel(BaseEstimator):
         sde: spec string of the noise process, such as `gbm`.
         loss: spec string of the score loss; None: the first that fits.
         net: spec string of the network; None: the first that fits.
-        output: what the network's output means; None: what suits the process.
-        prior: where sampling starts, `full`, `white` or `process`.
-        noise_levels: how training times are drawn, `log-normal`, `uniform` or `importance`.
-        shift: shift of the data into the process's domain, `auto`, `none` or a number.
-        steps: optimizer steps.
-        batch_size: samples a step; None: 128.
+        output: output parameterization of the network; None: the default of the process.
+        prior: initial distribution of sampling, `full`, `white` or `process`.
+        noise_levels: distribution of noise levels in training, `log-normal`, `uniform` or `importance`.
+        shift: shift of the data into the domain of the process, `auto`, `none` or a number.
+        steps: optimizer steps; None: by cross-validation for arrays and tables of fewer than 600 rows, else 2000.
+        batch_size: batch size of training; None: 128.
         optimizer: `adamw`, `egd` or `egd-adam`.
-        lr: peak learning rate; None: what the optimizer or the network recommends.
-        ema_half_life_images: half-life of the weights' moving average, in images; 0: no average.
-        condition: `labels` trains on the classes `y`.
-        precision: of the network, `float32`, `bf16` or `fp16`.
-        compile: whether the network is compiled.
+        lr: peak learning rate; None: the default of the optimizer or the network.
+        ema_half_life_images: half-life of the exponential moving average of the weights, in images; 0: no average.
+        condition: `labels` conditions the network on the classes `y`; None: unconditional.
+        precision: precision of the network, `float32`, `bf16` or `fp16`; None: the default of the launcher, else `float32`.
+        compile: whether to compile the network.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         sampler: spec string of the sampler; None: the preferred one that fits.
         sampling_steps: steps of the sampler.
         random_state: seed of training and of samples.
 
-    Once fitted, `trained_` is the model with the way to and from the units of the data; `n_features_in_` and `feature_names_in_` are
-    as usual.
+    Attributes:
+        trained_: the fitted model with the encoding of the data, a `sdezoo.store.restoring.Trained`.
+        n_features_in_: number of values in a row.
+        feature_names_in_: column names, `(d,)`; only if fitted on a data frame.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class DiffusionModel(BaseEstimator):
         prior: str = "full",
         noise_levels: str = "log-normal",
         shift: str | float | None = None,
-        steps: int = 2000,
+        steps: int | None = None,
         batch_size: int | None = None,
         optimizer: str = "adamw",
         lr: float | None = None,
@@ -94,10 +96,17 @@ class DiffusionModel(BaseEstimator):
         self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
-        """Train on the rows of `X`; `y`, whole numbers from 0, are the labels of `condition="labels"`.
+        """Train the model.
+
+        Args:
+            X: array or data frame `(N, d)`, or images `(N, C, H, W)` in [0, 1].
+            y: class indices `(N,)`, integers from 0, used with `condition="labels"`.
+
+        Returns:
+            The fitted estimator.
 
         Raises:
-            SdezooError: for whatever cannot work, with the reason.
+            SdezooError: if the data or the parameters are invalid.
         """
         values, columns, kinds = _read(X)
         labels = None if y is None else torch.as_tensor(np.asarray(y), dtype=torch.int64)
@@ -113,13 +122,18 @@ class DiffusionModel(BaseEstimator):
         return self
 
     def sample(self, n_samples: int = 1, random_state: int | None = None) -> Any:
-        """`n_samples` new rows, in the form that `fit` was given: a data frame with its columns and types, or a float32 array.
+        """Draw new rows in the form that `fit` was given. Sample `i` depends only on the random state and `i`.
 
-        Whole numbers are rounded to the nearest, in int64 where their own type is too small. Sample `i` depends on the random state
-        and `i` alone.
+        Args:
+            n_samples: number of rows.
+            random_state: the seed; None: that of the estimator.
+
+        Returns:
+            A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
+            rounded to the nearest integer; they are int64 if their own dtype is too small.
 
         Raises:
-            SdezooError: as `sdezoo.generation.samples.generate` does.
+            SdezooError: as for `sdezoo.generation.samples.generate`, or if a data frame is needed and pandas is not installed.
         """
         check_is_fitted(self)
         seed = self.random_state if random_state is None else random_state
@@ -130,33 +144,49 @@ class DiffusionModel(BaseEstimator):
         try:
             import pandas
         except ImportError:
-            raise RunError("The model is of a table, and pandas is not installed.", "Install it: pip install pandas.") from None
+            raise RunError(
+                "The model was fitted on a data frame, but pandas is not installed.", "Install it: pip install pandas."
+            ) from None
         types = self.trained_.encoding.types
         columns = typed_columns(made.x, types, state.columns)
         kinds = types or ["float32"] * len(columns)
         return pandas.DataFrame({name: narrowed(column, kind) for name, column, kind in zip(state.columns, columns, kinds, strict=True)})
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """The log-density of each row, in nats and the units of the data, see `sdezoo.store.restoring.Trained.likelihood`.
+        """Compute the log-density of each row, see `sdezoo.store.restoring.Trained.likelihood`.
+
+        Args:
+            X: rows of the form that was fitted.
+
+        Returns:
+            Log-densities `(N,)` in nats, float64, in the units of the data.
 
         Raises:
-            SdezooError: for rows outside the support, or of another shape.
+            SdezooError: if rows lie outside the support, or have another shape or other columns.
         """
         check_is_fitted(self)
         values, columns, _ = _read(X)
         if tuple(values.shape[1:]) != self.trained_.state.event or (columns and columns != self.trained_.state.columns):
-            raise DataError("The rows are not of the form that was fitted.", "Give the same columns in the same order.")
+            raise DataError("The rows differ in shape or columns from the fitted data.", "Give the same columns in the same order.")
         return self.trained_.log_prob(values, seed=self.random_state).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
-        """The mean of `score_samples`."""
+        """Compute the mean of `score_samples`.
+
+        Args:
+            X: rows of the form that was fitted.
+            y: ignored.
+        """
         return float(self.score_samples(X).mean())
 
     def save(self, path: str | Path) -> None:
         """Write a run folder, for `load` and the command line.
 
+        Args:
+            path: a new or empty folder.
+
         Raises:
-            RunError: where something is there already.
+            RunError: if the folder is not empty, or cannot be written to.
         """
         check_is_fitted(self)
         path = Path(path)
@@ -168,10 +198,13 @@ class DiffusionModel(BaseEstimator):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """The estimator that `save` wrote, or that of a run folder of `sdezoo train`.
+        """Load an estimator from a folder of `save` or a run folder of `sdezoo train`.
+
+        Args:
+            path: the run folder.
 
         Raises:
-            SdezooError: where it cannot be read.
+            SdezooError: if the folder cannot be read.
         """
         path = Path(path)
         config = TrainingConfig.build(TrainingConfig.read(path / "config.yaml"))
@@ -190,7 +223,7 @@ class DiffusionModel(BaseEstimator):
 
 
 def _read(given: Any) -> tuple[Tensor, tuple[str, ...], tuple[str, ...]]:
-    """Values in float32, and names and types of the columns of a data frame."""
+    """Convert to float32 values; also return the names and dtypes of the columns of a data frame."""
     kinds = {str(name): kind for name, kind in given.dtypes.items()} if hasattr(given, "dtypes") and hasattr(given, "columns") else {}
     other = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "fiu"]
     if other:

@@ -1,6 +1,7 @@
-"""How good a run's samples are: samples against the held-out part of its data, by the measures of `sdezoo.evaluation`.
+"""Evaluate samples of a run: compare them with the held-out part of its data by the measures of `sdezoo.evaluation`.
 
-A folder of results holds `evaluation.json`, `evaluation.png`, and `classifier-FINGERPRINT.safetensors` with its facts beside it.
+A folder of results contains `evaluation.json` and `evaluation.png`. A classifier of images is cached in the run's `evaluation/` as
+`classifier-FINGERPRINT.safetensors`, with its metadata beside it.
 """
 
 from __future__ import annotations
@@ -39,23 +40,27 @@ from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
 
 EXTRACTORS = ("classifier", "inception")
-"""What images are compared by, beside their pixels."""
+"""Feature extractors for images, used in addition to pixels."""
 
 FILES = ("evaluation.json", "evaluation.png")
-"""Of every evaluation."""
+"""Names of the files of an evaluation."""
 
 _ELSEWHERE = "Give --out another place."
 _STEPS = 20
-_GIVEN, _COMPARED = 2, 3  # streams of the choices of rows
+_GIVEN, _COMPARED = 2, 3  # random streams for choosing rows
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Figures of samples.
+    """The results of an evaluation.
 
     Args:
-        source: what was measured, in words. sizes: how many rows. measured: the table. notes: what a reader of it has to know.
-        facts: everything else, as JSON holds it. picture: the sheet.
+        source: where the samples come from, in words.
+        sizes: numbers of rows compared.
+        measured: the measures, one table row each.
+        notes: remarks and warnings for the reader of the table.
+        facts: settings and further results, as JSON values.
+        picture: figure that compares samples with data.
     """
 
     source: str
@@ -67,17 +72,17 @@ class Evaluation:
 
     @property
     def n(self) -> int:
-        """Rows of each kind that are compared."""
+        """Number of samples, and of data rows, compared."""
         return self.sizes.compared
 
     @property
     def record(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """All results as JSON values."""
         return {**self.facts, "n": self.n, "measures": record(self.measured), "notes": self.notes}
 
     @property
     def text(self) -> str:
-        """The table, with the notes below it."""
+        """The table as text, followed by the notes."""
         data, others = ("held-out rows", "training rows") if self.sizes.held_out else ("rows of the data", "others")
         head = f"{self.source}: {self.n} samples against {self.n} {data}; real rows: {self.n} {others} in their place."
         return "\n".join([head, "", text(self.measured), *self.notes, ""])
@@ -99,27 +104,34 @@ def evaluate(
     overwrite: bool = False,
     progress: EvaluationProgress = lambda done, total, what: None,
 ) -> Evaluation:
-    """Measure samples of a model of a run folder against the held-out part of the run's data.
+    """Evaluate samples of a trained model against the held-out part of its data.
 
     Args:
-        run: the folder; a classifier of images is kept in its `evaluation/`. checkpoint: see `sdezoo.store.checkpoint.choose`.
-        sampler, steps: of the samples; default: as `sdezoo sample` chooses, and 20.
-        n: samples at most, and rows of data to compare them with: fewer where the held-out part, the training part or the file has fewer.
-        samples: a file of samples to be measured in the place of the model's, see `read_samples`.
-        features: one of `EXTRACTORS`, for images; default: the classifier, where the training images have labels.
-        seed: fixes the samples, the choice of rows and whatever a measure draws. batch_size: changes nothing but memory and speed.
-        out: folder that the results are written to as `FILES`; None: nowhere. overwrite: replace results that are there.
+        run: the run folder. A classifier of images is cached in its `evaluation/`.
+        checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
+        sampler: spec string of the sampler; None: the one that `sdezoo sample` chooses.
+        steps: sampler steps; None: 20.
+        n: largest number of samples, and of data rows to compare them with; lower if the held-out part, the training part or the file has
+            fewer rows.
+        samples: file of samples to evaluate in place of the model's, see `read_samples`.
+        features: one of `EXTRACTORS`, for images; None: the classifier if the training images have labels.
+        seed: seed of the samples, the choice of rows, and the random numbers of the measures.
+        batch_size: samples in a batch; affects memory and speed only.
+        device: device to sample on; None: CPU.
+        out: folder to write `FILES` to; None: nothing is written.
+        overwrite: whether existing results may be replaced.
+        progress: called during the computation.
 
     Raises:
-        ParameterError: for a number that is not positive, features that are unknown or not for this kind of data, and a sampler or steps
-            for samples that are given.
-        RunError: where the run cannot be read, or the features are not there.
-        DataError: where there are too few rows, or the file does not hold samples of the run's kind.
-        SdezooError: as `generate` does.
+        ParameterError: if a number is not positive, if `features` is unknown or does not apply to this kind of data, or if there is a
+            sampler or steps together with `samples`.
+        RunError: if the run cannot be read, or the features are not available.
+        DataError: if there are too few rows, or the file does not hold samples of this run.
+        SdezooError: as for `sdezoo.generation.samples.generate`.
     """
     idle = [name for name, value in {"sampler": sampler, "steps": steps}.items() if samples and value is not None]
     if idle:
-        raise ParameterError(f"--{idle[0]} does nothing to samples that are given.", f"Leave out --{idle[0]} or --samples.")
+        raise ParameterError(f"--{idle[0]} has no effect on samples from a file.", f"Leave out --{idle[0]} or --samples.")
     if out:
         check_folder(out, overwrite=overwrite)
     steps = _STEPS if steps is None else steps
@@ -162,10 +174,14 @@ def evaluate(
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that results cannot be written to; to be asked before any work is done.
+    """Check that results can be written to a folder, without writing. Call it before the computation.
+
+    Args:
+        folder: the folder.
+        overwrite: whether existing results may be replaced.
 
     Raises:
-        RunError: where it cannot be written to, or holds results and may not be overwritten.
+        RunError: if the folder cannot be written to, or holds results (unless `overwrite`).
     """
     writable_folder(folder)
     there = next((folder / name for name in FILES if (folder / name).exists()), None)
@@ -174,10 +190,17 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
-    """Write `FILES` to a folder, which is made where it is not there; each replaces what was there in one step.
+    """Write `FILES` to a folder, creating it if needed; existing files are replaced atomically.
+
+    Args:
+        found: the results.
+        folder: the folder.
+
+    Returns:
+        The paths of the table and the picture.
 
     Raises:
-        RunError: where it cannot be written to.
+        RunError: if the folder cannot be written to.
     """
     written = json.dumps(found.record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     table, sheet = (folder / name for name in FILES)
@@ -193,12 +216,12 @@ def _load(origin: str, trained: Trained) -> Data:
     check(data)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
-        raise DataError(f"The rows of '{origin}' have shape {data.event}, and the model's have {trained.state.event}.", "Restore the data.")
+        raise DataError(f"The rows of '{origin}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data.")
     return data
 
 
 def _extractors(folder: Path, data: Data, features: str | None, progress: EvaluationProgress) -> tuple[Judge | None, Extractor | None]:
-    """The classifier, where there are labels, and whose features are compared, if anyone's."""
+    """Build the classifier, or None without labels, and the feature extractor, or None."""
     inception = Extractor("inception", Inception().features) if features == "inception" else None
     if data.train_labels is None:
         if features == "classifier":
@@ -210,28 +233,28 @@ def _extractors(folder: Path, data: Data, features: str | None, progress: Evalua
 
 
 def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
-    """The warning where samples have a lighter tail than the data, and the noise of the process is too light to do better."""
+    """Warn if samples have a lighter tail than the data because the noise of the process is too light-tailed."""
     missed = [c for c in tails if c.data.heavier(c.samples) and c.data.high < sde.tail]
     if not missed:
         return []
     worst = min(missed, key=lambda c: c.data.index)
-    noise = "a tail that falls faster than any power" if math.isinf(sde.tail) else f"tail index {number(sde.tail)}"
+    noise = "a tail that decays faster than any power" if math.isinf(sde.tail) else f"tail index {number(sde.tail)}"
     heavy = [name for name, other in defaults(SDES) if math.isfinite(other.tail) and not (worst.positive and _negative(other))]
     kind = "non-negative" if worst.positive else "such"
     return [
-        f"Warning: the data's tail has index {number(worst.data.index)} ({worst.name}), and samples' {number(worst.samples.index)}. "
-        f"The noise of '{sde.title()}' has {noise}, of which no network makes that of the data. "
-        f"Processes with heavy-tailed noise for {kind} data: {', '.join(heavy) or 'none that is installed'}."
+        f"Warning: the tail index of the data is {number(worst.data.index)} ({worst.name}), that of samples {number(worst.samples.index)}. "
+        f"The noise of '{sde.title()}' has {noise}, so no network can reproduce the tail of the data. "
+        f"Processes with heavy-tailed noise for {kind} data: {', '.join(heavy) or 'none installed'}."
     ]
 
 
 def _negative(sde: Process) -> bool:
-    """Whether data of the process may be negative."""
+    """Whether the support of the process contains negative values."""
     return bool(sde.support.check(torch.tensor([-1.0])).all())
 
 
 def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
-    """How many values leave the range of the data, and the support of the process; as JSON holds it, and in words."""
+    """Count values outside the range of the data and the support of the process; return JSON values and a sentence."""
     sde, outside = trained.model.sde, trained.state.bounds.outside(x)
     counts = {"values": x.numel(), "outside_range": outside.count}
     counts["outside_support"] = int((~sde.support.check(trained.encoding.encode(x))).sum())

@@ -1,4 +1,4 @@
-"""Rows that a user gives to a trained model in a file: samples to judge, or where to start."""
+"""Read rows from a user's file for a trained model: samples to evaluate, or initial rows for sampling."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ from sdezoo.zoo.formats import endings, find_format
 
 
 def read_samples(path: Path, trained: Trained) -> Tensor:
-    """Samples `(n, *event)` in the user's units from a file, as `sdezoo sample` writes it, in any format that is read back.
+    """Read samples from a file in any readable format, as `sdezoo sample` writes it.
+
+    Args:
+        path: the file.
+        trained: the model; the rows must have the shape and columns of its data.
+
+    Returns:
+        Rows `(n, *event)`, float32, in the user's units.
 
     Raises:
-        DataError: where it cannot be read, has other columns or another shape than the run's data, or values that are not finite.
+        DataError: if the file cannot be read, its shape or columns differ from the run's data, or a value is not finite.
     """
     state, form = trained.state, find_format(path, ReadableFormat)
     if form is None:
-        raise DataError(f"'{path}' has no ending that samples are read from.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+        raise DataError(f"No installed format can read samples from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
     x = form.read_samples(path, state.columns)
     if tuple(x.shape[1:]) != tuple(state.event):
         raise DataError(
@@ -35,16 +42,16 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
 
 
 def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRows:
-    """A start from the rows of a file, sample `i` from row `i`.
+    """Build a start from the rows of a file; sample `i` starts from row `i`, noised if the process adds noise.
 
     Args:
         path: the file, see `read_samples`.
         trained: the model.
-        time: how far rows are noised, see `FromRows`; None: all the way.
+        time: process time up to which rows are noised, see `FromRows`; None: the final time.
 
     Raises:
-        DataError: as `read_samples`, where there are none, or they lie outside the support of the process.
-        ParameterError: for a time that the process does not have.
+        DataError: as for `read_samples`, or if the file has no rows, or values outside the support of the process.
+        ParameterError: if the process has no such time.
     """
     given = read_samples(path, trained)
     if not len(given):
@@ -53,7 +60,7 @@ def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRow
     outside = count_outside(sde.support, x)
     if outside:
         raise DataError(
-            f"{outside} values in '{path}' lie outside {support_in_words(sde.support)}, where '{sde.title()}' lives.",
+            f"{outside} values in '{path}' lie outside {support_in_words(sde.support)}, the support of '{sde.title()}'.",
             "Give rows like those that the model was trained on.",
         )
     start = FromRows(x, time)

@@ -1,14 +1,14 @@
-"""How likely rows of data are under a trained model, beside the simplest law there is.
+"""The negative log-likelihood of data rows under a trained model, and under a Gaussian reference.
 
-Values are negative log-likelihoods in nats, in the user's own units (`Trained.likelihood`). Data on a lattice, such as
-pixels of 17 or 256 grey values, have probabilities and no density. Each value `k` is spread evenly over the cell of
-width `w = 1/levels` around it, and the value is the bound (Theis et al., arXiv 1511.01844, eq. 3 to 5)::
+Values are in nats, in the user's units (`Trained.likelihood`). Data on a lattice, such as pixels of 17 or 256 grey values, have
+probabilities, not densities. They are dequantized: each value `k` is spread uniformly over the cell of width `w = 1/levels` around it. The
+result is the bound (Theis et al., arXiv 1511.01844, eq. 3 to 5)::
 
-    −log P(k) ≤ −E_u log p(k + w (u − ½)) − d log w,        u uniform on [0, 1)^d, one draw a row
+    −log P(k) ≤ −E_u log p(k + w (u − ½)) − d log w,        u uniform on [0, 1)^d, one sample a row
 
-The reference is the law that knows two moments and nothing else: `N(μ, Σ)` in coordinates, with the mean and covariance of
-the training rows, dequantized likewise, and carried into the user's units. On positive data in logarithms it is the
-log-normal law. For images `Σ` is diagonal.
+The reference is the moment-matched Gaussian: `N(μ, Σ)` in coordinates, with the mean and covariance of the training rows (dequantized in
+the same way), transformed to the user's units. On positive data in logarithms it is the log-normal distribution. For images `Σ` is
+diagonal.
 """
 
 from __future__ import annotations
@@ -35,39 +35,56 @@ from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import LOSSES
 
 EXACT_UP_TO = 32
-"""Dimensions up to which the divergence is exact unless told otherwise."""
+"""Largest dimension for which the divergence is exact by default."""
 
 _REFERENCE_ROWS = 10_000
-_CHOICE, _CELLS, _REFERENCE_CELLS = -1, -2, -3  # keys beside those of the probes, which are the rows 0, 1, …
-_LEAST = 1e-6  # a column has no deviation of its own where less than this part of it is left, given the others
+_CHOICE, _CELLS, _REFERENCE_CELLS = -1, -2, -3  # noise keys; the probes use the row indices 0, 1, …
+_LEAST = 1e-6  # degenerate if less than this fraction of a column's standard deviation is left, given the others
 _NAMED = 5
 
 
 class Figure(NamedTuple):
-    """A mean over rows, and its standard error: None for a single row."""
+    """A mean over rows with its standard error."""
 
     mean: float
+    """The mean."""
     standard_error: float | None
+    """Standard error of the mean; None for a single row."""
 
     @classmethod
     def of(cls, values: Tensor) -> Figure:
-        """The figure of `values` `(n,)`."""
+        """Compute a mean and its standard error.
+
+        Args:
+            values: one value a row, `(n,)`.
+        """
         return cls(float(values.mean()), float(values.std() / math.sqrt(len(values))) if len(values) > 1 else None)
 
     def over(self, unit: float) -> Figure:
-        """The same in another unit."""
+        """Convert to another unit.
+
+        Args:
+            unit: size of the new unit in the current one.
+        """
         return Figure(self.mean / unit, None if self.standard_error is None else self.standard_error / unit)
 
 
 @dataclass(frozen=True, eq=False)
 class Likelihood:
-    """Negative log-likelihoods of `n` rows, in nats and in the user's own units; bounds, for data on a lattice.
+    """Negative log-likelihoods of `n` rows, in nats and in the user's units; upper bounds for data on a lattice.
 
     Args:
-        data: what the rows are of, in words. rows: their indices in it, `(n,)`. dims: entries of a row's state. model: float64
-        `(n,)`. probe_error: the standard error that the probes leave in each; 0 where the divergence is exact, NaN where a
-        single probe cannot tell. reference: as `model`, or None. law: what the reference is, or why there is none. width: of
-        a cell, None for continuous data. probes: for each row, None where the divergence is exact. steps, seed: as given.
+        data: description of the data, for the report.
+        rows: indices of the rows in the data, `(n,)`.
+        dims: dimension of the state of a row.
+        model: negative log-likelihoods under the model, `(n,)`, float64.
+        probe_error: standard error of each value due to the probes, `(n,)`; 0 if the divergence is exact, NaN with a single probe.
+        reference: negative log-likelihoods under the reference, `(n,)`, float64; None: no reference.
+        law: description of the reference, or why there is none.
+        width: width of a cell; None for continuous data.
+        probes: probes for each row; None if the divergence is exact.
+        steps: steps of the integrator.
+        seed: the seed.
     """
 
     data: str
@@ -84,7 +101,7 @@ class Likelihood:
 
     @property
     def figures(self) -> dict[str, Figure]:
-        """In nats: `model`, and where there is a reference, `reference` and `difference`, the first less the second row by row."""
+        """Means in nats: `model`, and if there is a reference, `reference` and the row-wise `difference`, model minus reference."""
         if self.reference is None:
             return {"model": Figure.of(self.model)}
         values = {"model": self.model, "reference": self.reference, "difference": self.model - self.reference}
@@ -92,23 +109,23 @@ class Likelihood:
 
     @property
     def units(self) -> dict[str, float]:
-        """What figures are given in: nats, nats and bits for each dimension."""
+        """Units of the figures, as divisors of nats: nats, nats per dimension, bits per dimension."""
         return {"nats": 1.0, "nats_per_dim": float(self.dims), "bits_per_dim": self.dims * math.log(2)}
 
     @property
     def probe_spread(self) -> float | None:
-        """The part of the model's standard error that comes from the probes, in nats; None where a single one cannot tell."""
+        """Standard error of the model's mean due to the probes, in nats; None with a single probe."""
         spread = float(self.probe_error.square().sum().sqrt()) / len(self.rows)
         return spread if math.isfinite(spread) else None
 
     @property
     def table(self) -> dict[str, Tensor]:
-        """The single rows, as named columns `(n,)`."""
+        """The values of all rows, as named columns `(n,)`."""
         columns = {"row": self.rows, "model": self.model, "probe_error": self.probe_error}
         return columns if self.reference is None else {**columns, "reference": self.reference}
 
     def record(self) -> dict[str, Any]:
-        """All but the single rows, as JSON holds it."""
+        """Summarize as JSON values, without the values of single rows."""
         figures = {name: {unit: f.over(size)._asdict() for unit, size in self.units.items()} for name, f in self.figures.items()}
         kept = {name: getattr(self, name) for name in ("data", "dims", "law", "width", "probes", "probe_spread", "steps", "seed")}
         none = dict.fromkeys(("model", "reference", "difference"))
@@ -132,22 +149,29 @@ def likelihood(
     overwrite: bool = False,
     progress: SamplingProgress | None = None,
 ) -> Likelihood:
-    """The negative log-likelihood of rows of data under a model of a run folder.
+    """Compute the negative log-likelihood of data rows under a trained model.
 
     Args:
-        run: the folder. checkpoint: see `sdezoo.store.checkpoint.choose`.
-        data: a dataset's spec string or a path; default: what the run was trained with.
-        split: `test`, `train` or `all`, training rows first; default: `test`, and `all` of other `data`.
-        n: rows at most; where there are more, a random choice.
-        divergence: default: exact up to `EXACT_UP_TO` dimensions. probes, steps: see `sdezoo.sampling.likelihood.estimate`.
-        seed: fixes the choice, the dequantization and the probes. batch_size: changes nothing but memory and speed.
-        out: file for a table of all rows, see `sdezoo.generation.export.write`; None: none. overwrite: replace it if it exists.
+        run: the run folder.
+        checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
+        data: spec string of a dataset, or a path; None: the data that the run was trained on.
+        split: `test`, `train` or `all` (training rows first); None: `test`, or `all` if `data` is given.
+        n: largest number of rows; more rows are subsampled at random.
+        divergence: `exact` or `hutchinson`; None: exact up to `EXACT_UP_TO` dimensions.
+        probes: probes for each row, see `sdezoo.sampling.likelihood.estimate`.
+        steps: steps of the integrator, see `sdezoo.sampling.likelihood.estimate`.
+        seed: seed of the choice of rows, the dequantization and the probes.
+        batch_size: rows in a batch; affects memory and speed only.
+        device: device to compute on; None: CPU.
+        out: file for a table of all rows, see `sdezoo.generation.export.write`; None: no file.
+        overwrite: whether an existing file may be replaced.
+        progress: called after every step.
 
     Raises:
-        ParameterError: for a number that is not positive, and an unknown split.
-        RunError: where the run cannot be read, `out` cannot be written, or a value is not finite.
-        DataError: for data that cannot be read, or that the model has no density at, naming the rows.
-        CompositionError: where the process has no likelihood, or the loss has learnt the score of the data alone.
+        ParameterError: if a number is not positive, or the split is unknown.
+        RunError: if the run cannot be read, `out` cannot be written, or a value is not finite.
+        DataError: if the data cannot be read, or rows lie outside the support of the process; the message names the rows.
+        CompositionError: if the process has no likelihood, or the loss learns the score of the data only.
     """
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size, "probes": probes}.items():
         if value < 1:
@@ -200,17 +224,17 @@ def _load(source: str) -> Data:
 
 
 def _part(data: Data, part: str, source: str) -> Tensor:
-    """The rows of a part of `data`."""
+    """Select the rows of a part of `data`."""
     if part not in _PARTS:
         raise ParameterError(f"split={part} is unknown.", f"Choose one of: {', '.join(_PARTS)}.")
     found = {"test": data.test, "train": data.train, "all": torch.cat([data.train, data.test])}[part]
     if not len(found):
-        raise DataError(f"There are no rows in {_PARTS[part]} '{source}'.", "Choose another --split, or give other data by --data.")
+        raise DataError(f"There are no rows in {_PARTS[part]} '{source}'.", "Choose another --split, or give other data with --data.")
     return found
 
 
 def _choose(count: int, most: int, seed: int) -> Tensor:
-    """At most `most` of the indices below `count`, in order."""
+    """Choose at most `most` of the indices below `count` at random, sorted."""
     if count <= most:
         return torch.arange(count)
     noise = Noise.seeded(seed, _CHOICE)
@@ -219,14 +243,14 @@ def _choose(count: int, most: int, seed: int) -> Tensor:
 
 
 def _spread(raw: Tensor, levels: int | None, noise: Noise) -> Tensor:
-    """Rows on a lattice, each value spread over the cell around it; others as they are."""
+    """Dequantize rows on a lattice, over the cell around each value; return other rows unchanged."""
     return dequantize(raw - 0.5 / levels, noise, 1 / levels) if levels else raw
 
 
 def _follow(
     trained: Trained, raw: Tensor, batch_size: int, device: torch.device | None, progress: SamplingProgress | None, options: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
-    """Log-densities of `raw` and their standard errors, batch by batch."""
+    """Compute log-densities of `raw` and their standard errors, batch by batch."""
     trained.model.to(device or torch.device("cpu"))
     parts = []
     for first in range(0, len(raw), batch_size):
@@ -242,18 +266,18 @@ def _follow(
 
 
 def _reference(trained: Trained, source: str, data: Data | None, raw: Tensor, seed: int) -> tuple[Tensor | None, str]:
-    """Log-densities of `raw` under the law with the moments of the training rows, and what that law is; or why there is none."""
+    """Compute log-densities of `raw` under the reference, and describe it; or None and the reason why there is none."""
     try:
         data = data or _load(source)
     except SdezooError as error:
-        return None, f"none, for the training rows cannot be read ({error.problem.rstrip('.')})"
+        return None, f"none, because the training rows cannot be read ({error.problem.rstrip('.')})"
     train = data.train[:: -(-len(data.train) // _REFERENCE_ROWS)]
     train = _spread(train, data.levels, Noise.seeded(seed, _REFERENCE_CELLS))
     sde, diagonal = trained.model.sde, data.kind == "image"
     z, _ = encoded(sde, trained.encoding.encode(train).double())
     law = _moment_matched(z.flatten(1), diagonal)
     if law is None:
-        return None, f"none, for the {len(train)} training rows have no covariance of full rank"
+        return None, f"none, because the covariance of the {len(train)} training rows is not of full rank"
     here, stretch = encoded(sde, trained.encoding.encode(raw).double())
     nats = law.log_prob(here.flatten(1)) - stretch + trained.log_det(raw)
     name = "log-normal" if sde.multiplicative else "Gaussian in coordinates"
@@ -261,7 +285,7 @@ def _reference(trained: Trained, source: str, data: Data | None, raw: Tensor, se
 
 
 def _moment_matched(z: Tensor, diagonal: bool) -> Distribution | None:
-    """The normal law with the moments of `z` `(n, d)`, or None where it is degenerate."""
+    """Fit a normal distribution to the mean and covariance of `z` `(n, d)`; None if it is degenerate."""
     mean, std = z.mean(0), z.std(0)
     if diagonal:
         return Independent(Normal(mean, std), 1) if (std > 0).all() else None
@@ -276,16 +300,16 @@ def _refuse_loss(trained: Trained, config: TrainingConfig) -> None:
     sde = trained.model.sde
     if config.loss and (loss := LOSSES.build(config.loss)).t_span(sde) != sde.t_span:
         raise CompositionError(
-            f"'{loss.title()}' learns the score of the data alone, and a likelihood needs it at every noise level.",
+            f"'{loss.title()}' learns the score of the data only, but a likelihood needs the score at every noise level.",
             "Train with another loss.",
         )
 
 
 def _refuse_data(trained: Trained, data: Data, source: str) -> None:
-    """Refuse rows that are not of the kind that the model was trained on."""
+    """Reject rows whose shape or columns differ from those that the model was trained on."""
     event, columns = tuple(trained.state.event), tuple(trained.state.columns)
     if data.event != event:
-        raise DataError(f"The rows of '{source}' have shape {data.event}, and the model's have {event}.", "Give rows of that shape.")
+        raise DataError(f"The rows of '{source}' have shape {data.event}, but the model has {event}.", "Give rows of that shape.")
     if data.columns and columns and data.columns != columns:
         first = next(i for i, (one, other) in enumerate(zip(data.columns, columns, strict=True)) if one != other)
         raise DataError(
@@ -295,14 +319,14 @@ def _refuse_data(trained: Trained, data: Data, source: str) -> None:
 
 
 def _refuse_outside(trained: Trained, raw: Tensor, rows: Tensor) -> None:
-    """Refuse rows that the process cannot live on, by their numbers."""
+    """Reject rows outside the support of the process, by their indices."""
     x = trained.encoding.encode(raw)
     inside, finite = (values.reshape(len(x), -1).all(1) for values in (trained.model.sde.support.check(x), x.isfinite()))
     outside = rows[~(inside & finite)].tolist()
     if outside:
         raise DataError(
             f"{_counted(outside, 'has', 'have')} values outside the support of '{trained.model.sde.title()}'.",
-            "Remove or repair them: the model has no density there.",
+            "Remove or correct them: the model has no density there.",
         )
 
 
@@ -310,11 +334,12 @@ def _refuse_infinite(nats: Tensor, rows: Tensor) -> None:
     infinite = rows[~nats.isfinite()].tolist()
     if infinite:
         raise RunError(
-            f"{_counted(infinite, 'has', 'have')} no finite likelihood: the flow ran away.", "Take more --steps, or train the model longer."
+            f"{_counted(infinite, 'has', 'have')} no finite likelihood: the probability flow diverged.",
+            "Take more --steps, or train the model longer.",
         )
 
 
 def _counted(rows: list[int], one: str, more: str) -> str:
-    """How many rows, and which, as the subject of a sentence."""
+    """Count and name rows, as the subject of a sentence."""
     which = ", ".join(map(str, rows[:_NAMED])) + (", …" if len(rows) > _NAMED else "")
     return f"{len(rows)} row{'s' * (len(rows) > 1)} (number {which}, counted from 0) {more if len(rows) > 1 else one}"

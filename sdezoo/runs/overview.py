@@ -1,4 +1,4 @@
-"""A run at a glance: what `sdezoo show RUN` prints, read from the run folder; no weights are loaded, no plugin is imported."""
+"""Overview of a run, as `sdezoo show RUN` prints it. Reads the run folder only: loads no weights, imports no plugin."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ from sdezoo.store import checkpoint
 from sdezoo.store.checkpoint import DamagedError
 from sdezoo.training.config import TrainingConfig
 
-_LARGEST = 2**20  # bytes of a JSON file, or of the end of the metrics, that are read
+_LARGEST = 2**20  # most bytes read of a JSON file, or of the end of the metrics
 
 
 def overview(run: Path) -> dict[str, Any]:
-    """What a run is made of.
+    """Summarize a run folder.
 
-    - `config`: its settings;
-    - `environment`: `env.json`;
-    - `checkpoints`: one entry each with `step`, `bytes`, `validation_loss`, and `damaged` (None, or what is wrong);
-    - `best`: the step with the least validation loss;
-    - `state`: the `state.json` of the newest checkpoint that is intact;
-    - `metrics`: the last line of `metrics.jsonl`.
+    Args:
+        run: the run folder.
 
-    What does not exist yet is None or empty.
+    Returns:
+        A dictionary with the keys below. Anything that does not exist yet is None or empty.
+
+        - `run`: the path of the folder.
+        - `config`: the settings.
+        - `environment`: the contents of `env.json`.
+        - `checkpoints`: an entry for each checkpoint, with `step`, `bytes`, `validation_loss`, and `damaged` (None, or what is wrong).
+        - `best`: the step with the lowest validation loss.
+        - `state`: the `state.json` of the newest intact checkpoint.
+        - `metrics`: the last line of `metrics.jsonl`.
 
     Raises:
-        RunError: where the folder is no run.
+        RunError: if the folder is not a run.
     """
     if not (run / "config.yaml").is_file():
         found = "is not a run of sdezoo" if run.is_dir() else "does not exist"
@@ -80,6 +85,6 @@ def _last(path: Path) -> dict[str, Any] | None:
             found = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict):
+        if isinstance(found, dict) and "columns" not in found:  # that line is on the columns of a table, not on a step
             return found
     return None

@@ -1,4 +1,4 @@
-"""The preview of a trained model: a few samples, drawn when training has ended, in the run's `samples/`."""
+"""Preview of a trained model: a few samples drawn at the end of training, in the run's `samples/`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _SAMPLES = 64
 
 
 def draw_preview(run: Path, device: torch.device) -> Path:
-    """Restore the newest checkpoint, draw 64 samples by the preferred sampler, of all classes in turn, and write them.
+    """Draw 64 samples from the newest checkpoint with the preferred sampler, cycling through all classes, and write them.
 
     Args:
         run: the run folder.
-        device: where to compute.
+        device: device to sample on.
 
     Returns:
-        The file, `samples/step-N.csv` for a table, else `.png`.
+        The file, `samples/step-N.csv` for a table, else `samples/step-N.png`.
 
     Raises:
-        CompositionError: where no sampler fits.
-        SupportError: where the sampler leaves the support.
-        RunError: where the checkpoint cannot be restored, or the file not be written.
+        CompositionError: if no sampler fits.
+        SupportError: if the sampler leaves the support.
+        RunError: if the checkpoint cannot be restored, or the file cannot be written.
     """
     trained = restore(run)
     trained.model.to(device)

@@ -1,4 +1,4 @@
-"""Sampling: from a run folder to a file of samples, and where asked a picture of their way from noise to data."""
+"""Sampling: draw samples from a run folder into a file, optionally with a picture of their trajectories."""
 
 from __future__ import annotations
 
@@ -22,20 +22,31 @@ from sdezoo.store.restoring import restore
 from sdezoo.zoo.registry import load
 
 SAMPLES = 64
-"""How many are drawn where neither a number nor indices are given."""
+"""Default number of samples."""
 
 
 @dataclass(frozen=True)
 class Sampled:
-    """What was drawn, and where it lies.
+    """Summary of the samples that were drawn.
 
     Args:
-        out: the file. kind: of the data, see `sdezoo.data.dataset.Data`. n: samples. kept: those of them that an earlier command had drawn.
-        values: all numbers in them. outside: those outside the range of the data, and how far.
-        sampler: its spec string. steps, seed, label, guidance, start: as asked for. seeds: indices, as `SampleIndices.parse` reads them.
-        evaluations: calls of the network for each sample that this process drew; None where it drew none.
-        trajectory: the picture of the way of the first `shown` samples; None where none was asked for.
-        seconds: time spent drawing and writing.
+        out: the file.
+        kind: the kind of the data, see `sdezoo.data.dataset.Data`.
+        n: number of samples.
+        kept: how many of them an earlier, interrupted command had drawn.
+        values: number of values in the samples.
+        outside: statistics of the values outside the range of the data.
+        sampler: spec string of the sampler.
+        steps: sampler steps, as requested.
+        seed: the seed.
+        seeds: indices of the samples, in the form that `SampleIndices.parse` reads.
+        label: class, or `each`; None: no label.
+        guidance: scale of classifier-free guidance.
+        start: file of initial rows; None: the prior.
+        evaluations: network evaluations (NFE) for each sample drawn by this process; None if it drew none.
+        trajectory: file with the trajectories of the first `shown` samples; None: not requested.
+        shown: number of samples in `trajectory`.
+        seconds: time spent drawing and writing, in seconds.
     """
 
     out: Path
@@ -80,34 +91,44 @@ def sample(
     plugins: Sequence[Path] = (),
     progress: SamplingProgress | None = None,
 ) -> Sampled | None:
-    """Draw samples of a trained model into a file; what was drawn, in the first of the processes that share the work, None in the others.
+    """Draw samples from a trained model into a file.
 
-    Samples that are many go to the disk as they are drawn, and the same call resumes what was interrupted, see
-    `sdezoo.generation.streaming`. Processes that `accelerate launch` started share the work.
+    Large jobs write to disk as samples are drawn. If interrupted, the same call resumes them, see `sdezoo.generation.streaming`. Processes
+    started by `accelerate launch` share the work.
 
     Args:
-        run: the run folder. out: the file; its ending says how it is written, see `sdezoo.generation.export.write`.
-        checkpoint: of the run, see `sdezoo.store.checkpoint.choose`.
-        sampler: spec string; None: the first that fits of those preferred for such data. steps: of the sampler.
-        n: number of samples, from index 0 on; default: `SAMPLES`, or as many as there are rows to start from.
-        seeds: their indices, in place of `n`, such as `3,17,100-120`.
-        batch_size: samples drawn at a time; changes memory, speed, and the network's rounding. seed: sample i depends on (seed, i) alone.
-        start: file of rows to start from, sample i at row i, see `sdezoo.runs.given_rows.start_at`; None: from the prior.
-        start_time: how far these rows are noised, a time of the process; None: all the way.
-        label: class to draw; `each`: all of them in turn. guidance: scale of classifier-free guidance to the label.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`. precision: of the network, `float32` or `bf16`. compiled: whether it is compiled.
-        trajectory: file for the way of the first samples, see `sdezoo.generation.trajectory.record`. overwrite: files may be replaced.
-        plugins: files or modules that are loaded first, see `sdezoo.zoo.registry.load`. progress: called after every step.
+        run: the run folder.
+        out: output file; its ending selects the format, see `sdezoo.generation.export.write`.
+        checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
+        sampler: spec string of the sampler; None: the preferred one that fits.
+        steps: sampler steps.
+        n: number of samples, from index 0; None: `SAMPLES`, or the number of rows in `start`.
+        seeds: sample indices in place of `n`, such as `3,17,100-120`.
+        batch_size: samples in a batch; affects memory, speed and the rounding of the network.
+        seed: the seed; sample `i` depends only on `(seed, i)`.
+        label: class to condition on; `each`: cycle through all classes; None: no label.
+        guidance: scale of classifier-free guidance toward the label.
+        start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
+        start_time: process time up to which these rows are noised; None: the final time.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        precision: precision of the network, `float32` or `bf16`.
+        compiled: whether to compile the network.
+        trajectory: file for the trajectories of the first samples, see `sdezoo.generation.trajectory.record`; None: no file.
+        overwrite: whether existing files may be replaced.
+        plugins: files or modules to load first, see `sdezoo.zoo.registry.load`.
+        progress: called after every step.
+
+    Returns:
+        A summary in the main process, None in the others.
 
     Raises:
-        SdezooError: for anything that cannot work, before anything is written; later, where the sampler leaves the support, or the disk is
-            full.
-        KeyboardInterrupt: when interrupted, with a sentence on what is kept.
+        SdezooError: before anything is written, if an argument is invalid; later, if the sampler leaves the support or the disk is full.
+        KeyboardInterrupt: if interrupted, with a message on what is kept.
     """
     run, out = Path(run), Path(out)
     share = Share.join()
     if not share.first:
-        share.wait()  # what is refused, the first process says alone
+        share.wait()  # let the main process alone report errors
     for file in plugins:
         load(file)
     where = share.device(resolve_device(device))
@@ -152,5 +173,5 @@ def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:
     if seeds is None:
         return SampleIndices.first(default if n is None else n)
     if n is not None:
-        raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds names the samples, -n is that many from 0 on.")
+        raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds lists the indices, -n counts from 0.")
     return SampleIndices.parse(seeds)

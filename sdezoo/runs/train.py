@@ -18,6 +18,7 @@ import torch
 
 from sdezoo.data.dataset import Data
 from sdezoo.errors import SdezooError
+from sdezoo.runs.column_check import check_columns, note, record
 from sdezoo.runs.preview import draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
 from sdezoo.store.launch import is_first
@@ -25,6 +26,7 @@ from sdezoo.store.locking import reserve, run_lock
 from sdezoo.store.provenance import environment
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import Notify, Result, Training, TrainingProgress
+from sdezoo.training.metrics import MetricLogger
 from sdezoo.training.planning import draft, plan
 from sdezoo.training.resumption import refuse_other_settings
 from sdezoo.training.task import Plan
@@ -52,8 +54,9 @@ def train(
         resume: continue from the newest checkpoint that is intact.
         overwrite: replace a run that exists.
         interruptible: SIGINT and SIGTERM end the step and save, see `sdezoo.training.interruption`; in a main thread only.
-        preview: draw a few samples of the trained model into the run folder, see `sdezoo.runs.preview`. Where that fails, the run is
-            saved all the same, and the result's note says why.
+        preview: draw a few samples of the trained model into the run folder, see `sdezoo.runs.preview`, and compare the columns of a
+            table with real rows, see `sdezoo.runs.column_check`. If that fails, the run is saved all the same, and the result's note says
+            why.
         progress: called after every step.
         notify: called with each sentence that the user should know before training continues.
 
@@ -69,7 +72,7 @@ def train(
         reserve(checked.run, overwrite=overwrite)
     with deterministic(config.deterministic):
         workers = Workers(checked.device, config.precision, compiled=config.compile)
-        chosen = plan(checked, workers.device, resume=resume)
+        chosen = plan(checked, workers, resume=resume, progress=progress)
         training = Training(chosen, workers)
         with run_lock(chosen.run) if is_first() else nullcontext():
             if resume:
@@ -80,16 +83,35 @@ def train(
                 _begin(chosen, training)
             workers.wait()
             result = training.run(progress, interruptible=interruptible)
-    return _with_preview(result, chosen.device) if preview and is_first() else result
+    return _with_column_check(_with_preview(result, chosen.device), chosen) if preview and is_first() else result
 
 
 def _with_preview(result: Result, device: torch.device) -> Result:
     try:
         return replace(result, preview=draw_preview(result.run, device))
     except Exception as error:  # a third party's network or sampler may raise anything, and the run is saved
-        reason = str(error) if isinstance(error, SdezooError) else f"{type(error).__name__}: {error}"
-        note = f"The run is saved, but no preview could be drawn: {reason.rstrip('.')}."
-        return replace(result, note=" ".join(filter(None, (result.note, note))))
+        return _noted(result, f"The run is saved, but no preview could be drawn: {_reason(error)}.")
+
+
+def _with_column_check(result: Result, plan: Plan) -> Result:
+    """The result with a note on the columns that samples miss, which also stand in a line of the metrics."""
+    if plan.data.kind != "table" or result.preview is None:
+        return result
+    try:
+        gaps = check_columns(result.run, plan.data, plan.device, plan.config.seed)
+    except Exception as error:  # as above
+        return _noted(result, f"The run is saved, but its columns could not be compared with the data: {_reason(error)}.")
+    if gaps:
+        MetricLogger(result.run, result.steps, tensorboard=False).write({"step": result.steps, "columns": record(gaps)})
+    return _noted(result, note(gaps))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) if isinstance(error, SdezooError) else f"{type(error).__name__}: {error}").rstrip(".")
+
+
+def _noted(result: Result, sentence: str | None) -> Result:
+    return replace(result, note=" ".join(filter(None, (result.note, sentence))) or None)
 
 
 def _clear(run: Path, overwrite: bool) -> None:

@@ -1,1 +1,1 @@
-"""The way back: time grids, and the one loop that every sampler shares."""
+"""Sampling: time grids, the base class of samplers with its one loop, guidance and likelihood."""

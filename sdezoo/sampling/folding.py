@@ -1,17 +1,17 @@
-"""Folding: a sampler's steps reduced, before the loop, to network calls and sums.
+"""Folding: reduce a sampler's steps, before the loop, to network calls and linear combinations.
 
-Every method of exponential integrators, and every discretization of an affine process, takes steps that are *linear* in
-the state, in what the network returned, and in the noise: all else depends on the times alone. A sampler writes such a step
-as its formula reads. Here the formula is run once for each step, in float64 on the CPU, with `Linear` expressions in the place
-of tensors. What remains of a step is::
+Every exponential integrator, and every discretization of an affine process, takes steps that are *linear* in the state, in the
+network's outputs and in the noise. Everything else depends on the times alone. A sampler writes such a step as its formula reads.
+`fold` runs the formula once per step, in float64 on the CPU, with `Linear` expressions in place of tensors. What remains of a step
+is::
 
     input = Σ_i a_i r_i + b,      r_j = network(input) or noise,      z = Σ_i c_i r_i + d
 
-with registers `r_i`, which hold what is needed later and nothing else, and numbers (or tensors that broadcast against an event,
-where a process or the data's moments have one for each column) that are known before the loop. No step computes a
-coefficient or asks the device for a value.
+with registers `r_i`, which hold only what later operations need. The coefficients are known before the loop: numbers, or tensors
+that broadcast against an event if the process or the moments of the data differ between columns. No step computes a coefficient
+or synchronizes with the device.
 
-A step that is not linear is not folded, and runs as it is written. Both ways differ by rounding alone.
+A step that is not linear is not folded and runs as written. Both ways differ by rounding alone.
 """
 
 from __future__ import annotations
@@ -33,24 +33,30 @@ Number = float | Tensor
 
 
 class Stepping(Protocol):
-    """What is folded: a sampler's step."""
+    """Anything with a sampler's `step`."""
 
     def step(self, model: Model[Any], z: Any, t: Tensor, s: Tensor, noise: Any, memory: Any) -> tuple[Any, Any]:
-        """From `z` at `t` to `s < t`."""
+        """Take one step, from `z` at `t` to `s < t`; see `Sampler.step`."""
         ...
 
 
 class NotLinearError(TypeError):
-    """Something else than sums and multiples was asked of a `Linear`."""
+    """An operation on a `Linear` that is not linear."""
 
 
 class Linear:
-    """`Σ_i coefficient_i register_i + constant`, of the shape of a state; the registers have no values yet.
+    """A linear expression `Σ_i coefficient_i register_i + constant`, shaped like a state; the registers have no values yet.
 
-    It answers to sums, differences, and multiplication and division by what is known.
+    Supports sums, differences, and multiplication and division by known numbers or tensors.
+
+    Args:
+        terms: coefficient of each register.
+        constant: the constant term.
+        shape: shape of a state, `(B, *state)`.
+        tape: the recording that it belongs to; expressions of different tapes do not combine.
 
     Raises:
-        NotLinearError: whatever else it is asked for.
+        NotLinearError: for any other operation.
     """
 
     dtype = torch.float64
@@ -104,7 +110,7 @@ class Linear:
 
     @property
     def ndim(self) -> int:
-        """Dimensions, the batch included."""
+        """Number of dimensions, including the batch."""
         return len(self.shape)
 
     def __getattr__(self, name: str) -> Any:
@@ -138,7 +144,7 @@ _OPERATIONS: dict[str, Callable[..., Linear]] = {
 class _Sum(NamedTuple):
     """`Σ_i coefficient_i register_i + constant`, in the state's dtype and on its device.
 
-    The first coefficient is a tensor, or None for 1: torch multiplies by a 0-dim tensor in half the time that a number takes.
+    The first coefficient is a tensor, or None for 1: torch multiplies by a 0-dim tensor in half the time of a Python number.
     """
 
     register: int
@@ -171,26 +177,29 @@ class _Sum(NamedTuple):
 
 
 class _Operation(NamedTuple):
-    """Fills a register: with a sum, with what the network's `call` says of that sum, or, where there is none, with noise."""
+    """Fills a register with a sum, with the network's `call` on that sum, or, if `argument` is None, with noise."""
 
     register: int
     argument: _Sum | None
     call: Call | None
     event: tuple[int, ...]
     freed: list[int]
-    """The registers that no later operation asks for."""
+    """Registers that no later operation reads."""
 
     @property
     def size(self) -> int:
-        """How many numbers its coefficients are."""
+        """Total number of entries of its coefficients."""
         return self.argument.size if self.argument else 0
 
 
 class Folded:
-    """The steps of a grid, folded; see `fold`. The last operation of a step leaves the state.
+    """The folded steps of a time grid, see `fold`. The last operation of a step leaves the state.
 
-    Where coefficients differ between the entries of an event, and there are many, the steps are not kept: they are written anew in
-    every run, a few at a time, so that memory does not grow with their number.
+    If coefficients differ between the entries of an event and there are many, the steps are not stored. Every run writes them again,
+    a few at a time, so that memory does not grow with the number of steps.
+
+    Args:
+        write: yields the operations of each step.
     """
 
     def __init__(self, write: Callable[[], Iterator[list[_Operation]]]) -> None:
@@ -206,11 +215,16 @@ class Folded:
 
     @property
     def steps(self) -> Iterator[list[_Operation]]:
-        """The operations of each step."""
+        """Yield the operations of each step."""
         return iter(self._steps) if self._steps is not None else self._write()
 
     def run(self, z: Tensor, noise: Noise) -> Iterator[Tensor]:
-        """The state after each step from `z`."""
+        """Yield the state after each step from `z`.
+
+        Args:
+            z: first state, `(B, *state)`.
+            noise: source of random numbers, keyed by sample.
+        """
         values, value = {0: z}, z
         for step in self.steps:
             for register, argument, call, event, freed in step:
@@ -227,9 +241,18 @@ class Folded:
 
 
 def fold(sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Folded | None:
-    """The steps of `sampler` along `t_span` for states like `z`, folded; None where they are not linear.
+    """Fold the steps of `sampler` along `times`.
 
-    They hold for every batch size. Numbers that the model itself holds, such as the moments of the data, are taken as they are now.
+    The result holds for every batch size. Numbers that the model holds, such as the moments of the data, are fixed at this point.
+
+    Args:
+        sampler: the sampler, or any other object with its `step`.
+        model: the score model, as the sampler sees it.
+        times: the time grid, float64, `(N + 1,)`.
+        z: a state, `(B, *state)`; gives shape, dtype and device.
+
+    Returns:
+        The folded steps; None if the process is not affine or a step is not linear.
     """
     if not isinstance(model.sde, AffineSDE):
         return None
@@ -248,12 +271,12 @@ def fold(sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Fold
 
     try:
         return Folded(write)
-    except Exception:  # whatever a formula asks of a `Linear` in vain; the step as it is written says it better, if it is an error
+    except Exception:  # the formula uses what a `Linear` lacks; if that is an error, running the step as written reports it better
         return None
 
 
 class _Tape(Noise):
-    """Writes down what a step asks for; the source of noise that it is handed."""
+    """Records what a step asks for; passed to the step as its source of noise."""
 
     def __init__(self, like: Tensor, device: torch.device) -> None:
         self._like, self._device, self._steps, self._operations, self._count = like, device, [], [], 0
@@ -265,7 +288,7 @@ class _Tape(Noise):
         return Linear({self._count - 1: 1.0}, 0.0, self._like.shape, self)
 
     def through(self, call: Call) -> Callable[[Any], Any]:
-        """The network's `call` that is written down in place of being made."""
+        """Return a stand-in for the network's `call` that records it instead of making it."""
 
         def written(argument: Linear) -> Linear:
             return self._filled(argument, call)
@@ -282,7 +305,7 @@ class _Tape(Noise):
         raise NotLinearError("draw")
 
     def close(self, state: Linear, memory: Any) -> Linear:
-        """Ends a step in `state`, which is a register from there on, like whatever in `memory` would grow from step to step."""
+        """End a step: make `state` a register, and any expression in `memory` that would grow from step to step."""
         for held in _linear(memory):
             if len(held.terms) > _TERMS:
                 held.terms, held.constant = self._filled(held).terms, 0.0
@@ -302,7 +325,7 @@ class _Tape(Noise):
             if isinstance(c, Tensor) or c
         ]
         terms = terms or [(next(iter(expression.terms)), 0.0)]  # a sum has the shape of a state
-        # Where one has the coefficient 1, the sum begins there, and costs one operation less.
+        # A sum that begins with a coefficient of 1 costs one operation less.
         terms.sort(key=lambda term: isinstance(term[1], Tensor) or term[1] != 1)
         (register, first), *others = terms
         constant = expression.constant
@@ -314,11 +337,11 @@ class _Tape(Noise):
         )
 
     def _factor(self, value: Number) -> Tensor:
-        # 0-dim tensors go with any device, and stay on the CPU: a step copies nothing.
+        # 0-dim CPU tensors combine with tensors on any device: a step copies nothing.
         return value.to(self._device, self._like.dtype) if isinstance(value, Tensor) else torch.tensor(value, dtype=self._like.dtype)
 
     def cut(self, state: Linear, memory: Any) -> list[list[_Operation]]:
-        """The steps since the last cut, each register freed where it was used last, but for what `state` and `memory` hold."""
+        """Return the steps since the last cut; each register is freed after its last use, unless `state` or `memory` holds it."""
         held = {register for expression in (state, *_linear(memory)) for register in expression.terms}
         used = set(held)
         for step in reversed(self._steps):
@@ -333,7 +356,7 @@ class _Tape(Noise):
 
 
 def _linear(memory: Any) -> Iterator[Linear]:
-    """What `memory` holds of expressions; only in tuples and lists can it be found."""
+    """Yield the expressions in `memory`, which may nest them in tuples and lists only."""
     if isinstance(memory, Linear):
         yield memory
     elif isinstance(memory, (tuple, list)):
@@ -344,20 +367,20 @@ def _linear(memory: Any) -> Iterator[Linear]:
 
 
 class _Folds:
-    """What was folded last, for the next batch: a few of them, oldest first.
+    """Cache of the last few folds, oldest first, for the next batch.
 
-    Models are known by identity, since equal ones may hold other numbers, and none is kept alive.
+    Models are compared by identity, since equal ones may hold other numbers. The cache keeps no model alive.
     """
 
     def __init__(self) -> None:
         self._kept: list[tuple[weakref.ref[Any], tuple[Any, ...], Folded | None]] = []
 
     def forget(self) -> None:
-        """Keep nothing."""
+        """Empty the cache."""
         self._kept = []
 
     def get(self, sampler: Stepping, model: Model[Any], times: Tensor, z: Tensor) -> Folded | None:
-        """As `fold`."""
+        """Return the result of `fold`, cached if possible."""
         key = (sampler, model.sde, model.version, tuple(times.tolist()), z.shape[1:], z.dtype, z.device)
         self._kept = [entry for entry in self._kept if entry[0]() is not None]
         for owner, known, folded in self._kept:

@@ -1,14 +1,14 @@
 """Guidance: models that steer another model towards a class or an observation, and are models themselves.
 
-They act on the score in coordinates, so that every sampler takes them, they wrap one another, and what keeps a support
-keeps it under guidance.
+They act on the score in coordinates. Every sampler can use them, they can wrap one another, and a sampler that preserves the
+support does so under guidance too.
 
 `Guided` is classifier-free guidance (Ho & Salimans, arXiv 2207.12598, eq. 6, with `w` their `1 + w`)::
 
     s = s(z) + w [s(z | c) − s(z)]
 
-`Inpainting` and `LinearInverse` sample the posterior given `y = h(z_0) + σ_y ε`. With `D = E[z_0 | z_t]` the law of `z_0`
-given `z_t` is taken to be normal, and `h` is linearized at `D`, `H = h'(D)`::
+`Inpainting` and `LinearInverse` sample the posterior given `y = h(z_0) + σ_y ε`. With `D = E[z_0 | z_t]`, the distribution of `z_0`
+given `z_t` is approximated by a normal one, and `h` is linearized at `D`, `H = h'(D)`::
 
     ∇_z log p(y | z_t) = (∂D)ᵀ Hᵀ (H C Hᵀ + σ_y² I)⁻¹ (y − h(D)),      s = s(z) + ∇_z log p(y | z_t)
 
@@ -17,13 +17,13 @@ The methods of the literature differ in the covariance `C` of `z_0` given `z_t`;
 =========== ========================== ==================================================================================
 `tweedie`   `C = σ²/α · ∂D`            Tweedie's second moment (Boys et al., arXiv 2310.06721; Rozet et al., arXiv
                                        2405.13712). Exact for normal coordinates and `h` linear in them.
-`isotropic` `C = ρ²τ²/(ρ² + τ²) I`     ΠGDM (Song et al., ICLR 2023), with `τ` the deviation of the coordinates. Exact if
-                                       these are independent too, and all as wide as `τ`.
-`zero`      `C = 0`                    DPS (Chung et al., arXiv 2209.14687, eq. 16). Exact nowhere; `σ_y > 0` is needed.
+`isotropic` `C = ρ²τ²/(ρ² + τ²) I`     ΠGDM (Song et al., ICLR 2023), with `τ` the standard deviation of the coordinates.
+                                       Exact if these are also independent, all with standard deviation `τ`.
+`zero`      `C = 0`                    DPS (Chung et al., arXiv 2209.14687, eq. 16). Never exact; requires `σ_y > 0`.
 =========== ========================== ==================================================================================
 
-The linear system is solved by conjugate gradients, each row by itself, with products alone: of `h` by automatic
-differentiation, of `∂D` by a backward pass of the network. `∂D` is symmetric for a true score, and taken to be.
+The linear system is solved by conjugate gradients, row by row, from matrix-vector products alone: those with `H` by automatic
+differentiation, those with `∂D` by a backward pass of the network. `∂D` is symmetric for a true score, and assumed to be.
 """
 
 from __future__ import annotations
@@ -48,19 +48,19 @@ from sdezoo.process.process import Process
 from sdezoo.process.requirement import P, as_affine
 
 Operator = Callable[[Tensor], Tensor]
-"""A linear map of data `(B, *event)` to measurements `(B, *measurement)`, by differentiable torch operations."""
+"""A linear map from data `(B, *event)` to measurements `(B, *measurement)`, made of differentiable torch operations."""
 
 
 @dataclass(frozen=True)
 class Covariance(Plugin):
-    """`C`, the covariance of `z_0` given `z_t`, and how long its linear system is worked on."""
+    """The covariance `C` of `z_0` given `z_t`, and the number of iterations for its linear system."""
 
     kind: Literal["tweedie", "isotropic", "zero"] = "tweedie"
-    """See `sdezoo.sampling.guidance`."""
+    """Choice of `C`, see `sdezoo.sampling.guidance`."""
     spread: Positive = 1.0
     """`τ` of `isotropic`: the standard deviation of the data in coordinates."""
     iterations: Count = 8
-    """Conjugate gradients at most; as many as measurements are exact. For `tweedie` each costs a backward pass of the network."""
+    """Maximum number of conjugate gradient steps; one per measurement is exact. For `tweedie` each costs a backward pass of the network."""
 
 
 _TWEEDIE = Covariance()
@@ -70,11 +70,13 @@ class Guided(Model[P]):
     """Classifier-free guidance: `s + w (s_c − s)`.
 
     Args:
-        model: one that was trained with labels and without. condition: labels `c`, `(B,)`. scale: the guidance scale `w`, any
-        number: 0 is the model without labels, 1 the model given them, at half the cost of any other.
+        model: a model trained both with and without labels.
+        condition: labels `c`, `(B,)`.
+        scale: guidance scale `w`, any number. 0 is the unconditional model and 1 the conditional one, each at half the cost of other
+            scales.
 
     Raises:
-        CompositionError: for a model that is unconditional.
+        CompositionError: if the model is unconditional.
     """
 
     def __init__(self, model: Model[P], condition: Tensor, scale: float) -> None:
@@ -114,15 +116,17 @@ class Guided(Model[P]):
 
 
 class Observed(Model[AffineSDE]):
-    """The posterior given `observed = measure(z_0) + noise_sd ε`. Abstract: `measure`, `condition_on`.
+    """The posterior given `observed = measure(z_0) + noise_sd ε`; subclasses implement `measure` and `condition_on`.
 
     Args:
-        model: the score of the law of the data, of an affine process. observed: `(B, *measurement)`, or a part of it that
-        broadcasts. noise_sd: `σ_y`, in the units of `observed`. covariance: what is taken for `C`.
+        model: score model of the data distribution, of an affine process.
+        observed: measurements `y`, `(B, *measurement)`, or a shape that broadcasts to it.
+        noise_sd: standard deviation `σ_y` of the measurement noise, in the units of `observed`.
+        covariance: choice of `C`.
 
     Raises:
-        CompositionError: for a process that is not affine.
-        ParameterError: for a negative `noise_sd`, or none with `Covariance("zero")`.
+        CompositionError: if the process is not affine.
+        ParameterError: if `noise_sd` is negative, or 0 with `Covariance("zero")`.
     """
 
     def __init__(self, model: Model[AffineSDE], observed: Tensor, noise_sd: float, covariance: Covariance = _TWEEDIE) -> None:
@@ -135,15 +139,22 @@ class Observed(Model[AffineSDE]):
         self.model, self.sde = model, model.sde
         self.observed, self.noise_sd, self.covariance = observed, noise_sd, covariance
         self.noise_variance = torch.tensor(noise_sd, dtype=torch.float64) ** 2
-        """Of the measurements, float64, 0-dim; or one for each entry of them."""
+        """Variance of the measurement noise, 0-dim float64, or one value per entry."""
 
     @abstractmethod
     def measure(self, z0: Tensor) -> Tensor:
-        """`h`: from clean coordinates to measurements, differentiable, and row by row."""
+        """Map clean coordinates to measurements: `h`. Must be differentiable and act row by row.
+
+        Args:
+            z0: clean coordinates, `(B, *state)`.
+
+        Returns:
+            Measurements, `(B, *measurement)`.
+        """
 
     @abstractmethod
     def condition_on(self, condition: Tensor) -> Model[AffineSDE]:
-        """The same observation of the model of the law given `condition`."""
+        """Return the same observation of the model given labels `condition`, `(B,)`."""
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         denoised, pull = self._observe(z, t)
@@ -156,12 +167,12 @@ class Observed(Model[AffineSDE]):
         return denoised + k.variance / k.alpha * pull
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """A draw of (nearly) `p(z_1 | y)`: one of `p(z_1)`, moved.
+        """Draw (approximately) from `p(z_1 | y)`, by shifting a sample of `p(z_1)`.
 
-        An observation moves the mean of `z_1` by as much as that of `α z_0`, and where the terminal noise is few times wider
-        than the data, that is no small part of its deviation. With `z = mean + deviation`, the normal law `p(z_1 | y)` has its
-        mean at `mean + v ∇ log p(y | z_1)`; half of the change that `v ∇ log p(y | ·)` makes to the deviation is right for its
-        width. So it is taken halfway to the mean `z + v s`. What is left is of the order of `(α τ/σ)²` of the change.
+        An observation moves the mean of `z_1` by as much as that of `α z_0`. If the terminal noise is only a few times wider than the
+        data, that is no small part of its standard deviation. With `z = mean + deviation`, the normal distribution `p(z_1 | y)` has its
+        mean at `mean + v ∇ log p(y | z_1)`. Half of the change that `v ∇ log p(y | ·)` makes to the deviation gives the right width, so
+        the gradient is evaluated halfway to the mean `z + v s`. The remaining error is of the order of `(α τ/σ)²` of the change.
         """
         z = self.model.prior(shape, noise, like)
         t = torch.tensor(self.sde.t_span[1], dtype=torch.float64)
@@ -170,16 +181,16 @@ class Observed(Model[AffineSDE]):
         return z + variance * self._observe(halfway, t)[1]
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        """Not known: the evidence of the observation is not.
+        """Unknown, since the evidence of the observation is unknown.
 
         Raises:
             CompositionError: always.
         """
-        raise CompositionError("A posterior's density is not normalized by guidance.", "Ask the unguided model for its log-likelihood.")
+        raise CompositionError("The density of a guided posterior is not normalized.", "Compute the log-likelihood of the unguided model.")
 
     def _observe(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """`D` and `∇_z log p(y | z_t)`."""
-        # Tensors of inference mode cannot be differentiated; their copies outside of it can.
+        # Inference tensors cannot be differentiated; clones made outside inference mode can.
         with torch.inference_mode(False):
             z, t = (u.clone() if u.is_inference() else u for u in (z, t))
             denoised, back = _with_adjoint(lambda u: self.model.denoise(u, t), z)
@@ -200,20 +211,23 @@ class Observed(Model[AffineSDE]):
 
 
 class Inpainting(Observed):
-    """Data of which some entries are known: posterior samples of the others.
+    """Posterior samples of data of which some entries are known.
 
-    The entries are observed in coordinates, where the observation is linear: for `φ = exp` as `log x`, with `noise_sd` relative. Where
-    columns have a spread of their own, `noise_sd` is that of `c + s z`.
-    Without noise, the last step of an exponential sampler returns them; others come near.
+    Entries are observed in coordinates, where the observation is linear: as `log x` for `φ = exp`, so that `noise_sd` is relative. If
+    columns have a spread of their own, `noise_sd` is that of `c + s z`. Without noise, the last step of an exponential sampler returns
+    the known entries; other samplers come close.
 
     Args:
-        known: data `(B, *event)`, or a part that broadcasts; where `mask` is False anything, NaN too. mask: True where known;
-        broadcasts likewise. The rest as for `Observed`.
+        model: score model of the data distribution, of an affine process.
+        known: data, `(B, *event)`, or a shape that broadcasts to it; any value where `mask` is False, including NaN.
+        mask: bool, True for known entries; broadcasts to `(B, *event)`.
+        noise_sd: standard deviation of the measurement noise, at least 0.
+        covariance: choice of `C`.
 
     Raises:
-        CompositionError: for a process that is not affine, or whose `φ` is not element-wise.
-        DataError: where a known entry is outside the support.
-        ParameterError: as `Observed`.
+        CompositionError: if the process is not affine, or its `φ` is not element-wise.
+        DataError: if a known entry is outside the support.
+        ParameterError: if `noise_sd` is negative, or 0 with `Covariance("zero")`.
     """
 
     def __init__(
@@ -223,13 +237,14 @@ class Inpainting(Observed):
         sde = model.sde
         if not sde.element_wise:
             raise CompositionError(
-                f"The coordinates of '{sde.title()}' mix the entries of the data, so that none is known alone.",
-                "Choose a process with coordinates for each entry, or LinearInverse.",
+                f"The coordinates of '{sde.title()}' mix the entries of the data, so none can be known by itself.",
+                "Choose a process with element-wise coordinates, or LinearInverse.",
             )
         refused = int((mask & ~(sde.support.check(known) & known.isfinite())).sum())
         if refused:
             raise DataError(
-                f"{refused} known entries are outside the support of '{sde.title()}'.", "Give known values inside, or mask them."
+                f"{refused} known entries are outside the support of '{sde.title()}'.",
+                "Give values inside the support, or set the mask to False there.",
             )
         self.known, self.mask = known, mask
         observed = torch.where(mask, sde.encode(known), torch.zeros_like(known))
@@ -245,18 +260,21 @@ class Inpainting(Observed):
 
 
 class LinearInverse(Observed):
-    """Data seen through a linear map, `y = A x + σ_y ε`: posterior samples of the data.
+    """Posterior samples of data seen through a linear map, `y = A x + σ_y ε`.
 
-    The map acts on the data `x = φ(z)`. Where `φ` is not the identity the measurement is not linear in coordinates, and what
-    is sampled is an approximation, inside the support as always.
+    The map acts on the data `x = φ(z)`. If `φ` is not the identity, the measurement is not linear in coordinates, and the samples are
+    approximate, though inside the support as always.
 
     Args:
-        observed: `y`, `(B, *measurement)` or a part that broadcasts. operator: `A`, a matrix `(m, d)` for data flattened to
-        `(B, d)`, or a callable; its adjoint is found by automatic differentiation. The rest as for `Observed`.
+        model: score model of the data distribution, of an affine process.
+        observed: measurements `y`, `(B, *measurement)`, or a shape that broadcasts to it.
+        operator: `A`, a matrix `(m, d)` for data flattened to `(B, d)`, or a callable; automatic differentiation gives its adjoint.
+        noise_sd: standard deviation `σ_y` of the measurement noise, in the units of `observed`.
+        covariance: choice of `C`.
 
     Raises:
-        CompositionError: for a process that is not affine.
-        ParameterError: as `Observed`.
+        CompositionError: if the process is not affine.
+        ParameterError: if `noise_sd` is negative, or 0 with `Covariance("zero")`.
     """
 
     def __init__(
@@ -284,13 +302,13 @@ def _affine(sde: Process) -> None:
 
 
 def _with_adjoint(fn: Callable[[Tensor], Tensor], point: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """`fn(point)`, and the map `v ↦ (∂fn)ᵀ v`."""
+    """Return `fn(point)`, and the map `v ↦ (∂fn)ᵀ v`."""
     value, pull, *_ = torch.func.vjp(fn, point)
     return value, lambda v: pull(v)[0]
 
 
 def _solve(product: Callable[[Tensor], Tensor], b: Tensor, iterations: int) -> Tensor:
-    """`S⁻¹ b` by conjugate gradients, each row of `b` for itself; a row stops where it is solved or `S` is not positive."""
+    """Return `S⁻¹ b` by conjugate gradients, each row of `b` by itself; a row stops if it is solved or `S` is not positive."""
 
     def dot(u: Tensor, v: Tensor) -> Tensor:
         return (u * v).flatten(1).sum(1).reshape(-1, *(1,) * (b.ndim - 1))

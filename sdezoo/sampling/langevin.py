@@ -1,4 +1,4 @@
-"""Mirrored Langevin dynamics: draws from un-normalized densities of positive numbers.
+"""Mirrored Langevin dynamics: samples from unnormalized densities of positive numbers.
 
 Langevin dynamics in the coordinates of the mirror map `∇ψ(x) = log x`, `ψ(x) = Σ x log x − x` (Hsieh et al., arXiv
 1802.10174; for exponentiated descent Shetty et al., arXiv 2510.02730). The Jacobian of `x = exp z` makes the density of
@@ -6,17 +6,17 @@ Langevin dynamics in the coordinates of the mirror map `∇ψ(x) = log x`, `ψ(x
 
     dz = (1 + x ∘ ∇ log p(x)) dt + √2 dW
 
-leaves it where it is. A step of size `ε` multiplies, so that `x > 0` by construction::
+leaves it invariant. A step of size `ε` is multiplicative, so `x > 0` by construction::
 
     x ← x ∘ exp(ε (1 + h) + √(2ε) ξ),     h = x ∘ ∇ log p(x)  (the Hyvärinen score),  ξ ~ N(0, 1)
 
-What the chains settle in is off by `O(ε)`. For a log-normal law with standard deviation `s` of `log x`, the variance of
-`log x` is `s²/(1 − ε/2s²)` exactly; for a Gamma law the mean is right at every `ε`. With `metropolis` a step is accepted
-with probability `min(1, p_Z(z') q(z | z') / (p_Z(z) q(z' | z)))`, `q` being the step's normal law, and nothing is off
-(Roberts & Tweedie 1996, MALA).
+The stationary distribution of the chains is off by `O(ε)`. For a log-normal distribution with standard deviation `s` of `log x`, the
+variance of `log x` is `s²/(1 − ε/2s²)` exactly; for a Gamma distribution the mean is right at every `ε`. With `metropolis` a step is
+accepted with probability `min(1, p_Z(z') q(z | z') / (p_Z(z) q(z' | z)))`, where `q` is the normal proposal, and the stationary
+distribution is exact (Roberts & Tweedie 1996, MALA).
 
-This is no `Sampler`: those reverse a process that turned data into noise, along its times, with a score for each noise
-level. Here there is no process, no time and no network; there is one density, and a chain that forgets where it began.
+This is not a `Sampler`. Samplers reverse a process that turned data into noise, along its times, with a score for each noise level.
+Here there is no process, no time and no network: only one density, and a chain that forgets its start.
 """
 
 from __future__ import annotations
@@ -34,30 +34,30 @@ from sdezoo.parameters import Count, Plugin, Positive
 from sdezoo.process.noise import KeyedNoise, Noise
 
 LogProb = Callable[[Tensor], Tensor]
-"""`log p` up to a constant, from `x` `(B, *event)`, positive, to `(B,)`; row `i` depends on row `i` alone, differentiably."""
+"""`log p` up to a constant, from positive `x` `(B, *event)` to `(B,)`; differentiable, and row `i` depends on row `i` alone."""
 
 
 class Chains(NamedTuple):
-    """What was drawn."""
+    """The samples of all chains, and how often each accepted a step."""
 
     draws: Tensor
-    """`(draws, B, *event)`, positive: `B` chains, independent of each other, side by side."""
+    """Samples, positive, `(draws, B, *event)`: `B` independent chains side by side."""
     accepted: Tensor
-    """`(B,)`: the share of its steps that each chain took, burn-in included; 1 without `metropolis`."""
+    """Share of accepted steps of each chain, burn-in included, float64, `(B,)`; 1 without `metropolis`."""
 
 
 @dataclass(frozen=True)
 class MirroredLangevin(Plugin):
-    """Mirrored Langevin dynamics of un-normalized densities of positive numbers."""
+    """Mirrored Langevin dynamics for unnormalized densities of positive numbers."""
 
     step: Positive
-    """Size `ε` of a step; choose it below the smallest variance of `log x`, half of where chains fly off."""
+    """Step size `ε`; choose it below the smallest variance of `log x`, which is half the size at which chains diverge."""
     burn_in: Count = 1000
-    """Steps before the first draw."""
+    """Number of steps before the first kept sample."""
     thin: Count = 1
-    """Steps from one draw to the next."""
+    """Number of steps from one kept sample to the next."""
     metropolis: bool = False
-    """Accept or reject every step, so that the chains settle in `p` itself."""
+    """Accept or reject every step, so that the stationary distribution is `p` itself."""
 
     def sample(
         self,
@@ -72,18 +72,20 @@ class MirroredLangevin(Plugin):
         """Run one chain from each row of `start`.
 
         Args:
-            log_prob: `log p` up to a constant.
-            start: positive `(B, *event)`; it gives dtype and device.
-            draws: kept of each chain, in `burn_in + (draws − 1) thin` steps.
-            seed: chain `i` depends on (seed, first + i) and its start alone.
+            log_prob: `log p` up to a constant, see `LogProb`.
+            start: positive starting values, `(B, *event)`; gives dtype and device.
+            draws: number of samples to keep from each chain, in `burn_in + (draws − 1) thin` steps.
+            seed: random seed; chain `i` depends on (seed, first + i) and its start alone.
             first: index of the first chain in the whole run.
-            callback: called with the number of steps done after each.
+            callback: called after each step with the number of steps done.
+
+        Returns:
+            The samples and the acceptance rate of each chain.
 
         Raises:
-            DataError: for starting values that are not positive, or none.
-            ParameterError: for fewer than one draw, and where `log_prob` does not return one number a row, of which it can be
-            differentiated.
-            SupportError: where the log-density or its gradient is not a number, or a coordinate overflows.
+            DataError: if `start` is empty or holds values that are not positive and finite.
+            ParameterError: if `draws` is below 1, or `log_prob` does not return one differentiable number per row.
+            SupportError: if the log-density or its gradient is not finite, or a coordinate overflows.
         """
         if draws < 1:
             raise ParameterError(f"draws={draws} is too few.", "Give draws at least 1.")
@@ -91,7 +93,9 @@ class MirroredLangevin(Plugin):
             raise DataError(f"The start has shape {tuple(start.shape)} and holds no chain.", "Give one row for each chain.")
         wrong = int((~((start > 0) & start.isfinite())).sum())
         if wrong:
-            raise DataError(f"{wrong} of the starting values are not positive numbers.", "Start the chains inside, for example at ones.")
+            raise DataError(
+                f"{wrong} of the starting values are not positive numbers.", "Start the chains at positive values, for example at ones."
+            )
         noise = KeyedNoise(seed, range(first, first + len(start)))
         with torch.inference_mode(False), torch.no_grad():
             here = _visit(log_prob, start.detach().clone().log())
@@ -113,28 +117,28 @@ class MirroredLangevin(Plugin):
             return Chains(torch.stack(kept), taken / steps)
 
     def _accepted(self, here: _Visit, there: _Visit, xi: Tensor, noise: Noise) -> Tensor:
-        """Which chains take their step, `(B,)`."""
+        """Return which chains accept their step, `(B,)`."""
         back = here.z - there.z - self.step * there.slope
         ratio = there.log_prob - here.log_prob + _rows(xi**2).sum(1) / 2 - _rows(back**2).sum(1) / (4 * self.step)
-        return torch.special.log_ndtr(noise.normal(ratio)) < ratio  # the logarithm of a uniform number, of normal ones drawn in blocks
+        return torch.special.log_ndtr(noise.normal(ratio)) < ratio  # log of a uniform number, from a normal one: these are drawn in blocks
 
     def _refuse(self, visit: _Visit, when: str, outside: Tensor) -> None:
-        """Stop where a chain is `outside`, or its density is no number and could be neither accepted nor rejected."""
+        """Stop if a chain is `outside`, or if its density is not a number, so that the step could be neither accepted nor rejected."""
         inside = visit.log_prob.isfinite() & _rows(visit.slope.isfinite()).all(1)
         lost = int((outside | ~(inside | visit.log_prob.isneginf())).sum())
         if lost:
             raise SupportError(
                 f"The log-density or its gradient is not finite in {lost} of {len(visit.z)} chains {when}.",
-                f"Take smaller steps than step={self.step:g}, start where the density is positive, or look at the density.",
+                f"Take smaller steps than step={self.step:g}, start where the density is positive, or check the density.",
             )
 
 
 class _Visit(NamedTuple):
     z: Tensor
     log_prob: Tensor
-    """Of the density of `z`, `(B,)`; −inf where `x = exp z` is none of the normal positive numbers."""
+    """Log-density of `z`, `(B,)`; −inf if an entry of `x = exp z` is not a normal positive floating-point number."""
     slope: Tensor
-    """Its gradient, `1 + h`."""
+    """Gradient of the log-density, `1 + h`."""
 
 
 def _visit(log_prob: LogProb, z: Tensor) -> _Visit:

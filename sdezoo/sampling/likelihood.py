@@ -5,26 +5,26 @@ Along a solution of the flow `dz/dt = f̃`, `f̃ = f − ½ ∇·(g gᵀ) − ½
 
     log p_lo(z_lo) = log p_hi(z_hi) + ∫_lo^hi ∇·f̃ dt
 
-An affine process is followed in `y = (z − m)/α`, the data with noise of size `ρ = σ/α` added, along the clock `ln ρ`
+An affine process is integrated in `y = (z − m)/α`, the data with noise of size `ρ = σ/α` added, along the clock `ln ρ`
 (Karras et al., arXiv 2206.00364, eq. 3)::
 
     dy/d ln ρ = y − E[z_0 | z_t],      log p(y) = log p(z) + d ln α
 
-every other SDE in `z` along `ln t`. Both by the classical Runge–Kutta method of order 4, in equal steps of the clock.
+Every other SDE is integrated in `z` along `ln t`. Both use the classical Runge–Kutta method of order 4, in equal steps of the clock.
 
-From `lo` to the data no score may be asked for. At a fixed place the density obeys `∂_t log p = −∇·f̃ − f̃·s`, which
+Between `lo` and the data the score is not defined. At a fixed point the density obeys `∂_t log p = −∇·f̃ − f̃·s`, which
 in `y` is the heat equation `∂ log p/∂ρ² = ½ (∇·s + ‖s‖²)`. Its right side `G` is known from `lo` on, and is
 extrapolated to the data (Adams–Bashforth of order 2 in `τ = ρ²`, or `τ = t`)::
 
     log p_0(z_0) = log p_lo(z_0) − τ [1.5 G(τ) − 0.5 G(2τ)]
 
-Last, `log p_X(x) = log p_Z(z_0) − log |det φ'(z_0)|`.
+Finally, `log p_X(x) = log p_Z(z_0) − log |det φ'(z_0)|`.
 
-The divergence is `Σ_i e_iᵀ (∂f̃) e_i` over the basis (`exact`: `d` backward passes an evaluation), or the mean of
-`vᵀ (∂f̃) v` over random signs `v` (`hutchinson`: one for each probe; Hutchinson 1990, Grathwohl et al., arXiv
-1810.01367). The signs are held along the whole path, so that the flow is integrated as accurately as without them.
+The divergence is `Σ_i e_iᵀ (∂f̃) e_i` over the basis (`exact`: `d` backward passes per evaluation), or the mean of
+`vᵀ (∂f̃) v` over random signs `v` (`hutchinson`: one backward pass per probe; Hutchinson 1990, Grathwohl et al., arXiv
+1810.01367). The signs stay fixed along the whole path, so the flow is integrated as accurately as without them.
 
-Densities are in nats. For data that are integers on a lattice of cells, `dequantize` and `bits_per_dim` go together.
+Densities are in nats. For data that are integers on a lattice of cells, use `dequantize` and `bits_per_dim` together.
 """
 
 from __future__ import annotations
@@ -50,10 +50,12 @@ LogDensity = Callable[[Tensor], Tensor]
 
 
 class Estimate(NamedTuple):
-    """Log-likelihoods `(B,)` in nats, float64 on the CPU, and their standard errors over the probes: 0 where `exact`."""
+    """Log-likelihoods and their standard errors."""
 
     nats: Tensor
+    """Log-likelihoods in nats, float64 on the CPU, `(B,)`."""
     standard_error: Tensor
+    """Standard errors over the probes, float64 on the CPU, `(B,)`; 0 for `exact`."""
 
 
 def log_likelihood(
@@ -68,7 +70,22 @@ def log_likelihood(
     noised: bool = False,
     prior: LogDensity | None = None,
 ) -> Tensor:
-    """The log-density of data `x` `(B, *event)` in nats, float64 `(B,)` on the CPU: the first half of `estimate`."""
+    """Return the log-density of data: the first field of `estimate`.
+
+    Args:
+        model: the score model, differentiable in the state.
+        x: data, `(B, *event)`, inside the support, in the model's dtype.
+        divergence: `exact` or `hutchinson`.
+        probes: number of random sign vectors per row for `hutchinson`.
+        steps: number of Runge–Kutta steps, each with four evaluations.
+        seed: random seed; row `i` depends on (seed, first + i) alone.
+        first: index of the first row in the whole run.
+        noised: return the density of the distribution noised to `lo`.
+        prior: log-density of the state at `hi`; default: `model.prior_log_prob`.
+
+    Returns:
+        Log-likelihoods in nats, float64 on the CPU, `(B,)`.
+    """
     options: dict[str, Any] = {"probes": probes, "steps": steps, "seed": seed, "first": first, "noised": noised, "prior": prior}
     return estimate(model, x, divergence=divergence, **options).nats
 
@@ -86,22 +103,26 @@ def estimate(
     prior: LogDensity | None = None,
     callback: Callable[[int], None] | None = None,
 ) -> Estimate:
-    """The log-density of data `x` with the standard error that the probes leave.
+    """Return the log-density of data and the standard error from the random probes.
 
     Args:
-        model: the score, differentiable in the state. x: `(B, *event)`, inside the support, in the dtype of the model. On the
-        simplex the density is that of all entries but the last. divergence: `exact` or `hutchinson`. probes: random signs a
-        row for `hutchinson`; from one alone no error is known, and it is NaN. steps: of Runge–Kutta, four evaluations each.
-        seed, first: row `i` is probed by (seed, first + i) alone. noised: stop at `lo`, the density at `x` of the law that is
-        noised to `lo`. It integrates to 1 for whatever score; what is extrapolated from `lo` to the data does so only where the
-        score is that of a smooth law, which a network's need not be. prior: log-density `(B,)` of the state at `hi`;
-        default: `model.prior_log_prob`. callback: called with the number of steps done after each.
+        model: the score model, differentiable in the state.
+        x: data, `(B, *event)`, inside the support, in the model's dtype. On the simplex the density is that of all entries but the last.
+        divergence: `exact` or `hutchinson`.
+        probes: number of random sign vectors per row for `hutchinson`; with 1 the standard error is unknown, NaN.
+        steps: number of Runge–Kutta steps, each with four evaluations.
+        seed: random seed; the probes of row `i` depend on (seed, first + i) alone.
+        first: index of the first row in the whole run.
+        noised: stop at `lo` and return the density at `x` of the distribution noised to `lo`. It integrates to 1 for any score. The
+            extrapolation from `lo` to the data does so only if the score is that of a smooth distribution, which a network's need not be.
+        prior: log-density of the state at `hi`, `(B, *state)` to `(B,)`; default: `model.prior_log_prob`.
+        callback: called after each step with the number of steps done.
 
     Raises:
-        CompositionError: where the process is no SDE, has auxiliary states, or the density of its prior is not known; where the
-        score cannot be differentiated.
-        DataError: for data outside the support.
-        ParameterError: for an unknown `divergence`, and fewer than one step or probe.
+        CompositionError: if the process is not an SDE, has auxiliary states, or has a prior of unknown density; if the score cannot be
+            differentiated.
+        DataError: if data are outside the support.
+        ParameterError: if `divergence` is unknown, or `steps` or `probes` is below 1.
     """
     for name, count in {"steps": steps, "probes": probes}.items():
         if count < 1:
@@ -121,37 +142,55 @@ def estimate(
 
 
 def dequantize(x: Tensor, noise: Noise, width: float | Tensor = 1.0) -> Tensor:
-    """`x + width · u`, `u` uniform on [0, 1): a point of the cell whose lowest corner is `x`.
+    """Return `x + width · u`, `u` uniform on [0, 1): a point of the cell whose lowest corner is `x`.
 
-    `width` is that of a cell, in the units of `x`; it broadcasts against `x`. The density `p` of a model then bounds the
-    probability `P` of a cell, `log P(x) ≥ E_u log p(x + width u) + Σ_i log width_i` by Jensen's inequality (Theis et al.,
-    arXiv 1511.01844, eq. 3 to 5), which `bits_per_dim` with the same `width` gives.
+    The density `p` of a model then bounds the probability `P` of a cell, `log P(x) ≥ E_u log p(x + width u) + Σ_i log width_i` by
+    Jensen's inequality (Theis et al., arXiv 1511.01844, eq. 3 to 5). `bits_per_dim` with the same `width` gives the bound.
+
+    Args:
+        x: data on the lattice, `(B, *event)`.
+        noise: source of random numbers.
+        width: width of a cell, in the units of `x`; broadcasts against `x`.
     """
     return x + width * noise.uniform(x)
 
 
 def bits_per_dim(log_likelihood: Tensor, event: Sequence[int], width: float | Tensor = 1.0) -> Tensor:
-    """`−(log p + Σ_i ln width_i) / (d ln 2)`, `(B,)`: bits an entry for data of shape `event`, `d` entries.
+    """Return `−(log p + Σ_i ln width_i) / (d ln 2)`, `(B,)`: bits per entry.
 
-    With `width = 1` the bits are those of the density in the units of `x`. With the width of the cells that data were
-    dequantized in, they bound the bits that it takes to store the integers; `width` broadcasts against an event.
+    With `width = 1` the bits are those of the density in the units of `x`. With the cell width that the data were dequantized with,
+    they bound the bits needed to store the integers.
+
+    Args:
+        log_likelihood: `log p` in nats, `(B,)`.
+        event: shape of an event, with `d` entries.
+        width: width of a cell, in the units of the data; broadcasts against an event.
     """
     cell = torch.as_tensor(width, dtype=torch.float64).cpu().expand(tuple(event)).log().sum()
     return -(log_likelihood + cell.to(log_likelihood)) / (math.prod(event) * math.log(2))
 
 
 def encoded(sde: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The state `z_0` of data `x` `(B, *event)` and `log |det φ'(z_0)|`, float64 `(B,)` on the CPU: `log p_X = log p_Z − log |det φ'|`.
+    """Return the state of data and the log-determinant of its map: `log p_X = log p_Z − log |det φ'|`.
+
+    Args:
+        sde: the process.
+        x: data, `(B, *event)`.
+
+    Returns:
+        The state `z_0`, `(B, *state)`, and `log |det φ'(z_0)|`, float64 on the CPU, `(B,)`.
 
     Raises:
-        CompositionError: where the process is no SDE, or its state holds more than the data.
-        DataError: for data outside the support.
+        CompositionError: if the process is not an SDE, or its state holds more than the data.
+        DataError: if data are outside the support.
     """
     if not isinstance(sde, ForwardSDE):
         raise CompositionError(f"'{sde.title()}' has no probability flow.", "Choose a process with a drift and a diffusion.")
     outside = count_outside(sde.support, x)
     if outside:
-        raise DataError(f"{outside} values of the data are outside the support of '{sde.title()}'.", "Look at the data, or at their map.")
+        raise DataError(
+            f"{outside} values of the data are outside the support of '{sde.title()}'.", "Check the data, or the process's map."
+        )
     z = sde.encode(x, KeyedNoise(0, range(len(x))))
     return z, sde.log_abs_det(z, x)
 
@@ -160,7 +199,7 @@ class _Flow:
     """The probability flow of any SDE, in the state and along `ln t`."""
 
     powers = 1.0
-    """How often the clock passes in `ln τ`."""
+    """Change of `ln τ` per unit of the clock."""
 
     def __init__(self, model: Model[Any]) -> None:
         self.model = model
@@ -171,18 +210,18 @@ class _Flow:
         return math.log(lo), math.log(hi)
 
     def velocity(self, y: Tensor, u: float) -> tuple[Tensor, Tensor]:
-        """`dy/du` and the score of `y`, at clock `u`."""
+        """Return `dy/du` and the score of `y`, at clock `u`."""
         t = _time(math.exp(u))
         s = self.model.score(y, t)
         return t * self.model.sde.reverse_drift(y, t, s, half=0.5), s
 
     def end_log_prob(self, prior: LogDensity, y: Tensor) -> Tensor:
-        """The log-density of `y` at `hi`, `(B,)`."""
+        """Return the log-density of `y` at `hi`, `(B,)`."""
         return prior(y).cpu().double()
 
 
 class _AffineFlow(_Flow):
-    """The flow of an affine process, in `(z − m)/α` and along `ln(σ/α)`."""
+    """The probability flow of an affine process, in `(z − m)/α` and along `ln(σ/α)`."""
 
     powers = 2.0
 
@@ -204,14 +243,14 @@ class _AffineFlow(_Flow):
 
 
 class _Probing(ABC):
-    """Directions `v` along which a derivative is asked for: estimates of a divergence are kept for each probe, `(K, B)`."""
+    """Directions `v` of the directional derivatives; estimates of a divergence are kept per probe, `(K, B)`."""
 
     directions: Tensor
     """`(K, B, *event)`"""
 
     @abstractmethod
     def gather(self, slopes: Tensor) -> Tensor:
-        """From `vᵀ (∂F) v` `(K, B)` to divergences `(probes, B)`."""
+        """Turn `vᵀ (∂F) v`, `(K, B)`, into divergences, `(probes, B)`."""
 
     def mean(self, divergences: Tensor) -> Tensor:
         return divergences.mean(0)
@@ -245,7 +284,7 @@ class _Signs(_Probing):
 
 
 def _check_differentiable(model: Model[Any], z: Tensor) -> None:
-    """Refuse a score that would leave its own part out of the divergence, in silence."""
+    """Reject a score that would silently drop out of the divergence."""
     with torch.enable_grad():
         score = model.score(z.detach().requires_grad_(), _time(model.sde.t_span[0]))
     if not score.requires_grad:
@@ -255,7 +294,7 @@ def _check_differentiable(model: Model[Any], z: Tensor) -> None:
 def _follow(
     flow: _Flow, probing: _Probing, y: Tensor, start: float, end: float, steps: int, callback: Callable[[int], None] | None
 ) -> tuple[Tensor, Tensor]:
-    """The end of the path from `y`, and the integral of its divergence, `(probes, B)`."""
+    """Return the end of the path from `y`, and the integral of its divergence, `(probes, B)`."""
     change = torch.zeros((), dtype=torch.float64)
     h = (end - start) / steps
     for k in range(steps):
@@ -272,22 +311,22 @@ def _follow(
 
 
 def _gap(flow: _Flow, probing: _Probing, y: Tensor) -> Tensor:
-    """`τ [1.5 G(τ) − 0.5 G(2τ)]` at `lo` and fixed `y`, `(probes, B)`, from `τ G = −(∇·F + F·s) / powers`."""
+    """Return `τ [1.5 G(τ) − 0.5 G(2τ)]` at `lo` and fixed `y`, `(probes, B)`, from `τ G = −(∇·F + F·s) / powers`."""
     start = flow.clock[0]
     near, far = (_growth(flow, probing, y, u) for u in (start, start + math.log(2) / flow.powers))
     return (1.5 * near - 0.25 * far) / flow.powers
 
 
 def _growth(flow: _Flow, probing: _Probing, y: Tensor, u: float) -> Tensor:
-    """`∂ log p/∂u = −∇·F − F·s` at a fixed place, `(probes, B)`."""
+    """Return `∂ log p/∂u = −∇·F − F·s` at a fixed point, `(probes, B)`."""
     velocity, divergence, score = _rates(flow, probing, y, u)
     return -divergence - (velocity * score).cpu().double().reshape(len(y), -1).sum(1)
 
 
 def _rates(flow: _Flow, probing: _Probing, y: Tensor, u: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Velocity, its divergence `(probes, B)`, and the score."""
-    # Backward, row by row of the directions: forward mode and vmap fail in some networks. A guided score is differentiated
-    # twice, and fused attention is not.
+    """Return the velocity, its divergence `(probes, B)`, and the score."""
+    # One backward pass per direction: forward mode and vmap fail in some networks. A guided score is differentiated
+    # twice, which fused attention does not support.
     with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         leaf = y.detach().requires_grad_()
         velocity, score = flow.velocity(leaf, u)

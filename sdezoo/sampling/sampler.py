@@ -1,10 +1,10 @@
-"""Samplers: the way back from the prior to the data.
+"""Samplers: reverse the process from the prior to the data.
 
-The base class owns the only loop. A sampler writes one `step`, from time `t` to `s < t`, and gets back at the next
-step the memory it returned, so that multistep methods hold what they need without a loop of their own.
+The base class owns the only sampling loop. A sampler implements one `step`, from time `t` to `s < t`. What a step returns
+as memory is passed to the next step, so multistep methods need no loop of their own.
 
-The step that ends at `s = 0` must be free of noise; there no score may be asked for, since no process offers one
-outside its `t_span`.
+The step that ends at `s = 0` must add no noise. It must not evaluate the score at 0: no process defines one outside its
+`t_span`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sdezoo.sampling.grid import Spacing, check_grid, grid, grid_refuses
 from sdezoo.sampling.start import PRIOR, Start
 
 M = TypeVar("M", default=None)
-"""What a sampler remembers from one step to the next."""
+"""Type of the memory that a sampler passes from one step to the next."""
 
 Callback = Callable[[int, Tensor, Tensor], None]
 """Called after each step with the number of steps done, the state and its time."""
@@ -38,54 +38,89 @@ Callback = Callable[[int, Tensor, Tensor], None]
 
 @dataclass(frozen=True)
 class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
-    """A sampler. Abstract: `step`. `spacing` chooses its time grid, see `sdezoo.sampling.grid`.
+    """Base class of samplers; subclasses implement `step`.
 
-    `Sampler[P]` works on processes of the class `P` and remembers nothing from step to step; `Sampler[P, M]` remembers an `M`.
+    `Sampler[P]` works on processes of class `P` and keeps no memory between steps. `Sampler[P, M]` keeps a memory of type `M`.
     """
 
     preserves_support: ClassVar[bool] = True
-    """False for a sampler that may leave the support of the data: then every step is checked, and sampling stops where one does."""
+    """False if a step may leave the support of the data: every step is then checked, and sampling stops with an error if one does."""
 
     weak_order: ClassVar[float | None] = 1.0
-    """Expectations err by `O(h^weak_order)` in the size `h` of a step; None: it discretizes no reversal, and nothing is claimed."""
+    """Expectations have error `O(h^weak_order)` in the step size `h`; None: not claimed, since no reverse process is discretized."""
     strong_order: ClassVar[float | None] = None
-    """Paths err by `O(h^strong_order)` on average for given noise, one normal number an entry and step; None: not claimed."""
+    """Paths have mean error `O(h^strong_order)` for given noise, one normal number per entry and step; None: not claimed."""
 
     adaptive: ClassVar[bool] = False
-    """True for a sampler whose evaluations depend on the state, and not on `steps` alone: then `evaluations` is the least number."""
+    """True if the number of score evaluations depends on the state, not on `steps` alone: `evaluations` is then a lower bound."""
 
     _: KW_ONLY
     spacing: Spacing = "auto"
-    """Spacing of the time grid; `auto`: karras for affine processes, else uniform."""
+    """Spacing of the time grid, see `sdezoo.sampling.grid`; `auto`: karras for affine processes, else uniform."""
 
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or grid_refuses(self.spacing, sde)
 
     def view(self, model: Model[P]) -> Model[Any]:
-        """The model as this sampler sees it; default: on the state. The steps move in the view's state."""
+        """Return the model that the steps see; default: `model` itself.
+
+        Args:
+            model: the score model.
+
+        Returns:
+            A model whose process defines the state that `step` works on.
+        """
         return model
 
     def grid(self, model: Model[Any], steps: int) -> Tensor:
-        """The times of `steps` steps, float64 and decreasing: `hi`, …, `lo`, 0."""
+        """Return the times of `steps` steps.
+
+        Args:
+            model: the score model, as returned by `view`.
+            steps: number of steps, at least 1.
+
+        Returns:
+            Times, float64, `(steps + 1,)`, decreasing: `hi`, …, `lo`, 0.
+        """
         return grid(model.sde, steps, self.spacing)
 
     def times(self, view: Model[Any], steps: int, start: Start) -> Tensor:
-        """The times of the steps that are taken: those of `grid`, checked, from where `start` is on.
+        """Return the times of the steps to take: those of `grid`, checked, cut to where `start` begins.
+
+        Args:
+            view: the score model, as returned by `view`.
+            steps: number of steps in the full grid.
+            start: where sampling starts.
+
+        Returns:
+            Times, float64, 1-D, decreasing to 0.
 
         Raises:
-            ParameterError: for a grid that does not go from `hi` through `lo` to 0, or a start outside it.
+            ParameterError: if the grid does not go from `hi` through `lo` to 0, or the start lies outside it.
         """
         times = self.grid(view, steps)
         check_grid(times, view.sde)
         return start.times(times, view.sde)
 
     def evaluations(self, steps: int) -> int:
-        """Evaluations of the score in `steps` steps; default: one a step."""
+        """Return the number of score evaluations in `steps` steps; default: one per step."""
         return steps
 
     @abstractmethod
     def step(self, model: Model[P], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: M | None) -> tuple[Tensor, M | None]:
-        """From `z` at `t` to `s < t`; `memory` is what the last step returned, None in the first."""
+        """Take one step, from time `t` to `s < t`.
+
+        Args:
+            model: the score model, as returned by `view`.
+            z: state at `t`, `(B, *state)`.
+            t: time at the start of the step, float64, 0-dim.
+            s: time at the end of the step, float64, 0-dim; 0 in the last step.
+            noise: source of random numbers, keyed by sample.
+            memory: what the previous step returned; None in the first step.
+
+        Returns:
+            The state at `s`, `(B, *state)`, and the memory for the next step.
+        """
 
     def sample(
         self,
@@ -100,20 +135,27 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
         like: Tensor | None = None,
         callback: Callback | None = None,
     ) -> Tensor:
-        """Draw data of `shape` `(B, *event)`.
+        """Draw samples.
 
         Args:
-            model: the score. shape: of the data, batch in front. steps: number of steps; they cost `evaluations(steps)` calls of
-            the score. seed: sample `i` depends on (seed, rows[i]) alone. first: index of the first sample in the whole run.
-            rows: index of each sample in the whole run; default: `first`, `first + 1`, …. start: where to start;
-            default: from the model's prior. like: gives dtype (float32 or float64) and device; default float32 on the CPU.
-            callback: called after every step.
+            model: the score model.
+            shape: shape of the samples, `(B, *event)`.
+            steps: number of steps; they cost `evaluations(steps)` score evaluations.
+            seed: random seed; sample `i` depends on (seed, rows[i]) alone.
+            first: index of the first sample in the whole run; unused if `rows` is given.
+            rows: index of each sample in the whole run, `B` of them; default: `first`, `first + 1`, ….
+            start: where sampling starts; default: the model's prior.
+            like: gives dtype (float32 or float64) and device; default: float32 on the CPU.
+            callback: called after every step with the number of steps done, the state and its time.
+
+        Returns:
+            Samples, `(B, *event)`.
 
         Raises:
-            CompositionError: where the model's process does not fit.
-            ParameterError: for fewer than one sample or step, a number of rows that is not that of the samples, or a start that has no row
-                for one of them.
-            SupportError: when a state leaves the support, or cannot be decoded.
+            CompositionError: if the sampler does not support the model's process.
+            ParameterError: if fewer than one sample or step is asked for, `rows` does not hold one index per sample, or `start` has no row
+                for a sample.
+            SupportError: if a state leaves the support or cannot be decoded.
         """
         self.require(model.sde)
         for what, count in (("samples", shape[0]), ("steps", steps)):
@@ -137,7 +179,7 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
             return view.sde.decode(z)
 
     def _path(self, view: Model[Any], z: Tensor, times: Tensor, noise: Noise) -> Iterator[Tensor]:
-        """The state after each step."""
+        """Yield the state after each step."""
         folded = FOLDS.get(self, view, times, z)
         if folded is not None:
             yield from folded.run(z, noise)

@@ -1,11 +1,11 @@
-"""Where sampling starts: the prior, or rows that a user gives.
+"""Where sampling starts: the prior, or rows that the user gives.
 
-From rows, a sample is its own row, seen again through noise: the row is noised to a time `t` by the process, and time is reversed from
-there (Meng et al., arXiv 2108.01073, SDEdit). At `t = hi` little of the row is left, towards `t = lo` all of it. A process that runs
-between two distributions, such as a bridge, starts from the row as it is: what becomes of a row is the process's to say
+Started from rows, a sample is a noised and denoised copy of its own row: the process noises the row to a time `t`, and time is
+reversed from there (Meng et al., arXiv 2108.01073, SDEdit). At `t = hi` little of the row is left, towards `t = lo` all of it. A
+process that runs between two distributions, such as a bridge, starts from the row as it is. The process decides how to use a row
 (`Process.start_from`).
 
-Sample `i` starts at row `i`, with noise of its own key, and so depends on (seed, `i`, row `i`) alone.
+Sample `i` starts at row `i`, with noise from its own key, and so depends on (seed, `i`, row `i`) alone.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from sdezoo.process.process import Process
 
 
 class Start(ABC):
-    """Where sampling starts. Abstract: `states`."""
+    """Base class of starting points; subclasses implement `states`."""
 
     @property
     def rows(self) -> int | None:
-        """How many samples can start, with indices from 0; None: any number."""
+        """Number of samples that can start, with indices from 0; None: any number."""
         return None
 
     @property
     def fingerprint(self) -> str | None:
-        """SHA-256 in hexadecimal of the data that samples depend on, and of how; None where there are none."""
+        """SHA-256, in hexadecimal, of the data that samples depend on and of how they depend on it; None if there are no such data."""
         return None
 
     @abstractmethod
     def states(self, model: Model[Any], shape: Sequence[int], indices: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """The first states.
+        """Return the first states.
 
         Args:
-            model: as the sampler sees it.
-            shape: of the data, `(B, *event)`.
-            indices: of the samples, `B` of them.
-            noise: keyed by the samples' indices.
+            model: the score model, as the sampler sees it.
+            shape: shape of the samples, `(B, *event)`.
+            indices: indices of the samples, `B` of them.
+            noise: source of random numbers, keyed by the samples' indices.
             like: gives dtype and device.
 
         Returns:
@@ -54,13 +54,21 @@ class Start(ABC):
         """
 
     def times(self, grid: Tensor, sde: Process) -> Tensor:
-        """The times of the steps, from those of the sampler's `grid`; default: all of them, from `hi` on."""
+        """Return the times of the steps to take; default: the whole grid, from `hi` on.
+
+        Args:
+            grid: times of the sampler's grid, float64, `(N + 1,)`, decreasing.
+            sde: the process of the states.
+
+        Returns:
+            Times, float64, 1-D, decreasing to 0.
+        """
         return grid
 
 
 @dataclass(frozen=True)
 class FromPrior(Start):
-    """What the model's prior draws: the Gaussian that was fitted to the data, or the process's own prior."""
+    """Start from the model's prior: the Gaussian fitted to the data, or the process's own prior."""
 
     def states(self, model: Model[Any], shape: Sequence[int], indices: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return model.prior(shape, noise, like)
@@ -71,10 +79,10 @@ PRIOR = FromPrior()
 
 @dataclass(frozen=True, eq=False)
 class AtRows(Start):
-    """Data that are taken, encoded, for the states at `t = hi`.
+    """Start at `t = hi` from given rows, encoded but not noised.
 
     Args:
-        x: `(N, *event)`, in the domain of the process; sample `i` starts at row `i`.
+        x: rows, `(N, *event)`, in the domain of the process; sample `i` starts at row `i`.
     """
 
     x: Tensor
@@ -96,10 +104,17 @@ class AtRows(Start):
         return model.sde.encode(self.chosen(indices, like), noise)
 
     def chosen(self, indices: Sequence[int], like: Tensor) -> Tensor:
-        """The rows of the samples with these indices, `(B, *event)`, with dtype and device of `like`.
+        """Return the rows of some samples.
+
+        Args:
+            indices: indices of the samples, `B` of them.
+            like: gives dtype and device.
+
+        Returns:
+            Rows, `(B, *event)`.
 
         Raises:
-            ParameterError: where there is no such row.
+            ParameterError: if there is no row for an index.
         """
         check_rows(self, indices)
         return self.x[torch.as_tensor(list(indices))].to(like)
@@ -107,12 +122,12 @@ class AtRows(Start):
 
 @dataclass(frozen=True, eq=False)
 class FromRows(AtRows):
-    """Data from which the process starts: noised to `time`, or as they are where it runs between two distributions.
+    """Start from given rows, noised to `time`; a process between two distributions takes them as they are.
 
     Args:
-        x: as for `AtRows`.
-        time: where the steps begin, above `lo` and at most `hi` of the process's `t_span`; None: `hi`. Steps of the grid above it are left
-            out.
+        x: rows, `(N, *event)`, in the domain of the process; sample `i` starts at row `i`.
+        time: where the steps begin, above `lo` and at most `hi` of the process's `t_span`; None: `hi`. Steps of the grid above it are
+            left out.
     """
 
     time: float | None = None
@@ -130,10 +145,10 @@ class FromRows(AtRows):
         return torch.cat([t[None], grid[grid < t]])
 
     def begin(self, sde: Process) -> Tensor:
-        """The time of the first state, float64, 0-dim.
+        """Return the time of the first state, float64, 0-dim.
 
         Raises:
-            ParameterError: where the process has no such time.
+            ParameterError: if `time` is outside the process's `t_span`.
         """
         lo, hi = sde.t_span
         time = hi if self.time is None else self.time
@@ -145,10 +160,14 @@ class FromRows(AtRows):
 
 
 def check_rows(start: Start, indices: Sequence[int]) -> None:
-    """Refuse samples that have no row to start from.
+    """Check that every sample has a row to start from.
+
+    Args:
+        start: where sampling starts.
+        indices: indices of the samples.
 
     Raises:
-        ParameterError: with the number of rows.
+        ParameterError: if an index has no row; the message gives the number of rows.
     """
     if start.rows is not None and max(indices) >= start.rows:
         raise ParameterError(

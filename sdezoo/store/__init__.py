@@ -1,1 +1,1 @@
-"""What lies on a disk: files, locks, checkpoints, shards, provenance."""
+"""Storage on disk: files, locks, checkpoints, shards, provenance."""

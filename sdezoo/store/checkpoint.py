@@ -1,19 +1,20 @@
-"""Checkpoints: a training at one step, as tensors (safetensors) and JSON; no code is ever read from them.
+"""Checkpoints: the state of a training run at one step, as tensors (safetensors) and JSON. Reading one never executes code.
 
 A run folder::
 
     config.yaml  env.json  metrics.jsonl  checkpoints/step-N/{model,ema,optimizer,times}.safetensors + state.json + SHA256SUMS  samples/
 
-`state.json` records everything a sample needs that is not a tensor: the resolved process, network, output
-parameterization, and the encoding of the user's units.
+`state.json` records everything but tensors that sampling needs: the resolved process, network, output parameterization, and the encoding
+of the user's units.
 
-With `config.yaml` a checkpoint is all that a training needs to go on as if never interrupted. There is no state of a random generator
-in it: what is random at a step is keyed by the seed, the step and the position in the batch, and the order of the data by the seed and
-the epoch, for any number of processes (see `sdezoo.runs.train`). The learning rate, and the place in the data, follow from the step.
+A checkpoint and `config.yaml` are all that a training run needs to resume as if never interrupted. A checkpoint stores no generator state.
+Randomness at a step is keyed by the seed, the step and the position in the batch; the order of the data is keyed by the seed and the
+epoch. Both hold for any number of processes (see `sdezoo.runs.train`). The learning rate and the position in the data follow from the
+step.
 
-A folder `step-N` is whole: it was written beside its place, put on the disk, and renamed. `SHA256SUMS` tells whether it still is what
-was written; `sha256sum --check SHA256SUMS` says so too. A damaged checkpoint is never taken for another one: sampling refuses it, since
-the same command would give other samples, and names the newest that is whole. Training goes on from that one, which costs time alone.
+A folder `step-N` is written atomically: to a temporary folder, flushed to disk, then renamed. `SHA256SUMS` detects later damage;
+`sha256sum --check SHA256SUMS` checks it by hand. A damaged checkpoint is never silently replaced by another. Sampling rejects it and names
+the newest intact one, because another checkpoint would give other samples. Training resumes from that one, which costs only time.
 """
 
 from __future__ import annotations
@@ -40,78 +41,87 @@ from sdezoo.store.upgrade import upgrade_state
 
 FORMAT = 4
 _READ = (2, 3, 4)
-"""Formats that are read; the second had no `SHA256SUMS`, the second and third had other names, see `sdezoo.store.upgrade`."""
+"""Readable formats. Format 2 has no `SHA256SUMS`; formats 2 and 3 use older names, see `sdezoo.store.upgrade`."""
 
 _SUMS = "SHA256SUMS"
-_REMEDY = "Make room, or make it writable: the checkpoints that are there stay good, and --resume goes on from the newest."
+_REMEDY = "Make room, or make it writable, then give --resume: existing checkpoints stay intact, and training continues from the newest."
 
 
 class DamagedError(RunError):
-    """A checkpoint that is not what was saved.
+    """A checkpoint differs from what was saved.
 
     Args:
-        checkpoint: its folder. what: is wrong with it.
+        checkpoint: the folder of the checkpoint.
+        what: what is wrong with it, for the message.
     """
 
     def __init__(self, checkpoint: Path, what: str) -> None:
-        super().__init__(f"The checkpoint '{checkpoint}' is damaged ({what}).", "Remove it to go on from the one before, or train again.")
+        super().__init__(
+            f"The checkpoint '{checkpoint}' is damaged ({what}).", "Remove it to resume from the previous one, or train again."
+        )
         self.checkpoint, self.what = checkpoint, what
 
 
 @dataclass(frozen=True)
 class State:
-    """What `state.json` holds."""
+    """The contents of `state.json`."""
 
     step: int
+    """Optimizer steps taken."""
     sde: str
-    """Full spec string of the process, with everything filled in that was left to the data."""
+    """Full spec string of the process, including the parameters inferred from the data."""
     net: str
-    """Full spec string of the network; empty where the task has none."""
+    """Full spec string of the network; empty if the task has none."""
     output: str
-    """What the network's output means; empty where the task has none."""
+    """Output parameterization of the network; empty if the task has none."""
     event: tuple[int, ...]
+    """Shape of a row in the user's units."""
     kind: Kind
+    """Kind of a row, see `sdezoo.data.dataset.Data`."""
     columns: tuple[str, ...]
+    """Column names; empty: unnamed."""
     levels: int | None
+    """Lattice of the data: values are multiples of 1/levels; None: continuous."""
     range: tuple[list[float] | float, list[float] | float]
     """Smallest and largest value of the data, in the user's units."""
     encoding: dict[str, Any]
-    """Of the data, see `sdezoo.data.encoding.Encoding.to_json`."""
+    """Encoding of the data, see `sdezoo.data.encoding.Encoding.to_json`."""
     averaged: int
-    """Updates that the moving average has seen."""
+    """Number of updates of the moving average."""
     seconds: float
-    """Time spent training."""
+    """Training time in seconds."""
     classes: int | None = None
-    """How many labels the network was trained with; None: without."""
+    """Number of classes that the network is conditioned on; None: unconditional."""
     optimizer: str = "adamw"
-    """Its name."""
+    """Name of the optimizer."""
     scaling: dict[str, float] | None = None
-    """State of the scaling of gradients, in fp16."""
+    """State of the gradient scaler; None without fp16."""
     seed: int | None = None
-    """Of all that is random in training."""
+    """Seed of all randomness in training."""
     batch: int | None = None
-    """Samples a step: the next step takes the rows from `step · batch` on, in the order of the data that the seed fixes."""
+    """Batch size. The next step starts at row `step · batch` of the shuffled data; the seed fixes their order."""
     lr: float | None = None
     """Peak learning rate."""
     loss: float | None = None
-    """Mean over the steps since the last line of the metrics, for one entry of the state."""
+    """Mean training loss since the last line of the metrics, per entry of the state."""
     validation_loss: float | None = None
-    """The loss on held-out rows, see `sdezoo.training.validation`; None where there is none."""
+    """Loss on held-out rows, see `sdezoo.training.validation`; None: not measured."""
     computing: dict[str, str | int | bool] = field(default_factory=dict)
-    """What rounding depends on: device, precision, threads, workers, …"""
+    """Settings that affect rounding: device, precision, threads, workers, …"""
     format: int = FORMAT
+    """Format of the checkpoint."""
     versions: dict[str, str] = field(default_factory=dict)
-    """Of Python, sdezoo and torch."""
+    """Versions of Python, sdezoo and torch."""
     data: str | None = None
     """Fingerprint of the data and of their encoding, see `sdezoo.store.provenance`."""
     task: str = "score"
-    """Spec string of what was learned, see `sdezoo.training.task`."""
+    """Spec string of the task, see `sdezoo.training.task`."""
     plugins: dict[str, str] = field(default_factory=dict)
-    """The distribution and version, or the file, behind each plugin, `REGISTRY/NAME`."""
+    """Distribution and version, or source file, of each plugin `REGISTRY/NAME`."""
 
     @property
     def bounds(self) -> Bounds:
-        """The range of the data and their lattice, which samples are compared with."""
+        """Range and lattice of the data, to compare samples with."""
         low, high = (torch.tensor(bound) for bound in self.range)
         return Bounds(low, high, self.levels)
 
@@ -120,23 +130,52 @@ _STATE = TypeAdapter(State)
 
 
 def folder_of(run: Path, step: int) -> Path:
-    """Where the checkpoint of `step` lies."""
+    """Path of the checkpoint folder of a step.
+
+    Args:
+        run: the run folder.
+        step: the optimizer step.
+    """
     return run / "checkpoints" / f"step-{step}"
 
 
 def steps(run: Path) -> dict[int, Path]:
-    """The checkpoints of a run folder by their steps, from the first to the last; damaged ones among them."""
+    """List the checkpoints of a run, including damaged ones.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        Checkpoint folders by step, in increasing order.
+    """
     found = {int(m[1]): p for p in (run / "checkpoints").glob("step-*") if (m := re.fullmatch(r"step-(\d{1,18})", p.name))}
     return dict(sorted(found.items()))
 
 
 def newest(run: Path) -> Path | None:
-    """The checkpoint with the most steps, or None."""
+    """Find the checkpoint with the most steps, damaged or not.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        Its folder; None if there is no checkpoint.
+    """
     return next(reversed(steps(run).values()), None)
 
 
 def newest_whole(run: Path) -> tuple[Path | None, list[DamagedError]]:
-    """The newest checkpoint that is what was saved, and what is wrong with those after it."""
+    """Find the newest intact checkpoint.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        Its folder, or None if there is none, and the errors of the newer, damaged ones.
+
+    Raises:
+        RunError: if a checkpoint has an unknown format.
+    """
     wrong = []
     for folder in reversed(steps(run).values()):
         try:
@@ -150,7 +189,14 @@ def newest_whole(run: Path) -> tuple[Path | None, list[DamagedError]]:
 
 
 def best(run: Path) -> int | None:
-    """The step of the checkpoint with the least loss on held-out rows, the first of several; damaged ones are passed over."""
+    """Find the checkpoint with the lowest validation loss. Unreadable checkpoints are skipped.
+
+    Args:
+        run: the run folder.
+
+    Returns:
+        Its step, the earliest if several tie; None if no checkpoint has a validation loss.
+    """
     losses = {}
     for step, folder in steps(run).items():
         try:
@@ -163,10 +209,17 @@ def best(run: Path) -> int | None:
 
 
 def choose(run: Path, which: str = "newest") -> Path:
-    """The checkpoint of a run folder that is called `newest`, `best` (the least loss on held-out rows), or by its step.
+    """Choose a checkpoint of a run folder.
+
+    Args:
+        run: the run folder.
+        which: `newest`, `best` (lowest validation loss), or a step.
+
+    Returns:
+        The folder of the checkpoint. With `newest` or a step, its files are not checked.
 
     Raises:
-        RunError: where there is none, naming those that there are; for `best` also, where one is damaged.
+        RunError: if there is no such checkpoint; with `best`, also if any checkpoint is damaged.
     """
     there = steps(run)
     if not there:
@@ -180,17 +233,25 @@ def choose(run: Path, which: str = "newest") -> Path:
         step = best(run)
         if step is not None:
             return there[step]
-        raise RunError(f"No checkpoint of '{run}' has a loss on held-out rows.", "Leave out --checkpoint, or give a step.")
+        raise RunError(f"No checkpoint of '{run}' has a validation loss.", "Leave out --checkpoint, or give a step.")
     if which.isdecimal() and int(which) in there:
         return there[int(which)]
     raise RunError(f"'{run}' has no checkpoint '{which}'.", f"Give newest, best, or a step: {', '.join(map(str, there))}.")
 
 
 def save(run: Path, state: State, parts: dict[str, dict[str, Tensor]]) -> Path:
-    """Write a checkpoint, its `parts` and its state, so that at any moment it is whole or not there.
+    """Write a checkpoint atomically.
+
+    Args:
+        run: the run folder.
+        state: contents of `state.json`.
+        parts: tensors of each `NAME.safetensors`, by name.
+
+    Returns:
+        The folder of the checkpoint.
 
     Raises:
-        RunError: where the system does not let it be written; others stay as they are.
+        RunError: if the checkpoint cannot be written; other checkpoints are left unchanged.
     """
     folder = folder_of(run, state.step)
     with atomic_folder(folder, _REMEDY) as beside:
@@ -203,10 +264,15 @@ def save(run: Path, state: State, parts: dict[str, dict[str, Tensor]]) -> Path:
 
 
 def prune(run: Path, step: int, keep: int) -> None:
-    """Remove all checkpoints but the `keep` newest and the best up to `step`. Later ones were damaged, or training were there.
+    """Remove old checkpoints, and all later than `step`: those are damaged, or training would have resumed from them.
+
+    Args:
+        run: the run folder.
+        step: step of the last saved checkpoint.
+        keep: number of newest checkpoints to keep; the best one is kept as well.
 
     Raises:
-        RunError: where they cannot be removed.
+        RunError: if a checkpoint cannot be removed.
     """
     there = steps(run)
     with writing(run / "checkpoints", _REMEDY):
@@ -217,10 +283,14 @@ def prune(run: Path, step: int, keep: int) -> None:
 
 
 def check(checkpoint: Path, *names: str) -> None:
-    """Check that files of a checkpoint are what was saved; all of them, where none are named.
+    """Verify files of a checkpoint against `SHA256SUMS`.
+
+    Args:
+        checkpoint: the folder.
+        names: names of the files to verify; none: all of them.
 
     Raises:
-        DamagedError: where one is not.
+        DamagedError: if a file is missing or differs from what was saved.
     """
     if not (checkpoint / _SUMS).exists() and _values(checkpoint)["format"] < 3:
         return
@@ -240,22 +310,25 @@ def check(checkpoint: Path, *names: str) -> None:
 
 
 def read_state(checkpoint: Path) -> State:
-    """The state of a checkpoint.
+    """Read and verify the state of a checkpoint.
+
+    Args:
+        checkpoint: the folder.
 
     Raises:
-        DamagedError: where it is damaged.
-        RunError: where it is of a format that this version does not know.
+        DamagedError: if `state.json` is damaged.
+        RunError: if this version does not read its format.
     """
     values = _values(checkpoint)
     check(checkpoint, "state.json")
     try:
         return _STATE.validate_python(upgrade_state(values))
     except ValueError:
-        raise DamagedError(checkpoint, "'state.json' lacks what it should hold") from None
+        raise DamagedError(checkpoint, "'state.json' has missing or invalid entries") from None
 
 
 def _values(checkpoint: Path) -> dict[str, Any]:
-    """What `state.json` holds, of a format that this version reads."""
+    """Read the raw values of `state.json`, and check the format."""
     try:
         values = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
         known = values["format"] in _READ
@@ -263,17 +336,24 @@ def _values(checkpoint: Path) -> dict[str, Any]:
         raise DamagedError(checkpoint, "'state.json' cannot be read") from None
     if not known:
         raise RunError(
-            f"'{checkpoint}' is of format {values['format']}; this version reads {', '.join(map(str, _READ))}.",
-            "Use the version that wrote it.",
+            f"'{checkpoint}' has format {values['format']}; this version reads {', '.join(map(str, _READ))}.",
+            "Use the version of sdezoo that wrote it.",
         )
     return values
 
 
 def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
-    """One of the tensor files of a checkpoint.
+    """Read and verify a tensor file of a checkpoint.
+
+    Args:
+        checkpoint: the folder.
+        name: name of the file, without `.safetensors`.
+
+    Returns:
+        Tensors by name, on the CPU.
 
     Raises:
-        DamagedError: where it is damaged.
+        DamagedError: if the file is missing or damaged.
     """
     check(checkpoint, f"{name}.safetensors")
     try:
@@ -283,6 +363,6 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
 
 
 def _put(path: Path, content: bytes) -> str:
-    """Write a file; its line of `SHA256SUMS`."""
+    """Write a file, and return its line of `SHA256SUMS`."""
     path.write_bytes(content)
     return f"{hashlib.sha256(content).hexdigest()}  {path.name}\n"

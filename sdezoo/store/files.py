@@ -1,6 +1,6 @@
-"""Files and folders that are whole or not there: written beside their place, put on the disk, and renamed.
+"""Atomic writes of files and folders: write to a temporary name, flush to disk, rename.
 
-What a process leaves behind that is killed has a name that starts with a dot and ends with `.partial` or `.removed`.
+A killed process may leave temporary files. Their names start with a dot and end with `.partial` or `.removed`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ _FLOAT = np.lib.format.dtype_to_descr(np.dtype(np.float32))
 
 
 class Sink(Protocol):
-    """What bytes can be written to."""
+    """A writable binary stream."""
 
     def write(self, data: bytes, /) -> object:
-        """Take `data`."""
+        """Write `data`."""
         ...
 
 
 @contextmanager
 def writing(path: Path, remedy: str) -> Iterator[None]:
-    """What the system refuses inside it is said in words.
+    """Turn an `OSError` raised in the block into a `RunError`.
+
+    Args:
+        path: what is being written, for the message.
+        remedy: what the user can do about it.
 
     Raises:
-        RunError: with `remedy`, that `path` cannot be written.
+        RunError: if the block raises `OSError`.
     """
     try:
         yield
@@ -43,10 +47,14 @@ def writing(path: Path, remedy: str) -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: Path, remedy: str) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` once the block has ended without an error; missing folders are made.
+    """Open a temporary file that replaces `path` when the block ends without an error; missing parent folders are created.
+
+    Args:
+        path: the file to write.
+        remedy: what the user can do if it cannot be written.
 
     Raises:
-        RunError: with `remedy`, where the system does not let it be written; what was there is left as it was.
+        RunError: if the file cannot be written; an existing file is left unchanged.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path, remedy):
@@ -64,10 +72,14 @@ def atomic_write(path: Path, remedy: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(folder: Path, remedy: str) -> Iterator[Path]:
-    """An empty folder, for files, that takes the place of `folder` once the block has ended without an error.
+    """Create a temporary folder that replaces `folder` when the block ends without an error; put only files in it, no folders.
+
+    Args:
+        folder: the folder to write.
+        remedy: what the user can do if it cannot be written.
 
     Raises:
-        RunError: with `remedy`, where the system does not let it be written; what was there is left as it was.
+        RunError: if the folder cannot be written; an existing folder is left unchanged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     with writing(folder, remedy):
@@ -87,7 +99,11 @@ def atomic_folder(folder: Path, remedy: str) -> Iterator[Path]:
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, if it is there: it goes as a whole, then its files."""
+    """Remove a folder if it exists. It is renamed first, so that it disappears atomically; then its files are deleted.
+
+    Args:
+        folder: the folder.
+    """
     gone = folder.with_name(f".{folder.name}.removed")
     if folder.exists():
         shutil.rmtree(gone, ignore_errors=True)
@@ -96,7 +112,11 @@ def remove(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left in `folder`; nobody may be writing there."""
+    """Remove temporary files that killed processes left behind.
+
+    Args:
+        folder: a folder that no other process is writing to.
+    """
     for left in [*folder.glob(".*.partial"), *folder.glob(".*.removed")]:
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
@@ -105,7 +125,7 @@ def sweep(folder: Path) -> None:
 
 
 def _to_disk(folder: Path) -> None:
-    """The names in `folder`, as fsync does for what is in a file; where a system has no such thing, nothing."""
+    """Flush the directory entries of `folder` to disk; does nothing on systems without support for it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -115,17 +135,26 @@ def _to_disk(folder: Path) -> None:
 
 
 def put_array(file: Sink, shape: Sequence[int], parts: Iterable[Tensor]) -> None:
-    """Write an array of `shape` in NumPy's format: the rows of `parts`, float32 on the CPU, one after the other."""
+    """Write an array in the `.npy` format, chunk by chunk.
+
+    Args:
+        file: the output.
+        shape: total shape `(n, *event)`.
+        parts: consecutive chunks of rows `(n_i, *event)`, float32 on the CPU.
+    """
     np.lib.format.write_array_header_1_0(file, {"descr": _FLOAT, "fortran_order": False, "shape": tuple(shape)})  # pyright: ignore[reportArgumentType]
     for part in parts:
         file.write(part.contiguous().numpy().data)  # pyright: ignore[reportArgumentType]
 
 
 def writable_folder(folder: Path) -> None:
-    """Check that `folder` can be made and written to; makes nothing.
+    """Check that a folder can be created and written to, without creating it.
+
+    Args:
+        folder: the folder.
 
     Raises:
-        RunError: where it cannot.
+        RunError: if it cannot.
     """
     try:
         os.lstat(folder)

@@ -1,4 +1,4 @@
-"""Which process of a launch this is, and on which device it computes."""
+"""The rank of this process in a distributed launch, and its device."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from sdezoo.errors import RunError
 
 
 def launched() -> int:
-    """How many workers `accelerate launch` or `torchrun` have started; 1 for a plain command."""
+    """Number of processes that `accelerate launch` or `torchrun` started; 1 for a plain command."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and shows."""
+    """Whether this is the main process (rank 0), which writes files and prints."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is cuda, else mps, else cpu.
+    """Resolve a device name.
+
+    Args:
+        name: a name for `torch.device`, or `auto`: cuda if available, else mps, else cpu.
 
     Raises:
-        RunError: for a device that is not there.
+        RunError: if this machine has no such device.
     """
     here = [*["cuda"] * torch.cuda.is_available(), *["mps"] * torch.backends.mps.is_available(), "cpu"]
     if name == "auto":

@@ -1,7 +1,7 @@
-"""A run folder is one training's at a time.
+"""The lock of a run folder: only one training run writes to it at a time.
 
-`.lock` in the run folder is locked by the system, for the process: the lock goes with the process, however that ends. The file
-stays, and means nothing by itself. Readers need no lock, since a checkpoint is whole or not there.
+`.lock` in the run folder holds a system lock of the process. The system releases it when the process ends, however it ends. The file stays
+and means nothing by itself. Readers need no lock, because checkpoints are written atomically.
 """
 
 from __future__ import annotations
@@ -21,23 +21,32 @@ _REMEDY = "Make it writable, or give another --out."
 def reserve(run: Path, *, overwrite: bool) -> None:
     """Check that a new run may be written to `run`; removes nothing.
 
+    Args:
+        run: the run folder.
+        overwrite: whether an existing run may be replaced.
+
     Raises:
-        RunError: where something is there, and it is no run that may be overwritten.
+        RunError: if the folder is not empty, unless it holds a run and `overwrite` is set.
     """
     if not run.exists() or all(entry.name.startswith(".") for entry in run.iterdir()):
         return
     if not overwrite:
-        raise RunError(f"The run folder '{run}' exists.", "Go on with --resume, replace it with --overwrite, or choose another --out.")
+        raise RunError(
+            f"The run folder '{run}' exists.", "Continue it with --resume, replace it with --overwrite, or choose another --out."
+        )
     if not (run / "config.yaml").is_file():
         raise RunError(f"The folder '{run}' is not a run of sdezoo, so it is not overwritten.", "Choose another --out.")
 
 
 @contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """No other training is in the folder `run`, which is made; what a killed one left half-written is removed.
+    """Hold the lock of a run folder. Creates the folder, and removes temporary files of killed runs.
+
+    Args:
+        run: the run folder.
 
     Raises:
-        RunError: where one is, or the folder cannot be written to.
+        RunError: if another training run holds the lock, or the folder cannot be written to.
     """
     lock = FileLock(run / ".lock", timeout=0)
     with writing(run, _REMEDY):
@@ -45,7 +54,7 @@ def run_lock(run: Path) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise RunError(f"Another training is writing to '{run}'.", "Wait until it has ended, or choose another --out.") from None
+            raise RunError(f"Another training run is writing to '{run}'.", "Wait until it has ended, or choose another --out.") from None
     try:
         for folder in (run, run / "checkpoints"):
             sweep(folder)

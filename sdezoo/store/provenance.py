@@ -1,7 +1,7 @@
-"""Provenance: what a model was made of, so that somebody else can tell, or make it again.
+"""Provenance: record what a model was trained with, so that it can be verified and reproduced.
 
-The record of a run, in `env.json`, and in short in the `state.json` of each checkpoint: versions of Python, sdezoo and torch, the
-distribution and version behind every plugin, the fingerprint of the data, the commit of the folder that the training was started in.
+`env.json` records the versions of Python, sdezoo and torch, the distribution and version of every plugin, the fingerprint of the data, and
+the git commit of the working directory. The `state.json` of each checkpoint repeats the essentials.
 """
 
 from __future__ import annotations
@@ -27,15 +27,19 @@ _PATIENCE = 5.0  # seconds for git
 
 
 def versions() -> dict[str, str]:
-    """Of Python, sdezoo and torch."""
+    """Versions of Python, sdezoo and torch, by name."""
     return {"python": platform.python_version(), **{name: version(name) for name in ("sdezoo", "torch")}}
 
 
 def providers(parts: Mapping[str, str]) -> dict[str, str]:
-    """Who brings the plugins of `parts`, from registry (`sdes`, `losses`, …) to spec string.
+    """Look up which distributions or files provide plugins.
 
-    From `REGISTRY/NAME` to `DISTRIBUTION VERSION`, or to the path of the file that `--plugin` named. What no registry knows, such as
-    the path of data, is left out.
+    Args:
+        parts: spec strings by registry (`sdes`, `losses`, …).
+
+    Returns:
+        A mapping from `REGISTRY/NAME` to `DISTRIBUTION VERSION`, or to the path of the file given by `--plugin`. Specs that name no plugin,
+        such as the path of data, are left out.
     """
     found = {}
     for kind, spec in parts.items():
@@ -46,10 +50,13 @@ def providers(parts: Mapping[str, str]) -> dict[str, str]:
 
 
 def check_providers(recorded: Mapping[str, str]) -> None:
-    """Whether every plugin of a record is there.
+    """Check that every recorded plugin is installed.
+
+    Args:
+        recorded: output of `providers`, from the checkpoint.
 
     Raises:
-        PluginError: naming the one that is not, and what brought it when the model was trained.
+        PluginError: if a plugin is missing, with its recorded distribution or file.
     """
     for key, provider in recorded.items():
         kind, _, name = key.partition("/")
@@ -58,11 +65,19 @@ def check_providers(recorded: Mapping[str, str]) -> None:
             continue
         file = provider.endswith(".py")
         remedy = f"Give --plugin {provider}" if file else f"Install {provider}, if you trust who made it"
-        raise PluginError(f"The model was trained with the {registry.kind} '{name}' of {provider}, which is not here.", f"{remedy}.")
+        raise PluginError(f"The model was trained with the {registry.kind} '{name}' of {provider}, which is not installed.", f"{remedy}.")
 
 
 def fingerprint(data: Data, encoding: Encoding) -> str:
-    """SHA-256 in hexadecimal of all rows of all snapshots, labels and times, with dtypes and shapes, and of the codecs of the encoding."""
+    """Compute a fingerprint of data and encoding.
+
+    Args:
+        data: hashed are all rows of all snapshots, labels and times, with dtypes and shapes, and the column names.
+        encoding: hashed are the parameters of its codecs.
+
+    Returns:
+        A SHA-256 digest in hexadecimal.
+    """
     digest = hashlib.sha256()
     for part in (data.train, data.test, data.train_labels, data.test_labels):
         _update(digest, part)
@@ -80,7 +95,14 @@ def fingerprint(data: Data, encoding: Encoding) -> str:
 
 
 def commit(folder: Path) -> str | None:
-    """The commit checked out in `folder`, with `+` where files that git knows have changed; None where there is none, or no git."""
+    """Look up the git commit of a folder.
+
+    Args:
+        folder: a folder in a work tree.
+
+    Returns:
+        The hash, followed by `+` if tracked files are modified; None without a repository or git.
+    """
     try:
         head, changed = (
             subprocess.run(["git", "-C", str(folder), *ask], capture_output=True, text=True, check=True, timeout=_PATIENCE).stdout.strip()
@@ -92,7 +114,11 @@ def commit(folder: Path) -> str | None:
 
 
 def environment(device: torch.device) -> dict[str, str | int | None]:
-    """What a training runs on, for `env.json`."""
+    """Describe the environment of a training run, for `env.json`.
+
+    Args:
+        device: device of the run.
+    """
     return {
         **versions(),
         "platform": platform.platform(),

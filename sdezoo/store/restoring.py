@@ -1,4 +1,4 @@
-"""From a checkpoint to a model that samples."""
+"""Restore a trained model from a checkpoint."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from sdezoo.zoo.registry import TASKS
 from sdezoo.zoo.spec import shown
 
 _NEEDED = ("tasks/", "sdes/", "networks/")
-"""Registries of the plugins that a model is rebuilt by."""
+"""Registries of the plugins needed to rebuild a model."""
 
 _ALWAYS = 2**26
-"""Numbers that a tensor may have in any case: masks and tables of frequencies are not saved, and may be larger than a small network."""
+"""Tensor size that is always allowed: unsaved tensors such as masks and frequency tables may be larger than a small network."""
 
 
 class MisfitError(ValueError):
-    """Tensors of a checkpoint that do not fit what its state describes; raised by `Task.rebuild`."""
+    """The tensors of a checkpoint do not fit the model that its state describes; raised by `Task.rebuild`."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A model ready to sample, and the encoding of the user's units.
+    """A trained model with the encoding of its data.
 
     Args:
-        model: with the averaged weights; of score learning, a `ScoreModel`.
-        state: of the checkpoint.
-        encoding: from the user's units into the process's domain.
+        model: the model with its averaged weights; a `ScoreModel` for score learning.
+        state: the state of the checkpoint.
+        encoding: maps rows in the user's units into the domain of the process.
     """
 
     model: Any
@@ -49,67 +49,92 @@ class Trained:
 
     @property
     def encoded_event(self) -> tuple[int, ...]:
-        """The shape of a row in the process's domain."""
+        """Shape of a row in the domain of the process."""
         return self.encoding.encoded_event(self.state.event)
 
     def log_prob(self, x: Tensor, **options: Any) -> Tensor:
-        """The log-density of data `x` in the user's own units, in nats, float64 `(B,)` on the CPU: the first half of `likelihood`."""
+        """Compute log-densities of rows in the user's units.
+
+        Args:
+            x: rows `(B, *event)` in the user's units.
+            **options: as for `likelihood`.
+
+        Returns:
+            Log-densities in nats, `(B,)`, float64 on the CPU, the same as the `nats` of `likelihood`.
+
+        Raises:
+            SdezooError: as for `likelihood`.
+        """
         return self.likelihood(x, **options).nats
 
     def likelihood(self, x: Tensor, *, noised: bool = True, **options: Any) -> Estimate:
-        """`log p(x) = log p(encode(x)) + log |det ∂ encode/∂ x|` for `x` `(B, *event)` in the user's own units, with its standard error.
+        """Estimate `log p(x) = log p(encode(x)) + log |det ∂ encode/∂ x|` and its standard error, in nats.
 
-        `options` are those of `sdezoo.sampling.likelihood.estimate`. By default the law is the one at the smallest noise level that
-        the network knows (`noised`): that one integrates to 1 whatever the network has learnt.
+        Args:
+            x: rows `(B, *event)` in the user's units.
+            noised: use the distribution at the smallest noise level that the network knows. Its density integrates to 1 no matter what the
+                network has learned.
+            **options: further options of `sdezoo.sampling.likelihood.estimate`.
 
         Raises:
-            SdezooError: as `estimate` does, and as `log_det`.
+            SdezooError: as for `estimate` and `log_det`.
         """
         log_det = self.log_det(x)
         found = estimate(self.model, self.encoding.encode(x), noised=noised, **options)
         return found._replace(nats=found.nats + log_det)
 
     def log_det(self, x: Tensor) -> Tensor:
-        """What a log-density in the user's units has more than one in the process's domain, float64 `(B,)` on the CPU.
+        """Compute `log |det ∂ encode/∂ x|`, the difference between log-densities in the user's units and in the domain of the process.
+
+        Args:
+            x: rows `(B, *event)` in the user's units.
+
+        Returns:
+            Values `(B,)` in nats, float64 on the CPU.
 
         Raises:
-            RunError: where the encoding has categories: such rows have probabilities, and no density.
+            RunError: if the encoding has categories: such rows have probabilities, not densities.
         """
         found = self.encoding.log_det(x)
         if found is None:
-            raise RunError("Rows with categories have no density.", "Measure samples instead: sdezoo evaluate RUN.")
+            raise RunError("Rows with categories have no density.", "Evaluate samples instead: sdezoo evaluate RUN.")
         return found
 
 
 def restore(run: Path, which: str = "newest") -> Trained:
-    """A model of a run folder (see `choose`), with the moving average of its weights, on the CPU.
+    """Restore a model with its averaged weights, on the CPU. Safe while a training run is writing to the folder.
 
-    A training may be writing there.
+    Args:
+        run: the run folder.
+        which: the checkpoint, see `sdezoo.store.checkpoint.choose`.
 
     Raises:
-        RunError: where there is none, or it is damaged, naming the newest that is not.
-        PluginError: where a plugin that it was trained with is not installed.
+        RunError: if there is no such checkpoint, or it is damaged; the message names the newest intact one.
+        PluginError: if a plugin that the model was trained with is not installed.
     """
     while True:
         try:
             return _restored(choose(run, which))
         except DamagedError as error:
             if not error.checkpoint.exists():
-                continue  # a training has just replaced it by a newer one
+                continue  # a training run has just replaced it by a newer one
             whole, _ = newest_whole(run)
-            other = f"Give --checkpoint {whole.name.removeprefix('step-')}, the newest that is whole, or train" if whole else "Train"
+            other = f"Give --checkpoint {whole.name.removeprefix('step-')}, the newest intact one, or train" if whole else "Train"
             raise RunError(error.problem, f"{other} again.") from None
 
 
 @contextmanager
 def no_larger_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
-    """Build here what a `state.json` describes, for `Task.rebuild`: the file may ask for any width, depth and shape of the data.
+    """Limit memory while `Task.rebuild` builds a model from `state.json`, which may ask for any width, depth and shape.
 
-    A tensor of more than 2²⁶ numbers, and more than all `tensors` have, is refused before it is allocated, and so is the first
-    parameter with which the modules have more numbers than `tensors`. Plugins run as they always do, on the CPU with real numbers.
+    Two things are rejected: a tensor with more than 2²⁶ elements and more than all `tensors` together, before it is allocated; and the
+    first parameter with which the modules have more elements than `tensors`. Plugins run as usual, on the CPU and with real tensors.
+
+    Args:
+        tensors: the saved tensors by name.
 
     Raises:
-        MisfitError: where something is too large.
+        MisfitError: if the model is too large.
     """
     left = total = sum(values.numel() for values in tensors.values())
     thread = get_ident()
@@ -117,10 +142,10 @@ def no_larger_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
     def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
         nonlocal left
         if parameter is None or get_ident() != thread:
-            return  # the hook hears of all threads
+            return  # the hook is global: ignore other threads
         left -= parameter.numel()
         if left < 0:
-            raise MisfitError("its tensors are fewer than those of the network that it describes")
+            raise MisfitError("it holds fewer weights than the network that it describes")
 
     hook = register_module_parameter_registration_hook(count)
     try:
@@ -131,7 +156,7 @@ def no_larger_than(tensors: Mapping[str, Tensor]) -> Iterator[None]:
 
 
 class _Bounded(TorchDispatchMode):
-    """Refuses, before it is allocated, a tensor of more than `most` numbers that is asked for by its size."""
+    """Reject the creation of a tensor with more than `most` elements, before it is allocated."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -140,7 +165,7 @@ class _Bounded(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         size = args[0] if args else ()
         if isinstance(size, list | tuple) and all(isinstance(n, int) for n in size) and math.prod(size) > self._most:
-            raise MisfitError(f"it describes a tensor of {math.prod(size)} numbers")
+            raise MisfitError(f"it describes a tensor with {math.prod(size)} elements")
         return func(*args, **(kwargs or {}))
 
 
@@ -168,5 +193,5 @@ def _encoding(checkpoint: Path, state: State) -> Encoding:
         encoding = Encoding.from_json(state.encoding)
         encoding.encoded_event(state.event)
     except DataError:
-        raise DamagedError(checkpoint, "'state.json' holds no encoding of such rows") from None
+        raise DamagedError(checkpoint, "the encoding in 'state.json' does not fit its rows") from None
     return encoding

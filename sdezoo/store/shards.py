@@ -1,11 +1,11 @@
-"""Shards: a large result on its way, as files that an interruption leaves whole.
+"""Shards: store a large result in parts while it is computed, so that an interrupted command can resume.
 
-Beside `samples.npz` lies the folder `samples.npz.parts`::
+The shards of `samples.npz` are in the folder `samples.npz.parts` beside it::
 
     manifest.json  000000.npy  000001.npy  …
 
-A shard holds a fixed number of rows and is renamed into its place once it is on the disk, so that a file called `N.npy` is whole.
-The manifest says what is being drawn. The same command finds it and draws what is missing; another one is refused.
+A shard holds a fixed number of rows. It is written atomically, so an interruption never leaves a partial `N.npy`. The manifest identifies
+the samples. The same command resumes and draws the missing shards; a different command is rejected.
 """
 
 from __future__ import annotations
@@ -30,10 +30,13 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Shards:
-    """The parts of `total` rows of shape `event`, `size` rows in each but the last.
+    """The shards of a result.
 
     Args:
-        folder: where they lie. total, event, size: of what they hold.
+        folder: the folder of the shards.
+        total: number of rows in all shards.
+        event: shape of a row.
+        size: rows in each shard but the last.
     """
 
     folder: Path
@@ -43,20 +46,29 @@ class Shards:
 
     @staticmethod
     def folder_of(out: Path) -> Path:
-        """Where the parts of `out` lie."""
+        """Path of the folder with the shards of a result.
+
+        Args:
+            out: the result file.
+        """
         return out.with_name(f"{out.name}.parts")
 
     @classmethod
     def reserve(
         cls, out: Path, identity: Mapping[str, Any], *, total: int, event: tuple[int, ...], size: int, overwrite: bool = False
     ) -> Shards:
-        """The parts of `out`: those that are there, if they were begun with the same `identity`, else new ones of `size` rows.
+        """Open the existing shards of `out` if they have the same `identity`, else begin new ones.
 
         Args:
-            identity: plain values that, with a row's index, all numbers in the row follow from. overwrite: others may be removed.
+            out: the result file.
+            identity: JSON values that, together with its index, determine every row.
+            total: number of rows in all shards.
+            event: shape of a row.
+            size: rows in a shard, if new shards are begun.
+            overwrite: whether shards with another identity may be removed.
 
         Raises:
-            RunError: for parts of something else (unless `overwrite`), something else in their place, or a disk that cannot be
+            RunError: if there are shards with another identity (unless `overwrite`), if the folder holds anything else, or if it cannot be
                 written to.
         """
         folder = cls.folder_of(out)
@@ -68,7 +80,7 @@ class Shards:
             what = ", ".join(f"{key}={known['identity'].get(key)} and not {identity[key]}" for key in differs[:1])
             raise RunError(
                 f"'{folder}' holds samples that another command began{f' ({what})' if what else ''}.",
-                "Give that command again to go on, --overwrite to begin anew, or another --out.",
+                "Repeat that command to resume it, give --overwrite to start over, or give another --out.",
             )
         shards = cls(folder, total, event, size)
         if known is not None:
@@ -80,61 +92,76 @@ class Shards:
 
     @classmethod
     def found(cls, out: Path) -> Shards:
-        """The parts of `out` that another process has claimed."""
+        """Open shards that another process has reserved.
+
+        Args:
+            out: the result file.
+
+        Raises:
+            RunError: if there are none, or the folder holds anything else.
+        """
         folder = cls.folder_of(out)
         known = _read(folder)
         if known is None:
-            raise RunError(f"'{folder}' is not there.", "Give --out a place that all processes share.")
+            raise RunError(f"'{folder}' does not exist.", "Give an --out that all processes share.")
         return cls(folder, known["total"], tuple(known["event"]), known["size"])
 
     @property
     def count(self) -> int:
-        """How many there are to be."""
+        """Number of shards, written or not."""
         return -(-self.total // self.size)
 
     def bounds(self, k: int) -> tuple[int, int]:
-        """The first row of shard `k`, and the one after its last."""
+        """Row range of a shard, as first row and one past the last row.
+
+        Args:
+            k: index of the shard.
+        """
         return k * self.size, min((k + 1) * self.size, self.total)
 
     def missing(self) -> list[int]:
-        """The shards that are not there. A damaged one is not there either."""
+        """Indices of the shards that are missing or damaged."""
         return [k for k in range(self.count) if self._open(k) is None]
 
     def rows(self) -> int:
-        """How many rows are there, as file names have it."""
+        """Number of rows in existing shards, by file name; contents are not checked."""
         there = {file.name for file in self.folder.glob("*.npy")}
         return sum(last - first for k in range(self.count) if self._path(k).name in there for first, last in [self.bounds(k)])
 
     def put(self, k: int, parts: Iterable[Tensor]) -> None:
-        """Write shard `k`: the rows of `parts`, float32 on the CPU, one part at a time in memory.
+        """Write a shard.
+
+        Args:
+            k: index of the shard.
+            parts: consecutive chunks of its rows `(n_i, *event)`, float32 on the CPU, held in memory one at a time.
 
         Raises:
-            RunError: where the disk cannot be written to; the other shards stay.
+            RunError: if the shard cannot be written; other shards are kept.
         """
         first, last = self.bounds(k)
         with atomic_write(self._path(k), self.remedy) as file:
             put_array(file, (last - first, *self.event), parts)
 
     def read(self) -> Iterator[Tensor]:
-        """All rows, a shard at a time.
+        """Iterate over all rows, one shard `(n_k, *event)`, float32, at a time.
 
         Raises:
-            RunError: where one is missing.
+            RunError: if a shard is missing or damaged.
         """
         for k in range(self.count):
             values = self._open(k)
             if values is None:
-                raise RunError(f"'{self._path(k)}' is not there or damaged.", "Give the same command to draw it again.")
+                raise RunError(f"'{self._path(k)}' is missing or damaged.", "Repeat the command to draw it again.")
             yield torch.from_numpy(np.array(values))
 
     def remove(self) -> None:
-        """Remove them all."""
+        """Remove all shards and their folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
     def remedy(self) -> str:
-        """What to do where something stops their making."""
-        return f"Make room: what is drawn stays in '{self.folder}', and the same command goes on from there."
+        """What the user can do if writing fails."""
+        return f"Make room, then repeat the command: samples drawn so far stay in '{self.folder}', and sampling resumes from them."
 
     def _path(self, k: int) -> Path:
         return self.folder / f"{k:06d}.npy"
@@ -149,10 +176,10 @@ class Shards:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    """The manifest in `folder`; None where nothing is there.
+    """Read the manifest in `folder`; None if the folder does not exist or is empty.
 
     Raises:
-        RunError: for something else than parts.
+        RunError: if it holds anything other than shards.
     """
     if not os.path.lexists(folder) or (folder.is_dir() and not any(not entry.name.startswith(".") for entry in folder.iterdir())):
         return None
@@ -164,6 +191,6 @@ def _read(folder: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, KeyError):
         pass
     raise RunError(
-        f"'{folder}' is in the way: it does not hold parts of samples that this version can go on from.",
+        f"'{folder}' exists, but does not hold shards that this version can resume from.",
         "Remove it, or give another --out.",
     )

@@ -1,7 +1,7 @@
-"""Run folders of earlier formats: the names that have changed since, so that an old run opens, samples and resumes.
+"""Upgrade run folders of earlier formats, so that old runs load, sample and resume.
 
-Formats 2 and 3 are read. Format 4 renamed settings and entries of the state; what they mean did not change. It holds the encoding of
-the data as a list of codecs, where there was the one affine map, and the types of columns beside it.
+Formats 2 and 3 are supported. Format 4 renamed settings and entries of the state without changing their meaning. It also stores the
+encoding as a list of codecs with the column types, in place of a single affine map.
 """
 
 from __future__ import annotations
@@ -21,19 +21,26 @@ _MAP, _TYPES = "map", "types"
 
 
 def upgrade_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run's `config.yaml` under today's names.
+    """Rename the settings of an older `config.yaml` to their current names.
 
     Args:
-        values: what the file holds. A file of an earlier format holds every setting, `warm_up` among them; others stay as they are.
+        values: the contents of the file. Files of earlier formats contain every setting, so they are recognized by `warm_up`; all other
+            files are returned unchanged.
     """
     if "warm_up" not in values:
         return dict(values)
     renamed = {_SETTINGS.get(key, key): value for key, value in values.items()}
+    if renamed.get("net") == "mlp":  # its width was fixed then, and follows the data now
+        renamed["net"] = "mlp:width=256"
     return {key: _upgraded_spec(value) for key, value in renamed.items()}
 
 
 def upgrade_state(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a `state.json` of an earlier format holds, under today's names; today's comes back as it is."""
+    """Convert the entries of an older `state.json` to the current format; those of a current file are returned unchanged.
+
+    Args:
+        values: the contents of the file.
+    """
     renamed = {_STATE.get(key, key): _upgraded_spec(value) for key, value in values.items()}
     if isinstance(affine := renamed.pop(_MAP, None), Mapping):
         renamed["encoding"] = {"codecs": [{"codec": "affine", **affine}], "types": renamed.pop(_TYPES, [])}
@@ -41,7 +48,7 @@ def upgrade_state(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _upgraded_spec(value: Any) -> Any:
-    """Spec strings once called a choice after the authors of arXiv 2510.02730; it is called `paper`."""
+    """Rename `authors` in older spec strings to `paper`; both stand for arXiv 2510.02730."""
     if not isinstance(value, str):
         return value
     return value.replace("weighting=authors", "weighting=paper").replace("preset=authors", "preset=paper")

@@ -52,8 +52,8 @@ class TrainingConfig(BaseModel):
     """How training times are drawn, see `sdezoo.learning.noise_levels`."""
     shift: Literal["auto", "none"] | float | None = None
     """Shift of the data into the process's domain; None: +1 for images on a half-line without 0, else none."""
-    steps: int = Field(2000, ge=1)
-    """Optimizer steps."""
+    steps: int | None = Field(None, ge=1)
+    """Optimizer steps; None: by cross-validation for tables of fewer than 600 rows, see `sdezoo.training.selection`, else 2000."""
     batch_size: int | None = Field(None, ge=1)
     """Samples a step, over all workers; None: 128, in which a smaller data set occurs more than once, with other noise."""
     accumulate: int = Field(1, ge=1)

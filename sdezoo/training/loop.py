@@ -26,9 +26,8 @@ from sdezoo.store import checkpoint
 from sdezoo.store.launch import is_first
 from sdezoo.store.provenance import fingerprint, providers, versions
 from sdezoo.training.batches import BatchSampler
-from sdezoo.training.divergence import DivergenceMonitor
 from sdezoo.training.interruption import Interrupted, requests
-from sdezoo.training.metrics import MetricBuffer, MetricLogger, failure
+from sdezoo.training.metrics import DivergenceMonitor, MetricBuffer, MetricLogger, failure
 from sdezoo.training.resumption import passed_over, refuse_other_model, rounding
 from sdezoo.training.schedule import moving_average, rate
 from sdezoo.training.task import Draw, Plan
@@ -37,8 +36,8 @@ from sdezoo.training.workers import Workers
 _WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
 _LOG_EVERY = 50
 
-TrainingProgress = Callable[[int, float], None]
-"""Called after every step with the number of steps done and the loss, as last read from the device."""
+TrainingProgress = Callable[[int, int, float], None]
+"""Called after every step with the number of steps done, that of all, and the loss, as last read from the device."""
 
 Notify = Callable[[str], None]
 """Called with each sentence that the user should know before a training goes on."""
@@ -61,6 +60,8 @@ class Result:
     data: Data
     note: str | None
     """What the user should know about the model, if anything."""
+    reasons: tuple[str, ...] = ()
+    """What was chosen from the data, and why."""
     preview: Path | None = None
     """Samples drawn when training had ended, see `sdezoo.runs.preview`; None where none were asked for, or could be drawn."""
 
@@ -109,9 +110,9 @@ class Training:
             return
         state, now = checkpoint.read_state(folder), self._state(None)
         refuse_other_model(folder, state, now)
-        if state.step > self.plan.config.steps:
+        if state.step > self.plan.steps:
             raise RunError(f"The run '{run}' has {state.step} steps already.", f"Give --steps above {state.step} to go on.")
-        if state.step == self.plan.config.steps:
+        if state.step == self.plan.steps:
             notify(f"The run '{run}' has {state.step} steps already, and there is nothing left to train; more --steps would go on.")
         try:
             self.module.load_state_dict(checkpoint.read_tensors(folder, "model"))
@@ -141,7 +142,7 @@ class Training:
             Interrupted: for a signal, where `interruptible`, when the step is saved.
             RunError: where the loss stops being finite, or the folder cannot be written to.
         """
-        config = self.plan.config
+        config, steps = self.plan.config, self.plan.steps
         # The network as workers call it, compiled and in mixed precision, around the same weights.
         live = self.learner.live(self.workers.network)
         optimizer = self.workers.optimizer(self.optimizer)
@@ -151,10 +152,10 @@ class Training:
         logger = MetricLogger(self.plan.run, self.step, tensorboard=config.tensorboard) if is_first() else None
         stop, validation_loss = 0, None
         with requests(interruptible) as request:
-            while self.step < config.steps and not stop:
-                norm = self._update(live, optimizer, buffer)
+            while self.step < steps and not stop:
+                norm = self.advance(live, optimizer, buffer)
                 stop = self.workers.most(request.number)
-                saves = stop or self.step == config.steps or self.step % config.checkpoint_every == 0
+                saves = stop or self.step == steps or self.step % config.checkpoint_every == 0
                 if saves or self.step % _LOG_EVERY == 0:
                     row = self._row(buffer, monitor, norm)
                     if logger and saves:
@@ -162,14 +163,15 @@ class Training:
                     if logger:
                         logger.write(row)
                 if progress:
-                    progress(self.step, self.loss)
+                    progress(self.step, steps, self.loss)
                 if saves:
                     self.save(validation_loss)
         folder = checkpoint.folder_of(self.plan.run, self.step)
         if stop:
-            raise Interrupted(stop, folder, self.step, config.steps)
+            raise Interrupted(stop, folder, self.step, steps)
         validation_loss, best = checkpoint.read_state(folder).validation_loss, checkpoint.best(self.plan.run)
-        return Result(self.plan.run, folder, self.step, self.loss, validation_loss, best, self.seconds, self.plan.data, self.learner.note())
+        note, reasons = self.learner.note(), self.plan.reasons
+        return Result(self.plan.run, folder, self.step, self.loss, validation_loss, best, self.seconds, self.plan.data, note, reasons)
 
     def save(self, validation_loss: float | None) -> None:
         """Write a checkpoint with its loss on held-out rows, once for all workers, and remove those that are not kept.
@@ -206,7 +208,17 @@ class Training:
             "seconds": round(self.seconds, 3),
         }
 
-    def _update(self, live: Any, optimizer: torch.optim.Optimizer, buffer: MetricBuffer) -> Tensor:
+    def advance(self, live: Any, optimizer: torch.optim.Optimizer, buffer: MetricBuffer) -> Tensor:
+        """Take one step.
+
+        Args:
+            live: what the losses are called with, see `Learner.live`.
+            optimizer: as the workers step it.
+            buffer: takes the losses of the step.
+
+        Returns:
+            The norm of the gradient before it was clipped, 0-dim.
+        """
         config = self.plan.config
         rows = self.order.rows(self.step)
         losses, times, quantiles = [], [], []
@@ -233,7 +245,7 @@ class Training:
 
     def _rate(self, step: int) -> float:
         config = self.plan.config
-        return rate(config.schedule, step, config.steps, config.warmup_steps)
+        return rate(config.schedule, step, self.plan.steps, config.warmup_steps)
 
     def _state(self, validation_loss: float | None) -> checkpoint.State:
         config, data, workers = self.plan.config, self.plan.data, self.workers

@@ -7,7 +7,7 @@ adapted to them, the network, the batch size, the classes. Neither changes once 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,13 +21,16 @@ from sdezoo.process.process import Process
 from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.loop import TrainingProgress
 from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
+from sdezoo.training.workers import Workers
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS
 
-_BATCH = 128
+_BATCH, _STEPS = 128, 2000
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,14 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     return Draft(config, task, sde, loss, network, load, resolve_device(config.device), run)
 
 
-def plan(draft: Draft, device: torch.device, *, resume: bool = False) -> Plan:
+def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: TrainingProgress | None = None) -> Plan:
     """Read the data and choose everything that depends on them.
 
     Args:
         draft: what was chosen before.
-        device: where this worker computes.
+        workers: who trains, and where.
         resume: the batch size of the run stays what it is, even if it is larger than the data.
+        progress: called after every step of a cross-validation.
 
     Raises:
         SdezooError: with the reason and the remedy; nothing has been written.
@@ -98,12 +102,12 @@ def plan(draft: Draft, device: torch.device, *, resume: bool = False) -> Plan:
     data = draft.load()
     draft.task.check_data(data)
     encoding = fit_encoding(data, draft.sde.support, draft.config.shift)
-    x0 = encoding.encode(data.train).to(device)
-    network = _network(draft, tuple(x0.shape[1:])) if draft.task.uses_network else None
+    x0 = encoding.encode(data.train).to(workers.device)
+    network = _network(draft, tuple(x0.shape[1:]), data.rows) if draft.task.uses_network else None
     batch = (draft.config.batch_size if resume else None) or _batch(draft, data.rows)
     config = draft.config.model_copy(update={"net": network.spec if network else None, "batch_size": batch})
     classes = _classes(draft, data)
-    return Plan(
+    chosen = Plan(
         config=config,
         task=draft.task,
         sde=draft.sde.adapted(x0),
@@ -113,17 +117,28 @@ def plan(draft: Draft, device: torch.device, *, resume: bool = False) -> Plan:
         encoding=encoding,
         x0=x0,
         classes=classes,
-        device=device,
+        device=workers.device,
         run=draft.run,
     )
+    return _with_steps(chosen, workers, progress)
 
 
-def _network(draft: Draft, event: tuple[int, ...]) -> Network:
-    """The network that was asked for, or the first preferred one that works with data of shape `event`."""
+def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None) -> Plan:
+    if plan.config.steps is not None:
+        return plan
+    if not (plan.task.uses_loss and cross_validates(plan.data)):
+        return replace(plan, config=plan.config.model_copy(update={"steps": _STEPS}))
+    found = select_steps(plan, workers, progress)
+    reasons = (f"{plan.network.spec} for {plan.data.rows} rows",) if plan.network else ()
+    return replace(plan, config=plan.config.model_copy(update={"steps": found.steps}), reasons=(*reasons, found.reason))
+
+
+def _network(draft: Draft, event: tuple[int, ...], rows: int) -> Network:
+    """The network that was asked for, or the first preferred one that works with data of shape `event`, sized for so many rows."""
     fits = [(name, network) for name, network in defaults(NETWORKS) if network.refuses(event) is None]
     network = draft.network or NETWORKS.build(preferred(fits, f"networks for data of shape {event}"))
     check_network(network, event)
-    return network
+    return network.sized(event, rows)
 
 
 def _batch(draft: Draft, rows: int) -> int:

@@ -46,6 +46,7 @@ class Plan:
         classes: how many labels the network is told of; None: it is not conditional.
         device: where to compute.
         run: the run folder.
+        reasons: what was chosen from the data, and why, a phrase each.
     """
 
     config: TrainingConfig
@@ -59,6 +60,13 @@ class Plan:
     classes: int | None
     device: torch.device
     run: Path
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        assert self.config.steps is not None, "a plan has chosen it"
+        return self.config.steps
 
     @property
     def batch(self) -> int:

@@ -1,1 +1,1 @@
-"""Measurements of processes and samplers against torchsde and closed forms."""
+"""Verification: measure processes and samplers against torchsde and closed forms."""

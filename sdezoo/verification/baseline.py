@@ -1,9 +1,9 @@
-"""Baselines: a sampler's error at a fixed cost on the bank of problems, recorded to be compared with later.
+"""Baselines: record the errors of a sampler at fixed cost on the bank of problems, and compare later versions with them.
 
-The error is the sliced Wasserstein-1 distance, in the coordinates of the process, between samples and exact draws, in
-units of the law's spread; its standard error is that of the mean over independent batches. Each batch starts from scrambled
-Sobol points of `p(z_1)`, so that little else than the sampler's own noise and error is left. Seeds are fixed: a sampler
-whose step has not changed has the same errors, to rounding.
+The error is the sliced Wasserstein-1 distance between samples and exact samples, in the coordinates of the process and in
+units of the distribution's standard deviation. Its standard error is that of the mean over independent batches. Each batch
+starts from scrambled Sobol points of `p(z_1)`, which leaves little but the sampler's own noise and error. Seeds are fixed,
+so a sampler whose step has not changed has the same errors, to rounding.
 """
 
 from __future__ import annotations
@@ -31,26 +31,28 @@ from sdezoo.sampling.start import AtRows
 
 FORMAT = 1
 COSTS = (5, 10, 20, 40)
-"""Evaluations of the score at which errors are recorded; a sampler takes the most steps that they pay for."""
+"""Numbers of evaluations at which errors are recorded; a sampler takes the largest number of steps that they allow."""
 
 _BATCHES, _ROWS, _DIRECTIONS, _EXACT = 8, 256, 16, 64
 _FAR = 10.0
 _SIGNIFICANT = 3.0
 
 Baseline = dict[str, Any]
-"""As JSON has it: `format`, `sdezoo`, `sampler`, and `errors[problem][evaluations]`, a pair (mean, standard error) or null."""
+"""JSON object with `format`, `sdezoo`, `sampler`, and `errors[problem][evaluations]`, a pair (mean, standard error) or null."""
 
 
 @dataclass(frozen=True)
 class Worse:
-    """A problem on which the error rose by more than three standard errors."""
+    """A problem on which the error increased by more than three standard errors."""
 
     problem: str
+    """Name of the problem."""
     evaluations: int
+    """Number of evaluations."""
     before: list[float]
-    """Mean and standard error."""
+    """Mean and standard error in the baseline."""
     now: list[float] | None
-    """None where sampling now stops outside the support."""
+    """Mean and standard error now; None if sampling now leaves the support."""
 
     def __str__(self) -> str:
         now = "it leaves the support" if self.now is None else f"{self.now[0]:.4f} ± {self.now[1]:.4f}"
@@ -58,10 +60,10 @@ class Worse:
 
 
 def record(sampler: Sampler) -> Baseline:
-    """The errors of `sampler` on every problem of the bank that it takes.
+    """Measure the errors of a sampler on every problem of the bank that it takes.
 
     Raises:
-        SdezooError: where it takes none.
+        SdezooError: It takes none.
     """
     bank = _bank(sampler)
     if not bank:
@@ -74,14 +76,20 @@ def record(sampler: Sampler) -> Baseline:
 
 
 def compare(sampler: Sampler, baseline: Baseline) -> list[Worse]:
-    """The problems of `baseline` on which `sampler` has become worse by more than three standard errors, of both together.
+    """The problems on which a sampler is now worse than its baseline by more than three combined standard errors.
+
+    Args:
+        sampler: The sampler.
+        baseline: Its baseline.
 
     Raises:
-        SdezooError: where the baseline is not one, is another sampler's, or has no problem in common with the bank.
+        SdezooError: The baseline is malformed, belongs to another sampler, or has no problem in common with the bank.
     """
     _validate(baseline)
     if baseline["sampler"] != sampler.spec:
-        raise SdezooError(f"The baseline is of '{baseline['sampler']}', not of '{sampler.spec}'.", "Compare each sampler with its own.")
+        raise SdezooError(
+            f"The baseline is of '{baseline['sampler']}', not of '{sampler.spec}'.", "Compare each sampler with its own baseline."
+        )
     trials = {trial.name: trial for trial in _bank(sampler)}
     shared = [name for name in baseline["errors"] if name in trials]
     if not shared:
@@ -98,15 +106,23 @@ def compare(sampler: Sampler, baseline: Baseline) -> list[Worse]:
 
 
 def write(path: Path, baseline: Baseline) -> None:
-    """Write a baseline as JSON."""
+    """Write a baseline as JSON.
+
+    Args:
+        path: File to write.
+        baseline: The baseline.
+    """
     path.write_text(json.dumps(baseline, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read(path: Path) -> Baseline:
-    """Read what `write` wrote.
+    """Read a baseline that `write` wrote.
+
+    Args:
+        path: File to read.
 
     Raises:
-        SdezooError: where the file is missing or is not a baseline.
+        SdezooError: The file is missing, or is not a baseline.
     """
     try:
         baseline = json.loads(path.read_text(encoding="utf-8"))
@@ -146,20 +162,20 @@ class _Trial:
     model: Model[Any]
     event: tuple[int, ...]
     start: Tensor | None
-    """Where to start, as data at `t = 1`; None: from the prior."""
+    """Data to start from at `t = 1`; None: start from the prior."""
     draw: Callable[[int], Tensor]
-    """So many exact draws, as rows."""
+    """Takes a count; returns that many exact samples, as rows."""
     rows: Callable[[Tensor], Tensor]
-    """From data to rows."""
+    """Maps data to rows."""
 
     @cached_property
     def spread(self) -> Tensor:
-        """Of each coordinate."""
+        """Standard deviation of each coordinate."""
         return self._exact.std(0).clamp_min(1e-3)
 
     def distance(self, rows: Tensor) -> Tensor:
         """Sliced Wasserstein-1 distance of rows in units of the spread, averaged over random directions."""
-        # A method far outside its region of stability may be anywhere.
+        # A method far outside its stability region may return anything.
         return (torch.sort(rows @ self._axes, 0)[0] - self._quantiles).abs().clamp(max=_FAR).mean()
 
     @cached_property
@@ -178,7 +194,7 @@ class _Trial:
 
 
 def _bank(sampler: Sampler) -> list[_Trial]:
-    # Each law on the first reference process that takes it, so that wide and narrow ones are log-normal where that can be.
+    # Use the preferred reference process of each distribution if the sampler takes it, so that wide and narrow data are log-normal.
     found = []
     for name, law, preferred in _LAWS:
         usable = reference_problems(sampler, law)
@@ -240,7 +256,7 @@ _LAWS: tuple[tuple[str, Callable[[AffineSDE], Mixture], int], ...] = (
 
 
 def _error(sampler: Sampler, trial: _Trial, cost: int) -> list[float] | None:
-    """Mean and standard error of the distance at `cost` evaluations; None where sampling stops outside the support."""
+    """Mean and standard error of the distance at `cost` evaluations; None if sampling leaves the support."""
     steps = max((n for n in range(1, cost + 1) if sampler.evaluations(n) <= cost), default=1)
     try:
         x = sampler.sample(

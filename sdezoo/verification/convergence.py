@@ -1,14 +1,14 @@
-"""Weak orders: how fast the law at the end converges as steps get smaller.
+"""Weak orders: how fast the distribution at the end converges as the step size decreases.
 
-Measured on the stretch of time of `sdezoo.verification.paths`, with equal steps; the data are normal in the coordinates of an
-affine process, and else two points.
+They are measured over the time span of `sdezoo.verification.paths`, with equal steps. The data are normal in coordinates
+if the process is affine, else two points.
 
-A sampler whose step is linear in state and noise takes a normal law to a normal law, `z_end = A z_start + Σ_k C_k ξ_k + b`.
-All of it is read off from impulses, so that mean `m_h` and standard deviation `s_h` at the end are exact. The error is
-`√((m_h − m)² + (s_h − s)²) / s`, the Wasserstein-2 distance of two normal laws.
+A sampler whose step is linear in state and noise keeps a normal distribution normal, `z_end = A z_start + Σ_k C_k ξ_k + b`.
+Impulses give the whole map, so that the mean `m_h` and the standard deviation `s_h` at the end are exact. The error is
+`√((m_h − m)² + (s_h − s)²) / s`, the Wasserstein-2 distance of two normal distributions.
 
-Another that a Brownian path drives is compared with the ends of the same paths: `|E f(x_h) − E f(x)|` for `f = tanh u` and
-`tanh² u`, `u` the standardized coordinate, known to within a standard error.
+Any other sampler that a Brownian path drives is compared with the exact ends of the same paths: `|E f(x_h) − E f(x)|` for
+`f = tanh u` and `tanh² u`, `u` the standardized coordinate, with a standard error.
 """
 
 from __future__ import annotations
@@ -34,27 +34,35 @@ from sdezoo.zoo.registry import SAMPLERS
 WEAK = "weak order"
 STEPS = (16, 32, 64, 128)
 COUNT = 2**14
-"""Paths behind the weak order of what is not linear."""
+"""Number of paths for the weak order of a sampler that is not linear."""
 SPREAD = 1.0
-"""Standard deviation of the data in units of the larger noise level. At that of the strong orders, the leading error of
+"""Standard deviation of the data in units of the larger noise level. With that of the strong orders, the leading error of
 Euler's method on the default `gbm` happens to vanish."""
 EXACT = 1e-10
-"""An error that is no longer one of the steps."""
+"""Errors below this are not due to the step size."""
 LARGEST = 0.3
-"""The largest standard error of an order that says anything."""
+"""Largest standard error with which an order is reported."""
 SLACK = 0.2
-"""Share by which an order may lie below the one that is claimed, standard errors apart: high orders set in late."""
+"""Fraction by which an order may lie below the claimed one, beyond standard errors: high orders set in late."""
 
 
 @torch.no_grad()
 def weak(sde: Any, seed: int, notify: Callable[[str], None], *, steps: Sequence[int] = STEPS, count: int = COUNT) -> Part:
-    """The weak order of every sampler that fits."""
+    """Measure the weak order of every installed sampler that takes a process.
+
+    Args:
+        sde: The process.
+        seed: Of the paths.
+        notify: Called with a description of the work that comes next.
+        steps: Numbers of steps to compare.
+        count: Number of paths for samplers that are not linear.
+    """
     part = Part()
     reason = refuses(sde)
     if reason:
         return Part([Finding(WEAK, "every sampler", note=reason)])
     if not isinstance(sde, AffineSDE):
-        # The reference is dear: it takes eight times more steps.
+        # The reference is expensive: it takes eight times more steps.
         steps, count = [n // 2 for n in steps], count // 8
     ends = follow(sde, drawn(1, seed), 1, 1, seed, SPREAD)
     paths = None
@@ -75,15 +83,18 @@ def weak(sde: Any, seed: int, notify: Callable[[str], None], *, steps: Sequence[
             continue
         claimed = sampler.weak_order
         if normals_a_step(sampler, ends) > 1:
-            claimed, note = None, f"{note}; its correctors err by their own size, not by that of the steps"
+            claimed, note = None, f"{note}; the error of its correctors depends on their own step size"
         _measure(part, name, steps, errors, claimed, spread, note)
     return part
 
 
 def linear_error(sampler: Sampler[Any], paths: ReversePaths, steps: int) -> float | None:
-    """The error of mean and standard deviation at the end; None for a sampler that is not linear in state and noise.
+    """The error of mean and standard deviation at the end; None if the sampler is not linear in state and noise.
 
-    `paths` gives process, data and times; its paths are not followed.
+    Args:
+        sampler: The sampler.
+        paths: Give the process, the data and the times; the paths themselves are not used.
+        steps: Number of equal steps.
     """
     model = paths.model
     if not isinstance(model, Mixture) or sampler.view(model) is not model:
@@ -97,7 +108,16 @@ def linear_error(sampler: Sampler[Any], paths: ReversePaths, steps: int) -> floa
 
 
 def sampled_errors(sampler: Sampler[Any], paths: ReversePaths, steps: Sequence[int]) -> tuple[Tensor, float]:
-    """`|E f(x_h) − E f(x)|` for each number of steps, and the standard error of the order that follows."""
+    """`|E f(x_h) − E f(x)|` for each number of steps, and the standard error of the resulting order.
+
+    Args:
+        sampler: The sampler.
+        paths: The paths that drive it.
+        steps: Numbers of equal steps, in increasing order.
+
+    Returns:
+        Errors, float64 `(len(steps),)`, and the standard error; all NaN if too many paths left the support.
+    """
     model, view = paths.model, sampler.view(paths.model)
 
     def bounded(z: Tensor) -> Tensor:
@@ -128,7 +148,7 @@ def _measure(part: Part, name: str, steps: Sequence[int], errors: Tensor, claime
         part.findings.append(Finding(WEAK, name, note=f"its error is below {EXACT:g} at every number of steps"))
         return
     if spread is not None and spread > LARGEST:
-        part.findings.append(Finding(WEAK, name, note=f"its errors are below those of sampling, {note}"))
+        part.findings.append(Finding(WEAK, name, note=f"its errors are below the sampling error, {note}"))
         return
     low = None if claimed is None else (1 - SLACK) * claimed - 3 * (spread or 0.0)
     part.findings.append(Finding(WEAK, f"{name}, {steps[0]}–{steps[-1]} steps", order(steps, errors), low, error=spread, note=note))

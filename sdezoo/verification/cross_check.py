@@ -1,13 +1,13 @@
-"""The reversal cross-checked with torchsde: the same reverse SDE on the same Brownian path, solved by code that is not ours.
+"""Cross-check of the reverse SDE with torchsde: the same equation on the same Brownian path, solved by independent code.
 
-torchsde integrates the equation on the data wherever there is one: for `φ ≠ id` that has another drift, noise that
-depends on the state, and another score than the coordinates in which ends are exact (`sdezoo.verification.paths`).
+torchsde integrates the equation on the data if there is one: for `φ ≠ id` its drift and score differ from those in the
+coordinates, where ends are exact (`sdezoo.verification.paths`), and its noise depends on the state.
 
 - *Strong order*: the slope of `log E |x_h − x|` at the end over `log h`, `x` exact.
 - *Equality*: a method and its closed form agree to rounding, step after step.
-- *Limit difference*: `e_h = L + C h^p` for the errors of the last two levels gives `L = (2^p e_h − e_2h)/(2^p − 1)`, and its
-  standard error from those of separate paths: 0 where torchsde's solution and the closed form have the same limit, and
-  below 0 where errors fall faster than `h^p`.
+- *Limit difference*: `e_h = L + C h^p` for the errors of the last two levels gives `L = (2^p e_h − e_2h)/(2^p − 1)`, with a
+  standard error over separate paths. It is 0 if torchsde's solution and the closed form have the same limit, and negative
+  if errors decrease faster than `h^p`.
 """
 
 from __future__ import annotations
@@ -34,38 +34,48 @@ from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS
 
 EQUAL = 1e-12
-"""How closely a method and its closed form agree, relative."""
+"""Relative tolerance to which a method and its closed form must agree."""
 SAME = 1e-6
-"""What agrees with Euler's method so closely is Euler's method, and has to agree to `EQUAL`."""
+"""A sampler that agrees with Euler's method to this tolerance is Euler's method, and must agree to `EQUAL`."""
 LOST = 0.02
-"""Share of paths that may leave the support before their average means nothing."""
+"""Largest fraction of paths that may leave the support before an average is meaningless."""
 
 STRONG, EQUALITY, LIMIT = "strong order", "equality", "limit difference"
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """The numbers of steps that errors are measured at: of samplers and torchsde's `euler`, of `milstein`, of `srk`."""
+    """Numbers of steps at which errors are measured."""
 
     euler: Sequence[int] = (128, 256, 512, 1024)
-    """Where the noise depends on the state, the errors of fewer steps still fall faster than they will in the end."""
+    """For samplers and torchsde's `euler`. With fewer steps and state-dependent noise, errors are not asymptotic yet."""
     milstein: Sequence[int] = (32, 64, 128, 256)
+    """For torchsde's `milstein`."""
     srk: Sequence[int] = (16, 32, 64)
-    """Empty: not measured, since no reference is finer."""
+    """For torchsde's `srk`; empty: not measured, since no reference is finer."""
 
     @property
     def finest(self) -> int:
-        """The most steps of all."""
+        """The largest number of steps."""
         return max(*self.euler, *self.milstein, *self.srk)
 
 
 COARSE = Ladder((16, 32, 64, 128), (16, 32, 64, 128), ())
-"""Where no exact end is known, and a reference has to be eight times finer."""
+"""The numbers of steps if no exact end is known, since the reference must be eight times finer."""
 
 
 @torch.no_grad()
 def cross_check(sde: Any, factory: BrownianFactory, count: int, ladder: Ladder, seed: int, notify: Callable[[str], None]) -> Part:
-    """Strong orders, equalities and limit differences of torchsde's methods and of every sampler that a Brownian path can drive."""
+    """Measure torchsde's methods and every sampler that a Brownian path can drive: strong orders, equalities, limit differences.
+
+    Args:
+        sde: The process.
+        factory: Makes the Brownian motion.
+        count: Number of paths.
+        ladder: Numbers of steps; for a process that is not affine `COARSE` is used instead.
+        seed: Of the starts.
+        notify: Called with a description of the work that comes next.
+    """
     part = Part()
     ladder = ladder if isinstance(sde, AffineSDE) else COARSE
     reason = refuses(sde)
@@ -105,20 +115,27 @@ def cross_check(sde: Any, factory: BrownianFactory, count: int, ladder: Ladder, 
 
 
 def refuses(sde: Any) -> str | None:
-    """Why torchsde cannot cross-check the reversal of `sde`."""
+    """Why torchsde cannot cross-check the reverse SDE of `sde`; None if it can."""
     if not isinstance(sde, ForwardSDE):
         return "is no SDE"
     if not isinstance(sde, Conditional):
-        return "no exact score is known, since its conditional score is not"
+        return "no exact score is known, since its conditional score is unknown"
     return bridge_refuses(sde)
 
 
 def euler_order(paths: ReversePaths, view: Model[Any]) -> tuple[float, float, float | None]:
-    """The strong order of Euler's method in the state of `view`, ½ where the noise depends on the state and else 1, and its bounds.
+    """The strong order of Euler's method in theory: ½ if the noise depends on the state, else 1.
 
-    Against a finer solution in place of the exact one errors seem to fall faster, so that there is no bound from above then.
-    Nor is there for ½ but for multiplicative noise of full size: the less of the error is due to the noise, the later that
-    order sets in.
+    There is no upper bound if a finer solution replaces the exact one, since errors then seem to decrease faster. For
+    order ½ there is one only for multiplicative noise at its full level: the smaller the share of the error that is due to
+    the noise, the later that order sets in.
+
+    Args:
+        paths: The paths.
+        view: The model whose equation is solved.
+
+    Returns:
+        The order, its lower bound, and its upper bound or None.
     """
     sde, t = paths.model.sde, paths.times(1)[0]
     exact = isinstance(sde, AffineSDE)
@@ -128,7 +145,12 @@ def euler_order(paths: ReversePaths, view: Model[Any]) -> tuple[float, float, fl
 
 
 def normals_a_step(sampler: Sampler[Any], paths: ReversePaths) -> float:
-    """How many normal numbers `sampler` draws for an entry in a step; not a number where it draws others."""
+    """The number of normal numbers that a sampler draws per entry and step; NaN if it draws other random numbers.
+
+    Args:
+        sampler: The sampler.
+        paths: Give the process, the start and the times.
+    """
     view, noise = sampler.view(paths.model), Impulse()
     z, (t, s, _) = paths.enter(view)[:1], paths.times(2).unbind()
     try:
@@ -196,7 +218,7 @@ def _measure(
     if claimed is None:
         part.findings.append(Finding(LIMIT, name, note="no order is claimed"))
         return
-    # What the two levels say of h → 0, in units of the size of the data.
+    # The two finest levels, extrapolated to h → 0, in units of the mean size of the data.
     gain = 2.0**claimed
     limits = (gain * errors[-1] - errors[-2]) / (gain - 1) / float(exact[kept].abs().mean())
     spread = float(limits.std() / math.sqrt(len(limits)))
@@ -211,12 +233,21 @@ def _equality(name: str, ours: Tensor, theirs: Tensor) -> Finding:
 def _difference(ours: Tensor, theirs: Tensor) -> float:
     inside = torch.isfinite(ours) & torch.isfinite(theirs)
     ours, theirs = ours[inside], theirs[inside]
-    # On the state, values may be near 0 that come from ones that are not.
+    # A state may be near 0 although the values that it is computed from are not.
     return float(((ours - theirs).abs() / theirs.abs().clamp_min(float(theirs.std()) / 10)).max()) if len(ours) else math.nan
 
 
 def compared(paths: ReversePaths, view: Model[Any], z: Tensor) -> Tensor:
-    """Where a solution in the state of `view` ends, in the data or on the state; not a number where it left the support."""
+    """Map ends of a solution to where they are compared: the data if there is an equation on them, else the state.
+
+    Args:
+        paths: The paths.
+        view: The model whose equation was solved.
+        z: Ends, as states of `view`.
+
+    Returns:
+        The ends; NaN where they are outside the support.
+    """
     sde = paths.model.sde
     if not bent(sde):
         return z if view is paths.model else sde.encode(view.sde.decode(z), keyed(len(z)))
@@ -234,5 +265,5 @@ def _setting(paths: ReversePaths, where: str, count: int) -> dict[str, str]:
         deviation = float(paths.model.deviations[0, 0])  # pyright: ignore[reportAttributeAccessIssue]
         law = f"coordinates normal with standard deviation {deviation:.3g}; noise to signal from {high:.3g} down to {low:.3g}; ends exact"
     else:
-        law = f"data two points; ends of Milstein's method with {FINER} times the steps"
+        law = f"two points as data; ends of Milstein's method with {FINER} times the steps"
     return {"reverse paths": f"{count} paths {where}, t from {paths.hi:.6g} to {lo:.6g}; {law}; float64"}

@@ -1,12 +1,12 @@
-"""Densities: how far the prior is from the law that the process ends in, and the likelihood along the probability flow.
+"""Densities: the gap between the prior and the final distribution of the process, and the likelihood along the probability flow.
 
 Along a solution of the flow `dz/dt = f̃(z, t)`, `f̃ = f − ½ ∇·(g gᵀ) − ½ g gᵀ s` (Song et al., arXiv 2011.13456, eq. 39)::
 
     log p_lo(z_lo) = log p_hi(z_hi) + ∫_lo^hi ∇·f̃ dt
 
-Both ends are known in closed form, and the difference tests drift, diffusion, divergence, score and coordinates
-together: an error of any of them that changes the law shows. The flow is integrated by the classical Runge–Kutta
-method of order 4, its divergence by central differences of order 4, in float64.
+Both ends are known in closed form, so the difference tests drift, diffusion, divergence, score and coordinates together:
+an error in any of them that changes the distribution shows. The flow is integrated by the classical Runge–Kutta method
+of order 4, and its divergence is computed by central differences of order 4, in float64.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sdezoo.verification.paths import bent
 
 PRIOR, LIKELIHOOD = "prior gap", "likelihood"
 CLOSE = 1e-3
-"""Nats by which a log-likelihood may be off."""
+"""Largest allowed error of a log-likelihood, in nats."""
 STEPS = 256
 _ROWS = 64
 _DRAWS = 2**17
@@ -44,7 +44,12 @@ Field = Callable[[Tensor, Tensor], Tensor]
 
 @torch.no_grad()
 def prior_gap(sde: Process, seed: int) -> Part:
-    """`KL(p(z_hi) ‖ prior)` in nats for an entry of the state."""
+    """Measure `KL(p(z_hi) ‖ prior)` in nats per entry of the state.
+
+    Args:
+        sde: The process.
+        seed: Of the samples, if there is no closed form.
+    """
     if isinstance(sde, AffineSDE) and type(sde).prior is AffineSDE.prior:
         weights, means, deviations = (torch.tensor(v, dtype=torch.float64) for v in (WEIGHTS, CENTRES, DEVIATIONS))
         mean = float(weights @ means)
@@ -55,18 +60,25 @@ def prior_gap(sde: Process, seed: int) -> Part:
         return Part([Finding(PRIOR, "KL to the prior, nats", float((ratio + away - 1 - ratio.log()) / 2), note=note)])
     model = model_of(sde)
     if model is None:
-        return Part([Finding(PRIOR, "KL to the prior, nats", note="no data of known law")])
+        return Part([Finding(PRIOR, "KL to the prior, nats", note="no data with a known distribution")])
     event = smallest_event(sde)
     like = torch.empty((), dtype=torch.float64)
     ends, priors = (draw((_DRAWS, *event), Noise.seeded(seed, k), like).flatten(1) for k, draw in enumerate((model.prior, sde.prior)))
     gap = gap_in_nats(ends, priors, _BINS) - (_BINS - 1) / _DRAWS
-    return Part([Finding(PRIOR, "KL to the prior, nats", gap, note=f"binned, {_DRAWS} draws of either")])
+    return Part([Finding(PRIOR, "KL to the prior, nats", gap, note=f"binned, {_DRAWS} samples of each")])
 
 
 @torch.no_grad()
 def likelihood(sde: Any, seed: int, notify: Callable[[str], None], *, steps: int = STEPS) -> Part:
-    """The log-likelihood along the flow against its closed form at `lo`: in `steps` steps on the state, and in half as many
-    in the data, where there is an equation there, which costs ten times as much.
+    """Compare the log-likelihood along the flow with its closed form at `lo`.
+
+    It is measured on the state, and also in the data if they have an equation of their own.
+
+    Args:
+        sde: The process.
+        seed: Of the points.
+        notify: Called with a description of the work that comes next.
+        steps: Number of steps on the state. In the data half as many are made, since they cost ten times as much.
     """
     model = model_of(sde)
     reason = refuses(sde, model)
@@ -108,18 +120,33 @@ def likelihood(sde: Any, seed: int, notify: Callable[[str], None], *, steps: int
 
 
 def refuses(sde: Any, model: Mixture | Atoms | None) -> str | None:
-    """Why there is no likelihood along a flow."""
+    """Why the likelihood along the flow cannot be measured; None if it can.
+
+    Args:
+        sde: The process.
+        model: Its exact model, if there is one.
+    """
     if not isinstance(sde, ForwardSDE):
         return "is no SDE"
     if model is None:
-        return "no exact score is known, since its conditional score is not"
+        return "no exact score is known, since its conditional score is unknown"
     if isinstance(model, Atoms) and not model.sde.knows_density:
         return "offers no transition density"
     return None
 
 
 def follow_flow(field: Field, width: Field, z: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """The flow of `field` along `t_span`, and the integral of its divergence; `width` is a length small against which it is smooth."""
+    """Integrate a flow and its divergence.
+
+    Args:
+        field: `f̃(z, t)`, with the shape of `z`.
+        width: Length scale of `field` in each entry, with the shape of `z`; the differences use a fraction of it.
+        z: Start, `(B, …)`.
+        times: Float64 `(steps + 1,)`.
+
+    Returns:
+        The end, `(B, …)`, and the integral of the divergence, float64 `(B,)`.
+    """
     change = torch.zeros(len(z), dtype=torch.float64)
     for a, b in pairwise(times.unbind()):
         h = b - a
@@ -133,7 +160,15 @@ def follow_flow(field: Field, width: Field, z: Tensor, times: Tensor) -> tuple[T
 
 
 def rising(sde: Process, steps: int) -> Tensor:
-    """Times from `lo` to `hi`: equal steps in `ln(σ/α)` where the process is affine, else in `ln t`."""
+    """Times from `lo` to `hi`: equal steps in `ln(σ/α)` if the process is affine, else in `ln t`.
+
+    Args:
+        sde: The process.
+        steps: Number of steps.
+
+    Returns:
+        float64 `(steps + 1,)`.
+    """
     lo, hi = sde.t_span
     u = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     if isinstance(sde, AffineSDE):
@@ -146,7 +181,7 @@ def rising(sde: Process, steps: int) -> Tensor:
 
 
 def _with_divergence(field: Field, width: Field, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-    # All points of the stencil at once: a call costs more than its rows.
+    # Evaluate all points of the stencil at once: the cost of a call hardly depends on its rows.
     rows, entries = len(z), z[0].numel()
     offset = 1e-3 * width(z, t).flatten(1)
     unit = torch.eye(entries, dtype=z.dtype)

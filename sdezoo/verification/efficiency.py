@@ -1,8 +1,8 @@
-"""Error against evaluations: how far samples are from the data after so many calls of an exact score.
+"""Error against evaluations: the distance of samples from the data after a given number of calls of an exact score.
 
 The error is the Wasserstein-1 distance of each coordinate to the exact quantiles of the data, averaged over the
-coordinates: `Σ_i |x_(i) − F⁻¹((i + ½)/n)| / n`. Beside it stands the floor, the same for draws of the data
-themselves: no sampler can be below it but by chance. Sampling starts from the exact law at `t = hi`.
+coordinates: `Σ_i |x_(i) − F⁻¹((i + ½)/n)| / n`. The floor is the same distance for samples of the data themselves; a
+sampler can be below it only by chance. Sampling starts from the exact distribution at `t = hi`.
 """
 
 from __future__ import annotations
@@ -30,25 +30,41 @@ _DRAWS = 20
 
 
 def efficiency(sde: Any, seed: int, notify: Callable[[str], None], *, counts: Sequence[int] = COUNTS, rows: int = ROWS) -> Part:
-    """The error of every sampler that fits after `counts` evaluations, and the floor, for samples of `rows`."""
+    """Measure the error of every installed sampler that takes a process, and the floor.
+
+    Args:
+        sde: The process.
+        seed: Of the samples.
+        notify: Called with a description of the work that comes next.
+        counts: Numbers of evaluations of the score.
+        rows: Number of samples for each error.
+    """
     model = model_of(sde)
     if model is None:
-        return Part([Finding(ERROR, "every sampler", note="no exact score is known, since its conditional score is not")])
+        return Part([Finding(ERROR, "every sampler", note="no exact score is known, since its conditional score is unknown")])
     exact = quantiles(model, rows)
     draws = torch.tensor([distance(_real(model, rows, seed + k), exact) for k in range(1, _DRAWS + 1)])
-    part = Part([Finding(ERROR, FLOOR, float(draws.mean()), error=float(draws.std()), note=f"{rows} draws of the data themselves")])
-    part.setting[ERROR] = f"{rows} samples of data {_in_words(model)}; float32, from the exact law at t = {sde.t_span[1]:g}"
+    part = Part([Finding(ERROR, FLOOR, float(draws.mean()), error=float(draws.std()), note=f"{rows} samples of the data themselves")])
+    part.setting[ERROR] = f"{rows} samples of data {_in_words(model)}; float32, from the exact distribution at t = {sde.t_span[1]:g}"
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(sde) is None:
             notify(f"samples of {name}")
             part.curves.append(_curve(name, sampler, model, exact, counts, seed))
     if not part.curves:
-        part.findings.append(Finding(ERROR, "every sampler", note="none that is installed fits"))
+        part.findings.append(Finding(ERROR, "every sampler", note="no installed sampler takes this process"))
     return part
 
 
 def quantiles(model: Mixture | Atoms, rows: int) -> Tensor:
-    """Exact quantiles of each coordinate of the data at `(i + ½)/rows`, float64 `(rows, d)`; of points, in the data themselves."""
+    """Exact quantiles of the data at the levels `(i + ½)/rows`.
+
+    Args:
+        model: The exact model.
+        rows: Number of levels.
+
+    Returns:
+        float64 `(rows, d)`, of the coordinates for a mixture, of the data themselves for points.
+    """
     levels = (torch.arange(rows, dtype=torch.float64) + 0.5) / rows
     if isinstance(model, Mixture):
         return torch.stack([_inverse(levels, model.weights, m, d) for m, d in zip(model.means.T, model.deviations.T, strict=True)], 1)
@@ -62,12 +78,22 @@ def quantiles(model: Mixture | Atoms, rows: int) -> Tensor:
 
 
 def distance(sample: Tensor, exact: Tensor) -> float:
-    """Wasserstein-1 of each column of `sample` to its exact quantiles, averaged."""
+    """Wasserstein-1 distance of each column to its exact quantiles, averaged over the columns.
+
+    Args:
+        sample: `(rows, d)`.
+        exact: Exact quantiles, float64 `(rows, d)`.
+    """
     return float((sample.double().sort(0)[0] - exact).abs().mean())
 
 
 def steps_for(sampler: Sampler[Any], evaluations: int) -> int | None:
-    """The most steps that cost no more than `evaluations`; None where one costs more."""
+    """The largest number of steps within a number of evaluations; None if a single step costs more.
+
+    Args:
+        sampler: The sampler.
+        evaluations: Number of evaluations of the score.
+    """
     return max((n for n in range(1, evaluations + 1) if sampler.evaluations(n) <= evaluations), default=None)
 
 

@@ -1,12 +1,12 @@
-"""Reverse paths: one Brownian motion, where it leads, and what each method makes of it.
+"""Reverse paths: a Brownian motion, the exact end of the reverse SDE along it, and the end that each method computes.
 
-Data that are normal in the coordinates of an affine process, `z_0 ~ N(μ, d²)`, make its reverse SDE linear. With
+If the data are normal in the coordinates of an affine process, `z_0 ~ N(μ, d²)`, its reverse SDE is linear. With
 `M = α μ + m`, `S = α² d² + v` and `λ = S'/S − α'/α` it is `d(z − M) = −λ (z − M) du + g dW` in `u = t_0 − t`, so that::
 
     z(t) = M(t) + S(t)/α(t) { α(t_0)/S(t_0) (z(t_0) − M(t_0)) + ∫ α/S g dW }
 
-On an interval of length `h` with increment `W` and space-time area `H`, `∫ k dW = k_mid W − k'_mid h H + O(h^{5/2})`: the
-ends that all methods have to converge to are known, without discretizing any equation.
+On an interval of length `h` with increment `W` and space-time area `H`, `∫ k dW = k_mid W − k'_mid h H + O(h^{5/2})`. So the
+ends to which all methods must converge are known without discretizing an equation.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from sdezoo.process.torchsde_bridge import Brownian, Method, PathBrownian, Rever
 from sdezoo.sampling.sampler import Sampler
 
 NOISE = (0.8, 0.8 / math.sqrt(8))
-"""The noise levels `σ/α` between which paths are followed: those of constant volatility 0.8 from `t = 1` to 1/8."""
+"""The paths run between these noise levels `σ/α`: those of constant volatility 0.8 at `t = 1` and `t = 1/8`."""
 SPREAD = 0.5 / 0.8
 """Standard deviation of the data in coordinates, in units of the larger noise level. Twice that is too heavy-tailed for `E |x_h − x|`."""
 FINER = 8
-"""How many times more steps the reference takes where no exact end is known."""
+"""If no exact end is known, the reference takes this many times more steps."""
 
 BrownianFactory = Callable[[tuple[int, int], float], Brownian]
-"""`((B, entries), span)` to a Brownian motion."""
+"""Takes the shape `(B, entries)` and the length of time; returns a Brownian motion."""
 
 
 @dataclass(frozen=True)
@@ -46,40 +46,71 @@ class ReversePaths:
     """Reverse paths from `hi` to `hi − span`, under an exact score."""
 
     model: Model[Any]
+    """The exact model; its process is reversed."""
     hi: float
+    """Time at which the paths start."""
     span: float
+    """Length of time that they cover."""
     start: Tensor
     """States at `hi`, float64 `(B, …)`."""
     brownian: Brownian
+    """The Brownian motion that drives them."""
     increments: Tensor
     """`W` over the finest intervals, `(n, B, …)`."""
     end: Tensor
-    """The states at `hi − span`: exact for normal coordinates, else those of Milstein's method on the finest intervals."""
+    """States at `hi − span`: exact for normal coordinates, else from Milstein's method on the finest intervals."""
     confined: Tensor
-    """Whether the boundary rule acted on the way there, `(B,)`."""
+    """Whether the boundary rule acted along the path, bool `(B,)`."""
 
     def times(self, steps: int) -> Tensor:
-        """The ends of `steps` equal steps, from `hi` to `hi − span`, float64 `(steps + 1,)`."""
+        """The times of `steps` equal steps from `hi` to `hi − span`, float64 `(steps + 1,)`."""
         return torch.tensor([self.hi - k * (self.span / steps) for k in range(steps + 1)], dtype=torch.float64)
 
     def enter(self, view: Model[Any]) -> Tensor:
-        """The start in the state of `view`."""
+        """The start, as a state of `view`."""
         if view is self.model:
             return self.start
         return view.sde.encode(self.model.sde.decode(self.start), keyed(len(self.start)))
 
     def by_torchsde(self, view: Model[Any], method: Method, steps: int) -> Tensor:
-        """Where torchsde's `method` ends, in the state of `view`."""
+        """Solve the reverse SDE by torchsde.
+
+        Args:
+            view: The model whose equation is solved: `model`, or its view on the data.
+            method: torchsde's method.
+            steps: Number of equal steps.
+
+        Returns:
+            The ends, as states of `view`.
+        """
         start = self.enter(view)
         equation = ReverseEquation(view.sde, view.score, start.shape, self.hi, remembers=8)
         return solve(equation, start, self.span, method, self.brownian, steps)
 
     def by_sampler(self, sampler: Sampler[Any], view: Model[Any], steps: int) -> Tensor:
-        """Where a sampler that draws one normal number an entry and step ends, in the state of its `view`."""
+        """Run a sampler along the paths.
+
+        Args:
+            sampler: The sampler; it draws one normal number per entry and step.
+            view: The model that it steps on, `sampler.view(model)`.
+            steps: Number of equal steps.
+
+        Returns:
+            The ends, as states of `view`.
+        """
         return drive(sampler, view, self.enter(view), self.times(steps), self._noise(steps))
 
     def by_formula(self, view: Model[Any], steps: int, *, milstein: bool) -> Tensor:
-        """Where the closed forms of Euler's or Milstein's method end, in the state of `view`; not a number beyond a boundary rule."""
+        """Solve the reverse SDE by the closed form of a method.
+
+        Args:
+            view: The model whose equation is solved.
+            steps: Number of equal steps.
+            milstein: If True, use Milstein's method, else Euler's.
+
+        Returns:
+            The ends, as states of `view`; NaN on rows on which the boundary rule acted.
+        """
         z, confined = formula(view, self.enter(view), self.hi, self.span, steps, self._noise(steps), milstein=milstein)
         z[confined] = math.nan
         return z
@@ -89,12 +120,24 @@ class ReversePaths:
 
 
 def formula(view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noise: Noise, *, milstein: bool) -> tuple[Tensor, Tensor]:
-    """Euler's or Milstein's method from `hi` to `hi − span`, and on which rows the boundary rule acted; for steps `δ` and normal `Z`::
+    """Solve the reverse SDE by the closed form of Euler's or Milstein's method; for steps `δ` and normal `Z`::
 
         Euler      z ← z − δ f̃ + √δ g Z                        f̃ the reverse drift
         Milstein   that + ½ δ g g' (Z² − 1),   and ½ g g' = ¼ ∇·(g gᵀ)
 
-    For geometric Brownian motion the last is `X (1 + 2δσ² − δμ + δσ² X∘s + √δ σ Z + ½ σ² δ (Z² − 1))`.
+    For geometric Brownian motion, Milstein's update is `X (1 + 2δσ² − δμ + δσ² X∘s + √δ σ Z + ½ σ² δ (Z² − 1))`.
+
+    Args:
+        view: The model whose equation is solved.
+        z: States at `hi`, float64 `(B, …)`.
+        hi: Time at which the paths start.
+        span: Length of time that they cover.
+        steps: Number of equal steps.
+        noise: Source of `Z`.
+        milstein: If True, use Milstein's method, else Euler's.
+
+    Returns:
+        The states at `hi − span`, and whether the boundary rule acted, bool `(B,)`.
     """
     sde, delta = view.sde, span / steps
     confined = torch.zeros(len(z), dtype=torch.bool)
@@ -110,14 +153,14 @@ def formula(view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noi
 
 
 def bent(sde: Any) -> bool:
-    """Whether the data of `sde` are element-wise functions of its coordinates that are not linear: there is an equation on the data."""
+    """Whether the data are an element-wise, non-linear function of the coordinates: the data then have an equation of their own."""
     if not isinstance(sde, AffineSDE) or sde.coordinates.domain.event_dim or sde.coordinates.codomain.event_dim:
         return False
     return bool((slopes(sde.coordinates, torch.linspace(-1, 1, 5, dtype=torch.float64))[1] != 0).any())
 
 
 def stretch(sde: Any) -> tuple[float, float]:
-    """`(t_0, span)` of the paths, fractions of a power of 2: the ends of 1024 steps are then exact numbers."""
+    """`(t_0, span)` of the paths, as multiples of a power of 2, so that the times of 1024 steps are exact numbers."""
     lo, hi = sde.t_span
     early, late = max(lo, hi / 8), hi
     if isinstance(sde, AffineSDE):
@@ -126,15 +169,21 @@ def stretch(sde: Any) -> tuple[float, float]:
         bottom = max(top * NOISE[1] / NOISE[0], least)
         early, late = sde.time_at(torch.tensor([bottom, top], dtype=torch.float64)).tolist()
     unit = 2.0 ** (math.floor(math.log2(late - early)) - 6)
-    # What is an exact fraction already is known only to rounding.
+    # The slack keeps a time that is an exact multiple already, since it is known only to rounding.
     late, early = math.floor(late / unit + 1e-6) * unit, math.ceil(early / unit - 1e-6) * unit
     return late, late - early
 
 
 def follow(sde: Any, factory: BrownianFactory, count: int, finest: int, seed: int, spread: float = SPREAD) -> ReversePaths:
-    """`count` paths of `sde`: normal coordinates where it is affine, else two points as data.
+    """Sample reverse paths of a process. The data are normal in coordinates if it is affine, else two points.
 
-    `finest`: of the numbers of steps compared. `spread`: standard deviation of normal data, in units of the noise level at `hi`.
+    Args:
+        sde: The process.
+        factory: Makes the Brownian motion.
+        count: Number of paths.
+        finest: Largest number of steps that will be compared.
+        seed: Of the starts.
+        spread: Standard deviation of normal data, in units of the noise level at `hi`.
     """
     hi, span = stretch(sde)
     t, draw = torch.tensor(hi, dtype=torch.float64), Noise.seeded(seed)
@@ -156,7 +205,12 @@ def follow(sde: Any, factory: BrownianFactory, count: int, finest: int, seed: in
 
 
 def drawn(finest: int, seed: int) -> BrownianFactory:
-    """Brownian motions drawn at once on `finest` intervals, areas included: what `brownian_interval` draws bit by bit."""
+    """A factory of Brownian motions that samples all increments and areas at once; `brownian_interval` samples them on demand.
+
+    Args:
+        finest: Number of intervals.
+        seed: Of the increments and areas.
+    """
 
     def factory(shape: tuple[int, int], span: float) -> Brownian:
         generator, h = torch.Generator().manual_seed(seed), span / finest
@@ -167,7 +221,16 @@ def drawn(finest: int, seed: int) -> BrownianFactory:
 
 
 def exact_end(model: Mixture, start: Tensor, hi: float, span: float, increments: Tensor, areas: Tensor) -> Tensor:
-    """The states at `hi − span`, see the module; the data are a single normal law."""
+    """The exact states at `hi − span` for normal data; see the module for the formula.
+
+    Args:
+        model: The exact model, with a single component.
+        start: States at `hi`, float64 `(B, d)`.
+        hi: Time at which the paths start.
+        span: Length of time that they cover.
+        increments: `W` over `n` equal intervals, `(n, B, d)`.
+        areas: `H` over the same intervals, `(n, B, d)`.
+    """
     h = span / len(increments)
     middle = hi - (torch.arange(len(increments), dtype=torch.float64)[:, None] + 0.5) * h
 
@@ -180,7 +243,7 @@ def exact_end(model: Mixture, start: Tensor, hi: float, span: float, increments:
         return alpha / variance * model.sde.rates(t)[2].sqrt()
 
     value, slope = along(kernel, middle)
-    # The slope is one in t, and dt = −du.
+    # The slope is a derivative in t, and dt = −du.
     noise = (value[:, None] * increments + h * slope[:, None] * areas).sum(0)
     m1, v1, a1 = law(torch.tensor(hi, dtype=torch.float64))
     m0, v0, a0 = law(torch.tensor(hi - span, dtype=torch.float64))

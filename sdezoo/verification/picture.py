@@ -1,4 +1,4 @@
-"""The picture of a verification: strong errors against steps, and errors of samples against evaluations."""
+"""The plot of a verification: strong errors against steps, and sample errors against evaluations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ _COLOURS = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]  
 
 
 def draw(verification: Verification, path: Path) -> bool:
-    """Write the picture as a PNG; False where there is nothing to draw."""
+    """Plot a verification as a PNG.
+
+    Args:
+        verification: The results.
+        path: File to write.
+
+    Returns:
+        False, and no file, if there is nothing to plot.
+    """
     strong = [curve for curve in verification.curves if curve.part == STRONG]
     spent = [curve for curve in verification.curves if curve.part == ERROR]
     panels = [(curves, fill) for curves, fill in ((strong, _strong), (spent, _spent)) if curves]
@@ -57,7 +65,7 @@ def _spent(axes: Axes, verification: Verification) -> None:
     if floor.value:
         spread = floor.error or 0.0
         axes.axhspan(max(floor.value - spread, floor.value / 10), floor.value + spread, color="0.92", zorder=0)
-        axes.axhline(floor.value, color="0.6", lw=1, zorder=0, label="draws of the data")
+        axes.axhline(floor.value, color="0.6", lw=1, zorder=0, label="samples of the data")
     _lines(axes, curves)
     top = max((y for curve in curves for y in curve.y if y), default=1.0)
     for curve in curves:
@@ -69,7 +77,7 @@ def _spent(axes: Axes, verification: Verification) -> None:
 
 
 def _lines(axes: Axes, curves: Sequence[Curve]) -> None:
-    """One line for all curves that agree, so that none is hidden behind another."""
+    """Plot curves that agree as one line, so that none is hidden behind another."""
     axes.set_prop_cycle(color=_COLOURS)
     groups: list[list[Curve]] = []
     for curve in curves:

@@ -1,4 +1,4 @@
-"""The tables of a verification: as text for a terminal, and of several processes side by side in Markdown."""
+"""Tables of verifications: one process as text for a terminal, several side by side in Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MARK = {"ok": "ok", "off": "OFF", "measured": "", "does not apply": ""}
 
 
 def text(verification: Verification) -> str:
-    """Everything that was found, for a terminal."""
+    """All results of one process, for a terminal."""
     lines = [f"{verification.spec}, on {verification.support}; seed {verification.seed}"]
     lines += [f"  {part}: {on}" for part, on in verification.setting.items()]
     part = ""
@@ -34,7 +34,7 @@ def text(verification: Verification) -> str:
 
 
 def markdown(verifications: Sequence[Verification]) -> str:
-    """One table of what was found, a column for each process; another of the errors of samples; and the notes."""
+    """A table of the findings with a column for each process, a table of the sample errors, and the notes."""
     rows: list[list[str]] = []
     notes: dict[str, list[str]] = {}
     every = [finding for v in verifications for finding in v.findings]

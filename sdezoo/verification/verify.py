@@ -1,8 +1,8 @@
-"""Verification: a process measured against an independent solver, against closed forms, and against the data.
+"""Verification: measure a process against an independent solver, closed forms and the data.
 
-Five parts, each of them on data whose score is exact: the reversal cross-checked with torchsde (`cross_check`), weak orders
-(`convergence`), error against evaluations (`efficiency`), and the prior and the likelihood (`densities`). What does
-not apply to a process is a finding too, with its reason.
+There are five parts, all on data with an exact score: the cross-check of the reverse SDE with torchsde (`cross_check`),
+weak orders (`convergence`), error against evaluations (`efficiency`), and the prior gap and the likelihood (`densities`).
+A measurement that does not apply to a process is a finding too, with the reason.
 """
 
 from __future__ import annotations
@@ -27,33 +27,48 @@ from sdezoo.zoo.composition import support_in_words
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured. The defaults give orders to within a few hundredths."""
+    """The amount of work. The defaults give orders to within a few hundredths."""
 
     paths: int = 1000
+    """Number of paths of the cross-check."""
     ladder: Ladder = field(default_factory=Ladder)
+    """Numbers of steps of the cross-check."""
     interval: bool = True
-    """Whether the paths are those of torchsde's own Brownian motion; otherwise they are drawn at once."""
+    """If True, use torchsde's own Brownian motion; else sample all increments at once."""
     weak_steps: Sequence[int] = convergence.STEPS
+    """Numbers of steps for weak orders."""
     weak_paths: int = convergence.COUNT
+    """Number of paths for the weak order of a sampler that is not linear."""
     evaluations: Sequence[int] = efficiency.COUNTS
+    """Numbers of evaluations of the score at which the error is measured."""
     samples: int = efficiency.ROWS
+    """Number of samples for each error."""
     flow_steps: int = densities.STEPS
+    """Number of steps of the probability flow."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found of one process."""
+    """The results for one process."""
 
     spec: str
+    """Spec string of the process."""
     full_spec: str
+    """Spec string with every hyper-parameter."""
     title: str
+    """Name of the process."""
     support: str
+    """Its support, in words."""
     seed: int
+    """Of paths and samples."""
     setting: dict[str, str]
-    """What each part was measured on."""
+    """By part: the data and times that it was measured on, in words."""
     findings: list[Finding]
+    """The measured numbers, sorted by part."""
     curves: list[Curve]
+    """The curves behind them."""
     seconds: float
+    """Wall-clock time."""
 
     @property
     def off(self) -> list[Finding]:
@@ -61,10 +76,14 @@ class Verification:
         return [finding for finding in self.findings if finding.outcome == "off"]
 
     def finding(self, part: str, what: str) -> Finding:
-        """The first finding of `part` whose text starts with `what`.
+        """Look up a finding.
+
+        Args:
+            part: Its part, for example `strong order`.
+            what: Start of its text; the first finding that matches is returned.
 
         Raises:
-            KeyError: where there is none.
+            KeyError: There is no such finding.
         """
         for finding in self.findings:
             if finding.part == part and finding.what.startswith(what):
@@ -72,7 +91,7 @@ class Verification:
         raise KeyError(f"{part}: {what}")
 
     def record(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """As a dictionary that can be written as JSON."""
         return {
             **vars(self),
             "holds": not self.off,
@@ -85,11 +104,15 @@ class Verification:
 def verify(
     sde: Process, *, seed: int = 0, effort: Effort | None = None, progress: Callable[[int, int, str], None] | None = None
 ) -> Verification:
-    """Measure everything that can be measured of `sde`.
+    """Measure everything that applies to a process.
+
+    A part that raises becomes a finding that is off, with the exception as its note.
 
     Args:
-        sde: the process, at the hyper-parameters that it has. seed: of paths and samples. effort: how much is measured.
-        progress: called with the parts that are done, their number, and what comes next.
+        sde: The process, with its current hyper-parameters.
+        seed: Of paths and samples.
+        effort: Amount of work; None: the defaults.
+        progress: Called with the number of parts done, the number of all parts, and a description of what comes next.
     """
     began, chosen = time.perf_counter(), effort or Effort()
     factory: BrownianFactory = partial(brownian_interval, seed=seed) if chosen.interval else drawn(chosen.ladder.finest, seed)
@@ -134,6 +157,6 @@ def _guarded(name: str, measure: Callable[[], Part]) -> Part:
         return measure()
     except SdezooError as error:
         note = f"{error.problem} {error.remedy}"
-    except Exception as error:  # somebody's process may raise anything
+    except Exception as error:  # a plugin may raise anything
         note = f"raises {type(error).__name__}: {error}"
     return Part([Finding(name, "all of it", float("nan"), note=note)])

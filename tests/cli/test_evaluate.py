@@ -97,9 +97,9 @@ def test_samples_are_measured(sdezoo):
     [
         (["--split", "train"], "--split is for --likelihood", "Leave out"),
         (["--likelihood", "--sampler", "heun"], "--sampler is not for --likelihood", "Leave out"),
-        (["--samples", "x.npz", "--steps", 3], "--steps does nothing", "--samples"),
+        (["--samples", "x.npz", "--steps", 3], "--steps has no effect", "--samples"),
         (["--features", "classifier"], "'classifier' of table data", "images"),
-        (["-n", 5], "5 rows to compare, where 20", "more"),
+        (["-n", 5], "5 rows to compare; at least 20", "more"),
         (["--out", "zero.npy"], "is a file, not a folder", "another --out"),
         (["--likelihood", "--probes", "few"], "probes=few", "exact"),
         (["--likelihood", "--probes", 0], "probes=0", "at least 1"),

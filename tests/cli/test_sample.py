@@ -1,4 +1,4 @@
-"""`sdezoo sample` for large runs: interrupted it says how to go on, launched several times it gives the same file."""
+"""`sdezoo sample` for large runs: interrupted it says how to resume, launched several times it gives the same file."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def test_an_interrupt_says_how_to_go_on(sample: Terminal, monkeypatch: pytest.Mo
         stop_at(patch, 2, KeyboardInterrupt())
         code, out, err = sample("-n", 50, "--out", "s.npz", "--quiet")
     assert (code, out) == (130, "")
-    assert err == "Interrupted: 32 of 50 samples are kept in 's.npz.parts'. Give the same command to go on.\n"
+    assert err == "Interrupted: 32 of 50 samples are kept in 's.npz.parts'. Give the same command to resume.\n"
     code, out, _ = sample("-n", 50, "--out", "s.npz", "--json")
     assert code == 0
     assert json.loads(out)["kept"] == 32

@@ -105,7 +105,7 @@ def test_what_cannot_be_started_from_is_refused_in_a_sentence(sample: Terminal) 
         (("--from", "negative.npy"), "lie outside the positive numbers"),
         (("--from", "none.npy"), "holds no rows"),
         (("--from", "nowhere.npy"), "There is no file"),
-        (("--from", "rows.txt"), "no ending that samples are read from"),
+        (("--from", "rows.txt"), "No installed format can read samples from"),
         (("--from", "rows.npy", "--from-time", 2), "no state to start from at t = 2"),
         (("--from-time", 0.3), "There are no rows to start from"),
     ):

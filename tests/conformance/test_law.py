@@ -64,7 +64,7 @@ def test_a_plugin_that_hangs_is_reported_with_its_case(monkeypatch):
     assert hung.outcome == "broken"
     assert "hangs" in hung.reason
     assert hung.case == "(Plugin(bound=17), 0)"
-    assert (untried.outcome, untried.reason) == ("untried", "Mend hang first.")
+    assert (untried.outcome, untried.reason) == ("untried", "Fix hang first.")
 
 
 def test_a_busy_machine_makes_no_plugin_slow(monkeypatch):

@@ -100,11 +100,11 @@ def test_implicit_losses_do_not_learn_the_score_between_walls(broken):
 def test_what_needs_a_density_is_excused_without_one(broken):
     found, excused = broken(OfStable(), Stable())
     assert found == {}
-    assert excused["minimizer"] == excused["minimum"] == "It accepts no process at hand whose transition density is known."
+    assert excused["minimizer"] == excused["minimum"] == "It accepts no installed process whose transition density is known."
 
 
 def test_a_loss_that_accepts_nothing_is_excused(broken):
     found, excused = broken(OfStable(), None)
     assert found == {}
     assert set(excused) == {law.name for law in LOSS_LAWS.laws} - {"config-round-trip"}
-    assert excused["contract"] == "It accepts no process that is at hand."
+    assert excused["contract"] == "It accepts no installed process."

@@ -68,30 +68,30 @@ class TestHonesty:
         assert (tmp_path / "a.npz").stat().st_size < 100_000
         assert len(Array(str(tmp_path / "a.npz"), holdout=0).load().train) == 1_000_000
         monkeypatch.setattr(limits, "LARGEST", 30_000_000)
-        assert peak_of_a_refusal(tmp_path / "a.npz", "promises 10000000 values") < 2**20
+        assert peak_of_a_refusal(tmp_path / "a.npz", "declares 10000000 values") < 2**20
 
     @pytest.mark.parametrize("shape", [(10**12,), (10**12, 2), (2**62, 4), (2**70, 1), (-1, -5)])
     def test_a_header_that_claims_too_much(self, tmp_path: Path, shape: tuple[int, ...]) -> None:
         (tmp_path / "a.npy").write_bytes(promised(shape) + bytes(100))
-        assert peak_of_a_refusal(tmp_path / "a.npy", "promises an array") < 2**20
+        assert peak_of_a_refusal(tmp_path / "a.npy", "declares an array") < 2**20
 
     def test_a_directory_of_many_members_is_not_unfolded(self, tmp_path: Path) -> None:
         with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
             for i in range(20_000):
                 archive.writestr(zipfile.ZipInfo(str(i)), b"")
-        assert peak_of_a_refusal(tmp_path / "a.npz", "promises a directory") < 2**20
+        assert peak_of_a_refusal(tmp_path / "a.npz", "declares a zip directory") < 2**20
 
     @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
     def test_compressions_without_a_bound_are_refused(self, tmp_path: Path, method: int) -> None:
         with zipfile.ZipFile(tmp_path / "a.npz", "w", method) as archive:
             archive.writestr("x.npy", packed(np.zeros((1000, 1000))))
-        assert peak_of_a_refusal(tmp_path / "a.npz", "in a manner that NumPy does not write") < 2**20
+        assert peak_of_a_refusal(tmp_path / "a.npz", "a compression method that NumPy never writes") < 2**20
 
     def test_the_header_and_the_directory_agree_to_the_byte(self, tmp_path: Path) -> None:
         for extra in (b"\0", b""):
             with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
                 archive.writestr("x.npy", packed(np.zeros((3, 2)))[: None if extra else -1] + extra)
-            peak_of_a_refusal(tmp_path / "a.npz", "promises an array")
+            peak_of_a_refusal(tmp_path / "a.npz", "declares an array")
 
     def test_a_name_that_is_not_there(self, tmp_path: Path) -> None:
         np.savez(tmp_path / "a.npz", x=np.zeros(2))
@@ -187,7 +187,7 @@ class TestMapped:
         np.save(path, np.zeros((200, 3)))
         rows = rows_of(path)
         os.truncate(path, 1000)  # to read beyond would end the process
-        with pytest.raises(DataError, match="has changed while it was read"):
+        with pytest.raises(DataError, match="changed while it was being read"):
             rows[torch.tensor([199])]
         path.unlink()
         with pytest.raises(DataError, match="There is no file"):

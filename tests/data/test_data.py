@@ -274,7 +274,7 @@ def test_what_goes_wrong_while_reading_is_one_sentence_and_a_remedy() -> None:
         raise DataError("own words", "")
     with pytest.raises(KeyError), reading("f", "a thing"):
         raise KeyError
-    with pytest.raises(DataError, match="promises"):
+    with pytest.raises(DataError, match="declares"):
         check_size("f", LARGEST)
 
 
@@ -315,7 +315,7 @@ def test_stored_rows_are_all_looked_at_block_by_block() -> None:
 @pytest.mark.parametrize("label", [-1, 2**16, 10**12])
 def test_a_label_is_the_number_of_a_class_that_a_network_can_be_told(label: int) -> None:
     two = torch.ones(2, 2)
-    with pytest.raises(DataError, match=f"labels reach from .*{label}"):
+    with pytest.raises(DataError, match=f"labels range from .*{label}"):
         check(Data(two, two, "points", train_labels=torch.tensor([0, label])))
 
 

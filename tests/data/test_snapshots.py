@@ -106,7 +106,7 @@ def test_the_fingerprint_of_one_snapshot_is_what_it_has_always_been() -> None:
         (snapshots((1.0, rows(2, 2))), "too few training rows at time 1: 1"),
         (snapshots((1.0, torch.full((4, 2), math.nan))), r"The training \(time 1\) data have 6 missing"),
         (snapshots((1.0, rows(4, 2, 1))), r"The training \(time 1\) data have shape \(3, 2, 1\)"),
-        (snapshots((1.0, rows(4, 2)), (1.0, rows(4, 2))), r"at times 0, 1, 1, of which number 2 .* is not later.* in the order of"),
+        (snapshots((1.0, rows(4, 2)), (1.0, rows(4, 2))), r"at times 0, 1, 1, of which number 2 .* is not later.* in order of"),
         (snapshots((0.0, rows(4, 2))), "of which number 1"),
         (snapshots((-1.0, rows(4, 2))), "of which number 1"),
         (snapshots((math.nan, rows(4, 2))), "of which number 1"),
@@ -115,7 +115,7 @@ def test_the_fingerprint_of_one_snapshot_is_what_it_has_always_been() -> None:
         (paths(rows(3, 4, 2), [0, 1, 2]), r"4 observations, and times of shape \(3,\)"),
         (paths(rows(3, 4, 2, 1), [0, 1, 2, 3]), r"which is not \(N, T, d\) for kind 'paths'"),
         (Data(rows(3, 4, 2), rows(0, 4, 2), "paths"), "no times of observation"),
-        (Data(rows(3, 2), rows(0, 2), "points", times=torch.arange(2.0)), "'points' have no times of observation"),
+        (Data(rows(3, 2), rows(0, 2), "points", times=torch.arange(2.0)), "'points' cannot have times of observation"),
         (paths(torch.tensor([[[0.0], [math.nan]], [[1.0], [2.0]]])), "the first in path 0, observation 1, column 0"),
     ],
 )

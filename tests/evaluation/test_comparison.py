@@ -53,7 +53,7 @@ def test_columns_are_compared_in_their_own_units():
     assert {"sliced W1", "C2ST, random forest", "coverage", "columns with KS p > 0.01", "correlations, RMS error"} <= set(names)
     assert names["columns with KS p > 0.01"].value == 0
     assert names["columns with KS p > 0.01"].floor == 1
-    assert "Columns that the KS test tells apart: x" in found.notes[0]
+    assert "Columns that differ by the KS test: x" in found.notes[0]
     assert [column["name"] for column in found.facts["columns"]] == ["x0", "x1", "x2"]
 
 
@@ -154,7 +154,7 @@ def test_a_table_is_read_by_people_and_machines():
         Measured("classes", "shares", 12.345, None, None, 1234.5, 0.5),
     ]
     shown = text(lines).splitlines()
-    assert shown[0].split() == ["pixels", "samples", "95", "%", "interval", "real", "rows", "equal", "laws"]
+    assert shown[0].split() == ["pixels", "samples", "95", "%", "interval", "real", "rows", "ideal"]
     assert shown[1].split() == ["W1", "0.123", "0.100", "…", "0.200", "0.010", "0.000"]
     assert shown[4].split() == ["shares", "12.3", "1234", "0.500"]
     assert record(lines)[0]["interval"] == (0.1, 0.2)

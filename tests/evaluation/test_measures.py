@@ -94,7 +94,7 @@ def test_what_is_done_in_parts_is_what_is_done_at_once(monkeypatch):
 
     whole = everything()
     for module in ("transport", "kernels", "manifold", "neighbours"):
-        monkeypatch.setattr(f"sdezoo.evaluation.{module}.CHUNK", 100)
+        monkeypatch.setattr(f"sdezoo.evaluation.measures.{module}.CHUNK", 100)
     np.testing.assert_allclose(everything(), whole, rtol=1e-10, atol=1e-12)
 
 

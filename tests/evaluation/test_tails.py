@@ -158,7 +158,7 @@ HEAVY, LIGHT = Tail(1.5, 1.2, 1.9), Tail(4.0, 3.0, 5.0)
 @pytest.mark.parametrize(
     ("data", "samples", "tail", "warns"),
     [
-        (HEAVY, LIGHT, math.inf, "a tail that falls faster than any power"),
+        (HEAVY, LIGHT, math.inf, "a tail that decays faster than any power"),
         (HEAVY, LIGHT, 3.0, "tail index 3.00"),
         (HEAVY, LIGHT, 1.5, None),  # the noise would do: it was not learnt
         (HEAVY, HEAVY, math.inf, None),  # nothing is missed
@@ -170,7 +170,7 @@ def test_a_warning_where_the_noise_is_too_light(data, samples, tail, warns):
     found = _out_of_reach([Contrast("a", data, samples, data)], sde)
     assert len(found) == (warns is not None)
     if warns:
-        assert found[0].startswith("Warning: the data's tail has index 1.50 (a), and samples' 4.00.")
+        assert found[0].startswith("Warning: the tail index of the data is 1.50 (a), that of samples 4.00.")
         assert f"The noise of 'mine' has {warns}" in found[0]
         assert "student-t" in found[0]
 
@@ -179,7 +179,7 @@ def test_noise_on_the_real_line_is_not_advised_for_positive_data():
     sde = SimpleNamespace(tail=math.inf, title=lambda: "mine")
     (found,) = _out_of_reach([Contrast("a", HEAVY, LIGHT, HEAVY, positive=True)], sde)
     assert "student-t" not in found
-    assert "none that is installed" in found
+    assert "none installed" in found
 
 
 def test_no_warning_for_light_tails():

@@ -53,7 +53,7 @@ def main(disk: Path) -> None:
     found["read-only"] = said(disk, steps + 4)
     mount("-o", "remount,rw", str(disk))
 
-    def vanish(step: int, _loss: float) -> None:
+    def vanish(step: int, _steps: int, _loss: float) -> None:
         if step == steps + 3:
             subprocess.run(["umount", "--lazy", str(disk)], check=True)
 

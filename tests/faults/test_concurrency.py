@@ -34,10 +34,10 @@ def content(folder: Path) -> dict[Path, bytes]:
 def test_a_second_training_is_refused(tmp_path: Path, resume: bool) -> None:
     run, refused = tmp_path / "run", []
 
-    def second(step: int, _loss: float) -> None:
+    def second(step: int, _steps: int, _loss: float) -> None:
         if step == 3:
             before = content(run)
-            with pytest.raises(RunError, match=r"Another training is writing to .*another --out"):
+            with pytest.raises(RunError, match=r"Another training run is writing to .*another --out"):
                 train(config(run), resume=resume, overwrite=not resume)
             assert content(run) == before
             refused.append(step)
@@ -105,7 +105,7 @@ def test_a_folder_that_vanishes_is_not_begun_anew(tmp_path: Path, gone: str, eve
     """Before a line is written, and between it and its checkpoint; all of it, all that was mounted there, or the checkpoints alone."""
     run = tmp_path / "run"
 
-    def vanish(step: int, _loss: float) -> None:
+    def vanish(step: int, _steps: int, _loss: float) -> None:
         if step == 3:
             for path in run.glob(gone) if gone else [run]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

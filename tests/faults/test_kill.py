@@ -71,7 +71,7 @@ def test_killed_wherever_something_is_put_on_the_disk(tmp_path: Path) -> None:
 def test_a_signal_ends_the_step_and_saves(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
 
-    def report(step: int, _loss: float) -> None:
+    def report(step: int, _steps: int, _loss: float) -> None:
         if step == 3:
             signal.raise_signal(number)
 
@@ -88,7 +88,7 @@ def test_a_signal_ends_the_step_and_saves(tmp_path: Path, number: signal.Signals
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    def report(step: int, _loss: float) -> None:
+    def report(step: int, _steps: int, _loss: float) -> None:
         if step in (3, 4):
             signal.raise_signal(signal.SIGINT)
 
@@ -99,7 +99,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
 
 
 def test_signals_are_left_alone_unasked(tmp_path: Path) -> None:
-    def report(_step: int, _loss: float) -> None:
+    def report(_step: int, _steps: int, _loss: float) -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
     train(config(tmp_path / "run", steps=1), progress=report)

@@ -79,5 +79,5 @@ def test_what_is_not_known_or_cannot_be_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ParameterError, match=r"precision=fp8.*float32, bf16"):
         prepare(model(), CPU, "fp8")
     monkeypatch.setattr(preparation, "_has_bfloat16", lambda _: False)
-    with pytest.raises(RunError, match="'cpu' does not compute in bfloat16"):
+    with pytest.raises(RunError, match="'cpu' does not support bfloat16"):
         prepare(model(), CPU, "bf16")

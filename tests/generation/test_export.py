@@ -74,7 +74,7 @@ def test_whole_numbers_stay_whole(tmp_path: Path, ending: str) -> None:
     assert table["c"].to_pylist() == [301, -4, 4], "uint8 does not hold them"
     assert [str(field.type) for field in table.schema][::2] == ["int64", "int64"]
     assert np.array_equal(np.array(table["b"].to_pylist(), np.float32), samples[:, 1].numpy())
-    with pytest.raises(RunError, match=r"'c' is a column of whole numbers, and its samples reach from -3.5e\+20 to 3.006e\+22, too far"):
+    with pytest.raises(RunError, match=r"integer column 'c' has samples from -3.5e\+20 to 3.006e\+22, which overflow"):
         write(samples * 1e20, tmp_path / f"y{ending}", kind="table", columns=("b", "a", "c"), types=("float64", "float64", "int8"))
     assert not (tmp_path / f"y{ending}").exists()
 
@@ -160,7 +160,7 @@ def test_an_output_path_that_cannot_be(tmp_path: Path) -> None:
     dangling.symlink_to(tmp_path / "nowhere")
     (tmp_path / "folder.npz").mkdir()
     cases: list[tuple[Path, Kind, str]] = [
-        (tmp_path / "out.xyz", "image", r"no ending .* Give one of \.npy, \.npz, \.png\.$"),
+        (tmp_path / "out.xyz", "image", r"No installed format can write .* Give one of \.npy, \.npz, \.png\.$"),
         (tmp_path / "out", "table", r"Give one of \.csv, \.npy, \.npz, \.parquet, \.png\.$"),
         (tmp_path / "out.csv", "image", r"Images cannot be written as a table"),
         (tmp_path / "out.csv", "paths", r"Paths cannot be written as a table, .* Give one of \.npy, \.npz\.$"),

@@ -117,7 +117,7 @@ def test_a_folder_of_ones_own_is_never_removed(trained: Trained, tmp_path: Path)
     mine.parent.mkdir()
     mine.write_text("mine")
     for overwrite in (False, True):
-        with pytest.raises(RunError, match=r"in the way.*another --out"):
+        with pytest.raises(RunError, match=r"does not hold shards.*another --out"):
             stream(draw(trained), tmp_path / "out.npz", overwrite=overwrite)
     assert mine.read_text() == "mine"
 
@@ -131,7 +131,7 @@ def test_a_full_disk_keeps_what_is_whole(trained: Trained, tmp_path: Path, monke
         put(*arguments)  # pyright: ignore[reportArgumentType]
 
     monkeypatch.setattr(module, "put_array", full)
-    with pytest.raises(RunError, match=r"000002\.npy' cannot be written \(No space left on device\).*Make room.*same command"):
+    with pytest.raises(RunError, match=r"000002\.npy' cannot be written \(No space left on device\).*Make room.*repeat the command"):
         stream(draw(trained), out)
     assert sorted(file.name for file in Shards.folder_of(out).iterdir()) == ["000000.npy", "000001.npy", "manifest.json"]
     monkeypatch.undo()

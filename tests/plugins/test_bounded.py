@@ -183,9 +183,9 @@ def test_what_is_not_a_number_shows():
         ("metropolis:sigma_min=7", "sigma_min=7 is not below"),
         ("metropolis:set=ball,low=1", "set=ball has no low.*set=box"),
         ("metropolis:set=annulus,inner=2", "leave no room"),
-        ("metropolis:set=polytope", "faces=none are no half-spaces"),
-        ("metropolis:set=polytope,faces=1 x 2", "are no half-spaces"),
-        ("metropolis:set=polytope,faces=1 0 1; 0 1 1", "is empty or not bounded"),
+        ("metropolis:set=polytope", "faces=none are not half-spaces"),
+        ("metropolis:set=polytope,faces=1 x 2", "are not half-spaces"),
+        ("metropolis:set=polytope,faces=1 0 1; 0 1 1", "is empty or unbounded"),
         ("metropolis:set=polytope,faces=1 1; -1 -1", "is flat"),
         ("log-barrier:sigma_min=7", "sigma_min=7 is not below"),
     ],
@@ -202,7 +202,7 @@ def test_a_polytope_is_rebuilt_from_its_spec_and_knows_its_box():
 
 
 def test_data_of_another_dimension_and_sets_lost_in_their_bounds_are_refused():
-    with pytest.raises(DataError, match=r"2 numbers beside b, and the data 3 columns"):
+    with pytest.raises(DataError, match=r"2 numbers besides b, but the data have 3 columns"):
         POLYTOPE.inside(torch.zeros(1, 3))
 
     @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def test_data_of_another_dimension_and_sets_lost_in_their_bounds_are_refused():
         def inside(self, x):
             return x.norm(dim=-1) < 1e-6
 
-    with pytest.raises(ParameterError, match="of 256 points drawn in its bounds none is in the set"):
+    with pytest.raises(ParameterError, match="none of 256 points sampled in its bounds is in the set"):
         Speck().prior((3, 2), Noise.seeded(0), WIDE)
 
 
@@ -239,6 +239,8 @@ class Tilted(Model):
 
     def score(self, z, t, condition=None):
         return self.exact.score(z, t) + self.theta * (z - 0.5)
+
+    predict = score
 
 
 def slope(loss, heat):

@@ -153,7 +153,7 @@ def test_two_points_are_found_again(sampler, steps):
 def test_what_fits():
     cld, vp = SDES.build("cld"), SDES.build("vp")
     assert LOSSES.build("hsm").refuses(cld) is None
-    assert LOSSES.build("hsm").refuses(vp) == "needs an SDE whose noise drives auxiliary states, such as a velocity"
+    assert LOSSES.build("hsm").refuses(vp) == "needs an SDE whose noise drives auxiliary variables, such as a velocity"
     assert SAMPLERS.build("sscs").refuses(cld) is None
     assert SAMPLERS.build("sscs").refuses(vp) == "needs an SDE whose reversal from its stationary law is known exactly"
     assert cld.network_input_shape((3, 8, 8)) == (6, 8, 8)

@@ -272,7 +272,7 @@ class TestArray:
             ({"x": POINTS[:1], "y": np.array(1)}, "labels"),
             ({"x_train": POINTS, "x_test": POINTS[:, :1]}, "x_test differs"),
             ({"x_train": PIXELS, "x_test": PIXELS / 255}, "x_test differs"),
-            ({"x": POINTS, "times": np.arange(2)}, r"shape \(5, 2\), which is not paths \(N, T, d\).*leave out times"),
+            ({"x": POINTS, "times": np.arange(2)}, r"shape \(5, 2\), not paths \(N, T, d\).*leave out times"),
             ({"x": PIXELS, "times": np.arange(3)}, r"4 observations, and times of shape \(3,\)"),
             ({"x": PIXELS, "times": np.zeros((4, 1))}, r"times of shape \(4, 1\)"),
             ({"x": PIXELS, "times": np.array([0, 2, 1, 3])}, r"do not increase: number 2 .*, 1, is not later"),
@@ -303,7 +303,7 @@ class TestArray:
             at = packed.index(signature) + offset
             packed[at : at + 4] = struct.pack("<I", 2**31)
         (tmp_path / "a.npz").write_bytes(packed)
-        refused(Array(str(tmp_path / "a.npz")), "promises more data than it can hold")
+        refused(Array(str(tmp_path / "a.npz")), "declares more data than it can hold")
 
     def test_a_changed_byte_in_an_npz_is_noticed(self, tmp_path: Path) -> None:
         packed = bytearray(packed_npz(x=POINTS))
@@ -383,10 +383,10 @@ class TestIdx:
         path = tmp_path / "train-images-idx3-ubyte"
         path.write_bytes(packed_idx(PIXELS))
         (tmp_path / "train-labels-idx1-ubyte").write_bytes(packed_idx(PIXELS[0, 0]))
-        refused(Idx(str(path)), "for the 3 images beside it")
+        refused(Idx(str(path)), "there are 3 images next to it")
         (tmp_path / "train-labels-idx1-ubyte").unlink()
         (tmp_path / "t10k-images-idx3-ubyte").write_bytes(packed_idx(PIXELS[:, 1:]))
-        refused(Idx(str(path)), "two parts of one size")
+        refused(Idx(str(path)), "two parts of one image size")
 
 
 class TestFolder:
@@ -421,8 +421,8 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("other", "says"),
         [
-            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, where 'a\.png' is 5 × 4 with 1 channel"),
-            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, where"),
+            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, but 'a\.png' is 5 × 4 with 1 channel"),
+            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, but"),
             (packed_png(np.zeros((4, 5), np.uint16)), "mode I;16"),
             (b"", r"b\.png' cannot be read as an image"),
             (b"nonsense", r"b\.png' cannot be read as an image"),
@@ -434,7 +434,7 @@ class TestFolder:
         refused(Folder(str(tmp_path)), says)
 
     def test_bad_folders(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        refused(Folder(str(tmp_path)), "no images in it")
+        refused(Folder(str(tmp_path)), "has no images")
         refused(Folder(str(tmp_path / "nowhere")), "There is no file or folder")
         (tmp_path / "a.png").write_bytes(packed_png(PIXELS[0]))
         refused(Folder(str(tmp_path / "a.png")), "a folder of images")
@@ -539,7 +539,7 @@ class TestTable:
 
 
 def test_toys_are_not_larger_than_memory() -> None:
-    refused(Spirals(n=10**12), "promises 4000000000000 values")
+    refused(Spirals(n=10**12), "declares 4000000000000 values")
 
 
 FILES: list[tuple[type[Array] | type[Idx] | type[Table], str, bytes]] = [

@@ -42,11 +42,11 @@ def test_a_class_of_an_imported_module_is_a_network():
     ("path", "message"),
     [
         ("yours.Own", "'yours' of the network 'yours.Own' is not imported. Give --plugin yours"),
-        ("mine.Other", "not a class of networks"),
-        ("mine.word", "not a class of networks"),
+        ("mine.Other", "not a subclass of torch.nn.Module"),
+        ("mine.word", "not a subclass of torch.nn.Module"),
         ("Own", "is not imported"),
-        ("torch.nn.Bilinear", "cannot be made as Bilinear"),
-        ("os.system", "not a class of networks"),
+        ("torch.nn.Bilinear", "cannot be built as Bilinear"),
+        ("os.system", "not a subclass of torch.nn.Module"),
     ],
 )
 def test_other_paths_are_refused(path, message):

@@ -133,9 +133,9 @@ def test_its_speed_is_set_from_the_number_of_parts():
     sde = SDES.build("wright-fisher").adapted(x0)
     assert sde.speed == 1.0
     assert sde.adapted(x0) == sde
-    with pytest.raises(ParameterError, match=r"speed=0.004 the process ends before.*above 0.005"):
+    with pytest.raises(ParameterError, match=r"speed=0.004 the process is too short.*above 0.005"):
         WrightFisher(speed=0.004)
-    with pytest.raises(DataError, match=r"one part share nothing.*two parts or more"):
+    with pytest.raises(DataError, match=r"one part have nothing to share.*two parts or more"):
         sde.adapted(torch.ones(5, 1))
 
 

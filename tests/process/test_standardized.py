@@ -118,7 +118,7 @@ def test_a_table_of_500_columns_is_written_exactly():
 
 @pytest.mark.parametrize("spec", ["gbm", "exp-ou", "lift"])
 def test_a_table_of_constants_is_refused(spec):
-    with pytest.raises(DataError, match="the same, so that no noise"):
+    with pytest.raises(DataError, match="the same, so the noise"):
         SDES.build(spec).adapted(torch.full((4, 2), 3.0))
 
 

@@ -51,7 +51,7 @@ def test_a_frame_keeps_its_columns_and_types() -> None:
     assert list(made.columns) == list(FRAME.columns) == list(model.feature_names_in_)
     assert (made.dtypes == FRAME.dtypes).all()
     assert np.isfinite(model.score_samples(FRAME)).all()
-    with pytest.raises(DataError, match="not of the form"):
+    with pytest.raises(DataError, match="differ in shape or columns"):
         model.score_samples(FRAME[["count", "price", "weight"]])
     with pytest.raises(DataError, match="not numbers: name"):
         small().fit(FRAME.assign(name="a"))

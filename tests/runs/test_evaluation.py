@@ -75,11 +75,11 @@ def test_a_tail_out_of_reach_is_warned_of(tmp_path):
         said[sde[:2], data] = [note for note in found.notes if note.startswith("Warning")]
     assert said["st", "heavy"] == said["vp", "light"] == []
     [warning] = said["vp", "heavy"]
-    assert "the data's tail has index 2." in warning
-    assert "The noise of 'vp' has a tail that falls faster than any power" in warning
+    assert "the tail index of the data is 2." in warning
+    assert "The noise of 'vp' has a tail that decays faster than any power" in warning
     assert "student-t" in warning
     [warning] = said["vp", "positive"]
-    assert "for non-negative data: none that is installed" in warning
+    assert "for non-negative data: none installed" in warning
     assert "student-t" not in warning
 
 
@@ -105,7 +105,7 @@ def test_a_table_of_thirty_rows_is_measured(table, tmp_path):
     names = {m.name: m for m in found.measured}
     assert {"C2ST, random forest", "columns with KS p > 0.01", "membership inference, AUC"} <= set(names)
     assert not {"coverage", "tail index, largest entry of a row"} & set(names)
-    assert any("mean nothing for 15 rows" in note for note in found.notes)
+    assert any("15 rows are too few" in note for note in found.notes)
     assert any("training has seen" in note for note in found.notes)
     assert any("31 samples, 28 training rows, 3 held-out rows" in note for note in found.notes)
     assert found.facts["values"] == 31 * 3
@@ -121,7 +121,7 @@ def test_a_table_of_thirty_rows_is_measured(table, tmp_path):
 
 
 def test_so_few_rows_tell_nothing(table):
-    with pytest.raises(DataError, match="19 rows of data, where 20") as error:
+    with pytest.raises(DataError, match="19 rows of data; at least 20") as error:
         evaluate(table(19), steps=2)
     assert "sdezoo sample" in error.value.remedy
     assert evaluate(table(20), steps=2).n == 10
@@ -233,7 +233,7 @@ def test_a_mistake_is_told_before_any_work(runs, options, error, problem, monkey
     ("name", "content", "problem"),
     [
         ("none.npz", None, "no file"),
-        ("x.txt", b"1,2", "no ending"),
+        ("x.txt", b"1,2", "No installed format"),
         ("x.npz", b"damaged", "cannot be read"),
         ("x.csv", b"alcohol,ash\n1,2\n", "has no column 'malic_acid'"),
         ("x.npy", np.ones((30, 2)), "shape"),

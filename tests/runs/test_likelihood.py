@@ -239,7 +239,7 @@ def test_rows_without_a_density_are_refused_by_their_numbers(wine, tmp_path):
 
 
 def test_what_has_no_likelihood_is_refused(wine, tmp_path):
-    with pytest.raises(DataError, match=r"have shape \(2,\), and the model's have \(13,\)"):
+    with pytest.raises(DataError, match=r"have shape \(2,\), but the model has \(13,\)"):
         likelihood(wine, data="spirals")
     data = DATASETS.build("wine").load()
     header = ",".join(reversed(data.columns))
@@ -254,7 +254,7 @@ def test_what_has_no_likelihood_is_refused(wine, tmp_path):
     np.save(tmp_path / "whole.npy", data.train.numpy())
     with pytest.raises(DataError, match="no rows in the held-out part"):
         likelihood(wine, data=f"array:path={tmp_path / 'whole.npy'},holdout=0", split="test")
-    with pytest.raises(CompositionError, match="the score of the data alone"):
+    with pytest.raises(CompositionError, match="the score of the data only"):
         likelihood(trained_run(tmp_path, loss="nonneg-sm:levels=data"))
 
 

@@ -72,7 +72,7 @@ def test_a_model_whose_plugin_is_missing_says_what_brought_it(tmp_path: Path) ->
     load_file(file)
     run = train(TrainingConfig.build({**SMALL, "sde": "passing", "data": "wine", "out": str(tmp_path / "run")})).run
     SDES.remove("passing")
-    with pytest.raises(PluginError, match=f"SDE 'passing' of {file}, which is not here") as error:
+    with pytest.raises(PluginError, match=f"SDE 'passing' of {file}, which is not installed") as error:
         restore(run)
     assert f"--plugin {file}" in error.value.remedy
     assert json.loads((run / "env.json").read_text(encoding="utf-8"))["plugins"]["sdes/passing"] == str(file)

@@ -102,9 +102,12 @@ def test_torchsde_on_the_ambient_equation(method):
     """State-dependent noise: Stratonovich methods need `−¼ ∇·(g gᵀ)` in the drift. The law in `x` is the same."""
     base = gaussian(SDES.build("gbm:sigma=0.8,mu=0.1"), deviation=(0.3, 0.4))
     sampler = SAMPLERS.build(f"torchsde:method={method}")
-    x = sampler.sample(base.ambient(), (500, 2), 25)
+    x = sampler.sample(base.ambient(), (500, 2), 100)
     assert (x > 0).all()
     assert_moments(x.log(), base.means[0], base.deviations[0], bias=0.1)
+    if method == "euler":
+        with pytest.raises(SupportError, match="outside the support"):
+            sampler.sample(base.ambient(), (500, 2), 25)
 
 
 def test_torchsde_runs_on_a_process_that_is_not_affine():

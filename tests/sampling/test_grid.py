@@ -121,7 +121,7 @@ def test_a_grid_that_starts_below_the_prior_is_refused():
         ([1.0, 0.001, 0.0005], r"does not reach the data: it ends with 0\.001, 0\.0005"),
         ([1.0, 0.001], r"does not reach the data: it ends with 1, 0\.001"),
         ([1.0, 0.5, 0.0], r"does not reach the data: it ends with 0\.5, 0"),
-        ([1.0, 0.5, 0.0005, 0.0], r"asks for the score at t = 0\.0005"),
+        ([1.0, 0.5, 0.0005, 0.0], r"needs the score at t = 0\.0005"),
         ([1.0, 0.5, 0.5, 0.001, 0.0], "does not decrease"),
         ([1.0, 0.001, 0.5, 0.0], "does not decrease"),
         ([1.0, math.nan, 0.001, 0.0], "float64 vector"),

@@ -128,7 +128,7 @@ def test_a_state_that_asks_for_more_than_the_checkpoint_holds_is_damaged(tmp_pat
 
 def test_what_is_too_large_is_refused_before_memory_is_filled() -> None:
     """512 MB, of numbers that are drawn before the first is registered."""
-    with pytest.raises(MisfitError, match=f"a tensor of {2**27} numbers"), no_larger_than({}):
+    with pytest.raises(MisfitError, match=f"a tensor with {2**27} elements"), no_larger_than({}):
         torch.randn(2**14, 2**13)
 
 

@@ -132,7 +132,7 @@ def test_a_task_of_ones_own_survives_a_kill(tmp_path: Path) -> None:
         train(
             config(tmp_path / "cut", steps=30, checkpoint_every=10),
             data=data(),
-            progress=lambda step, _: os.kill(os.getpid(), signal.SIGKILL) if step == 25 else None,
+            progress=lambda step, *_: os.kill(os.getpid(), signal.SIGKILL) if step == 25 else None,
         )
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -149,7 +149,7 @@ def test_a_task_of_ones_own_survives_a_kill(tmp_path: Path) -> None:
 def test_an_unknown_task_is_named(tmp_path: Path) -> None:
     run = train(config(tmp_path / "run", steps=2), data=data()).run
     TASKS.remove("normal-fit")
-    with pytest.raises(PluginError, match="task 'normal-fit' of a test, which is not here"):
+    with pytest.raises(PluginError, match="task 'normal-fit' of a test, which is not installed"):
         restore(run)
 
 

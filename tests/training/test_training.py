@@ -120,7 +120,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path: Path, valu
     train(whole)
     cut = whole.model_copy(update={"out": str(tmp_path / "cut")})
 
-    def interrupt(step: int, _loss: float) -> None:
+    def interrupt(step: int, _steps: int, _loss: float) -> None:
         if step == 5:
             raise KeyboardInterrupt
 
@@ -270,7 +270,7 @@ def test_a_checkpoint_of_the_format_before_is_gone_on_with(tmp_path: Path) -> No
     again = load_file(train(config(tmp_path, steps=4), resume=True).checkpoint / "ema.safetensors")
     assert all(torch.equal(again[key], whole[key]) for key in whole)
     (folder / "state.json").write_text(json.dumps(state | {"format": 5}))
-    with pytest.raises(RunError, match="of format 5; this version reads 2, 3, 4"):
+    with pytest.raises(RunError, match="has format 5; this version reads 2, 3, 4"):
         restore(tmp_path / "run", "2")
 
 
@@ -324,7 +324,7 @@ def test_without_held_out_rows_there_is_no_best(tmp_path: Path) -> None:
     x = torch.rand(20, 2) + 1
     run = train(config(tmp_path, data="memory"), data=Data(x, x[:0], "points")).run
     assert json.loads((run / "metrics.jsonl").read_text())["validation_loss"] is None
-    with pytest.raises(RunError, match=r"No checkpoint .*held-out rows"):
+    with pytest.raises(RunError, match=r"No checkpoint .* has a validation loss"):
         restore(run, "best")
 
 

@@ -14,7 +14,7 @@ from sdezoo.errors import DataError, ParameterError, RunError, SdezooError
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.restoring import restore
-from sdezoo.training import divergence
+from sdezoo.training import metrics
 from sdezoo.training.config import TrainingConfig
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 12, "batch_size": 16, "data": "wine", "device": "cpu"}
@@ -26,7 +26,9 @@ def run(out: Path, **values: object) -> list[dict]:
 
 
 def lines(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    """Those on steps; a command adds one on the columns of a table."""
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "columns" not in row]
 
 
 def weights(out: Path) -> dict[str, torch.Tensor]:
@@ -95,9 +97,10 @@ def test_labels_condition_the_network(tmp_path: Path) -> None:
     trained = restore(tmp_path / "run")
     assert trained.state.classes == 2
     model = trained.model.condition_on(torch.tensor([0, 1]))
-    found = model.denoise(torch.zeros(2, 2), torch.tensor(1.0, dtype=torch.float64)).mean(1)
+    end, sde = torch.tensor(1.0, dtype=torch.float64), trained.model.sde
+    found = sde.decode(model.denoise(torch.zeros(2, 2), end)).log().mean(1)
     assert found.tolist() == pytest.approx([-2, 2], abs=0.5)
-    free = trained.model.denoise(torch.zeros(2, 2), torch.tensor(1.0, dtype=torch.float64)).mean()
+    free = sde.decode(trained.model.denoise(torch.zeros(2, 2), end)).log().mean()
     assert abs(free) < 1.7
 
 
@@ -156,9 +159,9 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_grows_without_bound_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def shrink(step: int, _loss: float) -> None:
+    def shrink(step: int, _steps: int, _loss: float) -> None:
         if step == 50:
-            monkeypatch.setattr(divergence, "_GROWN", 0.1)
+            monkeypatch.setattr(metrics, "_GROWN", 0.1)
 
     config = TrainingConfig.build({**SMALL, "out": str(tmp_path / "run"), "steps": 200, "checkpoint_every": 50})
     with pytest.raises(SdezooError, match=r"has grown from 0\.\d+ to 0\.\d+ at step 100; the last checkpoint is .*step-50"):

@@ -135,7 +135,7 @@ def test_a_format_of_ones_own_is_trained_on_written_and_measured(tmp_path: Path,
     assert torch.equal(read_samples(tmp_path / "samples.lines", trained), made)
     with pytest.raises(RunError, match="Images cannot be written as a table"):
         check_output(tmp_path / "samples.lines", "image")
-    with pytest.raises(DataError, match=r"no ending that samples are read from\. Give one of .*\.lines, \.lines\.txt"):
+    with pytest.raises(DataError, match=r"No installed format can read samples from .*\. Give one of .*\.lines, \.lines\.txt"):
         read_samples(tmp_path / "samples.png", trained)
 
 

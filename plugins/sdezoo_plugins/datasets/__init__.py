@@ -1,1 +1,1 @@
-"""Built-in datasets: one file each, found through entry points like everybody's."""
+"""Built-in datasets: one file each, registered through entry points as third-party plugins are."""

@@ -1,4 +1,4 @@
-"""Arrays in any format of arrays that is installed: images, points or paths. What is large stays on the disk, where the format can."""
+"""Arrays in any installed array format: images, points or paths. Large files stay on disk if their format allows it."""
 
 import math
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import FORMATS
 
 IN_MEMORY = 2**30
-"""Bytes of float32 up to which a .npy is read into memory."""
+"""Size in bytes, as float32, up to which a .npy is read into memory."""
 PART = 2**26
-"""Bytes of float32, at most, of the rows that a .npy beyond that holds out, and of those its statistics are taken of."""
+"""Upper bound in bytes, as float32, on the held-out rows of a larger .npy, and on the rows that its statistics are computed from."""
 
 _PART_ROWS = 2**20
 _CHANNELS = (1, 3, 4)
@@ -31,22 +31,21 @@ _CHANNELS = (1, 3, 4)
 class Array(Dataset):
     """NumPy arrays, .npy or .npz: images, points or paths.
 
-    Images are uint8, or floating in [0, 1]: (N, H, W), (N, H, W, C) or (N, C, H, W), with C one of 1, 3, 4 (where both
-    layouts fit, uint8 is read as channels last, floats as channels first). Points are (N, d), of any real dtype. A file
-    .npz holds x_train and, if it has them, x_test, y_train, y_test; or x and y; or one array of any name. Labels are
-    whole numbers from 0.
+    Images are uint8, or floating in [0, 1], of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C one of 1, 3, 4. If both layouts fit,
+    uint8 is read as channels last, floats as channels first. Points are (N, d), of any real dtype. An .npz holds one of: x_train with
+    optional x_test, y_train and y_test; x with optional y; a single array of any name. Labels are whole numbers from 0.
 
-    Paths are (N, T, d), of any real dtype, in a file .npz that holds their times of observation beside them: times, (T,), increasing.
+    Paths are (N, T, d), of any real dtype, in an .npz that also holds their observation times: times, (T,), increasing.
 
-    A .npy in C order of more than 1 GiB of float32 stays on the disk, and its rows are read when they are asked for. Statistics are then
-    taken of 64 MiB of rows drawn at random, a million at most, the same ones every time; NaN, infinities and ranges are looked for in all.
+    A .npy in C order of more than 1 GiB as float32 stays on disk, and its rows are read on demand. Statistics then come from a random
+    sample of rows, the same every time: at most 64 MiB and one million rows. Every row is checked for NaN, infinities and range.
     """
 
     path: str
-    """The file."""
+    """Path of the file."""
     holdout: Fraction = 0.1
-    """Fraction of the rows that are held out where there is no x_test; the same rows every time. Of a .npy on the disk no more
-    than 64 MiB, and a million."""
+    """Fraction of the rows that are held out if there is no x_test; the same rows every time. At most 64 MiB and one million rows of a .npy
+    that stays on disk."""
 
     @classmethod
     def endings(cls) -> tuple[str, ...]:
@@ -62,7 +61,7 @@ class Array(Dataset):
             return self._whole(form.read(path, lambda keys: _roles(keys, path).values()))
 
     def _whole(self, arrays: dict[str, np.ndarray]) -> Data:
-        """Of arrays in memory, by their names."""
+        """The data from arrays in memory, keyed by their names."""
         data = self._parts(arrays)
         check_times(data)
         return data
@@ -78,13 +77,13 @@ class Array(Dataset):
         if (test.shape[1:], test_kind, test_levels) != (values.shape[1:], kind, levels):
             raise DataError(
                 f"In '{self.path}', x_test differs from x_train in shape or type.",
-                "Store both parts in the same way.",
+                "Store both parts with the same shape and dtype.",
             )
         labels, test_labels = _labels(labels, len(values)), _labels(test_labels, len(test))
         return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels, times=times)
 
     def _stored(self, path: Path, found: Header) -> Data:
-        """Of a .npy that stays on the disk."""
+        """The data from a .npy that stays on disk."""
         (rows, *event), generator = found.shape, Generator().manual_seed(0)
         _, kind, levels = _values(np.empty((1, *event), found.dtype))
         most = min(_PART_ROWS, max(1, PART // (4 * math.prod(event))))
@@ -108,12 +107,12 @@ def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
 
 
 def _checked(array: np.ndarray, *, paths: bool) -> tuple[Tensor, Kind, int | None]:
-    """As `_values`, of numbers that there are; `paths`: they have times of observation."""
+    """As `_values`, with empty arrays and bad values rejected; `paths`: the array has observation times."""
     if array.size == 0:
         raise DataError(f"The array is empty, of shape {array.shape}.", "Give at least two rows.")
     if paths and array.ndim != 3:
         raise DataError(
-            f"The array has shape {array.shape}, which is not paths (N, T, d), and there are times of observation beside it.",
+            f"The array has shape {array.shape}, not paths (N, T, d), but the file has observation times.",
             "Store paths as (N, T, d), or leave out times.",
         )
     values, kind, levels = (_float32(array), "paths", None) if paths else _values(array)
@@ -124,12 +123,12 @@ def _checked(array: np.ndarray, *, paths: bool) -> tuple[Tensor, Kind, int | Non
 
 
 def _values(array: np.ndarray) -> tuple[Tensor, Kind, int | None]:
-    """As float32, with its kind and lattice."""
+    """The array as float32, its kind, and the number of its levels."""
     if array.ndim == 2:
         return _float32(array), "points", None
     if array.ndim not in (3, 4):
         raise DataError(
-            f"The array has shape {array.shape}, which is neither points (N, d) nor images.",
+            f"The array has shape {array.shape}, neither points (N, d) nor images.",
             "Store points as (N, d), images as (N, H, W), (N, H, W, C) or (N, C, H, W).",
         )
     if array.dtype == np.uint8:
@@ -140,7 +139,7 @@ def _values(array: np.ndarray) -> tuple[Tensor, Kind, int | None]:
 
 
 def _float32(array: np.ndarray) -> Tensor:
-    with np.errstate(over="ignore"):  # what float32 cannot hold is refused later, with its position
+    with np.errstate(over="ignore"):  # values that overflow float32 are rejected later, with their position
         return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 
 
@@ -154,7 +153,7 @@ def _channels_first(array: np.ndarray, preferred: int) -> np.ndarray:
 
 
 def _times(array: np.ndarray) -> Tensor:
-    """Times of observation, float64."""
+    """Observation times, float64."""
     return torch.from_numpy(np.ascontiguousarray(array, np.float64))
 
 

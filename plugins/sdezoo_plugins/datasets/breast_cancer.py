@@ -1,4 +1,4 @@
-"""The diagnostic breast cancer data of Wisconsin, which come with scikit-learn: nothing is downloaded."""
+"""The Wisconsin diagnostic breast cancer data, shipped with scikit-learn: nothing is downloaded."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from sdezoo.data.dataset import Data, Dataset
 class BreastCancer(Dataset):
     """569 real tumours, 30 measurements each, none negative, zeros in six columns (UCI, by way of scikit-learn).
 
-    A table (284, 30) to train on and (285, 30) held out, in the units of the images, with malignant and benign as labels; split by
-    label. Positive processes need `--shift auto`.
+    A table: (284, 30) for training, (285, 30) held out, in the units of the source images. Labels are malignant and benign; the split is
+    stratified by label. Positive processes need `--shift auto`.
     """
 
     def load(self) -> Data:

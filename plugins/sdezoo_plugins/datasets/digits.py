@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, which come with it: nothing is downloaded."""
+"""The handwritten digits shipped with scikit-learn: nothing is downloaded."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from sdezoo.data.dataset import Data, Dataset
 
 @dataclass(frozen=True)
 class Digits(Dataset):
-    """1797 real handwritten digits, 8 × 8 in 17 grey values (UCI, by way of scikit-learn).
+    """1797 real handwritten digits, 8 × 8 in 17 grey levels (UCI, by way of scikit-learn).
 
-    899 images (899, 1, 8, 8) to train on and 898 held out, in [0, 1], with their classes 0 to 9; split by class.
+    Images in [0, 1]: (899, 1, 8, 8) for training, 898 held out. Labels are the digits 0 to 9; the split is stratified by label.
     """
 
     def load(self) -> Data:

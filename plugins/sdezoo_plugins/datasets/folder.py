@@ -1,4 +1,4 @@
-"""A folder of pictures."""
+"""A folder of images."""
 
 import struct
 import warnings
@@ -16,12 +16,12 @@ from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # by content: Pillow has readers that start other programs
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # checked by content: some of Pillow's readers start other programs
 _FAILURES = (
     *(SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, struct.error),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
-_FREE = 2**22  # pixels that any file may promise
+_FREE = 2**22  # pixels that any file may declare
 _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 
 
@@ -29,17 +29,17 @@ _CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
 class Folder(Dataset):
     """A folder of images of one size: png, jpg, bmp, webp, tif, pgm or ppm.
 
-    Images lie directly in the folder, or one level down, where each sub-folder is a class, numbered in the order of
-    their names. They are 8-bit grey, colour, or colour with transparency, all alike; black-and-white ones are read as
-    grey, palettes as colour. Other files and hidden ones are passed over.
+    Images lie directly in the folder, or one level down. In sub-folders, each sub-folder is a class, numbered in the order of their names.
+    Images are 8-bit grey, RGB or RGBA, all of the same mode. Black-and-white images are read as grey, palette images as colour. Other
+    files and hidden files are ignored.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("",)
 
     path: str
-    """The folder."""
+    """Path of the folder."""
     holdout: Fraction = 0.1
-    """Fraction of the images that are held out; the same ones every time."""
+    """Fraction of the images that are held out; the same images every time."""
 
     def load(self) -> Data:
         root = Path(self.path)
@@ -52,8 +52,8 @@ class Folder(Dataset):
             image = _pixels(file)
             if image.shape != first.shape:
                 raise DataError(
-                    f"'{file}' is {_form(image)}, where '{files[0].name}' is {_form(first)}.",
-                    "Bring all images to one size and one mode.",
+                    f"'{file}' is {_form(image)}, but '{files[0].name}' is {_form(first)}.",
+                    "Convert all images to one size and one mode.",
                 )
             pixels[row] = image
         values = torch.from_numpy(pixels).movedim(-1, 1).contiguous().float().div_(255)
@@ -62,19 +62,19 @@ class Folder(Dataset):
 
 
 def _files(root: Path) -> tuple[list[Path], list[int] | None]:
-    """The images, in the order of their names, and their classes if they lie in sub-folders."""
+    """The images in the order of their names, and their classes if they lie in sub-folders."""
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
     direct = _within(root)
     classes = [files for files in map(_within, folders) if files]
     if direct and classes:
         raise DataError(
             f"'{root}' has images both in itself and in sub-folders.",
-            "Sort all of them into sub-folders, one a class, or none.",
+            "Put all images into sub-folders, one per class, or all directly into the folder.",
         )
     if direct:
         return direct, None
     if not classes:
-        raise DataError(f"'{root}' has no images in it ({', '.join(_ENDINGS)}).", "Check the path.")
+        raise DataError(f"'{root}' has no images ({', '.join(_ENDINGS)}).", "Check the path.")
     return [file for files in classes for file in files], [label for label, files in enumerate(classes) for _ in files]
 
 
@@ -85,20 +85,20 @@ def _within(folder: Path) -> list[Path]:
 
 
 def _pixels(file: Path) -> np.ndarray:
-    """(H, W, C), uint8."""
+    """The pixels of an image, (H, W, C), uint8."""
     with (
         reading(file, "an image", *_FAILURES),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # of what is beside the pixels
-        # Pillow only warns up to twice `Image.MAX_IMAGE_PIXELS`; for training data that is a mistake already.
+        warnings.simplefilter("ignore")  # warnings about metadata
+        # Up to twice `Image.MAX_IMAGE_PIXELS`, Pillow only warns; training data should not be that large.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=_FORMATS) as image:
-            # A compressed byte holds 1032 others at most, and these 8 pixels.
+            # One compressed byte expands to at most 1032 bytes of 8 pixels each.
             if image.width * image.height > max(_FREE, 8 * DEFLATE * file.stat().st_size):
-                raise DataError(f"'{file}' promises {image.width} × {image.height} pixels, more than it can hold.", "Give another image.")
+                raise DataError(f"'{file}' declares {image.width} × {image.height} pixels, more than it can hold.", "Remove or replace it.")
             if getattr(image, "n_frames", 1) > 1:
-                raise DataError(f"'{file}' has more than one frame.", "Store each frame as an image of its own.")
+                raise DataError(f"'{file}' has more than one frame.", "Store each frame as a separate image.")
             plain = _plain(image)
             if plain.mode not in _CHANNELS:
                 raise DataError(

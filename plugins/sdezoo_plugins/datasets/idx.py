@@ -1,4 +1,4 @@
-"""MNIST's IDX files: two zero bytes, a type, a number of axes, their sizes as big-endian uint32, then the values."""
+"""MNIST's IDX files: two zero bytes, a type, the number of axes, their sizes as big-endian uint32, then the values."""
 
 import gzip
 import math
@@ -24,18 +24,18 @@ _AXES = 3
 
 @dataclass(frozen=True)
 class Idx(Dataset):
-    """Images in MNIST's IDX format, compressed by gzip or not.
+    """Images in MNIST's IDX format, with or without gzip.
 
-    Labels and the held-out part are found beside the file by MNIST's names: `train-images-idx3-ubyte` goes with
+    Labels and the held-out part are found next to the file by MNIST's names: `train-images-idx3-ubyte` goes with
     `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each with or without `.gz`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("-ubyte", ".idx", "-ubyte.gz", ".idx.gz")
 
     path: str
-    """The file of training images, uint8 (N, H, W)."""
+    """Path of the training images, uint8 (N, H, W)."""
     holdout: Fraction = 0.1
-    """Fraction of the images that are held out where no held-out file is found; the same ones every time."""
+    """Fraction of the images that are held out if no held-out file is found; the same images every time."""
 
     def load(self) -> Data:
         path = Path(self.path)
@@ -46,8 +46,8 @@ class Idx(Dataset):
         test, test_labels = _part(held_out)
         if test.shape[1:] != values.shape[1:]:
             raise DataError(
-                f"'{held_out}' holds images {tuple(test.shape[2:])}, '{path}' images {tuple(values.shape[2:])}.",
-                "Give two parts of one size, or move the held-out part away.",
+                f"'{held_out}' holds images {tuple(test.shape[2:])}, but '{path}' holds images {tuple(values.shape[2:])}.",
+                "Give two parts of one image size, or move the held-out part away.",
             )
         return Data(values, test, "image", train_labels=labels, test_labels=test_labels, levels=255)
 
@@ -63,7 +63,7 @@ def _beside(path: Path, *renames: tuple[str, str]) -> Path | None:
 
 
 def _part(path: Path) -> tuple[Tensor, Tensor | None]:
-    """Images (N, 1, H, W) and the labels beside them."""
+    """Images (N, 1, H, W), and the labels next to them if there are any."""
     images = _read(path)
     if images.ndim != 3 or images.size == 0:
         raise DataError(
@@ -80,7 +80,7 @@ def _labels(images: Path, count: int) -> Tensor | None:
     labels = _read(path)
     if labels.shape != (count,):
         raise DataError(
-            f"'{path}' holds labels of shape {labels.shape} for the {count} images beside it.",
+            f"'{path}' holds labels of shape {labels.shape}, but there are {count} images next to it.",
             "Give matching files, or move the labels away.",
         )
     return torch.from_numpy(labels.astype(np.int64))
@@ -98,19 +98,19 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _parse(file: BufferedIOBase, path: Path, most: int) -> np.ndarray:
-    """The array in `file`, which cannot hold more than `most` bytes."""
+    """The array in `file`, which holds at most `most` bytes."""
     zeros, kind, axes = struct.unpack(">HBB", file.read(4))
     if zeros or kind != _UINT8 or not 1 <= axes <= _AXES:
         raise DataError(f"'{path}' is not an IDX file of uint8 with up to three axes.", "Give MNIST's format, or store an .npz.")
     shape = struct.unpack(f">{axes}I", file.read(4 * axes))
     count = math.prod(shape)
     if count > most:
-        raise DataError(f"'{path}' promises an array {shape}, more than it can hold.", "Give a file that is not cut off.")
+        raise DataError(f"'{path}' declares an array of shape {shape}, more than it can hold.", "Give a complete file.")
     check_size(path, count)
     try:
         data = read_bytes(file, count)
     except EOFError:
-        raise DataError(f"'{path}' promises an array {shape}, and holds fewer bytes.", "Give a file that is not cut off.") from None
+        raise DataError(f"'{path}' declares an array of shape {shape}, but holds fewer bytes.", "Give a complete file.") from None
     if file.read(1):
-        raise DataError(f"'{path}' promises an array {shape}, and holds more bytes.", "Give a file that is not damaged.")
+        raise DataError(f"'{path}' declares an array of shape {shape}, but holds more bytes.", "Give an intact file.")
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -1,4 +1,4 @@
-"""A toy law in the plane whose mass lies on two curves."""
+"""A toy distribution in the plane whose mass lies near two curves."""
 
 import math
 from dataclasses import dataclass
@@ -19,14 +19,13 @@ class Spirals(Dataset):
 
         x = ± r (cos 3πr, sin 3πr) + noise · ε,   r² ~ U(0, 1),   ε ~ N(0, I)
 
-    Both coordinates live on the real line; half of the points are on either arm, which is the label. The same points at
-    every load.
+    Both coordinates are unbounded. Half of the points lie on each arm, and the arm is the label. Every load gives the same points.
     """
 
     n: Count = 2000
-    """Number of points to train on; as many are held out."""
+    """Number of training points; as many are held out."""
     noise: Positive = 0.05
-    """Standard deviation around the arms, which are 1/3 apart."""
+    """Standard deviation of the noise around the arms; the arms are 1/3 apart."""
 
     def load(self) -> Data:
         check_size("spirals", 4 * self.n)

@@ -1,4 +1,4 @@
-"""Tables with named columns, in any format of tables that is installed, with a part of the rows held out."""
+"""Tables with named columns, in any installed table format, with a fraction of the rows held out."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +13,14 @@ from sdezoo.zoo.registry import FORMATS
 
 @dataclass(frozen=True)
 class Table(Dataset):
-    """A table of numbers, .csv or .parquet, whose columns keep their names, and whole numbers, through sampling.
+    """A table of numbers, .csv or .parquet; samples keep its column names and whole numbers.
 
-    What has the ending of no format of tables is read as a .csv. A .csv begins with a line of column names. All columns are numeric, and
-    no value is missing.
+    A file without the ending of a table format is read as .csv. A .csv starts with a line of column names. Every column must be numeric,
+    without missing values.
     """
 
     path: str
-    """The file."""
+    """Path of the file."""
     holdout: Fraction = 0.1
     """Fraction of the rows that are held out; the same ones every time."""
 

@@ -1,4 +1,4 @@
-"""The wine recognition data, which come with scikit-learn: nothing is downloaded."""
+"""The wine recognition data, shipped with scikit-learn: nothing is downloaded."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from sdezoo.data.dataset import Data, Dataset
 class Wine(Dataset):
     """178 real wines, 13 positive measurements each (UCI, by way of scikit-learn).
 
-    A table (89, 13) to train on and as much held out, in the units of the laboratory, with the three cultivars as
-    labels; split by cultivar.
+    A table: (89, 13) for training, as many rows held out, in laboratory units. Labels are the three cultivars; the split is stratified by
+    label.
     """
 
     def load(self) -> Data:

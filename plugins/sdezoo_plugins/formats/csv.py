@@ -1,4 +1,4 @@
-"""Comma-separated values, below a line of column names. `sdezoo.data.tables` reads them, without trust."""
+"""Comma-separated values under a line of column names. `sdezoo.data.tables` reads them as untrusted input."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from sdezoo.data.tables import Columns, batch, read_csv, schema
 
 @dataclass(frozen=True)
 class Csv(TableFormat):
-    """A table in text, .csv: a line of column names, then float32 to the last digit, and whole numbers in int64."""
+    """A table as text, .csv: a line of column names, float32 written to the last digit, whole numbers as int64."""
 
     endings: ClassVar[tuple[str, ...]] = (".csv",)
 

@@ -1,4 +1,4 @@
-"""NumPy's `.npy`: one array. `sdezoo.data.arrays` reads it, without trust."""
+"""NumPy's `.npy`: one array. `sdezoo.data.arrays` reads it as untrusted input."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sdezoo.store.files import put_array
 
 @dataclass(frozen=True)
 class Npy(ArrayFormat):
-    """One NumPy array, .npy: float32 (n, *event); the times of paths are not in it."""
+    """One NumPy array, .npy: float32 (n, *event); the times of paths are not stored."""
 
     endings: ClassVar[tuple[str, ...]] = (".npy",)
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths")

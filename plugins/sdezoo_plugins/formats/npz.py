@@ -1,4 +1,4 @@
-"""NumPy's `.npz`: arrays by name. `sdezoo.data.arrays` reads it, without trust."""
+"""NumPy's `.npz`: named arrays. `sdezoo.data.arrays` reads it as untrusted input."""
 
 import zipfile
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ from sdezoo.store.files import put_array
 
 @dataclass(frozen=True)
 class Npz(ArrayFormat):
-    """NumPy arrays by name, .npz, compressed: x, float32 (n, *event), and for paths times, float64 (T,)."""
+    """Named NumPy arrays, .npz, compressed: x, float32 (n, *event), and for paths times, float64 (T,)."""
 
     endings: ClassVar[tuple[str, ...]] = (".npz",)
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths")

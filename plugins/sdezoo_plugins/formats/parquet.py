@@ -1,4 +1,4 @@
-"""Apache Parquet. `sdezoo.data.tables` reads it, without trust."""
+"""Apache Parquet. `sdezoo.data.tables` reads it as untrusted input."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from sdezoo.data.tables import Columns, batch, read_parquet, schema
 
 @dataclass(frozen=True)
 class Parquet(TableFormat):
-    """A table by columns, .parquet: float32, and whole numbers in int64."""
+    """A table by columns, .parquet: float32, and whole numbers as int64."""
 
     endings: ClassVar[tuple[str, ...]] = (".parquet",)
 

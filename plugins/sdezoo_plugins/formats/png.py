@@ -1,4 +1,4 @@
-"""Pictures of samples, for the eye: they are not read back."""
+"""Pictures of samples, for viewing: they are not read back."""
 
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
@@ -13,9 +13,9 @@ from sdezoo.generation.pictures import figure, sheet
 
 @dataclass(frozen=True)
 class Png(FileFormat):
-    """A picture, .png: of images a near-square grid, of points in the plane a scatter plot, of the rest histograms.
+    """A picture, .png: a near-square grid of images, a scatter plot of points in the plane, histograms of other data.
 
-    Images are saturated to [0, 1] and rounded to the data's lattice here and nowhere else. All samples are in memory at once.
+    Images are clipped to [0, 1] and rounded to the data's levels here and nowhere else. All samples are held in memory at once.
     """
 
     endings: ClassVar[tuple[str, ...]] = (".png",)
@@ -28,7 +28,7 @@ class Png(FileFormat):
         if wrong or not values.numel():
             raise RunError(
                 f"The samples cannot be drawn: {f'{wrong} values are not finite' if wrong else 'there are none'}.",
-                "Write .npz instead to see what is in them.",
+                "Write .npz instead to inspect the values.",
             )
         if samples.kind == "image":
             sheet(values, samples.levels).save(file, format="PNG")

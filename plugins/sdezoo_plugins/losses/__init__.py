@@ -1,1 +1,1 @@
-"""Built-in losses: one file each, found through entry points like everybody's."""
+"""Built-in losses: one file each, registered through entry points as third-party plugins are."""

@@ -1,25 +1,28 @@
-"""Confined score matching: the score of noised data in a set with walls, from the data and the boundary rule alone.
+"""Confined score matching: the score of noised data in a bounded set, learned from the data and the boundary rule alone.
 
-Implicit score matching (Hyvärinen 2005) integrates by parts, and at a wall where the density does not vanish that leaves a term::
+Implicit score matching (Hyvärinen 2005) integrates by parts. If the density does not vanish at the boundary, a boundary term remains::
 
     ½ E‖s_θ − ∇log p‖² = E[½‖s_θ‖² + ∇·s_θ] − ∮ p s_θ·n dS + const
 
-Without it the minimizer is not the score: the network is paid for flowing out of the walls. The term vanishes for a network whose
-normal part is 0 there, as the score's own is, and under a weight that is 0 there (Yu, Drton & Shojaie, Stat. Comput. 2022); both
-need the distance to the wall. A membership test is enough: a boundary rule that is symmetric, such as
-Metropolis' or a fold, gives steps `x → y` of a kernel `k(x, y) = k(y, x)` with variance `γ`, and swapping the ends of a step::
+Without that term the minimizer is not the score: the loss rewards a network that flows out through the boundary. The term vanishes for
+a network whose normal component is 0 there, as the score's own is. It also vanishes under a weight that is 0 there (Yu, Drton &
+Shojaie, Stat. Comput. 2022). Both need the distance to the boundary.
+
+A membership test is enough. A symmetric boundary rule, such as Metropolis' or a fold, gives steps `x → y` of a kernel
+`k(x, y) = k(y, x)` with variance `γ`. Swapping the ends of a step gives::
 
     E[(s(x) + s(y))·(y − x)]/γ = −½ ∬ (p(y) − p(x)) k(x, y) (s(x) + s(y))·(y − x)/γ dx dy  →  −∫ ∇p·s
 
-as `γ → 0`, with walls or without, since no pair has an end outside. With random signs `ε` and the steps `y±` that propose `x ± √γ ε`, the
-loss is::
+as `γ → 0`, with or without a boundary, since no step ends outside. Take random signs `ε`, and the steps `y±` that propose `x ± √γ ε`.
+The loss is::
 
     2 λ(t) [½‖s(x)‖² + ½ Σ_± (s(x) + s(y±))·(y± − x)/γ],          √γ = 0.1 · scale(t),   λ = scale(t)²
 
-Inside, the sum is the difference quotient `ε·(s(x + √γε) − s(x − √γε))/2√γ` of sliced score matching (Song et al., arXiv 1905.07088, eq.
-8), and where one of the two steps is turned away it is the boundary term. The bias is of order `γ`. Three evaluations of the
-network, and no derivative of it. They are taken as one function of the state: a network that is random by itself (dropout) is not, and
-one that computes in bfloat16 loses the difference.
+In the interior the sum is the difference quotient `ε·(s(x + √γε) − s(x − √γε))/2√γ` of sliced score matching (Song et al., arXiv
+1905.07088, eq. 8). If one of the two steps is rejected, it is the boundary term. The bias is of order `γ`.
+
+The loss takes three evaluations of the network and no derivative of it. All three must be of one deterministic function: dropout
+breaks this, and in bfloat16 the difference is lost to rounding.
 """
 
 from dataclasses import dataclass
@@ -37,7 +40,7 @@ STEP = 0.1
 
 @dataclass(frozen=True)
 class ConfinedSM(ScoreLoss[ForwardSDE]):
-    """Implicit score matching with walls: for every SDE whose boundary rule is symmetric, known transition or not."""
+    """Implicit score matching in a bounded set: for every SDE with a symmetric boundary rule, known transition or not."""
 
     def weight(self, model: ScoreModel[ForwardSDE], t: Tensor, like: Tensor) -> Tensor:
         return weight("uniform", model, t, like) / 2

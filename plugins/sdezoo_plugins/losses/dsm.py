@@ -1,9 +1,10 @@
 """Denoising score matching, `E λ(t) Σ_i m_i(z_t, t) (s_θ(z_t, t) − ∇ log p(z_t | x_0))_i²`.
 
 Vincent 2011; Song et al., arXiv 2011.13456, eq. 7. The weightings `λ` are those of `sdezoo.learning.weighting`. `m` is the process's
-`score_error_weighting`, 1 but for noise that vanishes at a wall; of whatever `z_t` an error is weighed by, the minimum is the same.
+`score_error_weighting`: 1, except for noise that vanishes at a boundary. It depends on `z_t` and `t` alone, so it does not change the
+minimizer.
 
-A process that learns a denoiser gives `z_0` as the target in the place of the conditional score: `E λ(t) ‖D_θ(z_t, t) − z_0‖²`.
+If the process learns a denoiser, the target is `z_0` instead of the conditional score: `E λ(t) ‖D_θ(z_t, t) − z_0‖²`.
 """
 
 from dataclasses import dataclass
@@ -20,12 +21,12 @@ from sdezoo.process.process import Conditional, Process, Supervised
 
 @dataclass(frozen=True)
 class DSM(ScoreLoss[Supervised]):
-    """Denoising score matching, for every process whose conditional score is known, or that learns a denoiser."""
+    """Denoising score matching, for every process with a known conditional score, or one that learns a denoiser."""
 
     preference: ClassVar[int] = 20
 
     weighting: WeightingName | None = None
-    """None: `edm` where the process is affine, else `uniform`."""
+    """Weighting `λ(t)`; None: `edm` if the process is affine, else `uniform`."""
 
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or weighting_refuses(self.weighting, sde)

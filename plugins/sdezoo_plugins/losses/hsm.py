@@ -1,11 +1,12 @@
-"""Hybrid score matching, `E λ(t) ‖s_θ(z_t, t) − ∇ log p(z_t | x_0)‖²` where the state holds more than the data, `λ = scale(t)²`.
+"""Hybrid score matching, `E λ(t) ‖s_θ(z_t, t) − ∇ log p(z_t | x_0)‖²` for states that hold more than the data, `λ = scale(t)²`.
 
-Dockhorn, Vahdat & Kreis, arXiv 2112.07068, section 3.2 and appendix B. A state with auxiliaries, such as a velocity, could be noised
-from data and auxiliaries both. Their score would then be that of a law as narrow as the noise is young, and as noisy a target. The
-auxiliaries are drawn anew for each sample, and the law given the data alone has them integrated out: wider, with a score that is
-bounded where the other is not, and with the same minimizer. The process knows that law (`Conditional.score`), and in which directions
-noise drives it: in the others the reversal asks for no score, and what a network says counts nothing. With the paper's `λ = ℓ_t^{−2}`,
-the mean squared error of the noise that is predicted.
+Dockhorn, Vahdat & Kreis, arXiv 2112.07068, section 3.2 and appendix B. A state with auxiliary variables, such as a velocity, could be
+noised given both data and auxiliaries. At small `t` that distribution is narrow, and its score is a target of high variance.
+
+Here the auxiliaries are sampled anew for each sample and integrated out. The distribution given the data alone is wider, its score
+stays bounded, and the minimizer is the same. The process knows that distribution (`Conditional.score`), and the directions that its
+noise drives. In the others the reverse SDE needs no score, and the network's output is not used. With the paper's `λ = ℓ_t^{−2}` the
+loss is the mean squared error of the predicted noise.
 """
 
 from dataclasses import dataclass
@@ -22,12 +23,12 @@ from sdezoo.process.sde import ForwardSDE
 
 @dataclass(frozen=True)
 class HSM(ScoreLoss[Conditional]):
-    """Hybrid score matching, for processes with auxiliary states, such as cld: they are integrated out of the target."""
+    """Hybrid score matching, for processes with auxiliary variables, such as cld: the target integrates them out."""
 
     def refuses(self, sde: Process) -> str | None:
         state = sde.state_shape((1, 3))
         partial = isinstance(sde, ForwardSDE) and sde.noise_shape(state) != state
-        return super().refuses(sde) or (None if partial else "needs an SDE whose noise drives auxiliary states, such as a velocity")
+        return super().refuses(sde) or (None if partial else "needs an SDE whose noise drives auxiliary variables, such as a velocity")
 
     def weight(self, model: ScoreModel[Conditional], t: Tensor, like: Tensor) -> Tensor:
         return weight("uniform", model, t, like)

@@ -1,9 +1,10 @@
 """Multiplicative denoising score matching, `E λ(t) ‖X_t ∘ s_θ(X_t, t) − X_t ∘ ∇ log p(X_t | X_0)‖²`.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730, with the authors' `λ(t) = (σ² t)²` as `weighting=paper`. The
-target is `−1 − [log(X_t/X_0) − (μ − σ²/2) t]/(σ² t)`. In coordinates `z = log x` the error of the Hyvärinen score is
-that of the latent score, so that with the authors' weight and `μ = σ²/2` this *is* the mean squared error of the
-denoiser of `log x`. The same `t` enters noise and target.
+Shetty, Prasath & Seelamantula, arXiv 2510.02730; the authors' `λ(t) = (σ² t)²` is `weighting=paper`. The target is
+`−1 − [log(X_t/X_0) − (μ − σ²/2) t]/(σ² t)`.
+
+In coordinates `z = log x` the error of the Hyvärinen score equals that of the latent score. With the authors' weighting and
+`μ = σ²/2` the loss therefore *is* the mean squared error of the denoiser of `log x`. Noise and target use the same `t`.
 """
 
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class MultDSM(ScoreLoss[AffineSDE]):
     preference: ClassVar[int] = 30
 
     weighting: WeightingName = "edm"
-    """`paper` for the paper's `(σ² t)²`."""
+    """Weighting `λ(t)`; `paper` is the paper's `(σ² t)²`."""
 
     def refuses(self, sde: Process) -> str | None:
         return needs_multiplicative(sde)

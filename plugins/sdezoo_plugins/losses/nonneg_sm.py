@@ -1,12 +1,11 @@
 """Non-negative score matching, `E Σ_i [2 x_i s_i + x_i² ∂_i s_i + ½ x_i² s_i²]`: a score of positive data, without noise.
 
 Hyvärinen, "Some extensions of score matching", 2007, eq. 27. In terms of `h = x ∘ s` and `z = log x` it is
-`Σ_i [h_i + ∂h_i/∂z_i + ½ h_i²]`, since `x_i² ∂_i s_i = ∂h_i/∂z_i − h_i`; the divergence is estimated with random
-signs.
+`Σ_i [h_i + ∂h_i/∂z_i + ½ h_i²]`, since `x_i² ∂_i s_i = ∂h_i/∂z_i − h_i`. The divergence is estimated with random signs.
 
-`levels=data` is Hyvärinen's: it learns the score of the data alone, at `t = lo`, which no sampler that starts from
-noise can use. By default the same identity is applied to the noised data at every `t`, weighted by the variance of the noise, and
-the model samples.
+`levels=data` is Hyvärinen's loss. It learns the score of the data alone, at `t = lo`, and no sampler that starts from noise can use
+it. The default applies the same identity to the noised data at every `t`, weighted by the variance of the noise, and the model can
+sample.
 """
 
 from dataclasses import dataclass
@@ -25,10 +24,10 @@ from sdezoo.process.requirement import needs_multiplicative
 
 @dataclass(frozen=True)
 class NonnegSM(ScoreLoss[AffineSDE]):
-    """Hyvärinen's non-negative score matching: no conditional score; levels=data for his own, of the data without noise."""
+    """Hyvärinen's non-negative score matching: needs no conditional score; levels=data is his own, on data without noise."""
 
     levels: Literal["data", "all"] = "all"
-    """`data`: the data as they are; `all`: the noised data, at every time."""
+    """`data`: the clean data alone; `all`: the noised data, at every time."""
 
     def refuses(self, sde: Process) -> str | None:
         return needs_multiplicative(sde)

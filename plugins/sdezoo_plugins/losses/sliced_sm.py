@@ -1,9 +1,10 @@
-"""Sliced score matching, `E λ(t) [vᵀ (∂s_θ) v + ½ ‖s_θ‖²]` over random signs `v`: no conditional score is needed.
+"""Sliced score matching, `E λ(t) [vᵀ (∂s_θ) v + ½ ‖s_θ‖²]` over random signs `v`: needs no conditional score.
 
-Song et al., arXiv 1905.07088, eq. 8 (the variance-reduced form), on the noised state at every `t`, with
-`λ = scale(t)²`. It equals denoising score matching up to a constant, with more variance; it is what a process without
-a known transition can be trained with. Integration by parts is behind it: on a bounded domain, where the density does
-not vanish at the walls, its minimizer is not the score.
+Song et al., arXiv 1905.07088, eq. 8 (the variance-reduced form), on the noised state at every `t`, with `λ = scale(t)²`. It equals
+denoising score matching up to a constant, with more variance. It trains processes without a known transition.
+
+The loss rests on integration by parts. On a bounded domain where the density does not vanish at the boundary, its minimizer is not the
+score.
 """
 
 from dataclasses import dataclass

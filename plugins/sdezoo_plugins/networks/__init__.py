@@ -1,1 +1,1 @@
-"""Built-in networks: one file each, found through entry points like everybody's."""
+"""Built-in networks: one file each, registered through entry points as third-party plugins are."""

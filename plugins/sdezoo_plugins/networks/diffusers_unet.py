@@ -1,7 +1,8 @@
 """The U-Net of diffusers, `UNet2DModel`, as a network (the extra `diffusers`).
 
-It takes the noise level by a positional embedding of `250 level`, so that levels in about [−2, 1.5] spread over the range that it
-was made for. Its last convolution starts at zero, as every network's here. A conditional model has one more class, the last: no label.
+The noise conditioning enters through a positional embedding of `250 level`: levels in about [−2, 1.5] then spread over the range that
+the embedding was designed for. The last convolution starts at zero, as in every network here. A conditional model has one extra class,
+the last, which means "no label".
 """
 
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ _SPREAD = 250.0
 
 
 class DiffusersModule(nn.Module):
-    """`UNet2DModel` called as networks are here.
+    """`UNet2DModel` with the call signature of the networks here.
 
     Args:
-        net: the model. classes: number of classes without "no label", or None.
+        net: the `UNet2DModel`; its last convolution is set to zero.
+        classes: number of classes, "no label" not counted, or None for a network without labels.
     """
 
     def __init__(self, net: Any, classes: int | None) -> None:
@@ -32,6 +34,16 @@ class DiffusersModule(nn.Module):
         nn.init.zeros_(net.conv_out.bias)
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The network output.
+
+        Args:
+            x: network input, `(B, C, H, W)`.
+            level: noise conditioning, `(B,)`.
+            condition: labels, `(B,)` int64, or None for "no label".
+
+        Returns:
+            `(B, C, H, W)`, zero for a fresh network.
+        """
         if self.classes is not None and condition is None:
             condition = torch.full(level.shape, self.classes, dtype=torch.int64, device=level.device)
         return self.net(x, _SPREAD * level, class_labels=condition).sample
@@ -39,23 +51,23 @@ class DiffusersModule(nn.Module):
 
 @dataclass(frozen=True)
 class DiffusersUNet(Network):
-    """diffusers' UNet2DModel, for images whose sides halve evenly between resolutions; needs the extra `diffusers`."""
+    """UNet2DModel of diffusers, for images whose sides halve evenly between resolutions; needs the extra `diffusers`."""
 
     width: Count = 32
-    """Number of channels that the multipliers multiply; a multiple of 8."""
+    """Base number of channels; a multiple of 8."""
     multipliers: tuple[Count, ...] = (1, 2)
-    """For each resolution, from the full one down by halves, its number of channels over `width`."""
+    """Channels at each resolution, as multiples of `width`: the full resolution first, each next one half of it."""
     layers: Count = 1
-    """Residual blocks at each resolution."""
+    """Number of residual blocks per resolution."""
     dropout: Fraction = 0.0
-    """Share of a residual block's channels that are dropped in training."""
+    """Dropout probability in the residual blocks."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         if find_spec("diffusers") is None:
             return 'needs diffusers, which is not installed (pip install "sdezoo[diffusers]")'
         halvings = 2 ** (len(self.multipliers) - 1)
         if len(shape) != 3 or any(side % halvings for side in shape[1:]):
-            return f"needs images with sides that are multiples of {halvings}, and the data have shape {shape}"
+            return f"needs images with sides that are multiples of {halvings}, but the data have shape {shape}"
         return None
 
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
@@ -65,7 +77,7 @@ class DiffusersUNet(Network):
             if error.name != "diffusers":
                 raise _broken(error) from error
             raise PluginError("diffusers is not installed.", 'Install it: pip install "sdezoo[diffusers]".') from None
-        except Exception as error:  # a library that diffusers imports may raise anything, where it does not fit this torch
+        except Exception as error:  # a dependency of diffusers may raise anything if it does not match this torch
             raise _broken(error) from error
         channels, height, width = shape
         depth = len(self.multipliers)
@@ -85,9 +97,9 @@ class DiffusersUNet(Network):
 
 
 def _broken(error: Exception) -> PluginError:
-    """diffusers is installed, and importing it raised `error`."""
+    """The error for an installed diffusers whose import raised `error`."""
     reason = " ".join(str(error).split())
     return PluginError(
-        f"diffusers is installed and cannot be imported ({type(error).__name__}: {reason.rstrip('.')}).",
-        f"Uninstall the library that this error comes from, such as torchvision, or install its build for torch {torch.__version__}.",
+        f"diffusers is installed but cannot be imported ({type(error).__name__}: {reason.rstrip('.')}).",
+        f"Uninstall the library that raises this error, such as torchvision, or install its build for torch {torch.__version__}.",
     )

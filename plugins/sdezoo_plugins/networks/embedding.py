@@ -1,4 +1,4 @@
-"""How the built-in networks are told the noise level and the label."""
+"""The embedding of noise conditioning and label that the built-in networks share."""
 
 import math
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 
 class Embedding(nn.Module):
-    """What a network is told besides its input: the noise level and, if it has classes, the label.
+    """Embedding of the noise conditioning and, if the network has classes, of the label.
 
         e = SiLU(W₂ SiLU(W₁ [cos ωt, sin ωt] + b₁ + T[y]) + b₂),   (B,), (B,) -> (B, width)
 
-    with 16 fixed frequencies ω from 1/4 to 16, geometrically spaced: levels t = ¼ ln(σ/α) live in about [-2, 1.5]. The
-    table T has classes + 1 rows, the last of which, y = classes, means "no label", as does a missing y.
+    The 16 frequencies ω are fixed and geometrically spaced from 1/4 to 16: levels t = ¼ ln(σ/α) lie in about [-2, 1.5]. The table T has
+    classes + 1 rows. The last row, y = classes, means "no label", as does a missing y.
 
     Args:
         width: number of features of the embedding.
@@ -30,6 +30,18 @@ class Embedding(nn.Module):
         self.table = None if classes is None else nn.Embedding(classes + 1, width)
 
     def forward(self, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The embedding e.
+
+        Args:
+            level: noise conditioning t, `(B,)`.
+            condition: labels y, `(B,)` int64, or None for "no label".
+
+        Returns:
+            `(B, width)`.
+
+        Raises:
+            ValueError: if labels are given to a network without classes.
+        """
         angles = rearrange(level, "b -> b 1") * self.frequencies
         hidden = self.first(torch.cat([angles.cos(), angles.sin()], dim=1))
         if self.table is not None and self.classes is not None:
@@ -37,6 +49,6 @@ class Embedding(nn.Module):
                 condition = torch.full(level.shape, self.classes, dtype=torch.int64, device=level.device)
             hidden = hidden + self.table(condition)
         elif condition is not None:
-            raise ValueError("The network was built without classes, but was given labels.")
+            raise ValueError("The network has no classes, but labels were given.")
         silu = nn.functional.silu
         return silu(self.second(silu(hidden)))

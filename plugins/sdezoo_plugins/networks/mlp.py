@@ -1,7 +1,7 @@
-"""A residual multilayer perceptron for data that are vectors."""
+"""A residual multilayer perceptron for vectors."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from sdezoo_plugins.networks.embedding import Embedding
 
 
 class DenseBlock(nn.Module):
-    """A residual block on vectors, whose scale a and shift c come from the embedding e.
+    """A residual block on vectors; the embedding e sets its scale a and shift c.
 
         h + W₂ SiLU((1 + a(e)) LayerNorm(W₁ SiLU(LayerNorm(h))) + c(e)),   (B, width) -> (B, width)
 
@@ -39,10 +39,8 @@ class DenseBlock(nn.Module):
 class MLPModule(nn.Module):
     """A residual MLP: linear, `depth` blocks, LayerNorm, SiLU, linear.
 
-    Called with x (B, d), level (B,) and optionally condition (B,), int64; returns (B, d), zero for a fresh network.
-
     Args:
-        dimension: d, the length of the vectors.
+        dimension: length d of the vectors.
         width: number of hidden features.
         depth: number of residual blocks.
         classes: number of classes, or None for a network without labels.
@@ -59,11 +57,26 @@ class MLPModule(nn.Module):
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The network output.
+
+        Args:
+            x: network input, `(B, d)`.
+            level: noise conditioning, `(B,)`.
+            condition: labels, `(B,)` int64, or None for "no label".
+
+        Returns:
+            `(B, d)`, zero for a fresh network.
+        """
         e = self.embedding(level, condition)
         h = self.enter(x)
         for block in self.blocks:
             h = block(h, e)
         return self.leave(nn.functional.silu(self.norm(h)))
+
+
+WIDTH = 256
+_WIDTHS = ((64, 300), (128, 3000))  # enough features below so many rows
+_WIDEST = 1024
 
 
 @dataclass(frozen=True)
@@ -72,21 +85,28 @@ class MLP(Network):
 
         h₀ = W x,   hₖ₊₁ = hₖ + block(hₖ, e),   F = V SiLU(LayerNorm(h_depth))
 
-    maps x (B, d) and level (B,) to F (B, d); e is the Fourier embedding of the level (and the label), which scales and
-    shifts every block. V starts at zero. After He et al. 2016 (residual learning) and Perez et al. 2018 (modulation).
+    maps x (B, d) and level (B,) to F (B, d). The Fourier embedding e of the level (and the label) scales and shifts every block. V starts
+    at zero. After He et al. 2016 (residual learning) and Perez et al. 2018 (modulation).
     """
 
     preference: ClassVar[int] = 10
 
-    width: Count = 256
-    """Number of hidden features."""
+    width: Count | None = None
+    """Number of hidden features; None: 64 below 300 training rows, 128 below 3000, else 256, and at least twice the columns, up to 1024."""
     depth: Count = 3
-    """Number of residual blocks, of two linear layers each."""
+    """Number of residual blocks, each with two linear layers."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         if len(shape) != 1:
-            return f"needs vectors (features,), and the data have shape {shape}"
+            return f"needs vectors (features,), but the data have shape {shape}"
         return None
 
+    def sized(self, shape: tuple[int, ...], rows: int) -> Self:
+        if self.width is not None:
+            return self
+        enough = next((width for width, below in _WIDTHS if rows < below), WIDTH)
+        # A vector has to pass through the hidden features: fewer of them than entries lose some of it.
+        return replace(self, width=max(enough, min(2 * shape[0], _WIDEST)))
+
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
-        return MLPModule(shape[0], self.width, self.depth, classes)
+        return MLPModule(shape[0], self.width or WIDTH, self.depth, classes)

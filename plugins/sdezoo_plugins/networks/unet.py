@@ -14,9 +14,17 @@ from sdezoo_plugins.networks.embedding import Embedding
 
 
 def convolution(channels: int, out: int, size: int = 3, stride: int = 1, zero: bool = False) -> nn.Conv2d:
-    """A padded convolution, (B, channels, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉); `zero` starts it at zero."""
+    """A padded convolution, (B, channels, H, W) -> (B, out, ⌈H/stride⌉, ⌈W/stride⌉).
+
+    Args:
+        channels: number of input channels.
+        out: number of output channels.
+        size: side of the kernel, odd.
+        stride: stride.
+        zero: whether weight and bias start at zero.
+    """
     layer = nn.Conv2d(channels, out, size, stride=stride, padding=size // 2)
-    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)  # a quarter faster on CPUs
+    layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)  # a quarter faster on CPU
     if zero:
         nn.init.zeros_(layer.weight)
         if layer.bias is not None:
@@ -25,22 +33,27 @@ def convolution(channels: int, out: int, size: int = 3, stride: int = 1, zero: b
 
 
 def group_norm(channels: int, affine: bool = True) -> nn.GroupNorm:
-    """Normalisation over 8 groups of channels, or fewer where 8 does not divide them; any shape (B, channels, ...)."""
+    """Group normalization over 8 groups, or fewer if 8 does not divide `channels`; any shape (B, channels, ...).
+
+    Args:
+        channels: number of channels.
+        affine: whether the layer has a learned scale and shift.
+    """
     return nn.GroupNorm(math.gcd(8, channels), channels, affine=affine)
 
 
 class ConvolutionBlock(nn.Module):
-    """A residual block on images, whose scale a and shift c come from the embedding e.
+    """A residual block on images; the embedding e sets its scale a and shift c.
 
         S h + K₂ SiLU((1 + a(e)) GroupNorm(K₁ SiLU(GroupNorm(h))) + c(e)),   (B, channels, H, W) -> (B, out, H, W)
 
-    K₁, K₂ are 3 x 3 convolutions, S is the identity or, where channels != out, a 1 x 1 convolution. K₂ starts at zero.
+    K₁, K₂ are 3 x 3 convolutions. S is the identity, or a 1 x 1 convolution if channels != out. K₂ starts at zero.
 
     Args:
-        channels: number of channels of the input.
-        out: number of channels of the output.
+        channels: number of input channels.
+        out: number of output channels.
         embedding: number of features of the embedding.
-        dropout: share of K₂'s input channels that are dropped in training.
+        dropout: channel dropout probability before K₂.
     """
 
     def __init__(self, channels: int, out: int, embedding: int, dropout: float) -> None:
@@ -59,12 +72,12 @@ class ConvolutionBlock(nn.Module):
 class Attention(nn.Module):
     """Residual self-attention between the pixels of an image, (B, channels, H, W) -> (B, channels, H, W).
 
-        h + P softmax(Q Kᵀ / √c) V,   [Q, K, V] = W GroupNorm(h),   with c channels in a head
+        h + P softmax(Q Kᵀ / √c) V,   [Q, K, V] = W GroupNorm(h),   with c channels per head
 
     P starts at zero, so a fresh layer is the identity.
 
     Args:
-        channels: number of channels; heads have 32 each where 32 divides them, else there is one head.
+        channels: number of channels. Each head has 32 if 32 divides them; otherwise there is one head.
     """
 
     def __init__(self, channels: int) -> None:
@@ -82,17 +95,15 @@ class Attention(nn.Module):
 
 
 class Stage(nn.Module):
-    """The residual blocks at one resolution, each followed by attention if asked.
-
-    Called with h (B, channels, H, W) and e (B, embedding); returns (B, out, H, W).
+    """The residual blocks at one resolution, each optionally followed by attention.
 
     Args:
-        channels: number of channels of the input.
-        out: number of channels of the output.
+        channels: number of input channels.
+        out: number of output channels.
         embedding: number of features of the embedding.
         blocks: number of residual blocks.
-        attention: whether pixels attend to each other.
-        dropout: of the residual blocks.
+        attention: whether each block is followed by attention.
+        dropout: channel dropout probability in the residual blocks.
     """
 
     def __init__(self, channels: int, out: int, embedding: int, blocks: int, attention: bool, dropout: float) -> None:
@@ -101,24 +112,32 @@ class Stage(nn.Module):
         self.attentions = nn.ModuleList(Attention(out) if attention else nn.Identity() for _ in range(blocks))
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
+        """All blocks in turn.
+
+        Args:
+            h: features, `(B, channels, H, W)`.
+            e: embedding, `(B, embedding)`.
+
+        Returns:
+            `(B, out, H, W)`.
+        """
         for block, attention in zip(self.blocks, self.attentions, strict=True):
             h = attention(block(h, e))
         return h
 
 
 class UNetModule(nn.Module):
-    """A U-Net: a stage per resolution on the way down, and one on the way up that also sees its counterpart's output.
+    """A U-Net: one stage per resolution on the way down, and one on the way up that also takes the skip connection.
 
-    Called with x (B, C, H, W), level (B,) and optionally condition (B,), int64; returns (B, C, H, W), zero for a fresh
-    network. Sides halve, rounding up, between stages; going up, nearest-neighbour resizing restores each size exactly.
+    Sides halve, rounding up, between stages. On the way up, nearest-neighbour resizing restores each size exactly.
 
     Args:
-        shape: (C, H, W), the shape of one image.
-        width: number of channels that the multipliers multiply.
-        multipliers: for each resolution, its number of channels over `width`.
-        blocks: number of residual blocks in a stage.
-        attention: pixels attend to each other where the longer side is at most this.
-        dropout: of the residual blocks.
+        shape: shape (C, H, W) of one image.
+        width: base number of channels.
+        multipliers: channels at each resolution, as multiples of `width`.
+        blocks: number of residual blocks per stage.
+        attention: stages whose longer side is at most this, in pixels, use attention.
+        dropout: channel dropout probability in the residual blocks.
         classes: number of classes, or None for a network without labels.
     """
 
@@ -153,6 +172,16 @@ class UNetModule(nn.Module):
         self.leave = nn.Sequential(group_norm(widths[0]), nn.SiLU(), convolution(widths[0], shape[0], zero=True))
 
     def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The network output.
+
+        Args:
+            x: network input, `(B, C, H, W)`.
+            level: noise conditioning, `(B,)`.
+            condition: labels, `(B,)` int64, or None for "no label".
+
+        Returns:
+            `(B, C, H, W)`, zero for a fresh network.
+        """
         e = self.embedding(level, condition)
         h = self.down[0](self.enter(x), e)
         skips: list[Tensor] = []
@@ -172,30 +201,30 @@ class UNet(Network):
 
         h₀ = down₀(K x),   hₖ₊₁ = downₖ₊₁(shrink hₖ),   uₖ = upₖ([grow uₖ₊₁, hₖ]),   F = K' SiLU(GroupNorm(u₀))
 
-    maps x (B, C, H, W) and level (B,) to F (B, C, H, W), the lowest u being the lowest h; the Fourier embedding of the
-    level (and the label) scales and shifts every residual block. K' starts at zero. Sides are at least 4. After
-    Ronneberger et al. 2015, Ho et al. 2020 and Dhariwal & Nichol 2021.
+    maps x (B, C, H, W) and level (B,) to F (B, C, H, W). The lowest u is the lowest h. The Fourier embedding of the level (and the label)
+    scales and shifts every residual block. K' starts at zero. Sides must be at least 4. After Ronneberger et al. 2015, Ho et al. 2020 and
+    Dhariwal & Nichol 2021.
     """
 
     preference: ClassVar[int] = 20
     learning_rate: ClassVar[float] = 4e-3
 
     width: Count = 32
-    """Number of channels that the multipliers multiply."""
+    """Base number of channels."""
     multipliers: tuple[Count, ...] = (1, 2)
-    """For each resolution, from the full one down by halves, its number of channels over `width`."""
+    """Channels at each resolution, as multiples of `width`: the full resolution first, each next one half of it."""
     blocks: Count = 1
-    """Number of residual blocks at each resolution, on the way down and again on the way up."""
+    """Number of residual blocks per resolution, on the way down and again on the way up."""
     attention: Count = 8
-    """Pixels attend to each other at resolutions whose longer side is at most this."""
+    """Attention is used at resolutions whose longer side is at most this, in pixels."""
     dropout: Fraction = 0.1
-    """Share of a residual block's channels that are dropped in training."""
+    """Channel dropout probability in the residual blocks."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         if len(shape) != 3:
-            return f"needs images (channels, height, width), and the data have shape {shape}"
+            return f"needs images (channels, height, width), but the data have shape {shape}"
         if min(shape[1:]) < 4:
-            return f"needs images with sides of at least 4, and the data have shape {shape}"
+            return f"needs images with sides of at least 4, but the data have shape {shape}"
         return None
 
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:

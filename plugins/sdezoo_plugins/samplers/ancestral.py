@@ -1,7 +1,7 @@
-"""Ancestral sampling: draw `z_s ~ p(z_s | z_t, z_0 = D)` with the denoiser `D` in place of the data.
+"""Ancestral sampling: sample `z_s ~ p(z_s | z_t, z_0 = D)` with the denoiser `D` in place of the data.
 
-Ho et al., arXiv 2006.11239, algorithm 2, for any affine process. One network evaluation a step; the last returns `D`.
-In coordinates the noise is additive: weak and strong order 1.
+Ho et al., arXiv 2006.11239, algorithm 2, for any affine process. One network evaluation per step; the last step returns `D`. In
+coordinates the noise is additive: weak and strong order 1.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
 """The Dale–Langevin sampler, sign-preserving: `X ← X ∘ exp(δσ² X∘s − δ(μ − 3σ²/2) + a √δ σ Z)`.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730. With `h = X∘s = ∇_z log p − 1` it is Euler–Maruyama on the state
-`z = log X`, where nothing can become negative. `σ = σ(t)`, `μ = μ(t)` are those of the process. Where each column has a spread of
-its own, `X` stands for `e^z`, a power of the column's values.
+Shetty, Prasath & Seelamantula, arXiv 2510.02730. With `h = X∘s = ∇_z log p − 1` it is Euler–Maruyama on the state `z = log X`, so
+nothing can become negative. `σ = σ(t)` and `μ = μ(t)` are those of the process. If each column has its own spread, `X` stands for
+`e^z`, a power of the column's values.
 
-`preset` chooses step sizes, see `sdezoo_plugins.samplers.multiplicative_recipe`.
+`preset` sets the step sizes; see `sdezoo_plugins.samplers.multiplicative_recipe`.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """DDIM: `z_s = α_s D + m_s + √(v_s − η² ṽ) ε̂ + η √ṽ ε`, `ε̂ = (z_t − α_t D − m_t)/σ_t`, `ṽ` the posterior variance of `z_s | z_t, z_0`.
 
-Song et al., arXiv 2010.02502, eq. 12 and 16. `eta = 0` is the exponential Euler method on the probability flow,
-`eta = 1` ancestral sampling. Order 1, one evaluation a step. In between, the paths are those of another SDE with the same
-marginals, and no strong order is claimed.
+Song et al., arXiv 2010.02502, eq. 12 and 16. `eta = 0` is the exponential Euler method on the probability flow, `eta = 1` is ancestral
+sampling. Order 1, one network evaluation per step. In between, the paths are those of another SDE with the same marginals, so no strong
+order is claimed.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class DDIM(Sampler[AffineSDE]):
     """DDIM for every affine process: deterministic at eta=0, ancestral at eta=1."""
 
     eta: Fraction = 0.0
-    """Share of the posterior's noise that is drawn afresh."""
+    """`η`, the fraction of the posterior's standard deviation that is fresh noise: 0 is deterministic, 1 is ancestral."""
 
     @property
     def strong_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]

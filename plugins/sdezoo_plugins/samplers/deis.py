@@ -1,15 +1,15 @@
-"""DEIS: Adams–Bashforth on the probability flow of every affine process, in the noise `ε` that a state holds.
+"""DEIS: Adams–Bashforth on the probability flow of every affine process, in the predicted noise `ε`.
 
-Zhang & Chen, arXiv 2204.13902. With `y = (z − m)/α` and `ρ = σ/α` the flow is `dy = ε dρ`, `ε = (y − D)/ρ`; the linear part of the
-equation is gone, as it is in the paper's exponential integrator. `ε` is replaced by the polynomial through its last `order` values::
+Zhang & Chen, arXiv 2204.13902. With `y = (z − m)/α` and `ρ = σ/α` the flow is `dy = ε dρ`, `ε = (y − D)/ρ`. This removes the linear
+part of the equation, as the paper's exponential integrator does. `ε` is replaced by the polynomial through its last `order` values::
 
     y_s = y_t + Σ_k C_k ε_k,      C_k = ∫_t^s ℓ_k(τ) ρ'(τ) dτ   (tAB),      C_k = ∫_{ρ_t}^{ρ_s} ℓ_k(ρ) dρ   (ρAB)
 
-The paper's order `r` is `order − 1` here. `polynomial=t` integrates by parts, so that `ρ` is asked for and not its derivative:
-`∫_t^s (τ−t)^j ρ' dτ = (s−t)^j ρ_s − j ∫_t^s (τ−t)^{j−1} ρ dτ` for `j > 0`, by Gauss's rule.
+The paper's order `r` is `order − 1` here. `polynomial=t` integrates by parts, which needs `ρ` and not its derivative:
+`∫_t^s (τ−t)^j ρ' dτ = (s−t)^j ρ_s − j ∫_t^s (τ−t)^{j−1} ρ dτ` for `j > 0`, by Gauss–Legendre quadrature.
 
-One network evaluation a step. The first step has one value to go by, and its error, of order 2, stays unless the prior keeps
-little of the data. The last step, to `s = 0`, returns the denoised state `D = y − ρ ε`.
+One network evaluation per step. The first step has a single value, and its error is of order 2. That error remains unless the prior
+keeps little of the data. The last step, to `s = 0`, returns the denoised state `D = y − ρ ε`.
 """
 
 from dataclasses import dataclass
@@ -29,19 +29,19 @@ from sdezoo_plugins.samplers.exponential_adams import interpolatory
 _NODES, _WEIGHTS = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(32))
 
 Known = list[tuple[Tensor, Tensor]]
-"""Times, or noise levels, and the noise `ε` there, newest first."""
+"""Times, or noise levels, and the predicted noise `ε` there, newest first."""
 
 
 @dataclass(frozen=True)
 class DEIS(Sampler[AffineSDE, Known]):
-    """DEIS (tAB, ρAB) for every affine process: deterministic Adams–Bashforth in the noise, one evaluation a step."""
+    """DEIS (tAB, ρAB) for every affine process: deterministic Adams–Bashforth in the noise, one evaluation per step."""
 
     weak_order: ClassVar[float | None] = 2.0
 
     order: Annotated[int, Interval(ge=2, le=4)] = 3
-    """How many values of the noise a step takes."""
+    """Number of noise values that a step interpolates."""
     polynomial: Literal["t", "rho"] = "t"
-    """What the noise is a polynomial in: time, or the noise level."""
+    """Variable of the interpolating polynomial: time `t`, or the noise level `rho`."""
 
     def step(
         self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Known | None

@@ -4,7 +4,7 @@ Lu et al., arXiv 2211.01095, algorithm 2. With `λ = ln(α/σ)`, `h = λ_s − �
 
     z_s = m_s + (σ_s/σ_t)(z_t − m_t) + (α_s − α_t σ_s/σ_t) E,      E = D + (D − D₋) h / (2 h₋)
 
-Order 2; one network evaluation a step. The first step and the last, whose `h` is infinite, are of first order.
+Order 2; one network evaluation per step. The first step is of first order. So is the last, where `h` is infinite.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
 Last = tuple[Tensor, Tensor]
-"""The denoised state of the step before, and its `h`."""
+"""The denoised state of the previous step, and its `h`."""
 
 
 @dataclass(frozen=True)
 class DPMpp2M(Sampler[AffineSDE, Last]):
-    """DPM-Solver++(2M) for every affine process: deterministic, order 2, one evaluation a step."""
+    """DPM-Solver++(2M) for every affine process: deterministic, order 2, one evaluation per step."""
 
     preference: ClassVar[int] = 20
     preferred_for: ClassVar[tuple[str, ...]] = ("table", "points")

@@ -4,8 +4,8 @@ Lu et al., arXiv 2211.01095, section 5. With `λ = ln(α/σ)`, `h = λ_s − λ_
 
     z_s = m_s + (σ_s/σ_t) e^{−h} (z_t − m_t) + α_s (1 − e^{−2h}) E + σ_s √(1 − e^{−2h}) ε,      E = D + (D − D₋) h / (2 h₋)
 
-With `E = D` this is ancestral sampling. `E` lags behind the noise by a step, so that paths are of order 1; expectations are of
-order 2, also for a denoiser that is not linear. One network evaluation a step; the last is free of noise and returns `D`.
+With `E = D` this is ancestral sampling. `E` lags one step behind the noise, so paths are of order 1. Expectations are of order 2, also
+for a nonlinear denoiser. One network evaluation per step; the last step is noise-free and returns `D`.
 """
 
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
 Last = tuple[Tensor, Tensor]
-"""The denoised state of the step before, and its `h`."""
+"""The denoised state of the previous step, and its `h`."""
 
 
 @dataclass(frozen=True)
 class DPMpp2MSDE(Sampler[AffineSDE, Last]):
-    """SDE-DPM-Solver++(2M) for every affine process: stochastic, two-step, one evaluation a step."""
+    """SDE-DPM-Solver++(2M) for every affine process: stochastic, two-step, one evaluation per step."""
 
     preference: ClassVar[int] = 20
-    preferred_for: ClassVar[tuple[str, ...]] = ("image",)  # at 20 evaluations fresh noise makes better images, and worse tables
+    preferred_for: ClassVar[tuple[str, ...]] = ("image",)  # at 20 evaluations fresh noise improves images and degrades tables
     weak_order: ClassVar[float | None] = 2.0
     strong_order: ClassVar[float | None] = 1.0
 

@@ -1,12 +1,12 @@
 """DPM-Solver++(3M): the exponential three-step Adams–Bashforth method on the probability flow of every affine process.
 
-Lu et al., arXiv 2211.01095, section 4 with `k = 3`: in the exact solution, in `λ = ln(α/σ)`, the denoiser is replaced by the
-polynomial through its last three values; see `sdezoo_plugins.samplers.exponential_adams`. With two values these are the
-weights of DPM-Solver++(2M) up to the third order in the step, with one those of DDIM.
+Lu et al., arXiv 2211.01095, section 4 with `k = 3`. In the exact solution, in `λ = ln(α/σ)`, the denoiser is replaced by the polynomial
+through its last three values; see `sdezoo_plugins.samplers.exponential_adams`. With two values the weights are those of
+DPM-Solver++(2M) up to the third order in the step. With one value they are those of DDIM.
 
-One network evaluation a step. The error of a step is of order 4, but that of the first, which has one value to go by, of order 2: it
-stays, unless the prior keeps so little of the data that the denoiser is constant there (`vp`). The last step, to `s = 0`, returns the
-denoised state.
+One network evaluation per step. The local error is of order 4, except in the first step: it has a single value, and its error is of
+order 2. That error remains unless the prior keeps so little of the data that the denoiser is constant there (`vp`). The last step, to
+`s = 0`, returns the denoised state.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ Known = list[tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class DPMpp3M(Sampler[AffineSDE, Known]):
-    """DPM-Solver++(3M) for every affine process: deterministic, three-step, one evaluation a step."""
+    """DPM-Solver++(3M) for every affine process: deterministic, three-step, one evaluation per step."""
 
     weak_order: ClassVar[float | None] = 2.0
 

@@ -1,6 +1,6 @@
-"""Euler–Maruyama on the reverse SDE: `z ← z − δ [f − ∇·(g gᵀ) − g gᵀ s] + √δ g ∘ ε`, boundary rule included; no noise in the last step.
+"""Euler–Maruyama on the reverse SDE: `z ← z − δ [f − ∇·(g gᵀ) − g gᵀ s] + √δ g ∘ ε`, then the boundary rule; no noise in the last step.
 
-Weak order 1, strong order ½ (1 for additive noise). One network evaluation a step.
+Weak order 1, strong order ½ (1 for additive noise). One network evaluation per step.
 """
 
 from dataclasses import dataclass

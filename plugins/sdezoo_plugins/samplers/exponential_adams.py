@@ -1,4 +1,4 @@
-"""The weights of exponential multistep methods, shared by the samplers that interpolate what the score has said before.
+"""Weights of exponential multistep methods, shared by the samplers that interpolate earlier network evaluations.
 
 With `λ = ln(α/σ)` the probability flow of an affine process is linear but for the denoiser `D`, or for the noise
 `ε = (z − m − α D)/σ`. Variation of constants gives, from `t` to `s` with `h = λ_s − λ_t`::
@@ -6,9 +6,9 @@ With `λ = ln(α/σ)` the probability flow of an affine process is linear but fo
     z_s = m_s + (σ_s/σ_t)(z_t − m_t) + α_s ∫_0^h e^{u−h} D(λ_t + u) du           (Lu et al., arXiv 2211.01095, proposition 4.1)
     z_s = m_s + (α_s/α_t)(z_t − m_t) − (α_s σ_t/α_t) ∫_0^h e^{−u} ε(λ_t + u) du   (Lu et al., arXiv 2206.00927, proposition 3.1)
 
-An exponential Adams method puts the polynomial through known values at `λ_t + x_k` in the place of `D` or `ε`. Its weights are
-then `w_k = ∫_0^h e^{u−h} ℓ_k(u) du`, or with `e^{−u}`, for Lagrange's `ℓ_k`. They follow from the moments, which are found by
-parts: `Σ_k w_k x_k^j = ∫_0^h e^{u−h} u^j du` for all `j`.
+An exponential Adams method replaces `D` or `ε` by the polynomial through known values at `λ_t + x_k`. Its weights are
+`w_k = ∫_0^h e^{u−h} ℓ_k(u) du`, or with `e^{−u}`, for the Lagrange polynomials `ℓ_k`. They follow from the moments, computed by
+integration by parts: `Σ_k w_k x_k^j = ∫_0^h e^{u−h} u^j du` for all `j`.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,31 @@ def log_snr(k: Coefficients) -> Tensor:
 
 
 def interpolatory(knots: Sequence[Tensor], moments: Sequence[Tensor]) -> list[Tensor]:
-    """The `w_k` with `Σ_k w_k x_k^j = moments_j` for all `j`: those that integrate the polynomial through values at the `knots`."""
+    """Interpolatory quadrature weights: the `w_k` with `Σ_k w_k x_k^j = moments_j` for all `j`.
+
+    Args:
+        knots: the `x_k`, scalars.
+        moments: the integrals of `u^j`, as many scalars as there are knots.
+
+    Returns:
+        The `w_k`, which integrate the polynomial through values at the knots exactly.
+    """
     powers = torch.stack(list(knots)) ** torch.arange(len(knots))[:, None]
     return list(torch.linalg.solve(powers, torch.stack(list(moments))))
 
 
 def with_data(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tensor:
-    """From `z` at coefficients `p` to those at `q`, with the polynomial through `known` values of the denoiser."""
+    """One step with the denoiser replaced by the polynomial through its known values.
+
+    Args:
+        p: coefficients at the start.
+        q: coefficients at the end.
+        z: state at the start, `(B, *event)`.
+        known: pairs of `λ` and the denoised state there.
+
+    Returns:
+        The state at the end, `(B, *event)`.
+    """
     h = log_snr(q) - log_snr(p)
     moments = [-torch.expm1(-h)]
     for j in range(1, len(known)):
@@ -43,7 +61,17 @@ def with_data(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tens
 
 
 def with_noise(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tensor:
-    """The same with the polynomial through `known` values of the noise."""
+    """One step with the noise `ε` replaced by the polynomial through its known values.
+
+    Args:
+        p: coefficients at the start.
+        q: coefficients at the end.
+        z: state at the start, `(B, *event)`.
+        known: pairs of `λ` and the noise `ε` there.
+
+    Returns:
+        The state at the end, `(B, *event)`.
+    """
     h = log_snr(q) - log_snr(p)
     moments = [-torch.expm1(-h)]
     for j in range(1, len(known)):

@@ -1,12 +1,12 @@
-"""The flow of an interpolant `z_t = α z_0 + σ e`: the deterministic way back from noise of any law.
+"""The flow of an interpolant `z_t = α z_0 + σ e`: deterministic sampling for noise of any distribution.
 
 In `y = z/α` against the noise level `ρ = σ/α` the flow `dz/dt = α' D + σ' (z − α D)/σ` is `dy/dρ = (y − D)/ρ` (Karras et al., arXiv
-2206.00364, eq. 4, which asks nothing of the law of `e`). Between `t` and `s` it is solved exactly for a `D` that is linear in `ln ρ`,
-the line through the last two (Lu et al., arXiv 2211.01095, algorithm 2). With `h = ln(ρ_t/ρ_s)`::
+2206.00364, eq. 4, which assumes nothing about the distribution of `e`). Between `t` and `s` it is solved exactly for a `D` that is
+linear in `ln ρ`: the line through the last two (Lu et al., arXiv 2211.01095, algorithm 2). With `h = ln(ρ_t/ρ_s)`::
 
     z_s = (σ_s/σ_t) z_t + (α_s − α_t σ_s/σ_t) E,      E = D + (D − D₋) h / (2 h₋)
 
-Order 2, one evaluation a step. The first step and the last, whose `h` is infinite, are of first order.
+Order 2, one network evaluation per step. The first step is of first order. So is the last, where `h` is infinite.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
 Last = tuple[Tensor, Tensor]
-"""The denoised state of the step before, and its `h`."""
+"""The denoised state of the previous step, and its `h`."""
 
 
 @dataclass(frozen=True)
 class Flow(Sampler[Interpolant, Last]):
-    """The flow of data mixed with noise of any law, such as student-t: deterministic, order 2, one evaluation a step."""
+    """The flow of data mixed with noise of any distribution, such as student-t: deterministic, order 2, one evaluation per step."""
 
     weak_order: ClassVar[float | None] = 2.0
 

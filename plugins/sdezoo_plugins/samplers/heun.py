@@ -1,10 +1,10 @@
 """Heun's method on the probability flow: deterministic, order 2.
 
-Karras et al., arXiv 2206.00364, algorithm 1. For an affine process the flow is `dy/dρ = (y − D)/ρ` in `y = (z − m)/α`
-against the noise level `ρ = σ/α`: Euler's step, the first half of Heun's, is then that of DDIM, and ends between `y` and `D`
-however large it is. Otherwise the flow is `dz/dt = f − ½ ∇·(g gᵀ) − ½ g gᵀ s`.
+Karras et al., arXiv 2206.00364, algorithm 1. For an affine process the flow is `dy/dρ = (y − D)/ρ` in `y = (z − m)/α` against the noise
+level `ρ = σ/α`. Its Euler step, the first half of Heun's, is that of DDIM, and ends between `y` and `D` for any step size. For other
+processes the flow is `dz/dt = f − ½ ∇·(g gᵀ) − ½ g gᵀ s`.
 
-Two network evaluations a step but for the last, which ends at `t = 0`, where no score may be asked for: `2N − 1` in all.
+Two network evaluations per step, except the last: it ends at `t = 0`, where the score is undefined. `2N − 1` in all.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from sdezoo.sampling.sampler import Sampler
 
 @dataclass(frozen=True)
 class Heun(Sampler[ForwardSDE]):
-    """Heun on the probability flow: deterministic, order 2, two evaluations a step; works for every SDE."""
+    """Heun on the probability flow: deterministic, order 2, two evaluations per step; works for every SDE."""
 
     weak_order: ClassVar[float | None] = 2.0
 

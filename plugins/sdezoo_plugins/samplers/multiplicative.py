@@ -1,10 +1,9 @@
 """The unconstrained multiplicative sampler: `X ← X ∘ (1 + 2δσ² − δμ + δσ² X∘s + a √δ σ Z)`.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730: Euler–Maruyama on the ambient reverse SDE `dX = μX dt + σX dW`,
-divergence `∇·(g gᵀ) = 2σ²X` included. Its factor can be negative: at coarse steps it leaves the positives, and
-sampling stops where that happens.
+Shetty, Prasath & Seelamantula, arXiv 2510.02730: Euler–Maruyama on the ambient reverse SDE `dX = μX dt + σX dW`, with the divergence
+`∇·(g gᵀ) = 2σ²X`. The factor can be negative: large steps leave the positive numbers, and sampling then stops with an error.
 
-`preset` chooses step sizes, see `sdezoo_plugins.samplers.multiplicative_recipe`.
+`preset` sets the step sizes; see `sdezoo_plugins.samplers.multiplicative_recipe`.
 """
 
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from sdezoo_plugins.samplers.multiplicative_recipe import MultiplicativeRecipe
 
 @dataclass(frozen=True)
 class Multiplicative(MultiplicativeRecipe):
-    """The paper's unconstrained multiplicative sampler: Euler–Maruyama in x itself, which may leave the positives."""
+    """The paper's unconstrained multiplicative sampler: Euler–Maruyama in x itself, which may leave the positive numbers."""
 
     preserves_support: ClassVar[bool] = False
     consistent_order: ClassVar[float] = 0.5

@@ -1,10 +1,12 @@
 """The published recipe for multiplicative sampling, shared by the paper's two samplers.
 
-Shetty, Prasath & Seelamantula, arXiv 2510.02730. At each of `N` levels, an update of size `δ` with noise of size `a`
-is made `L` times; after every level `a` is multiplied by `factor`. `preset=consistent`: `δ` is the step of the time
-grid, `L = 1`, `a = 1`: a discretization of the reverse SDE. `preset=paper`: `δ`, `L` and `factor` of the authors'
-code, where `N L δ` is not 1, meant for `gbm:sigma=0.8` and 1000 steps. The last update, to
-`t = 0`, is free of noise in both.
+Shetty, Prasath & Seelamantula, arXiv 2510.02730. Each of `N` levels makes `L` updates of size `δ` with noise of size `a`. After every
+level, `a` is multiplied by `factor`.
+
+- `preset=consistent`: `δ` is the step of the time grid, `L = 1`, `a = 1`. This discretizes the reverse SDE.
+- `preset=paper`: `δ`, `L` and `factor` of the authors' code, where `N L δ` is not 1. Meant for `gbm:sigma=0.8` and 1000 steps.
+
+The last update, to `t = 0`, is noise-free in both.
 """
 
 from abc import abstractmethod
@@ -24,17 +26,17 @@ from sdezoo.sampling.sampler import Sampler
 
 @dataclass(frozen=True)
 class MultiplicativeRecipe(Sampler[AffineSDE, float]):
-    """A sampler of multiplicative noise with the presets of the paper. Abstract: `update`."""
+    """Base class of the paper's two samplers, with its presets. Abstract: `update`."""
 
     consistent_order: ClassVar[float]
     """Strong order of `preset=consistent`."""
     authors: ClassVar[dict[str, tuple[float, int, float]]]
-    """`δ`, `L` and `factor` of the authors' code for each of their data sets."""
+    """`δ`, `L` and `factor` of the authors' code, by the name of their data set."""
 
     preset: Literal["consistent", "paper"] = "consistent"
     """`consistent` discretizes the reverse SDE; `paper` is the recipe of the authors' code."""
     recipe: Literal["mnist", "fashion", "kmnist", "cifar10"] = "mnist"
-    """Whose row of the authors' table `preset=paper` takes."""
+    """The authors' data set whose constants `preset=paper` uses."""
     spacing: Spacing = field(default="uniform", kw_only=True)
 
     @property
@@ -53,7 +55,19 @@ class MultiplicativeRecipe(Sampler[AffineSDE, float]):
 
     @abstractmethod
     def update(self, model: Model[Any], z: Tensor, t: Tensor, delta: Tensor, anneal: float, noise: Noise) -> Tensor:
-        """One update of size `delta` with noise multiplied by `anneal`; none is drawn where that is 0."""
+        """One update.
+
+        Args:
+            model: the model in the view that the sampler works in.
+            z: state, `(B, *event)`.
+            t: time, float64 scalar.
+            delta: step size `δ`, float64 scalar.
+            anneal: noise size `a`; 0 means no noise is sampled.
+            noise: source of the noise.
+
+        Returns:
+            The new state, `(B, *event)`.
+        """
 
     def step(self, model: Model[Any], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: float | None) -> tuple[Tensor, float | None]:
         delta, inner, factor = self.authors[self.recipe] if self.preset == "paper" else (float(t - s), 1, 1.0)

@@ -1,13 +1,15 @@
-"""Adaptive probability flow: Dormand and Prince's method, order 5 with an estimate of order 4, to a tolerance.
+"""Adaptive probability flow: Dormand and Prince's method, order 5 with an error estimate of order 4, to a tolerance.
 
 Song et al., arXiv 2011.13456, eq. 13, solved as in their appendix D.4. For an affine process the flow is `dy/dρ = (y − D)/ρ` in
-`y = (z − m)/α` against the noise level `ρ = σ/α` (Karras et al., arXiv 2206.00364, eq. 4). A step of size `h` is accepted where the
-root mean square over the entries of a sample of `error / (atol + rtol |y|)` is at most 1, and the next is `0.9 error^{−1/5}` times as large
+`y = (z − m)/α` against the noise level `ρ = σ/α` (Karras et al., arXiv 2206.00364, eq. 4). A step of size `h` is accepted if the root
+mean square of `error / (atol + rtol |y|)` over the entries of a sample is at most 1. The next step is `0.9 error^{−1/5}` times as large
 (Hairer, Nørsett & Wanner, Solving Ordinary Differential Equations I, section II.4 and table II.5.2).
 
-Every sample has its own step sizes, so that it does not depend on its batch. Each step of the time grid is integrated by itself:
-where the grid alone meets the tolerance, this is a method of order 5, of six evaluations a step. The last slope of a step is the first
-of the next, and gives the denoised state at the end: `D = y − ρ dy/dρ`. A batch costs as many evaluations as its hardest sample.
+Every sample has its own step sizes, so it does not depend on its batch. A batch costs as many evaluations as its hardest sample.
+
+Each step of the time grid is integrated separately. If the grid alone meets the tolerance, this is a method of order 5 with six
+evaluations per step. The last slope of a step is the first slope of the next. At the end it gives the denoised state
+`D = y − ρ dy/dρ`.
 """
 
 from dataclasses import dataclass
@@ -35,20 +37,20 @@ _ERROR = (71 / 57600, 0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 /
 _MOST_TRIES = 10_000
 
 Last = tuple[Tensor, Tensor]
-"""The slope `dy/dρ` where the step before ended, and the sizes of the next steps."""
+"""The slope `dy/dρ` at the end of the previous step, and the sizes of the next steps."""
 
 
 @dataclass(frozen=True)
 class PFODE(Sampler[AffineSDE, Last]):
-    """Adaptive probability flow (Dormand–Prince) for every affine process: deterministic, as many evaluations as the tolerance takes."""
+    """Adaptive probability flow (Dormand–Prince) for every affine process: deterministic, as many evaluations as the tolerance needs."""
 
     weak_order: ClassVar[float | None] = 5.0
     adaptive: ClassVar[bool] = True
 
     rtol: Positive = 1e-5
-    """Error a step, relative to the state."""
+    """Error per step, relative to the state."""
     atol: Positive = 1e-5
-    """Error a step, absolute."""
+    """Error per step, absolute."""
 
     def evaluations(self, steps: int) -> int:
         return 6 * steps - 5
@@ -67,7 +69,7 @@ class PFODE(Sampler[AffineSDE, Last]):
     def _integrate(
         self, model: Model[AffineSDE], y: Tensor, slope: Tensor, size: Tensor | None, start: Tensor, end: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """`y` and its slope at the noise level `end`, and the sizes of the next steps; `size`: of the first ones."""
+        """`y` and its slope at the noise level `end`, and the sizes of the next steps. `size`: sizes of the first steps."""
         at = start.to(y.device).expand(len(y), *(1,) * (y.ndim - 1)).clone()
         size = at.new_full(at.shape, torch.inf) if size is None else size
         for _ in range(_MOST_TRIES):
@@ -87,7 +89,7 @@ class PFODE(Sampler[AffineSDE, Last]):
             y, slope = torch.where(moves, there, y), torch.where(moves, slopes[-1], slope)
             at = torch.where(moves, torch.where(last, end, at - h), at)
             size = torch.where(left > 0, h * (0.9 * error**-0.2).nan_to_num(0.2).clamp(0.2, 10), size)
-        raise SdezooError(f"{self.title()}: rtol={self.rtol:g}, atol={self.atol:g} are not met in {_MOST_TRIES} tries.", "Raise them.")
+        raise SdezooError(f"{self.title()}: rtol={self.rtol:g}, atol={self.atol:g} are not met in {_MOST_TRIES} steps.", "Raise them.")
 
 
 def _flow(model: Model[AffineSDE], y: Tensor, ratio: Tensor) -> Tensor:

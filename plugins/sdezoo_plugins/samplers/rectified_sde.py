@@ -1,13 +1,13 @@
-"""The stochastic way back of rectified flow, for every affine process.
+"""Stochastic sampling of rectified flow, for every affine process.
 
 Roy, Rinaldo & Sarkar, arXiv 2601.15500. With `S² = α² + v`, `R = α/S`, the score `s`, and primes at the end of a step::
 
     z' = m' + (R'S'/R) [(z − m)/S + η S s + √ψ ε],      η = 1 − R²/R'²,      ψ = η (R²/R'²)(1 − R'²)/(1 − R²)
 
 On `rectified-flow`, `S² = (1 − t)² + t²`. In `(z − m)/S` this is DDPM's posterior with `ᾱ = R²` (Ho et al., arXiv 2006.11239, eq. 7
-and 11): what `ancestral` draws, written in the score. `ε` is left out of the last step, which ends in Tweedie's denoiser.
+and 11): the step of `ancestral`, written in the score. The last step has no `ε` and ends in Tweedie's denoiser.
 
-The paper's time grid is that of `constants=(2,5)`, `c_0` and `c_1` in `sdezoo.sampling.grid.stochastic`; there have to be 13 steps or more.
+The paper's time grid is that of `constants=(2,5)`: `c_0` and `c_1` in `sdezoo.sampling.grid.stochastic`. It needs at least 13 steps.
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from sdezoo.sampling.sampler import Sampler
 
 @dataclass(frozen=True)
 class RectifiedSDE(Sampler[AffineSDE]):
-    """Stochastic sampling of rectified flow, for every affine process: DDPM's posterior step, and its own time grid."""
+    """Stochastic sampling of rectified flow, for every affine process: DDPM's posterior step, with the paper's time grid."""
 
     strong_order: ClassVar[float | None] = 1.0
 
     constants: tuple[Positive, Positive] | None = None
-    """`(c_0, c_1)` of the paper's time grid, there (2,5); None: the grid is that of `spacing`."""
+    """`(c_0, c_1)` of the paper's time grid, `(2,5)` in the paper; None: the grid of `spacing`."""
 
     def grid(self, model: Model[Any], steps: int) -> Tensor:
         return super().grid(model, steps) if self.constants is None else stochastic(model.sde, steps, *self.constants)

@@ -1,20 +1,23 @@
-"""Symmetric splitting: what is known of the reversal is solved exactly, and what the data add to it is a push in the middle.
+"""Symmetric splitting: the known part of the reverse SDE is solved exactly, and the part that depends on the data is applied in between.
 
-Dockhorn, Vahdat & Kreis, arXiv 2112.07068, section 3.3 (SSCS). For a process with a stationary law `π` the reverse SDE is, backward in
-time, the process at rest in `π` run backward, `A`, and `dz = g gᵀ (s − ∇ log π) dt`, `S`. A step of size `h` is::
+Dockhorn, Vahdat & Kreis, arXiv 2112.07068, section 3.3 (SSCS). For a process with a stationary distribution `π` the reverse SDE is,
+backward in time, the sum of two parts: `A`, the stationary process run backward, and `S`, `dz = g gᵀ (s − ∇ log π) dt`. A step of size
+`h` is::
 
     z ← e^{A h/2}  e^{S h}  e^{A h/2} z                    (Strang 1968)
 
-with `e^A` a draw from its transition and the score at the middle of the step. The paper solves `S` by Euler's method, of order 1. Near
-the data a score falls as fast as `−z/scale²`, and a step of any explicit method overshoots; here that part is exact, `λ = g²/scale²`,
-and what is left is solved by the midpoint rule (exponential Runge–Kutta: Hochbruck & Ostermann, Acta Numerica 19 (2010))::
+where `e^A` samples its exact transition, and the score is taken at the middle of the step. The paper solves `S` by Euler's method, of
+order 1. Near the data a score falls as fast as `−z/scale²`, and a step of any explicit method overshoots. Here that part is exact,
+`λ = g²/scale²`, and the remainder is solved by the midpoint rule (exponential Runge–Kutta: Hochbruck & Ostermann, Acta Numerica 19
+(2010))::
 
     z' = z + φ(h/2) S(z),      z ← z + φ(h) (S(z') + λ (z' − z)),      φ(h) = (1 − e^{−λh})/λ
 
-The whole is of weak order 2, for two evaluations of the score a step. Where data are distributed as `π`, `S` vanishes and every step
-is exact. The last step, from `lo` to the data, follows the reverse drift without noise. Times are even in `√t`, as the
-paper's (quadratic striding): next to the data a position changes by the velocity times the step, and the velocity settles within
-`t` itself.
+The method is of weak order 2, with two evaluations of the score per step. If the data are distributed as `π`, `S` vanishes and every
+step is exact. The last step, from `lo` to the data, follows the reverse drift without noise.
+
+Times are even in `√t`, as the paper's (quadratic striding): next to the data a position changes by the velocity times the step, and
+the velocity itself settles on the scale of `t`.
 """
 
 import math
@@ -32,7 +35,7 @@ from sdezoo.sampling.sampler import Sampler
 
 @dataclass(frozen=True)
 class SSCS(Sampler[Stationary]):
-    """Symmetric splitting for processes with a known stationary reversal, such as cld: order 2, two evaluations a step."""
+    """Symmetric splitting for processes with a known stationary reversal, such as cld: order 2, two evaluations per step."""
 
     weak_order: ClassVar[float | None] = 2.0
 
@@ -40,7 +43,7 @@ class SSCS(Sampler[Stationary]):
         return 2 * steps - 1
 
     def grid(self, model: Model[Any], steps: int) -> Tensor:
-        """`auto`: equal steps in `√t`."""
+        """The time grid; with `spacing=auto`, equal steps in `√t`."""
         if self.spacing != "auto":
             return super().grid(model, steps)
         lo, hi = model.sde.t_span
@@ -59,11 +62,11 @@ class SSCS(Sampler[Stationary]):
 
         z = sde.reverse_transition(z, t, middle, noise)
         rate = (sde.diffusion(z, middle) / sde.scale(middle)) ** 2
-        half = sde.project(z + _gain(rate, dt / 2) * push(z), z)  # no score is known beyond a wall
+        half = sde.project(z + _gain(rate, dt / 2) * push(z), z)  # the score is undefined outside the support
         z = sde.project(z + _gain(rate, dt) * (push(half) + rate * (half - z)), z)
         return sde.reverse_transition(z, middle, s, noise), None
 
 
 def _gain(rate: Tensor, h: Tensor) -> Tensor:
-    """`(1 − e^{−λh})/λ`; `h` where there is no noise."""
+    """`(1 − e^{−λh})/λ`; `h` if there is no noise."""
     return torch.where(rate > 0, -torch.expm1(-rate * h) / rate, h)

@@ -1,11 +1,10 @@
-"""Any solver of torchsde on the reverse SDE, one of its steps for each step of the grid; noise is keyed as everywhere.
+"""Any torchsde solver on the reverse SDE, one solver step per step of the grid; noise is keyed as in every sampler.
 
-Itô methods: euler, milstein, srk; the others integrate the Stratonovich form. Needs one Brownian motion for every
-entry of the state. The last step, to `t = 0`, is the noise-free Euler step, since solvers would ask for a score
-there.
+Itô methods are euler, milstein and srk; the others integrate the Stratonovich form. The process needs one Brownian motion per entry of
+the state. The last step, to `t = 0`, is a noise-free Euler step, because a solver would evaluate the score there.
 
-On state-dependent noise, weak and strong order and evaluations a step: `euler` 1, ½, 1; `milstein` and `euler_heun` 1, 1, 1;
-`heun`, `midpoint`, `log_ode` and `reversible_heun` 1, 1, 2; `srk` 2, none claimed since it wants two normal numbers, 9.
+For state-dependent noise, weak order, strong order and evaluations per step: `euler` 1, ½, 1; `milstein` and `euler_heun` 1, 1, 1;
+`heun`, `midpoint`, `log_ode` and `reversible_heun` 1, 1, 2; `srk` 2, none claimed since it needs two normal numbers, 9.
 """
 
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ class TorchSDE(Sampler[ForwardSDE]):
     """Any torchsde method on the reverse SDE: method=euler, milstein, srk, heun, midpoint, …"""
 
     method: Method = "euler"
-    """torchsde's method. `euler`, `milstein` and `srk` integrate in Itô's sense, the others in Stratonovich's."""
+    """torchsde's method. `euler`, `milstein` and `srk` integrate in the Itô sense, the others in the Stratonovich sense."""
 
     @property
     def weak_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]

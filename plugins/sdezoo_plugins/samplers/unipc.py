@@ -1,17 +1,17 @@
-"""UniPC: an exponential Adams predictor and corrector that share one network evaluation a step, for every affine process.
+"""UniPC: an exponential Adams predictor and corrector that share one network evaluation per step, for every affine process.
 
 Zhao et al., arXiv 2302.04867. UniP-p predicts `z` at the next time from the last `p` values of the denoiser, or of the noise. The next
-step asks for the value there, and UniC-2 corrects that `z` with three values, the new one among them; the value is not asked for
-again, so that correcting costs nothing. The weights solve the paper's conditions exactly, so that its `B(h)` cancels: they are those of
-`sdezoo_plugins.samplers.exponential_adams`.
+step evaluates the network there, and UniC-2 corrects that `z` with three values, the new one included. The network is not evaluated
+again at the corrected `z`, so correcting is free. The weights solve the paper's conditions exactly, so its `B(h)` cancels: they are those
+of `sdezoo_plugins.samplers.exponential_adams`.
 
-With `p = 2` the corrector raises the order to 3 (theorem 3.1). The paper corrects `p = 3` with four values; in ten calls four
-overshoot, at twice the distance from the exact flow, and so `p = 3` is corrected with three too: it predicts better, at the same
-order. The first step knows one value, and is corrected with two: what its error leaves is of order 3.
+With `p = 2` the corrector raises the order to 3 (theorem 3.1). The paper corrects `p = 3` with four values. Within ten evaluations four
+values overshoot, at twice the distance from the exact flow, so `p = 3` is corrected with three as well: it predicts better, at the same
+order. The first step knows one value and is corrected with two; the error it leaves is of order 3.
 
-Interpolating the noise is closer on smooth densities, best with `spacing=optimized`; interpolating the data is tame in few steps
-and where data are isolated points. The last step, to `s = 0`, ends in the denoised state: `D`, or `(z − m − σ ε)/α` at the
-corrected `z`.
+Interpolating the noise is more accurate on smooth densities, best with `spacing=optimized`. Interpolating the data is more stable with
+few steps, and for data that are isolated points. The last step, to `s = 0`, ends in the denoised state: `D`, or `(z − m − σ ε)/α` at
+the corrected `z`.
 """
 
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ from sdezoo.sampling.sampler import Sampler
 from sdezoo_plugins.samplers.exponential_adams import log_snr, with_data, with_noise
 
 Last = tuple[Coefficients, Tensor, list[tuple[Tensor, Tensor]]]
-"""Where the step before began: coefficients, state, and what it knew, pairs of `λ` and the value there."""
+"""The start of the previous step: coefficients, state, and known values as pairs of `λ` and the value there."""
 
 
 @dataclass(frozen=True)
 class UniPC(Sampler[AffineSDE, Last]):
-    """UniPC for every affine process: deterministic predictor–corrector, order 3, one evaluation a step."""
+    """UniPC for every affine process: deterministic predictor–corrector, order 3, one evaluation per step."""
 
     weak_order: ClassVar[float | None] = 3.0
 
     order: Annotated[int, Interval(ge=2, le=3)] = 2
-    """How many values the predictor takes; the corrector takes three."""
+    """Number of values that the predictor interpolates; the corrector interpolates three."""
     prediction: Literal["data", "noise"] = "data"
-    """What is interpolated: the denoiser, or the noise that a state holds."""
+    """What is interpolated: the denoised state (`data`), or the predicted noise (`noise`)."""
 
     def step(
         self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Last | None

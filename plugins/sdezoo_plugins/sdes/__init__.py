@@ -1,1 +1,1 @@
-"""Built-in sdes: one file each, found through entry points like everybody's."""
+"""Built-in processes: one file each, registered through entry points as third-party plugins are."""

@@ -1,13 +1,13 @@
-"""Modified Bessel functions `I_q`, scaled so that nothing overflows or cancels: what processes with noise `√x` at a wall share.
+"""Modified Bessel functions `I_q`, scaled against overflow and cancellation: shared by processes with noise `√x` at a boundary.
 
 With `q ≥ 0`, `w ≥ 0`::
 
     L_q(w) = log(I_q(w) e^{−w} w^{−q})             from −q log 2 − log Γ(q + 1) at w = 0 to −(q + ½) log w − ½ log 2π
     D_q(w) = w (1 − I_{q+1}(w)/I_q(w)) = −w L_q'   from 0 at w = 0 to q + ½
 
-At order `ν ≥ 20` by Debye's expansion, uniform in `w` (DLMF 10.41.3), with 12 terms good to 14 digits; from there down to `q`
-by the recurrence `1/r_{k−1} = 2k/w + r_k` of `r_k = I_{k+1}/I_k` (DLMF 10.29.1), in which errors shrink. All is made of
-elementary functions, and can be differentiated any number of times.
+At order `ν ≥ 20` Debye's expansion is used. It is uniform in `w` (DLMF 10.41.3), and 12 terms give 14 digits. The recurrence
+`1/r_{k−1} = 2k/w + r_k` of `r_k = I_{k+1}/I_k` (DLMF 10.29.1) leads from there down to `q`; errors shrink in it. Every operation is
+elementary, so the result can be differentiated any number of times.
 """
 
 import math
@@ -22,7 +22,15 @@ _TERMS = 12
 
 
 def bessel(q: float, w: Tensor) -> tuple[Tensor, Tensor]:
-    """`L_q(w)` and `D_q(w)`, each shaped like `w`."""
+    """`L_q(w)` and `D_q(w)`.
+
+    Args:
+        q: the order, at least 0.
+        w: the arguments, at least 0, of any shape.
+
+    Returns:
+        `L_q(w)` and `D_q(w)`, each shaped like `w`.
+    """
     steps = max(0, math.ceil(_ORDER - q))
     nu = q + steps
     s = (nu**2 + w**2).sqrt()

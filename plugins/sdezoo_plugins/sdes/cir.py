@@ -1,7 +1,7 @@
-"""Square-root diffusion (Cox–Ingersoll–Ross), `dX = κ (θ − X) dβ + σ √X dW_β`: drawn back to `θ`, Gaussian in no coordinates.
+"""Square-root diffusion (Cox–Ingersoll–Ross), `dX = κ (θ − X) dβ + σ √X dW_β`: reverts to `θ`, Gaussian in no coordinates.
 
 Feller, Annals of Mathematics 54 (1951); Cox, Ingersoll & Ross, Econometrica 53 (1985), eq. 17 to 20. `β(t) = a t + (1 − a) t²` is a
-clock that runs slowly near the data and reaches 1 at `t = 1`; `a = 1` is the process as it is published. With
+time change: it runs slowly near the data and reaches 1 at `t = 1`. `a = 1` is the published process. With
 `q = 2κθ/σ² − 1`, `c = 2κ/(σ² (1 − e^{−κβ}))`, `u = c x_0 e^{−κβ}`, `v = c x` and `w = 2√(uv)`::
 
     p(x_t = x | x_0) = c e^{−u−v} (v/u)^{q/2} I_q(w)
@@ -10,16 +10,16 @@ clock that runs slowly near the data and reaches 1 at `t = 1`; `a = 1` is the pr
     X_∞              = Gamma(q + 1) · σ²/(2κ)                                 the prior
     ∇·(g gᵀ)         = σ² β'
 
-Where `2κθ ≥ σ²` (Feller), that is `q ≥ 0`, the process never reaches 0, from which it may start: data have zeros as they please. A
-step that overshoots 0 is reflected there, once, so that no state is outside or on 0, however few steps there are.
+If `2κθ ≥ σ²` (Feller), that is `q ≥ 0`, the process never reaches 0. It may start there, so the data may contain zeros. A step that
+overshoots 0 is reflected there, once. No state is negative or 0, for any number of steps.
 
 Both `u` and `v` are of the order `1/t`, and the terms of density and score cancel as `t → 0`. They are computed as
-`log c − (√v − √u)² + q log 2v + L_q(w)` and `c (x_0 e^{−κβ} − x)/(√x (√x + √(x_0 e^{−κβ}))) + (2q − D_q(w))/(2x)`, where `L` and
-`D` have no singularity, see `bessel`.
+`log c − (√v − √u)² + q log 2v + L_q(w)` and `c (x_0 e^{−κβ} − x)/(√x (√x + √(x_0 e^{−κβ}))) + (2q − D_q(w))/(2x)`. `L` and `D` have no
+singularity; see `bessel`.
 
-The state is the data over `unit`, one number a column (for images: one for all), so that `θ` is of the size of the data. A network
-sees `2 (√x − √θ)`, where noise is the same everywhere, and small values are as plain as large ones. Its output is `√x` times what
-the score has beyond that of the prior, `q/x − 2κ/σ²`: a number of the order of one also near 0.
+The state is the data over `unit`, one number per column (for images: one for all), so that `θ` has the size of the data. The network
+input is `2 (√x − √θ)`: the noise is the same everywhere in it, and small values are as visible as large ones. The network output is
+`√x` times the score minus that of the prior, `q/x − 2κ/σ²`: it is of order one, also near 0.
 """
 
 import math
@@ -42,24 +42,24 @@ from sdezoo_plugins.sdes.bessel import bessel
 
 @dataclass(frozen=True)
 class CIR(Stationary, Conditional):
-    """Square-root diffusion dX = κ(θ − X)dt + σ√X dW on positive data, zeros included; its prior is a Gamma law."""
+    """Square-root diffusion dX = κ(θ − X)dt + σ√X dW on positive data, zeros included; its prior is a Gamma distribution."""
 
     kappa: Positive = 4.0
-    """Rate `κ` at which the mean returns to `theta`."""
+    """Mean-reversion rate `κ`."""
     theta: Positive = 1.0
     """Mean `θ` of the prior, in units."""
     sigma: Positive = 1.4
     """Noise `σ`; at most `√(2κθ)`."""
     start: Annotated[float, Interval(gt=0, le=1)] = 0.05
-    """Speed `a` of the clock at the data; 1: an even clock."""
+    """Speed `a` of the time change at the data; 1: constant speed."""
     unit: tuple[Positive, ...] | None = None
-    """What the data are divided by, one number a column or one for all; None: their means."""
+    """Divisor of the data, one number per column or one for all; None: their means."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.q < 0:
             raise ParameterError(
-                f"{self.title()}: with sigma={self.sigma:g} the process reaches 0, where it has no score.",
+                f"{self.title()}: with sigma={self.sigma:g} the process reaches 0, where its score is undefined.",
                 f"Give sigma at most sqrt(2 kappa theta) = {(2 * self.kappa * self.theta) ** 0.5:.4g}.",
             )
 
@@ -89,20 +89,22 @@ class CIR(Stationary, Conditional):
         return z if self.unit is None else z * z.new_tensor(self.unit)
 
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """`2 (√x − √θ)`, in which noise is the same everywhere."""
+        """`2 (√x − √θ)`; in it the noise is the same everywhere."""
         return 2 * (z.abs().sqrt() - math.sqrt(self.theta))
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return (self._speed(t) * self.kappa).to(z) * (self.theta - z)
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return (self._speed(t).sqrt() * self.sigma).to(z) * z.abs().sqrt()  # a stage of a solver may look beyond the wall: its image
+        return (self._speed(t).sqrt() * self.sigma).to(
+            z
+        ) * z.abs().sqrt()  # a solver stage may lie outside the support: use its mirror image
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return (self._speed(t) * self.sigma**2).to(z).expand_as(z)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
-        """Reflection at 0; a step that would end at 0 itself is not taken."""
+        """Reflection at 0; a step that would end at 0 exactly is rejected."""
         return torch.where(proposal == 0, z, proposal.abs())
 
     def scale(self, t: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class CIR(Stationary, Conditional):
         return self._moved(self.encode(x0), self._clock(t.double()), noise)
 
     def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        """The process at rest is the same in both directions of time."""
+        """The stationary process is reversible: its transition is the same in both directions of time."""
         return self._moved(z, self._clock(t) - self._clock(s), noise)
 
     def _moved(self, z: Tensor, clock: Tensor, noise: Noise) -> Tensor:
@@ -155,6 +157,6 @@ class CIR(Stationary, Conditional):
         return self.start + 2 * (1 - self.start) * t
 
     def _law(self, clock: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        # e^{−κβ} − 1 in place of e^{−κβ}: for small t, x_0 e^{−κβ} − x has no digits left but these.
+        # e^{−κβ} − 1 in place of e^{−κβ}: for small t, all other digits of x_0 e^{−κβ} − x cancel.
         decay = torch.expm1(-self.kappa * clock)
         return (-2 * self.kappa / self.sigma**2 / decay).to(like), decay.to(like)

@@ -1,6 +1,6 @@
 """Critically damped Langevin diffusion: data are coupled to a velocity, and noise enters the velocity alone.
 
-Dockhorn, Vahdat & Kreis, arXiv 2112.07068, section 3, with the mass `M = Γ²/4` for which the motion is critically damped::
+Dockhorn, Vahdat & Kreis, arXiv 2112.07068, section 3, with the mass `M = Γ²/4` at which the motion is critically damped::
 
     dX = β M⁻¹ V dt,      dV = −β (X + Γ M⁻¹ V) dt + √(2Γβ) dW,      V_0 ~ N(0, γM),      π = N(0, 1) × N(0, M)
 
@@ -9,17 +9,17 @@ The state `(B, 2, *event)` holds position and velocity. With `b = 2βt/Γ`, and 
     E[(X, W)_t | (X, W)_0] = e^{−b} ( 1 + b    b   ) (X, W)_0
                                     (  −b    1 − b )
 
-so that the law of the state given `x_0`, the velocity at the start integrated out, is normal. Its covariance, for data of variance `ς`
-around `x_0`, where `P(a, ·)` is the regularized incomplete gamma function::
+The distribution of the state given `x_0`, with the initial velocity integrated out, is normal. For data of variance `ς` around `x_0`
+its covariance is, with the regularized incomplete gamma function `P(a, ·)`::
 
     xx = P(3, 2b) + e^{−2b} (γ b² + ς (1 + b)²)
     xw = e^{−2b} (2b² + γ b (1 − b) − ς b (1 + b))
     ww = P(1, 2b) + e^{−2b} (2b (1 − b) + γ (1 − b)² + ς b²)
 
-The reversal asks for the score in the velocity alone, and that is what a network learns: the paper's hybrid score matching. What a
-network returns is added to the score of normal data with variance 1 (`ς = 1`), so that data are best scaled to that.
+The reverse SDE needs the score in the velocity alone, and the network learns only that: the paper's hybrid score matching. The network
+output is added to the score of normal data with variance 1 (`ς = 1`), so scale the data to that.
 
-At rest in `π` the process run backward is the process itself with the velocity turned around, which is what `sscs` is made of.
+Run backward, the stationary process is the same process with the velocity reversed. `sscs` is built on this.
 """
 
 import math
@@ -40,11 +40,11 @@ class CLD(Stationary, Conditional):
     """Critically damped Langevin diffusion: data with a velocity, which alone is noised; its sampler is sscs."""
 
     beta: Positive = 4.0
-    """Rate `β` of time."""
+    """Rate `β`, the speed of time."""
     friction: Positive = 1.0
-    """`Γ`; the mass is `M = Γ²/4`."""
+    """Friction `Γ`; the mass is `M = Γ²/4`."""
     start: Positive = 0.04
-    """Variance `γ` of the velocity at the data, in units of `M`."""
+    """Initial variance `γ` of the velocity, in units of `M`."""
 
     def state_shape(self, shape: Sequence[int]) -> Shape:
         return (shape[0], 2, *shape[1:])
@@ -95,7 +95,7 @@ class CLD(Stationary, Conditional):
         return -((vv * dx**2 - 2 * xv * dx * dv + xx * dv**2) / det + det.log()) / 2 - math.log(2 * math.pi)
 
     def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """The score in the velocity; 0 in the position, along which there is no noise."""
+        """The score in the velocity; 0 in the position, which noise does not drive."""
         return self._driven(self._velocity_score(z, x0, t, 0.0))
 
     def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class CLD(Stationary, Conditional):
         return 2 * self.beta / self.friction * t.double()
 
     def _law(self, t: Tensor, variance: float) -> tuple[Tensor, ...]:
-        """What multiplies `x_0` in the means of position and velocity, and the covariance `xx`, `xv`, `vv`."""
+        """The factors of `x_0` in the means of position and velocity, and the covariance `xx`, `xv`, `vv`."""
         b, unit = self._turned(t), self._unit
         xx, xw, ww = _spread(b, self.start, variance)
         return torch.exp(-b) * (1 + b), -unit * torch.exp(-b) * b, xx, unit * xw, unit**2 * ww
@@ -131,7 +131,7 @@ class CLD(Stationary, Conditional):
 
 
 def _spread(b: Tensor, start: float, variance: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Covariance of `(X, W)`: the motion's own, and what is left of that at the start, `variance` and `start`."""
+    """Covariance of `(X, W)`: the part from the noise, plus what remains of the initial `variance` and `start`."""
     shrink = torch.exp(-2 * b)
     return (
         torch.special.gammainc(torch.full_like(b, 3.0), 2 * b) + shrink * (start * b**2 + variance * (1 + b) ** 2),
@@ -141,12 +141,12 @@ def _spread(b: Tensor, start: float, variance: float) -> tuple[Tensor, Tensor, T
 
 
 def _correlated(covariance: Sequence[Tensor], like: Tensor, noise: Noise) -> tuple[Tensor, Tensor]:
-    """Normal position and velocity of this covariance; the position is exactly 0 where its variance is."""
+    """Normal position and velocity with this covariance; the position is exactly 0 if its variance is."""
     xx, xv, vv = covariance
     second, first = noise.normal(like), noise.normal(like)
     return xv / vv.sqrt() * second + (xx - xv**2 / vv).sqrt() * first, vv.sqrt() * second
 
 
 def _beside(k: Tensor, x: Tensor) -> Tensor:
-    # Times broadcast against the state, which has one dimension more than the data.
+    # Times broadcast against the state, which has one more dimension than the data.
     return k if k.ndim == 0 else k[:, 0].to(x)

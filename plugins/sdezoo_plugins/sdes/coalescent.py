@@ -1,27 +1,29 @@
-"""The lines of descent behind Jacobi's and the Wright–Fisher diffusion: what exact draws and densities of both are made of.
+"""Lines of descent of the Jacobi and the Wright–Fisher diffusion: exact samples and densities of both are built on them.
 
 For a vector `x` of parts that sum to 1, with `α_i ≥ 1`, `θ = Σ α_i`, take the diffusion with generator
-`½ Σ x_i (δ_ij − x_j) ∂_i ∂_j + ½ Σ (α_i − θ x_i) ∂_i`; its stationary law is Dirichlet's. Two parts: Jacobi's diffusion. Given `x_0`, its
-law at time `τ` is a mixture (Griffiths, Adv. Appl. Probab. 11 (1979); Jenkins & Spanò, arXiv 1506.06998, section 2)::
+`½ Σ x_i (δ_ij − x_j) ∂_i ∂_j + ½ Σ (α_i − θ x_i) ∂_i`. Its stationary distribution is Dirichlet's. With two parts it is Jacobi's
+diffusion. Given `x_0`, its distribution at time `τ` is a mixture (Griffiths, Adv. Appl. Probab. 11 (1979); Jenkins & Spanò, arXiv
+1506.06998, section 2)::
 
     m ~ q_m(τ),     n ~ Multinomial(m, x_0),     x ~ Dirichlet(α + n)
 
-where `q_m` is the law of how many lines of descent are left after `τ`, when of `k` one is lost at the rate `r_k = k (k + θ − 1)/2`::
+where `q_m` is the distribution of the number of lines of descent left after `τ`. Of `k` lines, one is lost at the rate
+`r_k = k (k + θ − 1)/2`::
 
     q_m(τ) = Σ_{k ≥ m} (−1)^{k−m} (2k + θ − 1) Γ(k + m + θ − 1) / (m! (k − m)! Γ(m + θ)) · e^{−r_k τ}
 
-`draw_lines` draws `m` by inversion of `q_m` from `τ = 0.03` on. Below, `m` is a normal number, rounded, with mean and variance of
-Griffiths, J. Math. Biol. 21 (1984), right to about 0.01. Draws of `x` are then off in distribution function by less than `2e-5` for
-`θ ≤ 4`, `6e-5` for `θ ≤ 26`, `4e-4` for `θ ≤ 60`, and by less the smaller `τ` is.
+`draw_lines` samples `m` by inversion of `q_m` from `τ = 0.03` on. Below, `m` is a rounded normal number with mean and variance from
+Griffiths, J. Math. Biol. 21 (1984), accurate to about 0.01. The distribution function of `x` is then off by less than `2e-5` for
+`θ ≤ 4`, `6e-5` for `θ ≤ 26`, `4e-4` for `θ ≤ 60`, and by less for smaller `τ`.
 
-`lines` gives `q_m` to 8 digits of the largest, from `τ = 0.005` on. From `τ = 0.1` on it is the sum above. Below, the terms of that cancel:
-`e^{−(k + (θ−1)/2)²τ/2}` is the Fourier transform of a normal density, under which the sum is a binomial series, so that::
+`lines` gives `q_m` to 8 digits of the largest, from `τ = 0.005` on. From `τ = 0.1` on it is the sum above. Below, the terms of that sum
+cancel. `e^{−(k + (θ−1)/2)²τ/2}` is the Fourier transform of a normal density, under which the sum is a binomial series::
 
     q_m = e^{(θ−1)²τ/8} Γ(2m + θ)/(m! Γ(m + θ)) ∫ e^{−z²/2τ}/√(2πτ) · (−2i sin(z/2)) (2 cos(z/2))^{−2m−θ} dz
 
-along any path from left to right above the real line. Along a hyperbola with its top near the saddle point and slopes of 30° that is a
-sum of 56 terms, none of which is large. It is taken once, at times that lie dense enough for the Taylor series of
-`dq_m/dτ = r_{m+1} q_{m+1} − r_m q_m` to lead from each to the next.
+along any path from left to right above the real line. Along a hyperbola with its top near the saddle point and slopes of 30° this is a
+sum of 56 terms, none of them large. It is computed once, at times so close together that the Taylor series of
+`dq_m/dτ = r_{m+1} q_{m+1} − r_m q_m` leads from each to the next.
 """
 
 import math
@@ -33,13 +35,13 @@ from torch import Tensor
 from sdezoo.process.noise import Noise
 
 SERIES_FROM = 0.1
-"""The `τ` from which on the alternating sum is used as it stands."""
+"""The alternating sum is used as it stands from this `τ` on."""
 
 EARLIEST = 0.005
-"""The earliest `τ` of `lines`."""
+"""The smallest `τ` of `lines`."""
 
 DRAWN_FROM = 0.03
-"""The earliest `τ` at which draws are exact."""
+"""Samples are exact from this `τ` on."""
 
 _NODES = 56
 _SLOPE = math.pi / 6
@@ -48,7 +50,17 @@ _ORDER = 31
 
 
 def draw_lines(tau: Tensor, theta: float, like: Tensor, noise: Noise) -> Tensor:
-    """`m ~ q_m(τ)`, one for each entry of `like`, float64; `τ > 0` broadcasts against it."""
+    """Sample `m ~ q_m(τ)`.
+
+    Args:
+        tau: time `τ > 0`; broadcasts against `like`.
+        theta: `θ`.
+        like: sets the shape and device.
+        noise: source of the noise.
+
+    Returns:
+        `m`, one for each entry of `like`, float64.
+    """
     wide, late = like.double(), tau.clamp_min(DRAWN_FROM)
     centre, spread = line_moments(late, theta)
     count = int((centre + 9 * spread).max()) + 16
@@ -60,30 +72,48 @@ def draw_lines(tau: Tensor, theta: float, like: Tensor, noise: Noise) -> Tensor:
 
 
 def line_moments(tau: Tensor, theta: float) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of `m`, nearly: Griffiths 1984, the mean less 1/6; right to about 0.01 for `τ` below 0.03."""
+    """Approximate mean and standard deviation of `m`: Griffiths 1984, with 1/6 subtracted from the mean.
+
+    Args:
+        tau: time `τ > 0`.
+        theta: `θ`.
+
+    Returns:
+        Mean and standard deviation, accurate to about 0.01 for `τ` below 0.03.
+    """
     drift = (theta - 1) * tau / 2
     eta = drift / torch.expm1(drift)
     variance = 2 * eta / tau * (eta + drift) ** 2 * (1 + eta / (eta + drift) - 2 * eta) / drift**2
-    # The published variance is a difference of numbers that cancel for small τ.
+    # The terms of the published variance cancel for small τ.
     variance = torch.where(drift > 1e-3, variance, 2 / (3 * tau))
     return (2 * eta / tau - 1 / 6).clamp_min(0), variance.sqrt()
 
 
 def inside(x: Tensor, like: Tensor) -> Tensor:
-    """`x` with the dtype of `like`, rounded to a number of the open unit interval."""
+    """`x` with the dtype of `like`, rounded to a number in the open unit interval."""
     limits = torch.finfo(like.dtype)
     return x.to(like).clamp(limits.tiny, 1 - limits.eps / 2)
 
 
 def folded(proposal: Tensor, z: Tensor) -> Tensor:
-    """`proposal` folded into the open unit interval at both ends; `z` where that is an end itself."""
+    """`proposal` folded at both ends into the open unit interval; `z` if the result is an end itself."""
     fold = proposal.remainder(2)
     fold = torch.minimum(fold, 2 - fold)
     return torch.where((fold > 0) & (fold < 1), fold, z)
 
 
 def lines(tau: Tensor, theta: float, count: int, earliest: float = EARLIEST) -> Tensor:
-    """`q_m(τ)` for `m < count` at times `(N,)` from `earliest` on, float64 `(N, count)`; differentiable in `τ`."""
+    """`q_m(τ)` for `m < count`, differentiable in `τ`.
+
+    Args:
+        tau: times `(N,)`, from `earliest` on.
+        theta: `θ`.
+        count: number of values of `m`.
+        earliest: smallest time of the Taylor series.
+
+    Returns:
+        `(N, count)`, float64.
+    """
     terms = _alternating(theta).to(tau.device)[:count]
     k = torch.arange(terms.shape[1], dtype=torch.float64, device=tau.device)
     few = torch.exp(-k * (k + theta - 1) * tau.clamp_min(SERIES_FROM).unsqueeze(-1) / 2) @ terms.T
@@ -103,7 +133,7 @@ def lines(tau: Tensor, theta: float, count: int, earliest: float = EARLIEST) -> 
 def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
     """Times `(J,)` from `earliest` to `SERIES_FROM`, and the Taylor series of `q` there, `(J, order, m)`, in units of the squared time.
 
-    The times lie so near that 30 derivatives lead from one to the next.
+    The times are so close together that 30 derivatives lead from one to the next.
     """
     knots = [earliest]
     while knots[-1] < SERIES_FROM:
@@ -124,7 +154,16 @@ def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
 
 
 def integral(tau: Tensor, theta: float, m: Tensor) -> Tensor:
-    """`q_m(τ)` by the integral, float64 of the shape that `τ` and `m` broadcast to."""
+    """`q_m(τ)` by the integral.
+
+    Args:
+        tau: times.
+        theta: `θ`.
+        m: numbers of lines; broadcasts against `tau`.
+
+    Returns:
+        float64, of the broadcast shape.
+    """
     steep = tau * (m + theta / 2) / 2
     top = _saddle(steep).maximum((1.5 * tau**0.25).clamp_max(2.0))
     bend = torch.minimum(top, 3 * tau.sqrt()).unsqueeze(-1)
@@ -142,7 +181,7 @@ def integral(tau: Tensor, theta: float, m: Tensor) -> Tensor:
 
 
 def _saddle(steep: Tensor) -> Tensor:
-    """The positive root of `η/2 = a tanh(η/2)`, where there is one, else 0."""
+    """The positive root of `η/2 = a tanh(η/2)`, or 0 if there is none."""
     half = (3 * (steep - 1)).clamp_min(0).sqrt().minimum(steep)
     for _ in range(20):
         half = steep * torch.tanh(half)
@@ -151,7 +190,7 @@ def _saddle(steep: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _alternating(theta: float) -> Tensor:
-    """The coefficients of `e^{−k(k + θ − 1)τ/2}` in `q_m`, `(m, k)`, as many as matter from `SERIES_FROM` on."""
+    """The coefficients of `e^{−k(k + θ − 1)τ/2}` in `q_m`, `(m, k)`: all that matter from `SERIES_FROM` on."""
     most = math.ceil(2 / SERIES_FROM + 10 * math.sqrt(2 / (3 * SERIES_FROM)))
     m = torch.arange(most, dtype=torch.float64).unsqueeze(1)
     k = torch.arange(2 * most, dtype=torch.float64)

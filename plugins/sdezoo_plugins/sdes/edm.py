@@ -1,8 +1,8 @@
 """The process of EDM, `dX = √(dσ²/dt) dW` with `σ(t) = σ_max t^ρ`: data plus noise of standard deviation `σ`.
 
 Karras et al., arXiv 2206.00364, table 1: `α = 1`, `m = 0`, `v = σ²`, `σ` from 0.002 to 80. The paper's time is `σ` itself, and its
-steps are even in `σ^{1/ρ}` (eq. 5). Here `t` is what those steps are even in, `t = (σ/σ_max)^{1/ρ}`: the law of `X` at a given `σ` is
-the same, and equal steps in `t` are the paper's. `t_span` goes from `(σ_min/σ_max)^{1/ρ}` to 1; then `dσ²/dt = 2ρ σ²/t`.
+steps are even in `σ^{1/ρ}` (eq. 5). Here the steps are even in `t = (σ/σ_max)^{1/ρ}`. The distribution of `X` at a given `σ` is the
+same, and equal steps in `t` are the paper's. `t_span` goes from `(σ_min/σ_max)^{1/ρ}` to 1; then `dσ²/dt = 2ρ σ²/t`.
 """
 
 import math
@@ -20,11 +20,11 @@ class EDM(AffineSDE):
     """Data plus noise with the noise levels of Karras et al., 0.002 to 80: for data of about unit size."""
 
     sigma_min: Positive = 0.002
-    """Standard deviation of the noise at the first of `t_span`."""
+    """Standard deviation of the noise at the start of `t_span`."""
     sigma_max: Positive = 80.0
-    """At the last."""
+    """Standard deviation of the noise at the end of `t_span`."""
     rho: Positive = 7.0
-    """How much finer steps are where there is little noise."""
+    """Exponent `ρ`: a larger one makes steps finer at low noise."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

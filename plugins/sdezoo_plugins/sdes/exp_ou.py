@@ -1,15 +1,15 @@
-"""The exponential Ornstein–Uhlenbeck process, geometric Brownian motion that is pulled back: `d ln X = κ(θ − ln X) dt + s√(2κ) dW`.
+"""The exponential Ornstein–Uhlenbeck process, mean-reverting geometric Brownian motion: `d ln X = κ(θ − ln X) dt + s√(2κ) dW`.
 
 Schwartz, *The stochastic behavior of commodity prices*, J. Finance 52 (1997), eq. 1: `dX = κ(μ − ln X) X dt + σ X dW` with
 `σ = s√(2κ)`; by Itô's formula `μ = θ + s²`. In coordinates `z = ln X`: `α = e^{−κt}`, `m = θ(1 − α)`, `v = s²(1 − α²)`.
 
-`ln X ~ N(θ, s²)` is stationary, and is the prior. `θ` and `s` are by default mean and standard deviation of all the data's entries
-in `ln x`: the pooled entries then have these two moments at every time, and the noise does not have to swamp the data, as that
-of `gbm` has to. Whatever else the prior does not know of the data is damped by `e^{−κ}`.
+`ln X ~ N(θ, s²)` is stationary, and is the prior. By default `θ` and `s` are the mean and standard deviation of all entries of the data
+in `ln x`. The pooled entries then have these two moments at every time, and the noise need not swamp the data, as that of `gbm` must.
+All other structure of the data is damped by `e^{−κ}`.
 
-Set from a table, each column has moments of its own: `z_i = (ln x_i − c_i)/s_i` with mean `c_i` and deviation `s_i` of the column
-moves to `N(θ, s²) = N(0, 1)`. In the data that is the equation above with `c_i + s_i θ` for `θ` and `s_i s` for `s`; a column with
-`s_i = 0` is constant, and stays so.
+If the moments are set from a table, each column has its own: `z_i = (ln x_i − c_i)/s_i` with mean `c_i` and deviation `s_i` of the column
+moves to `N(θ, s²) = N(0, 1)`. In the data that is the equation above with `c_i + s_i θ` for `θ` and `s_i s` for `s`. A column with
+`s_i = 0` is constant, and stays constant.
 """
 
 import math
@@ -30,18 +30,19 @@ from sdezoo.process.standardized import column_moments, standardized, wide
 
 @dataclass(frozen=True)
 class ExpOU(AffineSDE):
-    """Geometric Brownian motion with mean reversion on positive data: its stationary law is log-normal, with the data's moments."""
+    """Mean-reverting geometric Brownian motion on positive data: its stationary distribution is log-normal, with the data's moments."""
 
     kappa: Positive = 2.3
-    """Rate of the reversion; `e^{−κ}` of the data, a tenth, is left at the end."""
+    """Mean-reversion rate `κ`; the fraction `e^{−κ}` of the data, by default a tenth, remains at the end."""
     mean: float | None = None
     """Stationary mean `θ` of `z`, which is `ln x` unless columns differ; None: set from the data."""
     sigma: Positive | None = None
     """Stationary standard deviation `s` of `z`; None: set from the data."""
     center: tuple[float, ...] | None = None
-    """`c`, one number a column or one for all; None: mean of `ln x`, where both moments are set from a table, else 0."""
+    """Means `c_i`, one number per column or one for all; None: mean of `ln x` if both moments are set from a table, else 0."""
     spread: tuple[NonNegative, ...] | None = None
-    """`s` of a column, likewise; None: standard deviation of `ln x`, else 1."""
+    """Deviations `s_i`, one number per column or one for all; None: standard deviation of `ln x` if both moments are set from a table,
+    else 1."""
 
     @property
     def coordinates(self) -> Transform:
@@ -49,7 +50,7 @@ class ExpOU(AffineSDE):
 
     @property
     def t_span(self) -> tuple[float, float]:
-        # The rate is constant, and its noise grows fast at first: at 1e-3 it would be a tenth of the data's spread already.
+        # The rate is constant, so noise grows fast at first: at 1e-3 it would already be a tenth of the data's spread.
         return 1e-5, 1.0
 
     def adapted(self, x0: Tensor) -> Self:
@@ -70,7 +71,7 @@ class ExpOU(AffineSDE):
 
     def _refuse_constant(self, deviation: float) -> None:
         if not deviation > 0:
-            raise DataError("All values of the data are the same, so that no noise can be measured against them.", "Look at the data.")
+            raise DataError("All values of the data are the same, so the noise cannot be scaled to their spread.", "Check the data.")
 
     def coefficients(self, t: Tensor) -> Coefficients:
         mean, sigma = self._stationary
@@ -85,7 +86,7 @@ class ExpOU(AffineSDE):
         return self.kappa * (mean + sigma**2 - x.log()) * x, sigma * math.sqrt(2 * self.kappa) * x
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """The stationary law, `N(θ, s²)` in coordinates."""
+        """The stationary distribution, `N(θ, s²)` in coordinates."""
         mean, sigma = self._stationary
         return mean + sigma * noise.normal(like, shape)
 

@@ -4,17 +4,17 @@ Shetty, Prasath & Seelamantula, arXiv 2510.02730, section 3. In coordinates `z =
 `v = ∫σ²`. The volatility is geometric in time, `σ(t) = σ (σ_end/σ)^t`, hence
 `v(t) = σ² ((σ_end/σ)^{2t} − 1) / (2 ln(σ_end/σ))`.
 
-The paper's own process is `gbm:sigma=0.8`: constant volatility, the same for all entries. With neither `sigma` nor `sigma_end` given,
-both are set from the data: the terminal noise `√v(1)` is four times the data's leading principal standard deviation in
-`log x`, and the volatility grows fiftyfold.
+The paper's own process is `gbm:sigma=0.8`: constant volatility, the same for all entries. If neither `sigma` nor `sigma_end` is given,
+both are set from the data. The terminal noise `√v(1)` is then four times the data's leading principal standard deviation in `log x`,
+and the volatility grows fiftyfold.
 
-Columns of a table have each a volatility of its own then, in proportion to the spread of `log x`: column `i` moves in
+In that case each column of a table has its own volatility, in proportion to the spread of `log x`: column `i` moves in
 `z_i = (log x_i − c_i)/s_i`, with mean `c_i` and deviation `s_i` of the column::
 
     dX_i = μ_i(t) X_i dt + s_i σ(t) X_i dW,      m_i = ∫(μ − s_i² σ²/2)/s_i
 
-and the leading deviation is that of the `z`, of their correlation matrix. `X_i` is a power of the process above,
-`X_i = e^{c_i} Y^{s_i}`. A column with `s_i = 0` is constant, and stays so. With `mu` not given, `μ_i = s_i² σ²/2` and `m = 0`.
+and the leading deviation is that of the `z`, from their correlation matrix. `X_i` is a power of the process above,
+`X_i = e^{c_i} Y^{s_i}`. A column with `s_i = 0` is constant, and stays constant. If `mu` is not given, `μ_i = s_i² σ²/2` and `m = 0`.
 """
 
 import math
@@ -40,13 +40,14 @@ class GBM(AffineSDE):
     sigma: Positive | None = None
     """Volatility at `t = 0`; None: set from the data."""
     sigma_end: Positive | None = None
-    """Volatility at `t = 1`; None: `sigma`, constant, where that was given."""
+    """Volatility at `t = 1`; None: `sigma` if that is given (constant volatility), else set from the data."""
     mu: float | None = None
     """Drift rate in `x`; None: `σ(t)²/2`, no drift in `log x`, as in the paper."""
     center: tuple[float, ...] | None = None
-    """`c`, one number a column or one for all; None: mean of `log x`, where the volatility is set from a table, else 0."""
+    """`c`, one number per column or one for all; None: mean of `log x` if the volatility is set from a table, else 0."""
     spread: tuple[NonNegative, ...] | None = None
-    """`s`, the volatility of a column in units of `sigma`, likewise; None: standard deviation of `log x`, else 1."""
+    """`s`, the volatility of a column in units of `sigma`, one number per column or one for all; None: standard deviation of `log x` if the
+    volatility is set from a table, else 1."""
 
     @property
     def coordinates(self) -> Transform:

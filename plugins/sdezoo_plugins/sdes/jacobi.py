@@ -1,20 +1,23 @@
-"""Jacobi's diffusion on [0, 1], `dX = (s/2) [a (1 − X) − b X] dβ + √(s X (1 − X)) dW_β`: its stationary law is Beta(a, b).
+"""Jacobi's diffusion on [0, 1], `dX = (s/2) [a (1 − X) − b X] dβ + √(s X (1 − X)) dW_β`: its stationary distribution is Beta(a, b).
 
-Wright (1931); Karlin & Taylor, A Second Course in Stochastic Processes (1981), section 15.13. `s = 2κ/(a + b)`, so that the mean returns at
-the rate `κ`; `β(t) = c t + (1 − c) t²` is a clock that runs slowly near the data and reaches 1 at `t = 1`. With `τ = s β`,
-`y = 2 asin √x` (in which the noise is even) and `φ_n` Jacobi's polynomials, orthonormal under Beta(a, b)::
+Wright (1931); Karlin & Taylor, A Second Course in Stochastic Processes (1981), section 15.13. `s = 2κ/(a + b)`, so that the mean
+reverts at the rate `κ`. `β(t) = c t + (1 − c) t²` is a time change: it runs slowly near the data and reaches 1 at `t = 1`. With
+`τ = s β`, `y = 2 asin √x` (in which the noise is even) and `φ_n` Jacobi's polynomials, orthonormal under Beta(a, b)::
 
     p(x_t = x | x_0) = Beta(x; a, b) Σ_n e^{−n (n + a + b − 1)τ/2} φ_n(x) φ_n(x_0)
     X_t              = Beta(a + l, b + m − l),   l ~ Binomial(m, x_0),   m lines of descent, see `coalescent`
     ∇·(g gᵀ)         = s (1 − 2x) β'
 
-The polynomials are computed as sums of `cos(k y)`. From `τ = 0.01` on 90 of them are enough. Below, and further than
-`|y − y_0| = 5.6 √τ` away, where the sum has no digits left, the density is that of `coalescent.small_time`, right to about `2e-6` there.
+The polynomials are computed as sums of `cos(k y)`. From `τ = 0.01` on, 90 of them are enough. Below, and farther than
+`|y − y_0| = 5.6 √τ` away, the sum has no digits left. There the density is that of `simplex_transition.small_time`, accurate to about
+`2e-6`.
 
-Where `a, b ≥ 1` (Feller) the process reaches neither wall, and may start on one: data have zeros and ones as they please. A step that
-overshoots is folded back, so that no state is outside or on a wall, however few steps there are; draws that round to a wall are the
-number next to it. A network sees `2 arcsin √x − π/2`, where noise is the same everywhere; its output is `√(x (1 − x))` times what
-the score has beyond that of Beta(a, b).
+If `a, b ≥ 1` (Feller), the process reaches neither boundary. It may start on one, so the data may contain zeros and ones. A step that
+overshoots is folded back. No state is outside or on a boundary, for any number of steps; samples that round to a boundary become the
+number next to it.
+
+The network input is `2 arcsin √x − π/2`, in which the noise is the same everywhere. The network output is `√(x (1 − x))` times the score
+minus that of Beta(a, b).
 """
 
 import math
@@ -42,16 +45,16 @@ NEAR = 5.6
 
 @dataclass(frozen=True)
 class Jacobi(Stationary, Conditional):
-    """Jacobi's diffusion dX = (s/2)[a(1 − X) − bX]dt + √(sX(1 − X)) dW on [0, 1], walls included; its prior is a Beta law."""
+    """Jacobi's diffusion dX = (s/2)[a(1 − X) − bX]dt + √(sX(1 − X)) dW on [0, 1], ends included; its prior is a Beta distribution."""
 
     a: Annotated[float, Ge(1)] = 2.0
-    """First parameter of the Beta law."""
+    """First parameter of the Beta distribution."""
     b: Annotated[float, Ge(1)] = 2.0
-    """Second parameter of the Beta law."""
+    """Second parameter of the Beta distribution."""
     kappa: Positive = 4.0
-    """Rate `κ` at which the mean returns to that of the Beta law."""
+    """Mean-reversion rate `κ`."""
     start: Annotated[float, Interval(gt=0, le=1)] = 0.05
-    """Speed `c` of the clock at the data; 1: an even clock."""
+    """Speed `c` of the time change at the data; 1: constant speed."""
 
     @property
     def support(self) -> constraints.Constraint:
@@ -62,20 +65,20 @@ class Jacobi(Stationary, Conditional):
         return min(self.a, self.b) == 1
 
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """`2 arcsin √x − π/2`, in which noise is the same everywhere; a stage of a solver that looks beyond the wall sees the wall."""
+        """`2 arcsin √x − π/2`; in it the noise is the same everywhere. Solver stages outside [0, 1] are clamped to it."""
         return 2 * z.clamp(0, 1).sqrt().asin() - math.pi / 2
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self._speed(t).to(z) / 2 * (self.a * (1 - z) - self.b * z)
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return self._speed(t).sqrt().to(z) * (z * (1 - z)).abs().sqrt()  # a stage of a solver may look beyond the wall
+        return self._speed(t).sqrt().to(z) * (z * (1 - z)).abs().sqrt()  # a solver stage may lie outside [0, 1]
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return self._speed(t).to(z) * (1 - 2 * z)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
-        """Folded back at both walls; a step that would end on a wall itself is not taken."""
+        """Folding at both boundaries; a step that would end on a boundary exactly is rejected."""
         return folded(proposal, z)
 
     def scale(self, t: Tensor) -> Tensor:
@@ -95,7 +98,7 @@ class Jacobi(Stationary, Conditional):
         return self._moved(x0, self._tau(t.double()), noise)
 
     def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        """The process at rest is the same in both directions of time."""
+        """The stationary process is reversible: its transition is the same in both directions of time."""
         return self._moved(z, self._tau(t) - self._tau(s), noise)
 
     def _moved(self, z: Tensor, tau: Tensor, noise: Noise) -> Tensor:
@@ -142,7 +145,7 @@ def _log_beta(a: float, b: float) -> float:
 
 @lru_cache(maxsize=16)
 def _cosines(a: float, b: float) -> Tensor:
-    """The coefficients of `cos(k y)` in `φ_n`, `(k, n)`: from their values at Chebyshev's points, by the three-term recurrence."""
+    """The coefficients of `cos(k y)` in `φ_n`, `(k, n)`, from values at Chebyshev points by the three-term recurrence."""
     y = math.pi * (torch.arange(2 * TERMS, dtype=torch.float64) + 0.5) / (2 * TERMS)
     x = torch.sin(y / 2) ** 2
     found = [torch.ones_like(x)]

@@ -1,32 +1,32 @@
-"""The lift: an affine process on the real line, carried to where the data live by a bijection `x = φ(z)`.
+"""The lift: an affine process on the real line, mapped to the support of the data by a bijection `x = φ(z)`.
 
-In coordinates the process stays what it is, `dz = f dt + g dW` and `z_t = α z_0 + m + √v ε`. By Itô's formula (Øksendal,
+In coordinates the process stays the same, `dz = f dt + g dW` and `z_t = α z_0 + m + √v ε`. By Itô's formula (Øksendal,
 *Stochastic Differential Equations*, theorem 4.1.2) the data solve, for element-wise `φ`::
 
     dX = [φ'(z) f(z, t) + ½ φ''(z) g²] dt + φ'(z) g dW,      z = φ⁻¹(X)
 
-and densities, that of the prior included, change by `log p_X(x) = log p_Z(z) − log |det φ'(z)|`: the nonlinear diffusions of
-Kim et al., arXiv 2205.13699, section 3, with a fixed map in the place of a learnt one. A state cannot leave the support.
+and densities, the prior's included, change by `log p_X(x) = log p_Z(z) − log |det φ'(z)|`. These are the nonlinear diffusions of
+Kim et al., arXiv 2205.13699, section 3, with a fixed map instead of a learned one. A state cannot leave the support.
 
 ================ ============================ =============== ==================================================
 `transform`      `φ(z)`                       support         with `low`, `high`
 ================ ============================ =============== ==================================================
 `exp`            `e^z`                        `x > 0`         `low + e^z`
-`softplus`       `ln(1 + e^z)`                `x > 0`         `low + ln(1 + e^z)`: `x ≈ low + z` where `z` is large
+`softplus`       `ln(1 + e^z)`                `x > 0`         `low + ln(1 + e^z)`: `x ≈ low + z` for large `z`
 `sigmoid`        `1/(1 + e^{−z})`             `0 < x < 1`     `low + (high − low)/(1 + e^{−z})`
 `tanh`           `tanh z`                     `−1 < x < 1`    the same box from `(1 + tanh z)/2`
 `stick-breaking` `d − 1` numbers to `d`       the simplex     none
 ================ ============================ =============== ==================================================
 
-Stick-breaking takes the share `1/(1 + e^{−u_k})` of what is left, `u_k = z_k − ln(d − k)`, so that `z = 0` is the centre. It
-is not element-wise and has no equation in `x` with one Brownian motion an entry; its density is that of all entries but the last.
+Stick-breaking takes the share `1/(1 + e^{−u_k})` of what is left, `u_k = z_k − ln(d − k)`, so that `z = 0` is the centre. It is not
+element-wise, and its equation in `x` does not have one Brownian motion per entry. Its density is that of all entries but the last.
 
-Supports are open: data on the boundary have no coordinates and are refused, and decoded values that would round to the boundary
-are an error.
+Supports are open. Data on the boundary have no coordinates and are rejected. Decoded values that would round to the boundary are an
+error.
 
-Columns of a table are moved in `z_i = (φ⁻¹(x_i) − c_i)/s_i`, with mean `c_i` and deviation `s_i` of the column, `x = φ(c + s z)`: the
-base meets what it meets on a table of its own, columns of unit spread, and its noise is `s_i` times as large in `φ⁻¹(x_i)`. A column
-with `s_i = 0` is constant, and stays so.
+Columns of a table move in `z_i = (φ⁻¹(x_i) − c_i)/s_i`, with mean `c_i` and deviation `s_i` of the column, `x = φ(c + s z)`. The base
+process sees columns of unit spread, and its noise is `s_i` times as large in `φ⁻¹(x_i)`. A column with `s_i = 0` is constant, and stays
+constant.
 
 With `α = 1`, `m = 0`, `v = σ_min² (r^{2t} − 1)` of `ve` and `φ = exp` this is `gbm` with `sigma = σ_min √(2 ln r)` and
 `sigma_end = r sigma`, to rounding, path by path.
@@ -62,14 +62,19 @@ from sdezoo.zoo.registry import SDES
 
 
 def _written(spec: Any) -> Any:
-    """A spec string as it stands inside another: in parentheses where it has commas."""
+    """A spec string as written inside another: in parentheses if it has commas."""
     if isinstance(spec, tuple):
         spec = ",".join(spec)
     return f"({spec})" if isinstance(spec, str) and "," in spec and not spec.startswith("(") else spec
 
 
 class Between(Constraint):
-    """The open interval from `low` to `high`."""
+    """The open interval from `low` to `high`.
+
+    Args:
+        low: lower end.
+        high: upper end, which may be infinite.
+    """
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
@@ -94,7 +99,7 @@ class InnerSimplex(Constraint):
 
 
 class Softplus(SoftplusTransform):
-    """`ln(1 + e^z)` and its slope to rounding everywhere; torch's own is `z` itself from 20 on, off by `2e-9`."""
+    """`ln(1 + e^z)` and its slope, exact to rounding everywhere; torch's own returns `z` from 20 on, off by `2e-9`."""
 
     def _call(self, x: Tensor) -> Tensor:
         return torch.logaddexp(x, torch.zeros_like(x))
@@ -104,7 +109,7 @@ class Softplus(SoftplusTransform):
 
 
 class StickBreaking(StickBreakingTransform):
-    """Shares without torch's clamps: `1 − share` is computed as a share of its own, and what is left as a sum of what follows."""
+    """Stick-breaking without torch's clamps: `1 − share` is computed as a sigmoid, and the rest as a sum of the parts that follow."""
 
     def _call(self, x: Tensor) -> Tensor:
         u = x - self._offset(x)
@@ -126,7 +131,7 @@ TRANSFORMS: dict[str, tuple[type[Transform], float, float]] = {
     "tanh": (TanhTransform, -1.0, 1.0),
     "stick-breaking": (StickBreaking, 0.0, 1.0),
 }
-"""Each with the ends of its values."""
+"""Each transform with the ends of its range."""
 
 
 @dataclass(frozen=True)
@@ -134,17 +139,17 @@ class Lift(AffineSDE):
     """Any affine process on the real line, lifted by x = φ(z): exp, softplus, sigmoid, tanh, any box, stick-breaking."""
 
     base: Annotated[str, BeforeValidator(_written)] = "ve"
-    """Spec string of an affine process on the real line; in parentheses where it has commas: `base=(ve:sigma_max=4,sigma_min=0.1)`."""
+    """Spec string of an affine process on the real line; in parentheses if it has commas: `base=(ve:sigma_max=4,sigma_min=0.1)`."""
     transform: str = "exp"
-    """`exp`, `softplus`, `sigmoid`, `tanh` or `stick-breaking`."""
+    """The map `φ`: `exp`, `softplus`, `sigmoid`, `tanh` or `stick-breaking`."""
     low: float | None = None
     """Lower end of the data; None: that of the transform."""
     high: float | None = None
     """Upper end of the data, for `sigmoid` and `tanh`; None: that of the transform."""
     center: tuple[float, ...] | None = None
-    """`c`, one number a column of coordinates or one for all; None: the mean of a table's columns, else 0."""
+    """`c`, one number per column of coordinates or one for all; None: the means of a table's columns, else 0."""
     spread: tuple[NonNegative, ...] | None = None
-    """`s`, likewise; None: the standard deviation of a table's columns, else 1."""
+    """`s`, one number per column of coordinates or one for all; None: the standard deviations of a table's columns, else 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,19 +1,21 @@
-"""Brownian motion in the unit box under the metric of a log-barrier, which puts the walls infinitely far away.
+"""Brownian motion in the unit box under the metric of a log-barrier, which puts the boundary infinitely far away.
 
 Fishman et al., arXiv 2304.05364, section 3.1, with the barrier `−ln x − ln(1 − x)` in every entry. Its Hessian `1/x² + 1/(1 − x)²` is the
-metric, `D(x) = x² (1 − x)²/q` with `q = x² + (1 − x)²` its inverse, and the uniform law is invariant under::
+metric, with the inverse `D(x) = x² (1 − x)²/q`, `q = x² + (1 − x)²`. The uniform distribution is invariant under::
 
-    dX = ½ D'(X) β² dt + √D(X) β dW                                             no step of which need stay in (0, 1)
+    dX = ½ D'(X) β² dt + √D(X) β dW                                             a finite step may leave (0, 1)
 
-In `y = logit x`, where this process moves here and cannot leave, it is by Itô's formula::
+The state is `y = logit x`, which has no boundary to cross. By Itô's formula::
 
     dy = ½ (1 − 2x)/q² β² dt + β/√q dW,      ∇·(g gᵀ) = (1 − 2x)(1 − q)/q² β²,      β² = v',  v(t) = σ_min² ((σ_max/σ_min)^{2t} − 1)
 
-and the uniform law is the logistic one, drawn as `ln Φ(ε) − ln Φ(−ε)`. Near a wall this is geometric Brownian motion: the density
-vanishes there at every time, so that integration by parts has no boundary term, and data on a wall have no coordinates. No transition
-is known; draws are simulated by `STEPS` steps of equal variance, which keep the uniform law to first order in the step: its distribution
-function is off by 0.010 at most at `t = 1`. Large steps are folded at `|y| = 15`, a share of 6e−7 of the uniform law, so that nothing
-rounds to a wall.
+and the uniform distribution becomes the logistic one, sampled as `ln Φ(ε) − ln Φ(−ε)`. Near the boundary this is geometric Brownian
+motion. The density vanishes there at every time, so integration by parts has no boundary term. Data on the boundary have no
+coordinates.
+
+No transition is known. Samples are simulated by `STEPS` steps of equal variance. These preserve the uniform distribution to first order
+in the step: its distribution function is off by at most 0.010 at `t = 1`. Large steps are folded at `|y| = 15`, beyond which lies a
+fraction 6e−7 of the uniform distribution, so that nothing rounds to the boundary.
 """
 
 import math
@@ -31,7 +33,7 @@ from sdezoo.process.sde import ForwardSDE
 
 STEPS = 100
 FAR, END = 15.0, 3e-7
-"""The largest `|y|`, at which float32 still tells `x` from the wall, and a distance from it that is smaller yet."""
+"""The largest `|y|`, at which float32 still separates `x` from the boundary, and a smaller distance from the boundary."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class LogBarrier(ForwardSDE):
     sigma_min: Positive = 0.02
     """Noise scale near `t = 0`, in `logit x`."""
     sigma_max: Positive = 5.0
-    """Terminal noise; what is left of the data fades like `e^{−σ_max²/8}`, since the walls are far."""
+    """Terminal noise, in `logit x`; the influence of the data decays like `e^{−σ_max²/8}`, since the boundary is far away."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,16 +60,21 @@ class LogBarrier(ForwardSDE):
         return torch.sigmoid(z)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
-        """Folded back where it would round to a wall once decoded."""
+        """Folding of states that would round to the boundary once decoded."""
         away = (proposal + FAR).remainder(4 * FAR)
         return torch.where(proposal.abs() <= FAR, proposal, torch.minimum(away, 4 * FAR - away) - FAR)
 
     def variance(self, t: Tensor) -> Tensor:
-        """`v(t)`."""
+        """`v(t)`, shaped like `t`."""
         return self.sigma_min**2 * torch.expm1(2 * math.log(self.sigma_max / self.sigma_min) * t)
 
     def rate(self, t: Tensor, like: Tensor) -> Tensor:
-        """`β² = v'`."""
+        """`β² = v'`.
+
+        Args:
+            t: times.
+            like: sets the dtype and device.
+        """
         growth = 2 * math.log(self.sigma_max / self.sigma_min)
         return (growth * self.sigma_min**2 * torch.exp(growth * t)).to(like)
 

@@ -2,27 +2,27 @@
 
 Fishman et al., arXiv 2307.05439, algorithms 1 and 2. Forward, with steps of variance `γ`, and backward with the score `s`::
 
-    x' = x + √γ ε            x' = x + γ s + √γ ε            accepted where x' is inside, else x stays
+    x' = x + √γ ε            x' = x + γ s + √γ ε            accepted if x' is inside, else x stays
 
-A step is one proposal and one test. Proposals are symmetric, so that the uniform law is invariant exactly, for every `γ`. As `γ → 0`
-this is Brownian motion reflected at the boundary, of which no transition is known; a draw of `z_t` is simulated by `STEPS` steps of
-equal variance. Nothing knows where the boundary is. Steps that are as long as a gap is wide cross it, and the set may have parts.
+A step is one proposal and one test. Proposals are symmetric, so the uniform distribution is exactly invariant for every `γ`. As `γ → 0`
+this is Brownian motion reflected at the boundary, whose transition is unknown. A sample of `z_t` is simulated by `STEPS` steps of equal
+variance. The location of the boundary is never needed. The set may have several components: a step as long as a gap can cross it.
 
 In units of the set's width `w` the noise is geometric, `v(t) = σ_min² (r^{2t} − 1)` with `r = σ_max/σ_min`, 0 at `t = 0`. The prior is
-uniform; what is left of the data in `z_1` fades like `e^{−λσ_max²/2}`, with the first eigenvalue `λ` of the set in units of `1/w²`: `π²`
-for an interval, 13.6 for a disc, 10 for the annulus of inner radius 0.3.
+uniform. The influence of the data on `z_1` decays like `e^{−λσ_max²/2}`, with the first eigenvalue `λ` of the set in units of `1/w²`:
+`π²` for an interval, 13.6 for a disc, 10 for the annulus of inner radius 0.3.
 
 =========== ===================================================== ================= =========================================
-`set`       the points `x` with                                   parameters        drawn uniformly
+`set`       the points `x` with                                   parameters        uniform sampling
 =========== ===================================================== ================= =========================================
-`box`       `low ≤ x_i ≤ high`, every entry by itself             `low`, `high`     directly
-`ball`      `‖x‖ ≤ radius`                                        `radius`          directly
-`annulus`   `inner ≤ ‖x‖ ≤ radius`                                `radius`, `inner` directly
+`box`       `low ≤ x_i ≤ high`, every entry by itself             `low`, `high`     direct
+`ball`      `‖x‖ ≤ radius`                                        `radius`          direct
+`annulus`   `inner ≤ ‖x‖ ≤ radius`                                `radius`, `inner` direct
 `polytope`  `a_k · x ≤ b_k`                                       `faces`           the first of 256 candidates in a box
-your own    what `inside` says, see `MetropolisWalk`                                the first of 256 candidates in a box
+your own    those that `inside` accepts, see `MetropolisWalk`                       the first of 256 candidates in a box
 =========== ===================================================== ================= =========================================
 
-`x` is a vector, the last axis of the data, but for `box`, which takes data of any shape and accepts each entry by itself.
+`x` is a vector, the last axis of the data. The exception is `box`, which takes data of any shape and accepts each entry by itself.
 """
 
 import math
@@ -46,15 +46,19 @@ from sdezoo.process.process import Shape
 
 STEPS = 100
 CANDIDATES, TOGETHER = 256, 16
-"""Candidates for a draw of the prior, and how many are drawn at once."""
+"""Number of candidates for a sample of the prior, and how many are generated at once."""
 ROUNDED = 2
-"""Candidates where only rounding can put one outside."""
+"""Number of candidates if only rounding can put one outside."""
 
 _OF = {"low": ("box",), "high": ("box",), "radius": ("ball", "annulus"), "inner": ("annulus",), "faces": ("polytope",)}
 
 
 class Inside(Constraint):
-    """The vectors that a membership test lets in."""
+    """The vectors that a membership test accepts.
+
+    Args:
+        walk: the process whose `inside` is the test.
+    """
 
     event_dim = 1
 
@@ -70,20 +74,27 @@ class Inside(Constraint):
 
 @dataclass(frozen=True)
 class MetropolisWalk(ConfinedBrownian):
-    """Metropolis noising in a set of your own: a subclass says `inside` and `bounds`, and nothing else."""
+    """Metropolis noising in your own set: a subclass defines `inside` and `bounds`, and nothing else."""
 
     @abstractmethod
     def inside(self, x: Tensor) -> Tensor:
-        """Whether each of the vectors `x` `(…, d)` is in the set, `(…)`; one test, of any points whatsoever."""
+        """Whether each vector is in the set.
+
+        Args:
+            x: vectors `(…, d)`, anywhere in space.
+
+        Returns:
+            bool, `(…)`.
+        """
 
     @property
     @abstractmethod
     def bounds(self) -> tuple[float | Sequence[float], float | Sequence[float]]:
-        """A lower and an upper bound of the set, a number or one for each of the `d` entries: a box that holds it."""
+        """Lower and upper bound of a box around the set, each one number or one per entry, `d` of them."""
 
     @property
     def words(self) -> str:
-        """The set in words, for messages."""
+        """A description of the set, for messages."""
         return f"the set of '{self.title()}'"
 
     @property
@@ -97,17 +108,24 @@ class MetropolisWalk(ConfinedBrownian):
         return float((high - low).max())
 
     def accepts(self, proposal: Tensor) -> Tensor:
-        """Whether a proposal is inside, `(…, 1)`; of the box, whether each of its entries is."""
+        """Whether each proposal is accepted.
+
+        Args:
+            proposal: proposed states, `(…, d)`.
+
+        Returns:
+            bool, `(…, 1)`; for the box `(…, d)`, one test per entry.
+        """
         support = self.support
         inside = support.check(proposal)
         return inside.reshape(*inside.shape, *(1,) * support.event_dim)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
-        """Metropolis' rule. What is not a number is passed on, so that it shows."""
+        """The Metropolis rule. NaN is passed on, so that it is noticed."""
         return torch.where(self.accepts(proposal) | proposal.isnan(), proposal, z)
 
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """The state in units of half the bounds, from their middle."""
+        """The state relative to the centre of the bounds, in units of half their width."""
         low, high = (torch.as_tensor(bound, dtype=z.dtype, device=z.device) for bound in self.bounds)
         return (2 * z - low - high) / (high - low)
 
@@ -119,21 +137,29 @@ class MetropolisWalk(ConfinedBrownian):
         return z
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """Uniform: the first of 256 candidates in the bounds that is inside.
+        """Uniform samples: the first of 256 candidates in the bounds that is inside.
 
-        A set that fills the share `a` of its bounds has none with the chance `(1 − a)^256`.
+        If the set fills the fraction `a` of its bounds, all candidates miss it with probability `(1 − a)^256`.
 
         Raises:
-            ParameterError: for a row without any.
+            ParameterError: if a row has no candidate inside.
         """
         low, high = (torch.as_tensor(bound, dtype=like.dtype, device=like.device) for bound in self.bounds)
         return self.first_inside(lambda many: low + (high - low) * noise.uniform(like, many), shape, CANDIDATES)
 
     def first_inside(self, draw: Callable[[Shape], Tensor], shape: Sequence[int], candidates: int) -> Tensor:
-        """The first of so many candidates, several from each `draw`, that is inside; all are drawn, so that no row depends on others.
+        """The first candidate of each row that is inside; all candidates are generated, so that no row depends on others.
+
+        Args:
+            draw: generates candidates of a given shape, `(B, k, *event)`.
+            shape: shape of the result, `(B, *event)`.
+            candidates: number of candidates per row.
+
+        Returns:
+            The accepted candidates, `(B, *event)`.
 
         Raises:
-            ParameterError: where none is.
+            ParameterError: if a row has no candidate inside.
         """
         together = min(candidates, TOGETHER)
         z = torch.full((), math.nan)
@@ -144,26 +170,26 @@ class MetropolisWalk(ConfinedBrownian):
             z = torch.where(z.isnan() & inside.any(1), first, z.to(many))
         if z.isnan().any():
             raise ParameterError(
-                f"{self.title()}: of {candidates} points drawn in its bounds none is in the set.",
-                "Give narrower bounds, or override `prior` with a draw of the uniform law.",
+                f"{self.title()}: none of {candidates} points sampled in its bounds is in the set.",
+                "Give narrower bounds, or override `prior` to sample the uniform distribution.",
             )
         return z
 
 
 @dataclass(frozen=True)
 class Metropolis(MetropolisWalk):
-    """Metropolis noising in a box, ball, annulus or polytope, or a set of your own; samples cannot leave it."""
+    """Metropolis noising in a box, ball, annulus or polytope, or your own set; samples cannot leave it."""
 
     set: Literal["box", "ball", "annulus", "polytope"] = "box"
     """The set."""
     low: float | None = None
-    """Lower wall of the box; None: 0."""
+    """Lower bound of the box; None: 0."""
     high: float | None = None
-    """Upper wall of the box; None: 1."""
+    """Upper bound of the box; None: 1."""
     radius: Positive | None = None
     """Radius of the ball, outer radius of the annulus; None: 1."""
     inner: Positive | None = None
-    """Inner radius of the annulus; None: 0.3 of the outer one."""
+    """Inner radius of the annulus; None: 0.3 of the outer radius."""
     faces: str | None = None
     """The polytope as half-spaces `a · x ≤ b`, each `a_1 … a_d b`, separated by semicolons: `-1 0 0; 0 -1 0; 1 1 1` is a triangle."""
 
@@ -181,7 +207,7 @@ class Metropolis(MetropolisWalk):
 
     @property
     def _ends(self) -> tuple[float, float]:
-        """The walls of the box, or the radii."""
+        """The bounds of the box, or the radii."""
         if self.set == "box":
             return 0.0 if self.low is None else self.low, 1.0 if self.high is None else self.high
         outer = 1.0 if self.radius is None else self.radius
@@ -218,13 +244,13 @@ class Metropolis(MetropolisWalk):
         faces = torch.tensor(_half_spaces(self.faces or ""), dtype=x.dtype, device=x.device)
         if x.shape[-1] != faces.shape[1] - 1:
             raise DataError(
-                f"The faces of the polytope have {faces.shape[1] - 1} numbers beside b, and the data {x.shape[-1]} columns.",
-                "Give each face one number for every column, and b.",
+                f"The faces of the polytope have {faces.shape[1] - 1} numbers besides b, but the data have {x.shape[-1]} columns.",
+                "Give each face one number per column, then b.",
             )
         return (x @ faces[:, :-1].T <= faces[:, -1]).all(-1)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """Uniform. In a ball or annulus: a random direction, and a radius of which the `d`-th power is uniform."""
+        """Uniform samples. In a ball or annulus: a random direction, and a radius whose `d`-th power is uniform."""
         low, high = self._ends
         d = shape[-1]
 
@@ -247,8 +273,8 @@ def _half_spaces(faces: str) -> tuple[tuple[float, ...], ...]:
         rows = ()
     if not rows or len({len(row) for row in rows}) > 1 or len(rows[0]) < 2:
         raise ParameterError(
-            f"metropolis: faces={faces or 'none'} are no half-spaces.",
-            "Give one row of numbers for each, all of the same length, b last: faces='-1 0 0; 0 -1 0; 1 1 1'.",
+            f"metropolis: faces={faces or 'none'} are not half-spaces.",
+            "Give one row of numbers per half-space, all of the same length, b last: faces='-1 0 0; 0 -1 0; 1 1 1'.",
         )
     _box_around(faces, rows)
     return rows
@@ -256,7 +282,7 @@ def _half_spaces(faces: str) -> tuple[tuple[float, ...], ...]:
 
 @cache
 def _box_around(faces: str, rows: tuple[tuple[float, ...], ...] | None = None) -> tuple[list[float], list[float]]:
-    """The smallest box that holds the polytope, by linear programs."""
+    """The smallest box around the polytope, by linear programs."""
     rows = rows or _half_spaces(faces)
     a, b = [row[:-1] for row in rows], [row[-1] for row in rows]
     ends: tuple[list[float], list[float]] = ([], [])
@@ -264,10 +290,8 @@ def _box_around(faces: str, rows: tuple[tuple[float, ...], ...] | None = None) -
         for side, sign in zip(ends, (1, -1), strict=True):
             found = linprog([sign * (i == j) for j in range(len(a[0]))], A_ub=a, b_ub=b, bounds=(None, None))
             if not found.success:
-                raise ParameterError(
-                    f"metropolis: the polytope {faces} is empty or not bounded.", "Give faces that close it on every side."
-                )
+                raise ParameterError(f"metropolis: the polytope {faces} is empty or unbounded.", "Give faces that close it on every side.")
             side.append(sign * float(found.fun))
     if not all(low < high for low, high in zip(*ends, strict=True)):
-        raise ParameterError(f"metropolis: the polytope {faces} is flat.", "Give one that has an inside.")
+        raise ParameterError(f"metropolis: the polytope {faces} is flat.", "Give one with an interior.")
     return ends

@@ -1,11 +1,11 @@
 """Rectified flow: a straight line from the data to noise, `X_t = (1 − t) X_0 + t ε`.
 
-Liu, Gong & Liu, arXiv 2209.03003, eq. 1, with the data at `t = 0` (there they are at 1): `α = 1 − t`, `m = 0`, `v = t²`. The
-diffusion with these transitions is `dX = −X/(1 − t) dt + √(2t/(1 − t)) dW`. The velocity that the paper learns is
-`E[ε − X_0 | X_t] = (X_t − D)/t` with the denoiser `D`; its flow `dX/dt` is the probability flow, and Euler's step along it
-is that of `ddim`, exactly. The stochastic way back is `rectified-sde`.
+Liu, Gong & Liu, arXiv 2209.03003, eq. 1, with the data at `t = 0` (in the paper they are at 1): `α = 1 − t`, `m = 0`, `v = t²`. The
+diffusion with these transitions is `dX = −X/(1 − t) dt + √(2t/(1 − t)) dW`. The paper learns the velocity
+`E[ε − X_0 | X_t] = (X_t − D)/t`, with the denoiser `D`. Its flow `dX/dt` is the probability flow, and an Euler step along it is exactly
+that of `ddim`. The stochastic sampler is `rectified-sde`.
 
-The diffusion is singular at `t = 1`, and no score is known at 0: `t_span` leaves `delta` out at both ends. That is `δ` of the grids
+The diffusion is singular at `t = 1`, and the score is undefined at 0: `t_span` leaves out `delta` at both ends. That is `δ` of the grids
 of Roy, Rinaldo & Sarkar, arXiv 2601.15500, the first of which is `spacing=u-grid`.
 """
 
@@ -24,7 +24,7 @@ class RectifiedFlow(AffineSDE):
     """Rectified flow: a straight line from data to noise, x_t = (1 − t)x_0 + tε; for data of about unit size."""
 
     delta: Annotated[float, Interval(gt=0, lt=0.5)] = 0.01
-    """Share of noise at the first of `t_span`, and of signal at the last."""
+    """`δ`: the fraction of noise at the start of `t_span`, and of signal at its end."""
 
     @property
     def t_span(self) -> tuple[float, float]:

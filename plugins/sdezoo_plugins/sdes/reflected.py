@@ -1,4 +1,4 @@
-"""Reflected Brownian motion in a box: `dX = g(t) dW + dL` on `[low, high]^d`, `L` the push at the walls that keeps `X` inside.
+"""Reflected Brownian motion in a box: `dX = g(t) dW + dL` on `[low, high]^d`, `L` the push at the boundary that keeps `X` inside.
 
 Lou & Ermon, arXiv 2304.04740, sections 3 and 5; `L` is Skorokhod's. In units of the box's width `w = high − low` the noise is
 geometric, `v(t) = σ_min² (r^{2t} − 1)` with `r = σ_max/σ_min`, 0 at `t = 0`. With `u = (x − low)/w` and the heat time `τ = v/2`::
@@ -8,12 +8,13 @@ geometric, `v(t) = σ_min² (r^{2t} − 1)` with `r = σ_max/σ_min`, 0 at `t = 
              = 1 + 2 Σ_{k ≥ 1} e^{−k²π²τ} cos(kπu) cos(kπy)                    eigenfunctions
     X_∞      ~ uniform                                                         the prior; the gap is e^{−π²σ_max²/2}
 
-With `|k| ≤ 3` and `k ≤ 20` the two forms agree to rounding for `τ` from 0.01 to 0.25. Images are used up to `τ = 0.1`: at 0.01 the density
-far from `x_0` is `1e−10`, and a series that starts from 1 has lost most of its digits there, while at 0.1 nothing cancels and
-few terms are enough. The score is a mean over images, `−Σ_k w_k d_k / 2τ` with weights that sum to 1, and the slope of the series
-over its value above; its normal part is 0 at the walls, so that no flux leaves.
+With `|k| ≤ 3` and `k ≤ 20` the two forms agree to rounding for `τ` from 0.01 to 0.25. Images are used up to `τ = 0.1`. At 0.01 the
+density far from `x_0` is `1e−10`, where a series that starts from 1 has lost most of its digits. At 0.1 nothing cancels, and few terms
+are enough.
 
-A step that would leave the box is folded back: one operation, however far it went. Nothing is clipped or tried again.
+The score is a mean over images, `−Σ_k w_k d_k / 2τ` with weights that sum to 1, or the slope of the series over its value. Its normal
+component is 0 at the boundary, so no flux leaves. A step that would leave the box is folded back in one operation, for any length of
+the step. Nothing is clipped or retried.
 """
 
 import math
@@ -32,7 +33,7 @@ from sdezoo.process.process import Conditional
 SWITCH = 0.1
 """The heat time up to which images are used."""
 IMAGES, TERMS = 2, 6
-"""How many images on either side, and how many eigenfunctions: what is left out is below rounding on either side of the switch."""
+"""Number of images on either side, and of eigenfunctions: the remainder is below rounding on both sides of the switch."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class Reflected(ConfinedBrownian, Conditional):
     sigma_max: Positive = 5.0
     """Terminal noise, in units of the box's width."""
     low: float = 0.0
-    """Lower wall, of every entry."""
+    """Lower bound of every entry."""
     high: float = 1.0
-    """Upper wall."""
+    """Upper bound of every entry."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,15 +60,15 @@ class Reflected(ConfinedBrownian, Conditional):
         return constraints.interval(self.low, self.high)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
-        """The fold; what is inside stays as it is."""
+        """The fold; points inside are unchanged."""
         rise = (proposal - self.low).remainder(2 * self.width)
         depth = torch.minimum(rise, 2 * self.width - rise)
-        # Counted from the nearer wall, so that rounding cannot lead beyond the other one.
+        # Measured from the nearer wall, so that rounding cannot cross the other one.
         folded = torch.where(depth < self.width / 2, self.low + depth, self.high - (self.width - depth))
         return torch.where(self.support.check(proposal), proposal, folded)
 
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """The state with the mean and standard deviation of the prior taken out."""
+        """The state, standardized by the prior's mean and standard deviation."""
         return (z - (self.low + self.high) / 2) * (math.sqrt(12) / self.width)
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
@@ -91,7 +92,17 @@ class Reflected(ConfinedBrownian, Conditional):
 
 
 def by_images(u: Tensor, y: Tensor, tau: Tensor, images: int = IMAGES) -> tuple[Tensor, Tensor]:
-    """`log p(u | y)` on the unit interval and its slope in `u`, by images, `|k| ≤ images`."""
+    """`log p(u | y)` on the unit interval and its slope in `u`, by images.
+
+    Args:
+        u: end points.
+        y: starting points, shaped like `u`.
+        tau: heat time `τ`, shaped like `u` or broadcasting against it.
+        images: number of images on either side, `|k| ≤ images`.
+
+    Returns:
+        The log-density and its slope, each shaped like `u`.
+    """
     shifts = 2 * torch.arange(-images, images + 1, dtype=u.dtype, device=u.device)
     away = torch.cat([(u - y)[..., None] + shifts, (u + y)[..., None] + shifts], -1)
     exponents = -(away**2) / (4 * tau[..., None])
@@ -100,7 +111,17 @@ def by_images(u: Tensor, y: Tensor, tau: Tensor, images: int = IMAGES) -> tuple[
 
 
 def by_eigenfunctions(u: Tensor, y: Tensor, tau: Tensor, terms: int = TERMS) -> tuple[Tensor, Tensor]:
-    """`log p(u | y)` on the unit interval and its slope in `u`, by eigenfunctions, `k ≤ terms`."""
+    """`log p(u | y)` on the unit interval and its slope in `u`, by eigenfunctions.
+
+    Args:
+        u: end points.
+        y: starting points, shaped like `u`.
+        tau: heat time `τ`, shaped like `u` or broadcasting against it.
+        terms: number of eigenfunctions, `k ≤ terms`.
+
+    Returns:
+        The log-density and its slope, each shaped like `u`.
+    """
     k = math.pi * torch.arange(1, terms + 1, dtype=u.dtype, device=u.device)
     weights = 2 * torch.exp(-(k**2) * tau[..., None]) * torch.cos(k * y[..., None])
     density = 1 + (weights * torch.cos(k * u[..., None])).sum(-1)

@@ -1,6 +1,6 @@
 """The transition density of the Wright–Fisher diffusion, Jacobi's for two parts: a series, and its limit for small times.
 
-For vectors `x` of `K` parts that sum to 1 and the diffusion of `coalescent` at time `τ`; densities are of all parts but one.
+Take vectors `x` of `K` parts that sum to 1 and the diffusion of `coalescent` at time `τ`. Densities are of all parts but one.
 
 **Series** (equal `α`). With `q_m` of `coalescent` and `π` Dirichlet's density (Griffiths, Adv. Appl. Probab. 11 (1979))::
 
@@ -8,16 +8,16 @@ For vectors `x` of `K` parts that sum to 1 and the diffusion of `coalescent` at 
     x_i ∂_i log p = α − 1 + E[n_i | x, x_0]
 
 where `n_i` counts the lines of descent that end in part `i`: the index of the coefficient of factor `i`. All terms are positive. The
-coefficients of the product are found by Fourier transforms, at a radius where those that matter are largest; a sum over them is one
-over their transforms.
+coefficients of the product are computed by Fourier transforms, at a radius where the relevant ones are largest. A sum over them is a
+sum over their transforms.
 
-**Small time.** With `u = 2√x` the state is a point of a sphere of radius 2, on which the diffusion is a Brownian motion with a
-potential `(ν_i² − ¼)/(2u_i²)`, `ν_i = α_i − 1`, at each wall. Its density is a Gaussian of the distance `2δ`, `cos δ = Σ √(x_i x_{0,i})`,
-times a Bessel function for each wall, of `w_i = 4 √(x_i x_{0,i}) δ/(τ sin δ)`: what the potential comes to along the geodesic. For two
-parts `log p` is right to about `0.02 τ²` at the walls (`α = 2`), and to order `τ³` away from them. For more parts, to order `τ²` away
-from the walls, and `τ` within `√τ` of one.
+**Small time.** With `u = 2√x` the state is a point on a sphere of radius 2. There the diffusion is a Brownian motion with a potential
+`(ν_i² − ¼)/(2u_i²)`, `ν_i = α_i − 1`, at each wall. Its density is a Gaussian of the distance `2δ`, `cos δ = Σ √(x_i x_{0,i})`, times a
+Bessel function for each wall, of `w_i = 4 √(x_i x_{0,i}) δ/(τ sin δ)`: the integral of the potential along the geodesic. For two parts
+`log p` is accurate to about `0.02 τ²` at the walls (`α = 2`), and to order `τ³` away from them. For more parts it is accurate to order
+`τ²` away from the walls, and to `τ` within `√τ` of one.
 
-The series is used where `τ ≥ 0.005` and `2δ < 6√τ`. Beyond, its sum has no digits left, and counts are the slope of the small-time form.
+The series is used for `τ ≥ 0.005` and `2δ < 6√τ`. Beyond, its sum has no digits left, and counts are the slope of the small-time form.
 """
 
 import math
@@ -34,12 +34,32 @@ _WIDTH = 7.0
 
 
 def log_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`log p(x | x_0)` of rows `(…, K)` at times `(…)`, shaped like the times; float64, differentiable in all."""
+    """`log p(x | x_0)`, differentiable in `x`, `x_0` and `τ`.
+
+    Args:
+        x: end points, `(…, K)`, float64; rows sum to 1.
+        x0: starting points, `(…, K)`, float64; rows sum to 1.
+        alpha: `α`, the same for all parts.
+        tau: times `τ`, `(…)`, float64.
+
+    Returns:
+        `(…)`, float64.
+    """
     return _by_rows(_log_series, lambda x, x0, a, t: small_time(x, x0, (a,) * x.shape[-1], t)[:, None], x, x0, alpha, tau)[..., 0]
 
 
 def descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`E[n_i | x, x_0]`, `(…, K)`."""
+    """`E[n_i | x, x_0]`, the expected number of lines that end in each part.
+
+    Args:
+        x: end points, `(…, K)`, float64; rows sum to 1.
+        x0: starting points, `(…, K)`, float64; rows sum to 1.
+        alpha: `α`, the same for all parts.
+        tau: times `τ`, `(…)`, float64.
+
+    Returns:
+        `(…, K)`, float64.
+    """
     return _by_rows(_count_series, _small_time_counts, x, x0, alpha, tau)
 
 
@@ -47,7 +67,7 @@ Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
 
 
 def _by_rows(near: Part, far: Part, x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`near` or `far` of each row, those with about as many lines together."""
+    """`near` or `far` of each row; rows with about as many lines are computed together."""
     shape, flat = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
     reached = (flat[2] >= EARLIEST) & (2 * angle(*flat[:2])[:, 0] < _NEAR * flat[2].sqrt())
     band = torch.where(reached, (flat[2].detach() / EARLIEST).log2().floor().clamp(0, 6), -1.0)
@@ -73,7 +93,7 @@ def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     count = sizes.shape[-1]
     factors = torch.fft.rfft(sizes).unbind(1)
     ends = torch.fft.rfft(weight).conj()
-    twice = 2 - (2 * torch.arange(count // 2 + 1, device=x.device) % count == 0).to(x)  # all but the frequencies that are their own mirror
+    twice = 2 - (2 * torch.arange(count // 2 + 1, device=x.device) % count == 0).to(x)  # all but the self-conjugate frequencies
     before, after = [ends * twice], [torch.ones_like(ends)]
     for factor in factors[:-1]:
         before.append(before[-1] * factor)
@@ -86,12 +106,12 @@ def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
 
 
 def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Those of `0F1(α; λ x_i x_{0,i})` `(N, K, J)`, the weights of those of their product, and the logarithm of what was divided out."""
+    """Coefficients of `0F1(α; λ x_i x_{0,i})` `(N, K, J)`, weights of those of their product, and the logarithm of the factor taken out."""
     theta = alpha * x.shape[-1]
     once = tau[:1] if (tau == tau[0]).all() else tau
     centre, spread = line_moments(once.detach(), theta)
     count = int((centre + _WIDTH * spread).max()) + 16
-    even = 2 ** (count.bit_length() - 3)  # from 4 to 8 of these: transforms of such sizes are fast
+    even = 2 ** (count.bit_length() - 3)  # 4 to 8 times this: transforms of such sizes are fast
     count = -(-count // even) * even
     n = torch.arange(count, dtype=x.dtype, device=x.device)
     # At this radius the coefficients of the product are largest where `q_m` is.
@@ -107,14 +127,32 @@ def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Ten
 
 
 def angle(x: Tensor, x0: Tensor) -> Tensor:
-    """`δ` between `√x` and `√x_0`, over the last dimension, which stays: half the distance on the sphere of radius 2."""
+    """`δ` between `√x` and `√x_0`: half the distance on the sphere of radius 2.
+
+    Args:
+        x: end points, `(…, K)`.
+        x0: starting points, `(…, K)`.
+
+    Returns:
+        `(…, 1)`, in radians.
+    """
     chord = ((x.sqrt() - x0.sqrt()) ** 2).sum(-1, keepdim=True)
     # √ and asin have no second derivative at 0 and no first at 1.
     return 2 * torch.asin((chord + 1e-30).sqrt().clamp_max(2) / 2)
 
 
 def small_time(x: Tensor, x0: Tensor, alpha: tuple[float, ...], tau: Tensor) -> Tensor:
-    """`log p(x_τ = x | x_0)` for small `τ`, as a density of all parts but one; parts in the last dimension, which is left out."""
+    """`log p(x_τ = x | x_0)` for small `τ`, as a density of all parts but one.
+
+    Args:
+        x: end points, `(…, K)`.
+        x0: starting points, `(…, K)`.
+        alpha: the `K` parameters `α_i`.
+        tau: times `τ`, `(…)`.
+
+    Returns:
+        `(…)`.
+    """
     parts = len(alpha)
     delta = angle(x, x0)
     stretch = delta / torch.sin(delta)
@@ -132,6 +170,6 @@ def small_time(x: Tensor, x0: Tensor, alpha: tuple[float, ...], tau: Tensor) -> 
 
 
 def _small_time_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`x ∂ log p − α + 1` of the above, for equal `α`; `(…, K)`."""
+    """`x ∂ log p − α + 1` of `small_time`, for equal `α`; `(…, K)`."""
     slope = torch.func.grad(lambda u: small_time(u, x0, (alpha,) * u.shape[-1], tau).sum())(x)
     return x * slope - alpha + 1

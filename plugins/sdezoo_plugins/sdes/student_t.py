@@ -1,18 +1,18 @@
-"""Noise with a heavy tail: `z_t = x_0 + σ(t) e` with Student's `e` in the place of normal noise.
+"""Noise with a heavy tail: `z_t = x_0 + σ(t) e` with Student-t `e` instead of normal noise.
 
-Pandey et al., arXiv 2410.14171. `e = ε/√κ`, `ε ~ N(0, I)` and one `κ ~ χ²_ν/ν` for all entries of a sample, is multivariate
-Student's::
+Pandey et al., arXiv 2410.14171. `e = ε/√κ`, with `ε ~ N(0, I)` and one `κ ~ χ²_ν/ν` for all entries of a sample, is multivariate
+Student-t::
 
     p(e) ∝ (1 + ‖e‖²/ν)^{−(ν + d)/2},      Var e_i = ν/(ν − 2),      P(|e_i| > u) ~ u^{−ν}
 
-A map that grows no faster than its argument, as a network's flow does, makes no tail heavier: from normal noise it never reaches one
-that falls like a power, from this noise it does for indices of `ν` and above. The flow is that of `sdezoo.process.interpolant`, and
-what is learnt is the denoiser `E[x_0 | z]`. The score of the marginals does not follow from it: in that, each sample would count
-`(ν + d)/(ν + ‖z − x_0‖²/σ²)`, and of it no flow is made.
+A map that grows at most linearly, as a network's flow does, makes no tail heavier. From normal noise it never reaches a power-law tail;
+from this noise it reaches those of index `ν` and above. The flow is that of `sdezoo.process.interpolant`, and the network learns the
+denoiser `E[x_0 | z]`. The score of the marginals does not follow from the denoiser, since it weighs each sample by
+`(ν + d)/(ν + ‖z − x_0‖²/σ²)`. The flow does not use it.
 
 `σ(t)² = s² σ_min² (r^{2t} − 1)`, `r = σ_max/σ_min`, `s` the standard deviation of the data: equal steps in `t` are about equal in
-`ln σ`. A network sees `z` and answers `F`, both of unit variance at every time (Karras et al., arXiv 2206.00364, table 1, with the
-variance of this noise)::
+`ln σ`. Network input and output `F` have unit variance at every time (Karras et al., arXiv 2206.00364, table 1, with the variance of
+this noise)::
 
     E[x_0 | z] = c z − √(s² (1 − c)) F(z/√(s² + V)),      c = s²/(s² + V),      V = σ² ν/(ν − 2)
 """
@@ -33,16 +33,16 @@ from sdezoo.process.noise import Noise
 
 @dataclass(frozen=True)
 class StudentT(Interpolant):
-    """Heavy-tailed noise: Student's t in the place of the normal law, for data whose tails fall like a power."""
+    """Heavy-tailed noise: Student's t instead of the normal distribution, for data with power-law tails."""
 
     nu: Annotated[float, Gt(2)] = 4.0
     """Tail index `ν` of the noise; at most that of the data, see the tail report of `sdezoo evaluate`."""
     sigma_max: Positive = 20.0
-    """Scale of the noise at the end, in standard deviations of the data."""
+    """Noise scale at the end, in standard deviations of the data."""
     sigma_min: Positive = 0.01
-    """Scale of the noise near `t = 0`, likewise."""
+    """Noise scale near `t = 0`, in standard deviations of the data."""
     spread: Positive | None = None
-    """Standard deviation `s` of the data, root mean square over columns; None: measured."""
+    """Standard deviation `s` of the data, root mean square over columns; None: set from the data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +67,7 @@ class StudentT(Interpolant):
         return noise.normal(like, shape) / kappa.sqrt()
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """That of all entries together, `(B, 1, …, 1)`: they share a scale."""
+        """Joint log-density of all entries, `(B, 1, …, 1)`: they share a scale."""
         sigma, event = self.at(t, z).sigma, list(range(1, z.ndim))
         d = z[0].numel()
         away = (((z - x0) / sigma) ** 2).sum(event, keepdim=True)

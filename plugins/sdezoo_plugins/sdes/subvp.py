@@ -17,9 +17,9 @@ class SubVP(AffineSDE):
     """Sub-variance-preserving diffusion: the drift of vp with less noise, v = (1 − e^{−∫β})²."""
 
     beta_min: NonNegative = 0.1
-    """`β(0)`."""
+    """Noise rate at `t = 0`, `β(0)`."""
     beta_max: Positive = 20.0
-    """`β(1)`."""
+    """Noise rate at `t = 1`, `β(1)`."""
 
     def coefficients(self, t: Tensor) -> Coefficients:
         integral = self._integral(t)

@@ -1,6 +1,6 @@
 """Variance-exploding diffusion, `dX = g(t) dW` with `g(t) = σ_min r^t √(2 ln r)`, `r = σ_max/σ_min`.
 
-Song et al., arXiv 2011.13456, eq. 9 and 31, with the variance of the transition counted from the data: `α = 1`,
+Song et al., arXiv 2011.13456, eq. 9 and 31, with the variance of the transition measured from the data: `α = 1`,
 `m = 0`, `v = σ_min² (r^{2t} − 1)`, which is 0 at `t = 0` (the paper's `σ_min² r^{2t}` is not).
 """
 
@@ -23,7 +23,7 @@ class VE(AffineSDE):
     """Variance-exploding diffusion dX = g(t) dW, g geometric in t; sigma_max is set from the data unless given."""
 
     sigma_max: Positive | None = None
-    """Terminal standard deviation of the noise; None: four times the data's leading principal standard deviation."""
+    """Standard deviation of the noise at `t = 1`; None: four times the data's leading principal standard deviation."""
     sigma_min: Positive | None = None
     """Noise scale near `t = 0`; None: `sigma_max / 50`."""
 

@@ -17,9 +17,9 @@ class VP(AffineSDE):
     """Variance-preserving diffusion dX = −½βX dt + √β dW, β linear in t (the continuous DDPM)."""
 
     beta_min: NonNegative = 0.1
-    """`β(0)`."""
+    """Noise rate at `t = 0`, `β(0)`."""
     beta_max: Positive = 20.0
-    """`β(1)`."""
+    """Noise rate at `t = 1`, `β(1)`."""
 
     def coefficients(self, t: Tensor) -> Coefficients:
         integral = self._integral(t)

@@ -1,26 +1,28 @@
 """The Wright–Fisher diffusion on the simplex: shares of `K` parts, `dX = (s/2) α (1 − K X) dβ + G dW_β`, `G Gᵀ = s (diag X − X Xᵀ)`.
 
-Ethier & Kurtz, Markov Processes (1986), section 10.1, with mutation to every part at the rate `α`; the stationary law is Dirichlet's with
-all parameters `α`. `β(t) = c t + (1 − c) t²` is a clock that runs slowly near the data and reaches 1 at `t = 1`.
+Ethier & Kurtz, Markov Processes (1986), section 10.1, with mutation to every part at the rate `α`. The stationary distribution is
+Dirichlet's with all parameters `α`. `β(t) = c t + (1 − c) t²` is a time change: it runs slowly near the data and reaches 1 at `t = 1`.
 
-The state are the sticks `V_i = X_i/R_i`, `R_i = X_i + … + X_K`, for `i < K`. There `g` is diagonal, and every stick is a Jacobi diffusion
-whose clock runs faster the less is left; by Itô, with `b_i = (K − i) α` and `R_i = Π_{j<i} (1 − V_j)`::
+The state is the sticks `V_i = X_i/R_i`, `R_i = X_i + … + X_K`, for `i < K`. In it `g` is diagonal. Every stick is a Jacobi diffusion
+whose time runs faster the less is left. By Itô's formula, with `b_i = (K − i) α` and `R_i = Π_{j<i} (1 − V_j)`::
 
     dV_i     = (s/2) [α (1 − V_i) − b_i V_i]/R_i dβ + √(s V_i (1 − V_i)/R_i) dW_i
     ∇·(g gᵀ) = s (1 − 2 V_i)/R_i β'
 
-Exact draws and density are those of `coalescent` and `simplex_transition` at `τ = s β`::
+Exact samples and the density are those of `coalescent` and `simplex_transition` at `τ = s β`::
 
     X_t           = Dirichlet(α + n),     n ~ Multinomial(m, x_0),     m lines of descent
     ∂_{V_i} log p = (α − 1 + N_i)/V_i − (b_i − 1 + Σ_{j>i} N_j)/(1 − V_i),     N = E[n | x, x_0]
 
-Below `τ = 0.005`, some 400 lines, `N` is the slope of the density's limit for small times: in units of the noise within 0.001 of the
-score for up to 30 parts, and 0.002 for 60, in the root of the mean square.
+Below `τ = 0.005`, about 400 lines, `N` is the slope of the density's limit for small times. In units of the noise, the score is then
+accurate to 0.001 for up to 30 parts, and to 0.002 for 60, in root mean square.
 
-Where `α ≥ 1` no part ever vanishes, and the process may start where some have: all parts but one may be 0 in the data. A stick that
-overshoots is folded back, so that no state is outside or on a face, however few steps there are; draws that round to one are the number
-next to it. A network sees `√(K x)`, a point of a sphere on which noise is the same everywhere. Its output, but for the last part, is
-`√(V (1 − V)/R)` times what the score has beyond that of the prior.
+If `α ≥ 1`, no part ever vanishes. The process may start where some have: all parts but one may be 0 in the data. A stick that
+overshoots is folded back. No state is outside or on a face, for any number of steps; samples that round to a face become the number
+next to it.
+
+The network input is `√(K x)`, a point on a sphere, where the noise is the same everywhere. The network output, without its last part,
+is `√(V (1 − V)/R)` times the score minus that of the prior.
 """
 
 from collections.abc import Sequence
@@ -45,20 +47,20 @@ RETURN = 4.0
 
 @dataclass(frozen=True)
 class WrightFisher(Stationary, Conditional):
-    """Wright–Fisher diffusion dX = (s/2)α(1 − KX)dt + √(s(diag X − XXᵀ)) dW on the simplex; its prior is a Dirichlet law."""
+    """Wright–Fisher diffusion dX = (s/2)α(1 − KX)dt + √(s(diag X − XXᵀ)) dW on the simplex; its prior is a Dirichlet distribution."""
 
     alpha: Annotated[float, Ge(1)] = 2.0
-    """Parameter of the Dirichlet law, the same for all parts."""
+    """Parameter `α` of the Dirichlet distribution, the same for all parts."""
     speed: Positive | None = None
-    """Noise `s`; None: `8/(Kα)`, so that the mean returns at the rate 4."""
+    """Noise `s`; None: `8/(Kα)`, which makes the mean-reversion rate 4."""
     start: Annotated[float, Interval(gt=0, le=1)] = 0.05
-    """Speed `c` of the clock at the data; 1: an even clock."""
+    """Speed `c` of the time change at the data; 1: constant speed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self._s <= EARLIEST:
             raise ParameterError(
-                f"{self.title()}: with speed={self._s:g} the process ends before the series of its density begins.",
+                f"{self.title()}: with speed={self._s:g} the process is too short for the series of its density.",
                 f"Give speed above {EARLIEST:g}.",
             )
 
@@ -72,14 +74,14 @@ class WrightFisher(Stationary, Conditional):
 
     def adapted(self, x0: Tensor) -> Self:
         if x0.shape[-1] < 2:
-            raise DataError(f"{self.title()}: rows of one part share nothing.", "Give rows of two parts or more.")
+            raise DataError(f"{self.title()}: rows of one part have nothing to share.", "Give rows of two parts or more.")
         return self if self.speed is not None else replace(self, speed=2 * RETURN / (self.alpha * x0.shape[-1]))
 
     def state_shape(self, shape: Sequence[int]) -> Shape:
         return (*shape[:-1], shape[-1] - 1)
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """The sticks; where nothing is left to break, a half."""
+        """The sticks; ½ if nothing is left to break."""
         left = x.flip(-1).cumsum(-1).flip(-1)[..., :-1]
         return torch.where(left > 0, x[..., :-1] / torch.where(left > 0, left, 1.0), 0.5)
 
@@ -88,7 +90,7 @@ class WrightFisher(Stationary, Conditional):
         return torch.cat([z * left[..., :-1], left[..., -1:]], -1)
 
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """`√(K x)`, a point of a sphere on which noise is the same everywhere."""
+        """`√(K x)`, a point on a sphere, where the noise is the same everywhere."""
         x = self.decode(z)
         return (x.abs() * x.shape[-1]).sqrt()
 
@@ -96,13 +98,13 @@ class WrightFisher(Stationary, Conditional):
         return self._rate(t).to(z) / 2 * (self.alpha * (1 - z) - self._rest(z) * z) / self._left(z)
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return (self._rate(t).to(z) * (z * (1 - z) / self._left(z)).abs()).sqrt()  # a stage of a solver may look beyond the wall
+        return (self._rate(t).to(z) * (z * (1 - z) / self._left(z)).abs()).sqrt()  # a solver stage may lie outside the simplex
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return self._rate(t).to(z) * (1 - 2 * z) / self._left(z)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
-        """Every stick folded back at both ends; a step that would end on one itself is not taken."""
+        """Folding of every stick at both ends; a step that would end on an end exactly is rejected."""
         return folded(proposal, z)
 
     def scale(self, t: Tensor) -> Tensor:
@@ -122,7 +124,7 @@ class WrightFisher(Stationary, Conditional):
         return self._moved(self.encode(x0.double()), self._tau(t.double()), noise, x0)
 
     def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        """The process at rest is the same in both directions of time."""
+        """The stationary process is reversible: its transition is the same in both directions of time."""
         return self._moved(z.double(), self._tau(t) - self._tau(s), noise, z)
 
     def _moved(self, sticks: Tensor, tau: Tensor, noise: Noise, like: Tensor) -> Tensor:
@@ -153,7 +155,7 @@ class WrightFisher(Stationary, Conditional):
         return x, start, self._tau(t).to(x).expand_as(x[..., :1])[..., 0]
 
     def _dirichlet(self, counts: Tensor, noise: Noise, like: Tensor) -> Tensor:
-        """The sticks of a draw of `Dirichlet(α + counts)`."""
+        """The sticks of a sample of `Dirichlet(α + counts)`."""
         return inside(self.encode(noise.gamma(self.alpha + counts)), like)
 
     def _left(self, z: Tensor, all_of_them: bool = False) -> Tensor:

@@ -1,21 +1,21 @@
-"""Positive data with an atom at zero, such as rain, counts and spectra: each value has a mark that says whether it is there at all.
+"""Positive data with an atom at zero, such as rain, counts and spectra: a mark for each value says whether it is positive.
 
-A law with an atom has no density that a diffusion on the positive numbers could start from, and `log 0` is no state. Its entries are
-`x = w 1[x > 0]`; where they are 0, nothing is known of `w`. The state holds, along the first dimension of the data, logarithms and
-marks::
+A distribution with an atom has no density from which a diffusion on the positive numbers could start, and `log 0` is not a state. Its
+entries are `x = w 1[x > 0]`; if an entry is 0, nothing is known about `w`. The state holds logarithms and marks, concatenated along the
+first dimension of the data::
 
     z_0 = (log(x/u)/s, +m)   where x > 0,        z_0 = (0, −m)   where x = 0
     x   = u e^{sζ}           where mark > 0,     x   = 0         elsewhere                    (ζ, mark) = z
 
-and both are noised alike, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. In the data that is geometric Brownian motion,
-`dX = ½ s² g² X dt + s g X dW`, `g² = v'`, beside a Brownian motion of the mark. `u` is the geometric mean of the positive values of a
-column, so that an entry that is 0 sits in the middle of the others, and `s` the deviation of their logarithms, or 1 for images; `m` is
-the root mean square of `ζ`. Where all positive values of a column are the same, `s = 0`, and each is exactly `u`.
+Both are noised in the same way, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. In the data that is geometric Brownian motion,
+`dX = ½ s² g² X dt + s g X dW`, `g² = v'`, together with a Brownian motion of the mark. `u` is the geometric mean of the positive values
+of a column, so that an entry that is 0 lies in the middle of the others. `s` is the deviation of their logarithms, or 1 for images. `m`
+is the root mean square of `ζ`. If all positive values of a column are the same, `s = 0`, and each is exactly `u`.
 
-The network sees values and marks of all entries at once, so that zeros go together as they do in the data. Samples are exactly 0 or
-positive, by construction. Data have a law on zeros and values, and no density.
+The network sees values and marks of all entries at once, so that zeros co-occur as they do in the data. Samples are exactly 0 or
+positive, by construction. The data have a joint distribution of zeros and values, and no density.
 
-Marks of a mixed law as coordinates that are noised: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
+Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
 """
 
 import math
@@ -35,11 +35,11 @@ TERMINAL = 4.0
 
 
 class Marked(Transform):
-    """`(ζ, mark)`, one behind the other along the first dimension of an event, to `u e^ζ` where the mark is positive, else 0.
+    """`(ζ, mark)`, concatenated along the first dimension of an event, to `u e^{sζ}` if the mark is positive, else 0.
 
     Args:
         unit: `u`, one for each entry of the last dimension, or one for all.
-        spread: `s`, likewise.
+        spread: `s`, one for each entry of the last dimension, or one for all.
         mark: `m`.
     """
 
@@ -71,18 +71,19 @@ class Marked(Transform):
 
 @dataclass(frozen=True)
 class ZeroInflated(AffineSDE):
-    """Geometric Brownian motion for positive data with exact zeros: a mark beside each value, noised too, says whether it is there."""
+    """Geometric Brownian motion for positive data with exact zeros: each value has a mark, noised too, that says whether it is positive."""
 
     sigma_max: Positive | None = None
     """Terminal standard deviation of the noise in coordinates; None: four times the data's leading principal standard deviation."""
     growth: Annotated[float, Gt(1)] = 50.0
-    """`r`, how much the noise grows: its scale near `t = 0` is `sigma_max / r`."""
+    """`r`, the growth of the noise: its scale near `t = 0` is `sigma_max / r`."""
     mark: Positive | None = None
     """Size `m` of a mark; None: the root mean square of the `ζ` of positive values."""
     unit: tuple[Positive, ...] | None = None
-    """What values are divided by, one number a column or one for all; None: the geometric means of what is positive."""
+    """`u`, the divisor of the values, one number per column or one for all; None: the geometric means of the positive values."""
     spread: tuple[NonNegative, ...] | None = None
-    """`s`, likewise; None: the standard deviation of the logarithms of a column's positive values, 1 for images."""
+    """`s`, one number per column or one for all; None: the standard deviation of the logarithms of a column's positive values, 1 for
+    images."""
 
     def adapted(self, x0: Tensor) -> Self:
         there = x0 > 0
@@ -121,5 +122,5 @@ class ZeroInflated(AffineSDE):
 
 
 def _deviation(logs: Tensor) -> float:
-    """Standard deviation of `logs` `(n,)`; exactly 0 where they are all the same, or none."""
+    """Standard deviation of `logs` `(n,)`; exactly 0 if all are the same, or there are none."""
     return float(logs.std()) if len(logs.unique()) > 1 else 0.0

@@ -1,1 +1,1 @@
-"""Problems with known answers, on which the laws try a plugin."""
+"""Test problems with known answers, on which the laws try a plugin."""

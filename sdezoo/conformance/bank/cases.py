@@ -1,8 +1,8 @@
 """Cases: the plugins, data, times and dtypes that laws are tried on.
 
-Hypothesis draws them, simplest first: the plugin as it is, one row, one entry, a time in the middle, data at the
-centre of their support. Data of every support that `torch.distributions.transform_to` knows are the image of a few
-standard normal numbers; for others, of the process's own prior.
+Hypothesis generates them, simplest first: the plugin as it is, one row, one entry, a time in the middle, data at the
+centre of the support. If `torch.distributions.transform_to` knows the support, the data are the image of a few standard
+normal numbers; otherwise they come from the prior of the process.
 """
 
 from __future__ import annotations
@@ -28,38 +28,43 @@ Q = TypeVar("Q", bound=Plugin)
 _FACTORS = (1.25, 0.5, 2.0)
 _OPEN = (0.8, 0.5)
 _COLUMNS = ((0.8,), (0.8, 0.3))
-"""Lists of numbers, one for all columns or one for each of two, where such a list is left open."""
+"""Values for an open list of numbers: one for all columns, or one for each of two."""
 
 
 @cache
 def variants(plugin: Q) -> list[Q]:
-    """`plugin`, and a few like it with one hyper-parameter changed: scaled, given where it was open, or chosen differently."""
+    """`plugin`, followed by copies with one hyper-parameter changed: scaled, set if it was open, or another choice."""
     found = [plugin]
     for key, value in plugin.parameters().items():
         for other in _others(type(plugin), key, value):
             try:
                 found.append(replace(plugin, **{key: other}))  # pyright: ignore[reportArgumentType]
-            except SdezooError:  # out of its range
+            except SdezooError:  # out of range
                 continue
     return found
 
 
 @cache
 def unusual(plugin: Q, usual: frozenset[str]) -> Q:
-    """`plugin` with every hyper-parameter changed, but for those that are `usual`: what its defaults switch off is tried too."""
+    """`plugin` with every hyper-parameter changed, so that features that its defaults switch off are tried too.
+
+    Args:
+        plugin: The plugin.
+        usual: Names of the hyper-parameters to leave as they are.
+    """
     values = plugin.parameters().items()
     return _changed(plugin, {key: _others(type(plugin), key, value) for key, value in values if key not in usual})
 
 
 @cache
 def busy(plugin: Q) -> Q:
-    """`plugin` with every number that is left open given, each a different one."""
+    """`plugin` with every open hyper-parameter set, each to a different number."""
     values = plugin.parameters().items()
     return _changed(plugin, {key: (0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None})
 
 
 def _changed(plugin: Q, candidates: dict[str, Sequence[Any]]) -> Q:
-    """`plugin` with each hyper-parameter set to the first of its candidates that is allowed beside those set before."""
+    """`plugin` with each hyper-parameter set to the first candidate that is valid together with those already set."""
     for key, others in candidates.items():
         for other in others:
             try:
@@ -87,7 +92,12 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
 
 
 def fitting_variants(sde: Any, event: Shape) -> list[Any]:
-    """Those of `variants` that take data of shape `event`: lists have one number, or as many as there are columns."""
+    """The `variants` of a process that take data of a given shape: lists hold one number, or one for each column.
+
+    Args:
+        sde: The process.
+        event: Shape of the data, without the batch.
+    """
     return [variant for variant in variants(sde) if not _has_lists(variant) or _has_prior(variant, event)]
 
 
@@ -97,13 +107,13 @@ def _has_lists(plugin: Plugin) -> bool:
 
 @cache
 def smallest_event(sde: Process) -> Shape:
-    """The smallest event to try: one entry; where the support judges whole rows, three, or as many as its prior has."""
+    """The smallest event shape to try: one entry, or for a support on whole rows three entries, or as many as its prior has."""
     return events(sde)[0]
 
 
 @cache
 def events(sde: Process) -> list[Shape]:
-    """Event shapes to try, smallest first. A support that judges whole rows may be that of rows of one length alone."""
+    """Event shapes to try, smallest first. A support on whole rows may accept rows of a single length only."""
     if not sde.support.event_dim:
         return [(1,), (1, 1), (2,), (2, 3)]
     return [event for event in ((3,), (2,), (4,), (2, 3), (2, 2)) if _has_prior(sde, event)] or [(3,)]
@@ -114,15 +124,23 @@ def _has_prior(sde: Any, event: Shape) -> bool:
     like = torch.zeros(2, *event, dtype=torch.float64)
     try:
         x = sde.decode(sde.prior(tuple(like.shape), keyed(2), like))
-    except Exception:  # whatever a process raises on rows that are not its own
+    except Exception:  # a process may raise anything on rows of another length
         return False
     return x.shape == like.shape and bool(sde.support.check(x).all())
 
 
 def typical(sde: Process, normals: Tensor) -> Tensor:
-    """Data `(B, *event)` in the support of `sde`, the image of standard normal numbers of that shape, `0` at its centre.
+    """Map standard normal numbers to data in the support of a process, 0 to its centre.
 
-    Affine processes whose `φ` is bijective: `φ(z)`. Supports that `transform_to` does not know: draws of the prior.
+    For an affine process with bijective `φ` this is `φ(z)`. If `transform_to` does not know the support, the data are
+    samples of the prior instead.
+
+    Args:
+        sde: The process.
+        normals: `(B, *event)`.
+
+    Returns:
+        Data `(B, *event)`.
     """
     if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
         state = sde.state_shape(normals.shape)
@@ -139,27 +157,29 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Case:
-    """A process, data, and times: what most laws of processes are tried on."""
+    """A process, data and times: the case of most laws of processes."""
 
     sde: Any
+    """The process."""
     normals: Tensor
-    """What the data are the image of, `(B, *event)`."""
+    """The normal numbers that `typical` maps to the data, `(B, *event)`."""
     t: Tensor
-    """0-dim float64, or a column `(B, 1, …, 1)`."""
+    """Times, float64: 0-dim, or a column `(B, 1, …, 1)`."""
     seed: int = 0
+    """Of the noise."""
 
     @property
     def x0(self) -> Tensor:
-        """The data."""
+        """The data, `(B, *event)`."""
         return typical(self.sde, self.normals)
 
     def draw(self) -> Tensor:
-        """A draw of `z_t | x_0`."""
+        """Sample `z_t | x_0`."""
         return self.sde.perturb(self.x0, self.t, keyed(len(self.normals), self.seed))
 
     @property
     def column(self) -> Tensor:
-        """The times as a column, one a row."""
+        """The times as a column `(B, 1, …, 1)`."""
         count = len(self.normals)
         ones = (1,) * (len(self.sde.state_shape(self.normals.shape)) - 1)
         return self.t.reshape(-1).expand(count).reshape(count, *ones)
@@ -182,7 +202,16 @@ def process_cases(
     ends: tuple[float, float] = (0.0, 1.0),
     reach: float = 2.5,
 ) -> Case:
-    """Cases of `sde`: up to `rows` rows, event shapes among `shapes`, times between the shares `ends` of `t_span`, data within `reach`."""
+    """Hypothesis strategy for cases of a process.
+
+    Args:
+        sde: The process; its variants are tried too.
+        rows: Largest number of rows.
+        shapes: Event shapes to choose from; None: those of `events`.
+        dtypes: Dtypes of the data to choose from.
+        ends: First and last time, as fractions of `t_span`.
+        reach: Largest absolute value of the normal numbers behind the data.
+    """
     event = draw(st.sampled_from(list(shapes or events(sde))))
     chosen: Any = draw(st.sampled_from(fitting_variants(sde, event)))
     count = draw(st.integers(1, rows))

@@ -1,16 +1,16 @@
-"""Models that are linear in their parameters, and data whose score is known: what losses are tried on.
+"""Models that are linear in their parameters, and data with a known score, on which losses are tried.
 
-::
+The model is::
 
     s_θ(z, t) = θ_0 s*(z, t) + Σ_{j ≥ 1} θ_j ψ_j(z)          s* the exact score, so that θ* = (1, 0, …, 0)
 
-(the exact denoiser, where that is what the process says that a network learns).
+If the network of the process learns a denoiser, `s*` is the exact denoiser.
 
 With `f = (s*, ψ_1, …)`, an expected loss `λ(t) E ‖s_θ − s*‖²` up to a constant has the gradient `2 λ(t) E (s_θ − s*) · f_j`.
-Every row has parameters of its own, so that one backward pass gives the gradient of each sample's loss.
+Each row has its own parameters, so that one backward pass gives the gradient of each sample's loss.
 
-The data are a skewed mixture, about as wide as the noise at the time in question: given the noised data the clean ones
-are then neither normal nor symmetric, and a mistake shows at the first noise level as it does at the last.
+The data are a skewed mixture, about as wide as the noise at the time considered. Given the noised data, the clean data are
+then neither normal nor symmetric, and a mistake shows at the first noise level as well as at the last.
 """
 
 from __future__ import annotations
@@ -36,24 +36,27 @@ from sdezoo.process.process import Denoised
 
 Span = tuple[float, float]
 Features = Callable[[Tensor, Tensor], Tensor]
-"""`f(z, t)`, `(B, k, *state)`."""
+"""`f(z, t)`: states `(B, *state)` and times to features `(B, k, *state)`."""
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
 MEANS = torch.tensor([[-1.5, 0.5, 0.3], [0.5, -1.0, 1.0], [1.6, 1.8, -0.8]], dtype=torch.float64)
 DEVIATIONS = torch.tensor([[0.3, 0.6, 0.4], [0.5, 0.3, 0.6], [0.8, 0.4, 0.3]], dtype=torch.float64)
 CENTRE, WIDEST = 0.2, 2.0
-"""Where the data lie in coordinates, and the largest unit of the table above."""
+"""Centre of the data in coordinates, and the largest unit that scales the table above."""
 SPREADS = (0.4, 0.9)
-"""Standard deviations that the models take their data to have, from the first entry to the last; weightings may depend on it."""
+"""Standard deviations of the data that the models assume, from the first entry to the last; weightings may depend on them."""
 BENDS = 3
-"""How many features there are besides the exact score."""
+"""Number of features besides the exact score."""
 
 
 class LinearModel(ScoreModel[Any]):
-    """`s_θ = Σ_j θ_j f_j(z, t)`, a score or what else a network learns of the process, with parameters for every row.
+    """`s_θ = Σ_j θ_j f_j(z, t)`, a score or a denoiser, depending on the process, with parameters for each row.
 
     Args:
-        sde: the process. features: `f`. theta: `θ`, `(B, k)`. entries: how many the last dimension of a state has.
+        sde: The process.
+        features: `f`.
+        theta: `θ`, `(B, k)`.
+        entries: Size of the last dimension of a state.
     """
 
     def __init__(self, sde: Any, features: Features, theta: Tensor, entries: int) -> None:
@@ -78,16 +81,14 @@ class LinearModel(ScoreModel[Any]):
 
 @dataclass(frozen=True)
 class Lesson:
-    """A process, times, and data whose score is known at them.
-
-    Args:
-        sde: the process. span: times are drawn here, uniform in their logarithm. unit: of length for the data in
-        coordinates; None: the size of the noise in the middle of the span.
-    """
+    """A process, a span of times, and data whose score is known at these times."""
 
     sde: Any
+    """The process."""
     span: Span
+    """First and last time; times are sampled uniformly in their logarithm."""
     unit: float | None = None
+    """Unit of length of the data in coordinates; None: the noise level in the middle of the span."""
 
     def __str__(self) -> str:
         first, last = self.span
@@ -95,12 +96,12 @@ class Lesson:
 
     @property
     def middle(self) -> Tensor:
-        """The time in the middle of the span, 0-dim."""
+        """The middle of the span: its geometric mean, float64, 0-dim."""
         return torch.tensor(math.sqrt(self.span[0] * self.span[1]), dtype=torch.float64)
 
     @cached_property
     def teacher(self) -> Mixture | Atoms:
-        """The exact score: of a mixture of normal laws in the coordinates of an affine process, else of a few points."""
+        """The exact score: for an affine process of a normal mixture in its coordinates, else of a few points."""
         if isinstance(self.sde, AffineSDE):
             unit = min(float(self.sde.coefficients(self.middle).ratio), WIDEST) if self.unit is None else self.unit
             size = math.prod(self.sde.state_shape((1, *self.event)))
@@ -113,7 +114,7 @@ class Lesson:
         return Atoms(self.sde, typical(self.sde, points.reshape(-1, *self.event)), WEIGHTS)
 
     def _blur(self, atoms: Atoms) -> float:
-        """How far the noise hides which point was noised: where it does not, what denoising regresses on is the score itself."""
+        """How much the noise hides which point was noised. If it does not, the regression target of denoising is the score itself."""
         x0 = atoms.clean(512, Noise.seeded(0))
         z = self.sde.perturb(x0, self.middle, Noise.seeded(1))
         target = self.sde.target(z, x0, self.middle)
@@ -121,11 +122,19 @@ class Lesson:
 
     @property
     def event(self) -> tuple[int, ...]:
-        """Shape of the data: vectors of two, or of three where the support judges whole rows."""
+        """Event shape of the data: two entries, or the smallest event of a support on whole rows."""
         return smallest_event(self.sde) if self.sde.support.event_dim else (2,)
 
     def data(self, count: int, *key: int) -> tuple[Tensor, Tensor]:
-        """Clean data `(count, *event)` and times `(count, 1, …, 1)`, a draw that depends on `key` alone."""
+        """Sample clean data and times.
+
+        Args:
+            count: Number of rows.
+            key: Seed; the sample depends on nothing else.
+
+        Returns:
+            Data `(count, *event)` and times `(count, 1, …, 1)`, float64.
+        """
         noise = Noise.seeded(*key)
         exact = self.teacher
         x0 = self.sde.decode(exact.clean(count, mix(*key, 1))) if isinstance(exact, Mixture) else exact.clean(count, noise)
@@ -135,13 +144,13 @@ class Lesson:
         return x0, t.clamp(lo, hi)
 
     def states(self, count: int, *key: int) -> tuple[Tensor, Tensor]:
-        """A draw of `z_t`, and `t`."""
+        """Sample `z_t` `(count, *state)` and `t`; arguments as in `data`."""
         x0, t = self.data(count, *key)
         return self.sde.perturb(x0, t, Noise.seeded(*key, 2)), t
 
     @cached_property
     def features(self) -> Features:
-        """`f = (s*, ψ_1, …)`, `ψ_j = tanh(A_j u + b_j)` in units of one over the width of `z_t`, `u` what a network sees, standardized."""
+        """`f = (s*, ψ_1, …)`, `ψ_j = tanh(A_j u + b_j)` in units of one over the width of `z_t`, `u` the standardized network input."""
         z, t = self.states(512, 0)
         seen = self.sde.network_input(z, t).flatten(1)
         centre, width = seen.mean(0), seen.std(0)
@@ -165,18 +174,28 @@ class Lesson:
         return self.sde.denoiser_from_output(bend, z, t) - self.sde.denoiser_from_output(torch.zeros_like(bend), z, t)
 
     def exact(self, z: Tensor, t: Tensor) -> Tensor:
-        """`s*(z, t)`, differentiable in `z` where `z` asks for it."""
+        """`s*(z, t)`, differentiable in `z` if `z` requires gradients.
+
+        Args:
+            z: States, float64 `(B, *state)`.
+            t: Times, 0-dim or `(B, 1, …, 1)`.
+        """
         if isinstance(self.sde, Denoised):
             return self.teacher.denoise(z, t)
         s = self.teacher.score(z, t)
         if isinstance(self.teacher, Mixture) or not z.requires_grad:
             return s
-        # `Conditional.score` is by default a gradient that is not differentiated again. What a process leaves out of its score is 0.
+        # The default `Conditional.score` is a gradient without a graph. Entries that a process leaves out of its score are 0.
         (slope,) = torch.autograd.grad(self.teacher.log_density(z, t).sum(), z, create_graph=True)
         return torch.where(s == 0, s, slope)
 
     def model(self, theta: Tensor, count: int) -> LinearModel:
-        """The model with parameters `theta` `(k,)` in each of `count` rows."""
+        """The linear model with the same parameters in each row.
+
+        Args:
+            theta: `θ`, `(k,)`.
+            count: Number of rows.
+        """
         entries = self.sde.state_shape((1, *self.event))[-1]
         return LinearModel(self.sde, self.features, theta.double().repeat(count, 1), entries)
 
@@ -186,7 +205,21 @@ EXACT = torch.tensor([1.0] + [0.0] * BENDS, dtype=torch.float64)
 
 
 def values(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> tuple[LinearModel, Tensor]:
-    """The model with `theta`, and its loss on each of `count` samples, `(count,)`."""
+    """Evaluate a loss on the linear model.
+
+    Args:
+        loss: The loss.
+        lesson: Process, data and times.
+        theta: Parameters, `(k,)`.
+        count: Number of samples.
+        key: Seed of data, times and noise.
+
+    Returns:
+        The model, and its loss on each sample, `(count,)`.
+
+    Raises:
+        LawError: The loss has another shape.
+    """
     x0, t = lesson.data(count, *key)
     model = lesson.model(theta, count)
     value = loss(model, Batch(x0), t, Noise.seeded(*key, 2))
@@ -196,18 +229,21 @@ def values(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int
 
 
 def gradients(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> Tensor:
-    """The gradient in `θ` of each sample's loss, `(count, k)`."""
+    """The gradient in `θ` of each sample's loss, `(count, k)`; arguments as in `values`."""
     model, value = values(loss, lesson, theta, count, *key)
     return torch.autograd.grad(value.sum(), model.theta)[0]
 
 
 def expected(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> Tensor:
-    """Draws of `2 λ(t) (s_θ − s*) · f_j`, `(count, k)`, the mean of which is what `gradients` has to have; the loss claims its `λ`."""
+    """Samples of `2 λ(t) (s_θ − s*) · f_j`, `(count, k)`, whose mean `gradients` must have; arguments as in `values`.
+
+    The loss must claim its weight `λ`.
+    """
     z, t = lesson.states(count, *key)
     model = lesson.model(theta, count)
     with torch.no_grad():
         weight = loss.weight(model, t, z)
-        assert weight is not None, "only a weight that is claimed can be expected"
+        assert weight is not None, "the loss claims no weight"
         f = lesson.features(z, t)
         error = weight * (model.predict(z, t) - f[:, 0])
         return 2 * (error[:, None] * f).flatten(2).sum(2)

@@ -1,10 +1,10 @@
-"""Trials of losses: a loss, a process that it accepts, a few samples, and an ordinary small network."""
+"""Trials of losses: a loss, a process that it accepts, a few samples and a small network."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ _LOGISTIC = math.pi / math.sqrt(3)
 
 @dataclass(frozen=True)
 class Opaque(Process):
-    """`Additive`, seen as nothing but a process: what needs more has to say so."""
+    """`Additive` as a bare `Process`, without the interfaces that it implements: a loss that needs more must declare it."""
 
     @property
     def t_span(self) -> tuple[float, float]:
@@ -52,7 +52,7 @@ class Opaque(Process):
 
 @dataclass(frozen=True)
 class OpaqueConditional(Opaque, Conditional):
-    """`Additive`, seen as nothing but a process whose conditional score is known."""
+    """`Additive` as a bare `Conditional` process."""
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         return Additive().log_prob(z, x0, t)
@@ -63,7 +63,7 @@ class OpaqueConditional(Opaque, Conditional):
 
 @dataclass(frozen=True)
 class Logistic(Interpolant):
-    """`z_t = e^{−t} z_0 + σ(t) e`, `σ² = 2 (1 − e^{−2t})`, with logistic noise of variance 1: a process that learns a denoiser."""
+    """`z_t = e^{−t} z_0 + σ(t) e`, `σ² = 2 (1 − e^{−2t})`, with logistic noise of variance 1: its network learns a denoiser."""
 
     @property
     def t_span(self) -> tuple[float, float]:
@@ -84,9 +84,11 @@ class Logistic(Interpolant):
 
 
 def accepted(loss: Any, dense: bool = False) -> list[Any]:
-    """The reference processes that `loss` accepts; where there are none, the first registered ones.
+    """The reference processes that a loss accepts; if it accepts none, the first registered processes that it accepts.
 
-    `dense`: only those whose transition density is known, as the exact score needs it.
+    Args:
+        loss: The loss.
+        dense: If True, only those whose transition density is known, which the exact score needs.
     """
     references = [Additive(), Multiplicative(), OpaqueConditional(), Opaque(), Logistic()]
     found = [sde for sde in references if loss.refuses(sde) is None] or [
@@ -102,10 +104,12 @@ def _adapted(sde: Process) -> Process:
 
 
 class SmallNetwork(nn.Module):
-    """`tanh(x W + level a + label b) U`: a network that hears of everything that a network is told, and of labels of its own.
+    """`tanh(x W + level a + label b) U`: a network that depends on every input, with fixed weights.
 
     Args:
-        inputs: entries of `x`. event: shape of what it returns. labels: `(B,)`, in place of those it is not told.
+        inputs: Number of entries of `x`.
+        event: Shape of the output, without the batch.
+        labels: `(B,)`; if given, the network uses these labels, and rejects a `condition`.
     """
 
     def __init__(self, inputs: int, event: Shape, labels: Tensor | None = None) -> None:
@@ -123,7 +127,7 @@ class SmallNetwork(nn.Module):
         dtype = self.enter.dtype
         hidden = x.flatten(1).to(dtype) @ self.enter + level.to(dtype)[:, None] * self.level
         if self.labels is not None:
-            assert condition is None, "the network was told labels that the batch does not have"
+            assert condition is None, "the network got labels, and the batch has none"
             condition = self.labels.repeat(len(x) // len(self.labels))
         if condition is not None:
             hidden = hidden + condition.to(dtype)[:, None] * self.label
@@ -132,12 +136,14 @@ class SmallNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Trial:
-    """One case of a loss."""
+    """A loss, a process with data, and an output parameterization: the case of most laws of losses."""
 
     loss: Any
+    """The loss."""
     case: Case
+    """The process, data and times."""
     output: str
-    """The model's output parameterization."""
+    """Output parameterization of the model."""
 
     def __str__(self) -> str:
         times = [round(u, 6) for u in self.t.flatten().tolist()]
@@ -148,13 +154,21 @@ class Trial:
 
     @property
     def t(self) -> Tensor:
-        """The times of the case, moved to where the loss learns; a column with the data's dtype."""
+        """The times of the case, mapped to the `t_span` of the loss: a column `(B, 1, …, 1)` in the dtype of the data."""
         (lo, hi), (first, last) = self.case.sde.t_span, self.loss.t_span(self.case.sde)
         share = (self.case.column - lo) / (hi - lo)
         return (first + (last - first) * share).clamp(first, last).to(self.case.normals.dtype)
 
+    def outputs(self) -> list[Trial]:
+        """The same trial with every output parameterization that fits the process."""
+        return [replace(self, output=name) for name in outputs(self.case.sde)]
+
     def model(self, labels: Tensor | None = None) -> ScoreModel[Any]:
-        """A model with a small network, in the data's dtype."""
+        """A model with a small network, in the dtype of the data.
+
+        Args:
+            labels: `(B,)`; labels that the network itself uses.
+        """
         sde, x0 = self.case.sde, self.case.x0
         state = tuple(sde.state_shape(x0.shape))[1:]
         seen = sde.network_input_shape(x0.shape[1:])
@@ -164,21 +178,40 @@ class Trial:
         return ScoreModel(sde, net, self.output, moments=moments if isinstance(sde, AffineSDE) else None)
 
     def value(self, model: ScoreModel[Any], rows: Sequence[int] | None = None, **moved: Tensor) -> Tensor:
-        """The loss of `rows`, by default all, on `model`; `moved` replaces `x0`, `t`, or gives a `condition`."""
+        """Evaluate the loss.
+
+        Args:
+            model: The model.
+            rows: Indices of the rows of the batch; None: all.
+            moved: Replacements for `x0` or `t`, or a `condition`.
+
+        Returns:
+            `(len(rows),)`.
+        """
         rows = range(len(self)) if rows is None else rows
         x0, t = moved.get("x0", self.case.x0), moved.get("t", self.t)
         batch = Batch(x0[list(rows)], condition=moved.get("condition"))
         return self.loss(model, batch, t[list(rows)], KeyedNoise(self.case.seed, rows))
 
 
+def outputs(sde: Process) -> list[str]:
+    """Names of the output parameterizations that fit a process."""
+    return [name for name, output in OUTPUTS.items() if output.refuses(sde) is None]
+
+
 def trials(loss: ScoreLoss, shapes: Sequence[Shape] = SHAPES, **limits: Any) -> SearchStrategy[Trial]:
-    """Trials of `loss` and its variants, with events of `shapes` unless the support asks for others; `limits`: see `process_cases`."""
+    """Hypothesis strategy for trials of a loss and its variants.
+
+    Args:
+        loss: The loss.
+        shapes: Event shapes of the data, unless the support is one on whole rows.
+        limits: Passed to `process_cases`.
+    """
 
     def on(variant: ScoreLoss, sde: Process) -> SearchStrategy[Trial]:
         cases = process_cases(sde, shapes=None if sde.support.event_dim else shapes, **limits)
         cases = cases.filter(lambda case: variant.refuses(case.sde) is None)
-        fits = [name for name, output in OUTPUTS.items() if output.refuses(sde) is None]
-        return st.builds(Trial, st.just(variant), cases, st.sampled_from(fits))
+        return st.builds(Trial, st.just(variant), cases, st.sampled_from(outputs(sde)))
 
     kinds: list[tuple[Any, Process]] = [(variant, sde) for variant in variants(loss) for sde in accepted(variant)]
     return st.sampled_from(kinds).flatmap(lambda kind: on(*kind))

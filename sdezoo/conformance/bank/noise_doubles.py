@@ -1,4 +1,4 @@
-"""Noise doubles: sources of random numbers that show what a plugin does with it."""
+"""Noise doubles: replacements for `Noise` that reveal how a plugin uses random numbers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,22 @@ from sdezoo.process.noise import KeyedNoise, Noise
 
 
 def keyed(count: int, seed: int = 0, first: int = 0) -> KeyedNoise:
-    """Noise for rows `first`, `first + 1`, …"""
+    """Keyed noise for consecutive rows.
+
+    Args:
+        count: Number of rows.
+        seed: Of the noise.
+        first: Index of the first row.
+    """
     return KeyedNoise(seed, range(first, first + count))
 
 
 class Still(Noise):
-    """Normal numbers that are all `value`: reads off the mean and standard deviation of a step."""
+    """Noise whose normal numbers all equal `value`, to read off the mean and standard deviation of a step.
+
+    Args:
+        value: A number, or a tensor that broadcasts to each request.
+    """
 
     def __init__(self, value: float | Tensor) -> None:
         self.value = value
@@ -26,7 +36,7 @@ class Still(Noise):
 
 
 class Forbidden(Noise):
-    """Noise that nobody may ask for."""
+    """Noise that raises on every request."""
 
     def __init__(self) -> None:
         pass
@@ -39,9 +49,10 @@ class Forbidden(Noise):
 
 
 class Impulse(Noise):
-    """Row `i` sees a 1 as its `i`-th normal number and 0 otherwise; rows beyond see 0 throughout.
+    """Noise in which the `i`-th normal number of row `i` is 1 and all others are 0.
 
-    What is linear in its noise is known from that: the response to request `k` is row `k`'s. `requests` counts what was asked for.
+    This gives the impulse response of a function that is linear in its noise: row `k` responds to number `k`. Rows beyond
+    the last number see 0 alone. `requests` counts the numbers drawn per row.
     """
 
     def __init__(self) -> None:
@@ -62,11 +73,13 @@ class Impulse(Noise):
 
 
 class BrownianPath(Noise):
-    """Increments of one Brownian path on `[0, span]`, in the order in which a sampler with equal steps asks for them.
+    """The increments of one Brownian path on `[0, span]`, for a sampler with equal steps that draws one number per entry and step.
+
+    Coarse increments are sums of fine ones.
 
     Args:
-        increments: `(n, B, …)`, of `n` equal intervals, in units of `√(span/n)`. steps: how many steps a sampler makes; it
-        divides `n`. Coarse increments are sums of fine ones.
+        increments: Over `n` equal intervals, `(n, B, …)`, in units of `√(span/n)`.
+        steps: Number of steps of the sampler; divides `n`.
     """
 
     def __init__(self, increments: Tensor, steps: int) -> None:
@@ -83,7 +96,11 @@ class BrownianPath(Noise):
 
 
 class Counted(Noise):
-    """Another noise, and how often it was asked."""
+    """Wrapper of a noise that counts requests.
+
+    Args:
+        base: The noise.
+    """
 
     def __init__(self, base: Noise) -> None:
         self._base, self.asked = base, 0

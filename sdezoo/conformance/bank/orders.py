@@ -1,12 +1,12 @@
-"""Orders: how fast a sampler's error falls with its step, measured without sampling error wherever that can be done.
+"""Orders: how fast the error of a sampler decreases with its step size, measured without sampling error if possible.
 
-- Of normal coordinates a reasonable sampler makes normal ones: its result is affine in the start and in the normal
-  numbers that it asks for. One row for each of them, with all others 0, gives the whole map, and with it mean and
+- A sampler whose step is affine keeps normal coordinates normal: its result is affine in the start and in the normal
+  numbers that it draws. One row for each number, with all others 0, gives the whole map, and with it the mean and
   covariance of the result, to rounding.
-- A sampler that draws nothing pushes the law at `t = 1` forward; in one dimension expectations are integrals on a line.
-- Of anything else the error is measured along Brownian paths. With `k = r + g²/V`, `V` the variance of the coordinates, the
-  reversed process of normal ones has the solution `y_s = Φ(s, t) y_t + ∫_s^t Φ(s, u) g(u) dW̄_u` for `y = z − E z`, with
-  `Φ(s, t) = exp(−∫_s^t k) = V_s α_t / (V_t α_s)`; its coordinates do not know in which others the sampler moves.
+- A sampler that draws no noise pushes the distribution at `t = 1` forward. In one dimension, expectations are integrals on a line.
+- For all others the error is measured along Brownian paths. With `k = r + g²/V`, `V` the variance of the coordinates, the
+  reverse process of normal coordinates has the solution `y_s = Φ(s, t) y_t + ∫_s^t Φ(s, u) g(u) dW̄_u` for `y = z − E z`, with
+  `Φ(s, t) = exp(−∫_s^t k) = V_s α_t / (V_t α_s)`. The sampler may move in other coordinates.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
 END = 0.125
-"""Where strong orders are measured: beyond, the steps of a coarse grid are no longer small against `t`."""
+"""Last time at which strong orders are measured: below it, the steps of a coarse grid are not small compared with `t`."""
 
 _FINE = 2048
 _NODES = 1024
@@ -33,34 +33,41 @@ _FREQUENCIES = (0.5, 1.0, 2.0)
 
 
 class Error(NamedTuple):
-    """Errors of several expectations in units of the law's own spread, and the standard error of each."""
+    """Errors of several expectations."""
 
     value: Tensor
+    """In units of the distribution's standard deviation, `(k,)`."""
     deviation: Tensor
+    """Their standard errors, `(k,)`."""
 
     @classmethod
     def exact(cls, value: Tensor) -> Error:
-        """One without sampling error."""
+        """Errors `value` `(k,)` without sampling error."""
         return cls(value, torch.zeros_like(value))
 
     @classmethod
     def paired(cls, differences: Tensor) -> Error:
-        """The mean of `differences` `(B, k)` between independent pairs, each known up to its standard error."""
+        """The mean of independent paired differences `(B, k)`, with its standard error."""
         return cls(differences.mean(0), differences.std(0) / math.sqrt(len(differences)))
 
     @property
     def size(self) -> float:
-        """Length of the error."""
+        """Euclidean norm of the errors."""
         return float(self.value.norm())
 
     @property
     def slack(self) -> float:
-        """How far sampling alone may move it: three standard errors."""
+        """Allowance for sampling error: three standard errors."""
         return 3 * float(self.deviation.norm())
 
 
 def draws_noise(sampler: Sampler, problem: ReferenceProblem) -> bool:
-    """Whether the steps of `sampler` ask for random numbers."""
+    """Whether the steps of a sampler draw random numbers.
+
+    Args:
+        sampler: The sampler.
+        problem: A problem that it takes.
+    """
     view = sampler.view(problem.model)
     noise = Counted(keyed(1))
     drive(sampler, view, _state(sampler, problem, problem.moments(problem.model.sde.t_span[1])[0][:1]), sampler.grid(view, 4), noise)
@@ -68,9 +75,16 @@ def draws_noise(sampler: Sampler, problem: ReferenceProblem) -> bool:
 
 
 def affine_error(sampler: Sampler, problem: ReferenceProblem, steps: int, *, whole: bool = False) -> Error | None:
-    """Error of mean and covariance of normal coordinates after `steps` steps from `hi` to `lo`; of `whole` samplings: to 0.
+    """Error of the mean and covariance of normal coordinates.
 
-    None where the result is not affine in start and noise, or the noise is not made of normal numbers.
+    Args:
+        sampler: The sampler.
+        problem: The problem; its data are normal in coordinates.
+        steps: Number of steps.
+        whole: If True, step from `hi` to 0; else from `hi` to `lo`.
+
+    Returns:
+        None if the result is not affine in start and noise, or the noise is not normal.
     """
     view, (lo, hi) = sampler.view(problem.model), problem.model.sde.t_span
     times = sampler.grid(view, steps) if whole else sampler.grid(view, steps + 1)[:-1]
@@ -87,22 +101,24 @@ def affine_error(sampler: Sampler, problem: ReferenceProblem, steps: int, *, who
 
 
 class Normal(NamedTuple):
-    """A normal distribution in `d` entries, float64: mean `(d,)` and covariance `(d, d)`."""
+    """A normal distribution in `d` dimensions."""
 
     mean: Tensor
+    """float64 `(d,)`."""
     covariance: Tensor
+    """float64 `(d, d)`."""
 
 
 def normal_end(ends: Callable[[Tensor, Noise], Tensor], mean: Tensor, variance: Tensor) -> Normal | None:
-    """The distribution of `ends(start, noise)` for `start ~ N(mean, diag variance)`, to rounding, where it is affine in start and noise.
+    """The distribution of `ends(start, noise)` for `start ~ N(mean, diag variance)`, to rounding, if it is affine in start and noise.
 
     Args:
-        ends: of starts `(B, d)`, row by row; the noise is drawn inside.
-        mean: of the start, float64 `(d,)`.
-        variance: of the start, float64 `(d,)`.
+        ends: Takes starts `(B, d)` and a noise to draw from; returns ends `(B, d)`, row by row.
+        mean: Mean of the start, float64 `(d,)`.
+        variance: Variance of the start, float64 `(d,)`.
 
     Returns:
-        None where it is not affine, or the noise is not made of normal numbers.
+        None if `ends` is not affine, or its noise is not normal.
     """
     d = len(mean)
     try:
@@ -120,7 +136,7 @@ def normal_end(ends: Callable[[Tensor, Noise], Tensor], mean: Tensor, variance: 
 
 
 class _Probe(Still):
-    """Constant normal numbers, and how many were asked for."""
+    """Constant normal numbers; counts how many are drawn per row."""
 
     numbers = 0
 
@@ -134,9 +150,14 @@ class _Probe(Still):
 
 
 def flow_error(sampler: Sampler, problem: ReferenceProblem, steps: int) -> Error:
-    """Error of `E cos(ω u)` and `E sin(ω u)` at `lo`, `u` standardized, for a sampler that draws nothing and one coordinate.
+    """Error of `E cos(ω u)` and `E sin(ω u)` at `lo`, `u` the standardized coordinate, for a sampler that draws no noise.
 
-    By the trapezoidal rule, which converges exponentially for laws like these.
+    The integrals use the trapezoidal rule, which converges exponentially for such distributions.
+
+    Args:
+        sampler: The sampler; its steps are deterministic.
+        problem: The problem; its data have one coordinate.
+        steps: Number of steps from `hi` to `lo`.
     """
     view, (lo, hi) = sampler.view(problem.model), problem.model.sde.t_span
     mean, variance = (part[:, 0] for part in problem.moments(hi))
@@ -159,24 +180,36 @@ def flow_error(sampler: Sampler, problem: ReferenceProblem, steps: int) -> Error
 
 @dataclass(frozen=True, eq=False)
 class ReferencePaths:
-    """Brownian paths, and the reversed process along them, in one normal coordinate: its values at `hi` and at `end`."""
+    """Brownian paths, and the exact reverse process along them, in one normal coordinate."""
 
     problem: ReferenceProblem
+    """The problem; its data have one normal coordinate."""
     end: float
+    """Time at which the paths end."""
     increments: Tensor
+    """Increments over equal intervals, in units of their standard deviation, float64 `(n, B, 1)`."""
     start: Tensor
+    """The coordinate at `hi`, float64 `(B, 1)`."""
     finish: Tensor
+    """The coordinate at `end`, float64 `(B, 1)`."""
 
     @classmethod
     def of(cls, problem: ReferenceProblem, end: float, count: int, seed: int = 0) -> ReferencePaths:
-        """`count` paths from `hi` to `end`."""
+        """Sample paths from `hi` to `end`.
+
+        Args:
+            problem: The problem; its data have one normal coordinate.
+            end: Time at which the paths end.
+            count: Number of paths.
+            seed: Of starts and paths.
+        """
         generator = torch.Generator().manual_seed(seed)
         hi = problem.model.sde.t_span[1]
         increments = torch.randn(_FINE, count, 1, generator=generator, dtype=torch.float64)
         h = (hi - end) / _FINE
         (m1, v1), (m0, v0) = (tuple(part[0] for part in problem.moments(t)) for t in (hi, end))
         y = v1.sqrt() * torch.randn(count, 1, generator=generator, dtype=torch.float64)
-        # At the midpoints the error of the stochastic integral is of first order in a step that is much finer than any sampler's.
+        # With midpoints the error of the stochastic integral is of first order in a step much smaller than any sampler's.
         u = hi - h * (torch.arange(_FINE, dtype=torch.float64) + 0.5)
         process = problem.law.sde
         p, last, first = process.exact(u), *(process.exact(torch.tensor(t, dtype=torch.float64)) for t in (end, hi))
@@ -186,7 +219,15 @@ class ReferencePaths:
         return cls(problem, end, increments, m1 + y, finish)
 
     def ends(self, sampler: Sampler, steps: int) -> Tensor | None:
-        """Where `steps` equal steps of `sampler` lead along these paths; None where it asks for other noise than one normal number each."""
+        """Run a sampler along the paths.
+
+        Args:
+            sampler: The sampler.
+            steps: Number of equal steps.
+
+        Returns:
+            The coordinate at `end`, float64 `(B, 1)`; None unless a step draws one normal number per entry.
+        """
         view = sampler.view(self.problem.model)
         times = torch.linspace(view.sde.t_span[1], self.end, steps + 1, dtype=torch.float64)
         noise = BrownianPath(self.increments, steps)
@@ -197,7 +238,15 @@ class ReferencePaths:
         return self.problem.coordinates(view.sde.decode(z))
 
     def error(self, sampler: Sampler, steps: int) -> Error | None:
-        """Error of `E cos u` and `E sin u`, `u` in units of the spread, by the difference to the reversed process along the same paths."""
+        """Error of `E cos u` and `E sin u`, `u` in standard deviations, by the difference to the reverse process along the same paths.
+
+        Args:
+            sampler: The sampler.
+            steps: Number of equal steps.
+
+        Returns:
+            None as in `ends`.
+        """
         ends = self.ends(sampler, steps)
         if ends is None:
             return None
@@ -206,15 +255,29 @@ class ReferencePaths:
         return Error.paired(rows)
 
     def distance(self, sampler: Sampler, steps: int) -> float | None:
-        """Mean distance to the reversed process along the same paths."""
+        """Mean distance to the reverse process along the same paths.
+
+        Args:
+            sampler: The sampler.
+            steps: Number of equal steps.
+
+        Returns:
+            None as in `ends`.
+        """
         ends = self.ends(sampler, steps)
         return None if ends is None else float((ends - self.finish).abs().mean())
 
 
 def falls(measure: Callable[[int], Error], order: float, steps: Sequence[int]) -> str | None:
-    """Why an error does not fall as `h^order`, measured at the first and at the last of `steps`; None where it does.
+    """Why an error does not decrease as `h^order`, measured at the first and last of `steps`; None if it does.
 
-    A quarter is granted to what is not yet asymptotic, sampling error where there is any, and everything to what is exact.
+    The order may be lower by 0.25, since errors may not be asymptotic yet. Sampling error is allowed for. A negligible
+    error passes.
+
+    Args:
+        measure: Takes a number of steps; returns the error.
+        order: The declared order.
+        steps: Numbers of steps, in increasing order.
     """
     coarse, fine = measure(steps[0]), measure(steps[-1])
     growth = steps[-1] / steps[0]
@@ -223,7 +286,7 @@ def falls(measure: Callable[[int], Error], order: float, steps: Sequence[int]) -
     measured = math.log(max(coarse.size, 1e-300) / fine.size) / math.log(growth)
     return (
         f"the error of expectations is {coarse.size:.3g} in {steps[0]} steps and {fine.size:.3g} in {steps[-1]}: "
-        f"order {measured:.2f}, where {order:g} is declared"
+        f"order {measured:.2f}, and {order:g} is declared"
     )
 
 

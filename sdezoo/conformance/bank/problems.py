@@ -1,14 +1,14 @@
-"""The bank of problems: laws of the data whose score is known exactly, at every time.
+"""The bank of problems: data distributions whose score is known exactly at every time.
 
 - `Mixture`: `Σ w_k N(μ_k, diag d_k²)` in the coordinates of an affine process. With `p(z_t) = Σ w_k N(α μ_k + m, α² d_k² + v)`
   the score is `−Σ_k r_k(z) (z − α μ_k − m)/(α² d_k² + v)`, `r` the responsibilities.
-- `Atoms`: `Σ w_k δ(x − a_k)` under any process that knows its transition density: the score is `Σ_k r_k(z) ∇ log p(z | a_k)`. Where
-  the process learns a denoiser, that is `Σ_k r_k(z) a_k`, encoded.
+- `Atoms`: `Σ w_k δ(x − a_k)` under any process that knows its transition density: the score is `Σ_k r_k(z) ∇ log p(z | a_k)`. If
+  the network learns a denoiser, that is `Σ_k r_k(z) a_k`, encoded.
 
-Both refuse times outside those of the process, and count their evaluations.
+Both reject times outside `t_span`, and count their evaluations.
 
-`Additive` and `Multiplicative` are the two reference processes that losses and samplers are tried on: one on the real
-line that shrinks the data, one on the positive numbers that drifts.
+`Additive` and `Multiplicative` are the reference processes on which losses and samplers are tried: one on the real line
+that shrinks the data, one on the positive numbers with a drift.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Additive(AffineSDE):
     """`dX = −X dt + σ dW` on the real line: `α = e^{−t}`, `v = σ² (1 − e^{−2t})/2`."""
 
     sigma: Positive = 2.0
+    """Volatility `σ`."""
     lo: Positive = 1e-4
-    """Where `t_span` begins."""
+    """First time of `t_span`."""
 
     @property
     def t_span(self) -> tuple[float, float]:
@@ -51,9 +52,11 @@ class Multiplicative(AffineSDE):
     """`dX = μX dt + σX dW` on the positive numbers: `φ = exp`, `α = 1`, `m = (μ − σ²/2) t`, `v = σ² t`."""
 
     sigma: Positive = 0.8
+    """Volatility `σ`."""
     mu: float = 0.1
+    """Drift `μ`."""
     lo: Positive = 1e-4
-    """Where `t_span` begins."""
+    """First time of `t_span`."""
 
     @property
     def t_span(self) -> tuple[float, float]:
@@ -71,11 +74,13 @@ class Multiplicative(AffineSDE):
 
 
 class Mixture(Model[AffineSDE]):
-    """The exact score of `Σ w_k N(μ_k, diag d_k²)` in coordinates.
+    """The exact score of data `Σ w_k N(μ_k, diag d_k²)` in the coordinates of an affine process.
 
     Args:
-        sde: the process. means: `μ`, `(K, d)`. deviations: standard deviations, broadcast to `(K, d)`. weights: `(K,)`,
-        summing to one; default: equal.
+        sde: The process.
+        means: `μ`, `(K, d)`.
+        deviations: Standard deviations, broadcast to `(K, d)`.
+        weights: `(K,)`, summing to 1; None: equal.
     """
 
     def __init__(self, sde: AffineSDE, means: Tensor, deviations: Tensor | float, weights: Tensor | None = None) -> None:
@@ -86,7 +91,15 @@ class Mixture(Model[AffineSDE]):
         self.evaluations = 0
 
     def components(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of each component at `t`, `(K, d)` or `(B, K, d)`, in the dtype of `z`."""
+        """Mean and variance of each component of `p(z_t)`.
+
+        Args:
+            z: Sets dtype and device.
+            t: Times, 0-dim or `(B, 1)`.
+
+        Returns:
+            `(K, d)` each, or `(B, K, d)` for a column of times.
+        """
         alpha, shift, variance = (c if c.ndim == 0 else c[:, None] for c in self.sde.at(t, z))
         return alpha * self.means.to(z) + shift, alpha**2 * self.deviations.to(z) ** 2 + variance
 
@@ -99,31 +112,42 @@ class Mixture(Model[AffineSDE]):
         return -(torch.softmax(log_density, 1)[..., None] * away / variance).sum(1)
 
     def log_density(self, z: Tensor, t: Tensor) -> Tensor:
-        """`log p(z_t)`, `(B,)`; `t = 0` too where no deviation is 0."""
+        """`log p(z_t)`, `(B,)`; also at `t = 0` if no deviation is 0.
+
+        Args:
+            z: States, `(B, d)`.
+            t: Times, 0-dim or `(B, 1)`.
+        """
         mean, variance = self.components(z, t)
         normal = torch.distributions.Normal(mean, variance.sqrt(), validate_args=False)
         return torch.logsumexp(self.weights.to(z).log() + normal.log_prob(z[:, None]).sum(-1), 1)
 
     def clean(self, count: int, seed: int = 0) -> Tensor:
-        """A draw of the clean coordinates, float64 `(count, d)`."""
+        """Sample the clean coordinates, float64 `(count, d)`.
+
+        Args:
+            count: Number of samples.
+            seed: Of the samples.
+        """
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         eps = torch.randn(count, self.means.shape[1], generator=generator, dtype=torch.float64)
         return self.means[chosen] + self.deviations[chosen] * eps
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """An exact draw of `p(z_1)`."""
+        """Exact samples of `p(z_1)`."""
         chosen = choose(self.weights, shape[0], noise, like)
         mean, variance = self.components(like, torch.tensor(self.sde.t_span[1], dtype=torch.float64))
         return mean[chosen] + variance[chosen].sqrt() * noise.normal(like, shape)
 
 
 class Atoms(Model[Supervised]):
-    """The exact score, or denoiser, of data that are one of a few points.
+    """The exact score, or denoiser, of data on a few points.
 
     Args:
-        sde: the process; it knows its transition density. points: `a`, `(K, *event)`. weights: `(K,)`, summing to one;
-        default: equal.
+        sde: The process. It must know its transition density, unless there is a single point.
+        points: `a`, `(K, *event)`.
+        weights: `(K,)`, summing to 1; None: equal.
     """
 
     def __init__(self, sde: Supervised, points: Tensor, weights: Tensor | None = None) -> None:
@@ -133,18 +157,23 @@ class Atoms(Model[Supervised]):
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         if not isinstance(self.sde, Conditional):
-            assert isinstance(self.sde, Denoised), "it says what a network learns in another way"
+            assert isinstance(self.sde, Denoised), "the process has neither a conditional score nor a denoiser"
             return self.sde.score_from_denoiser(self.denoise(z, t), z, t)
         return self._mean(self.sde.score, z, t)
 
     def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if isinstance(self.sde, AffineSDE):
             return self.sde.denoised(z, t, self.score(z, t))
-        assert isinstance(self.sde, Denoised), "its network learns no denoiser"
+        assert isinstance(self.sde, Denoised), "the network of this process learns no denoiser"
         return self._mean(self.sde.target, z, t)
 
     def predict(self, z: Tensor, t: Tensor) -> Tensor:
-        """What a perfect network answers: the mean of the process's `target` given `z_t = z`."""
+        """The output of a perfect network: the mean of the process's `target` given `z_t = z`, `(B, *state)`.
+
+        Args:
+            z: States, `(B, *state)`.
+            t: Times, 0-dim or `(B, 1, …, 1)`.
+        """
         return self._mean(self.sde.target, z, t)
 
     def _mean(self, value: Callable[[Tensor, Tensor, Tensor], Tensor], z: Tensor, t: Tensor) -> Tensor:
@@ -159,7 +188,12 @@ class Atoms(Model[Supervised]):
         return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * values).sum(1)
 
     def log_density(self, z: Tensor, t: Tensor) -> Tensor:
-        """`log p(z_t)`, `(B,)`."""
+        """`log p(z_t)`, `(B,)`.
+
+        Args:
+            z: States, `(B, *state)`.
+            t: Times, 0-dim or `(B, 1, …, 1)`.
+        """
         return torch.logsumexp(self._log_joint(z, t), 1)
 
     def _log_joint(self, z: Tensor, t: Tensor) -> Tensor:
@@ -168,39 +202,64 @@ class Atoms(Model[Supervised]):
         return self.weights.to(z).log() + density
 
     def clean(self, count: int, noise: Noise) -> Tensor:
-        """A draw of the data, `(count, *event)`."""
+        """Sample the data, `(count, *event)`.
+
+        Args:
+            count: Number of samples.
+            noise: Source of the random numbers.
+        """
         return self.points[choose(self.weights, count, noise, self.points)]
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """An exact draw of `p(z_hi)`."""
+        """Exact samples of `p(z_hi)`."""
         x0 = self.points[choose(self.weights, shape[0], noise, like)].to(like)
         return self.sde.perturb(x0, torch.tensor(self.sde.t_span[1], dtype=torch.float64), noise)
 
 
 def check_times(times: tuple[float, float], t: Tensor) -> None:
-    """Refuse a time at which no process answers.
+    """Check that times lie within `t_span`.
+
+    Args:
+        times: `t_span`.
+        t: The times, any shape.
 
     Raises:
-        AssertionError: naming it.
+        AssertionError: A time lies outside.
     """
     lo, hi = times
-    # Times of training may be float32, which has them only so closely.
+    # In training, times may be rounded to float32.
     slack = 1e-6 * hi
-    assert float(t.min()) >= lo - slack, f"score asked for at {float(t.min())} < lo = {lo}"
-    assert float(t.max()) <= hi + slack, f"score asked for at {float(t.max())} > hi = {hi}"
+    assert float(t.min()) >= lo - slack, f"score evaluated at {float(t.min())} < lo = {lo}"
+    assert float(t.max()) <= hi + slack, f"score evaluated at {float(t.max())} > hi = {hi}"
 
 
 def choose(weights: Tensor, count: int, noise: Noise, like: Tensor) -> Tensor:
-    """Indices `(count,)` drawn with probabilities `weights`."""
+    """Sample indices with given probabilities.
+
+    Args:
+        weights: Probabilities, `(K,)`.
+        count: Number of indices.
+        noise: Source of the random numbers.
+        like: Sets dtype and device of the random numbers.
+
+    Returns:
+        int64 `(count,)`.
+    """
     ends = weights.cumsum(0).to(like)
     return torch.searchsorted(ends, noise.uniform(like, (count, 1))[:, 0].contiguous()).clamp(max=len(weights) - 1)
 
 
 def gaussian(sde: AffineSDE, mean: Sequence[float] = (0.5, -0.3), deviation: Sequence[float] = (0.6, 1.1)) -> Mixture:
-    """Independent normal coordinates: log-normal data for `x = exp z`."""
+    """Independent normal coordinates: log-normal data for `x = exp z`.
+
+    Args:
+        sde: The process.
+        mean: Of each coordinate.
+        deviation: Standard deviation of each coordinate.
+    """
     return Mixture(sde, torch.tensor([mean]), torch.tensor([deviation]))
 
 
 def eight(sde: AffineSDE) -> Mixture:
-    """Eight equal components in the plane of the coordinates, standard normal centres, standard deviation 0.15."""
+    """Eight equal components in two coordinates, with standard normal centres and standard deviation 0.15."""
     return Mixture(sde, torch.randn(8, 2, generator=torch.Generator().manual_seed(0)), 0.15)

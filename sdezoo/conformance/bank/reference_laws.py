@@ -1,4 +1,4 @@
-"""The laws of the data that a process is verified on: those whose score, density and quantiles are known at every time."""
+"""Data distributions on which a process is verified: score, density and quantiles are known at every time."""
 
 from __future__ import annotations
 
@@ -10,30 +10,36 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process, Supervised
 
 CENTRES, DEVIATIONS, WEIGHTS = (-0.8, 0.9), (0.35, 0.45), (0.6, 0.4)
-"""Two humps in coordinates, of mean −0.12 and standard deviation 0.92 together."""
+"""Two normal components in coordinates; the mixture has mean −0.12 and standard deviation 0.92."""
 POINTS = (-0.7, 0.6)
-"""Two points, given by the normal numbers of which they are the image."""
+"""Two data points, as the normal numbers that `typical` maps to them."""
 
 
 def entries(sde: AffineSDE) -> int:
-    """Size of the smallest state."""
+    """Number of entries of the smallest state."""
     return sde.state_shape((1, *smallest_event(sde)))[-1]
 
 
 def normal(sde: AffineSDE, mean: float, deviation: float) -> Mixture:
-    """Independent normal coordinates, one for each entry of the smallest state."""
+    """Independent normal coordinates, one for each entry of the smallest state.
+
+    Args:
+        sde: The process.
+        mean: Of each coordinate.
+        deviation: Standard deviation of each coordinate.
+    """
     size = entries(sde)
     return gaussian(sde, [mean] * size, [deviation] * size)
 
 
 def humps(sde: AffineSDE) -> Mixture:
-    """Two humps in coordinates, the same along every entry of the smallest state."""
+    """A mixture of two normal components in coordinates, the same along every entry of the smallest state."""
     column = torch.ones(1, entries(sde), dtype=torch.float64)
     return Mixture(sde, torch.tensor(CENTRES)[:, None] * column, torch.tensor(DEVIATIONS)[:, None] * column, torch.tensor(WEIGHTS))
 
 
 def points(sde: Supervised) -> Atoms:
-    """Two points in the support; one, where the process offers no transition density to tell them apart by."""
+    """Two points in the support; a single point if the process offers no transition density, which the score of two needs."""
     event = smallest_event(sde)
     shape = (len(POINTS), *event)
     a = typical(sde, torch.tensor(POINTS, dtype=torch.float64).reshape(-1, *(1,) * len(event)).expand(shape).contiguous())
@@ -41,7 +47,7 @@ def points(sde: Supervised) -> Atoms:
 
 
 def model_of(sde: Process) -> Mixture | Atoms | None:
-    """`humps` of an affine process, `points` of another that says what its network learns, else None."""
+    """`humps` for an affine process, `points` for any other `Supervised` one, else None."""
     if isinstance(sde, AffineSDE):
         return humps(sde)
     return points(sde) if isinstance(sde, Supervised) else None

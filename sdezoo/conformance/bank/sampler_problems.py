@@ -1,8 +1,9 @@
-"""Test problems of samplers: the models that they are tried on, and the way there.
+"""Test problems of samplers: models with an exact score.
 
-On the reference processes the data are a mixture whose law is known at every time: `Additive` and `Multiplicative`, and
-`Curved`, an SDE whose noise depends on the state and that is not affine, so that a sampler that leaves out the divergence
-is found. A sampler that takes none of the three is tried on the installed processes that it takes, where data are a few points.
+There are three reference processes, on which the data are a mixture whose distribution is known at every time:
+`Additive`, `Multiplicative` and `Curved`. `Curved` is an SDE that is not affine and whose noise depends on the state, so
+that a sampler that leaves out the divergence fails. A sampler that takes none of the three is tried on installed
+processes that it takes, with data on a few points.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
 
 COARSE = 0.05
-"""Where `t_span` begins when orders are measured: far enough from 0 that a few dozen steps of any spacing are small."""
+"""First time of `t_span` when orders are measured: so far from 0 that a few dozen steps of any spacing are small."""
 
 FINE = 1e-4
-"""Where it begins otherwise."""
+"""First time of `t_span` otherwise."""
 
 WIDE = torch.empty((), dtype=torch.float64)
-"""Asks for float64."""
+"""Passed as `like` to request float64."""
 
 _INSTALLED = 2
 
@@ -44,8 +45,9 @@ class Curved(ForwardSDE):
     """`dX = ½σ²X dt + σ√(1 + X²) dW` on the real line: Brownian motion in `asinh X`."""
 
     sigma: Positive = 0.8
+    """Volatility `σ`."""
     lo: Positive = FINE
-    """Where `t_span` begins."""
+    """First time of `t_span`."""
 
     @property
     def t_span(self) -> tuple[float, float]:
@@ -53,7 +55,7 @@ class Curved(ForwardSDE):
 
     @property
     def flat(self) -> AffineSDE:
-        """The affine process whose coordinates `asinh X` shares: `α = 1`, `m = 0`, `v = σ² t`."""
+        """The affine process whose coordinates obey the same equation as `asinh X`: `α = 1`, `m = 0`, `v = σ² t`."""
         return Multiplicative(self.sigma, self.sigma**2 / 2, self.lo)
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
@@ -76,7 +78,8 @@ class CurvedMixture(Model[Curved]):
     """The exact score of data whose `asinh` is a mixture: `(s − x/√(1 + x²)) / √(1 + x²)` with the mixture's score `s`.
 
     Args:
-        sde: the process. law: the mixture, of the process `sde.flat`.
+        sde: The process.
+        law: The mixture, under the process `sde.flat`.
     """
 
     def __init__(self, sde: Curved, law: Mixture) -> None:
@@ -87,26 +90,26 @@ class CurvedMixture(Model[Curved]):
         return (self.law.score(z.asinh(), t) - z / slope) / slope
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """An exact draw of `p(z_1)`."""
+        """Exact samples of `p(z_1)`."""
         return self.law.prior(shape, noise, like).sinh()
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceProblem:
-    """A reference process and a law of the data on it."""
+    """A reference process and a distribution of the data."""
 
     model: Model[Any]
-    """What a sampler is given."""
+    """The exact model to sample from."""
     law: Mixture
-    """The law of the coordinates, at every time; it counts the evaluations of the score."""
+    """Distribution of the coordinates at every time; counts the evaluations of the score."""
     data: Callable[[Tensor], Tensor]
-    """From coordinates to data."""
+    """Maps coordinates to data."""
     coordinates: Callable[[Tensor], Tensor]
-    """From data to coordinates."""
+    """Maps data to coordinates."""
 
     @property
     def title(self) -> str:
-        """For messages."""
+        """Name for messages."""
         return self.model.sde.spec
 
     def moments(self, t: float) -> tuple[Tensor, Tensor]:
@@ -114,7 +117,13 @@ class ReferenceProblem:
         return self.law.components(WIDE, torch.tensor(t, dtype=torch.float64))
 
     def draw(self, count: int, t: float, seed: int) -> Tensor:
-        """A draw of the coordinates at `t`, float64 `(count, d)`."""
+        """Sample the coordinates at one time, float64 `(count, d)`.
+
+        Args:
+            count: Number of samples.
+            t: The time.
+            seed: Of the samples.
+        """
         alpha, shift, variance = self.law.sde.exact(torch.tensor(t, dtype=torch.float64))
         generator = torch.Generator().manual_seed(seed)
         clean = self.law.clean(count, seed=int(torch.randint(2**40, (), generator=generator)))
@@ -124,13 +133,16 @@ class ReferenceProblem:
 def reference_problems(
     sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE, sigma: float | None = None
 ) -> list[ReferenceProblem]:
-    """The reference processes that `sampler` takes, with data of `law` in coordinates.
+    """The reference processes that a sampler takes.
 
     Args:
-        lo: where their `t_span` begin. sigma: their volatility; None: that of each. Given, `Multiplicative` has no drift in
-        its coordinates, so that these stay within reach of float32.
+        sampler: The sampler.
+        law: Takes an affine process; returns the distribution of the data in its coordinates.
+        lo: First time of `t_span`.
+        sigma: Volatility; None: the default of each process. If given, `Multiplicative` has no drift in its coordinates,
+            so that these stay within the range of float32.
     """
-    curved = Curved(min(sigma or 0.8, 3.0), lo)  # it moves in x = sinh z itself, whose square has to stay within float32
+    curved = Curved(min(sigma or 0.8, 3.0), lo)  # its state is x = sinh z, whose square must stay within the range of float32
     additive = Additive(sigma or 2.0, lo)
     multiplicative = Multiplicative(lo=lo) if sigma is None else Multiplicative(sigma, sigma**2 / 2, lo)
     found = []
@@ -147,35 +159,50 @@ def reference_problems(
 
 
 class Problem(NamedTuple):
-    """A model that a sampler takes, the shape of one of its samples, and what counts the evaluations of the score."""
+    """A model that a sampler takes."""
 
     model: Model[Any]
+    """The exact model to sample from."""
     event: tuple[int, ...]
+    """Shape of one sample."""
     counter: Mixture | Atoms
+    """Counts the evaluations of the score."""
 
 
 def problems(sampler: Sampler, law: Callable[[AffineSDE], Mixture]) -> list[Problem]:
-    """The reference problems of `sampler` with two entries; where it takes none, data of a few points under installed processes."""
+    """The reference problems that a sampler takes; if it takes none, data on a few points under installed processes.
+
+    Args:
+        sampler: The sampler.
+        law: Takes an affine process; returns the distribution of the data in its coordinates.
+    """
     found = [Problem(problem.model, (problem.law.means.shape[1],), problem.law) for problem in reference_problems(sampler, law)]
     return found or [Problem(atoms, tuple(atoms.points.shape[1:]), atoms) for atoms in atoms_of(sampler)]
 
 
 def no_problem(sampler: Sampler) -> str | None:
-    """Why nothing can be tried on `sampler`; None where something can."""
+    """Why there is no problem to try `sampler` on; None if there is one."""
     if problems(sampler, gaussian):
         return None
-    return "It takes none of the reference processes, and none that is installed and says what its network learns."
+    return "It takes no reference process, and no installed process that says what its network learns."
 
 
 def enough(sampler: Sampler, steps: int) -> int:
-    """`steps`, or so many, worth 64 evaluations, that a sampler that may leave the support of wide data stays in it."""
+    """A number of steps with which a sampler stays in the support.
+
+    Args:
+        sampler: The sampler.
+        steps: Number of steps. It is raised to at least 64 evaluations' worth if the sampler may leave the support.
+    """
     return steps if sampler.preserves_support else max(steps, 64 * 64 // max(sampler.evaluations(64), 64))
 
 
 def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Atoms]:
-    """Data of a few points: under the reference processes for an `event` shape that is given, under the first installed ones otherwise.
+    """Data on a few points: three if the process knows its transition density, else one.
 
-    Three points under a process that knows its transition density, one where it does not.
+    Args:
+        sampler: The sampler.
+        event: Event shape of the data under the reference processes; None: use the first installed processes instead.
     """
     candidates = [Additive(), Multiplicative()] if event else [sde for _, sde in defaults(SDES)]
     found = []
@@ -189,7 +216,18 @@ def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Ato
 
 
 def drive(sampler: Sampler, view: Model[Any], z: Tensor, times: Tensor, noise: Noise) -> Tensor:
-    """The state after the steps of `t_span`, from `z`, with `noise`: the loop of `Sampler.sample` from any state and with any noise."""
+    """Run the loop of `Sampler.sample` from any state, over any times and with any noise.
+
+    Args:
+        sampler: The sampler.
+        view: The model that it steps on, `sampler.view(model)`.
+        z: State at the first time, `(B, *state)`.
+        times: Decreasing times, float64 `(steps + 1,)`.
+        noise: Source of the random numbers.
+
+    Returns:
+        The state at the last time.
+    """
     memory = None
     with torch.no_grad():
         for t, s in pairwise(times.unbind()):

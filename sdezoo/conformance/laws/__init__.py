@@ -1,1 +1,1 @@
-"""The laws, one module for each group."""
+"""The laws, one module per group."""

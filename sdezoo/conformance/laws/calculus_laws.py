@@ -1,8 +1,8 @@
-"""The laws of processes that hold point by point: no draw is compared, derivatives are.
+"""Laws of processes that hold point by point: they compare derivatives, not samples.
 
-The state is flattened to `R^n`, and the noise to `R^m`, so that the diffusion is a matrix `G(z, t)` with `D = G Gᵀ`.
-Everything that a process derives, or writes in closed form, is compared with what follows from `drift`, `diffusion`,
-`noise_shape` and `log_prob` by automatic differentiation.
+The state is flattened to `R^n` and the noise to `R^m`, so that the diffusion is a matrix `G(z, t)` with `D = G Gᵀ`.
+Everything that a process derives or writes in closed form is compared with what automatic differentiation of `drift`,
+`diffusion`, `noise_shape` and `log_prob` gives.
 """
 
 from __future__ import annotations
@@ -28,45 +28,48 @@ _WIDE = (torch.float64,)
 
 
 def single_rows(sde: Process) -> Any:
-    """Cases of one float64 row."""
+    """Cases with a single float64 row."""
     flat = [event for event in events(sde) if len(event) == 1][:2]
     return process_cases(sde, rows=1, dtypes=_WIDE, shapes=flat, ends=(0.02, 1.0), reach=2.0)
 
 
 def no_sde(sde: Process) -> str | None:
-    """The excuse of a process without drift and diffusion."""
+    """Excuse of a process without drift and diffusion; None for any other."""
     return None if isinstance(sde, ForwardSDE) else "It has no drift and diffusion."
 
 
 def not_affine(sde: Process) -> str | None:
-    """The excuse of a process that is not affine."""
+    """Excuse of a process that is not affine; None for any other."""
     return None if isinstance(sde, AffineSDE) else "It is not affine."
 
 
 def no_density(sde: Process) -> str | None:
-    """The excuse of a process without a transition density."""
+    """Excuse of a process without a transition density; None for any other."""
     return None if isinstance(sde, Supervised) and sde.knows_density else "It offers no transition density."
 
 
 def no_score(sde: Process) -> str | None:
-    """The excuse of a process whose conditional score is not known."""
+    """Excuse of a process whose conditional score is unknown; None for any other."""
     return None if isinstance(sde, Conditional) else "Its conditional score is not known."
 
 
 @dataclass(frozen=True)
 class Flat:
-    """A process on one flattened row `(n,)` at time `t`, as vectors and matrices that can be differentiated."""
+    """A process at one time, as differentiable functions of one flattened row `y` `(n,)`."""
 
     sde: Any
+    """The process."""
     shape: tuple[int, ...]
+    """Shape of the state, a batch of one row included."""
     t: Tensor
+    """The time, 0-dim."""
 
     def drift(self, y: Tensor) -> Tensor:
         """`f`, `(n,)`."""
         return self.sde.drift(y.reshape(self.shape), self.t).reshape(-1)
 
     def diffusion(self, y: Tensor) -> Tensor:
-        """`G`, `(n, m)`: column `j` is what one unit of the `j`-th Brownian motion does."""
+        """`G`, `(n, m)`: column `j` is the effect of one unit of the `j`-th Brownian motion."""
         z = y.reshape(self.shape)
         g = self.sde.diffusion(z, self.t).to(z)
         noise = self.sde.noise_shape(self.shape)
@@ -97,7 +100,7 @@ def _flat(case: Case) -> tuple[Flat, Tensor, Tensor, Tensor]:
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_score(sde) or no_density(sde))
 def score_is_gradient(case: Case) -> None:
-    """The conditional score is the gradient of the log-density, in every direction that the noise drives."""
+    """The conditional score is the gradient of the log-density in every direction that the noise drives."""
     sde, z, t = case.sde, case.draw(), case.t
     found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
     if isinstance(sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any():
@@ -145,7 +148,7 @@ def divergence_is_that_of_ggt(case: Case) -> None:
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def ggt_is_the_product(case: Case) -> None:
-    """`ggt(z, t, s)` is the matrix product `g gᵀ s`, for shared and partial noise too."""
+    """`ggt(z, t, s)` is the matrix product `g gᵀ s`, also for shared and partial noise."""
     flat, z, y, t = _flat(case)
     s = torch.cos(torch.arange(1.0, y.numel() + 1, dtype=y.dtype))
     found = case.sde.ggt(z, t, s.reshape(z.shape)).reshape(-1)
@@ -154,7 +157,7 @@ def ggt_is_the_product(case: Case) -> None:
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def reverse_drift_is_andersons(case: Case) -> None:
-    """`reverse_drift` is `f − half (∇·(g gᵀ) + g gᵀ s)`, the divergence of state-dependent noise included."""
+    """`reverse_drift` is `f − half (∇·(g gᵀ) + g gᵀ s)`, including the divergence of state-dependent noise."""
     flat, z, y, t = _flat(case)
     s = torch.cos(torch.arange(1.0, y.numel() + 1, dtype=y.dtype))
     for half in (1.0, 0.5):
@@ -165,7 +168,7 @@ def reverse_drift_is_andersons(case: Case) -> None:
 
 @CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, rows=2, dtypes=_WIDE), excuses=not_affine)
 def coefficients_start_at_the_data(case: Case) -> None:
-    """`α(0) = 1`, `m(0) = 0`, `v(0) = 0`; afterwards the noise grows: `v > 0`, and `σ/α` increases with `t`."""
+    """`α(0) = 1`, `m(0) = 0`, `v(0) = 0`; for `t > 0` the noise grows: `v > 0`, and `σ/α` increases with `t`."""
     zero = torch.zeros((), dtype=torch.float64)
     for name, found, expected in zip(("α(0)", "m(0)", "v(0)"), case.sde.coefficients(zero), (1.0, 0.0, 0.0), strict=True):
         close(name, found, torch.full_like(found, expected, dtype=torch.float64), rtol=0, atol=1e-12)
@@ -173,7 +176,7 @@ def coefficients_start_at_the_data(case: Case) -> None:
     t = torch.linspace(lo, hi, 101, dtype=torch.float64)
     k = case.sde.coefficients(t[:, None])  # a column: the shift may differ from entry to entry
     if not (k.variance > 0).all():
-        raise LawError(f"v(t) is {float(k.variance.min()):g} at t = {float(t[k.variance.argmin()]):g}.")
+        raise LawError(f"v(t) is {float(k.variance.min()):g} at t = {float(t[k.variance.argmin()]):g}; it must be positive.")
     steps = k.ratio[:, 0].diff()
     if not (steps > 0).all():
         raise LawError(f"σ/α does not increase from t = {float(t[steps.argmin()]):g} to {float(t[steps.argmin() + 1]):g}.")
@@ -181,13 +184,13 @@ def coefficients_start_at_the_data(case: Case) -> None:
 
 @CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=not_affine)
 def draws_have_the_coefficients(case: Case) -> None:
-    """A draw is `α z_0 + m + σ ε`, and the density is that of `N(α z_0 + m, v)`."""
+    """A sample is `α z_0 + m + σ ε`, and the density is that of `N(α z_0 + m, v)`."""
     sde, x0, t = case.sde, case.x0, case.t
     k, z0 = sde.coefficients(t), sde.encode(x0)
     for eps in (0.0, 1.0, -2.0):
         expected = k.alpha * z0 + k.shift + k.variance.sqrt() * eps
         z = sde.perturb(x0, t, Still(eps))
-        close(f"The draw at ε = {eps:g}", z, expected, rtol=1e-9, atol=1e-10)
+        close(f"The sample at ε = {eps:g}", z, expected, rtol=1e-9, atol=1e-10)
         normal = torch.distributions.Normal(k.alpha * z0 + k.shift, k.variance.sqrt().expand_as(z0), validate_args=False)
         close("log_prob", sde.log_prob(expected, x0, t), normal.log_prob(expected), rtol=1e-7, atol=1e-7)
         close("score", sde.score(expected, x0, t), -eps / k.variance.sqrt() * torch.ones_like(z0), rtol=1e-6, atol=1e-6)
@@ -195,7 +198,7 @@ def draws_have_the_coefficients(case: Case) -> None:
 
 @CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE, ends=(0.02, 0.98)), excuses=not_affine)
 def moments_solve_the_sde(case: Case) -> None:
-    """Mean and variance follow drift and diffusion: `(α z_0 + m)' = f`, `v' = 2 r v + g²`, `f = r z + c`."""
+    """The mean and variance obey drift and diffusion: `(α z_0 + m)' = f`, `v' = 2 r v + g²`, where `f = r z + c`."""
     sde, t, z0 = case.sde, case.t, case.sde.encode(case.x0)
 
     def moments(u: Tensor) -> tuple[Tensor, Tensor]:
@@ -212,7 +215,7 @@ def moments_solve_the_sde(case: Case) -> None:
 
 @CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE, ends=(0.05, 1.0)), excuses=not_affine)
 def posterior_is_bayes(case: Case) -> None:
-    """`p(z_s | z_t, z_0)` is Bayes' rule on `p(z_s | z_0) p(z_t | z_s)`: Chapman–Kolmogorov for Gaussian transitions."""
+    """`posterior` is Bayes' rule: `p(z_s | z_t, z_0) ∝ p(z_s | z_0) p(z_t | z_s)`, Chapman–Kolmogorov for Gaussian transitions."""
     sde, t, z0, z = case.sde, case.t, case.sde.encode(case.x0), case.draw()
     for share in (0.0, 0.5, 0.99):
         s = sde.t_span[0] + share * (t - sde.t_span[0])
@@ -228,7 +231,7 @@ def posterior_is_bayes(case: Case) -> None:
 
 @CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=not_affine)
 def time_at_inverts_the_ratio(case: Case) -> None:
-    """`time_at` finds the time at which `σ/α` has a given value."""
+    """`time_at` is the inverse of `σ/α` as a function of time."""
     close("time_at(σ/α)", case.sde.time_at(case.sde.coefficients(case.t).ratio), case.t, rtol=1e-6, atol=1e-9)
 
 
@@ -240,7 +243,7 @@ def _not_element_wise(sde: Process) -> str | None:
 
 
 def _ito(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """`x`, `t`, and drift and diffusion in `x = φ(z)` by Itô's formula, from those of the state."""
+    """`x = φ(z)`, `t`, and the drift and diffusion of `x`, by Itô's formula from those of the state."""
     flat, z, y, t = _flat(case)
 
     def phi(u: Tensor) -> Tensor:
@@ -255,7 +258,7 @@ def _ito(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=_not_element_wise)
 def ambient_is_ito(case: Case) -> None:
-    """The ambient equation is Itô's: `f_x = φ' f_z + ½ φ'' g_z²`, `g_x = φ' g_z`."""
+    """The ambient equation follows from Itô's formula: `f_x = φ' f_z + ½ φ'' g_z²`, `g_x = φ' g_z`."""
     x, t, f, g = _ito(case)
     ambient = case.sde.ambient()
     close("The ambient drift", ambient.drift(x, t), f, rtol=1e-6, atol=1e-9 * float(1 + f.abs().max()))
@@ -272,7 +275,7 @@ def _states_nothing(sde: Process) -> str | None:
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=_states_nothing)
 def stated_equation(case: Case) -> None:
-    """The coefficients solve the equation that the plugin states: its drift and diffusion are those of the data, in Itô's sense."""
+    """The coefficients solve the Itô equation that `equation` states: its drift and diffusion are those of the process in the data."""
     x, t, f, g = _ito(case)
     drift, diffusion = case.sde.equation(x, t)
     close("The stated drift", drift * torch.ones_like(x), f, rtol=1e-6, atol=1e-9 * float(1 + f.abs().max()))

@@ -1,4 +1,4 @@
-"""The law of configuration, which every kind of plugin obeys."""
+"""The law of configuration, for every kind of plugin."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CONFIGURATION_LAWS: Suite[Any] = Suite()
 
 @CONFIGURATION_LAWS.property_law(lambda plugin: st.sampled_from(variants(plugin)))
 def config_round_trip(plugin: Any) -> None:
-    """Its spec string builds an equal object; it is frozen and hashable."""
+    """The spec string of the plugin builds an equal object, and the object is frozen and hashable."""
     values = parse(plugin.full_spec)[1]
     twin = type(plugin)(**{key: None if value == "none" else value for key, value in values.items()})
     if twin != plugin or hash(twin) != hash(plugin):
-        raise LawError(f"{plugin.full_spec} builds {twin!r}.")
+        raise LawError(f"{plugin.full_spec} builds {twin!r}, which is not equal.")
     for field in dataclasses.fields(plugin):
         try:
             setattr(plugin, field.name, getattr(plugin, field.name))
         except dataclasses.FrozenInstanceError:
             continue
-        raise LawError(f"{field.name} can be assigned: it is not frozen.")
+        raise LawError(f"{field.name} can be assigned: the class is not frozen.")

@@ -1,4 +1,4 @@
-"""The laws that every process obeys before any mathematics: shapes, dtypes, rows, noise, precision, support, configuration."""
+"""The contract of every process: shapes, dtypes, rows, noise, precision, support, configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ _WIDE = (torch.float64,)
 
 
 def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Noise]) -> dict[str, Tensor]:
-    """Everything that a process answers at `z`, `t` for data `x0`, by the name of the method; broadcast to the batch."""
+    """Call every method of a process, and return the results by name, broadcast to the batch.
+
+    Args:
+        sde: The process.
+        x0: Data, `(B, *event)`.
+        z: States, `(B, *state)`.
+        t: Times, 0-dim or a column `(B, 1, …, 1)`, float64.
+        noise: Returns the noise for one call.
+    """
     s = torch.sin(3 * z)
     found = {
         "perturb": sde.perturb(x0, t, noise()),
@@ -64,14 +72,14 @@ def _rows(value: Tensor, z: Tensor) -> Tensor:
 
 @CONTRACT_LAWS.property_law(process_cases, first=True)
 def contract(case: Case) -> None:
-    """Every method answers with the shape, dtype and device that the contract asks for, and with finite numbers."""
+    """Every method returns finite numbers with the shape, dtype and device that the contract requires."""
     sde, x0, t = case.sde, case.x0, case.t
     lo, hi = sde.t_span
     if not 0 < lo < hi <= 1:
-        raise LawError(f"times are ({lo}, {hi}), and 0 < lo < hi <= 1 was expected.")
+        raise LawError(f"t_span is ({lo}, {hi}), and 0 < lo < hi <= 1 was expected.")
     state = tuple(sde.state_shape(x0.shape))
     if state[:1] != x0.shape[:1]:
-        raise LawError(f"state_shape{tuple(x0.shape)} is {state}; the batch has to stay in front.")
+        raise LawError(f"state_shape{tuple(x0.shape)} is {state}; the batch must stay the first dimension.")
     z = case.draw()
     count = len(x0)
     like_state = {
@@ -96,16 +104,16 @@ def contract(case: Case) -> None:
         if expected is not None and tuple(value.shape) != expected:
             raise LawError(f"{name} has shape {tuple(value.shape)}, and {expected} was expected.")
         if len(value) != count:
-            raise LawError(f"{name} has shape {tuple(value.shape)}; the batch, {count}, has to stay in front.")
+            raise LawError(f"{name} has shape {tuple(value.shape)}; the batch, {count}, must stay the first dimension.")
         if expected is not None and value.dtype != x0.dtype:
-            raise LawError(f"{name} is {value.dtype} where the state is {x0.dtype}.")
+            raise LawError(f"{name} is {value.dtype}, and the state is {x0.dtype}.")
         if value.device != x0.device:
-            raise LawError(f"{name} is on {value.device} where the state is on {x0.device}.")
+            raise LawError(f"{name} is on {value.device}, and the state is on {x0.device}.")
         if not torch.isfinite(value).all():
             raise LawError(f"{name} is not finite: {value.flatten()[~torch.isfinite(value.flatten())][0].item()}.")
     for name in ("scale", "error_scale"):
         if name in found and not (found[name] > 0).all():
-            raise LawError(f"{name} is {float(found[name].min()):g}; it has to be positive at every time of `t_span`.")
+            raise LawError(f"{name} is {float(found[name].min()):g}; it must be positive at every time of `t_span`.")
     if isinstance(sde, ForwardSDE):
         shape = tuple(sde.noise_shape(state))
         if torch.broadcast_shapes(shape, state) != torch.Size(state):
@@ -114,7 +122,7 @@ def contract(case: Case) -> None:
 
 @st.composite
 def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
-    """Batches as large as their events, with as many different times."""
+    """Batches as large as their events, with a different time for each row."""
     sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim else [1, 2, 3, 4]
     n = draw(st.sampled_from(sizes))
     chosen: Any = draw(st.sampled_from(fitting_variants(sde, (n,))))
@@ -127,7 +135,7 @@ def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
 
 @CONTRACT_LAWS.property_law(lambda sde: _square_cases(sde) | process_cases(sde, rows=4, dtypes=_WIDE))
 def rows_are_independent(case: Case) -> None:
-    """A row alone is answered as it is in a batch, also where the batch is as large as the event, and whether times are one or a column."""
+    """A row has the same results alone and in a batch, also if the batch is as large as the event and if times are a column."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
     column, z = case.column, sde.perturb(case.x0, case.column, keyed(count, case.seed))
     whole = answers(sde, x0, z, column, lambda: keyed(count, case.seed))
@@ -141,7 +149,7 @@ def rows_are_independent(case: Case) -> None:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), examples=15)
 def keyed_noise_only(case: Case) -> None:
-    """Draws depend on the noise that is handed in, on all of its key, and on nothing else; torch's own generator is left alone."""
+    """Samples depend on the noise that is passed in, on all of its key, and on no other randomness; torch's generator stays untouched."""
     sde, x0, count, lo_hi = case.sde, case.x0, len(case.normals), case.sde.t_span
     t = torch.tensor(sum(lo_hi) / 2, dtype=torch.float64)
 
@@ -165,12 +173,12 @@ def keyed_noise_only(case: Case) -> None:
         if not torch.equal(a, b):
             raise LawError(f"{name} differs between two calls with the same noise.")
         if torch.equal(a, c):
-            raise LawError(f"{name} is the same for two different seeds of the noise.")
+            raise LawError(f"{name} is the same for two different noise seeds.")
 
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=2, dtypes=_WIDE, ends=(0.05, 0.95), reach=1.5), examples=6)
 def precision(case: Case) -> None:
-    """In float64 nothing passes through float32: answers follow changes of 1e-9 as they follow changes of 1e-5."""
+    """In float64 nothing passes through float32: results respond to changes of 1e-9 at the same rate as to changes of 1e-5."""
     sde, x0, count, t = case.sde, case.x0, len(case.normals), case.t
     z = case.draw()
     keys = {name for name in answers(sde, x0, z, t, lambda: keyed(count, case.seed)) if name not in ("project", "forward_step")}
@@ -185,22 +193,22 @@ def precision(case: Case) -> None:
             base, coarse, fine = (moved(what, offset + h) for h in (0.0, 1e-5, 1e-9))
             rates.append({name: ((coarse[name] - base[name]) / 1e-5, (fine[name] - base[name]) / 1e-9) for name in keys})
         for name in keys:
-            check_staircase(f"{name} where the {what} change", [rate[name] for rate in rates], float(base[name].abs().max()))
+            check_staircase(f"{name} as a function of the {what}", [rate[name] for rate in rates], float(base[name].abs().max()))
 
 
 @CONTRACT_LAWS.property_law(process_cases)
 def time_zero_is_the_data(case: Case) -> None:
-    """At `t = 0` a draw is the encoded data exactly."""
+    """At `t = 0` a sample is exactly the encoded data."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
     zero = torch.zeros_like(case.t)
     z = sde.perturb(x0, zero, keyed(count, case.seed))
     tight = 1e-6 if x0.dtype == torch.float32 else 1e-12
-    close("The decoded draw at t = 0", sde.decode(z), x0, rtol=tight, atol=tight)
+    close("The decoded sample at t = 0", sde.decode(z), x0, rtol=tight, atol=tight)
 
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE))
 def decode_inverts_encode(case: Case) -> None:
-    """`decode(encode(x)) = x` for data anywhere in the support, far out too; where `φ` is bijective `encode(decode(z)) = z` as well."""
+    """`decode(encode(x)) = x` for data anywhere in the support, also far out; if `φ` is bijective, `encode(decode(z)) = z` too."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
     z = sde.encode(x0, keyed(count))
     close("decode(encode(x))", sde.decode(z), x0, rtol=1e-8, atol=1e-10)
@@ -211,7 +219,7 @@ def decode_inverts_encode(case: Case) -> None:
 
 @CONTRACT_LAWS.property_law(lambda sde: st.tuples(process_cases(sde), st.sampled_from([1, 2, 5, 20, 100])), examples=20)
 def support(case_and_steps: tuple[Case, int]) -> None:
-    """Draws, the prior and every forward step, however large, decode into the support; what would round out of it may be refused."""
+    """Samples, the prior and forward steps of any size decode into the support; `decode` may reject states that would round out of it."""
     case, steps = case_and_steps
     sde, noise = case.sde, Noise.seeded(case.seed)
     x0 = case.x0.repeat(50, *(1,) * (case.normals.ndim - 1))
@@ -221,7 +229,7 @@ def support(case_and_steps: tuple[Case, int]) -> None:
         z, dt = sde.encode(x0, noise), torch.tensor(sde.t_span[1] / steps, dtype=torch.float64)
         for k in range(steps):
             z = sde.forward_step(z, k * dt, dt, noise)
-        states[f"forward_step, {steps} of them up to t = {sde.t_span[1]:g},"] = z
+        states[f"forward_step ({steps} steps up to t = {sde.t_span[1]:g})"] = z
     for name, z in states.items():
         x = _decoded(sde, z)
         outside = count_outside(sde.support, x)
@@ -230,7 +238,7 @@ def support(case_and_steps: tuple[Case, int]) -> None:
 
 
 def _decoded(sde: Any, z: Tensor) -> Tensor:
-    """`decode(z)`; states that are refused are halved until they are not, which no state is that only rounding takes to the boundary."""
+    """`decode(z)`. States that are rejected because they would round to the boundary are halved until they are accepted."""
     for _ in range(12):
         try:
             return sde.decode(z)
@@ -241,13 +249,13 @@ def _decoded(sde: Any, z: Tensor) -> Tensor:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=3, dtypes=_WIDE), examples=10)
 def adapted_once(case: Case) -> None:
-    """What is adapted to data is a process of the same kind, and adapting it again changes nothing."""
+    """`adapted` returns a process of the same class, and adapting it to the same data again changes nothing."""
     spread = typical(
         case.sde,
         torch.linspace(-1, 1.3, 12, dtype=torch.float64).reshape(12, *(1,) * (case.normals.ndim - 1)).expand(12, *case.normals.shape[1:]),
     )
     adapted = case.sde.adapted(spread)
     if type(adapted) is not type(case.sde):
-        raise LawError(f"adapted returns a {type(adapted).__name__}.")
+        raise LawError(f"adapted returns a {type(adapted).__name__}, not a process of its own class.")
     if adapted.adapted(spread) != adapted:
         raise LawError(f"adapted once: {adapted.full_spec}; twice: {adapted.adapted(spread).full_spec}.")

@@ -1,6 +1,6 @@
-"""The laws of processes that hold on average, tried on draws.
+"""Laws of processes that hold on average, tested on samples.
 
-All are identities of expectations that hold exactly, so that the p-values of a right process are uniform. With a bump
+All are identities of expectations that hold exactly, so the p-values of a correct process are uniform. With a bump
 `φ` that vanishes near every boundary, the generator `L φ = f·∇φ + ½ D : ∇²φ`, `D = g gᵀ`, and `s = ∇ log p(z_t | x_0)`:
 
 - density:             `E φ(z_t) = ∫ φ p`
@@ -9,7 +9,7 @@ All are identities of expectations that hold exactly, so that the p-values of a 
 - reverse SDE:         the same with `L φ = r·∇φ − ½ D : ∇²φ`, `r` the reverse drift
 - probability flow:    the same with `L φ = r·∇φ`, `r` the flow's drift
 
-Simulated paths have a bias of first order in the step `h`. It is removed by Richardson's extrapolation, path by path:
+Simulated paths have a bias of first order in the step `h`. Richardson extrapolation, path by path, removes it:
 `2 φ(z^{h/2}) − φ(z^h)` with common noise (Talay & Tubaro 1990).
 """
 
@@ -36,20 +36,23 @@ from sdezoo.process.sde import ForwardSDE
 DRAW_LAWS: Suite[Process] = Suite()
 
 GAP = 0.01
-"""Nats by which the prior may differ from the law of fully noised data."""
+"""Largest allowed gap between the prior and the distribution of fully noised data, in nats."""
 
 _PATHS = 2048
 _STEPS = 64
 STARTS = (0.0, 0.8, -0.6)
-"""Where the data are, in the standard normal numbers that `typical` maps into the support."""
+"""Data points to try, as the normal numbers that `typical` maps into the support."""
 
 
 class Draws:
-    """Draws of one process from one point of data, flattened to rows `(N, n)` in float64.
+    """Samples of one process from a single data point, in float64.
+
+    Every call samples afresh, and every start has its own stream.
 
     Args:
-        sde: the process. start: where the data are, see `typical`. seed: of the noise; every call draws afresh, and from
-        another stream for another start.
+        sde: The process.
+        start: Position of the data point, in the normal numbers of `typical`.
+        seed: Of the noise.
     """
 
     def __init__(self, sde: Any, start: float, seed: int) -> None:
@@ -58,49 +61,67 @@ class Draws:
         self.point = typical(sde, (start * wave).reshape(1, *smallest_event(sde)))
 
     def noise(self) -> Noise:
-        """A fresh stream."""
+        """A fresh stream of noise."""
         self.calls += 1
         return Noise.seeded(self.seed, self.calls)
 
     def time(self, share: float) -> Tensor:
-        """The time at this share of `t_span`."""
+        """The time at a fraction `share` of `t_span`, float64, 0-dim."""
         lo, hi = self.sde.t_span
         return torch.tensor(lo + share * (hi - lo), dtype=torch.float64)
 
     def data(self, count: int) -> Tensor:
-        """`count` copies of the point."""
+        """`count` copies of the data point, `(count, *event)`."""
         return self.point.expand(count, *self.point.shape[1:]).contiguous()
 
     def states(self, t: Tensor, count: int = ROWS) -> Tensor:
-        """Draws of `z_t`, shaped like states."""
+        """Sample `z_t`, float64 `(count, *state)`.
+
+        Args:
+            t: The time, 0-dim.
+            count: Number of samples.
+        """
         return self.sde.perturb(self.data(count), t, self.noise()).double()
 
     def at(self, p: float, *times: Tensor) -> PValue:
-        """A p-value with the case that it was found at."""
+        """A p-value together with its case.
+
+        Args:
+            p: The p-value.
+            times: The times of the case.
+        """
         x0 = [round(x, 4) for x in self.point.flatten().tolist()]
         return PValue(p, f"{self.sde.spec}, x0 = {x0}, t = {' to '.join(f'{float(t):.4g}' for t in times)}")
 
     def bumps(self, *times: Tensor) -> Bumps:
-        """Bumps where the states are at these times."""
+        """Bumps fitted to the states at `times`, together."""
         rows = torch.cat([self.states(t, 2048) for t in times])
         return Bumps.fitted(rows.flatten(1), lambda corners: self.inside(corners.reshape(-1, *rows.shape[1:])), seed=self.seed)
 
     def inside(self, z: Tensor) -> Tensor:
-        """Whether states decode into the support, all of them together."""
+        """Whether all states decode into the support, 0-dim."""
         try:
             return torch.tensor(count_outside(self.sde.support, self.sde.decode(z)) == 0)
         except SupportError:
             return torch.tensor(False)
 
     def between(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Times uniform on `[a, b]`, one a row and shaped to broadcast, and the states there."""
+        """Sample one time per row, uniform on `[a, b]`, and the state at each.
+
+        Args:
+            a: First time, 0-dim.
+            b: Last time, 0-dim.
+
+        Returns:
+            Times, float64 `(ROWS, 1, …, 1)`, and states, float64 `(ROWS, *state)`.
+        """
         state = self.sde.state_shape((ROWS, *self.point.shape[1:]))
         u = self.noise().uniform(torch.empty((), dtype=torch.float64), (ROWS, *(1,) * (len(state) - 1)))
         t = a + (b - a) * u
         return t, self.states(t)
 
     def diffuse(self, z: Tensor, t: Tensor, v: Tensor) -> Tensor:
-        """`D v` for flattened `v` `(B, k, n)`, a column of `v` at a time."""
+        """`D v` for flattened `v` `(B, k, n)`, one of the `k` vectors at a time."""
         g = self.sde.diffusion(z, t)
         noise = self.sde.noise_shape(z.shape)
         columns = [(g * (g * v[:, k].reshape(z.shape)).sum_to_size(noise)).flatten(1) for k in range(v.shape[1])]
@@ -113,7 +134,7 @@ class Draws:
 
 
 def both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
-    """The law of the process as it is, and of one with every open hyper-parameter given."""
+    """Apply a Monte-Carlo law to the process as it is and to one with every open hyper-parameter set."""
 
     def p_value(sde: Any, seed: int) -> float:
         kinds = [sde] if busy(sde) == sde else [sde, busy(sde)]
@@ -125,7 +146,7 @@ def both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
 
 def _drawn_by_simulation(sde: Process) -> str | None:
     if isinstance(sde, ForwardSDE) and type(sde).perturb is ForwardSDE.perturb:
-        return "Its draws are simulated paths themselves."
+        return "Its samples are simulated paths themselves."
     return None
 
 
@@ -138,7 +159,7 @@ def _too_many_entries(sde: Process) -> str | None:
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_density(sde) or _too_many_entries(sde))
 @both
 def draws_follow_the_density(sde: Any, seed: int) -> float:
-    """Draws of `perturb` have the density that `log_prob` states."""
+    """Samples of `perturb` have the density that `log_prob` gives."""
     found = []
     for share, start in zip((0.05, 0.4, 1.0), STARTS, strict=True):
         draws = Draws(sde, start, seed)
@@ -170,7 +191,7 @@ def _no_stein_score(sde: Process) -> str | None:
 @DRAW_LAWS.monte_carlo_law(excuses=_no_stein_score)
 @both
 def draws_have_the_score(sde: Any, seed: int) -> float:
-    """The conditional score is the one that draws of `perturb` have: `E[φ s + ∇φ] = 0` in the directions of the noise."""
+    """The conditional score is that of the samples of `perturb`: `E[φ s + ∇φ] = 0` in the directions of the noise."""
     found, driven = [], isinstance(sde, ForwardSDE)
     for share, start in zip((0.0, 0.1, 0.5, 1.0), (*STARTS, 0.4), strict=True):
         draws = Draws(sde, start, seed)
@@ -202,7 +223,7 @@ WINDOWS = ((0.0, 0.05), (0.1, 0.3), (0.4, 0.7), (0.8, 1.0))
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
 @both
 def draws_solve_the_sde(sde: Any, seed: int) -> float:
-    """Draws of `perturb` at different times are connected by drift and diffusion: `d/dt E φ = E[f·∇φ + ½ g gᵀ : ∇²φ]`."""
+    """Samples of `perturb` evolve in time by drift and diffusion: `d/dt E φ = E[f·∇φ + ½ g gᵀ : ∇²φ]`."""
     found = []
     for (a, b), start in zip(WINDOWS, (*STARTS, 0.4), strict=True):
         draws = Draws(sde, start, seed)
@@ -237,14 +258,14 @@ def _reversed(sde: Any, seed: int, half: float) -> float:
 @DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
 @both
 def reverse_sde_has_the_marginals(sde: Any, seed: int) -> float:
-    """With the exact score, the reverse SDE passes through the same laws as the process, backward in time."""
+    """With the exact score, the reverse SDE has the same marginal distributions as the process, backward in time."""
     return _reversed(sde, seed, 1.0)
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
 @both
 def probability_flow_has_the_marginals(sde: Any, seed: int) -> float:
-    """With the exact score, the probability flow passes through the same laws as the process."""
+    """With the exact score, the probability flow has the same marginal distributions as the process."""
     return _reversed(sde, seed, 0.5)
 
 
@@ -297,21 +318,21 @@ def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
 @both
 def draws_agree_with_paths(sde: Any, seed: int) -> float:
-    """Moments and quantiles of `perturb` are those of simulated paths of drift, diffusion and boundary rule, from the data on."""
+    """`perturb` has the moments and quantiles of paths simulated from the data with drift, diffusion and boundary rule."""
     return _simulated(sde, seed, ((None, 0.15), (None, 0.4)))
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
 @both
 def chapman_kolmogorov(sde: Any, seed: int) -> float:
-    """Noising to `s` and going on from there to `t` is noising to `t`."""
+    """Noising to `s` and then from `s` to `t` equals noising to `t`."""
     return _simulated(sde, seed, ((0.1, 0.3), (0.5, 0.75)))
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
 @both
 def reversal_recovers_the_law(sde: Any, seed: int) -> float:
-    """The reverse SDE, run back with the exact score of data at two points, ends in the law of those data, noised less."""
+    """With the exact score of data at two points, the reverse SDE ends in the distribution of those data with less noise."""
     draws = Draws(sde, STARTS[0], seed)
     points = torch.cat([Draws(sde, start, seed).point for start in (STARTS[1:] if sde.knows_density else STARTS[:1])])
     model = Atoms(sde, points)
@@ -330,7 +351,7 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
 
 @DRAW_LAWS.law(excuses=no_sde)
 def steps_do_not_pile_up(sde: Any) -> None:
-    """The boundary rule leaves no atom: of many large forward steps, no two end in the same place, as clamped ones do."""
+    """No two large forward steps end in the same place: the boundary rule creates no atom, as clamping would."""
     draws = Draws(sde, STARTS[0], 0)
     t, dt = draws.time(0.2), draws.time(0.5)
     z = draws.states(t, _PATHS)
@@ -338,7 +359,7 @@ def steps_do_not_pile_up(sde: Any) -> None:
     for before, after in zip(z.flatten(1).T, ends, strict=True):
         lost = len(before.unique()) - len(after.unique())
         if lost > _PATHS / 100:
-            raise LawError(f"{lost} of {_PATHS} steps end where another one does.", f"{sde.spec}, dt = {float(dt):g}")
+            raise LawError(f"{lost} of {_PATHS} steps end in the same place as another.", f"{sde.spec}, dt = {float(dt):g}")
 
 
 def _no_origin(sde: Process) -> str | None:
@@ -349,7 +370,7 @@ def _no_origin(sde: Process) -> str | None:
 
 @DRAW_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
-    """The prior is the law of fully noised data, within 0.01 nats: of data at the origin for affine processes, of some data for others."""
+    """The prior is the distribution of fully noised data, to 0.01 nats: from the origin for affine processes, from some data for others."""
     for kind in {sde, busy(sde)}:
         starts = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0)
         gaps = {}
@@ -363,4 +384,4 @@ def prior_gap(sde: Any) -> None:
         start = min(gaps, key=lambda s: gaps[s])
         if gaps[start] > GAP:
             x0 = [round(x, 4) for x in Draws(kind, start, 0).point.flatten().tolist()]
-            raise LawError(f"The prior is {gaps[start]:.3f} nats from the law of noised data (bound {GAP:g}).", f"{kind.spec}, x0 = {x0}")
+            raise LawError(f"The prior is {gaps[start]:.3f} nats from fully noised data (bound {GAP:g}).", f"{kind.spec}, x0 = {x0}")

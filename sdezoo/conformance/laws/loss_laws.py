@@ -1,11 +1,11 @@
-"""The laws of losses: what every loss owes to training, and that its minimizer is the score.
+"""Laws of losses: what training requires of every loss, and that its minimizer is the score.
 
-Losses are tried on the reference processes that they accept: on the real line, on the positive numbers, on one that
-hides that it is affine, and on one that learns a denoiser in the place of a score; a loss that accepts none of them, on
-registered ones. The mathematics is tested on models that are linear in their parameters, see `linear_models`:
+A loss is tried on the reference processes that it accepts: one on the real line, one on the positive numbers, one that
+hides that it is affine, and one whose network learns a denoiser instead of a score. If it accepts none of them, it is
+tried on registered processes. The mathematics is tested on models that are linear in their parameters, see `linear_models`:
 
-- where the model is the exact score, the expected gradient is zero, at every time (Hyvärinen 2005; Vincent 2011);
-- elsewhere it is that of `λ(t) E ‖s_θ − s‖²`, where the loss claims a `weight`.
+- if the model is the exact score, the expected gradient is zero at every time (Hyvärinen 2005; Vincent 2011);
+- otherwise it is that of `λ(t) E ‖s_θ − s‖²`, if the loss claims a `weight`.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ LOSS_LAWS: Suite[ScoreLoss] = Suite(CONFIGURATION_LAWS)
 _WIDE = (torch.float64,)
 _SPANS, _ROWS = 6, 2048
 _AWAY = torch.tensor([0.5, 1.0, -1.0, 1.0], dtype=torch.float64)
-"""How far from the optimum the gradient is compared."""
+"""Offset from the optimum at which the gradient is compared."""
 _NEWTON, _SURE = 8, 4.5
 MEAN, DEVIATION = 0.3, 0.4
-"""Of the normal coordinates that a linear model has to recover."""
+"""Mean and standard deviation of the normal coordinates that a linear model has to recover."""
 
 
 def _no_process(loss: ScoreLoss) -> str | None:
-    return None if accepted(loss) else "It accepts no process that is at hand."
+    return None if accepted(loss) else "It accepts no installed process."
 
 
 def _no_density(loss: ScoreLoss) -> str | None:
-    return None if accepted(loss, dense=True) else "It accepts no process at hand whose transition density is known."
+    return None if accepted(loss, dense=True) else "It accepts no installed process whose transition density is known."
 
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, ends=(0.05, 0.95)), excuses=_no_process, first=True)
 def contract(trial: Trial) -> None:
-    """One finite number a sample, in the dtype of the data, and a finite gradient that reaches the network."""
+    """The loss is one finite number per sample, in the dtype of the data, with a finite gradient that reaches the network."""
     _check_value(trial, trial.model())
 
 
@@ -61,7 +61,7 @@ def _check_value(trial: Trial, model: Any) -> None:
     if value.shape != (len(trial),):
         raise LawError(f"The loss of {len(trial)} samples has shape {tuple(value.shape)}, and ({len(trial)},) was expected.")
     if value.dtype != x0.dtype or value.device != x0.device:
-        raise LawError(f"The loss is {value.dtype} on {value.device} where the data are {x0.dtype} on {x0.device}.")
+        raise LawError(f"The loss is {value.dtype} on {value.device}, and the data are {x0.dtype} on {x0.device}.")
     if not torch.isfinite(value).all():
         raise LawError(f"The loss is not finite: {value.tolist()}.")
     if not value.requires_grad:
@@ -71,25 +71,26 @@ def _check_value(trial: Trial, model: Any) -> None:
     if not all(torch.isfinite(gradient).all() for gradient in reached):
         raise LawError("The gradient of the loss is not finite.")
     if not any(gradient.abs().max() > 0 for gradient in reached):
-        raise LawError("The gradient of the loss is zero in every parameter of the network.")
+        raise LawError("The gradient of the loss is zero for every parameter of the network.")
 
 
-@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=[torch.float32], ends=(0.05, 0.95)), excuses=_no_process, examples=10)
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=[torch.float32], ends=(0.05, 0.95)), excuses=_no_process, examples=25)
 def network_in_bfloat16(trial: Trial) -> None:
-    """A network that computes in bfloat16 is trained all the same; whatever it does not compute itself stays in float32."""
+    """A network can be trained in bfloat16, with every output parameterization; everything outside the network stays in float32."""
     model = trial.model()
     model.net.to(torch.bfloat16)
     _check_value(trial, model)
-    silent = trial.model()
-    torch.nn.init.zeros_(silent.net.get_parameter("leave"))
-    one = trial.value(silent).detach()
-    silent.net.to(torch.bfloat16)
-    close("The loss where a network in bfloat16 answers 0", trial.value(silent), one, rtol=1e-6, atol=1e-6)
+    for each in trial.outputs():
+        silent = each.model()
+        torch.nn.init.zeros_(silent.net.get_parameter("leave"))
+        one = each.value(silent).detach()
+        silent.net.to(torch.bfloat16)
+        close(f"The loss of a network in bfloat16 that returns 0, output {each.output},", each.value(silent), one, rtol=1e-6, atol=1e-6)
 
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE), excuses=_no_process, examples=15)
 def keyed_noise_only(trial: Trial) -> None:
-    """It depends on the noise that is handed in and on nothing else that is random; torch's own generator is left alone."""
+    """The loss takes randomness only from the noise that is passed in, and leaves torch's global generator untouched."""
     model, state = trial.model(), torch.get_rng_state()
     try:
         torch.manual_seed(1)
@@ -108,7 +109,7 @@ def keyed_noise_only(trial: Trial) -> None:
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, rows=4, shapes=[(1,), (2,), (3,), (4,), (2, 3)], dtypes=_WIDE), excuses=_no_process)
 def rows_are_independent(trial: Trial) -> None:
-    """A sample's loss does not know its batch, also where the batch is as large as the event."""
+    """The loss of a sample does not depend on its batch, also if the batch is as large as the event."""
     model, count = trial.model(), len(trial)
     whole = trial.value(model).detach()
     bound = 1e-9 * float(whole.abs().max())
@@ -120,7 +121,7 @@ def rows_are_independent(trial: Trial) -> None:
 
 @LOSS_LAWS.property_law(lambda loss: st.sampled_from([0.0, 1.0]).flatmap(lambda end: trials(loss, ends=(end, end))), excuses=_no_process)
 def ends_of_time(trial: Trial) -> None:
-    """At both ends of its times the loss, its gradient and the weight it claims are finite, and the weight is positive."""
+    """The loss, its gradient and its claimed weight are finite at both ends of its `t_span`, and the weight is positive."""
     model = trial.model()
     _check_value(trial, model)
     z = trial.case.draw()
@@ -130,20 +131,20 @@ def ends_of_time(trial: Trial) -> None:
     if torch.broadcast_shapes(weight.shape, z.shape) != z.shape or weight.dtype != z.dtype:
         raise LawError(f"The weight has shape {tuple(weight.shape)} and {weight.dtype}; the state has {tuple(z.shape)} and {z.dtype}.")
     if not (torch.isfinite(weight) & (weight > 0)).all():
-        raise LawError(f"The weight is {float(weight.min()):g}; it has to be positive and finite.")
+        raise LawError(f"The weight is {float(weight.min()):g}; it must be positive and finite.")
 
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE), excuses=_no_process, examples=15)
 def condition(trial: Trial) -> None:
-    """Labels of the batch reach the network, row by row; where there are none it is told none."""
+    """The labels of the batch reach the network, row by row; without labels the network gets `None`."""
     labels = torch.arange(1, len(trial) + 1)
     told, knows = trial.value(trial.model(), condition=labels), trial.value(trial.model(labels))
-    close("The loss of a network that is told its labels", told, knows, rtol=1e-9)
+    close("The loss of a network that gets labels from the batch", told, knows, rtol=1e-9)
 
 
 @LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE, ends=(0.05, 0.95), reach=1.5), excuses=_no_process, examples=15)
 def precision(trial: Trial) -> None:
-    """In float64 nothing passes through float32: the loss follows changes by 1e-9 as it follows changes by 1e-5."""
+    """In float64 nothing passes through float32: the loss responds to changes of 1e-9 at the same rate as to changes of 1e-5."""
     case = trial.case
 
     def moved(what: str, h: float) -> Tensor:
@@ -160,11 +161,11 @@ def precision(trial: Trial) -> None:
         coarse, fine = ((moved(what, h) - base) / h for h in (1e-5, 1e-9))
         bound = 0.3 * torch.maximum(coarse.abs(), fine.abs()) + 1e-3 * (1 + base.abs().max())
         if ((coarse - fine).abs() > bound).any():
-            raise LawError(f"The loss changes at rates {coarse.tolist()} over a change by 1e-5 of the {what}, {fine.tolist()} over 1e-9.")
+            raise LawError(f"The rates of change of the loss with the {what} are {coarse.tolist()} over 1e-5, {fine.tolist()} over 1e-9.")
 
 
 def lessons(loss: ScoreLoss) -> Iterator[tuple[Lesson, tuple[int, int]]]:
-    """What a loss is tried on, at all of its times, and where that stands among the processes and the times."""
+    """The lessons that a loss is tried on, over its whole `t_span`, each with the indices of its process and its span."""
     for i, sde in enumerate(accepted(loss, dense=True)):
         lo, hi = loss.t_span(sde)
         edges = [lo * (hi / lo) ** (j / _SPANS) for j in range(_SPANS + 1)]
@@ -173,18 +174,18 @@ def lessons(loss: ScoreLoss) -> Iterator[tuple[Lesson, tuple[int, int]]]:
 
 
 def _lesson(loss: ScoreLoss, sde: Process, first: float, last: float) -> Lesson:
-    # A loss that learns at one time learns the score of the data as they are; the noise has to be negligible then.
+    # A loss with a single time learns the score of the data themselves; the noise at that time must be negligible.
     lo, hi = loss.t_span(sde)
     return _prepared(sde, (first, last), 1.0 if lo == hi else None)
 
 
-# What a lesson prepares, its data and features, depends on none of the seeds.
+# The data and features of a lesson do not depend on the seed.
 _prepared = lru_cache(maxsize=64)(Lesson)
 
 
 @LOSS_LAWS.monte_carlo_law(excuses=_no_density)
 def minimizer(loss: ScoreLoss, seed: int) -> float:
-    """At the true score the expected gradient is zero, whatever the times of the rows."""
+    """At the true score the expected gradient is zero, for any times of the rows."""
     return together([_optimality(loss, lesson, _ROWS, seed, *place) for lesson, place in lessons(loss)])
 
 
@@ -194,13 +195,13 @@ def _optimality(loss: ScoreLoss, lesson: Lesson, count: int, *key: int) -> PValu
 
 @LOSS_LAWS.monte_carlo_law(excuses=_no_density)
 def minimizer_at_the_first_time(loss: ScoreLoss, seed: int) -> float:
-    """At the true score the expected gradient is zero where the noise is smallest."""
+    """At the true score the expected gradient is zero at the first time, where the noise is smallest."""
     return _at_end(loss, seed, 0)
 
 
 @LOSS_LAWS.monte_carlo_law(excuses=_no_density)
 def minimizer_at_the_last_time(loss: ScoreLoss, seed: int) -> float:
-    """At the true score the expected gradient is zero where the noise is largest."""
+    """At the true score the expected gradient is zero at the last time, where the noise is largest."""
     return _at_end(loss, seed, 1)
 
 
@@ -228,7 +229,7 @@ def minimum(loss: ScoreLoss) -> None:
                     f"{lesson}, θ = {theta.tolist()}",
                 )
         if not sum(errors) > _SURE * math.sqrt(len(errors)):
-            raise LawError("Away from the true score the loss is not larger.", f"θ = {theta.tolist()}, all processes and times together")
+            raise LawError("Away from the true score the loss is not larger.", f"θ = {theta.tolist()}, over all processes and times")
 
 
 def _no_weight(loss: ScoreLoss) -> str | None:
@@ -241,7 +242,7 @@ def _no_weight(loss: ScoreLoss) -> str | None:
 
 @LOSS_LAWS.monte_carlo_law(excuses=_no_weight)
 def gradient(loss: ScoreLoss, seed: int) -> float:
-    """Away from the true score the expected gradient is that of `λ(t) E ‖s_θ − s‖²`, with the weight `λ` that it claims."""
+    """Away from the true score the expected gradient is that of `λ(t) E ‖s_θ − s‖²`, with the claimed weight `λ`."""
     theta, found = EXACT + _AWAY, []
     for lesson, place in lessons(loss):
         drawn = gradients(loss, lesson, theta, _ROWS, seed, *place)
@@ -250,7 +251,7 @@ def gradient(loss: ScoreLoss, seed: int) -> float:
 
 
 def _not_affine(loss: ScoreLoss) -> str | None:
-    return None if any(isinstance(sde, AffineSDE) for sde in accepted(loss)) else "It accepts no affine process that is at hand."
+    return None if any(isinstance(sde, AffineSDE) for sde in accepted(loss)) else "It accepts no installed affine process."
 
 
 @LOSS_LAWS.monte_carlo_law(excuses=_not_affine)
@@ -270,7 +271,7 @@ def recovers_a_normal_law(loss: ScoreLoss, seed: int) -> float:
 
 
 def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """`θ̂ = (a, b)` by Newton's method, and each sample's influence on it, `−H⁻¹ ∂ℓ_i`, `(n, 2)`: their covariance is the sandwich."""
+    """`θ̂ = (a, b)` by Newton's method, and the influence of each sample, `−H⁻¹ ∂ℓ_i`, `(n, 2)`, whose covariance is the sandwich."""
     count = 4 * _ROWS
     x0 = sde.decode(gaussian(sde, [MEAN], [DEVIATION]).clean(count, mix(*key)))
     times = torch.full((count, 1), t, dtype=torch.float64)
@@ -286,10 +287,10 @@ def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) 
         return -torch.linalg.solve(hessian, at.T).T
 
     theta = torch.tensor([-1.0, 0.0], dtype=torch.float64)
-    # One step ends at the minimum of a loss that is quadratic in the score, as nearly all are; the rest serve those that are not.
+    # One step reaches the minimum of a loss that is quadratic in the score, as nearly all are. The others may need more.
     for _ in range(_NEWTON):
         influence = newton(theta)
         if float(influence.mean(0).abs().max()) < 1e-8 * float(theta.abs().max()):
             return theta, influence
         theta = theta + influence.mean(0)
-    raise LawError(f"Newton's method finds no minimum: after {_NEWTON} steps it is at a, b = {theta.tolist()}.")
+    raise LawError(f"Newton's method finds no minimum: after {_NEWTON} steps a, b = {theta.tolist()}.")

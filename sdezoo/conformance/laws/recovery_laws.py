@@ -1,7 +1,7 @@
-"""What a sampler ends in: the law of the data, approached as fast as its declared orders say.
+"""Laws of what a sampler ends in: the distribution of the data, with the orders of convergence that it declares.
 
-These laws hold for samplers that declare a weak order. How orders are measured, and which are known without sampling error, is in
-`sdezoo.conformance.bank.orders`.
+They apply to samplers that declare a weak order. `sdezoo.conformance.bank.orders` measures the orders, without sampling
+error if possible.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _no_law(sampler: Sampler) -> str | None:
 def _no_reference_problem(sampler: Sampler) -> str | None:
     if reference_problems(sampler, gaussian):
         return None
-    return "It takes none of the reference processes, whose laws are known at every time."
+    return "It takes none of the reference processes, whose distributions are known at every time."
 
 
 def _no_weak_order(sampler: Sampler) -> str | None:
@@ -73,13 +73,13 @@ def _no_weak_order(sampler: Sampler) -> str | None:
 def _not_affine(sampler: Sampler) -> str | None:
     if any(affine_error(sampler, problem, 2, whole=True) is not None for problem in reference_problems(sampler, gaussian)):
         return _no_weak_order(sampler)
-    return _no_weak_order(sampler) or "Its steps are not affine in state and noise on any reference process."
+    return _no_weak_order(sampler) or "Its steps are not affine in the state and the noise on any reference process."
 
 
 def _no_measure(sampler: Sampler) -> str | None:
     if any(_measurable(sampler, k, problem) for k, problem in enumerate(reference_problems(sampler, gaussian, COARSE))):
         return _no_weak_order(sampler)
-    return _no_weak_order(sampler) or "Its noise is not one normal number an entry and step, so that steps of different size share no path."
+    return _no_weak_order(sampler) or "Its noise is not one normal number per entry and step, so steps of different size share no path."
 
 
 def _measurable(sampler: Sampler, k: int, problem: ReferenceProblem) -> bool:
@@ -94,13 +94,16 @@ def _no_strong_order(sampler: Sampler) -> str | None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the coordinates of the data are."""
+    """A sampler and normal data in one coordinate: the case of `far-out`."""
 
     sampler: Sampler
+    """The sampler."""
     mean: float
+    """Mean of the coordinate."""
     width: float
+    """Its standard deviation."""
     which: int = 0
-    """Of the reference processes that the sampler takes."""
+    """Index into the reference processes that the sampler takes."""
 
     def __str__(self) -> str:
         return f"{self.sampler.spec}, coordinates around {self.mean:g} of width {self.width:g}"
@@ -118,10 +121,10 @@ def _places(sampler: Sampler) -> st.SearchStrategy[Place]:
 
 @RECOVERY_LAWS.property_law(_places, excuses=_no_weak_order, examples=8)
 def far_out(place: Place) -> None:
-    """Data are found where they are: far out, narrow or wide."""
+    """Samples have the median and spread of the data, also if these are far from the origin, narrow or wide."""
     steps = 2 * enough(place.sampler, 32)
     tried = reference_problems(place.sampler, gaussian)[place.which].model
-    # Data narrower than the noise two steps before the end are not resolved by that grid, in particular by equal steps in time.
+    # A grid, in particular one of equal steps in time, does not resolve data narrower than the noise two steps before its end.
     resolved = float(tried.sde.scale(place.sampler.grid(place.sampler.view(tried), steps)[-3]))
     mean, width = place.mean, max(place.width, resolved)
     problem = reference_problems(place.sampler, lambda sde: gaussian(sde, (mean,), (width,)))[place.which]
@@ -136,9 +139,9 @@ def far_out(place: Place) -> None:
 
 @RECOVERY_LAWS.law(excuses=_no_measure)
 def weak_order(sampler: Sampler) -> None:
-    """Errors of expectations fall with the step as fast as `weak_order` declares, on normal and on bimodal data."""
+    """The errors of expectations decrease with the step size at least at the order `weak_order`, on normal and bimodal data."""
     for k, problem in enumerate(reference_problems(sampler, gaussian, COARSE)):
-        # Few methods need the second: a bias that fades towards t = 0, such as a corrector's, shows where times begin far from it.
+        # Few methods need the second: a bias that fades towards t = 0, such as a corrector's, shows if times begin far from 0.
         reasons = [_normal(sampler, k, COARSE) and _normal(sampler, k, FINE)]
         if not draws_noise(sampler, problem):
             reasons.append(_bimodal(sampler, k))
@@ -172,43 +175,43 @@ def _known(error: Error | None) -> Error:
 
 @RECOVERY_LAWS.law(excuses=_not_affine)
 def refinement(sampler: Sampler) -> None:
-    """On its own grid, down to the data, more steps do no harm, and a hundred come close."""
+    """On the sampler's own grid down to `t = 0`, more steps are not worse, and 128 steps come close to the data."""
     for problem in reference_problems(sampler, gaussian):
         if affine_error(sampler, problem, 2, whole=True) is None:
             continue
         errors = {n: _known(affine_error(sampler, problem, n, whole=True)).size for n in (8, 16, 32, 64, 128)}
         if errors[128] > _WORST:
-            raise LawError(f"On {problem.title} mean and covariance are off by {errors[128]:.3g} spreads in 128 steps.")
+            raise LawError(f"On {problem.title} mean and covariance are off by {errors[128]:.3g} standard deviations in 128 steps.")
         for n in (8, 16, 32, 64):
             if errors[2 * n] > 1.05 * errors[n] + 0.01:
-                found = f"{errors[n]:.3g} spreads in {n} steps and by {errors[2 * n]:.3g} in {2 * n}"
+                found = f"{errors[n]:.3g} standard deviations in {n} steps and by {errors[2 * n]:.3g} in {2 * n}"
                 raise LawError(f"On {problem.title} mean and covariance are off by {found}.")
 
 
 @RECOVERY_LAWS.law(excuses=_no_strong_order)
 def strong_order(sampler: Sampler) -> None:
-    """Paths approach the reversed process along the same Brownian paths as fast as `strong_order` declares."""
+    """The distance to the reverse process on the same Brownian path decreases at least at the order `strong_order`."""
     assert sampler.strong_order is not None
     for problem in reference_problems(sampler, _one):
         paths = ReferencePaths.of(problem, END, 256)
         distances = [paths.distance(sampler, n) for n in _STEPS]
         if distances[0] is None or distances[1] is None:
-            raise LawError("It declares a strong order, and asks for other noise than one normal number an entry and step.")
+            raise LawError("It declares a strong order, but does not draw exactly one normal number per entry and step.")
         measured = math.log(distances[0] / max(distances[1], 1e-12), _STEPS[1] / _STEPS[0])
         if not measured >= sampler.strong_order - 0.15:
             raise LawError(
                 f"On {problem.title} paths are off by {distances[0]:.3g} in {_STEPS[0]} steps and {distances[1]:.3g} in {_STEPS[1]}: "
-                f"order {measured:.2f}, where {sampler.strong_order:g} is declared."
+                f"order {measured:.2f}, and {sampler.strong_order:g} is declared."
             )
 
 
 class Bank(NamedTuple):
-    """A law that a sampler has to recover, as rows."""
+    """A distribution that a sampler has to recover."""
 
     draw: Callable[[int, int], Tensor]
-    """So many exact draws, with a seed."""
+    """Takes a count and a seed; returns that many exact samples, as rows."""
     sample: Callable[[int, int], Tensor]
-    """What the sampler makes of so many steps, with a seed."""
+    """Takes a number of steps and a seed; returns samples of the sampler, as rows."""
 
 
 def _banks(sampler: Sampler) -> list[Bank]:
@@ -228,7 +231,7 @@ def _sampled(sampler: Sampler, problem: ReferenceProblem, steps: int, seed: int)
 
 
 def _quarter(atoms: Atoms) -> Tensor:
-    # Nearer to the points a few dozen steps of an installed process, whose times are its own, need not be small.
+    # Closer to the points, a few dozen steps need not be small: an installed process has a time scale of its own.
     return torch.tensor(atoms.sde.t_span[1] / 4, dtype=torch.float64)
 
 
@@ -245,10 +248,10 @@ def _driven(sampler: Sampler, atoms: Atoms, steps: int, seed: int) -> Tensor:
 
 
 class Waves:
-    """Bounded functions of rows: moments, and waves in a few directions, as long as the rows spread.
+    """Bounded test functions of rows: moments, and waves in a few directions, about as long as the rows spread.
 
     Args:
-        rows: what they are fitted to, `(N, n)`.
+        rows: Points to fit to, `(N, n)`.
     """
 
     def __init__(self, rows: Tensor) -> None:
@@ -258,14 +261,14 @@ class Waves:
         self.directions = 1.5 * torch.randn(rows.shape[1], 5, generator=generator, dtype=rows.dtype)
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Their values, `(N, …)`."""
+        """Their values at `rows` `(N, n)`, `(N, …)`."""
         phase = (rows - self.centre) / self.width @ self.directions
         return torch.cat([bounded_moments(rows, self.centre, self.width), phase.cos(), phase.sin()], 1)
 
 
 @RECOVERY_LAWS.monte_carlo_law(excuses=_no_law)
 def law_recovered(sampler: Sampler, seed: int) -> float:
-    """Samples follow the law of the data, extrapolated to steps of size 0 with the declared weak order."""
+    """Samples follow the distribution of the data, after extrapolation to step size 0 with the declared weak order."""
     assert sampler.weak_order is not None
     gain, steps, p_values = 2.0**sampler.weak_order, enough(sampler, 32), []
     for k, bank in enumerate(_banks(sampler)):

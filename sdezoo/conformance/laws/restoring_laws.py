@@ -1,4 +1,4 @@
-"""The law of restoring: what a checkpoint records of a process is all that its answers depend on."""
+"""The law of restoring: the results of a process depend only on what a checkpoint records of it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PROVIDER = "the laws"
 
 @dataclass(frozen=True)
 class NetworkOfTheLaws(Network):
-    """A small network whose weights are always the same, and not zero."""
+    """A small network with fixed non-zero weights."""
 
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
         return SmallNetwork(math.prod(shape), shape)
@@ -45,7 +45,7 @@ class NetworkOfTheLaws(Network):
 
 @RESTORING_LAWS.law()
 def restored(sde: Any) -> None:
-    """A model restored from its run folder answers as the one that was saved, whatever other data the process was adapted to since."""
+    """A model restored from its run folder gives the same results as the saved one, even if the class was since adapted to other data."""
     with _registered(SDES, type(sde)) as kind, _registered(NETWORKS, NetworkOfTheLaws) as network, TemporaryDirectory() as folder:
         sde, net = kind(**sde.parameters()), network()
         x0 = _data(sde, 0.0, 1.0)
@@ -68,7 +68,7 @@ def _data(sde: Process, centre: float, width: float) -> Tensor:
 
 
 def _states(sde: Process, x0: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Noised data and their times."""
+    """Noised data, and their times."""
     lo, hi = sde.t_span
     times = [torch.tensor(lo + share * (hi - lo), dtype=torch.float64) for share in _SHARES]
     return [(sde.perturb(x0, t, keyed(len(x0), 1)), t) for t in times]
@@ -103,7 +103,7 @@ def _state(model: ScoreModel[Any], net: Network, x0: Tensor) -> State:
 
 @contextmanager
 def _registered(registry: Registry[Any], cls: type[Any]) -> Iterator[type[Any]]:
-    """`cls` where it is registered; else a subclass that is, for as long as the block runs, under a name that nobody else claims."""
+    """`cls` if it is registered; else a subclass that is registered inside the block, under a name of its own."""
     try:
         registered = registry.load(cls.title()) is cls
     except PluginError:

@@ -1,4 +1,4 @@
-"""What the runs of a sampler are made of: shapes, seeds, rows, evaluations, times, precision, support."""
+"""Laws of every run of a sampler: shapes, seeds, rows, evaluations, times, precision, support."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MANY = 64
 
 
 class _Rounded(Model[Any]):
-    """A model whose network computes in bfloat16."""
+    """A model whose score is rounded to bfloat16, as by a network in bfloat16."""
 
     def __init__(self, base: Model[Any]) -> None:
         self.base, self.sde = base, base.sde
@@ -49,7 +49,7 @@ class _Rounded(Model[Any]):
 
 
 class _From(Model[Any]):
-    """A model whose prior is one given state."""
+    """A model whose prior always returns a given state."""
 
     def __init__(self, base: Model[Any], state: Tensor) -> None:
         self.base, self.sde, self.state = base, base.sde, state
@@ -66,25 +66,35 @@ class _From(Model[Any]):
 
 @dataclass(frozen=True)
 class Run:
-    """One sampling: what most laws are tried on."""
+    """A sampler, a problem and the settings of one run: the case of most laws."""
 
     sampler: Sampler
+    """The sampler."""
     problem: Problem
+    """The model to sample from."""
     rows: int = 3
+    """Number of samples."""
     steps: int = 4
+    """Number of steps."""
     dtype: torch.dtype = torch.float64
+    """Of the samples."""
     rounded: bool = False
-    """Whether the score is rounded to bfloat16."""
+    """If True, round the score to bfloat16."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the data."""
+        """Shape of the samples."""
         return (self.rows, *self.problem.event)
 
     def __call__(self, seed: int = 0, **options: Any) -> Tensor:
-        """Sample."""
+        """Sample.
+
+        Args:
+            seed: Of the noise.
+            options: Passed to `Sampler.sample`.
+        """
         model = _Rounded(self.problem.model) if self.rounded else self.problem.model
-        FOLDS.forget()  # a run must not hide what the one before it left behind
+        FOLDS.forget()  # so that no run depends on what an earlier one has cached
         return self.sampler.sample(model, self.shape, self.steps, seed, like=torch.empty((), dtype=self.dtype), **options)
 
     def __str__(self) -> str:
@@ -98,7 +108,7 @@ def _runs(sampler: Sampler, steps: int = 4) -> list[Run]:
 
 
 def _affordable(sampler: Sampler, steps: int) -> int:
-    """`steps`, or as many as a thousand evaluations pay for."""
+    """`steps`, or fewer if they cost more than a thousand evaluations."""
     return max(1, min(steps, 1000 * steps // max(sampler.evaluations(steps), 1)))
 
 
@@ -117,13 +127,13 @@ def _smallest(sampler: Sampler) -> st.SearchStrategy[Run]:
 
 @RUN_LAWS.property_law(_smallest, first=True, excuses=no_problem, examples=8)
 def contract(run: Run) -> None:
-    """Samples and states have the shape, dtype and device that were asked for and are finite, also where a network computes in bfloat16."""
+    """Samples and states have the requested shape, dtype and device and are finite, also if the network computes in bfloat16."""
     state = tuple(run.sampler.view(run.problem.model).sde.state_shape(run.shape))
     seen: list[Tensor] = []
     try:
         x = run(callback=lambda k, z, t: seen.append(z))
     except SupportError:
-        # A step or two may take a right method so far out that decoding overflows, which it says.
+        # A correct method may overshoot so far in one or two steps that decoding overflows; it then raises this error.
         if run.sampler.preserves_support and len(seen) < run.steps:
             raise
         return
@@ -131,14 +141,14 @@ def contract(run: Run) -> None:
         if tuple(value.shape) != shape:
             raise LawError(f"{name} has shape {tuple(value.shape)}, and {shape} was expected.")
         if value.dtype != run.dtype or value.device.type != "cpu":
-            raise LawError(f"{name} is {value.dtype} on {value.device}; {run.dtype} on cpu was asked for.")
+            raise LawError(f"{name} is {value.dtype} on {value.device}, and {run.dtype} on cpu was requested.")
         if not torch.isfinite(value).all():
             raise LawError(f"{name} is not finite.")
 
 
 @RUN_LAWS.law(excuses=no_problem)
 def seeded(sampler: Sampler) -> None:
-    """Samples depend on the seed alone: not on torch's own generator, which is left as it is, nor on other runs before or meanwhile."""
+    """Samples depend on the seed alone: not on torch's global generator, which stays untouched, nor on runs before or at the same time."""
     for run in _runs(sampler):
         other = dataclasses.replace(run, rows=2, steps=run.steps + 3)
         state = torch.get_rng_state()
@@ -157,25 +167,25 @@ def seeded(sampler: Sampler) -> None:
             raise LawError("Two runs with the same seed differ.", str(run))
         other(seed=5)
         if not torch.equal(first, run()):
-            raise LawError("A run differs once another one was made before it.", str(run))
+            raise LawError("A run gives other samples after a run with another seed.", str(run))
 
         def meanwhile(k: int, z: Tensor, t: Tensor, other: Run = other) -> None:
             if k <= 2:
                 other(seed=5)
 
         if not torch.equal(first, run(callback=meanwhile)):
-            raise LawError("A run differs where another one is made during it.", str(run))
+            raise LawError("A run gives other samples if a second run is made during it.", str(run))
         if torch.equal(first, run(seed=1)):
-            raise LawError("Runs with different seeds are the same.", str(run))
+            raise LawError("Runs with different seeds give the same samples.", str(run))
 
 
 @RUN_LAWS.law(excuses=no_problem)
 def rows_are_independent(sampler: Sampler) -> None:
-    """A sample is the same in every batch, at whatever place, also where the batch is as large as the event."""
+    """A sample does not depend on its batch or its place in it, also if the batch is as large as the event."""
     for run in _runs(sampler):
         whole = dataclasses.replace(run, rows=5)()
         alone = torch.cat([dataclasses.replace(run, rows=1)(first=i) for i in range(5)])
-        close("A sample in a batch of 5, against the same alone,", whole, alone, rtol=1e-9, atol=1e-10)
+        close("A sample in a batch of 5, compared with the same sample alone,", whole, alone, rtol=1e-9, atol=1e-10)
         for rows in (2, 3):
             close(f"A sample in a batch of {rows}", dataclasses.replace(run, rows=rows)(), whole[:rows], rtol=1e-9, atol=1e-10)
         order = [4, 2, 0, 3, 1]
@@ -196,7 +206,7 @@ def _sized(sampler: Sampler) -> st.SearchStrategy[Run]:
 
 @RUN_LAWS.property_law(_sized, excuses=no_problem, examples=6)
 def evaluations(run: Run) -> None:
-    """The score is evaluated as often as `evaluations` says, at least so often by an adaptive sampler, at 1 to 1000 steps."""
+    """The score is evaluated as often as `evaluations` declares, or at least as often by an adaptive sampler, at 1 to 1000 steps."""
     before = run.problem.counter.evaluations
     run()
     found, declared = run.problem.counter.evaluations - before, run.sampler.evaluations(run.steps)
@@ -206,7 +216,7 @@ def evaluations(run: Run) -> None:
 
 @RUN_LAWS.property_law(lambda sampler: st.tuples(st.just(sampler), st.integers(1, 1000)), excuses=no_problem, examples=20)
 def times(sampler_and_steps: tuple[Sampler, int]) -> None:
-    """The grid has as many steps as were asked for, strictly downward from `hi` to 0, and none but the last ends below `lo`."""
+    """The grid has the requested number of steps, decreases strictly from `hi` to 0, and only the last step ends below `lo`."""
     sampler, steps = sampler_and_steps
     for problem in problems(sampler, gaussian):
         view = sampler.view(problem.model)
@@ -215,12 +225,12 @@ def times(sampler_and_steps: tuple[Sampler, int]) -> None:
             raise LawError(f"The grid is {found.dtype} of shape {tuple(found.shape)}; float64 of shape ({steps + 1},) was expected.")
         if float(found[0]) != hi or float(found[-1]) != 0 or not (found.diff() < 0).all() or float(found[-2]) < lo:
             ends = f"{found[:2].tolist()} … {found[-2:].tolist()}"
-            raise LawError(f"The grid goes {ends}; it has to go down from {hi}, not below {lo}, and then to 0.")
+            raise LawError(f"The grid is {ends}; it must decrease from {hi} to no less than {lo}, and then end at 0.")
 
 
 @RUN_LAWS.law(excuses=no_problem)
 def start_and_callback(sampler: Sampler) -> None:
-    """Data to start from are encoded and used; the callback sees every step once, with its state and the time of the grid."""
+    """Data passed as `start` are encoded and used, and the callback sees every step once, with its state and its grid time."""
     for run in _runs(sampler):
         model = run.problem.model
         view = sampler.view(model)
@@ -234,14 +244,14 @@ def start_and_callback(sampler: Sampler) -> None:
         if tuple(model.sde.state_shape(run.shape)) == run.shape:  # encoding adds nothing random
             given = run.problem._replace(model=_From(model, model.sde.encode(start, keyed(run.rows))))
             again = dataclasses.replace(run, problem=given)()
-            close("What it makes of given data, against the same as prior,", x, again, rtol=1e-8, atol=1e-10)
+            close("The samples from given data, compared with those from the same data as the prior,", x, again, rtol=1e-8, atol=1e-10)
         many = dataclasses.replace(run, rows=_MANY)
         if torch.equal(*(_first_state(many, seed) for seed in (3, 4))):
-            raise LawError("Different data to start from give the same states.", str(run))
+            raise LawError("Different `start` data give the same states.", str(run))
 
 
 def _first_state(run: Run, seed: int) -> Tensor:
-    """After one step from data like those at the last time. A sampler that draws exactly may forget some rows in one step."""
+    """The states after one step from prior samples. A sampler that samples exactly may forget some rows in one step."""
     seen: list[Tensor] = []
     model = run.problem.model
     run(start=AtRows(model.sde.decode(model.prior(run.shape, keyed(run.rows, seed), WIDE))), callback=lambda k, z, t: seen.append(z))
@@ -250,7 +260,7 @@ def _first_state(run: Run, seed: int) -> Tensor:
 
 @RUN_LAWS.law(excuses=no_problem)
 def noise_free_end(sampler: Sampler) -> None:
-    """The step that ends at `t = 0` draws nothing."""
+    """The step that ends at `t = 0` uses no noise."""
     for run in _runs(sampler):
         view, noise = sampler.view(run.problem.model), keyed(run.rows)
         for steps in (1, run.steps):
@@ -261,7 +271,7 @@ def noise_free_end(sampler: Sampler) -> None:
 
 @RUN_LAWS.law(excuses=no_problem)
 def precision(sampler: Sampler) -> None:
-    """In float64 nothing passes through float32: results follow changes of 1e-9 as they follow changes of 1e-6."""
+    """In float64 nothing passes through float32: results respond to changes of 1e-9 at the same rate as to changes of 1e-6."""
     for run in _runs(sampler, 6):
         base = _moved(run)
         for what in ("start", "times"):
@@ -270,11 +280,11 @@ def precision(sampler: Sampler) -> None:
             excess = (coarse - fine).abs() - bound
             if not (excess <= 0).all():
                 a, b = (float(rate.flatten()[int(excess.argmax())]) for rate in (coarse, fine))
-                raise LawError(f"It changes at a rate of {a:.4g} over a change of 1e-6 of the {what}, of {b:.4g} over 1e-9.", str(run))
+                raise LawError(f"Its rate of change with the {what} is {a:.4g} over 1e-6, and {b:.4g} over 1e-9.", str(run))
 
 
 def _moved(run: Run, start: float = 0.0, times: float = 0.0) -> Tensor:
-    """The last state where the first one, or the times between the ends, are moved a little."""
+    """The last state of a run whose start, or whose times between the ends, are shifted."""
     view = run.sampler.view(run.problem.model)
     grid = run.sampler.grid(view, run.steps).clone()
     grid[1:-2] += times
@@ -283,17 +293,21 @@ def _moved(run: Run, start: float = 0.0, times: float = 0.0) -> Tensor:
 
 @dataclass(frozen=True)
 class Loud:
-    """A sampling with much noise."""
+    """A run with a high noise level."""
 
     sampler: Sampler
+    """The sampler."""
     sigma: float
+    """Volatility of the reference processes."""
     steps: int
+    """Number of steps."""
     dtype: torch.dtype = torch.float64
+    """Of the samples."""
     which: int = 0
-    """Of its problems."""
+    """Index into `problems()`."""
 
     def problems(self) -> list[Problem]:
-        """On the reference processes with volatility `sigma`; elsewhere as always."""
+        """The problems on the reference processes with volatility `sigma`; if the sampler takes none, the usual problems."""
         found = reference_problems(self.sampler, gaussian, sigma=self.sigma)
         return [Problem(g.model, (2,), g.law) for g in found] or problems(self.sampler, gaussian)
 
@@ -304,7 +318,7 @@ class Loud:
 
 @RUN_LAWS.law(excuses=no_problem)
 def support(sampler: Sampler) -> None:
-    """At any number of steps states are finite and samples in the support; where it is declared that they may leave it, some do."""
+    """States are finite and samples lie in the support at any number of steps; a sampler that declares it may leave the support does so."""
     if not sampler.preserves_support:
         _leaves(sampler)
         return
@@ -331,13 +345,13 @@ def _stays(case: Loud) -> None:
     try:
         x = case.sampler.sample(problem.model, (16, *problem.event), case.steps, like=torch.empty((), dtype=case.dtype), callback=watch)
     except SupportError:
-        # Few steps and much noise may take a method so far out that decoding overflows: it says so, and nothing wrong is returned.
+        # With few steps and much noise a method may overshoot so far that decoding overflows. It raises, and returns nothing wrong.
         if seen < case.steps:
             raise
         return
     outside = count_outside(problem.model.sde.support, x)
     if outside:
-        raise LawError(f"{outside} of {x.numel()} values left the support, which is declared to be preserved.")
+        raise LawError(f"{outside} of {x.numel()} values left the support, and `preserves_support = True` is declared.")
 
 
 def _leaves(sampler: Sampler) -> None:

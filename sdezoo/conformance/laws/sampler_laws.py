@@ -1,4 +1,4 @@
-"""All laws of samplers: what their runs are made of, and what they end in."""
+"""All laws of samplers: the contract of a run, and the distribution of its samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All laws of processes: the contract, what holds point by point, what holds on average, and what a checkpoint keeps."""
+"""All laws of processes: the contract, point by point, on average, and restoring from a checkpoint."""
 
 from __future__ import annotations
 

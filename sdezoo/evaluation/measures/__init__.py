@@ -1,1 +1,1 @@
-"""Measures of samples beside data, one module for each idea."""
+"""Measures that compare samples with data, one module per idea."""

@@ -1,8 +1,8 @@
-"""A small classifier of images, whose last hidden layer gives the features that images are compared by.
+"""A small image classifier whose last hidden layer gives the features that images are compared by.
 
-Three convolutions, a layer of 64 features, a layer of classes, trained on the labels of the training data with a fixed seed: a
-feature extractor that needs no download, and is made for the data at hand. Its features know what tells classes apart and not much
-else, and distances between them compare with no published FID.
+Three convolutions, a layer of 64 features and a layer of classes, trained on the labels of the training data with a fixed seed: a
+feature extractor that needs no download and fits the data at hand. Its features capture what separates the classes and not much
+else, and distances between them are not comparable with published FIDs.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ from sdezoo.evaluation.rows import FloatArray
 from sdezoo.process.noise import Noise, mix
 
 FEATURES = 64
-"""Of the last hidden layer."""
+"""Width of the last hidden layer."""
 
-_RECIPE = 1  # to be raised with every change of the network or its training, so that none is reused across it
+_RECIPE = 1  # raise it with every change of the network or its training, so that no older classifier is reused
 _SEED, _BATCH, _STEPS, _EPOCHS, _RATE, _CHUNK = 0, 64, 1000, 40, 5e-3, 256
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a classifier, beside its weights.
+    """What is known of a classifier, besides its weights.
 
     Args:
-        channels, classes: of the images. steps: of training. accuracy: on held-out images, None where they have no labels.
-        held_out: their number.
+        channels: number of image channels.
+        classes: number of classes.
+        steps: number of training steps.
+        accuracy: accuracy on held-out images, in [0, 1]; None if they have no labels.
+        held_out: number of held-out images.
     """
 
     channels: int
@@ -50,10 +53,15 @@ class Facts:
 
 
 class Classifier(nn.Module):
-    """Images `(n, C, H, W)`, of any size, to `classes` logits."""
+    """A small convolutional classifier of images `(n, C, H, W)` of any size.
+
+    Args:
+        channels: number of image channels `C`.
+        classes: number of classes.
+    """
 
     size: Tensor
-    """The root mean square of the features of the training images."""
+    """Root mean square of the features of the training images, 0-dim."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -75,51 +83,56 @@ class Classifier(nn.Module):
         self.register_buffer("size", torch.ones(()))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `(n, classes)`."""
+        """Return logits, `(n, classes)`, of images `(n, C, H, W)` in [0, 1]."""
         return self.head(self.body(2 * images - 1))
 
     def features(self, images: Tensor) -> FloatArray:
-        """The last hidden layer, `(n, 64)`, over `size`: its scale is an accident of training."""
+        """Return the last hidden layer, `(n, 64)`, divided by `size`, since its scale is an accident of training."""
         with torch.no_grad():
             return torch.cat([self.body(2 * part - 1) / self.size for part in images.float().split(_CHUNK)]).double().numpy()
 
     def predict(self, images: Tensor) -> Tensor:
-        """The most likely class of each image, `(n,)`."""
+        """Return the most likely class of each image, `(n,)`."""
         with torch.no_grad():
             return torch.cat([self(part).argmax(1) for part in images.float().split(_CHUNK)])
 
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """A trained classifier, what is known of it, and its file."""
+    """A trained classifier."""
 
     net: Classifier
+    """The network, in eval mode."""
     facts: Facts
+    """What is known of it."""
     path: Path
+    """File of its weights."""
 
     @property
     def words(self) -> str:
-        """What a reader has to know."""
+        """Summary for the reader, one line."""
         right = "" if self.facts.accuracy is None else f", {self.facts.accuracy:.1%} right on {self.facts.held_out} held-out images"
         return f"Classifier: trained on the labels of the training images{right}; {self.path}"
 
     @property
     def record(self) -> dict[str, Any]:
-        """The same as JSON holds it."""
+        """The same facts for JSON."""
         return {"classifier": {"file": str(self.path), **asdict(self.facts)}}
 
 
 def classifier(folder: Path, images: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor | None) -> Judge:
-    """The classifier of a training set; from `folder` where it was trained before, else trained and saved there.
+    """Return the classifier of a training set; load it from `folder` if it was trained before, else train and save it.
 
     Args:
         folder: holds `classifier-FINGERPRINT.safetensors` and `.json`; the fingerprint is that of images, labels and recipe.
-        images: `(n, C, H, W)` in [0, 1]. labels: `(n,)`, whole numbers from 0.
-        held_out: `(m, C, H, W)`. held_out_labels: `(m,)`, for the accuracy.
+        images: training images, `(n, C, H, W)`, in [0, 1].
+        labels: their classes, whole numbers from 0, `(n,)`.
+        held_out: held-out images, `(m, C, H, W)`.
+        held_out_labels: their classes, `(m,)`, for the accuracy; or None.
 
     Raises:
-        DataError: where there are fewer than two classes.
-        RunError: where a saved classifier is damaged, or none can be saved.
+        DataError: if there are fewer than two classes.
+        RunError: if a saved classifier is damaged, or the new one cannot be saved.
     """
     classes = int(labels.max()) + 1
     if len(labels.unique()) < 2:
@@ -151,7 +164,7 @@ def _train(images: Tensor, labels: Tensor, classes: int, steps: int) -> Classifi
 
 
 def _batches(count: int) -> Iterator[Tensor]:
-    """Indices of batches without end, every row once an epoch."""
+    """Yield indices of batches without end; every row appears once per epoch."""
     epoch = 0
     while True:
         noise = Noise.seeded(_SEED, epoch)

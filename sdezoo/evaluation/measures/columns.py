@@ -1,4 +1,4 @@
-"""Columns: each by itself, and two at a time."""
+"""Measures of single columns and of pairs of columns."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from sdezoo.evaluation.rows import FloatArray, paired
 
 
 class Kolmogorov(NamedTuple):
-    """Of each column, `(d,)`: the largest difference of the two distribution functions, and its p-value for equal laws."""
+    """The Kolmogorov–Smirnov test of each column."""
 
     statistic: FloatArray
+    """Largest difference of the two distribution functions, `(d,)`."""
     p: FloatArray
+    """p-values under equal distributions, `(d,)`."""
 
 
 def kolmogorov_smirnov(reference: ArrayLike, samples: ArrayLike) -> Kolmogorov:
-    """The two-sample Kolmogorov–Smirnov test of each column: `D = sup_x |F_n(x) − G_m(x)|`.
+    """Run the two-sample Kolmogorov–Smirnov test on each column: `D = sup_x |F_n(x) − G_m(x)|`.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(m, d)`.
 
     Raises:
         DataError: see `paired`.
@@ -30,19 +36,27 @@ def kolmogorov_smirnov(reference: ArrayLike, samples: ArrayLike) -> Kolmogorov:
 
 
 class CorrelationError(NamedTuple):
-    """Differences of correlations over all pairs of columns: root mean square and largest, of values and of ranks."""
+    """Differences of correlations over all pairs of columns."""
 
     rms: float
+    """Root mean square difference of correlations of values."""
     largest: float
+    """Largest difference of correlations of values."""
     rank_rms: float
+    """Root mean square difference of correlations of ranks."""
     rank_largest: float
+    """Largest difference of correlations of ranks."""
 
 
 def correlation_error(reference: ArrayLike, samples: ArrayLike) -> CorrelationError:
-    """How far the correlations (Pearson's) and rank correlations (Spearman's) of samples are from those of the reference.
+    """Compare the correlations (Pearson's) and rank correlations (Spearman's) of samples with those of the reference.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(m, d)`.
 
     Raises:
-        DataError: see `paired`; and for a single column, which has no pairs.
+        DataError: see `paired`; also for a single column, which has no pairs.
     """
     a, b = paired(reference, samples)
     pairs = np.triu_indices(a.shape[1], 1)
@@ -54,7 +68,11 @@ def correlation_error(reference: ArrayLike, samples: ArrayLike) -> CorrelationEr
 
 
 def correlations(rows: ArrayLike) -> FloatArray:
-    """The correlations of columns, `(d, d)`; a constant column has correlation 0 with all others."""
+    """Return the correlations of columns, `(d, d)`; a constant column has correlation 0 with all others.
+
+    Args:
+        rows: `(n, d)`.
+    """
     values = np.asarray(rows, dtype=np.float64)
     centred = values - values.mean(0)
     # Rounding leaves the mean of equal values a little off.

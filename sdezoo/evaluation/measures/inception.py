@@ -1,6 +1,6 @@
-"""The Inception network of published FIDs, where it is installed and its weights are on the disk: nothing is downloaded.
+"""The Inception network of published FIDs, if it is installed and its weights are on the disk. Nothing is downloaded.
 
-torchmetrics reads these weights from a pickle. It is handed no other file than the published one, by its SHA-256.
+torchmetrics reads the weights from a pickle. Only the published file is passed to it, verified by its SHA-256.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from sdezoo.errors import RunError
 from sdezoo.evaluation.rows import FloatArray
 
 WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
-"""The name under which torchmetrics keeps them, in torch's own folder of checkpoints."""
+"""File name under which torchmetrics keeps the weights, in torch's checkpoint folder."""
 
 SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""Of the published weights."""
+"""Checksum of the published weights."""
 
 _CHUNK = 32
 
@@ -28,7 +28,7 @@ class Inception:
     """Features `(n, 2048)` of torchmetrics' Inception-v3.
 
     Raises:
-        RunError: where the weights are not on the disk, or others than those published, or torchmetrics cannot be loaded.
+        RunError: if the weights are not on the disk or are not the published ones, or torchmetrics cannot be loaded.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,10 @@ class Inception:
             ) from error
 
     def features(self, images: Tensor) -> FloatArray:
-        """Features of images `(n, C, H, W)` in [0, 1]; grey ones are repeated as red, green and blue, of four channels three are taken."""
+        """Return the features, `(n, 2048)`, of images `(n, C, H, W)` in [0, 1].
+
+        Images of fewer than three channels are taken as grey: their first channel is repeated. Of more channels the first three are used.
+        """
         coloured = images.float() if images.shape[1] >= 3 else images[:, :1].float().expand(-1, 3, -1, -1)
         pixels = (coloured[:, :3].clamp(0, 1) * 255).round().to(torch.uint8)
         with torch.no_grad():

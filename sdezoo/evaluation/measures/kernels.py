@@ -2,8 +2,8 @@
 
     MMD²(P, Q) = E k(X, X′) + E k(Y, Y′) − 2 E k(X, Y)
 
-estimated without bias, the diagonal left out (Gretton et al., JMLR 13 (2012), eq. 3): for equal laws it is 0 in the mean, and so
-negative every other time.
+The estimate is unbiased, without the diagonal (Gretton et al., JMLR 13 (2012), eq. 3). For equal distributions its mean is 0, so
+about half of all estimates are negative.
 """
 
 from __future__ import annotations
@@ -23,7 +23,12 @@ Kernel = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 def mmd2(reference: ArrayLike, samples: ArrayLike, *, bandwidth: float) -> float:
-    """Unbiased `MMD²` with the Gaussian kernel `k(x, y) = exp(−‖x − y‖² / 2h²)`, `h` the bandwidth.
+    """Return the unbiased `MMD²` with the Gaussian kernel `k(x, y) = exp(−‖x − y‖² / 2h²)`.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(m, d)`.
+        bandwidth: `h`, in the units of the rows.
 
     Raises:
         DataError: see `paired`.
@@ -33,9 +38,13 @@ def mmd2(reference: ArrayLike, samples: ArrayLike, *, bandwidth: float) -> float
 
 
 def kid(reference: ArrayLike, samples: ArrayLike) -> float:
-    """The kernel distance of features: unbiased `MMD²` with `k(x, y) = (xᵀy/d + 1)³`.
+    """Return the kernel distance of features: the unbiased `MMD²` with `k(x, y) = (xᵀy/d + 1)³`.
 
     Bińkowski, Sutherland, Arbel & Gretton, arXiv 1801.01401, section 4.
+
+    Args:
+        reference: features, `(n, d)`.
+        samples: features, `(m, d)`.
 
     Raises:
         DataError: see `paired`.
@@ -44,9 +53,13 @@ def kid(reference: ArrayLike, samples: ArrayLike) -> float:
 
 
 def median_distance(rows: ArrayLike, *, seed: int = 0) -> float:
-    """The median Euclidean distance between two of the rows, a usual bandwidth; of more than 2000 rows a random choice. 1 where it is 0.
+    """Return the median Euclidean distance between two rows, a common bandwidth; 1 if it is 0.
 
-    Taken from the reference alone, it gives samples and real rows the same kernel.
+    Compute it from the reference alone, so that samples and real rows are compared by the same kernel.
+
+    Args:
+        rows: `(n, d)`; of more than 2000 a random subset is used.
+        seed: random seed of that subset.
     """
     found, _ = paired(rows, rows)
     distance = float(np.median(pdist(found[choice(len(found), _MEDIAN_ROWS, seed, _MEDIAN)])))

@@ -1,13 +1,13 @@
-"""Precision, recall, density, coverage: fidelity apart from diversity.
+"""Precision, recall, density and coverage: fidelity and diversity measured separately.
 
-The support of a law is estimated by the balls around its rows that reach to the `k`-th nearest neighbour in the same set. A sample
-is *precise* if it lies in a ball of the reference, a reference row is *recalled* if it lies in a ball of the samples
+The support of a distribution is estimated by balls around its rows, each reaching to the `k`-th nearest neighbour in the same set. A
+sample is *precise* if it lies in a ball of the reference; a reference row is *recalled* if it lies in a ball of the samples
 (Kynkäänniemi et al., arXiv 1904.06991, eq. 1 and 2). Their robust forms (Naeem et al., arXiv 2002.09797, eq. 3 and 4)::
 
-    density   Σ_j 1[y_i ∈ B(x_j)] / k            for each sample y_i, 1 in the mean for equal laws
+    density   Σ_j 1[y_i ∈ B(x_j)] / k            for each sample y_i, 1 in the mean for equal distributions
     coverage  1[some y_j ∈ B(x_i)]               for each reference row x_i
 
-For equal laws and large sets of one size coverage is `1 − 2^−k`, 0.97 for `k = 5`.
+For equal distributions and large sets of one size coverage is `1 − 2^−k`, 0.97 for `k = 5`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,28 @@ from sdezoo.evaluation.rows import CHUNK, FloatArray, paired
 
 
 class Manifold(NamedTuple):
-    """What each row contributes; the measures are the means. `precision`, `density` `(m,)`; `recall`, `coverage` `(n,)`."""
+    """The contribution of each row; the measures are the means."""
 
     precision: FloatArray
+    """Whether each sample is precise, 0 or 1, `(m,)`."""
     recall: FloatArray
+    """Whether each reference row is recalled, 0 or 1, `(n,)`."""
     density: FloatArray
+    """Number of balls of the reference that hold each sample, divided by `k`, `(m,)`."""
     coverage: FloatArray
+    """Whether the ball of each reference row holds a sample, 0 or 1, `(n,)`."""
 
 
 def manifold(reference: ArrayLike, samples: ArrayLike, *, k: int = 5) -> Manifold:
-    """Precision, recall, density and coverage of samples, with balls to the `k`-th neighbour, by Euclidean distance.
+    """Compute precision, recall, density and coverage of samples, by Euclidean distance.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(m, d)`.
+        k: balls reach to the `k`-th nearest neighbour.
 
     Raises:
-        DataError: see `paired`; `k + 1` rows are the least.
+        DataError: see `paired`; each set needs at least `k + 1` rows.
     """
     a, b = paired(reference, samples, least=k + 1)
     around_a, around_b = _radii(a, k), _radii(b, k)
@@ -51,5 +60,5 @@ def manifold(reference: ArrayLike, samples: ArrayLike, *, k: int = 5) -> Manifol
 
 
 def _radii(rows: FloatArray, k: int) -> FloatArray:
-    """The distance of each row to its `k`-th nearest neighbour, itself not counted."""
+    """Return the distance of each row to its `k`-th nearest neighbour, itself not counted."""
     return NearestNeighbors(n_neighbors=k).fit(rows).kneighbors()[0][:, -1]

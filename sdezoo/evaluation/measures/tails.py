@@ -1,25 +1,26 @@
-"""Tails: how fast a law falls far out.
+"""Tails: how fast a distribution falls far out.
 
-A tail is heavy where `P(X > u)` falls like a power `u^{−a}`; `a` is its index, and moments are finite below it. Hill's estimator (Ann.
+A tail is heavy if `P(X > u)` falls like a power `u^{−a}`; `a` is its index, and moments below it are finite. Hill's estimator (Ann.
 Statist. 3 (1975)) takes the `k` largest of `n` values, `X_(1) ≥ X_(2) ≥ …`::
 
     1/â = (1/k) Σ_{i ≤ k} ln(X_(i)/X_(k+1)),      k = ⌊2√n⌋
 
-Beyond a threshold from where the power law holds, `2k a/â` has the law `χ²_{2k}` exactly, which gives the interval at any `n`. The
-more values are taken, the less is left to chance and the more to bias: where `P(X > u) ∝ u^{−a} (1 + D u^{−b} + …)`, the mean squared
-error is least at a `k` of the order `n^{2b/(2b + a)}` (Hall, J. R. Stat. Soc. B 44 (1982)), so that with `√n` bias fades beside the
-interval for `b > a/2`. Pareto's law has none at any `k`; Student's with `ν` degrees of freedom has `a = ν`, `b = 2`.
+Beyond a threshold above which the power law holds, `2k a/â` is distributed as `χ²_{2k}` exactly, which gives the interval at any `n`.
+The more values are taken, the smaller the variance and the larger the bias: if `P(X > u) ∝ u^{−a} (1 + D u^{−b} + …)`, the mean squared
+error is least at a `k` of the order `n^{2b/(2b + a)}` (Hall, J. R. Stat. Soc. B 44 (1982)), so that with `√n` the bias becomes small
+against the interval for `b > a/2`. The Pareto distribution has no bias at any `k`; Student's with `ν` degrees of freedom has `a = ν`,
+`b = 2`.
 
 Distributions that fall faster than any power (normal, log-normal) have a finite `â` too, which grows with `n`: it is the slope at the
-threshold, and a figure to compare with that of as many other rows. Whether the tail is heavy at all is told by the extreme value index,
+threshold, to be compared only with that of equally many rows. Whether the tail is heavy at all is decided by the extreme value index,
 `γ = 1/a` for a power law and at most 0 else (Dekkers, Einmahl & de Haan, Ann. Statist. 17 (1989)). With the moments `M_j` of the `k`
 numbers `ln(X_(i)/X_(k+1))`::
 
     γ̂ = M_1 + 1 − ½ / (1 − M_1²/M_2),      √k (γ̂ − γ) → N(0, 1 + γ²)    for γ ≥ 0
 
-Equal values break this: on counts and rounded values the threshold falls on a value that many rows have, and the estimate jumps from one
-such value to the next, far beyond the interval. Before anything is computed, the rows that share a value are spread evenly over its
-cell, up to half of the way to the nearer of the two neighbouring values, 0 among them. Values that no two rows share stay as they are.
+Ties break this: on counts and rounded values the threshold falls on a value that many rows share, and the estimate jumps from one
+such value to the next, far beyond the interval. So before anything is computed, the rows that share a value are spread evenly over its
+cell, which reaches up to halfway to the nearer of the two neighbouring values, 0 among them. Unique values stay as they are.
 """
 
 from __future__ import annotations
@@ -37,20 +38,22 @@ from sdezoo.evaluation.resampling import LEVEL
 from sdezoo.evaluation.rows import FloatArray
 
 ROWS = "largest entry of a row"
-"""What stands for all columns together."""
+"""Name of the tail over all columns together."""
 
 
 _DISTINCT = 8
-"""Different values that the largest ones need, for it to be known whether a tail is heavy."""
+"""Minimum number of distinct values among the largest, below which no tail counts as heavy."""
 
 
 @dataclass(frozen=True)
 class Tail:
-    """An index and its interval; infinite where all values are the same.
+    """A tail index and its interval; infinite if all values are the same.
 
     Args:
-        index, low, high: the index and the ends of its interval.
-        heavy: whether the extreme value index is positive beyond chance: light tails have an index too, at each number of rows.
+        index: the index `â`.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        heavy: whether the extreme value index is significantly positive. A light tail has an index too, at any number of rows.
     """
 
     index: float
@@ -59,26 +62,34 @@ class Tail:
     heavy: bool = True
 
     def heavier(self, other: Tail) -> bool:
-        """Whether it is a heavy tail, and heavier than `other` beyond chance: the intervals do not meet."""
+        """Return whether this tail is heavy and significantly heavier than `other`: the intervals do not overlap."""
         return self.heavy and self.high < other.low
 
 
 class Contrast(NamedTuple):
-    """The tails of one column, or of `ROWS`: of held-out rows, samples and training rows.
-
-    Args:
-        name: of the column. data, samples, training: the tails. positive: whether no training row has a negative value there.
-    """
+    """The tails of one column, or of `ROWS`, in three sets of rows."""
 
     name: str
+    """Name of the column, or `ROWS`."""
     data: Tail
+    """Tail of the held-out rows."""
     samples: Tail
+    """Tail of the samples."""
     training: Tail
+    """Tail of the training rows."""
     positive: bool = False
+    """True if no training row has a negative value there."""
 
 
 def hill(values: ArrayLike) -> Tail | None:
-    """The tail of non-negative `values` `(n,)`, from the largest `2√n` of them; None where fewer than two are positive."""
+    """Estimate the tail of non-negative values, from the largest `2√n` of them.
+
+    Args:
+        values: `(n,)`, at least 0.
+
+    Returns:
+        The tail; None if fewer than two values are positive.
+    """
     given = np.asarray(values, dtype=np.float64)
     k = min(math.isqrt(4 * len(given)), int((given > 0).sum()) - 1)
     if k < 1:
@@ -94,13 +105,13 @@ def hill(values: ArrayLike) -> Tail | None:
 
 
 def _heavy(mean: float, square: float, k: int) -> bool:
-    """Whether the extreme value index is positive beyond chance, from the two moments of `k` logarithms of excesses."""
+    """Return whether the extreme value index is significantly positive, from the two moments of `k` log-excesses."""
     index = mean + 1 - 0.5 / (1 - mean**2 / square)
     return bool(index > stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + index**2) / k))
 
 
 def _spread(values: FloatArray) -> FloatArray:
-    """Equal positive values spread evenly over their cell, `(n,)`; others as they are."""
+    """Spread equal positive values evenly over their cell, `(n,)`; leave others as they are."""
     distinct, place, count = np.unique(values, return_inverse=True, return_counts=True)
     below = np.diff(distinct, prepend=0.0)
     width = np.where(distinct > 0, np.minimum(below, np.append(below[1:], below[-1])), 0.0)
@@ -111,10 +122,16 @@ def _spread(values: FloatArray) -> FloatArray:
 
 
 def contrasts(names: Sequence[str], held_out: FloatArray, samples: FloatArray, training: FloatArray) -> list[Contrast]:
-    """The tails of `ROWS` and of each column, for rows `(n, d)` each; columns without a tail are left out.
+    """Estimate the tails of `ROWS` and of each column; columns without a tail are left out.
 
-    A value counts by its size: `|x|` in a column of one sign, else `|x − c|`, `c` the median of the training rows. The entries of a row are
-    compared in units of their columns' median size.
+    A value counts by its size: `|x|` in a column of one sign, else `|x − c|`, where `c` is the median of the training rows. The entries of
+    a row are compared in units of their columns' median size.
+
+    Args:
+        names: names of the columns, `d` of them.
+        held_out: `(n, d)`.
+        samples: `(m, d)`.
+        training: `(k, d)`.
     """
     both = (training.min(0) < 0) & (training.max(0) > 0)
     centre = np.where(both, np.median(training, axis=0), 0.0)

@@ -1,11 +1,11 @@
-"""Sliced Wasserstein distances: optimal transport on the line, averaged over directions.
+"""Sliced Wasserstein distances: optimal transport in one dimension, averaged over directions.
 
-On the line the optimal coupling joins equal quantiles, so that with directions `θ` uniform on the sphere::
+In one dimension the optimal coupling joins equal quantiles, so that with directions `θ` uniform on the sphere::
 
     SW_p(P, Q)^p = E_θ ∫₀¹ |F⁻¹_{θᵀX}(u) − F⁻¹_{θᵀY}(u)|^p du
 
 Rabin, Peyré, Delon & Bernot, SSVM 2011; Bonneel, Rabin, Peyré & Pfister, J. Math. Imaging Vis. 51 (2015), eq. 9. The integral is
-exact for samples of any two sizes. Both are biased upwards, by what two samples of one law differ.
+exact for sets of any two sizes. Both distances are biased upwards, by the distance between two samples of one distribution.
 """
 
 from __future__ import annotations
@@ -21,14 +21,22 @@ _DIRECTIONS = 0
 
 
 class Sliced(NamedTuple):
-    """`SW_1` and `SW_2`, in the units of the rows."""
+    """Sliced Wasserstein distances, in the units of the rows."""
 
     w1: float
+    """`SW_1`."""
     w2: float
+    """`SW_2`."""
 
 
 def sliced_wasserstein(reference: ArrayLike, samples: ArrayLike, *, directions: int = 128, seed: int = 0) -> Sliced:
-    """`SW_1` and `SW_2` between two sets of rows, over `directions` random directions, the same for every set of rows of one length.
+    """Compute `SW_1` and `SW_2` between two sets of rows, over random directions.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(m, d)`.
+        directions: number of directions; they are the same for all sets of rows of one length `d`.
+        seed: random seed of the directions.
 
     Raises:
         DataError: see `paired`.
@@ -48,7 +56,7 @@ def sliced_wasserstein(reference: ArrayLike, samples: ArrayLike, *, directions: 
 
 
 def _coupling(n: int, m: int) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]:
-    """The pieces of [0, 1] on which both quantile functions are constant: their lengths, and the order statistics there."""
+    """Return the pieces of [0, 1] on which both quantile functions are constant: their lengths, and the order statistics there."""
     # In multiples of 1/(n m) the ends of the pieces are whole numbers.
     ends = np.union1d(np.arange(0, n + 1) * m, np.arange(0, m + 1) * n)
     return np.diff(ends) / (n * m), ends[:-1] // m, ends[:-1] // n

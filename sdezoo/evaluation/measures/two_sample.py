@@ -1,7 +1,7 @@
-"""The classifier two-sample test: how often a classifier tells samples from held-out rows.
+"""The classifier two-sample test: how well a classifier separates samples from held-out rows.
 
-Lopez-Paz & Oquab, arXiv 1610.06545, eq. 2, with a random forest: the accuracy on rows that the forest has not seen, of equally many
-samples and held-out rows. For equal laws it is ½, with standard deviation `½ / √(2n)`; for laws that do not overlap, 1.
+Lopez-Paz & Oquab, arXiv 1610.06545, eq. 2, with a random forest: the accuracy on rows that the forest was not trained on, of equally
+many samples and held-out rows. For equal distributions it is ½, with standard deviation `½ / √(2n)`; for disjoint ones, 1.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ _CUT, _FOREST = 0, 1
 
 
 def c2st(reference: ArrayLike, samples: ArrayLike, *, splits: int = 5, trees: int = 100, seed: int = 0) -> NDArray[np.bool_]:
-    """For each row, `(2n,)`, whether a forest that has not seen it knows where it is from; the mean is the accuracy.
+    """Return for each row, `(2n,)`, whether a forest not trained on it classifies it correctly; the mean is the accuracy.
 
-    All rows are split into `splits` parts, and each part is told apart by a forest of `trees` trees that was grown on the others. The
-    longer of the two sets is cut, at random, to the `n` rows of the other.
+    The longer of the two sets is cut, at random, to the `n` rows of the other. All rows are split into `splits` parts, and each part is
+    classified by a forest trained on the others.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(m, d)`.
+        splits: number of cross-validation folds.
+        trees: number of trees in each forest.
+        seed: random seed.
 
     Raises:
-        DataError: see `paired`; `splits` rows are the least.
+        DataError: see `paired`; each set needs at least `splits` rows.
     """
     a, b = paired(reference, samples, least=splits)
     size = min(len(a), len(b))

@@ -1,0 +1,116 @@
+"""The last look at a model of a table: samples beside real rows, column by column.
+
+A network may fail on one column and be right on all others, and no loss tells. So samples of the trained model are compared with real
+rows, which are the held-out ones if there are 100 of them, else all. A column is named if either test rejects at the 1 % level of all
+columns together (Bonferroni):
+
+- Kolmogorov and Smirnov's, of the whole distribution;
+- Brown and Forsythe's (Levene's about the median), of the spread, if that is also more than a tenth off. Of positive columns it compares
+  logarithms, which heavy tails do not disturb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from sdezoo.data.dataset import Data
+from sdezoo.data.validation import column_name
+from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
+from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.store.restoring import restore
+
+_LEVEL, _TOLERANCE = 0.01, 0.1
+_ENOUGH, _FEWEST, _MOST = 100, 200, 1000
+_NAMED = 5
+_BATCH = 500
+
+
+@dataclass(frozen=True)
+class ColumnGap:
+    """A column whose samples are not distributed as its real values.
+
+    Args:
+        name: of the column, or its number.
+        spread: standard deviation of the samples over that of the real values, of logarithms if all are positive.
+        statistic: Kolmogorov and Smirnov's.
+    """
+
+    name: str
+    spread: float
+    statistic: float
+
+    def __str__(self) -> str:
+        return f"{self.name} (spread {self.spread:.2f} times that of the data, Kolmogorov–Smirnov {self.statistic:.2f})"
+
+
+def check_columns(run: Path, data: Data, device: torch.device, seed: int) -> list[ColumnGap]:
+    """Sample from the newest checkpoint and compare each column with real rows.
+
+    Args:
+        run: the run folder.
+        data: what it was trained on, a table.
+        device: where to compute.
+        seed: of the samples.
+
+    Raises:
+        SdezooError: if no samples can be made.
+    """
+    trained = restore(run)
+    real = data.test if len(data.test) >= _ENOUGH else torch.cat([data.train, data.test])
+    count = min(_MOST, max(_FEWEST, len(real)))
+    made = generate(trained, choose_sampler(trained, None), count, seed=seed, batch_size=_BATCH, device=device)
+    return column_gaps(real, made.x, data.columns)
+
+
+def column_gaps(real: Tensor, samples: Tensor, names: Sequence[str] = ()) -> list[ColumnGap]:
+    """The columns whose samples are not distributed as real values, by either test.
+
+    Args:
+        real: `(n, d)`.
+        samples: `(m, d)`.
+        names: of the columns.
+    """
+    a, b = (rows.double().cpu().numpy() for rows in (real, samples))
+    level = _LEVEL / a.shape[1]
+    whole = kolmogorov_smirnov(a, b)
+    gaps = []
+    for i in range(a.shape[1]):
+        spread, p = _spread(a[:, i], b[:, i])
+        if whole.p[i] < level or (p < level and abs(spread - 1) > _TOLERANCE):
+            gaps.append(ColumnGap(column_name(i, names), spread, float(whole.statistic[i])))
+    return gaps
+
+
+def note(gaps: Sequence[ColumnGap]) -> str | None:
+    """The sentences that name these columns, and what to do; None if there are none."""
+    if not gaps:
+        return None
+    named = "; ".join(map(str, gaps[:_NAMED])) + (f"; and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else "")
+    one = len(gaps) == 1
+    return (
+        f"The samples of {'a column are' if one else f'{len(gaps)} columns are'} not distributed as the data: {named}. "
+        f"Train longer (--steps), or choose a process that fits {'it' if one else 'them'} (--sde), and look at `sdezoo evaluate`."
+    )
+
+
+def record(gaps: Sequence[ColumnGap]) -> dict[str, Any]:
+    """These columns as a line of `metrics.jsonl` holds them."""
+    return {gap.name.strip("'"): {"spread": round(gap.spread, 4), "ks": round(gap.statistic, 4)} for gap in gaps}
+
+
+def _spread(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """The ratio of spreads, and the p-value of equal ones; of logarithms if all values are positive."""
+    if min(a.min(), b.min()) > 0:
+        a, b = np.log(a), np.log(b)
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        same = np.ptp(a) == np.ptp(b) == 0 and a[0] == b[0]
+        return (1.0, 1.0) if same else (float(np.ptp(b) > 0), 0.0)
+    return float(b.std() / a.std()), float(stats.levene(a, b, center="median").pvalue)
