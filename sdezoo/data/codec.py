@@ -1,13 +1,12 @@
 """Codecs: the invertible column transforms that make up an encoding.
 
-A codec replaces `k` columns by `m`. An affine codec keeps their number, a categorical one has a column for each category, and one for
-constant columns has none. `AffineCodec` is the only codec so far.
+A codec replaces `k` columns by `m`: `AffineCodec` and `CellCodec` keep their number, `ConstantCodec` has no output.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -56,6 +55,11 @@ class Codec(ABC):
             raise damaged()
         made = len(self.columns) if self.width is None else self.width
         return (*event[:-1], event[-1] - len(self.columns) + made)
+
+    @property
+    def sources(self) -> Sequence[int]:
+        """For each output column, the position in `columns` of the column that it encodes. Default: one for each, or all of the first."""
+        return range(len(self.columns or ())) if self.width is None else [0] * self.width
 
     @abstractmethod
     def encode(self, raw: Tensor) -> Tensor:
@@ -165,5 +169,92 @@ class AffineCodec(Codec):
         return cls(scale, shift)
 
 
-CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec,)}
+@dataclass(frozen=True, eq=False)
+class ConstantCodec(Codec):
+    """Leaves out columns of one value each, and restores it exactly.
+
+    Args:
+        columns: increasing indices of the columns.
+        values: the value of each.
+    """
+
+    kind: ClassVar[str] = "constant"
+    width = 0
+
+    columns: tuple[int, ...]
+    values: tuple[float, ...] = ()
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return raw[..., :0]
+
+    def decode(self, x: Tensor) -> Tensor:
+        return torch.tensor(self.values, dtype=torch.float64).expand(*x.shape[:-1], -1)
+
+    def log_det(self, raw: Tensor) -> None:
+        """None: a constant column has no density.
+
+        Args:
+            raw: columns `(N, …, k)`.
+        """
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "values": list(self.values)}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        columns, constants = _indices(values), values.get("values")
+        if not isinstance(constants, list) or len(constants) != len(columns) or not all(isinstance(v, int | float) for v in constants):
+            raise damaged()
+        return cls(columns, tuple(float(value) for value in constants))
+
+
+_HALVES = 2.0**22
+"""From here on float32 does not hold `k − ½` for certain."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellCodec(Codec):
+    """Whole numbers as the middles of the cells `(k − 1, k]` that are rounded up to them: a positive number never becomes 0.
+
+    A positive `k` is encoded as `k − ½`, 0 as 0, and a `k` whose half float32 does not hold as `k`. Decoding rounds up.
+
+    Args:
+        columns: increasing indices of the columns, which hold whole numbers from 0 on.
+    """
+
+    kind: ClassVar[str] = "cell"
+
+    columns: tuple[int, ...]
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return torch.where((raw > 0) & (raw < _HALVES), raw - 0.5, raw)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x.ceil()
+
+    def log_det(self, raw: Tensor) -> Tensor:
+        """0: a translation of each positive value.
+
+        Args:
+            raw: columns `(N, …, k)`.
+        """
+        return torch.zeros(len(raw), dtype=torch.float64)
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns)}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        return cls(_indices(values))
+
+
+def _indices(values: Mapping[str, Any]) -> tuple[int, ...]:
+    """The `columns` of a record: at least one, increasing, from 0 on."""
+    found = values.get("columns")
+    if not isinstance(found, list) or not found or not all(type(i) is int and i >= 0 for i in found) or found != sorted(set(found)):
+        raise damaged()
+    return tuple(found)
+
+
+CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec, CellCodec, ConstantCodec)}
 """Codec classes by their names in JSON."""

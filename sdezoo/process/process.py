@@ -22,7 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -35,6 +35,17 @@ from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 
 Shape = tuple[int, ...]
+
+
+class ColumnFit(NamedTuple):
+    """How well a process fits a column of a table."""
+
+    preference: int
+    """`--sde auto` takes the process of the highest preference: 1 for all numbers, 2 for a half-line, 3 for an interval."""
+    reason: str
+    """What the values are, a phrase such as `positive`."""
+    spec: str
+    """Spec string of the process."""
 
 
 class Process(Plugin, ABC):
@@ -83,6 +94,40 @@ class Process(Plugin, ABC):
             x0: clean data, `(N, *event)`.
         """
         return self
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit | None:
+        """How well the process fits a column of a table, for `--sde auto`. Default: None, it is not a candidate.
+
+        Args:
+            column: values of the column, `(N,)`, float64, not all the same.
+        """
+        return None
+
+    def for_columns(self, names: Sequence[str], sources: Sequence[int]) -> Self:
+        """Return the process for the encoded columns of a table. Default: the process itself.
+
+        Override it if a parameter names columns.
+
+        Args:
+            names: names of the table's columns.
+            sources: for each encoded column, the index of the table's column that it encodes.
+
+        Raises:
+            DataError: if a column that is named does not exist.
+        """
+        return self
+
+    def rounds_up(self, event: Sequence[int]) -> Tensor:
+        """Which entries of the data are rounded up if they are whole numbers, so that no positive value becomes 0: bool, `event`.
+
+        Default: those on the positive numbers without 0.
+
+        Args:
+            event: shape of a row of data.
+        """
+        half, zero, large = (self.support.check(torch.full((1, *event), value))[0] for value in (0.5, 0.0, 1e6))
+        return half & large & ~zero if half.shape == tuple(event) else torch.zeros(tuple(event), dtype=torch.bool)
 
     def state_shape(self, shape: Sequence[int]) -> Shape:
         """Shape of the state for data of `shape`, both with the batch dimension. Default: the same shape."""

@@ -36,8 +36,10 @@ class TrainingConfig(BaseModel):
 
     task: str = "score"
     """What is learned, see `sdezoo.training.task`."""
-    sde: str = "gbm"
-    """The noise process."""
+    sde: str = "auto"
+    """The noise process. auto: for tables and points the process of each column, see `sdezoo.training.columns`; for others gbm."""
+    column: str | None = None
+    """What is known of the columns of a table: `COLUMN=PROCESS` or `COLUMN=drop`, separated by commas."""
     loss: str | None = None
     """None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
     data: str = "digits"
