@@ -165,7 +165,9 @@ def flow_error(sampler: Sampler, problem: ReferenceProblem, steps: int) -> Error
     nodes = torch.linspace(float(mean.min()) - reach, float(mean.max()) + reach, _NODES, dtype=torch.float64)
     density = torch.exp(-((nodes[:, None] - mean) ** 2) / (2 * variance)) / (2 * math.pi * variance).sqrt() @ problem.law.weights
     times = sampler.grid(view, steps + 1)[:-1]
-    ends = problem.coordinates(view.sde.decode_unchecked(drive(sampler, view, _state(sampler, problem, nodes[:, None]), times, keyed(_NODES))))
+    ends = problem.coordinates(
+        view.sde.decode_unchecked(drive(sampler, view, _state(sampler, problem, nodes[:, None]), times, keyed(_NODES)))
+    )
     mean, variance = (part[:, 0] for part in problem.moments(lo))
     centre = mean @ problem.law.weights
     spread = (((mean - centre) ** 2 + variance) @ problem.law.weights).sqrt()
