@@ -82,7 +82,7 @@ class Plugin:
 
     @property
     def full_spec(self) -> str:
-        """The spec string with every field, so that it stays valid if defaults change."""
+        """The spec string with every field, for records that must not depend on defaults."""
         return self._spec(self.parameters())
 
     def _spec(self, values: dict[str, Any]) -> str:
