@@ -120,7 +120,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --plugin empty.py", "defines no plugin", "Derive"),
         ("sample nowhere", "does not exist", "sdezoo train"),
         ("sample folder", "holds no checkpoint", "sdezoo train"),
-        ("show nothing", "no plugin 'nothing'", "Choose one of"),
+        ("show nothing", "No plugin is called 'nothing'", "Choose one of"),
         ("list sdess", "'sdess'", "'sdes'"),
     ],
 )
@@ -201,7 +201,7 @@ def test_show_tells_what_a_run_was_made_of(sdezoo: Terminal, tmp_path: Path) -> 
     assert sdezoo("train", *small)[0] == 0
     code, out, _ = sdezoo("show", str(run))
     assert code == 0
-    assert all(part in out for part in ("sdes/gbm", "step 2", "held-out loss", "mlp:width=8,depth=1"))
+    assert all(part in out for part in ("sdes/gbm", "step 2", "validation loss", "mlp:width=8,depth=1"))
     shown = json.loads(sdezoo("show", str(run), "--json")[1])
     assert [entry["step"] for entry in shown["checkpoints"]] == [2]
     code, _, told = sdezoo("show", str(tmp_path))
