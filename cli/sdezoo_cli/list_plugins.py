@@ -34,5 +34,5 @@ def list_plugins(
     from sdezoo.zoo.spec import suggestion
 
     if kind is not None and kind not in REGISTRIES:
-        raise PluginError(f"No plugin kind is called '{kind}'.", suggestion(kind, REGISTRIES))
+        raise PluginError(f"There is no kind of plugin '{kind}'.", suggestion(kind, REGISTRIES))
     print_plugins(REGISTRIES if kind is None else [kind], as_json=as_json)

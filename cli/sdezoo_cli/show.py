@@ -39,7 +39,7 @@ def show(
         return
     if not found:
         known = [other for registry in REGISTRIES.values() for other in registry.names()]
-        raise PluginError(f"No plugin is called '{name}'.", suggestion(name, known))
+        raise PluginError(f"There is no plugin '{name}'.", suggestion(name, known))
     shown = [_describe(registry, name) for registry in found]
     if as_json:
         sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")

@@ -116,11 +116,11 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --out folder --overwrite", "not a run", "--out"),
         ("train --resume --out nowhere", "cannot be read", "YAML"),
         ("train --plugin none.py", "'none.py'", ".py"),
-        ("train --plugin broken.py", "ModuleNotFoundError", "Mend"),
+        ("train --plugin broken.py", "ModuleNotFoundError", "Fix"),
         ("train --plugin empty.py", "defines no plugin", "Derive"),
         ("sample nowhere", "does not exist", "sdezoo train"),
         ("sample folder", "holds no checkpoint", "sdezoo train"),
-        ("show nothing", "No plugin is called 'nothing'", "Choose one of"),
+        ("show nothing", "There is no plugin 'nothing'", "Choose one of"),
         ("list sdess", "'sdess'", "'sdes'"),
     ],
 )
