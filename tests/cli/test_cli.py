@@ -80,7 +80,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
     assert (code, "nothing left to train" in err) == (0, True)
     code, _, err = sdezoo("train", "--config", "run/config.yaml", "--resume", "--quiet", "--steps", 3)
     assert code == 2
-    assert "4 steps already" in err
+    assert "already has 4 steps" in err
 
 
 @pytest.mark.parametrize(

@@ -151,5 +151,5 @@ def test_all_workers_stop_at_one_step(tmp_path: Path) -> None:
     assert folder
     step = checkpoint.read_state(folder).step
     assert f"Stopped after step {step} of 100000" in said
-    with pytest.warns(UserWarning, match=r"workers=2 and now 1"):
+    with pytest.warns(UserWarning, match=r"workers=2 \(now 1\)"):
         train(config(run, steps=step + 1), resume=True)
