@@ -41,7 +41,7 @@ def test_the_likelihood_stands_beside_a_reference(sdezoo):
 
 def test_dequantization_and_probes_are_told(sdezoo):
     _, out, _ = sdezoo("digits", *QUICK, "--seed", 3)
-    assert "each level spread over one unit (width 0.0625) around it, seed 3" in out
+    assert "uniform noise of one level's width (0.0625), seed 3" in out
     assert "2 random probes per row, which contribute" in out
     assert "log-normal, diagonal covariance" in out
     _, out, _ = sdezoo("wine", *QUICK, "--probes", 1)

@@ -162,7 +162,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("a note")
     for name in ("nowhere", "notes.txt"):
-        with pytest.raises(RunError, match=rf"no folder '.*{name}'.*--into"):
+        with pytest.raises(RunError, match=rf"folder '.*{name}' does not exist.*--into"):
             new("sde", "mine", tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
