@@ -132,9 +132,7 @@ class TrainingConfig(BaseModel):
             if len(text) > _LARGEST_FILE:
                 raise ParameterError(f"'{path}' is too large for a config.", "Give the config.yaml of a run.")
             if not _is_flat(text.decode("utf-8")):
-                raise ParameterError(
-                    f"'{path}' is not a mapping from setting names to numbers or strings.", "Write one 'name: value' per line."
-                )
+                raise ParameterError(f"'{path}' is not a mapping of settings to numbers or strings.", "Write one 'name: value' per line.")
             return upgrade_settings(yaml.safe_load(text))
         except SdezooError:
             raise
