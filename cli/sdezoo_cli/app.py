@@ -1,4 +1,4 @@
-"""The command `sdezoo`: what a user types, and what a user is told when it cannot be done."""
+"""The command `sdezoo`: registers the subcommands and prints errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     help="Score-based generative models in which the noise process is a plugin.",
     no_args_is_help=True,
     add_completion=False,
-    epilog="Every command takes --debug, which shows the traceback of an error.",
+    epilog="Add --debug to any command to see the traceback of an error.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)
@@ -37,7 +37,7 @@ app.command()(bench)
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is two sentences on standard error and exit code 2."""
+    """Run the command line. An `SdezooError` prints two sentences on standard error and exits with code 2."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(args=arguments)

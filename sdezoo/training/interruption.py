@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while training: the step is finished and saved; the second signal does what it would have done at first."""
+"""SIGINT and SIGTERM during training: the first finishes the step and saves; the second has its usual effect."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from types import FrameType
 from sdezoo.store.launch import launched
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_ECHO = 5.0  # seconds; a launcher passes on to its workers what the terminal has sent them already
+_ECHO = 5.0  # seconds in which a launcher forwards to its workers a signal that the terminal already sent them
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training was asked to stop, and has saved.
+    """Training stopped because of a signal, after saving a checkpoint.
 
     Args:
-        number: of the signal. checkpoint: where it has saved. step, steps: how far it is, and was to go.
+        number: number of the signal.
+        checkpoint: folder of the checkpoint.
+        step: number of steps done.
+        steps: number of steps planned.
     """
 
     def __init__(self, number: int, checkpoint: Path, step: int, steps: int) -> None:
@@ -28,15 +31,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Request:
-    """Which signal has asked to stop."""
+    """A request to stop."""
 
     number: int = 0
-    """Of the signal; 0 where there was none."""
+    """Number of the signal; 0: none was received."""
 
 
 @contextmanager
 def requests(wanted: bool) -> Iterator[Request]:
-    """The request to stop, which signals fill in while the block runs; only in a main thread, and where `wanted`."""
+    """Catch SIGINT and SIGTERM while the block runs, and record the first in a `Request`. Works in the main thread only.
+
+    Args:
+        wanted: whether to catch them; if False, the request stays empty.
+
+    Yields:
+        The request, to poll.
+    """
     request, since = Request(), 0.0
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS} if wanted else {}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}

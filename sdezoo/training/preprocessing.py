@@ -1,7 +1,7 @@
-"""The encoding of data, fitted: from the user's units into the domain of a process.
+"""Preprocessing: fit the encoding from the user's units to the support of a process.
 
-`fit_encoding` chooses the affine encoding `x = scale · raw + shift` that takes data into the support of a process, and refuses data
-that the process cannot live on. Nothing is clipped or dropped.
+`fit_encoding` chooses an affine encoding `x = scale · raw + shift` that maps the data into the support of a process. Data that do not fit
+are rejected; nothing is clipped or dropped.
 """
 
 from __future__ import annotations
@@ -24,41 +24,54 @@ from sdezoo.zoo.registry import SDES
 
 Shift = Literal["auto", "none"] | float | None
 
-_ROWS = 4096  # rows checked at a time, so that float64 copies stay small beside the data
-_NAMED = 5  # columns that a message names before it says how many more
+_ROWS = 4096  # rows checked at a time, to keep float64 copies small
+_NAMED = 5  # columns that a message names; the others are counted
 
 
+<<<<<<< HEAD
 def fit_encoding(
     data: Data, support: Constraint, shift: Shift = None, codecs: Sequence[Codec] = (), rounds_up: Tensor | None = None
 ) -> Encoding:
-    """The map that takes `data` into `support`.
+    """Fit the encoding that maps `data` into `support`.
+=======
+def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encoding:
+    """Fit the encoding that maps `data` into `support`.
+>>>>>>> main
 
-    What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
+    The support is probed by calling its `check`, so any constraint works. By default (`shift=None`):
 
-    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables, points and paths standardised
-      per column with mean and standard deviation over the training rows of all snapshots, and over all observations of paths (a
-      constant column is centred only);
-    - unbounded above, negative values refused (a half-line): where it refuses 0, images raw + 1, so [0, 1] becomes [1, 2]; else,
-      and tables, points and paths, as they are;
-    - anything else, such as the unit interval: as they are.
+    - Real line (all values admitted): images become 2 · raw − 1, which maps [0, 1] to [−1, 1]. Tables, points and paths are standardized
+      per column, with mean and standard deviation over the training rows of all snapshots and all observations of paths. A constant
+      column is only centred.
+    - Half-line (unbounded above, no negative values): if the support excludes 0, images become raw + 1, which maps [0, 1] to [1, 2].
+      Otherwise data are unchanged, as are tables, points and paths in any case.
+    - Any other support, such as the unit interval: data are unchanged.
 
-    If the support judges each entry by itself, this is decided for each column of a table.
+    If the support checks each entry separately, each column of a table is treated separately.
 
     Args:
         data: training and held-out rows of all snapshots; all must fit.
-        support: of the process.
-        shift: `"auto"` is the default, except that on a half-line each column with values that are refused gets the
-            offset −min + max(½ (next − min), (median − min) / 1000), and the others none. min, next and median are the
-            column's smallest, second smallest distinct, and median value, over all rows. So zeros among positive values
-            become half of the smallest positive value, as is usual before a logarithm, and a chance near-tie at the
-            minimum throws no value further than ln 1000 below the median. A column of one value starts at 1. `"none"`
-            is the identity on any support; a number is raw + number.
+<<<<<<< HEAD
+        support: support of the process.
+        shift: `"auto"` differs from the default only on a half-line: each column with values outside the support gets the offset
+            −min + max(½ (next − min), (median − min) / 1000), where min, next and median are the column's smallest, second smallest
+            distinct, and median value over all rows. So zeros among positive values become half of the smallest positive value, as is
+            usual before a logarithm, and a near-tie at the minimum puts no value more than ln 1000 below the median. A column with only
+            one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
         codecs: codecs of a table to apply first.
         rounds_up: which encoded columns are rounded up if they hold whole numbers, `(d,)`, see `Process.rounds_up`; None: none.
+=======
+        support: support of the process.
+        shift: `"auto"` differs from the default only on a half-line: each column with values outside the support gets the offset
+            −min + max(½ (next − min), (median − min) / 1000), where min, next and median are the column's smallest, second smallest
+            distinct, and median value over all rows. So zeros among positive values become half of the smallest positive value, as is
+            usual before a logarithm, and a near-tie at the minimum puts no value more than ln 1000 below the median. A column with only
+            one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
+>>>>>>> main
 
     Raises:
-        DataError: NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside
-            [0, 1], or values that the support refuses (how many, in which columns).
+        DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
+            or values outside the support (how many, in which columns).
     """
     check(data)
     codecs = tuple(codecs)
@@ -72,7 +85,7 @@ def fit_encoding(
 
 
 def constant_codecs(data: Data) -> tuple[Codec, ...]:
-    """A codec that leaves out the columns of a table that hold one value each; none if there are none.
+    """Build a codec that removes the constant columns of a table; none if there are none.
 
     Args:
         data: training and held-out rows; every row counts.
@@ -111,6 +124,7 @@ def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> A
     return AffineCodec(scale, offset)
 
 
+<<<<<<< HEAD
 def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) -> tuple[Codec, ...]:
     """A codec for the columns of whole numbers that are rounded up: neither scaled nor shifted."""
     sources = first.sources(data.event[-1])
@@ -118,14 +132,21 @@ def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) 
     as_they_are = (affine.scale == 1) & (affine.shift == 0)
     columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
     return (CellCodec(tuple(columns)),) if columns else ()
+=======
+def _training_rows(data: Data) -> Tensor:
+    """Training rows of all snapshots and all observations of paths, float64 `(rows, d)`."""
+    first, *later = (snapshot.train.flatten(0, -2) for snapshot in data.snapshots)
+    return (torch.cat([first, *later]) if later else first).double()
+>>>>>>> main
 
 
 def _training_rows(data: Data, first: Encoding) -> Tensor:
-    """Of all snapshots, and all observations of paths, encoded, `(rows, d)`, float64."""
+    """Encoded training rows of all snapshots and all observations of paths, float64 `(rows, d)`."""
     parts = [first.encode_exactly(snapshot.train.flatten(0, -2)) for snapshot in data.snapshots]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
+<<<<<<< HEAD
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and inverse standard deviation of each column, which is 1 for a constant one."""
     return rows.mean(0), torch.where(rows.amin(0) == rows.amax(0), 1.0, 1 / rows.std(0))
@@ -133,12 +154,19 @@ def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 def _offsets(data: Data, first: Encoding, support: Constraint, half: Tensor) -> Tensor:
     refused = _refused(data, support, first)
-    # A refusal that cannot be laid to a column (of a whole row, say) moves none: `fit_encoding` then refuses.
+    # If values outside the support cannot be attributed to columns, shift none: `fit_encoding` then rejects the data.
     event = first.encoded_event(data.event)
     troubled = (refused > 0) & half if refused.ndim else torch.zeros(event[-1:], dtype=torch.bool)
     parts = [part for snapshot in data.snapshots for part in (snapshot.train, snapshot.test) if len(part)]
     rows = torch.cat([first.encode_exactly(part.flatten(0, -2)) for part in parts])
     low = torch.stack([first.encode_exactly(block.flatten(0, -2)).amin(0) for block in data.blocks()]).amin(0)
+=======
+def _offsets(data: Data, support: Constraint) -> Tensor:
+    refused = _refused(data, support, Encoding.affine(torch.tensor(1.0), torch.tensor(0.0)))
+    rows = torch.cat([part.flatten(0, -2) for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)]).double()
+    # If values outside the support cannot be attributed to columns, shift none: `fit_encoding` then rejects the data.
+    troubled = refused > 0 if refused.ndim else torch.zeros(data.event[-1:], dtype=torch.bool)
+>>>>>>> main
     return torch.stack(
         [
             _offset(column, least) if bad else torch.zeros((), dtype=torch.float64)
@@ -148,16 +176,16 @@ def _offsets(data: Data, first: Encoding, support: Constraint, half: Tensor) -> 
 
 
 def _offset(column: Tensor, low: Tensor) -> Tensor:
-    """`low`: the smallest value of all rows, of which `column` may hold a part."""
+    """Offset of one column. `low` is its smallest value over all rows; `column` may hold only a part of them."""
     above = column[column > low]
     if not len(above):
         return 1 - low
-    smallest = torch.finfo(torch.float32).tiny  # half of a subnormal number would be zero in float32
+    smallest = torch.finfo(torch.float32).tiny  # half of a subnormal number is zero in float32
     return torch.maximum((above.min() - low) / 2, (column.median() - low) / 1000).clamp_min(smallest) - low
 
 
 def _admits(support: Constraint, value: float, event: tuple[int, ...]) -> Tensor:
-    """Whether the support admits a value: `(d,)` for each column, 0-dim if it judges whole rows."""
+    """Whether the support admits a value: `(d,)` for each column, 0-dim if it checks whole rows."""
     found = support.check(torch.full((1, *event), value))[0]
     return found.flatten(0, -2).all(0) if found.ndim > 1 else found
 
@@ -176,7 +204,11 @@ def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
 
 
 def _refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
-    """How many values the support refuses: (d,) for each encoded column; 0-dim where it judges whole rows, or for images."""
+<<<<<<< HEAD
+    """Number of values outside the support, per encoded column `(d,)`; 0-dim if the support checks whole rows, and for images."""
+=======
+    """Number of values outside the support, per column `(d,)`; 0-dim if the support checks whole rows, and for images."""
+>>>>>>> main
     total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
         encoded = encoding.encode(rows)
@@ -209,23 +241,36 @@ def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor, enc
 def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: bool, shift: Shift) -> str:
     other = _others(data) if half_line else "another SDE"
     if half_line and data.kind == "image" and shift not in (None, "auto"):
-        return f"Leave --shift out (images then get +1), or choose {other}."
+<<<<<<< HEAD
+        return f"Omit --shift (images then get +1), or choose {other}."
     if data.kind in ("table", "points") and shift is None:
         offsets = ", or give --shift auto (one recorded offset for each such column)" if half_line else ""
         if not _wants_shares(support, event):
-            return f"Leave --sde out (each column then gets a process that fits), choose {other}{offsets}."
+            return f"Omit --sde (each column then gets a process that fits), choose {other}{offsets}."
     if _wants_shares(support, event):
-        return "Divide each row, of non-negative numbers that are not all zero, by its sum first, or choose another SDE."
+        return "Divide each row by its sum first (entries must be non-negative and not all zero), or choose another SDE."
+=======
+        return f"Omit --shift (images then get +1), or choose {other}."
+    if half_line and data.kind != "image" and shift != "auto":
+        return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
+    if _wants_shares(support, data.event):
+        return "Divide each row by its sum first (entries must be non-negative and not all zero), or choose another SDE."
+>>>>>>> main
     return f"Rescale the data into the support first, or choose {other}."
 
 
 def _others(data: Data) -> str:
-    """Where zeros alone are in the way, the processes of numbers from 0 on are named."""
+    """Alternatives to suggest: if zeros are the only problem, the processes that allow them."""
     if float(data.bounds[0].min()) < 0:
         return "another SDE"
     event = data.event
+<<<<<<< HEAD
     takers = [name for name, sde in defaults(SDES) if _half_line(sde.support, event).all() and _admits(sde.support, 0.0, event).all()]
-    return f"an SDE that takes zeros, such as {' or '.join(takers)}" if takers else "another SDE"
+    return f"an SDE that allows zeros, such as {' or '.join(takers)}" if takers else "another SDE"
+=======
+    takers = [name for name, sde in defaults(SDES) if _is_half_line(sde.support, event) and _admits(sde.support, 0.0, event)]
+    return f"an SDE that allows zeros, such as {' or '.join(takers)}" if takers else "another SDE"
+>>>>>>> main
 
 
 def _columns(counts: Tensor, names: Sequence[str], sources: Sequence[int]) -> str:

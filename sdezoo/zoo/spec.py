@@ -1,8 +1,14 @@
-"""Spec strings, `NAME[:item,…]`: how a plugin and its hyper-parameters are written in a command, a config or Python.
+<<<<<<< HEAD
+"""Spec strings, `NAME[:item,…]`, which describe a plugin and its hyper-parameters on the command line, in configs and in Python.
 
-An item is `key=value`. Values are numbers, texts, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
+An item is `key=value`. Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
 Parentheses may be nested. A plugin with a `positional` parameter also takes items without a key, such as the parts of
 `product:gbm[price;area],vp[temperature]`; their commas may stand in parentheses or brackets too.
+=======
+"""Spec strings, `NAME[:key=value,…]`, which describe a plugin and its hyper-parameters on the command line, in configs and in Python.
+
+Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
+>>>>>>> main
 """
 
 from __future__ import annotations
@@ -21,16 +27,23 @@ Value = str | tuple[str, ...]
 
 
 def parse(spec: str) -> tuple[str, dict[str, Value]]:
+<<<<<<< HEAD
     """Parse a spec string.
 
     Args:
         spec: the spec string.
 
     Returns:
-        The name, and the values by their keys, still texts. Items without a key are listed under the empty key.
+        The name, and the values by their keys, still strings, or tuples of strings for lists. Items without a key are listed under the empty key.
 
     Raises:
         ParameterError: if it is malformed, or gives a key twice.
+=======
+    """Parse a spec string into a name and values. Values stay strings, or tuples of strings for lists.
+
+    Raises:
+        ParameterError: if the spec string is malformed, or a key is given twice.
+>>>>>>> main
     """
     name, colon, rest = spec.strip().partition(":")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or (colon and not rest):
@@ -51,6 +64,7 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
     return name, {**values, "": tuple(unnamed)} if unnamed else values
 
 
+<<<<<<< HEAD
 def listed(text: str) -> tuple[str, ...]:
     """Parse a list in parentheses.
 
@@ -74,16 +88,25 @@ def split(text: str, at: str = ",") -> list[str]:
             items.append("")
         else:
             items[-1] += c
+=======
+def _items(text: str) -> list[str]:
+    """Split `text` at commas outside parentheses."""
+    items = [""]
+    for part, following in pairwise([*_PARENTHESIS.split(text), ""]):
+        first, *more = [part] if following.startswith(")") else part.split(",")
+        items[-1] += first
+        items += more
+>>>>>>> main
     return items
 
 
 def shown(text: str) -> str:
-    """A text of a user's for a message, cut where it is long."""
+    """Shorten a string from the user for a message."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest known name, or all of them."""
+    """Suggest the most similar known name, or list all of them."""
     known = sorted(known)
     near = get_close_matches(name[:_SHOWN], known, 1)
     return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known) or '(none)'}."
