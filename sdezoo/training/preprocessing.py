@@ -28,15 +28,10 @@ _ROWS = 4096  # rows checked at a time, to keep float64 copies small
 _NAMED = 5  # columns that a message names; the others are counted
 
 
-<<<<<<< HEAD
 def fit_encoding(
     data: Data, support: Constraint, shift: Shift = None, codecs: Sequence[Codec] = (), rounds_up: Tensor | None = None
 ) -> Encoding:
     """Fit the encoding that maps `data` into `support`.
-=======
-def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encoding:
-    """Fit the encoding that maps `data` into `support`.
->>>>>>> main
 
     The support is probed by calling its `check`, so any constraint works. By default (`shift=None`):
 
@@ -51,7 +46,6 @@ def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encodi
 
     Args:
         data: training and held-out rows of all snapshots; all must fit.
-<<<<<<< HEAD
         support: support of the process.
         shift: `"auto"` differs from the default only on a half-line: each column with values outside the support gets the offset
             −min + max(½ (next − min), (median − min) / 1000), where min, next and median are the column's smallest, second smallest
@@ -60,14 +54,6 @@ def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encodi
             one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
         codecs: codecs of a table to apply first.
         rounds_up: which encoded columns are rounded up if they hold whole numbers, `(d,)`, see `Process.rounds_up`; None: none.
-=======
-        support: support of the process.
-        shift: `"auto"` differs from the default only on a half-line: each column with values outside the support gets the offset
-            −min + max(½ (next − min), (median − min) / 1000), where min, next and median are the column's smallest, second smallest
-            distinct, and median value over all rows. So zeros among positive values become half of the smallest positive value, as is
-            usual before a logarithm, and a near-tie at the minimum puts no value more than ln 1000 below the median. A column with only
-            one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
->>>>>>> main
 
     Raises:
         DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
@@ -124,7 +110,6 @@ def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> A
     return AffineCodec(scale, offset)
 
 
-<<<<<<< HEAD
 def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) -> tuple[Codec, ...]:
     """A codec for the columns of whole numbers that are rounded up: neither scaled nor shifted."""
     sources = first.sources(data.event[-1])
@@ -132,12 +117,6 @@ def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) 
     as_they_are = (affine.scale == 1) & (affine.shift == 0)
     columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
     return (CellCodec(tuple(columns)),) if columns else ()
-=======
-def _training_rows(data: Data) -> Tensor:
-    """Training rows of all snapshots and all observations of paths, float64 `(rows, d)`."""
-    first, *later = (snapshot.train.flatten(0, -2) for snapshot in data.snapshots)
-    return (torch.cat([first, *later]) if later else first).double()
->>>>>>> main
 
 
 def _training_rows(data: Data, first: Encoding) -> Tensor:
@@ -146,7 +125,6 @@ def _training_rows(data: Data, first: Encoding) -> Tensor:
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-<<<<<<< HEAD
 def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and inverse standard deviation of each column, which is 1 for a constant one."""
     return rows.mean(0), torch.where(rows.amin(0) == rows.amax(0), 1.0, 1 / rows.std(0))
@@ -160,13 +138,6 @@ def _offsets(data: Data, first: Encoding, support: Constraint, half: Tensor) -> 
     parts = [part for snapshot in data.snapshots for part in (snapshot.train, snapshot.test) if len(part)]
     rows = torch.cat([first.encode_exactly(part.flatten(0, -2)) for part in parts])
     low = torch.stack([first.encode_exactly(block.flatten(0, -2)).amin(0) for block in data.blocks()]).amin(0)
-=======
-def _offsets(data: Data, support: Constraint) -> Tensor:
-    refused = _refused(data, support, Encoding.affine(torch.tensor(1.0), torch.tensor(0.0)))
-    rows = torch.cat([part.flatten(0, -2) for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)]).double()
-    # If values outside the support cannot be attributed to columns, shift none: `fit_encoding` then rejects the data.
-    troubled = refused > 0 if refused.ndim else torch.zeros(data.event[-1:], dtype=torch.bool)
->>>>>>> main
     return torch.stack(
         [
             _offset(column, least) if bad else torch.zeros((), dtype=torch.float64)
@@ -204,11 +175,7 @@ def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
 
 
 def _refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
-<<<<<<< HEAD
     """Number of values outside the support, per encoded column `(d,)`; 0-dim if the support checks whole rows, and for images."""
-=======
-    """Number of values outside the support, per column `(d,)`; 0-dim if the support checks whole rows, and for images."""
->>>>>>> main
     total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
         encoded = encoding.encode(rows)
@@ -241,7 +208,6 @@ def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor, enc
 def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: bool, shift: Shift) -> str:
     other = _others(data) if half_line else "another SDE"
     if half_line and data.kind == "image" and shift not in (None, "auto"):
-<<<<<<< HEAD
         return f"Omit --shift (images then get +1), or choose {other}."
     if data.kind in ("table", "points") and shift is None:
         offsets = ", or give --shift auto (one recorded offset for each such column)" if half_line else ""
@@ -249,13 +215,6 @@ def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: 
             return f"Omit --sde (each column then gets a process that fits), choose {other}{offsets}."
     if _wants_shares(support, event):
         return "Divide each row by its sum first (entries must be non-negative and not all zero), or choose another SDE."
-=======
-        return f"Omit --shift (images then get +1), or choose {other}."
-    if half_line and data.kind != "image" and shift != "auto":
-        return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
-    if _wants_shares(support, data.event):
-        return "Divide each row by its sum first (entries must be non-negative and not all zero), or choose another SDE."
->>>>>>> main
     return f"Rescale the data into the support first, or choose {other}."
 
 
@@ -264,13 +223,8 @@ def _others(data: Data) -> str:
     if float(data.bounds[0].min()) < 0:
         return "another SDE"
     event = data.event
-<<<<<<< HEAD
     takers = [name for name, sde in defaults(SDES) if _half_line(sde.support, event).all() and _admits(sde.support, 0.0, event).all()]
     return f"an SDE that allows zeros, such as {' or '.join(takers)}" if takers else "another SDE"
-=======
-    takers = [name for name, sde in defaults(SDES) if _is_half_line(sde.support, event) and _admits(sde.support, 0.0, event)]
-    return f"an SDE that allows zeros, such as {' or '.join(takers)}" if takers else "another SDE"
->>>>>>> main
 
 
 def _columns(counts: Tensor, names: Sequence[str], sources: Sequence[int]) -> str:

@@ -1,14 +1,8 @@
-<<<<<<< HEAD
 """Spec strings, `NAME[:item,…]`, which describe a plugin and its hyper-parameters on the command line, in configs and in Python.
 
 An item is `key=value`. Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
 Parentheses may be nested. A plugin with a `positional` parameter also takes items without a key, such as the parts of
 `product:gbm[price;area],vp[temperature]`; their commas may stand in parentheses or brackets too.
-=======
-"""Spec strings, `NAME[:key=value,…]`, which describe a plugin and its hyper-parameters on the command line, in configs and in Python.
-
-Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
->>>>>>> main
 """
 
 from __future__ import annotations
@@ -27,7 +21,6 @@ Value = str | tuple[str, ...]
 
 
 def parse(spec: str) -> tuple[str, dict[str, Value]]:
-<<<<<<< HEAD
     """Parse a spec string.
 
     Args:
@@ -38,12 +31,6 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
 
     Raises:
         ParameterError: if it is malformed, or gives a key twice.
-=======
-    """Parse a spec string into a name and values. Values stay strings, or tuples of strings for lists.
-
-    Raises:
-        ParameterError: if the spec string is malformed, or a key is given twice.
->>>>>>> main
     """
     name, colon, rest = spec.strip().partition(":")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or (colon and not rest):
@@ -64,7 +51,6 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
     return name, {**values, "": tuple(unnamed)} if unnamed else values
 
 
-<<<<<<< HEAD
 def listed(text: str) -> tuple[str, ...]:
     """Parse a list in parentheses.
 
@@ -88,15 +74,6 @@ def split(text: str, at: str = ",") -> list[str]:
             items.append("")
         else:
             items[-1] += c
-=======
-def _items(text: str) -> list[str]:
-    """Split `text` at commas outside parentheses."""
-    items = [""]
-    for part, following in pairwise([*_PARENTHESIS.split(text), ""]):
-        first, *more = [part] if following.startswith(")") else part.split(",")
-        items[-1] += first
-        items += more
->>>>>>> main
     return items
 
 
