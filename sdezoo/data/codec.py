@@ -181,7 +181,7 @@ class ConstantCodec(Codec):
     kind: ClassVar[str] = "constant"
     width = 0
 
-    columns: tuple[int, ...]
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
     values: tuple[float, ...] = ()
 
     def encode(self, raw: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ class CellCodec(Codec):
 
     kind: ClassVar[str] = "cell"
 
-    columns: tuple[int, ...]
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def encode(self, raw: Tensor) -> Tensor:
         return torch.where((raw > 0) & (raw < _HALVES), raw - 0.5, raw)

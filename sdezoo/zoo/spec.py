@@ -27,7 +27,8 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
         spec: the spec string.
 
     Returns:
-        The name, and the values by their keys, still strings, or tuples of strings for lists. Items without a key are listed under the empty key.
+        The name, and the values by their keys, still strings, or tuples of strings for lists. Items without a key are listed under
+        the empty key.
 
     Raises:
         ParameterError: if it is malformed, or gives a key twice.

@@ -42,7 +42,7 @@ TERMINAL = 4.0
 class Parts(Process):
     """Processes, each with its own columns of a table."""
 
-    positional: ClassVar[str] = "parts"
+    positional: ClassVar[str | None] = "parts"
 
     parts: tuple[str, ...]
     """Processes with their columns by name or number, `SPEC[column;column]`; a spec with commas in parentheses."""
@@ -72,8 +72,8 @@ class Parts(Process):
         places = map(str, itertools.count())
         return [each._replace(columns=tuple(itertools.islice(places, len(each.columns)))) for each in self.named]
 
-    @cached_property
-    def support(self) -> Constraint:  # pyright: ignore[reportIncompatibleMethodOverride]
+    @property
+    def support(self) -> Constraint:
         return Columns([(each.process.support, each.numbers) for each in self.given])
 
     def rounds_up(self, event: Sequence[int]) -> Tensor:

@@ -9,9 +9,9 @@ first dimension of the data::
 
 Both are noised in the same way, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. In the data that is geometric Brownian motion,
 `dX = ½ s² g² X dt + s g X dW`, `g² = v'`, together with a Brownian motion of the mark. `u` is the geometric mean of the positive values
-of a column, so that an entry that is 0 lies in the middle of the others. `s` is the deviation of their logarithms, or 1 for images. `m`
-is the root mean square of `ζ` for images. For tables it is twice that, so that a mark is decided at more noise than a value: after 600
-steps on the visit counts of NMES 1988, the share of zeros is off by 0.02 at most, where it was 0.05. If all positive values of a column are the same, `s = 0`, and each is exactly `u`.
+of a column, so that an entry that is 0 lies in the middle of the others. `s` is the deviation of their logarithms, or 1 for images. If
+all positive values of a column are the same, `s = 0`, and each is exactly `u`. `m` is the root mean square of `ζ` for images. For tables
+it is twice that, so that a mark is decided at more noise than a value.
 
 The network sees values and marks of all entries at once, so that zeros co-occur as they do in the data. Samples are exactly 0 or
 positive, by construction. The data have a joint distribution of zeros and values, and no density.
