@@ -22,7 +22,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -31,21 +31,11 @@ from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import CompositionError, SupportError
 from sdezoo.parameters import Plugin
+from sdezoo.process.columns import ColumnFit, count_outside, positive_without_zero
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 
 Shape = tuple[int, ...]
-
-
-class ColumnFit(NamedTuple):
-    """How well a process fits a column of a table."""
-
-    preference: int
-    """`--sde auto` takes the process of the highest preference: 1 for all numbers, 2 for a half-line, 3 for an interval."""
-    reason: str
-    """What the values are, a phrase such as `positive`."""
-    spec: str
-    """Spec string of the process."""
 
 
 class Process(Plugin, ABC):
@@ -105,9 +95,7 @@ class Process(Plugin, ABC):
         return None
 
     def for_columns(self, names: Sequence[str], sources: Sequence[int]) -> Self:
-        """Return the process for the encoded columns of a table. Default: the process itself.
-
-        Override it if a parameter names columns.
+        """Return the process for the encoded columns of a table. Default: itself. Override it if a parameter names columns.
 
         Args:
             names: names of the table's columns.
@@ -119,15 +107,8 @@ class Process(Plugin, ABC):
         return self
 
     def rounds_up(self, event: Sequence[int]) -> Tensor:
-        """Which entries of the data are rounded up if they are whole numbers, so that no positive value becomes 0: bool, `event`.
-
-        Default: those on the positive numbers without 0.
-
-        Args:
-            event: shape of a row of data.
-        """
-        half, zero, large = (self.support.check(torch.full((1, *event), value))[0] for value in (0.5, 0.0, 1e6))
-        return half & large & ~zero if half.shape == tuple(event) else torch.zeros(tuple(event), dtype=torch.bool)
+        """Which entries of an `event` are rounded up if they are whole numbers, bool. Default: those on the positive numbers without 0."""
+        return positive_without_zero(self.support, event)
 
     def state_shape(self, shape: Sequence[int]) -> Shape:
         """Shape of the state for data of `shape`, both with the batch dimension. Default: the same shape."""
@@ -310,14 +291,6 @@ def _level_table(sde: Process) -> tuple[Tensor, Tensor]:
     lo, hi = sde.t_span
     t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2
     return _log_level(sde, t), t
-
-
-def count_outside(support: Constraint, x: Tensor) -> int:
-    """Number of values of `x` that are not finite or not in `support`. If the support constrains whole rows: the number of rows."""
-    inside, finite = support.check(x), torch.isfinite(x)
-    if finite.ndim > inside.ndim:
-        finite = finite.flatten(inside.ndim).all(-1)
-    return int((~(inside & finite)).sum())
 
 
 class Supervised(Process):

@@ -37,7 +37,7 @@ class TrainingConfig(BaseModel):
     task: str = "score"
     """Training task, see `sdezoo.training.task`."""
     sde: str = "auto"
-    """Noise process; auto: one for each column of tables and points, see `sdezoo.training.columns`, and gbm for other data."""
+    """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
     column: str | None = None
     """Overrides for the columns of a table: `COLUMN=PROCESS` or `COLUMN=drop`, separated by commas."""
     loss: str | None = None

@@ -21,13 +21,13 @@ from sdezoo.learning.network import Network
 from sdezoo.process.process import Process
 from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
-from sdezoo.training.columns import AUTO, ColumnOptions, choose_process, column_names
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
 from sdezoo.training.preprocessing import constant_codecs, fit_encoding
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
 from sdezoo.training.workers import Workers
+from sdezoo.zoo.columns import AUTO, ColumnOptions, choose_process, column_names
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS
@@ -80,7 +80,8 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
         read = load()
         task.check_data(read)
         options.check(read)
-        chosen = choose_process(options.apply(read), options)
+        kept = options.apply(read)
+        chosen = choose_process(kept, Encoding(constant_codecs(kept)), options)
         config, reasons = config.model_copy(update={"sde": chosen.spec}), chosen.reasons
         load = lambda: read  # noqa: E731
     elif options.processes:

@@ -79,9 +79,9 @@ def constant_codecs(data: Data) -> tuple[Codec, ...]:
     Raises:
         DataError: if all columns are constant.
     """
+    check(data)
     if data.kind != "table":
         return ()
-    check(data)
     low, high = data.bounds
     constant = (low == high).nonzero().flatten().tolist()
     if len(constant) == data.event[-1]:
@@ -213,6 +213,8 @@ def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: 
         offsets = ", or give --shift auto (one recorded offset for each such column)" if half_line else ""
         if not _wants_shares(support, event):
             return f"Omit --sde (each column then gets a process that fits), choose {other}{offsets}."
+    if half_line and data.kind != "image" and shift != "auto":
+        return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
     if _wants_shares(support, event):
         return "Divide each row by its sum first (entries must be non-negative and not all zero), or choose another SDE."
     return f"Rescale the data into the support first, or choose {other}."

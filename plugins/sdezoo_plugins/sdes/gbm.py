@@ -27,7 +27,7 @@ from torch.distributions import ExpTransform, Transform
 
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
-from sdezoo.process.process import ColumnFit
+from sdezoo.process.columns import ColumnFit
 from sdezoo.process.standardized import column_moments, standardized, wide
 
 TERMINAL = 4.0

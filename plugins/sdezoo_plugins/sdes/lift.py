@@ -57,7 +57,7 @@ from torch.nn.functional import logsigmoid, pad
 from sdezoo.errors import ParameterError
 from sdezoo.parameters import NonNegative
 from sdezoo.process.affine import AffineSDE, Coefficients
-from sdezoo.process.process import ColumnFit
+from sdezoo.process.columns import ColumnFit
 from sdezoo.process.standardized import column_moments, standardized, wide
 from sdezoo.zoo.registry import SDES
 
@@ -154,7 +154,7 @@ class Lift(AffineSDE):
 
     @classmethod
     def column_fit(cls, column: Tensor) -> ColumnFit | None:
-        if not (column.min() > 0 and 0.5 < column.max() < 1):
+        if not (column.min() > 0 and 0.9 < column.max() < 1):
             return None
         return ColumnFit(3, "between 0 and 1", f"{cls.title()}:transform=sigmoid")
 

@@ -39,7 +39,7 @@ TERMINAL = 4.0
 
 
 @dataclass(frozen=True)
-class Parts(Process):
+class _Parts(Process):
     """Processes, each with its own columns of a table."""
 
     positional: ClassVar[str | None] = "parts"
@@ -98,12 +98,12 @@ class Parts(Process):
 
 
 @dataclass(frozen=True)
-class Product(Parts, ForwardSDE, Conditional):
+class Product(_Parts, ForwardSDE, Conditional):
     """Processes side by side, each on its own columns of a table: product:gbm[price;area],vp[temperature]."""
 
     def __new__(cls, parts: tuple[str, ...], **others: Any) -> Any:  # noqa: ANN401
         affine = isinstance(parts, tuple) and all(isinstance(part(text).process, AffineSDE) for text in parts)
-        return AffineProduct(parts, **others) if affine else super().__new__(cls)
+        return _AffineProduct(parts, **others) if affine else super().__new__(cls)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,14 +122,14 @@ class Product(Parts, ForwardSDE, Conditional):
         columns = tuple(column for each in affine for column in each.columns)
         places = map(str, itertools.count())
         inner = tuple(each._replace(columns=tuple(itertools.islice(places, len(each.columns)))).written for each in affine)
-        together = Part(AffineProduct(inner, self.sigma_max, self.growth), columns)
+        together = Part(_AffineProduct(inner, self.sigma_max, self.growth), columns)
         return [together, *(each for each in self.given if not isinstance(each.process, AffineSDE))]
 
     def adapted(self, x0: Tensor) -> Self:
         found = self
         for each in self.merged:
             process = each.process.adapted(x0[:, each.numbers])
-            if isinstance(process, AffineProduct):
+            if isinstance(process, _AffineProduct):
                 parts = [p._replace(columns=tuple(each.columns[n] for n in p.numbers)) for p in process.given]
                 found = replace(found, sigma_max=process.sigma_max)
             else:
@@ -232,7 +232,7 @@ class Product(Parts, ForwardSDE, Conditional):
 
 
 @dataclass(frozen=True)
-class AffineProduct(Parts, AffineSDE):
+class _AffineProduct(_Parts, AffineSDE):
     """A product of affine processes: their coordinates side by side, with one noise level."""
 
     name: ClassVar[str] = "product"

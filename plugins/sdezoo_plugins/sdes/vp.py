@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients
-from sdezoo.process.process import ColumnFit
+from sdezoo.process.columns import ColumnFit
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from torch.distributions import Transform, constraints
 
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
-from sdezoo.process.process import ColumnFit
+from sdezoo.process.columns import ColumnFit
 
 TERMINAL = 4.0
 MARK = 2.0
-HALF, FEW, SHARE, LEVELS = 0.5, 3, 0.01, 10
-"""A column is in a box from 0 to 1 if it goes beyond a half; in another one if a hundredth of its rows, three at least, are on each wall,
+NEAR, FEW, SHARE, LEVELS = 0.9, 3, 0.01, 10
+"""A column is in a box from 0 to 1 if it goes beyond 0.9; in another one if a hundredth of its rows, three at least, are on each wall,
 and it has more than ten different values."""
 
 
@@ -52,7 +52,7 @@ class Walled(Transform):
     def __init__(self, low: float, high: float, center: tuple[float, ...], spread: tuple[float, ...], threshold: tuple[float, ...]) -> None:
         super().__init__()
         self.low, self.high, self.center, self.spread, self.threshold = low, high, center, spread, threshold
-        self.codomain = constraints.interval(low, high)
+        self.codomain = constraints.unit_interval if (low, high) == (0, 1) else constraints.interval(low, high)
 
     def _call(self, x: Tensor) -> Tensor:
         zeta, mark = x.double().chunk(2, 1)
@@ -97,7 +97,7 @@ class Walls(AffineSDE):
     @classmethod
     def column_fit(cls, column: Tensor) -> ColumnFit | None:
         low, high = float(column.min()), float(column.max())
-        if low >= 0 and HALF < high <= 1 and (low == 0 or high == 1):
+        if low >= 0 and NEAR < high <= 1 and (low == 0 or high == 1):
             return ColumnFit(3, "between 0 and 1, with values on the walls", cls.title())
         rows = max(FEW, SHARE * len(column))
         if min(int((column == low).sum()), int((column == high).sum())) < rows or len(column.unique()) <= LEVELS:

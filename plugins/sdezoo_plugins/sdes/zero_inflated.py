@@ -32,7 +32,7 @@ from torch.distributions import Transform, constraints
 from sdezoo.errors import SupportError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
-from sdezoo.process.process import ColumnFit
+from sdezoo.process.columns import ColumnFit
 
 TERMINAL = 4.0
 

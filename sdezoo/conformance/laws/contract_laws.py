@@ -16,8 +16,9 @@ from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Denoised, Process, Supervised, count_outside
+from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
 CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.data.validation import check, column_name
+from sdezoo.data.validation import column_name
 from sdezoo.errors import DataError, ParameterError, PluginError
-from sdezoo.process.process import ColumnFit, Process
-from sdezoo.training.preprocessing import constant_codecs
+from sdezoo.process.columns import ColumnFit
+from sdezoo.process.process import Process
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
 from sdezoo.zoo.spec import split, suggestion
@@ -113,11 +113,12 @@ def column_names(data: Data) -> list[str]:
     return list(data.columns) or [str(i) for i in range(data.event[-1])]
 
 
-def choose_process(data: Data, options: ColumnOptions) -> Choice:
+def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Choice:
     """Choose a process from the data.
 
     Args:
         data: the data, without the columns that are left out.
+        encoding: codecs that are applied before the process is known, such as those of constant columns.
         options: what the user says of columns.
 
     Raises:
@@ -126,9 +127,7 @@ def choose_process(data: Data, options: ColumnOptions) -> Choice:
     """
     if data.kind not in ("table", "points"):
         return Choice(preferred(defaults(SDES), "processes", data.kind), ())
-    check(data)
     names = column_names(data)
-    encoding = Encoding(constant_codecs(data))
     groups: dict[str, list[tuple[str, str]]] = {}
     for i, column in zip(encoding.sources(len(names)), _columns(data, encoding), strict=True):
         found = _given(options.processes[names[i]], names[i], column) if names[i] in options.processes else _fit(names[i], column)
