@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo.errors import CompositionError, SupportError
+from sdezoo.errors import CompositionError, SupportError, unknown_prior
 from sdezoo.parameters import Plugin
 from sdezoo.process.columns import ColumnFit, count_outside, positive_without_zero
 from sdezoo.process.differentiation import along
@@ -76,6 +76,11 @@ class Process(Plugin, ABC):
     def t_span(self) -> tuple[float, float]:
         """`(lo, hi)`: the times at which the score is evaluated. A sampler steps from `hi` to `lo`, then to 0 without noise."""
         return 1e-3, 1.0
+
+    @property
+    def row_shape(self) -> Shape | None:
+        """Shape of the rows of data that the process takes, without the batch. Default: None, any."""
+        return None
 
     def adapted(self, x0: Tensor) -> Self:
         """Return the process with every parameter that was left to the data estimated from `x0`. Default: the process itself.
@@ -269,14 +274,6 @@ class Process(Plugin, ABC):
             CompositionError: if the density is not known, the default.
         """
         raise unknown_prior(self.title())
-
-
-def unknown_prior(whose: str) -> CompositionError:
-    """The error for a prior without a density, to be raised by the caller."""
-    return CompositionError(
-        f"The density of the prior of '{whose}' is not known.",
-        "Pass its log-density as `prior`, or override `prior_log_prob` together with `prior`.",
-    )
 
 
 def _log_level(sde: Process, t: Tensor) -> Tensor:

@@ -263,7 +263,7 @@ def load_file(path: str | Path) -> list[str]:
 
 def kebab(name: str) -> str:
     """Convert a class name to a plugin name: `MyProcess` to `my-process`, `CIR` to `cir`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().strip("_")
 
 
 def _entry(point: EntryPoint) -> Entry:

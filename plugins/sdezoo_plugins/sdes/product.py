@@ -24,7 +24,6 @@ from typing import Annotated, Any, ClassVar, Self
 import torch
 from annotated_types import Gt
 from torch import Tensor
-from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import CompositionError, DataError, ParameterError
@@ -75,6 +74,10 @@ class _Parts(Process):
     @property
     def support(self) -> Constraint:
         return Columns([(each.process.support, each.numbers) for each in self.given])
+
+    @property
+    def row_shape(self) -> Shape:
+        return (sum(len(each.columns) for each in self.given),)
 
     def rounds_up(self, event: Sequence[int]) -> Tensor:
         found = torch.zeros(tuple(event), dtype=torch.bool)
@@ -245,16 +248,20 @@ class _AffineProduct(_Parts, AffineSDE):
         return replace(measured, sigma_max=TERMINAL * leading_spread(measured.encode(x0)))
 
     @cached_property
-    def coordinates(self) -> Transform:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def coordinates(self) -> SideBySide:  # pyright: ignore[reportIncompatibleMethodOverride]
         return SideBySide([(each.process.coordinates, each.numbers) for each in self.given], self.support)
 
     @cached_property
     def column_spread(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return torch.cat([each.process.column_spread.expand(each.size) for each in self.given])
+        places = self.coordinates.places
+        spread = torch.ones(sum(map(len, places)), dtype=torch.float64)
+        for each, place in zip(self.given, places, strict=True):
+            spread[place] = each.process.column_spread
+        return spread
 
     def decode(self, z: Tensor) -> Tensor:
-        for each, state in zip(self.given, z.split([each.size for each in self.given], -1), strict=True):
-            each.process.decode(state)
+        for each, place in zip(self.given, self.coordinates.places, strict=True):
+            each.process.decode(z[:, place])
         return super().decode(z)
 
     def coefficients(self, t: Tensor) -> Coefficients:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -68,42 +69,54 @@ class Columns(Constraint):
 
 
 class SideBySide(Transform):
-    """`(z_1, z_2, …)` along the last dimension to columns, `x[columns_i] = φ_i(z_i)`.
+    """The coordinates of all parts together: `x[columns_i] = φ_i(z[places_i])`.
+
+    If every `φ_i` is element-wise, entry `j` of the state is that of column `j`. Otherwise the states of the parts stand one after the
+    other, along the last dimension.
 
     Args:
         maps: the `φ_i`, and the columns of each.
         codomain: support of the columns.
     """
 
-    domain = constraints.independent(constraints.real, 1)
-
     def __init__(self, maps: Sequence[tuple[Transform, list[int]]], codomain: Constraint) -> None:
         super().__init__()
-        self.maps, self.codomain = list(maps), codomain
-        self.bijective = all(phi.bijective for phi, _ in self.maps)
-        self._sizes = [phi.inverse_shape(Size((1, len(columns))))[-1] for phi, columns in self.maps]
-        self._order = torch.tensor([column for _, columns in self.maps for column in columns]).argsort()
+        sizes = [phi.inverse_shape(Size((1, len(columns))))[-1] for phi, columns in maps]
+        self.element_wise = all(phi.domain.event_dim == 0 for phi, _ in maps)
+        self.domain = constraints.real if self.element_wise else constraints.independent(constraints.real, 1)
+        self.codomain, self.bijective = codomain, all(phi.bijective for phi, _ in maps)
+        spans = [list(range(*ends)) for ends in pairwise(accumulate(sizes, initial=0))]
+        self.places = [columns for _, columns in maps] if self.element_wise else spans
+        self._parts = [(phi, columns, place) for (phi, columns), place in zip(maps, self.places, strict=True)]
 
     def _call(self, x: Tensor) -> Tensor:
-        parts = [phi(z) for (phi, _), z in zip(self.maps, x.split(self._sizes, -1), strict=True)]
-        return torch.cat([part for part in parts if part is not None], -1)[..., self._order.to(x.device)]
+        return _ordered([_known(phi(x[..., place])) for phi, _, place in self._parts], [columns for _, columns, _ in self._parts])
 
     def _inverse(self, y: Tensor) -> Tensor:
-        parts = [phi.inv(y[..., columns]) for phi, columns in self.maps]
-        return torch.cat([part for part in parts if part is not None], -1)
+        return _ordered([_known(phi.inv(y[..., columns])) for phi, columns, _ in self._parts], self.places)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        total = x.new_zeros(x.shape[:-1])
-        for (phi, columns), z in zip(self.maps, x.split(self._sizes, -1), strict=True):
-            part = phi.log_abs_det_jacobian(z, y[..., columns])
-            total = total + (part if part.ndim < z.ndim else part.sum(-1))
-        return total
+        parts = [phi.log_abs_det_jacobian(x[..., place], y[..., columns]) for phi, columns, place in self._parts]
+        if self.element_wise:
+            return _ordered(parts, self.places)
+        return torch.stack([part if part.ndim < x.ndim else part.sum(-1) for part in parts]).sum(0)
 
     def forward_shape(self, shape: Size) -> Size:
-        return Size((*shape[:-1], len(self._order)))
+        return Size((*shape[:-1], sum(len(columns) for _, columns, _ in self._parts)))
 
     def inverse_shape(self, shape: Size) -> Size:
-        return Size((*shape[:-1], sum(self._sizes)))
+        return Size((*shape[:-1], sum(map(len, self.places))))
+
+
+def _ordered(parts: Sequence[Tensor], places: Sequence[list[int]]) -> Tensor:
+    """Put the columns of each part in their places."""
+    order = torch.tensor(list(chain.from_iterable(places))).argsort()
+    return torch.cat(list(parts), -1)[..., order.to(parts[0].device)]
+
+
+def _known(value: Tensor | None) -> Tensor:
+    assert value is not None
+    return value
 
 
 def part(text: str) -> Part:

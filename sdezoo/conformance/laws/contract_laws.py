@@ -124,7 +124,7 @@ def contract(case: Case) -> None:
 @st.composite
 def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
     """Batches as large as their events, with a different time for each row."""
-    sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim else [1, 2, 3, 4]
+    sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim or sde.row_shape else [1, 2, 3, 4]
     n = draw(st.sampled_from(sizes))
     chosen: Any = draw(st.sampled_from(fitting_variants(sde, (n,))))
     lo, hi = chosen.t_span
