@@ -64,6 +64,7 @@ def bench(
     load_plugins(plugin)
     from sdezoo.bench import suite
     from sdezoo.bench.table import machine
+    from sdezoo.store.files import atomic_write
     from sdezoo.zoo.registry import SDES
 
     began = time.perf_counter()
@@ -81,7 +82,8 @@ def bench(
         {"machine": machine(), "sde": process, "seed": seed, "seconds": seconds, "parts": found}, ensure_ascii=False, allow_nan=False
     )
     if out:
-        out.write_text(figures + "\n", encoding="utf-8")
+        with atomic_write(out, "Give --out another place.") as file:
+            file.write(f"{figures}\n".encode())
     if as_json:
         sys.stdout.write(figures + "\n")
 

@@ -37,6 +37,7 @@ def verify(
     load_plugins(plugin)
     import torch
 
+    from sdezoo.store.files import atomic_write
     from sdezoo.verification.picture import draw
     from sdezoo.verification.tables import markdown, text
     from sdezoo.verification.verify import verify as measure
@@ -54,8 +55,8 @@ def verify(
     for sde, (record, picture) in zip(chosen, files, strict=True):
         with bar(sde.spec, None, shown=not (quiet or as_json)) as update:
             verification = measure(sde, seed=seed, progress=update)
-        out.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(verification.record(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with atomic_write(record, "Give --out another place.") as file:
+            file.write((json.dumps(verification.record(), ensure_ascii=False, indent=1) + "\n").encode())
         written.append(record)
         if draw(verification, picture):
             written.append(picture)

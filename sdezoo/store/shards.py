@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.errors import RunError
-from sdezoo.store.files import atomic_write, put_array
+from sdezoo.store.files import atomic_write, is_link, put_array
 
 FORMAT = 1
 
@@ -181,6 +181,8 @@ def _read(folder: Path) -> dict[str, Any] | None:
     Raises:
         RunError: if it holds anything other than shards.
     """
+    if is_link(folder):
+        raise RunError(f"'{folder}' is a link.", "Remove it, or give another --out.")
     if not os.path.lexists(folder) or (folder.is_dir() and not any(not entry.name.startswith(".") for entry in folder.iterdir())):
         return None
     try:

@@ -81,7 +81,7 @@ def _lines(path: Path, step: int) -> Iterator[bytes]:
 
 def _existing(path: str, flags: int) -> int:
     # A folder that has vanished, and maybe left the place where it was mounted, is not begun anew.
-    return os.open(path, flags & ~os.O_CREAT)
+    return os.open(path, flags & ~os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
 
 
 class Failure(NamedTuple):

@@ -11,6 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sdezoo.store.files import atomic_write
 from sdezoo.verification.cross_check import STRONG
 from sdezoo.verification.efficiency import ERROR, FLOOR
 from sdezoo.verification.findings import Curve
@@ -39,7 +40,8 @@ def draw(verification: Verification, path: Path) -> bool:
     for k, (_, fill) in enumerate(panels, start=1):
         fill(figure.add_subplot(1, len(panels), k), verification)
     figure.suptitle(verification.spec)
-    figure.savefig(path, pil_kwargs={"optimize": True})
+    with atomic_write(path, "Give --out another place.") as file:
+        figure.savefig(file, format="png", pil_kwargs={"optimize": True})
     return True
 
 
