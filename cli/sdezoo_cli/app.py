@@ -3,22 +3,60 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
-from sdezoo.errors import SdezooError
+from sdezoo.errors import SdezooError, printable
 from sdezoo_cli.bench import bench
 from sdezoo_cli.check import check
 from sdezoo_cli.evaluate import evaluate
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
+from sdezoo_cli.printing import say
 from sdezoo_cli.sample import sample
 from sdezoo_cli.show import show
 from sdezoo_cli.train import train
 from sdezoo_cli.verify import verify
 
+
+class _Commands(TyperGroup):
+    """The commands; what Typer says of a wrong argument is made printable, since the argument may be the name of somebody's file."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _printable_errors():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _printable_errors():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _printable_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # an error of Typer's, or of click's: versions differ
+            error.message = printable(error.message)  # pyright: ignore[reportAttributeAccessIssue]
+        raise
+
+
+@contextmanager
+def _printable_warnings() -> Iterator[None]:
+    """Print the warnings of libraries through `say` too."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda *args: say(warnings.formatwarning(*args[:4]), error=True)
+        yield
+
+
 app = typer.Typer(
     name="sdezoo",
+    cls=_Commands,
     help="Score-based generative models in which the noise process is a plugin.",
     no_args_is_help=True,
     add_completion=False,
@@ -40,11 +78,13 @@ def main() -> None:
     """Run the command line: a user's mistake is two sentences on standard error and exit code 2."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(args=arguments)
+        with _printable_warnings():
+            app(args=arguments)
     except SdezooError as error:
         if len(arguments) < len(sys.argv) - 1:
             raise
-        sys.stderr.write(f"Error: {error.problem}\n       {error.remedy}\n")
+        problem, remedy = (sentence.replace("\n", " ") for sentence in (error.problem, error.remedy))
+        say(f"Error: {problem}\n       {remedy}\n", error=True)
         sys.exit(2)
 
 

@@ -15,6 +15,7 @@ import typer
 
 from sdezoo.errors import ParameterError, RunError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -75,17 +76,14 @@ def bench(
             table = startup(update) if part == "startup" else suite.PARTS[part](sde, seed, update)
         found[part] = table.record()
         if not (quiet or as_json):
-            sys.stdout.write(table.text() + "\n")
-            sys.stdout.flush()
+            say(table.text() + "\n")
     seconds = round(time.perf_counter() - began, 1)
-    figures = json.dumps(
-        {"machine": machine(), "sde": process, "seed": seed, "seconds": seconds, "parts": found}, ensure_ascii=False, allow_nan=False
-    )
+    figures = {"machine": machine(), "sde": process, "seed": seed, "seconds": seconds, "parts": found}
     if out:
         with atomic_write(out, "Give --out another place.") as file:
-            file.write(f"{figures}\n".encode())
+            file.write((json.dumps(figures, ensure_ascii=False, allow_nan=False) + "\n").encode())
     if as_json:
-        sys.stdout.write(figures + "\n")
+        say_json(figures, allow_nan=False)
 
 
 def startup(report: Any) -> Table:

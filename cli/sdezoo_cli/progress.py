@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sdezoo.errors import printable
+
 _REDRAW = 0.1
 
 
@@ -19,17 +21,17 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn(label),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     progress = Progress(*columns, console=Console(stderr=True))
-    task = progress.add_task(label, total=total or 1, detail="", rate="")
+    task = progress.add_task(printable(label), total=total or 1, detail="", rate="")
     began, first, drawn = time.perf_counter(), None, 0.0
 
     def update(done: float, total: int | None = None, detail: str = "") -> None:
@@ -43,7 +45,7 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
             return
         drawn = now
         rate = f"{(done - first) / (now - began):.1f}/s" if done > first else ""
-        progress.update(task, completed=done, total=total, detail=detail, rate=rate)
+        progress.update(task, completed=done, total=total, detail=printable(detail), rate=rate)
 
     try:
         yield update

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -94,10 +93,10 @@ def train(
         summary = {"run": str(result.run), "checkpoint": str(result.checkpoint)}
         summary |= {"samples": str(result.preview) if result.preview else None, "steps": result.steps}
         summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best, "chosen": list(result.reasons)}
-        sys.stdout.write(json.dumps({**summary, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
+        say_json({**summary, "seconds": round(result.seconds, 3), "note": result.note})
     elif not quiet:
         ending = "csv" if result.data.kind == "table" else "png"
-        sys.stdout.write(
+        say(
             f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}{_held_out(result)}.\n"
             f"  run         {result.run}\n"
             f"  checkpoint  {result.checkpoint}\n"
@@ -145,4 +144,4 @@ def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    say(f"{text}\n", error=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from sdezoo.errors import PluginError, RunError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -100,8 +100,8 @@ def _is_ours(record: Path) -> bool:
 def _write(found: list[Verification], written: list[Path], tables: str, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         records = [one.record() for one in found]
-        sys.stdout.write(json.dumps(records if len(records) > 1 else records[0], ensure_ascii=False) + "\n")
+        say_json(records if len(records) > 1 else records[0])
     elif not quiet:
-        sys.stdout.write(tables.rstrip() + "\n\n" + "".join(f"{path}\n" for path in written))
+        say(tables.rstrip() + "\n\n" + "".join(f"{path}\n" for path in written))
     elif any(one.off for one in found):
-        sys.stdout.write("".join(f"{one.spec}: {f.part}: {f.what} is {f.value:.3g}\n" for one in found for f in one.off))
+        say("".join(f"{one.spec}: {f.part}: {f.what} is {f.value:.3g}\n" for one in found for f in one.off))
