@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
@@ -30,6 +29,7 @@ from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
 from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
 from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
 from sdezoo.runs.given_rows import read_samples
 from sdezoo.store.files import atomic_write, refuse_links, writable_folder
@@ -208,7 +208,7 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     with atomic_write(table, _ELSEWHERE) as file:
         file.write(written.encode())
     with atomic_write(sheet, _ELSEWHERE) as file:
-        found.picture.savefig(file, format="png", pil_kwargs={"optimize": True})
+        save(found.picture, file)
     return table, sheet
 
 
