@@ -62,7 +62,7 @@ def unknown_extras(text: str) -> set[str]:
 def unknown_commands(text: str) -> set[str]:
     lines = code(text) + re.findall(r"(?:Example:|[a-z]:  ) ?(sdezoo [a-z].*)", text)
     called = {name for line in lines for name in re.findall(r"^(?:\$ )?sdezoo ([a-z][\w-]*)", line)}
-    called |= set(re.findall(r"-m sdezoo_cli ([a-z][\w-]*)", text))
+    called |= set(re.findall(r"(?:-m sdezoo_cli|--no.python sdezoo) ([a-z][\w-]*)", text))
     return called - set(COMMANDS)
 
 

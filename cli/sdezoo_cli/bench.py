@@ -124,5 +124,5 @@ def _check(out: Path, overwrite: bool) -> None:
 
 def _seconds(arguments: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    subprocess.run([sys.executable, "-P", *arguments], capture_output=True, check=True)
     return time.perf_counter() - began

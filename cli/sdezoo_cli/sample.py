@@ -52,7 +52,7 @@ def sample(
     """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64 --out samples.png
 
     Many samples go to the disk as they are drawn; where that was interrupted, the same command resumes. Started by
-    `accelerate launch -m sdezoo_cli sample …`, processes share the work.
+    `accelerate launch --no_python sdezoo sample …`, processes share the work.
     """
     with _interruptible():
         from sdezoo.runs.sample import sample as draw

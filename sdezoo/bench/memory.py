@@ -1,6 +1,6 @@
 """Peak memory of sampling against steps and against `n`, each measured in a process of its own.
 
-Run as a module it is that process: `python -m sdezoo.bench.memory RUN SAMPLER STEPS N SEED` draws `n` samples of a run folder as
+Run as a module it is that process: `python -P -m sdezoo.bench.memory RUN SAMPLER STEPS N SEED` draws `n` samples of a run folder as
 `sdezoo sample` does, 64 at a time, and prints the peak of its resident memory in MiB.
 """
 
@@ -64,7 +64,7 @@ def _trained(folder: Path, size: int) -> Path:
 
 
 def _peak(run: Path, sampler: str, steps: int, n: int, seed: int) -> float:
-    command = [sys.executable, "-m", "sdezoo.bench.memory", *map(str, (run, sampler, steps, n, seed))]
+    command = [sys.executable, "-P", "-m", "sdezoo.bench.memory", *map(str, (run, sampler, steps, n, seed))]
     return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
