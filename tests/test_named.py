@@ -14,7 +14,7 @@ import typer
 import sdezoo
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES, load_file
-from sdezoo_cli.app import app
+from sdezoo_cli.commands import app
 
 HOUSE = Path(__file__).parents[1]
 SOURCES = [file for root in ("sdezoo", "plugins", "cli") for file in sorted((HOUSE / root).rglob("*.py"))]

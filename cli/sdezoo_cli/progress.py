@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from sdezoo.errors import printable
 
@@ -37,18 +37,20 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
     def update(done: float, total: int | None = None, detail: str = "") -> None:
         nonlocal first, drawn, began
         now = time.perf_counter()
-        if first is None:
-            # Nothing is drawn before there is work: a refusal comes first, and alone.
-            progress.start()
-            began, first = now, done
-        if now - drawn < _REDRAW and done != total:
-            return
-        drawn = now
-        rate = f"{(done - first) / (now - began):.1f}/s" if done > first else ""
-        progress.update(task, completed=done, total=total, detail=printable(detail), rate=rate)
+        with suppress(OSError):  # the terminal may have hung up
+            if first is None:
+                # Nothing is drawn before there is work: a refusal comes first, and alone.
+                began, first = now, done
+                progress.start()
+            if now - drawn < _REDRAW and done != total:
+                return
+            drawn = now
+            rate = f"{(done - first) / (now - began):.1f}/s" if done > first else ""
+            progress.update(task, completed=done, total=total, detail=printable(detail), rate=rate)
 
     try:
         yield update
     finally:
         if first is not None:
-            progress.stop()
+            with suppress(OSError):
+                progress.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -64,7 +65,7 @@ def train(
 ) -> None:
     """Train a score model.  Example: sdezoo train --sde gbm --loss mult-dsm
 
-    SIGINT (Ctrl-C) and SIGTERM end the step and save; a second one stops at once. A run that was killed goes on with --resume.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP end the step and save; a second one stops at once. A run that was killed goes on with --resume.
     """
     load_plugins(plugin)
     from sdezoo.runs.train import train as run_training
@@ -144,4 +145,5 @@ def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
 
 
 def _say(text: str) -> None:
-    say(f"{text}\n", error=True)
+    with suppress(OSError):  # the terminal may have hung up
+        say(f"{text}\n", error=True)

@@ -7,6 +7,7 @@ Links are not followed. A folder may come from somebody else, and a link in it m
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -16,12 +17,16 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
+import psutil
 from torch import Tensor
 
 from sdezoo.errors import RunError
 
-_REMAINS = re.compile(r"\.(?:.+\.\d+\.partial|(?:step-\d+|checkpoints|samples|tensorboard)\.(?:partial|removed))")
+_REMAINS = re.compile(r"\.(?:.+\.(?P<process>\d+)\.partial|(?:step-\d+|checkpoints|samples|tensorboard)\.(?:partial|removed))")
 """Names of temporary files and folders of a run."""
+
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What file systems answer that cannot flush a folder."""
 
 _FLOAT = np.lib.format.dtype_to_descr(np.dtype(np.float32))
 
@@ -135,12 +140,18 @@ def sweep(folder: Path) -> None:
     """Remove temporary files that killed processes left behind. Only names that this module gives are removed.
 
     Args:
-        folder: a folder that no other process is writing to.
+        folder: a folder, in which other processes of this machine may be writing files.
     """
     if folder.is_dir():
         for left in folder.iterdir():
-            if _REMAINS.fullmatch(left.name):
+            found = _REMAINS.fullmatch(left.name)
+            if found and not (found["process"] and _lives(int(found["process"]))):
                 discard(left)
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this machine, other than this one, has this number."""
+    return process != os.getpid() and psutil.pid_exists(process)
 
 
 def is_link(path: Path) -> bool:
@@ -168,11 +179,14 @@ def refuse_links(folder: Path) -> None:
 
 
 def _to_disk(folder: Path) -> None:
-    """Flush the directory entries of `folder` to disk; does nothing on systems without support for it."""
+    """Flush the directory entries of `folder` to disk; does nothing on systems and file systems without support for it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
         finally:
             os.close(handle)
 

@@ -58,7 +58,7 @@ def run_lock(run: Path) -> Iterator[None]:
         except Timeout:
             raise RunError(f"Another training run is writing to '{run}'.", "Wait until it has ended, or choose another --out.") from None
     try:
-        for folder in (run, run / "checkpoints"):
+        for folder in (run, *(run / part for part in ("checkpoints", "samples", "evaluation"))):
             sweep(folder)
         yield
     finally:

@@ -104,8 +104,15 @@ def environment(device: torch.device) -> dict[str, str | int | None]:
         "platform": platform.platform(),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "commit": commit(Path.cwd()),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    try:
+        return commit(Path.cwd())
+    except OSError:  # the working folder has been removed
+        return None
 
 
 def _update(digest: hashlib._Hash, part: Tensor | None) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while training: the step is finished and saved; the second signal does what it would have done at first."""
+"""SIGINT, SIGTERM and SIGHUP while training: the step is finished and saved; the second signal does what it would have done at first."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from types import FrameType
 
 from sdezoo.store.launch import launched
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_ECHO = 5.0  # seconds; a launcher passes on to its workers what the terminal has sent them already
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_HANGUP = getattr(signal, "SIGHUP", None)
+_ECHO = 5.0  # seconds; a launcher, or a shell that hangs up, passes on what the terminal has sent already
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,7 +46,7 @@ def requests(wanted: bool) -> Iterator[Request]:
         nonlocal since
         if not request.number:
             request.number, since = number, time.monotonic()
-        elif launched() == 1 or time.monotonic() - since > _ECHO:
+        elif (launched() == 1 and number != _HANGUP) or time.monotonic() - since > _ECHO:
             signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
 

@@ -142,7 +142,7 @@ def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_warning_of_a_library_is_printable(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
-    monkeypatch.setattr("sdezoo_cli.app.app", lambda args: [warnings.warn(HOSTILE, UserWarning, stacklevel=1), sys.exit(0)])
+    monkeypatch.setattr("sdezoo_cli.commands.app", lambda args: [warnings.warn(HOSTILE, UserWarning, stacklevel=1), sys.exit(0)])
     _, _, err = terminal("list")
     assert "UserWarning" in err
     assert not hidden(err)
