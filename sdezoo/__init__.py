@@ -1,8 +1,7 @@
 """sdezoo: score-based generative models in which the noise process is a plugin.
 
-The names below are all that a plugin's author and a user need; `docs/public.md` says what each is. They are loaded when they are asked
-for, so that `import sdezoo` costs nothing. Plugins are imported as classes from the module of their kind, such as `sdezoo.sdes`
-and `sdezoo.samplers`.
+The names below are the public API, for users and for authors of plugins; `docs/public.md` describes each. They are loaded on first use, so
+`import sdezoo` is fast. Import plugins as classes from the module of their kind, for example `sdezoo.sdes` or `sdezoo.samplers`.
 """
 
 from importlib import import_module
@@ -177,7 +176,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 _PLUGINS = ("datasets", "formats", "losses", "networks", "samplers", "sdes", "tasks")
 
-if not TYPE_CHECKING:  # a type checker knows the names above, and shall refuse others
+if not TYPE_CHECKING:  # a type checker knows the names above and must reject others
 
     def __getattr__(name: str) -> object:
         if name in _PLUGINS:
@@ -192,7 +191,7 @@ def __dir__() -> list[str]:
 
 
 def _near(name: str) -> str:
-    if name.startswith("__"):  # the import system asks for such names
+    if name.startswith("__"):  # the import system looks up such names
         return ""
     from difflib import get_close_matches
 

@@ -1,4 +1,4 @@
-"""What a user is told when something is wrong: one sentence on what, one on what to do."""
+"""Errors shown to the user: one sentence on what is wrong, one on what to do."""
 
 import unicodedata
 
@@ -25,11 +25,11 @@ def printable(text: str) -> str:
 
 
 class SdezooError(Exception):
-    """A user's mistake or an unusable input.
+    """Base class: a mistake of the user, or unusable input.
 
     Args:
         problem: one sentence on what is wrong.
-        remedy: one sentence on what to do about it.
+        remedy: one sentence on what to do.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
@@ -39,7 +39,7 @@ class SdezooError(Exception):
 
 
 class ParameterError(SdezooError, ValueError):
-    """A hyper-parameter is unknown, malformed or out of its declared range."""
+    """A hyper-parameter is unknown, malformed or out of range."""
 
 
 class CompositionError(SdezooError, TypeError):
@@ -47,25 +47,25 @@ class CompositionError(SdezooError, TypeError):
 
 
 class PluginError(SdezooError, LookupError):
-    """A plugin is unknown, claimed twice, broken, or not what its registry holds."""
+    """A plugin is unknown, broken, of the wrong kind, or its name is registered twice."""
 
 
 class DataError(SdezooError, ValueError):
-    """Data that cannot be read, or that the process cannot live on."""
+    """Data cannot be read, or lie outside the support of the process."""
 
 
 class RunError(SdezooError, RuntimeError):
-    """A run folder, checkpoint, device or output path that cannot be used as asked."""
+    """A run folder, checkpoint, device or output path cannot be used as requested."""
 
 
 class SupportError(SdezooError, ArithmeticError):
     """A state left the support of its process, or its coordinates overflowed.
 
     Args:
-        problem: how many coordinates, at which step.
-        remedy: what keeps them inside.
+        problem: how many coordinates left it, and at which step.
+        remedy: how to keep them inside.
     """
 
 
 class LeftSupportError(SupportError):
-    """A step of a sampler left the support, which another sampler preserves."""
+    """A step of a sampler left the support; another sampler preserves it."""

@@ -1,9 +1,8 @@
 """Hyper-parameters: a plugin is a frozen dataclass, and its fields are its hyper-parameters.
 
-The annotation of a field is its contract, for pyright and for users alike: `Positive`, `NonNegative`, `Fraction` and
-`Count` carry their ranges, `Literal["a", "b"]` its choices, `float | None` a value that may be left open. They are
-checked once, when the object is built, whether from Python, from a spec string or from a config; so an object that
-exists is valid.
+The annotation of a field declares the allowed values: a range for `Positive`, `NonNegative`, `Fraction` and `Count`, the
+choices of `Literal["a", "b"]`, an optional value for `float | None`. Values are checked once, when the object is built
+from Python, a spec string or a config. An object that exists is therefore valid.
 """
 
 from __future__ import annotations
@@ -22,61 +21,68 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from sdezoo.errors import ParameterError
 
 Positive = Annotated[float, Gt(0)]
+"""A number above 0."""
 NonNegative = Annotated[float, Ge(0)]
+"""A number at least 0."""
 Fraction = Annotated[float, Interval(ge=0, le=1)]
+"""A number in [0, 1]."""
 Count = Annotated[int, Ge(1)]
+"""An integer at least 1."""
 
 _CONFIG = ConfigDict(allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
 class Plugin:
-    """Base of everything that a registry holds.
+    """Base class of all plugins.
 
-    A subclass is decorated with `@dataclass(frozen=True)`. Equality, hashing and `repr` follow from its fields.
+    Decorate a subclass with `@dataclass(frozen=True)`. Equality, hashing and `repr` follow from its fields.
 
     Raises:
-        ParameterError: when a field's value does not satisfy its annotation.
+        ParameterError: if the value of a field does not satisfy its annotation.
     """
 
     name: ClassVar[str] = ""
-    """The name it was registered under; the class's own name until then."""
+    """The registered name. Empty before registration; messages then use the name of the class."""
     preference: ClassVar[int] = 0
-    """Where the user names no loss, sampler or network, the highest of all that fit is taken; among equals, the first. Not inherited."""
+    """Rank as the default: of the losses, samplers or networks that fit, the highest wins; among equals, the first. Not inherited."""
     preferred_for: ClassVar[tuple[str, ...]] = ()
-    """The kinds of data, such as `table`, that `preference` is stated for; for others it is 0. Empty: for all. Not inherited."""
+    """The kinds of data, such as `table`, to which `preference` applies; for others it is 0. Empty: all kinds. Not inherited."""
 
     def __post_init__(self) -> None:
         for key, value in self.parameters().items():
             object.__setattr__(self, key, convert(type(self), key, value))
 
     def check_rising(self, **values: float) -> None:
-        """Refuse values, by the names that a user knows them by, unless each is below the next.
+        """Check that the values are strictly increasing.
+
+        Args:
+            values: values in the expected order, under their names for the user.
 
         Raises:
-            ParameterError: naming the first two that are not.
+            ParameterError: if a value is not below the next one.
         """
         for (small, a), (large, b) in itertools.pairwise(values.items()):
             if not a < b:
-                raise ParameterError(f"{self.title()}: {small}={a:g} is not below {large}={b:g}.", f"Give {small} below {large}.")
+                raise ParameterError(f"{self.title()}: {small}={a:g} is not below {large}={b:g}.", f"Choose {small} below {large}.")
 
     def parameters(self) -> dict[str, Any]:
-        """The hyper-parameters, in the order of their declaration."""
+        """The hyper-parameters by name, in the order of declaration."""
         return {field.name: getattr(self, field.name) for field in _fields(type(self))}
 
     @classmethod
     def title(cls) -> str:
-        """The name for messages."""
+        """The name used in messages: the registered name, else the name of the class."""
         return vars(cls).get("name") or cls.__name__
 
     @property
     def spec(self) -> str:
-        """The spec string that builds an equal object: `NAME[:key=value,…]`, fields at their default left out."""
+        """The spec string that builds an equal object: `NAME[:key=value,…]`, without fields at their defaults."""
         defaults = {field.name: field.default for field in _fields(type(self))}
         return self._spec({key: value for key, value in self.parameters().items() if value != defaults[key]})
 
     @property
     def full_spec(self) -> str:
-        """As `spec`, with every field: for records that outlive today's defaults."""
+        """The spec string with every field, for records that must not depend on defaults."""
         return self._spec(self.parameters())
 
     def _spec(self, values: dict[str, Any]) -> str:
@@ -86,53 +92,89 @@ class Plugin:
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One hyper-parameter as a user sees it: its name, what it means, its range in words, its default."""
+    """The description of one hyper-parameter."""
 
     name: str
+    """Name of the field."""
     meaning: str
-    """The text that follows the field in its class."""
+    """Docstring of the field: the string literal below it."""
     allowed: str
+    """Allowed values, in words."""
     default: Any
+    """Default value; `dataclasses.MISSING` without one."""
     required: bool
+    """Whether the field has no default."""
 
 
 def describe(plugin: type[Plugin]) -> list[Parameter]:
-    """The hyper-parameters of a plugin class, with their allowed ranges in words."""
+    """Describe the hyper-parameters of a plugin class.
+
+    Args:
+        plugin: the class.
+
+    Returns:
+        One description for each field, in the order of declaration.
+    """
     meanings, needed = _meanings(plugin), required(plugin)
     return [Parameter(f.name, meanings.get(f.name, ""), _allowed(plugin, f.name), f.default, f.name in needed) for f in _fields(plugin)]
 
 
 def convert(plugin: type[Plugin], key: str, value: object) -> Any:
-    """`value` as the field `key` of `plugin` wants it (`"0.8"` becomes `0.8`).
+    """Convert a value to the type of a field and check it (`"0.8"` becomes `0.8`).
+
+    Args:
+        plugin: the plugin class.
+        key: name of the field.
+        value: the value, from Python or parsed from text.
 
     Raises:
-        ParameterError: naming the field, the value and the allowed range.
+        ParameterError: if the value does not satisfy the annotation of the field.
     """
     try:
         return _adapter(plugin, key).validate_python(value)
     except ValidationError as error:
-        raise not_allowed(f"{plugin.title()}: {key}", format_value(value), error, f"Give {key} {_allowed(plugin, key)}.") from None
+        raise not_allowed(f"{plugin.title()}: {key}", format_value(value), error, f"Set {key} to {_allowed(plugin, key)}.") from None
 
 
 def not_allowed(what: str, value: object, error: ValidationError, remedy: str) -> ParameterError:
-    """The error for a value that its annotation refuses, with pydantic's first reason."""
+    """Build the error for a value that does not satisfy its annotation. It quotes the first reason of pydantic.
+
+    Args:
+        what: the field, as named to the user.
+        value: the rejected value.
+        error: the error of pydantic.
+        remedy: one sentence on what to do.
+    """
     reason = error.errors()[0]["msg"]
     return ParameterError(f"{what}={value} is not allowed ({reason[:1].lower()}{reason[1:]}).", remedy)
 
 
 def required(plugin: type[Plugin]) -> set[str]:
-    """The fields that have no default."""
+    """The names of the fields without a default.
+
+    Args:
+        plugin: the plugin class.
+    """
     missing = dataclasses.MISSING
     return {field.name for field in _fields(plugin) if field.default is missing and field.default_factory is missing}
 
 
 def admits_none(plugin: type[Plugin], key: str) -> bool:
-    """Whether the field `key` may be left open."""
+    """Whether a field may be None.
+
+    Args:
+        plugin: the plugin class.
+        key: name of the field.
+    """
     return type(None) in get_args(_hints(plugin)[key])
 
 
 def format_value(value: object) -> str:
-    """A hyper-parameter as a spec string writes it."""
+    """Format a hyper-parameter for a spec string.
+
+    Args:
+        value: the value; None becomes `none`, a tuple a list in parentheses.
+    """
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -176,7 +218,7 @@ _WORDS = {
     "exclusiveMaximum": "below {}",
     "maximum": "at most {}",
 }
-_KINDS = {"number": "a number", "integer": "a whole number", "string": "a text", "boolean": "true or false", "null": "none"}
+_KINDS = {"number": "a number", "integer": "an integer", "string": "a string", "boolean": "true or false", "null": "none"}
 
 
 @cache
@@ -185,7 +227,11 @@ def _allowed(plugin: type[Plugin], key: str) -> str:
 
 
 def in_words(schema: dict[str, Any]) -> str:
-    """What a JSON schema allows, in words."""
+    """Describe the values that a JSON schema allows, for example "a number above 0".
+
+    Args:
+        schema: the JSON schema of one value.
+    """
     if "anyOf" in schema:
         return " or ".join(map(in_words, schema["anyOf"]))
     if "enum" in schema:

@@ -13,11 +13,13 @@ from sdezoo import Conditional, ForwardSDE, Model, Plugin, Process, ScoreLoss, S
 from sdezoo.learning.prior import Moments
 from sdezoo.losses import MultDSM
 from sdezoo.parameters import describe
+from sdezoo.process.interpolant import Interpolant
 from sdezoo.samplers import Multiplicative
 from sdezoo.store.checkpoint import State
 from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
 from sdezoo.training.loop import Result, Training
+from sdezoo.verification.verify import verify
 
 TEXT = (Path(__file__).parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
 RENAMED = re.findall(r"^\| (\w+) \| `([^`]+)` \| `([^`]+)` \|$", TEXT, re.MULTILINE)
@@ -25,7 +27,7 @@ CLASSES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         *(Conditional, ForwardSDE, Model, Process, ScoreLoss, ScoreModel, Stationary),
-        *(Moments, Result, Shards, State, Trained, Training),
+        *(Interpolant, Moments, Result, Shards, State, Trained, Training),
     )
 }
 
@@ -44,7 +46,8 @@ def exists(kind: str, name: str) -> bool:
         case "argument":
             function, _, argument = name.removesuffix("=)").partition("(")
             cls, _, method = function.rpartition(".")
-            return argument in inspect.signature(getattr(CLASSES[cls], method) if cls else getattr(sdezoo, method)).parameters
+            owner = CLASSES[cls] if cls else sdezoo
+            return argument in inspect.signature(verify if function == "verify" else getattr(owner, method)).parameters
         case "name":
             return is_found(name)
         case _:

@@ -126,7 +126,7 @@ def test_what_is_named_exists(unknown) -> None:
         (unknown_commands, "Give the folder that `sdezoo trian` wrote.", "trian"),
         (unknown_commands, "```sh\n$ sdezoo trian --sde gbm\n```", "trian"),
         (unknown_commands, "Draw.  Example: sdezoo smaple runs/demo", "smaple"),
-        (unknown_options, "Leave out --probs or --likelihood.", "--probs"),
+        (unknown_options, "Omit --probs or --likelihood.", "--probs"),
         (unknown_options, "Give it to `sdezoo sample RUN --record FILE`", "--record"),
         (unknown_options, "```console\n$ sdezoo list --sde gbm\n```", "--sde"),
         (unknown_targets, "Type `make tests`.", "tests"),

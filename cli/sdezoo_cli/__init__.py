@@ -1,1 +1,1 @@
-"""The command line; every command is a file, and none imports torch before it has work for it."""
+"""The command line: one file per command. Commands import torch only when they need it."""

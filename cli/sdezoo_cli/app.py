@@ -15,7 +15,7 @@ from types import FrameType
 
 
 def main() -> None:
-    """Run the command line: a user's mistake is two sentences on standard error and exit code 2."""
+    """Run the command line. An `SdezooError` prints two sentences on standard error and exits with code 2."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with _interruptible():
         from sdezoo.errors import RunError, SdezooError
@@ -70,7 +70,9 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write("Interrupted.\n")
+        from sdezoo_cli.printing import say
+
+        say("Interrupted.\n", error=True)
         sys.exit(128 + signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)

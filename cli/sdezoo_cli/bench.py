@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from sdezoo.bench.table import Table
 
 PARTS = {
-    "loop": "a sampler's loop over its own calls of a U-Net",
-    "training": "training's loop over a bare one",
-    "peers": "what a step adds to a tiny network's calls, here and in torchsde, diffusers and azula",
-    "noise": "keyed noise over torch.randn",
-    "memory": "peak memory against steps and n",
-    "nfe": "evaluations to twice the sampling floor",
-    "startup": "the command line's start",
+    "loop": "time of a sampler's loop, relative to its calls of a U-Net",
+    "training": "time of the training loop, relative to a bare PyTorch loop",
+    "peers": "overhead of a sampling step on a tiny network, beside torchsde, diffusers and azula",
+    "noise": "time of keyed noise, relative to torch.randn",
+    "memory": "peak memory by number of steps and samples",
+    "nfe": "network evaluations needed to reach twice the sampling error floor",
+    "startup": "start-up time of the command line",
 }
 
 SMALLEST = """
@@ -40,7 +40,7 @@ def one(count: int = 1): ...
 def two(word: str = "x"): ...
 app()
 """
-"""A Typer app with two commands: what start-up is measured against."""
+"""A Typer app with two commands: the baseline for start-up time."""
 
 _ROUNDS = 9
 
@@ -50,15 +50,15 @@ def bench(
         list[str] | None,
         typer.Argument(metavar="[PART]...", help="; ".join(f"{name}: {what}" for name, what in PARTS.items()) + ". Default: all."),
     ] = None,
-    sde: Annotated[str, typer.Option(help="Noise process of loop and peers, NAME[:key=value,…].")] = "gbm",
+    sde: Annotated[str, typer.Option(help="Noise process for loop and peers, NAME[:key=value,…].")] = "gbm",
     seed: Annotated[int, typer.Option(help="Seed of all samples.")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures there too, as JSON.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the figures to this file, as JSON.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure speed, memory and evaluations as ratios, in a few minutes.  Example: sdezoo bench peers noise"""
+    """Measure speed, memory and network evaluations as ratios; takes a few minutes.  Example: sdezoo bench peers noise"""
     chosen = _chosen(parts)
     if out:
         _check(out, overwrite)
@@ -87,7 +87,14 @@ def bench(
 
 
 def startup(report: Any) -> Table:
-    """Time of `sdezoo --help` and `sdezoo list` over that of the `--help` of the smallest app; medians of rounds that alternate."""
+    """Time `sdezoo --help` and `sdezoo list` relative to `--help` of the smallest app.
+
+    Args:
+        report: called after each round with the number of rounds done and their total.
+
+    Returns:
+        Medians and quartiles of the ratios; the commands alternate within each round.
+    """
     from sdezoo.bench.table import Table
     from sdezoo.bench.timing import Spread
 
@@ -104,22 +111,22 @@ def startup(report: Any) -> Table:
         ratio = Spread.of([taken[k] / taken[0] for taken in rounds])
         rows.append({"command": command, "ratio": ratio.median, "quartile_low": ratio.low, "quartile_high": ratio.high})
     formats = {"command": "", "ratio": ".2f", "quartile_low": ".2f", "quartile_high": ".2f"}
-    return Table("Start over that of the --help of a two-command Typer app", formats, rows)
+    return Table("Start-up time, relative to --help of a two-command Typer app", formats, rows)
 
 
 def _chosen(parts: list[str] | None) -> list[str]:
     unknown = next((part for part in parts or () if part not in PARTS), None)
     if unknown is not None:
-        raise ParameterError(f"There is no part '{unknown}' of the benchmark.", f"Choose among {', '.join(PARTS)}.")
+        raise ParameterError(f"The benchmark has no part '{unknown}'.", f"Choose one or more of {', '.join(PARTS)}.")
     return [part for part in PARTS if not parts or part in parts]
 
 
 def _check(out: Path, overwrite: bool) -> None:
     folder = out.absolute().parent
     if out.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise RunError(f"'{out}' cannot be written.", "Give --out the name of a file in a folder that can be written to.")
+        raise RunError(f"'{out}' cannot be written.", "Give --out a file in a folder that you can write to.")
     if out.exists() and not overwrite:
-        raise RunError(f"'{out}' exists.", "Give --overwrite to replace it, or another name.")
+        raise RunError(f"'{out}' exists.", "Give --overwrite to replace it, or choose another --out.")
 
 
 def _seconds(arguments: list[str]) -> float:

@@ -1,4 +1,4 @@
-"""`sdezoo check`: the laws that a plugin's mathematics implies, tried on it."""
+"""`sdezoo check`: test plugins against the laws that their mathematics implies."""
 
 from __future__ import annotations
 
@@ -19,15 +19,18 @@ def check(
     plugin: Plugins = None,
     everything: Annotated[bool, typer.Option("--all", help="Check every SDE, loss and sampler.")] = False,
     record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a sampler's errors, to compare later.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="Record the errors of a sampler as a baseline.", show_default=False)
     ] = None,
-    compare: Annotated[Path | None, typer.Option(metavar="FILE", help="Fail where a sampler's errors rose.", show_default=False)] = None,
+    compare: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Fail if the errors of a sampler exceed this baseline.", show_default=False)
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Check plugins against the laws that their mathematics implies; a falsifying example and exit code 1 where one is broken.
+    """Check plugins against the laws that their mathematics implies.  Example: sdezoo check gbm
 
-    Every law is given 20 seconds of computing, all laws of a plugin together 120: one that hangs is reported too.
+    If a law is broken, print a counterexample and exit with code 1. Each law may take 20 seconds, all laws of a plugin 120; a law that
+    hangs is reported as broken.
     """
     reports: list[dict[str, Any]] = []
     try:
@@ -82,7 +85,7 @@ def _report(kind: str, spec: str, *, listed: bool) -> dict[str, Any]:
 
     from sdezoo.conformance.report import verdicts
 
-    torch.set_num_threads(1)  # cases are tiny: threads only wait for each other
+    torch.set_num_threads(1)  # the cases are tiny: more threads are slower
     began, rows = time.perf_counter(), []
     for verdict in verdicts(kind, spec):
         rows.append({key: getattr(verdict, key) for key in ("law", "statement", "outcome", "reason", "case", "seconds")})
@@ -97,7 +100,7 @@ def _report(kind: str, spec: str, *, listed: bool) -> dict[str, Any]:
 def _unloadable(files: list[Path], error: SdezooError) -> dict[str, Any]:
     row = {
         "law": "contract",
-        "statement": "The file can be run, and defines a plugin.",
+        "statement": "The file runs and defines a plugin.",
         "outcome": "broken",
         "reason": f"{error.problem} {error.remedy}",
         "case": "",
@@ -123,7 +126,7 @@ def _baseline(specs: list[str], record: Path | None, compare: Path | None) -> No
     from sdezoo.zoo.registry import SAMPLERS
 
     if len(specs) != 1:
-        raise PluginError("A baseline is of one sampler.", "Name one, for example: sdezoo check dpmpp-2m --record baseline.json.")
+        raise PluginError("A baseline needs exactly one sampler.", "Name one, for example: sdezoo check dpmpp-2m --record baseline.json.")
     sampler = SAMPLERS.build(specs[0])
     if record:
         baseline.write(record, baseline.record(sampler))

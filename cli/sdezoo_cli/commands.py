@@ -59,7 +59,7 @@ app = typer.Typer(
     help="Score-based generative models in which the noise process is a plugin.",
     no_args_is_help=True,
     add_completion=False,
-    epilog="Every command takes --debug, which shows the traceback of an error.",
+    epilog="Add --debug to any command to see the traceback of an error.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(train)

@@ -1,4 +1,4 @@
-"""`sdezoo evaluate`: a trained model measured on data."""
+"""`sdezoo evaluate`: measure a trained model on data."""
 
 from __future__ import annotations
 
@@ -20,41 +20,44 @@ if TYPE_CHECKING:
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
     likelihood: Annotated[
-        bool, typer.Option("--likelihood", help="Measure the log-likelihood of held-out rows instead, by the probability flow.")
+        bool, typer.Option("--likelihood", help="Compute the log-likelihood of held-out rows instead, with the probability-flow ODE.")
     ] = False,
     checkpoint: Checkpoint = "newest",
-    n: Annotated[int, typer.Option("-n", help="Rows at most; of more, a random choice.")] = 1000,
+    n: Annotated[int, typer.Option("-n", help="Largest number of rows; more are subsampled at random.")] = 1000,
     sampler: Sampler = None,
     samples: Annotated[
-        Path | None, typer.Option(metavar="FILE", help=".npz, .npy, .csv or .parquet: samples to measure in the place of the model's.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Measure the samples in this .npz, .npy, .csv or .parquet file instead of drawing from the model."
+        ),
     ] = None,
     features: Annotated[
-        str | None, typer.Option(help="Of images: classifier or inception. Default: classifier where the data have labels.")
+        str | None, typer.Option(help="Features of images: classifier or inception. Default: classifier if the data have labels.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="With --likelihood: dataset, or a file or folder. Default: the run's own.")] = None,
     split: Annotated[
         str | None, typer.Option(help="With --likelihood: test, train or all. Default: test of the run's own data, all of other data.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the sampler (default: 20), or of the flow of --likelihood (default: 50).")
+        int | None, typer.Option(help="Steps of the sampler (default: 20), or of the ODE solver with --likelihood (default: 50).")
     ] = None,
     probes: Annotated[
         str | None,
         typer.Option(
             metavar="K|exact",
-            help="With --likelihood: random probes of the divergence, or exact. Default: exact up to 32 dimensions, else 2.",
+            help="With --likelihood: number of random probes for the divergence, or exact. Default: exact up to 32 dimensions, else 2.",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows at a time; changes nothing but memory and speed.")] = 64,
-    seed: Annotated[int, typer.Option(help="Fixes the samples, the choice of rows, and whatever a measure draws.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Rows per batch; affects only memory and speed.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of samples, subsampling and randomized measures.")] = 0,
     device: Device = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the figures (JSON) and the sheet (PNG), default: RUN/evaluation. With --likelihood a table of all rows."
+            help="Folder for figures (JSON) and sheet (PNG), default: RUN/evaluation. With --likelihood: file for a table of all rows."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -77,11 +80,11 @@ def evaluate(
 
 
 def _refuse(options: dict[str, Any], *, likelihood: bool) -> None:
-    """Refuse options of the other kind of measurement."""
+    """Reject options that do not belong to this kind of measurement."""
     for name, value in options.items():
         if value is not None:
-            remedy = f"Leave out --{name} or --likelihood." if likelihood else f"Leave out --{name}, or give --likelihood."
-            raise ParameterError(f"--{name} is {'not for' if likelihood else 'for'} --likelihood.", remedy)
+            remedy = f"Omit --{name} or --likelihood." if likelihood else f"Omit --{name}, or give --likelihood."
+            raise ParameterError(f"--{name} {'does not apply to' if likelihood else 'applies only to'} --likelihood.", remedy)
 
 
 def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str, Any]) -> None:
@@ -113,13 +116,13 @@ def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options
 
 
 def _divergence(probes: str | None) -> dict[str, Any]:
-    """What `--probes` asks of the divergence; nothing where the size of the data is to decide."""
+    """The divergence options that `--probes` sets; empty if the default applies."""
     if probes is None or probes == "exact":
         return {"divergence": "exact"} if probes else {}
     try:
         return {"divergence": "hutchinson", "probes": int(probes)}
     except ValueError:
-        raise ParameterError(f"probes={probes} is not a number of probes.", "Give a whole number, or exact.") from None
+        raise ParameterError(f"probes={probes} is not a number of probes.", "Give an integer, or exact.") from None
 
 
 def _text(found: Likelihood) -> str:
@@ -136,10 +139,10 @@ def _text(found: Likelihood) -> str:
         lines.append(f"Reference: {found.law}.")
     if found.width:
         lines.append(
-            f"Dequantized: each level spread over one unit (width {found.width:.4g}) around it, seed {found.seed}; "
-            "the figures bound those of the levels from above."
+            f"Dequantized with uniform noise of one level's width ({found.width:.4g}), seed {found.seed}; "
+            "the figures are upper bounds for the discrete data."
         )
-    return "\n".join([*lines, f"Flow of {found.steps} steps, {_how(found)}.", ""])
+    return "\n".join([*lines, f"Probability flow in {found.steps} steps, {_how(found)}.", ""])
 
 
 def _figure(figure: Figure) -> str:
@@ -150,5 +153,5 @@ def _how(found: Likelihood) -> str:
     if found.probes is None:
         return "exact divergence"
     if found.probe_spread is None:
-        return "divergence from 1 random probe a row, whose part in the error is not known"
-    return f"divergence from {found.probes} random probes a row, whose part in the error is {found.probe_spread:.3f} nats"
+        return "divergence from 1 random probe per row, whose contribution to the error is unknown"
+    return f"divergence from {found.probes} random probes per row, which contribute {found.probe_spread:.3f} nats to the error"

@@ -1,4 +1,4 @@
-"""`sdezoo list`: what is installed, read without importing any of it."""
+"""`sdezoo list`: list installed plugins without importing them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from sdezoo_cli.printing import say
 def list_plugins(
     kind: Annotated[str | None, typer.Argument(help="sdes, losses, samplers, networks, datasets, formats or tasks; default: all.")] = None,
     fits: Annotated[
-        bool, typer.Option("--fits", help="Show instead which losses and samplers fit which SDEs, as a Markdown table.")
+        bool, typer.Option("--fits", help="Show which losses and samplers work with which SDEs instead, as a Markdown table.")
     ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """List the plugins that are installed, one line each."""
+    """List installed plugins, one per line.  Example: sdezoo list samplers"""
     load_plugins(plugin)
     if fits:
         from sdezoo.zoo.composition import broken, table
@@ -27,7 +27,7 @@ def list_plugins(
 
         say(table() + "\n")
         for registry in REGISTRIES.values():
-            say("".join(f"Left out: {reason}\n" for reason in broken(registry).values()), error=True)
+            say("".join(f"Omitted: {reason}\n" for reason in broken(registry).values()), error=True)
         return
     from sdezoo.errors import PluginError
     from sdezoo.zoo.registry import REGISTRIES

@@ -1,4 +1,4 @@
-"""The plugins that are installed, one line each, read without importing any of them."""
+"""Printing of installed plugins, without importing them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from sdezoo_cli.printing import say, say_json
 
 
 def print_plugins(kinds: Iterable[str], *, as_json: bool) -> None:
-    """Print name and summary of each plugin of these registries, or why it is broken.
+    """Print the name of each plugin, with its summary or the reason why it is broken.
 
     Args:
-        kinds: keys of `sdezoo.zoo.registry.REGISTRIES`. as_json: one JSON object in place of the lines.
+        kinds: keys of `sdezoo.zoo.registry.REGISTRIES`.
+        as_json: whether to print one JSON object instead of lines.
     """
     from sdezoo.zoo.registry import REGISTRIES
 

@@ -1,4 +1,4 @@
-"""`sdezoo new`: a distribution for a plugin of one's own, complete and working, to be changed."""
+"""`sdezoo new`: write a working plugin package to start from."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 @dataclass(frozen=True)
 class _Kind:
     registry: str
-    """Its key in `REGISTRIES`."""
+    """Key in `REGISTRIES`."""
     article: str
     use: str
-    """The command that a plugin of this kind is for, up to its name."""
+    """A command that uses such a plugin, up to its name."""
 
 
 _KINDS = {
@@ -43,39 +43,41 @@ def _listed(forms: dict[str, str]) -> str:
 
 SDE_FORMS = {
     "affine": "Gaussian in some coordinates",
-    "sde": "given by drift and diffusion alone",
+    "sde": "given by drift and diffusion only",
     "interpolant": "data mixed with noise of any distribution",
     "conditional": "an SDE whose transition density is known",
 }
-"""What `--kind` may be, each with a template of its name."""
+"""Values of `--kind`, with their descriptions. Each has a template of the same name."""
 
 
 def new(
     kind: Annotated[str, typer.Argument(help="sde, loss or sampler.", show_default=False)],
     name: Annotated[str, typer.Argument(help="Name of the plugin in kebab case, for example my-process.", show_default=False)],
-    into: Annotated[Path, typer.Option(help="Folder to make the new one in.")] = Path(),
+    into: Annotated[Path, typer.Option(help="Parent folder of the new package.")] = Path(),
     form: Annotated[
         str | None,
-        typer.Option("--kind", metavar="|".join(SDE_FORMS), help=f"Of an sde: {_listed(SDE_FORMS)}. Default: affine.", show_default=False),
+        typer.Option(
+            "--kind", metavar="|".join(SDE_FORMS), help=f"Kind of SDE: {_listed(SDE_FORMS)}. Default: affine.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Write a plugin of your own, with tests, ready to install.  Example: sdezoo new sde my-process"""
+    """Write a plugin package with tests, ready to install.  Example: sdezoo new sde my-process"""
     from sdezoo.errors import ParameterError, PluginError
     from sdezoo.zoo.spec import suggestion
 
     if kind not in _KINDS:
         raise PluginError(f"There is no template for a plugin of kind '{kind}'.", suggestion(kind, _KINDS))
     if form is not None and kind != "sde":
-        raise ParameterError(f"--kind is for an sde, and there is one template for a {kind}.", "Leave out --kind.")
+        raise ParameterError(f"--kind applies to an sde only, not to a {kind}.", "Omit --kind.")
     if form is not None and form not in SDE_FORMS:
         raise ParameterError(f"There is no template for an sde of kind '{form}'.", suggestion(form, SDE_FORMS))
     texts = _texts(kind, name, (form or "affine") if kind == "sde" else kind)
     folder = into / f"sdezoo-{name}"
     _write(folder, texts)
     say(
-        f"Wrote the {kind} '{name}', which works as it is and is to be changed into yours:\n"
+        f"Wrote the {kind} '{name}'. It works as it is; change it into yours:\n"
         + "".join(f"  {folder / path}\n" for path in texts)
-        + "Type next:\n"
+        + "Next steps:\n"
         + f"  cd {shlex.quote(str(folder))} && pip install -e '.[test]'\n"
         + "  pytest\n"
         + f"  sdezoo check {name}\n"
@@ -83,18 +85,18 @@ def new(
 
 
 def _texts(kind: str, name: str, template: str) -> dict[str, str]:
-    """The files of the distribution, path to text; the plugin's own first, from `template`."""
+    """The files of the package, path to text, the plugin module first."""
     from sdezoo.errors import PluginError
     from sdezoo.zoo.registry import REGISTRIES
 
     made, registry, remedy = _KINDS[kind], REGISTRIES[_KINDS[kind].registry], "Choose another name."
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
-        raise PluginError(
-            f"'{name}' is not a name in kebab case.", "Write it in small letters, digits and hyphens, for example my-process."
-        )
+        raise PluginError(f"'{name}' is not a name in kebab case.", "Use lower-case letters, digits and hyphens, for example my-process.")
     cls, module = "".join(part.capitalize() for part in name.split("-")), f"sdezoo_{name.replace('-', '_')}"
     if name in registry.names():
-        raise PluginError(f"There is {made.article} {registry.kind} '{name}' already, of {registry.entries(name)[0].provider}.", remedy)
+        raise PluginError(
+            f"{made.article.capitalize()} {registry.kind} '{name}' exists already, in {registry.entries(name)[0].provider}.", remedy
+        )
     if importlib.util.find_spec(module):
         raise PluginError(f"A Python module '{module}' is installed already.", remedy)
     words = {
@@ -111,7 +113,7 @@ def _texts(kind: str, name: str, template: str) -> dict[str, str]:
     }
     plugin = _filled(f"{template}.py", words)
     if keyword.iskeyword(name) or keyword.iskeyword(cls) or cls in _imported(plugin):
-        raise PluginError(f"'{name}' or its class {cls} already means something in Python or in the plugin's file.", remedy)
+        raise PluginError(f"'{name}' or its class name {cls} is already taken in Python or in the plugin module.", remedy)
     return {
         f"{module}.py": plugin,
         "tests/test_laws.py": _filled("test_laws.py", words),
@@ -131,13 +133,13 @@ def _imported(text: str) -> set[str]:
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:
-    """Write all of it or nothing, and over nothing."""
+    """Write all files or none; never overwrite."""
     from sdezoo.errors import RunError
 
     if os.path.lexists(folder):
-        raise RunError(f"'{folder}' exists, and nothing is overwritten.", "Choose another name or --into, or move it away.")
+        raise RunError(f"'{folder}' exists already.", "Choose another name or --into, or move it away.")
     if not folder.parent.is_dir():
-        raise RunError(f"There is no folder '{folder.parent}'.", "Make it first, or choose another --into.")
+        raise RunError(f"The folder '{folder.parent}' does not exist.", "Create it first, or choose another --into.")
     try:
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as beside:
             whole = Path(beside) / folder.name

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, so that standard output stays for results."""
+"""Progress bars, on standard error: standard output is for results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ _REDRAW = 0.1
 
 @contextmanager
 def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[..., None]]:
-    """A progress bar with rate and time left; yields `update(done, total=None, detail="")`. Nothing is drawn where `shown` is False."""
+    """Show a progress bar with rate and remaining time.
+
+    Args:
+        label: text in front of the bar.
+        total: number of items, or None if unknown until the first update.
+        shown: whether to draw anything.
+
+    Yields:
+        `update(done, total=None, detail="")`, to call after each item.
+    """
     if not shown:
         yield lambda *_, **__: None
         return
@@ -39,7 +48,7 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
         now = time.perf_counter()
         with suppress(OSError):  # the terminal may have hung up
             if first is None:
-                # Nothing is drawn before there is work: a refusal comes first, and alone.
+                # Draw nothing before the first update: if the inputs are rejected, only the error is printed.
                 began, first = now, done
                 progress.start()
             if now - drawn < _REDRAW and done != total:

@@ -1,4 +1,4 @@
-"""`sdezoo sample`."""
+"""`sdezoo sample`: draw samples from a trained model."""
 
 from __future__ import annotations
 
@@ -27,32 +27,38 @@ def sample(
     sampler: Sampler = None,
     steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
     n: Annotated[int | None, typer.Option("-n", help="Number of samples. Default: 64, or the rows of --from.")] = None,
-    seeds: Annotated[str | None, typer.Option(metavar="LIST", help="Which samples, in place of -n: 0-63 or 3,17,100-120.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples drawn at a time; changes memory, speed, and the network's rounding.")] = 64,
-    seed: Annotated[int, typer.Option(help="Sample i depends on (seed, i) alone.")] = 0,
-    label: Annotated[str | None, typer.Option(help="Class to draw, a number; each: all of them in turn.")] = None,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: none beyond it.")] = 1.0,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Indices of the samples to draw, instead of -n: 0-63 or 3,17,100-120.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch; affects only memory, speed, and rounding in the network.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed; sample i depends on (seed, i) only.")] = 0,
+    label: Annotated[str | None, typer.Option(help="Class to draw, an integer; each: all classes in turn.")] = None,
+    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: no guidance.")] = 1.0,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="File of rows to start from: sample i is row i, noised and run back.", show_default=False),
+        typer.Option("--from", help="File of rows to start from: row i is noised and denoised to give sample i.", show_default=False),
     ] = None,
     start_time: Annotated[
-        float | None, typer.Option("--from-time", help="How far rows are noised, a time from 0 to 1. Default: all the way.")
+        float | None, typer.Option("--from-time", help="Time between 0 and 1 up to which rows are noised. Default: the end.")
     ] = None,
     device: Device = "auto",
     precision: Precision = "float32",
     compiled: Compile = False,
-    out: Annotated[Path, typer.Option(help=".png, .npz or .npy; .csv or .parquet for tables and points.")] = Path("samples.png"),
-    trajectory: Annotated[Path | None, typer.Option(help=".gif or .png: the way of the first samples, from noise to data.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files if they are there.")] = False,
+    out: Annotated[Path, typer.Option(help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points.")] = Path(
+        "samples.png"
+    ),
+    trajectory: Annotated[
+        Path | None, typer.Option(help=".gif or .png for the trajectories of the first samples, from noise to data.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64 --out samples.png
 
-    Many samples go to the disk as they are drawn; where that was interrupted, the same command resumes. Started by
-    `accelerate launch --no_python sdezoo sample …`, processes share the work.
+    Large numbers of samples are written to disk as they are drawn. If sampling is interrupted, run the same command again to resume. Use
+    `accelerate launch --no_python sdezoo sample …` to share the work among processes.
     """
     with _interruptible():
         from sdezoo.runs.sample import sample as draw
@@ -96,12 +102,12 @@ def sample(
 
 def _text(made: Sampled) -> str:
     calls = f", {made.evaluations} network evaluations each" if made.evaluations else ""
-    saturated = "; pictures saturate there" if made.outside.count and made.kind == "image" else ""
+    saturated = "; they saturate in the picture" if made.outside.count and made.kind == "image" else ""
     return (
         f"{made.n} samples by {made.sampler}{calls}, in {made.seconds:.1f} s: {made.out}\n"
-        + (f"{made.kept} of them had been drawn before.\n" if made.kept else "")
+        + (f"{made.kept} of them were drawn before.\n" if made.kept else "")
         + f"{made.outside.count} of {made.values} values lie outside the range of the data{made.outside.by}{saturated}.\n"
-        + (f"The way of the first {made.shown}: {made.trajectory}\n" if made.trajectory else "")
+        + (f"Trajectories of the first {made.shown}: {made.trajectory}\n" if made.trajectory else "")
     )
 
 
@@ -119,5 +125,5 @@ def _label(text: str | None) -> int | Literal["each"] | None:
     if text is None or text == "each":
         return text
     if not text.isdecimal():
-        raise ParameterError(f"label={text} is no class.", "Give the number of a class, or each.")
+        raise ParameterError(f"label={text} is not a class.", "Give the number of a class, or each.")
     return int(text)

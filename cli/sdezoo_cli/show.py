@@ -1,4 +1,4 @@
-"""`sdezoo show`: one plugin, or one run, in full."""
+"""`sdezoo show`: show one plugin or one run in full."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def show(
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Show a plugin: its equation, parameters and what it composes with; or a run: its model, settings, origin, checkpoints."""
+    """Show a plugin (equation, parameters, what it works with) or a run (model, settings, environment, checkpoints)."""
     load_plugins(plugin)
     from sdezoo.errors import PluginError
     from sdezoo.zoo.registry import REGISTRIES
@@ -30,7 +30,7 @@ def show(
     if name is None:
         print_plugins(REGISTRIES, as_json=as_json)
         if not as_json:
-            say("One in full:  sdezoo show NAME   A run:  sdezoo show FOLDER\n")
+            say("For details:  sdezoo show NAME   For a run:  sdezoo show FOLDER\n")
         return
     found = [registry for registry in REGISTRIES.values() if registry.entries(name)]
     if not found and ("/" in name or Path(name).is_dir()):
@@ -47,7 +47,7 @@ def show(
         say(f"{one['kind']} {name}  ({one['class']}, from {one['provider']})\n\n{one['equation']}\n\n")
         for key in one["parameters"]:
             say(f"  {key['name']:<14} {key['default']:<12} {key['allowed']}. {' '.join(key['meaning'].split())}".rstrip() + "\n")
-        for key in ("support", "losses", "samplers", "outputs", "sdes"):
+        for key in ("support", "learns", "losses", "samplers", "outputs", "sdes"):
             if key in one:
                 value = one[key] if isinstance(one[key], str) else ", ".join(one[key])
                 say(f"  {key:<14} {value}\n")
@@ -77,7 +77,7 @@ def _show_run(folder: Path, as_json: bool) -> None:
         say("\n")
     say("checkpoints\n" if run["checkpoints"] else "no checkpoint\n")
     for entry in run["checkpoints"]:
-        loss = "" if entry["validation_loss"] is None else f"  held-out loss {entry['validation_loss']:.4g}"
+        loss = "" if entry["validation_loss"] is None else f"  validation loss {entry['validation_loss']:.4g}"
         mark = "  damaged: " + entry["damaged"] if entry["damaged"] else "  best" if entry["step"] == run["best"] else ""
         say(f"  step {entry['step']:<8} {entry['bytes'] / 2**20:7.1f} MiB{loss}{mark}\n")
 
@@ -112,6 +112,7 @@ def _describe(registry: Any, name: str) -> dict[str, Any]:
 
 def _composition(registry: Any, name: str) -> dict[str, Any]:
     from sdezoo.learning.output import OUTPUTS
+    from sdezoo.process.process import Supervised
     from sdezoo.zoo.composition import defaults, fitting, support_in_words
     from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
 
@@ -119,6 +120,7 @@ def _composition(registry: Any, name: str) -> dict[str, Any]:
     if registry is SDES and part is not None:
         return {
             "support": support_in_words(part.support),
+            **({"learns": part.learns} if isinstance(part, Supervised) else {}),
             "losses": fitting(part, LOSSES),
             "samplers": fitting(part, SAMPLERS),
             "outputs": [key for key, output in OUTPUTS.items() if output.refuses(part) is None],

@@ -1,4 +1,4 @@
-"""`sdezoo train`."""
+"""`sdezoo train`: train a model."""
 
 from __future__ import annotations
 
@@ -25,47 +25,54 @@ Number = float | None
 def train(
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]. Default: gbm.")] = None,
     task: Annotated[Text, typer.Option(help="What is learned. Default: score.")] = None,
-    loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits.")] = None,
-    data: Annotated[Text, typer.Option(help="Dataset, or a file or folder of yours. Default: digits.")] = None,
+    loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
+    data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
-    output: Annotated[Text, typer.Option(help="What the network's output means: score, hyvarinen, epsilon, denoiser, v, edm.")] = None,
-    prior: Annotated[Text, typer.Option(help="Where sampling starts: full, white, process. Default: full.")] = None,
+    output: Annotated[
+        Text,
+        typer.Option(
+            help="Output parameterization: score, hyvarinen, epsilon, denoiser, v, edm. Default: the one that the process recommends."
+        ),
+    ] = None,
+    prior: Annotated[Text, typer.Option(help="Prior that sampling starts from: full, white, process. Default: full.")] = None,
     noise_levels: Annotated[
-        Text, typer.Option(help="How training times are drawn: log-normal, uniform, importance. Default: log-normal.")
+        Text, typer.Option(help="Distribution of training times: log-normal, uniform, importance. Default: log-normal.")
     ] = None,
-    shift: Annotated[Text, typer.Option(help="Shift of the data into the domain: auto, none, or a number.")] = None,
-    steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000; cross-validated for small tables.")] = None,
-    batch_size: Annotated[Whole, typer.Option(help="Samples a step. Default: 128.")] = None,
-    accumulate: Annotated[Whole, typer.Option(help="Parts in which a batch is gone through, to save memory. Default: 1.")] = None,
-    optimizer: Annotated[Text, typer.Option(help="adamw, egd, egd-adam. Default: adamw.")] = None,
-    lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the optimizer's or the network's.")] = None,
-    schedule: Annotated[Text, typer.Option(help="Of the learning rate: cosine, constant. Default: cosine.")] = None,
-    warmup_steps: Annotated[Whole, typer.Option(help="Steps in which the learning rate rises. Default: 100.")] = None,
-    grad_clip_norm: Annotated[Number, typer.Option(help="Largest norm of the gradient. Default: 1.0.")] = None,
+    shift: Annotated[Text, typer.Option(help="Shift of the data into the support of the process: auto, none, or a number.")] = None,
+    steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000; small tables: by cross-validation.")] = None,
+    batch_size: Annotated[Whole, typer.Option(help="Samples per step. Default: 128.")] = None,
+    accumulate: Annotated[Whole, typer.Option(help="Micro-batches per step (gradient accumulation), to save memory. Default: 1.")] = None,
+    optimizer: Annotated[Text, typer.Option(help="Optimizer: adamw, egd, egd-adam. Default: adamw.")] = None,
+    lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the one that the optimizer or the network recommends.")] = None,
+    schedule: Annotated[Text, typer.Option(help="Learning-rate schedule: cosine, constant. Default: cosine.")] = None,
+    warmup_steps: Annotated[Whole, typer.Option(help="Steps of linear learning-rate warm-up. Default: 100.")] = None,
+    grad_clip_norm: Annotated[Number, typer.Option(help="Clip the gradient to this norm. Default: 1.0.")] = None,
     ema_half_life_images: Annotated[
-        Number, typer.Option(help="Half-life of the weights' moving average, in images. Default: 44000.")
+        Number, typer.Option(help="Half-life of the moving average of the weights, in images. Default: 44000.")
     ] = None,
-    condition: Annotated[Text, typer.Option(help="labels: train a network that is told the class.")] = None,
-    label_dropout: Annotated[Number, typer.Option(help="Share of the labels that are left out in training. Default: 0.1.")] = None,
-    precision: Annotated[Text, typer.Option(help="Of the network: float32, bf16, fp16. Default: float32.")] = None,
+    condition: Annotated[Text, typer.Option(help="labels: train a class-conditional network.")] = None,
+    label_dropout: Annotated[Number, typer.Option(help="Probability of dropping a label in training. Default: 0.1.")] = None,
+    precision: Annotated[Text, typer.Option(help="Precision of the network: float32, bf16, fp16. Default: float32.")] = None,
     compile: Annotated[bool | None, typer.Option("--compile", help="Compile the network.")] = None,  # noqa: A002
     checkpoint_every: Annotated[Whole, typer.Option(help="Steps between checkpoints. Default: 1000.")] = None,
-    keep: Annotated[Whole, typer.Option(help="Checkpoints that are kept, beside the best. Default: 3.")] = None,
-    tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Write metrics for TensorBoard too.")] = None,
-    seed: Annotated[Whole, typer.Option(help="Fixes weights, data order and noise. Default: 0.")] = None,
-    deterministic: Annotated[bool | None, typer.Option("--deterministic", help="Use torch's deterministic algorithms alone.")] = None,
-    device: Annotated[Text, typer.Option(help="auto, cpu, cuda, cuda:1, mps. Default: auto.")] = None,
+    keep: Annotated[Whole, typer.Option(help="Number of newest checkpoints to keep, besides the best. Default: 3.")] = None,
+    tensorboard: Annotated[bool | None, typer.Option("--tensorboard", help="Also write metrics for TensorBoard.")] = None,
+    seed: Annotated[Whole, typer.Option(help="Seed of initial weights, data order and noise. Default: 0.")] = None,
+    deterministic: Annotated[bool | None, typer.Option("--deterministic", help="Use only deterministic algorithms of torch.")] = None,
+    device: Annotated[Text, typer.Option(help="Device: auto, cpu, cuda, cuda:1, mps. Default: auto.")] = None,
     out: Annotated[Text, typer.Option(help="Run folder. Default: runs/DATA-SDE-LOSS.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with any of these; options given here win.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint that is whole.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that is there.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file with any of these settings; options on the command line take precedence.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume from the newest intact checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that exists.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train a score model.  Example: sdezoo train --sde gbm --loss mult-dsm
 
-    SIGINT (Ctrl-C), SIGTERM and SIGHUP end the step and save; a second one stops at once. A run that was killed goes on with --resume.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP finish the current step and save; a second signal stops at once. Give --resume to resume a run.
     """
     load_plugins(plugin)
     from sdezoo.runs.train import train as run_training
@@ -129,18 +136,18 @@ def _held_out(result: Result) -> str:
 
 
 def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
-    """Say what is saved and how to go on; the exit code that shells give to the signal."""
+    """Print what was saved and how to resume; return the exit code that shells use for the signal."""
     from sdezoo.store.launch import is_first
     from sdezoo.training.interruption import Interrupted
 
     if not isinstance(stop, Interrupted):
         if is_first():
-            _say("Stopped at once: the checkpoints that were saved before stay, and --resume goes on from the newest.")
+            _say("Stopped at once. Earlier checkpoints are kept; give --resume to resume from the newest.")
         return typer.Exit(128 + signal.SIGINT)
     if is_first():
         command = ["sdezoo", "train", "--out", str(stop.checkpoint.parents[1]), "--resume"]
         command += [part for file in plugin or () for part in ("--plugin", str(file))]
-        _say(f"{stop}\n" + (f"Go on with:  {shlex.join(command)}" if stop.step < stop.steps else "There is nothing left to train."))
+        _say(f"{stop}\n" + (f"Resume with:  {shlex.join(command)}" if stop.step < stop.steps else "There is nothing left to train."))
     return typer.Exit(128 + stop.number)
 
 

@@ -1,4 +1,4 @@
-"""`sdezoo verify`: a process measured against torchsde, against closed forms, and against its data."""
+"""`sdezoo verify`: measure a process against torchsde, closed forms, and its data."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ def verify(
     spec: Annotated[str | None, typer.Argument(metavar="NAME[:key=value,…]", show_default=False)] = None,
     plugin: Plugins = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Verify every SDE that needs no hyper-parameter, and print one table in Markdown.")
+        bool, typer.Option("--all", help="Verify every SDE without required hyper-parameters, and print one Markdown table.")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where verify-NAME.json and verify-NAME.png go.")] = Path("verify"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for verify-NAME.json and verify-NAME.png.")] = Path("verify"),
     seed: Annotated[int, typer.Option(help="Seed of paths and samples.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Measure an SDE against an independent solver: orders, limits, likelihood, prior, and error against evaluations.
+    """Measure an SDE against an independent solver.  Example: sdezoo verify gbm
 
-    Exit code 1 where an order or an equality is not what it has to be.
+    Measures convergence orders, limits, likelihood, prior, and error by number of network evaluations. Exits with code 1 if an order or an
+    equality is wrong.
     """
     before = _names()
     load_plugins(plugin)
@@ -49,7 +50,7 @@ def verify(
         raise PluginError("There is nothing to verify.", "Name an SDE, or give --plugin FILE or --all.")
     chosen = [SDES.build(one) for one in specs]
     files = [_claim(out, sde.spec) for sde in chosen]
-    # The tensors are small: a second thread would only wait.
+    # The tensors are small: more threads are slower.
     torch.set_num_threads(1)
     found, written = [], []
     for sde, (record, picture) in zip(chosen, files, strict=True):
@@ -80,13 +81,13 @@ def _everything() -> list[str]:
 
 
 def _claim(folder: Path, spec: str) -> tuple[Path, Path]:
-    """Where the results of `spec` go; what stands there must be results of an earlier run."""
+    """The result files of `spec`; existing files must be results of an earlier verification."""
     stem = "verify-" + re.sub(r"[^\w.-]+", "-", spec).strip("-")
     record, picture = folder / f"{stem}.json", folder / f"{stem}.png"
     if folder.exists() and not folder.is_dir():
         raise RunError(f"'{folder}' is a file, not a folder.", "Give another --out.")
     if (record.exists() or picture.exists()) and not _is_ours(record):
-        raise RunError(f"'{record if record.exists() else picture}' exists and is no verification.", "Give another --out.")
+        raise RunError(f"'{record if record.exists() else picture}' exists and is not a verification.", "Give another --out.")
     return record, picture
 
 

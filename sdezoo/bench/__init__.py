@@ -1,1 +1,1 @@
-"""Speed, memory and evaluations, as ratios to something measured beside them in the same run: what `sdezoo bench` prints."""
+"""The benchmarks of `sdezoo bench`: speed, memory and network evaluations, as ratios to a reference measured in the same run."""

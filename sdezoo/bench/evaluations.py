@@ -1,9 +1,9 @@
-"""Evaluations of an exact score until samples are as good as twice the sampling floor.
+"""Evaluations of an exact score until the error of samples is at most twice the sampling floor.
 
-Data are eight equal components in the plane of the coordinates (`problems.eight`). The error is the sliced Wasserstein-1 distance of a
-sample to the exact law, over evenly spaced directions; along each the law is a mixture again, whose quantiles are known. The floor is
-the same distance for draws of the data themselves. Both are averages over samples of the same size; sampling starts from the exact
-law at `t = hi`.
+The data are eight equal components in the plane of the coordinates (`problems.eight`). The error is the sliced Wasserstein-1 distance
+of a sample to the exact distribution, over evenly spaced directions. Along each direction the distribution is again a mixture, with
+known quantiles. The floor is the same distance for samples of the data. Both are means over samples of the same size. Sampling starts
+from the exact distribution at `t = hi`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SAMPLERS, SDES
 
 COUNTS = (5, 10, 15, 20, 30, 50, 100, 200, 500, 1000)
+"""The numbers of evaluations that are tried, in increasing order."""
 
 _DIRECTIONS = 16
 _FLOOR_DRAWS = 40
@@ -33,7 +34,7 @@ _FORMATS = {"process": "", "sampler": "", "evaluations": "d", "error_over_floor"
 
 
 class _Task:
-    """The error of samples of `rows`, averaged over `draws` of them, against the exact law of the data."""
+    """The mean error of `draws` samples of `rows` rows each, against the exact distribution of the data."""
 
     def __init__(self, sde: AffineSDE, rows: int, draws: int) -> None:
         self.model, self._rows, self._draws = eight(sde), rows, draws
@@ -44,10 +45,15 @@ class _Task:
         self.floor = self._error(self.model.clean(rows * _FLOOR_DRAWS))
 
     def error(self, sampler: Sampler[Any], steps: int, seed: int) -> float:
-        """In units of the floor.
+        """The error of a sampler, in units of the floor.
+
+        Args:
+            sampler: the sampler.
+            steps: number of steps.
+            seed: seed of the samples.
 
         Raises:
-            SupportError: where the sampler leaves the support.
+            SupportError: if the sampler leaves the support.
         """
         x = sampler.sample(self.model, (self._rows * self._draws, 2), steps, seed)
         return self._error(self.model.sde.encode(x.double())) / self.floor
@@ -60,8 +66,15 @@ class _Task:
 def evaluations_to_floor(
     seed: int, report: Reporter, *, counts: Sequence[int] = COUNTS, rows: int = 2000, draws: int = 4, names: Sequence[str] | None = None
 ) -> Table:
-    """For each installed affine process and each sampler that fits (of `names`, if given): the least of `counts` at which the error is
-    at most twice the floor.
+    """Find the fewest evaluations at which the error is at most twice the floor, for each installed affine process and sampler.
+
+    Args:
+        seed: seed of the samples.
+        report: reports progress.
+        counts: numbers of evaluations to try, in increasing order.
+        rows: rows of a sample.
+        draws: number of samples that the error is averaged over.
+        names: names of the samplers; None: every sampler that fits the process.
     """
     tasks = [sde for _, sde in defaults(SDES) if isinstance(sde, AffineSDE) and sde.state_shape((1, 2)) == (1, 2)]
     pairs = [

@@ -1,7 +1,7 @@
-"""A sampler's loop over its own calls of a U-Net.
+"""Time of a sampler's loop relative to its calls of a U-Net.
 
-Both are measured in the same loop, call by call, by hooks on the network: its calls take tens of milliseconds and vary by more from
-one run to the next than what is measured between them, so that a bare loop beside it would say nothing about two per cent.
+Hooks on the network measure the time of its calls inside the same loop. A call takes tens of milliseconds, and its time varies between
+runs by more than the overhead, so a separate loop of bare calls could not resolve an overhead of two percent.
 """
 
 from __future__ import annotations
@@ -35,9 +35,15 @@ _FORMATS = {
 def loop_overhead(
     spec: str, seed: int, report: Reporter, *, shape: tuple[int, ...] = (64, 1, 28, 28), steps: int = 10, rounds: int = 3
 ) -> Table:
-    """For each sampler that fits the process `spec`: its loop over its calls of the U-Net, on a batch of `shape`.
+    """Measure the time of the loop relative to its network calls, for each sampler that fits the process.
 
-    An adaptive one takes the most steps that as many calls may pay for.
+    Args:
+        spec: spec string of the process.
+        seed: seed of the samples.
+        report: reports progress.
+        shape: shape of the batch, `(B, C, H, W)`.
+        steps: number of steps. An adaptive sampler takes the most steps that fit into as many network calls.
+        rounds: number of timed samples for each sampler.
     """
     process = SDES.build(spec)
     clock = _Clock(NETWORKS.build("unet").module(shape[1:]).eval())
@@ -55,7 +61,7 @@ def loop_overhead(
 def _ratio(sampler: Sampler[Any], model: ScoreModel[Any], clock: _Clock, shape: tuple[int, ...], steps: int, rounds: int, seed: int) -> Row:
     ratios, each = [], []
     try:
-        # Steps are folded once for batches of every size; a batch of one is enough.
+        # Fold the steps before timing. They are folded once for all batch sizes, so a batch of one is enough.
         sampler.sample(model, (1, *shape[1:]), steps, seed)
         for _ in range(rounds):
             clock.reset()
@@ -63,7 +69,7 @@ def _ratio(sampler: Sampler[Any], model: ScoreModel[Any], clock: _Clock, shape: 
             ratios.append(whole / clock.seconds)
             each.append(clock.seconds / clock.calls * 1000)
     except SupportError as error:
-        return {"note": f"untrained, it cannot be decoded: {error.problem}"}
+        return {"note": f"samples of the untrained network cannot be decoded: {error.problem}"}
     ratio = Spread.of(ratios)
     return {
         "calls": clock.calls,
@@ -75,7 +81,7 @@ def _ratio(sampler: Sampler[Any], model: ScoreModel[Any], clock: _Clock, shape: 
 
 
 class _Clock:
-    """Adds up the time inside a network's calls."""
+    """Sums the time spent in calls of a network."""
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net

@@ -1,7 +1,7 @@
-"""Peak memory of sampling against steps and against `n`, each measured in a process of its own.
+"""Peak memory of sampling against the number of steps and samples, each measured in its own process.
 
-Run as a module it is that process: `python -P -m sdezoo.bench.memory RUN SAMPLER STEPS N SEED` draws `n` samples of a run folder as
-`sdezoo sample` does, 64 at a time, and prints the peak of its resident memory in MiB.
+That process runs this module: `python -P -m sdezoo.bench.memory RUN SAMPLER STEPS N SEED` draws `N` samples of a run folder as
+`sdezoo sample` does, 64 at a time, and prints its peak resident memory in MiB.
 """
 
 from __future__ import annotations
@@ -35,9 +35,17 @@ def memory_use(
     counts: Sequence[int] = (64, 640, 6400),
     size: int = 784,
 ) -> Table:
-    """Peak memory at each number of `steps` with the first of `counts`, and at each of `counts` with the first of `steps`.
+    """Measure peak memory for each of `steps` with the first of `counts`, and for each of `counts` with the first of `steps`.
 
-    A ratio is to the first row of its sampler. `samples_mib` is the size of the result.
+    `over_first` is the ratio to the first row of the same sampler; `samples_mib` is the size of the result.
+
+    Args:
+        seed: seed of the samples.
+        report: reports progress.
+        samplers: spec strings of the samplers.
+        steps: numbers of steps.
+        counts: numbers of samples.
+        size: number of entries of a sample.
     """
     settings = [(steps[0], counts[0]), *((more, counts[0]) for more in steps[1:]), *((steps[0], more) for more in counts[1:])]
     rows, total = [], len(samplers) * len(settings)
@@ -56,7 +64,7 @@ def memory_use(
 
 
 def _trained(folder: Path, size: int) -> Path:
-    """A run folder of vectors of `size` that has seen one training step."""
+    """Train one step on vectors of `size` entries; return the run folder."""
     data = folder / "data.npz"
     np.savez(data, x=np.random.default_rng(0).uniform(1, 2, (16, size)).astype(np.float32))
     settings = {"sde": _SDE, "net": "mlp:width=64,depth=1", "steps": 1, "batch_size": 8, "prior": "white"}
@@ -69,10 +77,10 @@ def _peak(run: Path, sampler: str, steps: int, n: int, seed: int) -> float:
 
 
 def _resident() -> float:
-    """Peak resident memory of this process, MiB."""
+    """Peak resident memory of this process, in MiB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # `ru_maxrss` of a child begins at what its parent held.
+        # `ru_maxrss` of a child process starts at the memory of its parent.
         line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) / 1024
     import resource

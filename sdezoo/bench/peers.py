@@ -1,8 +1,8 @@
-"""Other libraries' samplers on the same network, batch and number of steps, called as their own documentation does.
+"""Samplers of other libraries on the same network, batch and number of steps, called as in their documentation.
 
-Each moves on a schedule of its own, which costs nothing to change: torchsde integrates `dz = σ² s du + σ dW` with the network for
-`s`, diffusers' schedulers and azula's samplers keep their defaults, apart from DDIM's clamp, which is off. What a user builds once
-(a scheduler, a denoiser) is built before the clock starts; time steps and the first noise belong to every call.
+Each uses its own schedule, which does not affect the time: torchsde integrates `dz = σ² s du + σ dW` with the network as `s`; diffusers'
+schedulers and azula's samplers keep their defaults, except that DDIM's clamp is off. Objects that a user builds once (a scheduler, a
+denoiser) are built before timing. Time steps and the initial noise are part of every timed call.
 """
 
 from __future__ import annotations
@@ -18,22 +18,31 @@ from sdezoo.bench.tiny import BATCH, ENTRIES, Contestant
 from sdezoo.process.torchsde_bridge import solve
 
 NOT_INSTALLED = 'not installed: pip install "sdezoo[bench]"'
+"""The note on a library that is not installed."""
 
 
 def theirs(net: nn.Module, steps: int) -> tuple[list[Contestant], dict[str, str]]:
-    """The samplers of every library that is installed, and for each other one why it is missing."""
+    """Build the samplers of the other libraries.
+
+    Args:
+        net: the network, called with `(B, 2)` and a level `(B,)` or 0-dim.
+        steps: number of steps.
+
+    Returns:
+        The samplers of the libraries that are installed; and by library, why its samplers are missing.
+    """
     found, missing = [], {}
     for library, build in {"torchsde": _torchsde, "diffusers": _diffusers, "azula": _azula}.items():
         try:
             found.extend(build(net, steps))
-        except (ImportError, AttributeError, RuntimeError) as error:  # diffusers wraps what its lazy modules raise
+        except (ImportError, AttributeError, RuntimeError) as error:  # diffusers wraps the errors of its lazy modules
             absent = isinstance(error, ModuleNotFoundError) and error.name == library
             missing[library] = NOT_INSTALLED if absent else f"cannot be used: {error}"
     return found, missing
 
 
 class _Reverse(nn.Module):
-    """The reverse of Brownian motion of volatility `σ`, in the form that torchsde integrates."""
+    """The reverse of Brownian motion with volatility `σ`, as an SDE for torchsde."""
 
     noise_type, sde_type = "diagonal", "ito"
 
@@ -49,7 +58,7 @@ class _Reverse(nn.Module):
 
 
 def _torchsde(net: nn.Module, steps: int) -> list[Contestant]:
-    span = steps / 128  # a step is exact in binary: no rounding adds one
+    span = steps / 128  # the step size is exact in binary, so rounding cannot add a step
 
     def prepare() -> Callable[[], object]:
         equation = _Reverse(net)

@@ -1,8 +1,8 @@
-"""What a step costs beside its network calls: every sampler here, and those of other libraries, on the same tiny network.
+"""Overhead of a sampling step beyond its network calls, for all samplers here and in other libraries, on the same tiny network.
 
-Added microseconds a step: `(loop − bare) / steps`, where the bare loop makes as many calls of the same network and nothing else.
-Both are timed by turns, and the median of their differences is taken. A call is timed as a user makes it: first noise and time
-steps included. The first call of a model is timed apart, since sdezoo folds a grid's steps then and keeps them for the next batch.
+The overhead per step is `(loop − bare) / steps`, where the bare loop makes as many calls of the same network and nothing else. The two
+are timed alternately, and the median of their differences is reported. A timed call is the call of a user, including the initial noise
+and the time steps. The first call is timed separately: in it sdezoo folds the steps of the grid, and reuses them for the next batch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,16 @@ _FORMATS = {
 
 
 def step_costs(specs: Sequence[str], seed: int, report: Reporter, *, steps: int = 100, passes: int = 3, rounds: int = 7) -> Table:
-    """Added microseconds a step of every sampler that fits the processes `specs`, and of every peer, on one thread."""
+    """Measure the overhead per step, in microseconds on one thread, of every sampler that fits and of other libraries.
+
+    Args:
+        specs: spec strings of the processes.
+        seed: seed of the samples.
+        report: reports progress.
+        steps: number of steps.
+        passes: how often to go through all samplers.
+        rounds: timed calls of a sampler in each pass.
+    """
     net = TinyMLP().eval()
     peers, missing = theirs(net, steps)
     contestants = [*(one for spec in specs for one in _ours(net, spec, steps, seed)), *peers]
@@ -71,7 +80,7 @@ def _ours(net: nn.Module, spec: str, steps: int, seed: int) -> list[Contestant]:
 
         return Contestant("sdezoo", sampler.spec, sde.spec, prepare)
 
-    # An untrained network leads a sampler that may leave the support out of it.
+    # With an untrained network, a sampler that does not preserve the support leaves it.
     return [contestant(sampler) for _, sampler in defaults(SAMPLERS) if sampler.refuses(sde) is None and sampler.preserves_support]
 
 
@@ -87,7 +96,7 @@ class _Samples:
         self._loops: list[float] = []
 
     def take(self, rounds: int) -> None:
-        """A first call, then so many calls by turns with the bare loop."""
+        """Time a first call, then `rounds` calls alternately with the bare loop."""
         sample = self.contestant.prepare()
         self._firsts.append(seconds(sample))
         bares, loops = alternating(self._bare, sample, rounds)
@@ -96,11 +105,15 @@ class _Samples:
 
     @property
     def added(self) -> Spread:
-        """Microseconds a step."""
+        """Overhead per step, in microseconds."""
         return Spread.of([(loop - alone) * 1e6 / self._steps for alone, loop in zip(self._bares, self._loops, strict=True)])
 
     def row(self, fastest: float | None) -> Row:
-        """As the table has it; `fastest` is what the fastest peer adds."""
+        """The row of the table.
+
+        Args:
+            fastest: least overhead of the other libraries, in microseconds per step; None: none is installed.
+        """
         alone, loop, first = (Spread.of(values).median for values in (self._bares, self._loops, self._firsts))
         added = self.added
         return {

@@ -1,4 +1,4 @@
-"""The parts of the benchmark, each a table of ratios."""
+"""The parts of the benchmark: each returns a table of ratios."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sdezoo.bench.timing import Reporter
 from sdezoo.bench.training import training_loop
 
 ADDITIVE = ("ve", "vp")
+"""Spec strings of the additive processes that part `peers` measures in addition to the one given."""
 
 PARTS: dict[str, Callable[[str, int, Reporter], Table]] = {
     "loop": loop_overhead,
@@ -23,4 +24,4 @@ PARTS: dict[str, Callable[[str, int, Reporter], Table]] = {
     "memory": lambda _, seed, report: memory_use(seed, report),
     "nfe": lambda _, seed, report: evaluations_to_floor(seed, report),
 }
-"""Each measures, given the spec of a process, a seed, and whom to tell how far it is."""
+"""Functions by name: called with the spec string of a process, a seed and a progress reporter."""

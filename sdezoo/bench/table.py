@@ -1,4 +1,4 @@
-"""Tables of measured figures, for people and for machines, and the machine that they were measured on."""
+"""Tables of measurements, as text and JSON, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from typing import Any
 import torch
 
 Row = Mapping[str, Any]
+"""Values by column."""
 
 _LIBRARIES = ("sdezoo", "torch", "torchsde", "diffusers", "azula")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Figures, one row for each thing measured."""
+    """A table of measurements."""
 
     title: str
-    """What was measured, and on what."""
+    """The quantity and the setting of the measurement."""
     formats: Mapping[str, str]
-    """The columns in order, each with the format of its numbers; an underscore stands for a blank in the heading."""
+    """Format of the numbers by column, in display order. Headings show underscores as spaces."""
     rows: Sequence[Row]
-    """A row may lack a column, which then does not apply; `note` says why."""
+    """The rows. A row lacks a column that does not apply; its `note` says why."""
 
     def record(self) -> dict[str, Any]:
-        """As JSON holds it."""
+        """Convert the table to values that JSON can hold."""
         return {"title": self.title, "rows": [dict(row) for row in self.rows]}
 
     def text(self) -> str:
-        """For people."""
+        """Format the table as aligned text."""
         columns = [key for key in self.formats if any(row.get(key) is not None for row in self.rows)]
         heads = [key.replace("_", " ") for key in columns]
         cells = [heads, *([_cell(row.get(key), self.formats[key]) for key in columns] for row in self.rows)]
@@ -45,7 +46,7 @@ class Table:
 
 
 def machine() -> dict[str, Any]:
-    """Where figures were measured: processor, threads, device, versions; None for what is not installed."""
+    """Describe the machine: processor, threads, device, and versions of the libraries, None if not installed."""
     return {
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -1,4 +1,4 @@
-"""The smallest contest: a network that costs next to nothing, so that little but a sampler's own arithmetic is left."""
+"""A tiny network, so that the time of sampling is mostly the sampler's own arithmetic."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 BATCH, ENTRIES = 64, 2
+"""Batch size, and number of entries of the state."""
 
 
 class TinyMLP(nn.Module):
-    """A multilayer perceptron 3 → 64 → 64 → 2: two entries of a state, and a number for the noise level.
+    """A multilayer perceptron 3 → 64 → 64 → 2. Its input is a state of two entries and the noise level.
 
-    Called with x (B, 2) and level, 0-dim or (B,); returns (B, 2). Its weights are the same in every run.
+    The weights are the same in every run. Called with `x` `(B, 2)` and `level`, 0-dim or `(B,)`, it returns `(B, 2)`.
     """
 
     def __init__(self) -> None:
@@ -29,18 +30,25 @@ class TinyMLP(nn.Module):
 
 @dataclass(frozen=True)
 class Contestant:
-    """A sampler of some library, ready to be timed."""
+    """A sampler to be timed."""
 
     library: str
+    """Name of its library."""
     sampler: str
+    """Name or spec string of the sampler."""
     process: str
-    """The noise process or schedule, as its library calls it."""
+    """The noise process or schedule, as named by the library."""
     prepare: Callable[[], Callable[[], object]]
-    """Builds afresh what a user builds once; returns the sampling call."""
+    """Builds the objects that a user builds once, and returns the sampling call."""
 
 
 def bare(net: nn.Module, calls: int) -> Callable[[], object]:
-    """So many calls of `net` on the same inputs, and nothing else."""
+    """Return a function that calls the network repeatedly on the same inputs, and does nothing else.
+
+    Args:
+        net: the network.
+        calls: number of calls.
+    """
     x, level = torch.zeros(BATCH, ENTRIES), torch.zeros(BATCH)
 
     def run() -> None:
@@ -52,7 +60,12 @@ def bare(net: nn.Module, calls: int) -> Callable[[], object]:
 
 
 def calls_of(net: nn.Module, run: Callable[[], object]) -> int:
-    """How often `run` calls `net`."""
+    """Count the calls of a network.
+
+    Args:
+        net: the network.
+        run: a function that calls it.
+    """
     count = 0
 
     def add(*_: object) -> None:

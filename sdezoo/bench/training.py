@@ -1,7 +1,8 @@
-"""Training's loop beside a bare one of the same U-Net: noise, denoising loss, backward pass, clipping, AdamW, moving average.
+"""Time of a training step relative to a bare step of the same U-Net.
 
-A bare step is made between every two steps of `sdezoo train`, from the callback that reports progress, so that a machine whose speed
-drifts is as slow for the one as for the other. The last rows are the same steps in bfloat16, and compiled where that is possible.
+A bare step consists of noise, denoising loss, backward pass, gradient clipping, AdamW and moving average. The progress callback makes one
+after every step of `sdezoo train`, so drift of the machine affects both alike. Further rows run training in bfloat16 and compiled; the
+bare step is always float32.
 """
 
 from __future__ import annotations
@@ -37,9 +38,18 @@ def training_loop(
     steps: int = 40,
     ways: tuple[tuple[str, bool], ...] = (("float32", False), ("bf16", True)),
 ) -> Table:
-    """A bare step in float32 over a step of training with the process `spec`, on batches of random images, for each of the `ways`.
+    """Measure the time of a bare float32 step over that of a training step, on random images.
 
-    The first three steps, in which a network is compiled, are left out. Above 1, training is faster than the bare float32 step.
+    Above 1, training is faster than the bare step. The first three steps, in which the network is compiled, do not count.
+
+    Args:
+        spec: spec string of the process.
+        seed: seed of data and training.
+        report: reports progress.
+        batch: batch size.
+        shape: event shape of the images, `(C, H, W)`.
+        steps: number of training steps.
+        ways: pairs of precision and whether to compile the network, one for each row.
     """
     images = torch.rand(4 * batch, *shape, generator=torch.Generator().manual_seed(seed))
     rows = []
@@ -61,7 +71,7 @@ def training_loop(
 
 
 def _beside(settings: dict[str, Any], images: torch.Tensor, progress: Callable[[int], None]) -> list[tuple[float, float]]:
-    """Seconds of a bare step, and of the step of training before it."""
+    """Seconds of each bare step and of the training step before it."""
     bare, pairs = _bare(images, settings["batch_size"]), []
     ended = time.perf_counter()
 
@@ -79,7 +89,7 @@ def _beside(settings: dict[str, Any], images: torch.Tensor, progress: Callable[[
 
 
 def _bare(images: torch.Tensor, batch: int) -> Callable[[], None]:
-    """A step of denoising score matching with nothing around it."""
+    """Return a bare step of denoising score matching."""
     net: nn.Module = NETWORKS.build("unet").module(tuple(images.shape[1:]))
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998))

@@ -1,1 +1,1 @@
-"""The score: networks, what their output means, and the losses that teach it."""
+"""Score models: networks, output parameterizations, losses, priors and optimizers."""

@@ -1,8 +1,8 @@
-"""Score losses: what training minimizes.
+"""Score losses: the objectives of training.
 
-A loss maps a model, a batch, times `(B, 1, …, 1)` and noise to one number a sample, `(B,)`, summed over the state's
-entries: nothing in it may depend on the rest of the batch. What it needs of the process it declares by its base,
-`ScoreLoss[Conditional]`. One that regresses on what the process says asks for `Supervised`.
+A loss maps a model, a batch, times `(B, 1, …, 1)` and noise to one value per sample, `(B,)`, summed over the entries of
+the state. The loss of a sample must not depend on the rest of the batch. A loss declares what it needs of the process by
+its base class, `ScoreLoss[Conditional]`. A loss that regresses on the `target` of the process requires `Supervised`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ from sdezoo.process.requirement import P, Requirement
 
 @dataclass(frozen=True)
 class Batch:
-    """What a loss sees of the data: clean `x0` `(B, *event)`, the other end `x1` for bridges, labels `condition` `(B,)`."""
+    """A batch of training data, in the domain of the process."""
 
     x0: Tensor
+    """Clean data, `(B, *event)`."""
     x1: Tensor | None = None
+    """The other endpoint, for bridges, `(B, *event)`."""
     condition: Tensor | None = None
+    """Class indices, integers `(B,)`; None: unconditional."""
 
 
 class ScoreLoss(Plugin, Requirement[P], ABC):
-    """A loss whose minimizer is the score, or what else the process says that a network learns. Abstract: `__call__`.
+    """A loss minimized by the score, or by the denoiser of a `Denoised` process. Abstract: `__call__`.
 
-    A process that learns a denoiser is taken by losses that ask for a `Supervised` one, and regress `model.predict` on its `target`.
+    Only losses that require `Supervised` accept a `Denoised` process. They regress `model.predict` on its `target`.
     """
 
     def refuses(self, sde: Process) -> str | None:
@@ -42,34 +45,62 @@ class ScoreLoss(Plugin, Requirement[P], ABC):
         return super().refuses(sde)
 
     def t_span(self, sde: Process) -> tuple[float, float]:
-        """The times at which it learns; default: all of the process's."""
+        """`(lo, hi)`: the times used in training. Default: `t_span` of the process."""
         return sde.t_span
 
     @abstractmethod
     def __call__(self, model: ScoreModel[P], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
-        """The loss of each sample, `(B,)`."""
+        """The loss of each sample, `(B,)`.
+
+        Args:
+            model: the model to train.
+            batch: the training data.
+            t: times, `(B, 1, …, 1)`.
+            noise: random numbers.
+        """
 
     def weight(self, model: ScoreModel[P], t: Tensor, like: Tensor) -> Tensor | None:
-        """`λ` where the expected loss is `E Σ λ (s_θ − s)²` up to a constant; broadcasts against `like`, the state. None: not claimed.
+        """The weight `λ` of an expected loss `E Σ λ (s_θ − s)²` up to a constant. Default: None, the loss claims no such form.
 
-        `s` is the score, or what else the process says that a network learns.
+        Here `s` is the score, or the denoiser of a `Denoised` process. `λ` depends on `t`, and also on the state if the process
+        has a `score_error_weighting`.
 
-        A function of `t`, and where the process has a `score_error_weighting` of the state too.
+        Args:
+            model: the model to train.
+            t: times, `(B, 1, …, 1)`.
+            like: the state, `(B, *state)`; the result broadcasts against it.
         """
         return None
 
 
 def per_sample(entries: Tensor) -> Tensor:
-    """Sum over everything but the batch."""
+    """Sum over all dimensions except the batch.
+
+    Args:
+        entries: values, `(B, …)`.
+
+    Returns:
+        Sums, `(B,)`.
+    """
     return entries.flatten(1).sum(1)
 
 
 def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """The model's score `s` at `z` and `∇_z (vᵀ s)` for `v = direction`; both can be differentiated once more.
+    """The model's score `s` at `z` and `∇_z (vᵀ s)` for `v = direction`; both are differentiable.
 
     `E vᵀ ∇_z (vᵀ s)` over random signs `v` is the divergence of the score (Hutchinson).
+
+    Args:
+        model: the model.
+        batch: the training data; only its `condition` is used.
+        z: state, `(B, *state)`.
+        t: times, `(B, 1, …, 1)`.
+        direction: `v`, shaped like `z`.
+
+    Returns:
+        `s` and `∇_z (vᵀ s)`, both shaped like `z`.
     """
-    # Backward twice: forward mode fails on channels-last group norms, and fused attention has no second derivative.
+    # Double backward: forward mode fails on channels-last group norms, and fused attention has no second derivative.
     with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         z = z.detach().requires_grad_()
         s = model.score(z, t, batch.condition)

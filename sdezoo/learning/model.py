@@ -1,14 +1,14 @@
-"""Models: what answers for the score of a noised law.
+"""Models: the score of the marginals of a process.
 
-`Model.score` is the sole primitive; the other views follow from it::
+`Model.score` is the only primitive. The other quantities follow from it::
 
     denoise:    E[z_0 | z_t] = (z_t − m + v s) / α                     (Tweedie; affine processes)
     hyvarinen:  x ∘ ∇_x log p = φ/φ' (s − φ''/φ')                      (change of variables; for x = exp(c + a z), s/a − 1)
     ambient:    ∇_x log p = (s − φ''/φ') / φ'                          (element-wise φ)
 
-Where the process learns a denoiser (`Denoised`), `denoise` is the primitive: derive such a model from `DenoiserModel`.
+For a process whose network learns a denoiser (`Denoised`), `denoise` is the primitive: derive such a model from `DenoiserModel`.
 
-`ScoreModel` is the one that learns: a network, an output parameterization, the data's moments and the fitted prior.
+`ScoreModel` is the trainable model: a network, an output parameterization, the moments of the data and the fitted prior.
 """
 
 from __future__ import annotations
@@ -33,85 +33,125 @@ from sdezoo.process.sde import ForwardSDE
 D = TypeVar("D", bound=AffineSDE | Denoised)
 Q = TypeVar("Q", bound=Denoised)
 View = Callable[[Tensor, Tensor], Tensor]
-"""`score` or `denoise` of a model."""
+"""`score` or `denoise` of a model: called with state and time."""
 
 
 class Model(ABC, Generic[P]):
-    """The score of the marginals of `sde` at some law of the data. Abstract: `score`."""
+    """The score of the marginals of `sde` for one distribution of the data. Abstract: `score`."""
 
     sde: P
+    """The noise process."""
 
     @abstractmethod
     def score(self, z: Tensor, t: Tensor) -> Tensor:
-        """`∇_z log p_t(z)`, shaped like the state."""
+        """The score `∇_z log p_t(z)`, shaped like `z`.
+
+        Args:
+            z: state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+        """
 
     def denoise(self: Model[D], z: Tensor, t: Tensor) -> Tensor:
-        """`E[z_0 | z_t = z]`, shaped like the state; default: by Tweedie's formula, for an affine process."""
+        """The denoiser `E[z_0 | z_t = z]`, shaped like `z`. Default: Tweedie's formula, for an affine process.
+
+        Args:
+            z: state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+        """
         return self.sde.denoised(z, t, self.score(z, t))
 
     def hyvarinen(self: Model[AffineSDE], z: Tensor, t: Tensor) -> Tensor:
-        """The Hyvärinen score `x ∘ ∇_x log p_t(x)` at `x = φ(z)`."""
+        """The Hyvärinen score `x ∘ ∇_x log p_t(x)` at `x = φ(z)`, shaped like `z`.
+
+        Args:
+            z: state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+        """
         if self.sde.multiplicative:
             return self.score(z, t) / self.sde.column_spread.to(z) - 1
         first, second = slopes(self.sde.coordinates, z)
         return self.sde.decode(z) / first * (self.score(z, t) - second / first)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """Where sampling starts: a draw of (nearly) `p(z_1)` for data of `shape`."""
+        """Sample the initial state of sampling, approximately from `p(z_1)`. Default: the prior of the process.
+
+        Args:
+            shape: shape of the data, `(B, *event)`.
+            noise: random numbers.
+            like: a tensor with the dtype and device of the result.
+        """
         return self.sde.prior(shape, noise, like)
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of what `prior` draws, at states `z`: nats, float64 `(B,)` on the CPU.
+        """Log-density of the distribution that `prior` samples, in nats, float64 `(B,)` on the CPU.
 
-        Default: that of the process's own prior. Override it together with `prior`.
+        Default: the log-density of the process's prior. Override it together with `prior`.
+
+        Args:
+            z: state at the last time, `(B, *state)`.
 
         Raises:
-            CompositionError: where it is not known: the process does not give it, or `prior` was overridden alone.
+            CompositionError: if the log-density is unknown: the process does not define it, or only `prior` is overridden.
         """
         if type(self).prior is not Model.prior:
             raise unknown_prior(type(self).__name__)
         return self.sde.prior_log_prob(z)
 
     def ambient(self: Model[AffineSDE]) -> Model[ForwardSDE]:
-        """The same model of the process written on the data."""
+        """The same model with the data as its state, `AffineSDE.ambient` as its process."""
         return _AmbientModel(self)
 
     def intercept_network(self, wrap: Callable[[Call], Call]) -> Model[P]:
-        """The same model, with `wrap(call)` in the place of every `call` of what it learnt.
+        """The same model, with every `call` of its network replaced by `wrap(call)`.
 
-        Between calls, arithmetic on states alone is left, which sampling works out before its loop where it is linear. Default:
-        `score` and `denoise` are taken for such calls themselves.
+        Outside these calls the model does only arithmetic on the state. If it is linear, a sampler folds it before its loop.
+        Default: treats `score` and `denoise` themselves as the calls.
+
+        Args:
+            wrap: maps a call, a function of the network's input at a fixed time, to its replacement.
         """
 
-        here = proxy(self)  # a call that is kept does not keep the model
+        here = proxy(self)  # a stored call must not keep the model alive
         return _Through(self, lambda z, t: wrap(lambda u: here.score(u, t))(z), lambda z, t: wrap(lambda u: here.denoise(u, t))(z))
 
     @property
     def version(self) -> Hashable:
-        """Changes when numbers change that `intercept_network` leaves to arithmetic; default: there are none."""
+        """A key that changes whenever a constant used outside the network's calls changes. Default: None, no constants."""
         return None
 
     def condition_on(self, condition: Tensor) -> Model[P]:
-        """The model of the law given `condition` `(B,)`.
+        """The model of the conditional distribution.
+
+        Args:
+            condition: class indices, integers `(B,)`.
 
         Raises:
-            CompositionError: for a model that was not trained with conditions.
+            CompositionError: if the model was trained without labels.
         """
-        raise CompositionError("This model is unconditional.", "Train one with labels to sample a class of your choice.")
+        raise CompositionError("This model is unconditional.", "Train a model with labels to sample from a chosen class.")
 
 
 class DenoiserModel(Model[Q]):
-    """The denoiser of a process that learns one. Abstract: `denoise`; `score` follows from it where the process has one."""
+    """The denoiser of a `Denoised` process. Abstract: `denoise`; `score` follows if the process defines it."""
 
     @abstractmethod
     def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """`E[z_0 | z_t = z]`, shaped like the state."""
+        """The denoiser `E[z_0 | z_t = z]`, shaped like `z`.
+
+        Args:
+            z: state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+        """
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
-        """`∇_z log p_t(z)`.
+        """The score `∇_z log p_t(z)`, shaped like `z`.
+
+        Args:
+            z: state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
 
         Raises:
-            CompositionError: where the process has no score.
+            CompositionError: if the process has no score.
         """
         return self.sde.score_from_denoiser(self.denoise(z, t), z, t)
 
@@ -141,7 +181,7 @@ class _AmbientModel(Model[ForwardSDE]):
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         state = self.base.sde.encode(z)
         first, second = slopes(self.base.sde.coordinates, state)
-        moving = first != 0  # a constant entry has no score, and its diffusion is 0
+        moving = first != 0  # a constant entry has no score, and its diffusion is zero
         score = (self.base.score(state, t) - second / torch.where(moving, first, 1.0)) / torch.where(moving, first, 1.0)
         return torch.where(moving, score, 0.0)
 
@@ -155,21 +195,24 @@ class _AmbientModel(Model[ForwardSDE]):
 
 
 class ScoreModel(Model[P], nn.Module):
-    """A network that has learnt, or will learn, a score, or a denoiser where the process says so.
+    """A network that learns the score, or the denoiser of a `Denoised` process.
 
     Args:
-        sde: the process. net: called as `net(x, level, condition)`; see `sdezoo.learning.network.Network`. output:
-        what the network's output means, a key of `sdezoo.learning.output.OUTPUTS`; default: the
-        process's `default_output`. moments: the data's mean and standard deviation in coordinates; kept as buffers.
-        fitted: the fitted prior; None starts sampling from the process's own.
+        sde: the noise process.
+        net: the network, called as `net(x, level, condition)`, see `sdezoo.learning.network.Network`.
+        output: output parameterization, a key of `sdezoo.learning.output.OUTPUTS`. None: `default_output` of the process.
+        moments: mean and standard deviation of the clean coordinates, stored as buffers. None: 0 and 1.
+        fitted: the fitted prior, where sampling starts. None: sampling starts from the prior of the process.
 
     Raises:
-        CompositionError: where `output` does not fit `sde`.
-        SdezooError: for an unknown `output`.
+        CompositionError: if `output` does not fit `sde`.
+        SdezooError: if `output` is unknown.
     """
 
     mean: Tensor
+    """Mean of the clean coordinates; broadcasts against an event."""
     std: Tensor
+    """Standard deviation of the clean coordinates; broadcasts against an event."""
 
     def __init__(
         self,
@@ -195,16 +238,29 @@ class ScoreModel(Model[P], nn.Module):
 
     @classmethod
     def for_data(cls, sde: P, net: nn.Module, x0: Tensor, output: str | None = None, prior: PriorKind = "full") -> ScoreModel[P]:
-        """A fresh model with moments and prior measured on clean data `x0` `(N, *event)`.
+        """Create a model with moments and prior estimated from data.
 
-        `prior`: `full` or `white` fit a Gaussian (see `sdezoo.learning.prior`); `process` starts from the process's
-        own. A process that is not affine always starts from its own.
+        Args:
+            sde: the noise process.
+            net: the network, called as `net(x, level, condition)`.
+            x0: clean data, `(N, *event)`.
+            output: output parameterization. None: `default_output` of the process.
+            prior: `full` or `white` fits a Gaussian, see `sdezoo.learning.prior`; `process` uses the prior of the process. A
+                process that is not affine always uses its own prior.
+
+        Raises:
+            CompositionError: if `output` does not fit `sde`.
+            SdezooError: if `output` is unknown.
         """
         moments, fitted = fit(sde, x0, prior)
         return cls(sde, net, output, moments=moments, fitted=fitted)
 
     def with_network(self, net: nn.Module) -> ScoreModel[P]:
-        """The same model around another form of its network, such as one that is compiled: moments and prior are the same tensors."""
+        """The same model with another version of its network, for example compiled. Moments and prior are shared.
+
+        Args:
+            net: the new network.
+        """
         return ScoreModel(self.sde, net, self.output_name, moments=Moments(self.mean, self.std), fitted=self.fitted)
 
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -214,12 +270,12 @@ class ScoreModel(Model[P], nn.Module):
         return self._output.denoise(self.sde, self._moments(z), self._call(self.sde.noise_conditioning(t), condition), z, t)
 
     def predict(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        """What the network has learned, shaped like the state: the mean of the process's `target` given `z_t = z`.
+        """The regression output: the learned mean of the process's `target` given `z_t = z`, shaped like `z`.
 
         Args:
             z: noised state, `(B, *state)`.
             t: time, 0-dim or `(B, 1, …, 1)`.
-            condition: class numbers, `(B,)`; None: without.
+            condition: class indices, integers `(B,)`; None: unconditional.
         """
         return self.denoise(z, t, condition) if isinstance(self.sde, Denoised) else self.score(z, t, condition)
 
@@ -232,7 +288,7 @@ class ScoreModel(Model[P], nn.Module):
         return self.sde.prior_log_prob(z) if self.fitted is None else self.fitted.log_prob(self.sde, z)
 
     def condition_on(self, condition: Tensor) -> Model[P]:
-        # A network that says nothing of classes is taken at its word.
+        # If no module declares `classes`, assume that the network accepts conditions.
         declared = [module.classes for module in self.net.modules() if hasattr(module, "classes")]
         if declared and all(classes is None for classes in declared):
             return super().condition_on(condition)
@@ -240,14 +296,14 @@ class ScoreModel(Model[P], nn.Module):
 
     def intercept_network(self, wrap: Callable[[Call], Call], condition: Tensor | None = None) -> Model[P]:
         def at(view: Callable[..., Tensor]) -> View:
-            # The level as a number is filled in on the device, without a copy to it.
+            # A level given as a number is filled in on the device; a tensor would be copied there.
             return lambda z, t: view(self.sde, self._moments(z), wrap(self._call(float(self.sde.noise_conditioning(t)), condition)), z, t)
 
         return _Through(self, at(self._output.score), at(self._output.denoise))
 
     @property
     def sigma_data(self) -> Tensor:
-        """The standard deviation of the clean coordinates; broadcasts against an event."""
+        """Standard deviation of the clean coordinates; broadcasts against an event."""
         return self.std
 
     @property

@@ -1,4 +1,4 @@
-"""Networks: recipes for the `torch.nn.Module` that learns the score."""
+"""Networks: architectures of the `torch.nn.Module` that learns the score."""
 
 from __future__ import annotations
 
@@ -11,29 +11,42 @@ from sdezoo.parameters import Plugin
 
 
 class Network(Plugin, ABC):
-    """A recipe: its fields are the architecture, and it builds the module once the data's shape is known.
+    """An architecture: the fields are its hyper-parameters, and `module` builds it for a given data shape. Abstract: `module`.
 
-    The module is called as `module(x, level, condition)`: `x` `(B, *event)`, `noise_conditioning` `(B,)` tells the noise (see
-    `Process.noise_conditioning`), `condition` holds integer labels `(B,)` or is None; it returns a tensor shaped like `x`, zero
-    before training.
+    The module is called as `module(x, level)` or `module(x, level, condition)`:
+
+    - `x`: input, `(B, *event)`;
+    - `level`: noise level, `(B,)`, see `Process.noise_conditioning`;
+    - `condition`: class indices, integers `(B,)`, or None.
+
+    It returns a tensor shaped like `x`. Before training the output is zero.
     """
 
     learning_rate: ClassVar[float] = 1e-3
-    """The peak learning rate that suits it, unless the user gives one."""
+    """The default peak learning rate."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
-        """Why this does not work with data of event shape `shape`, as a phrase (`needs …`); None where it does."""
+        """Why the network does not fit the data, as a phrase (`needs …`). Default: None, it fits.
+
+        Args:
+            shape: event shape of the network's input.
+        """
         return None
 
     def sized(self, shape: tuple[int, ...], rows: int) -> Self:
-        """The same network with every size that was left open filled in; default: itself.
+        """Return the network with every open size chosen for the data. Default: the network itself.
 
         Args:
-            shape: event shape of what the network sees.
-            rows: number of training rows. A network that is large for its rows memorizes them.
+            shape: event shape of the network's input.
+            rows: number of training rows. A network that is too large for them memorizes the rows.
         """
         return self
 
     @abstractmethod
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
-        """A module for data of event shape `shape`; `classes`: how many labels it can be conditioned on."""
+        """Build the module.
+
+        Args:
+            shape: event shape of the network's input.
+            classes: number of classes to condition on; None: unconditional.
+        """

@@ -1,13 +1,13 @@
-"""How often each noise level is drawn in training.
+"""The distribution of noise levels in training.
 
-A time is a quantile `u` in [0, 1) taken to `[lo, hi]`:
+A quantile `u` in [0, 1) is mapped to a time in `[lo, hi]`:
 
 - `uniform`: `t = lo + (hi − lo) u`;
-- `log-normal`: `ln(σ̂/s) ~ N(0, 1.2²)` truncated to the process's levels, where most is to be learnt; `σ̂ = σ/α`, and `s` is the
-  root mean square of the data's standard deviation over channels or columns; uniform for processes without noise level;
-- `importance`: `u` of `log-normal` has a density `p`, constant on each of 64 bins, and a sample counts `1/p(u)` times, so
-  that the expected loss is the same and its variance least: `p ∝ √E[L² | u]` (Nichol & Dhariwal, arXiv 2102.09672, eq. 18), the mean
-  taken over the losses `L` seen so far with a memory of 64 for each bin. A tenth of `p` stays uniform; all of it, until every bin was seen.
+- `log-normal`: `ln(σ̂/s) ~ N(0, 1.2²)`, truncated to the noise levels of the process. Here `σ̂ = σ/α`, and `s` is the root mean
+  square of the data's standard deviation over channels or columns. A process without noise levels uses `uniform`;
+- `importance`: as `log-normal`, but `u` has a density `p`, constant on each of 64 bins, and a sample has weight `1/p(u)`. The
+  expected loss is the same, and `p ∝ √E[L² | u]` minimizes its variance (Nichol & Dhariwal, arXiv 2102.09672, eq. 18). The mean
+  runs over past losses `L`, with a memory of 64 for each bin. A tenth of `p` is uniform; all of `p` is, until every bin has losses.
 """
 
 from __future__ import annotations
@@ -29,17 +29,38 @@ _UNIFORM = 0.1
 
 
 def draw_times(name: str, model: ScoreModel, span: tuple[float, float], shape: tuple[int, ...], noise: Noise, like: Tensor) -> Tensor:
-    """Times in `span` of `shape` `(B, 1, …, 1)`, with dtype and device of `like`, one quantile a row."""
+    """Sample the times of a training step.
+
+    Args:
+        name: `log-normal`, `uniform` or `importance`; `importance` samples as `log-normal` here.
+        model: the model to train.
+        span: `(lo, hi)`, the times used in training.
+        shape: shape of the result, `(B, 1, …, 1)`.
+        noise: random numbers.
+        like: a tensor with the dtype and device of the result.
+    """
     return times_at(name, model, span, quantiles(shape, noise)).to(like)
 
 
 def quantiles(shape: tuple[int, ...], noise: Noise) -> Tensor:
-    """Uniform `u` of `shape`, float64 on the CPU."""
+    """Sample uniform quantiles `u`, float64 on the CPU.
+
+    Args:
+        shape: shape of the result, `(B, 1, …, 1)`.
+        noise: random numbers.
+    """
     return noise.uniform(torch.empty((), dtype=torch.float64), shape)
 
 
 def times_at(name: str, model: ScoreModel, span: tuple[float, float], u: Tensor) -> Tensor:
-    """The times in `span` whose quantile is `u`, float64 on the CPU."""
+    """Map quantiles to times, float64 on the CPU.
+
+    Args:
+        name: `log-normal`, `uniform` or `importance`; `importance` maps as `log-normal`.
+        model: the model to train.
+        span: `(lo, hi)`, the times used in training.
+        u: quantiles in [0, 1), float64 on the CPU, of any shape.
+    """
     sde = model.sde
     lo, hi = span
     ends = None if name == "uniform" else sde.noise_level(torch.tensor([lo, hi], dtype=torch.float64))
@@ -51,10 +72,10 @@ def times_at(name: str, model: ScoreModel, span: tuple[float, float], u: Tensor)
 
 
 class Importance:
-    """The density `p` of quantiles, learnt from the losses that they gave.
+    """The density `p` of quantiles for importance sampling, estimated from past losses.
 
     Args:
-        state: that of another one, `(2, 64)` float64: the mean of `L²` in each bin, and how many were seen.
+        state: a saved state, `(2, 64)` float64: the mean of `L²` and the number of losses in each bin. None: no losses yet.
     """
 
     def __init__(self, state: Tensor | None = None) -> None:
@@ -62,7 +83,7 @@ class Importance:
 
     @property
     def density(self) -> Tensor:
-        """`p` on each bin, mean 1."""
+        """`p` on each bin, `(64,)` float64, with mean 1."""
         squares, seen = self.state
         root = squares.sqrt()
         if not (seen > 0).all() or not root.sum() > 0:
@@ -70,14 +91,26 @@ class Importance:
         return _UNIFORM + (1 - _UNIFORM) * root / root.mean()
 
     def draw(self, u: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantiles of density `p` from uniform ones, and `1/p` there, both of the shape of `u`."""
+        """Map uniform quantiles to quantiles with density `p`.
+
+        Args:
+            u: uniform quantiles in [0, 1), float64 on the CPU, of any shape.
+
+        Returns:
+            The quantiles, and their weights `1/p`, both shaped like `u`.
+        """
         p = self.density
         below = torch.cat([p.new_zeros(1), p.cumsum(0) / _BINS])
         bins = torch.searchsorted(below, u.contiguous(), right=True).clamp(1, _BINS) - 1
         return ((bins + (u - below[bins]) / p[bins] * _BINS) / _BINS).clamp(0, 1), 1 / p[bins]
 
     def observe(self, u: Tensor, losses: Tensor) -> None:
-        """Take notice of `losses` `(B,)`, before they are divided by `p`, at quantiles `u` of any shape with `B` entries."""
+        """Update the density with the losses of a batch.
+
+        Args:
+            u: quantiles with density `p`, of any shape with `B` entries.
+            losses: losses without the weight `1/p`, `(B,)`.
+        """
         bins = (u.flatten() * _BINS).long().clamp(0, _BINS - 1)
         counts = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bins, torch.ones(len(bins), dtype=torch.float64))
         sums = torch.zeros(_BINS, dtype=torch.float64).index_add_(0, bins, losses.detach().double().cpu().flatten() ** 2)

@@ -1,25 +1,25 @@
 """Exponentiated gradient descent: weights that keep their sign (Dale's law).
 
-A weight is multiplied by a positive number (Kivinen & Warmuth 1997; for networks Cornford et al., bioRxiv
-2024.10.25.620272; its bond with geometric Brownian motion in Shetty et al., arXiv 2510.02730)::
+Each step multiplies a weight by a positive number (Kivinen & Warmuth 1997; for networks Cornford et al., bioRxiv
+2024.10.25.620272; the relation to geometric Brownian motion in Shetty et al., arXiv 2510.02730)::
 
     w ← w ∘ exp(−η (sign(w) ∘ d + λ))
 
-`d` is a direction of descent, `η` the learning rate, a *relative* one, and `λ` the weight decay: `|w|` falls at the rate
-`ηλ`, as under the penalty `λ‖w‖₁`. With `λ = 0` this is mirror descent with `ψ(w) = Σ |w| log |w| − |w|`, of which `∇ψ = sign(w) log |w|`::
+Here `d` is the descent direction, `η` the learning rate, *relative* to the weights, and `λ` the weight decay: `|w|` decays at rate
+`ηλ`, as under the penalty `λ‖w‖₁`. With `λ = 0` this is mirror descent with `ψ(w) = Σ |w| log |w| − |w|` and `∇ψ = sign(w) log |w|`::
 
     ∇ψ(w') = ∇ψ(w) − η d,      w' = argmin_v  η ⟨d, v⟩ + D_ψ(v, w)
 
-`egd` takes for `d` the moving average of gradients, `egd-adam` Adam's direction `m̂/(√v̂ + ε)` (Kingma & Ba, arXiv 1412.6980).
+For `egd`, `d` is the moving average of gradients; for `egd-adam`, Adam's direction `m̂/(√v̂ + ε)` (Kingma & Ba, arXiv 1412.6980).
 
-**What is a weight.** Parameters with two dimensions or more: they connect neurons. Biases, and the gains of
-normalisations, have one; Dale's law does not speak of them, and they move by `b ← b − η d`.
+**Weights** are parameters with at least two dimensions: they connect neurons. Biases and the gains of normalization layers
+have one dimension. Dale's law does not apply to them, and they take additive steps, `b ← b − η d`.
 
-**A weight at exactly zero** has no sign to keep, and no factor moves it. Its next step is the additive one, `−η d`,
-which gives it a sign; that one it keeps. Layers that start at zero thus train, and a fresh network still returns zero.
+**A zero weight** has no sign, and no factor changes it. Its next step is additive, `−η d`; the weight then keeps the sign of
+that step. So layers that are initialized to zero can train, and an untrained network still returns zero.
 
-**What is bounded.** A step changes `|w|` at most e-fold, and `|w|` stays within the normal numbers of its dtype: a
-weight that dies out cannot come back with the other sign, and none overflows. NaN gradients give NaN weights.
+**Bounds.** A step changes `|w|` by at most a factor e, and `|w|` stays within the normal numbers of its dtype: no weight
+underflows to zero, where it would lose its sign, and none overflows. NaN gradients give NaN weights.
 """
 
 from __future__ import annotations
@@ -37,35 +37,52 @@ from torch.optim import AdamW, Optimizer
 from sdezoo.errors import ParameterError
 
 OptimizerName = Literal["adamw", "egd", "egd-adam"]
+"""The keys of `OPTIMIZERS`."""
 
 
 class Exponentiated(Optimizer, ABC):
-    """Exponentiated gradient descent. Abstract: `direction`. All that it keeps from step to step are tensors.
+    """Exponentiated gradient descent. Abstract: `direction`. Its state holds only tensors.
 
     Args:
-        params: parameters or groups of them, as every torch optimizer takes them. lr: `η`. weight_decay: `λ`, for weights alone.
+        params: parameters or parameter groups, as for every torch optimizer.
+        lr: learning rate `η`, positive.
+        weight_decay: `λ`, at least 0, for weights only.
+        own: further defaults of the parameter groups.
 
     Raises:
-        ParameterError: for a rate that is not positive, and for a negative decay.
+        ParameterError: if `lr` is not positive, or `weight_decay` is negative.
     """
 
     learning_rate: ClassVar[float]
-    """The peak learning rate to start from: steps are relative to the weights, so that it suits any network."""
+    """The default peak learning rate. Steps are relative to the weights, so one value suits any network."""
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float = 0.0, **own: Any) -> None:
         if not 0 < lr < math.inf:
-            raise ParameterError(f"lr={lr} is not allowed.", "Give lr a number above 0.")
+            raise ParameterError(f"lr={lr} is not allowed.", "Set lr to a number above 0.")
         if not 0 <= weight_decay < math.inf:
-            raise ParameterError(f"weight_decay={weight_decay} is not allowed.", "Give weight_decay a number of at least 0.")
+            raise ParameterError(f"weight_decay={weight_decay} is not allowed.", "Set weight_decay to a number at least 0.")
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own})
 
     @abstractmethod
     def direction(self, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        """`d` for the gradient of one parameter; `state` is empty in the first step."""
+        """The descent direction `d`, shaped like the gradient.
+
+        Args:
+            gradient: gradient of one parameter.
+            state: state of that parameter, empty before the first step; updated in place.
+            group: the parameter group.
+        """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step; `closure` computes the loss anew where it is given, and its value is returned."""
+        """Perform one step.
+
+        Args:
+            closure: recomputes the loss and its gradients; None: use the present gradients.
+
+        Returns:
+            The loss of `closure`; None without it.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -83,10 +100,16 @@ class Exponentiated(Optimizer, ABC):
 
 
 class EGD(Exponentiated):
-    """Along the moving average of gradients, `d ← β d + (1 − β) g`, from `d = g`.
+    """Exponentiated gradient descent along the moving average of gradients, `d ← β d + (1 − β) g`, starting from `d = g`.
 
     Args:
+        params: parameters or parameter groups, as for every torch optimizer.
+        lr: learning rate `η`, positive.
         momentum: `β`, in [0, 1).
+        weight_decay: `λ`, at least 0, for weights only.
+
+    Raises:
+        ParameterError: if a number is out of its range.
     """
 
     learning_rate = 10.0
@@ -102,10 +125,17 @@ class EGD(Exponentiated):
 
 
 class EGDAdam(Exponentiated):
-    """Along Adam's direction, `d = m̂/(√v̂ + ε)`: of size about 1 whatever the size of the gradients.
+    """Exponentiated gradient descent along Adam's direction, `d = m̂/(√v̂ + ε)`, whose size is about 1 for gradients of any size.
 
     Args:
-        betas: decay of the averages of gradients and of their squares, in [0, 1). eps: `ε`.
+        params: parameters or parameter groups, as for every torch optimizer.
+        lr: learning rate `η`, positive.
+        betas: decay rates of the averages of gradients and of squared gradients, in [0, 1).
+        eps: `ε`, added to the denominator.
+        weight_decay: `λ`, at least 0, for weights only.
+
+    Raises:
+        ParameterError: if a number is out of its range.
     """
 
     learning_rate = 0.1
@@ -133,7 +163,11 @@ class EGDAdam(Exponentiated):
 
 
 def is_weight(parameter: Tensor) -> bool:
-    """Whether exponentiated descent keeps the signs of a parameter: it has two dimensions or more."""
+    """Whether exponentiated gradient descent keeps the signs of a parameter: it has at least two dimensions.
+
+    Args:
+        parameter: a parameter of any shape.
+    """
     return parameter.ndim >= 2
 
 
@@ -147,7 +181,7 @@ def _multiplied(w: Tensor, additive: Tensor, decay: float) -> Tensor:
 def _check_average(**decays: float) -> None:
     for name, value in decays.items():
         if not 0 <= value < 1:
-            raise ParameterError(f"{name}={value} is not allowed.", f"Give {name} a number of at least 0 and below 1.")
+            raise ParameterError(f"{name}={value} is not allowed.", f"Set {name} to a number at least 0 and below 1.")
 
 
 def _adamw(params: Iterable[Parameter], lr: float) -> Optimizer:
@@ -156,25 +190,37 @@ def _adamw(params: Iterable[Parameter], lr: float) -> Optimizer:
 
 
 OPTIMIZERS: dict[OptimizerName, Callable[[Iterable[Parameter], float], Optimizer]] = {"adamw": _adamw, "egd": EGD, "egd-adam": EGDAdam}
-"""Optimizers by name, from parameters and a peak learning rate."""
+"""Optimizers by name, built from parameters and a peak learning rate."""
 
 LEARNING_RATES: dict[OptimizerName, float] = {"egd": EGD.learning_rate, "egd-adam": EGDAdam.learning_rate}
-"""The peak learning rates of those that ask for none of a network's own; the others take `Network.learning_rate`."""
+"""Default peak learning rates of optimizers that define one. The others use `Network.learning_rate`."""
 
 
 def flatten_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimizer as named tensors, `PARAMETER.KEY`."""
+    """The state of an optimizer as named tensors.
+
+    Args:
+        optimizer: any torch optimizer whose state is tensors and numbers.
+
+    Returns:
+        Tensors under keys `PARAMETER.KEY`, where `PARAMETER` is the index of the parameter.
+    """
     entries = optimizer.state_dict()["state"].items()
     return {f"{index}.{key}": torch.as_tensor(value) for index, values in entries for key, value in values.items()}
 
 
 def restore_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Give an optimizer the state that `flatten_state` took."""
+    """Restore the state of an optimizer.
+
+    Args:
+        optimizer: an optimizer of the same class and parameters.
+        tensors: the result of `flatten_state`.
+    """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         like = parameters[int(index)]
-        # Fused kernels walk through memory: what is shaped like a parameter must lie as it does, channels last or not.
+        # Fused kernels ignore strides: state shaped like a parameter must have its memory format, for example channels last.
         state.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

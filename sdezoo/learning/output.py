@@ -1,6 +1,6 @@
-"""Output parameterizations: what the number that a network returns means.
+"""Output parameterizations: from the output of a network to the score and the denoiser.
 
-With `z_t = α z_0 + m + σ ε`, `F` the network's output and `D = E[z_0 | z_t]` the denoiser:
+With `z_t = α z_0 + m + σ ε`, network output `F` and denoiser `D = E[z_0 | z_t]`:
 
 =========== ======================================================= =================================================
 `score`     `∇ log p = F`                                           any process
@@ -11,12 +11,12 @@ With `z_t = α z_0 + m + σ ε`, `F` the network's output and `D = E[z_0 | z_t]`
 `edm`       `D = μ + c_skip (ẑ − μ) + c_out F(c_in (ẑ − μ))`        affine (Karras et al., arXiv 2206.00364, table 1)
 =========== ======================================================= =================================================
 
-For `edm`, `ẑ = (z − m)/α`, `σ̂ = σ/α`, and with the data's mean `μ` and standard deviation `s` in coordinates
-`c_skip = s²/(σ̂² + s²)`, `c_out = σ̂ s/√(σ̂² + s²)`, `c_in = 1/√(σ̂² + s²)`: input and target of the network have
-unit variance at every time.
+For `edm`, `ẑ = (z − m)/α` and `σ̂ = σ/α`. With mean `μ` and standard deviation `s` of the clean coordinates,
+`c_skip = s²/(σ̂² + s²)`, `c_out = σ̂ s/√(σ̂² + s²)` and `c_in = 1/√(σ̂² + s²)`. Input and target of the network then
+have unit variance at every time.
 
-Where a process learns a denoiser and has no score (`sdezoo.process.process.Denoised`), only `epsilon` fits, and the process makes `D` of
-`F` by its `denoiser_from_output`.
+If the network learns a denoiser (`sdezoo.process.process.Denoised`), only `epsilon` fits, and `denoiser_from_output` of the process
+converts `F` to `D`.
 """
 
 from __future__ import annotations
@@ -32,21 +32,38 @@ from sdezoo.process.process import Denoised, Process
 from sdezoo.process.requirement import P, Requirement, needs_multiplicative
 
 Call = Callable[[Tensor], Tensor]
-"""The network at a fixed time and condition: event-shaped input to event-shaped output."""
+"""The network at a fixed time and condition: `(B, *event)` to `(B, *event)`."""
 
 
 class Output(Requirement[P], ABC):
-    """From a network's output to a score and a denoiser."""
+    """An output parameterization. Abstract: `score`, `denoise`."""
 
     name: str
+    """Its key in `OUTPUTS`."""
 
     @abstractmethod
     def score(self, sde: P, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
-        """`∇_z log p_t(z)`, shaped like the state."""
+        """The score `∇_z log p_t(z)`, shaped like `z`.
+
+        Args:
+            sde: the noise process.
+            moments: moments of the clean coordinates.
+            net: the network at time `t`.
+            z: state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+        """
 
     @abstractmethod
     def denoise(self, sde: P, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
-        """`E[z_0 | z_t = z]`."""
+        """The denoiser `E[z_0 | z_t = z]`, shaped like `z`.
+
+        Args:
+            sde: the noise process.
+            moments: moments of the clean coordinates.
+            net: the network at time `t`.
+            z: state, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+        """
 
 
 class _FromScore(Output[P]):
@@ -78,7 +95,7 @@ class _Epsilon(_FromScore[Process]):
             return sde.score_from_denoiser(self.denoise(sde, moments, net, z, t), z, t)
         out = net(sde.network_input(z, t))
         scale = sde.scale(t)
-        if scale.ndim:  # times broadcast against the state, which may have more dimensions than an event
+        if scale.ndim:  # `t` broadcasts against the state, which may have more dimensions than an event
             scale = scale.to(out).reshape(-1, *[1] * (out.ndim - 1))
         return sde.score_from_output(-out / scale, z, t)
 
@@ -126,3 +143,4 @@ class _EDM(_FromDenoiser):
 
 
 OUTPUTS: dict[str, Output] = {o.name: o for o in (_Score(), _Hyvarinen(), _Epsilon(), _Denoiser(), _Velocity(), _EDM())}
+"""Output parameterizations by name."""

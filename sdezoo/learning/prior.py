@@ -1,14 +1,14 @@
-"""Fitted priors: where sampling starts when the data are known.
+"""Fitted priors: a Gaussian prior with the moments of the data.
 
-A process's own prior is `p(z_1 | z_0 = 0)`. When the terminal noise does not swamp the data, the true marginal
-`p(z_1)` is wider, and starting from the process's prior loses what the data's large directions carry. The Gaussian
-with the right first two moments is::
+The prior of a process is `p(z_1 | z_0 = 0)`. If the noise at `t = 1` does not dominate the data, the marginal `p(z_1)` is
+wider, and samples that start from the prior of the process lack variance along the large directions of the data. The
+Gaussian with the first two moments of `p(z_1)` is::
 
     N(α μ + m,  α² Σ + v I),        μ, Σ: mean and covariance of the clean coordinates z_0;  α, m, v at t = hi
 
-`full` keeps every direction of `Σ` up to 1024 dimensions and the leading 256 beyond, where the rest of the variance
-is spread evenly; `white` is the prior of the multiplicative-diffusion paper (arXiv 2510.02730): one mean and one
-variance, for a channel or a column.
+`full` keeps every direction of `Σ` up to 1024 dimensions. Beyond, it keeps the leading 256 and spreads the remaining
+variance evenly over the others. `white` is the prior of the multiplicative-diffusion paper (arXiv 2510.02730): one mean
+and one variance for each channel or column.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from sdezoo.process.process import Process
 from sdezoo.process.requirement import as_affine
 
 PriorKind = Literal["full", "white", "process"]
+"""Where sampling starts: from a fitted Gaussian, `full` or `white`, or from the prior of the process."""
 
 _FULL_UP_TO = 1024
 _LEADING = 256
@@ -37,29 +38,36 @@ class Moments(NamedTuple):
     """Mean and standard deviation of clean coordinates; each broadcasts against an event."""
 
     mean: Tensor
+    """Mean."""
     sigma_data: Tensor
+    """Standard deviation, positive."""
 
 
 def measure(z: Tensor) -> Moments:
-    """Moments of `z` `(N, *event)`: one of each for a column of vectors, for a channel of images."""
+    """Compute the moments of each column of vectors, or of each channel of images.
+
+    Args:
+        z: clean coordinates, `(N, *event)`.
+    """
     axes = [0, *range(2, z.ndim)]
     wide = z.double()
     mean, std = wide.mean(axes, keepdim=True)[0], wide.std(axes, keepdim=True)[0]
-    # A constant column has no scale of its own; one keeps it finite, and its mean keeps it where it is.
+    # A constant column has standard deviation 0, which would divide by zero; use 1.
     return Moments(mean.float(), torch.where(std > 0, std, torch.ones_like(std)).float())
 
 
 class FittedPrior(nn.Module):
-    """A Gaussian over clean coordinates, pushed through a process to `t = hi`.
+    """A Gaussian fit to clean coordinates, noised by a process to `t = hi`.
 
     Args:
         mean: `μ`, broadcasts against an event.
-        floor: variance outside `directions`; a broadcastable tensor where there are none, else 0-dim.
-        directions: orthonormal rows `(k, d)`, `d` the size of an event.
-        excess: variance along each direction beyond `floor`, `(k,)`.
+        floor: variance outside `directions`, 0-dim; without directions, a tensor that broadcasts against an event.
+        directions: orthonormal rows, `(k, d)`, where `d` is the size of an event.
+        excess: variance along each direction in addition to `floor`, `(k,)`.
     """
 
     PARTS: ClassVar = ("mean", "floor", "directions", "excess")
+    """Names of the buffers."""
 
     mean: Tensor
     floor: Tensor
@@ -73,7 +81,12 @@ class FittedPrior(nn.Module):
 
     @classmethod
     def fit(cls, z: Tensor, kind: Literal["full", "white"] = "full") -> FittedPrior:
-        """The prior of clean coordinates `z` `(N, *event)`."""
+        """Fit the prior.
+
+        Args:
+            z: clean coordinates, `(N, *event)`.
+            kind: `full` or `white`, see the module.
+        """
         size = z[0].numel()
         if kind == "white":
             mean, std = measure(z)
@@ -89,7 +102,17 @@ class FittedPrior(nn.Module):
         return cls(mean.float(), floor.float(), directions[:kept].float().contiguous(), excess.float())
 
     def draw(self, sde: Process, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """A draw of `N(α μ + m, α² Σ + v I)` at the last time of `sde`, for data of `shape`."""
+        """Sample `N(α μ + m, α² Σ + v I)` at the last time of `sde`.
+
+        Args:
+            sde: the noise process, affine.
+            shape: shape of the data, `(B, *event)`.
+            noise: random numbers.
+            like: a tensor with the dtype and device of the result.
+
+        Raises:
+            CompositionError: if the process is not affine.
+        """
         k = as_affine(sde, _WHAT).at(torch.tensor(sde.t_span[1], dtype=torch.float64), like)
         white = noise.normal(like, sde.state_shape(shape))
         mean, floor, directions, excess = (b.to(like) for b in (self.mean, self.floor, self.directions, self.excess))
@@ -101,16 +124,24 @@ class FittedPrior(nn.Module):
         return z
 
     def log_prob(self, sde: Process, z: Tensor) -> Tensor:
-        """`log N(z; α μ + m, α² Σ + v I)` at the last time of `sde` in nats, float64 `(B,)` on the CPU, for `z` `(B, *event)`."""
+        """`log N(z; α μ + m, α² Σ + v I)` at the last time of `sde`, in nats, float64 `(B,)` on the CPU.
+
+        Args:
+            sde: the noise process, affine.
+            z: state, `(B, *event)`.
+
+        Raises:
+            CompositionError: if the process is not affine.
+        """
         k = as_affine(sde, _WHAT).exact(torch.tensor(sde.t_span[1], dtype=torch.float64))
-        z = z.cpu().double()  # Apple's devices have no float64
+        z = z.cpu().double()  # MPS has no float64
         alpha, shift, variance = k
         mean, floor, directions, excess = (b.to(z) for b in (self.mean, self.floor, self.directions, self.excess))
         away = z - (alpha * mean + shift)
         base = (alpha**2 * floor + variance).expand_as(away)
         entries = -0.5 * (away**2 / base + base.log() + math.log(2 * math.pi))
         total = entries.reshape(len(z), -1).sum(1)
-        if len(directions):  # they come with a single floor, so that they are eigenvectors
+        if len(directions):  # `floor` is then a scalar, so the directions are eigenvectors
             narrow = alpha**2 * floor + variance
             wide = narrow + alpha**2 * excess
             along = away.flatten(1) @ directions.T
@@ -119,9 +150,16 @@ class FittedPrior(nn.Module):
 
 
 def fit(sde: Process, x0: Tensor, kind: PriorKind) -> tuple[Moments | None, FittedPrior | None]:
-    """Moments and prior of clean data `x0` `(N, *event)` in the coordinates of `sde`; None for what it has not.
+    """Fit moments and prior to data, in the coordinates of the process.
 
-    A process that is not affine has neither, and starts from its own prior, as `kind="process"` does.
+    Args:
+        sde: the noise process.
+        x0: clean data, `(N, *event)`.
+        kind: `full` or `white` fits a Gaussian; `process` uses the prior of the process.
+
+    Returns:
+        Moments, None if the process is not affine; and the prior, None if it is that of the process. A process that is not
+        affine always uses its own prior.
     """
     if not isinstance(sde, AffineSDE):
         return None, None

@@ -1,20 +1,20 @@
-"""Which noise levels count in a loss.
+"""Loss weightings: the weight of each noise level in a loss.
 
-A denoising loss is `E_t λ(t) ‖s_θ − s‖²`. Weightings name `λ`, with `v = scale²` the variance of the noise, `σ̂ = σ/α`, `s` the
-standard deviation of the data in coordinates, and `‖D − z_0‖² = (v/α)² ‖s_θ − s‖²` for the denoiser `D`:
+A denoising loss is `E_t λ(t) ‖s_θ − s‖²`. With `v = scale²` the variance of the noise, `σ̂ = σ/α` the noise level, `s` the standard
+deviation of the clean coordinates, and `‖D − z_0‖² = (v/α)² ‖s_θ − s‖²` for the denoiser `D`, the weightings `λ` are:
 
-- `paper`: `v²`, mean squared error of the denoiser where `α = 1` (Shetty et al., arXiv 2510.02730: `(σ² t)²`);
+- `paper`: `v²`, mean squared error of the denoiser if `α = 1` (Shetty et al., arXiv 2510.02730: `(σ² t)²`);
 - `uniform`: `v`, mean squared error of the predicted noise (Song et al., arXiv 2011.13456);
 - `edm`: `v²/α² · (σ̂² + s²)/(σ̂ s)²`, mean squared error of a network of unit variance (Karras et al., arXiv
-  2206.00364); affine processes;
-- `min-snr`: `(v/α)² min(SNR, 5)/s²`, `SNR = (s/σ̂)²` (Hang et al., arXiv 2303.09556, section 3.4); affine processes;
-- `likelihood`: `g²`, for which the loss with uniform times bounds the likelihood (Song et al., arXiv 2101.09258, theorem 1); affine
-  processes.
+  2206.00364); affine processes only;
+- `min-snr`: `(v/α)² min(SNR, 5)/s²`, `SNR = (s/σ̂)²` (Hang et al., arXiv 2303.09556, section 3.4); affine processes only;
+- `likelihood`: `g²`; with uniform times, the loss then bounds the likelihood (Song et al., arXiv 2101.09258, theorem 1); affine
+  processes only.
 
-Where a process learns a denoiser (`sdezoo.process.process.Denoised`) the loss is `E_t λ(t) ‖D_θ − z_0‖²`: `paper` is 1, and `uniform` one
-over the square of the process's `error_scale`, the mean squared error of the network's output.
+If the network learns a denoiser (`sdezoo.process.process.Denoised`), the loss is `E_t λ(t) ‖D_θ − z_0‖²`. Then `paper` is 1, and
+`uniform` is `1/error_scale²`, the mean squared error of the network's output.
 
-How often a level is drawn is another matter, see `sdezoo.learning.noise_levels`.
+The distribution of noise levels in training is a separate choice, see `sdezoo.learning.noise_levels`.
 """
 
 from __future__ import annotations
@@ -69,20 +69,33 @@ WEIGHTINGS: dict[str, Callable[[ScoreModel, Tensor], Tensor]] = {
     "min-snr": _min_snr,
     "likelihood": _likelihood,
 }
+"""`λ(t)` by name, from a model and times."""
 
 
 def weight(name: str, model: ScoreModel, t: Tensor, like: Tensor) -> Tensor:
-    """`λ(t)` of the weighting `name`; broadcasts against, and has the dtype of, `like`."""
+    """`λ(t)` of a weighting.
+
+    Args:
+        name: a key of `WEIGHTINGS`.
+        model: the model to train.
+        t: times, `(B, 1, …, 1)`.
+        like: the state, `(B, *state)`; the result broadcasts against it and has its dtype.
+    """
     return WEIGHTINGS[name](model, t).to(like)
 
 
 def weighting_refuses(name: str | None, sde: Process) -> str | None:
-    """Why the weighting `name` does not work with `sde`; None where it does."""
+    """Why a weighting does not fit a process, as a phrase; None if it fits.
+
+    Args:
+        name: a key of `WEIGHTINGS`; None always fits.
+        sde: the noise process.
+    """
     if name in ("edm", "min-snr", "likelihood") and not isinstance(sde, AffineSDE):
         return f"with weighting={name} needs an affine SDE (Gaussian in its coordinates)"
     return None
 
 
 def default_weighting(sde: Process) -> str:
-    """`edm` for affine processes, `uniform` for the others."""
+    """The default weighting of a process: `edm` if it is affine, otherwise `uniform`."""
     return "uniform" if weighting_refuses("edm", sde) else "edm"

@@ -1,21 +1,20 @@
 """Affine processes: Gaussian in their own coordinates.
 
-Data `x = φ(z)`; on the state `z` the transition is::
+Data are `x = φ(z)`. The transition of the state `z` is::
 
     z_t = α(t) z_0 + m(t) + σ(t) ε,      ε ~ N(0, I),      α(0) = 1,  m(0) = 0,  σ(0) = 0
 
-From `φ`, `α`, `m` and the *variance* `v = σ²` everything follows (the variance, since `√` has no derivative at
-`t = 0`):
+Everything follows from `φ`, `α`, `m` and the *variance* `v = σ²` (not `σ`: `√` has no derivative at `t = 0`):
 
 - the SDE, `dz = (r z + c) dt + g dW` with `r = α'/α`, `c = m' − r m`, `g² = v' − 2 r v`;
 - the conditional score `(α z_0 + m − z_t) / v` and density;
-- the posterior `p(z_s | z_t, z_0)` for `s < t`, Gaussian as well;
-- the ambient equation, by Itô: `f_x = φ' f_z + ½ φ'' g²`, `g_x = φ' g` for element-wise `φ`;
+- the posterior `p(z_s | z_t, z_0)` for `s < t`, also Gaussian;
+- the SDE of the data, by Itô's formula: `f_x = φ' f_z + ½ φ'' g²`, `g_x = φ' g` for element-wise `φ`;
 - Tweedie: `E[z_0 | z_t] = (z_t − m + v ∇ log p) / α`.
 
-Where columns of a table differ in spread, `φ` is `standardized`, `x = φ(c + s z)`: one noise level serves all of them.
+If the columns of a table differ in spread, use a standardized `φ`, `x = φ(c + s z)`: then one noise level fits all columns.
 
-Coefficients are computed in float64 and take the state's dtype last.
+Coefficients are computed in float64 and cast to the dtype of the state last.
 """
 
 from __future__ import annotations
@@ -41,11 +40,14 @@ from sdezoo.process.standardized import Standardized, unstandardized, wide
 
 
 class Coefficients(NamedTuple):
-    """`z_t = alpha z_0 + shift + sqrt(variance) ε`; each broadcasts against the state."""
+    """Coefficients of `z_t = alpha z_0 + shift + sqrt(variance) ε`; each broadcasts against the state."""
 
     alpha: Tensor
+    """`α(t)`, the scale of the clean state."""
     shift: Tensor
+    """`m(t)`."""
     variance: Tensor
+    """`v(t) = σ²(t)`, the variance of the noise."""
 
     @property
     def sigma(self) -> Tensor:
@@ -54,7 +56,7 @@ class Coefficients(NamedTuple):
 
     @property
     def ratio(self) -> Tensor:
-        """Noise to signal, `σ/α`: the noise level in units of the clean coordinates."""
+        """Noise-to-signal ratio `σ/α`: the noise level in units of the clean coordinates."""
         return self.sigma / self.alpha
 
 
@@ -65,12 +67,19 @@ class AffineSDE(ForwardSDE, Conditional):
 
     @property
     def coordinates(self) -> Transform:
-        """`φ`, from state to data; default: the identity."""
+        """`φ`, the map from state to data. Default: the identity."""
         return identity_transform
 
     @abstractmethod
     def coefficients(self, t: Tensor) -> Coefficients:
-        """`α`, `m` and `v` at `t`, as differentiable functions of `t`, shaped like `t`; `m` may also broadcast against the state."""
+        """`α`, `m` and `v` at `t`.
+
+        Args:
+            t: time, float64, of any shape.
+
+        Returns:
+            The coefficients, differentiable in `t` and shaped like `t`; `m` may also broadcast against the state.
+        """
 
     @property
     def support(self) -> Constraint:
@@ -83,13 +92,13 @@ class AffineSDE(ForwardSDE, Conditional):
     def multiplicative(self) -> bool:
         """Whether `φ = exp`: the noise in `x` is proportional to `x`, and `∇_z log p = y ∘ ∇_y log p + 1` for `y = e^z`.
 
-        `y` is `x`, or where columns have a spread of their own, `(x/e^c)^{1/s}`.
+        `y` is `x`, or `(x/e^c)^{1/s}` for standardized coordinates.
         """
         return isinstance(unstandardized(self.coordinates), ExpTransform)
 
     @property
     def column_spread(self) -> Tensor:
-        """`s` of coordinates `φ(c + s z)`, float64 `(d,)` or `(1,)`; 1 for other coordinates."""
+        """`s` of standardized coordinates `φ(c + s z)`, float64 `(d,)` or `(1,)`; 1 for other coordinates."""
         phi = self.coordinates
         return phi.spread if isinstance(phi, Standardized) else torch.ones((), dtype=torch.float64)
 
@@ -99,7 +108,7 @@ class AffineSDE(ForwardSDE, Conditional):
 
     @property
     def element_wise(self) -> bool:
-        """Whether every entry of the data is a function of one entry of the state."""
+        """Whether `φ` is element-wise: each entry of the data depends on one entry of the state."""
         phi = self.coordinates
         return not (phi.domain.event_dim or phi.codomain.event_dim)
 
@@ -107,29 +116,29 @@ class AffineSDE(ForwardSDE, Conditional):
         return tuple(self.coordinates.inverse_shape(torch.Size(shape)))
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """`φ⁻¹(x)`; no noise enters."""
+        """`φ⁻¹(x)`; `noise` is unused."""
         return _tensor(self.coordinates.inv(x))
 
     def decode(self, z: Tensor) -> Tensor:
         """`φ(z)`.
 
         Raises:
-            SupportError: where `φ` has no value in the support at a finite `z`, or `z` is not in its domain; and where `φ(z)` overflows or
-                saturates in the dtype of `z`: an element-wise bijective `φ` then gives what it gives at `±∞`, which some transforms of
-                torch round to the nearest value inside.
+            SupportError: if `z` is not in the domain of `φ`, if `φ` has no value in the support at a finite `z`, or if `φ(z)` overflows
+                or saturates in the dtype of `z`. Saturated means that an element-wise bijective `φ` gives its value at `±∞`, which some
+                torch transforms round to the nearest value inside the support.
         """
         phi, x = self.coordinates, self.decode_unchecked(z)
         outside = count_outside(self.support, x)
         if not outside and self.element_wise and unstandardized(phi).bijective:
-            # A constant entry, which has no ends, gives NaN there.
+            # A constant entry gives NaN at ±∞.
             outside = sum(int((x == _tensor(phi(torch.full_like(z[:1], end)))).sum()) for end in (-math.inf, math.inf))
         undefined = self._undefined(z, x)
         if undefined.any():
             example = _nearest_to_zero(z[undefined])
             raise SupportError(
-                f"{self.title()}: the map from coordinates to data is not defined on the whole line, which the noise covers: no value "
-                f"inside the support at {int(undefined.sum())} of {undefined.numel()} states, such as {example:.3g}.",
-                "Give coordinates that map the whole line onto the support, such as ExpTransform for positive data.",
+                f"{self.title()}: the map from coordinates to data is not defined on the whole line, which the noise covers: it has no "
+                f"value inside the support at {int(undefined.sum())} of {undefined.numel()} states, such as {example:.3g}.",
+                "Use coordinates that map the whole line onto the support, such as ExpTransform for positive data.",
             )
         if outside:
             raise SupportError(
@@ -145,19 +154,19 @@ class AffineSDE(ForwardSDE, Conditional):
         constant = int((self.column_spread == 0).sum())
         if constant:
             raise CompositionError(
-                f"{constant} of the columns are constant, so that the data have no density.", "Leave constant columns out, and train again."
+                f"{constant} of the columns are constant, so the data have no density.", "Remove the constant columns and train again."
             )
         if not self.coordinates.bijective:
             raise CompositionError(
-                f"Several states of '{self.title()}' are the same data, whose own density the flow does not give.",
-                "Choose a process whose coordinates are those of the data.",
+                f"Several states of '{self.title()}' decode to the same data, so the flow does not give the density of the data.",
+                "Choose a process with invertible coordinates.",
             )
         return self.coordinates.log_abs_det_jacobian(z, x).cpu().double().reshape(len(x), -1).sum(1)
 
     def _undefined(self, z: Tensor, x: Tensor) -> Tensor:
-        """Which entries of `z`, or rows where `φ` is not element-wise, are finite and have no value of `φ` inside the support.
+        """Mask of the entries of `z` (rows, if `φ` is not element-wise) that are finite and have no value of `φ` inside the support.
 
-        What `φ` gives at `±∞` too is overflow or saturation.
+        A value that `φ` also takes at `±∞` is overflow or saturation, and not counted.
         """
         phi = self.coordinates
         if not self.element_wise:
@@ -171,11 +180,11 @@ class AffineSDE(ForwardSDE, Conditional):
         return self.coefficients(wide(t))
 
     def at(self, t: Tensor, z: Tensor) -> Coefficients:
-        """The coefficients at `t`, computed in float64, in the dtype and device of `z`."""
+        """The coefficients at `t`, computed in float64, with the dtype and device of `z`."""
         return Coefficients(*(_like(c, z) for c in self.exact(t)))
 
     def scale(self, t: Tensor) -> Tensor:
-        # A column of times, here and below: a shift may differ from entry to entry.
+        # Add a trailing dimension to the times, here and below: a shift may differ from entry to entry.
         return self.exact(t[..., None]).sigma[..., 0]
 
     def noise_level(self, t: Tensor) -> Tensor:
@@ -191,8 +200,8 @@ class AffineSDE(ForwardSDE, Conditional):
         return (z - k.shift + k.variance * s) / k.alpha
 
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`r`, `c`, `g²` of `dz = (r z + c) dt + g dW` at `t`."""
-        # Drift and diffusion of one step ask for the same time, and the derivative costs a millisecond.
+        """`r`, `c` and `g²` of `dz = (r z + c) dt + g dW` at `t`, in float64."""
+        # Drift and diffusion of one step need the rates at the same time, and the derivative costs a millisecond.
         return _RATES.get(self, wide(t))
 
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -215,7 +224,7 @@ class AffineSDE(ForwardSDE, Conditional):
         return r * z + c - half * squared * s
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
-        """Zero: in its coordinates an affine process has additive noise."""
+        """Zero: an affine process has additive noise in its coordinates."""
         return torch.zeros_like(z)
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
@@ -223,7 +232,7 @@ class AffineSDE(ForwardSDE, Conditional):
         return k.alpha * z0 + k.shift + k.sigma * noise.normal(z0)
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """`log N(z; α z_0 + m, v)`, an entry each."""
+        """`log N(z; α z_0 + m, v)` of each entry, shaped like `z`."""
         k = self.at(t, z)
         return Normal(k.alpha * self.encode(x0) + k.shift, k.sigma.to(z), validate_args=False).log_prob(z)
 
@@ -233,14 +242,21 @@ class AffineSDE(ForwardSDE, Conditional):
         return (k.alpha * self.encode(x0) + k.shift - z) / k.variance
 
     def posterior(self, z: Tensor, z0: Tensor, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance of `p(z_s | z_t = z, z_0)` for `s < t` (Ho et al., arXiv 2006.11239, eq. 7, for any `α` and `σ`)."""
+        """Mean and variance of `p(z_s | z_t = z, z_0)` for `s < t` (Ho et al., arXiv 2006.11239, eq. 7, for any `α` and `σ`).
+
+        Args:
+            z: state at `t`, `(B, *state)`.
+            z0: clean state, shaped like `z`.
+            t: the later time, 0-dim or `(B, 1, …, 1)`.
+            s: the earlier time, shaped like `t`.
+        """
         p, q = self.at(t, z), self.at(s, z)
         gain = p.alpha / q.alpha * q.variance / p.variance
         mean = q.alpha * z0 + q.shift + gain * (z - p.alpha * z0 - p.shift)
         return mean, q.variance * (1 - gain * p.alpha / q.alpha)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """`N(m(1), v(1))`: that of data at the origin of the coordinates."""
+        """Sample `N(m(1), v(1))`, the distribution of `z_1` for data at the origin of the coordinates."""
         k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), like)
         return k.shift + k.sigma * noise.normal(like, self.state_shape(shape))
 
@@ -251,37 +267,37 @@ class AffineSDE(ForwardSDE, Conditional):
         return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
 
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Drift and diffusion in the data, as the plugin's docstring states them in Itô's sense; None: not stated.
+        """Drift and diffusion of the data in Itô's sense, as the plugin's docstring states them. None: not stated.
 
-        Nothing is computed from them: they are a cross-check, which the laws compare with `coefficients`.
+        They are a cross-check only: a law compares them with `coefficients`.
         """
         return None
 
     def ambient(self) -> ForwardSDE:
-        """The same process as an Itô equation in `x`.
+        """The same process as an Itô SDE of the data `x`.
 
         Raises:
-            CompositionError: where `φ` is not element-wise: a Brownian motion of the state then moves several entries of the data.
+            CompositionError: if `φ` is not element-wise: one Brownian motion then drives several entries of the data.
         """
         if not self.element_wise:
             raise CompositionError(
-                f"'{self.title()}' has no equation in the data with one Brownian motion an entry.",
+                f"'{self.title()}' has no equation in the data with one Brownian motion for each entry.",
                 "Choose a sampler that works on the state.",
             )
         return Ambient(self)
 
 
 class _LastRates:
-    """The rates asked for last, for the very tensor of times, unwritten to since.
+    """A cache of one entry: the rates for the same tensor of times, if it was not modified in place.
 
-    Equal times may still differ in what is differentiated, so that values are not compared.
+    Values are not compared: equal times may belong to different autograd graphs.
     """
 
     def __init__(self) -> None:
         self._last: tuple[AffineSDE, Tensor, int, tuple[Tensor, Tensor, Tensor]] | None = None
 
     def get(self, sde: AffineSDE, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if t.is_inference():  # it does not count writes
+        if t.is_inference():  # inference tensors have no version counter
             return sde._rates(t)
         last = self._last
         if last is None or last[0] is not sde or last[1] is not t or last[2] != t._version:
@@ -294,12 +310,13 @@ _RATES = _LastRates()
 
 @dataclass(frozen=True)
 class Ambient(ForwardSDE):
-    """An affine process written on the data: `f_x = φ' f_z + ½ φ'' g_z²`, `g_x = φ' g_z` at `z = φ⁻¹(x)` (Itô).
+    """An affine process as an SDE of the data: `f_x = φ' f_z + ½ φ'' g_z²`, `g_x = φ' g_z` at `z = φ⁻¹(x)` (Itô).
 
     For geometric Brownian motion these are `μ x` and `σ x`. A discretization of it may leave the support.
     """
 
     base: AffineSDE
+    """The process on the state."""
 
     @property
     def support(self) -> Constraint:
@@ -334,7 +351,7 @@ class Ambient(ForwardSDE):
 
 
 def slopes(phi: Transform, z: Tensor) -> tuple[Tensor, Tensor]:
-    """`φ'(z)` and `φ''(z)` of an element-wise `φ`, by forward-mode differentiation."""
+    """`φ'(z)` and `φ''(z)` of an element-wise `φ`, shaped like `z`, by forward-mode differentiation."""
 
     def first(u: Tensor) -> Tensor:
         return along(lambda v: _tensor(phi(v)), u)[1]
@@ -346,7 +363,7 @@ def leading_spread(z: Tensor) -> float:
     """Standard deviation of `z` `(N, …)` along its leading principal direction.
 
     Raises:
-        DataError: where all rows are the same.
+        DataError: if all rows are the same.
     """
     rows = z.flatten(1).double()
     spread = float(torch.linalg.matrix_norm(rows - rows.mean(0), ord=2)) / math.sqrt(max(len(rows) - 1, 1))
@@ -356,7 +373,7 @@ def leading_spread(z: Tensor) -> float:
 
 
 def _like(c: Tensor, z: Tensor) -> Tensor:
-    # 0-dim coefficients stay on the CPU and in float64: they mix with any state without promoting it, and without a copy to its device.
+    # 0-dim coefficients stay on the CPU in float64: they mix with any state without type promotion or a copy to its device.
     return c if c.ndim == 0 else c.to(z.device, z.dtype)
 
 

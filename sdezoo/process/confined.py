@@ -1,7 +1,8 @@
-"""Brownian motion that its boundary keeps inside: `dX = g(t) dW + dL`, `L` the push at the boundary.
+"""Brownian motion confined to a set: `dX = g(t) dW + dL`, `L` the push at the boundary.
 
 In units of the set's width `w` the noise is geometric, `v(t) = σ_min² (r^{2t} − 1)` with `r = σ_max/σ_min`, 0 at `t = 0`; `g = w √v'`. The
-boundary rule is the subclass's: folded at walls (Lou & Ermon, arXiv 2304.04740), refused outside (Fishman et al., arXiv 2307.05439).
+subclass defines the boundary rule: fold at the walls (Lou & Ermon, arXiv 2304.04740), or reject steps that leave the set (Fishman et al.,
+arXiv 2307.05439).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from sdezoo.process.sde import ForwardSDE
 
 @dataclass(frozen=True)
 class ConfinedBrownian(ForwardSDE):
-    """Brownian motion inside a set. Abstract: `width`, and a process's own `support`, `project` and `prior`."""
+    """Brownian motion inside a set. Abstract: `width` and `prior`; also override `support` and `project`."""
 
     sigma_min: Positive = 0.01
     """Noise scale near `t = 0`, in units of the set's width."""
     sigma_max: Positive = 1.0
-    """Terminal noise, likewise."""
+    """Terminal noise scale, in units of the set's width."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,7 +34,7 @@ class ConfinedBrownian(ForwardSDE):
     @property
     @abstractmethod
     def width(self) -> float:
-        """`w`."""
+        """The width `w` of the set."""
 
     @property
     def reflecting_boundary(self) -> bool:

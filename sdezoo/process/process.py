@@ -1,19 +1,19 @@
-"""Processes: how data turn into noise.
+"""Noise processes: how data turn into noise.
 
-A process takes clean data `x0` of shape `(B, *event)` to a *state* `z_t`, `t` in [0, 1]: data at `t = 0`, the prior
-at `t = 1`. The state is where the process moves: coordinates of the data (`log x` for geometric Brownian motion),
-with auxiliaries where it has them (a velocity, a memory). `encode` and `decode` go between the two.
+A process maps clean data `x0` of shape `(B, *event)` to a *state* `z_t` for `t` in [0, 1]: data at `t = 0`, the prior
+at `t = 1`. The process runs in the state. The state holds coordinates of the data (`log x` for geometric Brownian
+motion) and any auxiliary variables (a velocity, a memory). `encode` and `decode` convert between data and state.
 
 Time `t` broadcasts against the state: a 0-dim float64 tensor in sampling, `(B, 1, …, 1)` in training.
 
-What a process can do, its class says:
+The class of a process declares its capabilities:
 
-- `Process`: data can be noised (`perturb`), and there is a prior to start from;
-- `Supervised`: it says what a network regresses on, given clean data and their noised state: one of the next two;
-- `Conditional`: the score of `p(z_t | x_0)` is known, and a network learns its mean, the score of the marginals;
-- `Denoised`: a network learns the denoiser `E[z_0 | z_t]`, and the marginals' score is neither known nor asked for;
-- `ForwardSDE` (in `sde`): it has a drift and a diffusion, so that time can be reversed;
-- `AffineSDE` (in `affine`): it is Gaussian in its coordinates, and everything else is derived.
+- `Process`: noises data (`perturb`) and has a prior;
+- `Supervised`: defines a regression target from clean data and their noised state; one of the next two;
+- `Conditional`: knows the score of `p(z_t | x_0)`; a network learns its mean, the score of the marginals;
+- `Denoised`: a network learns the denoiser `E[z_0 | z_t]`; the score of the marginals is not needed;
+- `ForwardSDE` (in `sde`): has a drift and a diffusion, so time can be reversed;
+- `AffineSDE` (in `affine`): is Gaussian in its coordinates; everything else is derived.
 """
 
 from __future__ import annotations
@@ -41,55 +41,67 @@ class Process(Plugin, ABC):
     """A noise process `z_t`, `t` in [0, 1]. Abstract: `perturb` and `prior`."""
 
     in_words: ClassVar[str] = "a process"
-    """What a class of processes is called where it is asked for, a phrase after *needs*; a plugin that leaves it out goes by its name."""
+    """How error messages name this capability: a phrase after *needs*. A class that does not set it is called by its name."""
 
     @property
     def support(self) -> Constraint:
-        """Where the data live; default: the real line."""
+        """The set that contains the data. Default: the real line."""
         return constraints.real
 
     @property
     def reflecting_boundary(self) -> bool:
-        """Whether noised data have density at the boundary of the state: integration by parts then has a boundary term there."""
+        """Whether the density of noised data is positive at the boundary of the state: integration by parts then has a boundary term."""
         return False
 
     @property
     def multiplicative(self) -> bool:
-        """Whether the noise of positive data is proportional to them, so that there is a Hyvärinen score to learn; default: no."""
+        """Whether the data are positive and the noise proportional to them, so a Hyvärinen score exists. Default: False."""
         return False
 
     @property
     def default_output(self) -> str:
-        """The output parameterization of a network, unless another is asked for: a key of `sdezoo.learning.output.OUTPUTS`."""
+        """The default output parameterization of a network: a key of `sdezoo.learning.output.OUTPUTS`."""
         return "epsilon"
 
     @property
     def tail(self) -> float:
-        """Tail index `a` of the noise that samples start from, `P(|e| > u) ~ u^{−a}`; infinite where it falls faster than any power.
+        """Tail index `a` of the prior's noise, `P(|e| > u) ~ u^{−a}`. Infinite if the tail falls faster than any power, the default.
 
-        A map that grows no faster than its argument, as networks do, makes no heavier tail of it.
+        A map that grows at most linearly, such as a network, cannot make the tail heavier.
         """
         return math.inf
 
     @property
     def t_span(self) -> tuple[float, float]:
-        """`(lo, hi)`: no score is ever asked for outside. A sampler goes from `hi` to `lo`, and from there to 0 without noise."""
+        """`(lo, hi)`: the times at which the score is evaluated. A sampler steps from `hi` to `lo`, then to 0 without noise."""
         return 1e-3, 1.0
 
     def adapted(self, x0: Tensor) -> Self:
-        """The same process with every parameter that is left to the data filled in from `x0` `(N, *event)`; default: itself."""
+        """Return the process with every parameter that was left to the data estimated from `x0`. Default: the process itself.
+
+        Args:
+            x0: clean data, `(N, *event)`.
+        """
         return self
 
     def state_shape(self, shape: Sequence[int]) -> Shape:
-        """Shape of the state of data with `shape`, batch included; default: the same."""
+        """Shape of the state for data of `shape`, both with the batch dimension. Default: the same shape."""
         return tuple(shape)
 
     def encode(self, x: Tensor, noise: Noise) -> Tensor:
-        """Data to state at `t = 0`; `noise` is for auxiliaries that start at random."""
+        """Map data to the state at `t = 0`.
+
+        Args:
+            x: data, `(B, *event)`.
+            noise: random numbers for auxiliary variables with a random initial value.
+        """
         return x
 
     def decode(self, z: Tensor) -> Tensor:
-        """State to data; default: the state itself.
+        """Map the state to data. Default: the state itself.
+
+        Args:
+            z: state, `(B, *state)`.
 
         Raises:
             SupportError: if a value is not finite or not in the support.
@@ -103,56 +115,63 @@ class Process(Plugin, ABC):
         return z
 
     def decode_unchecked(self, z: Tensor) -> Tensor:
-        """`decode` without its check, for pictures of states that may lie outside the support; default: `decode`."""
+        """`decode` without its check, for plots of states that may lie outside the support. Default: `decode`."""
         return self.decode(z)
 
     def log_abs_det(self, z: Tensor, x: Tensor) -> Tensor:
-        """`log |det ∂x/∂z|` where `x = decode(z)`, float64 `(B,)` on the CPU: `log p_X(x) = log p_Z(z) − log |det ∂x/∂z|`.
+        """`log |det ∂x/∂z|` for `x = decode(z)`, float64 `(B,)` on the CPU: `log p_X(x) = log p_Z(z) − log |det ∂x/∂z|`.
 
-        Default: that of a `decode` that takes entry to entry.
+        The default assumes an element-wise `decode`.
+
+        Args:
+            z: state, `(B, *state)`.
+            x: its data, `decode(z)`.
 
         Raises:
-            CompositionError: where data have no density of their own: the state holds more than they do.
+            CompositionError: if the state is larger than the data, so the flow does not give the density of the data.
         """
         if tuple(self.state_shape(x.shape)) != tuple(x.shape):
             raise CompositionError(
-                f"The state of '{self.title()}' holds more than the data, whose own density the flow does not give.",
-                "Choose a process without auxiliary states.",
+                f"The state of '{self.title()}' holds more than the data, so the flow does not give the density of the data.",
+                "Choose a process without auxiliary variables.",
             )
         return along(self.decode, z)[1].abs().log().cpu().double().reshape(len(x), -1).sum(1)
 
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """What a network sees of the state, `(B, …)`; default: all of it. Its answer has the same shape."""
+        """The network's input at state `z` and time `t`, `(B, …)`; the output has the same shape. Default: the whole state."""
         return z
 
     def network_input_shape(self, event: Sequence[int]) -> Shape:
-        """Shape of what a network sees, and of its answer, for data of event shape `event`."""
+        """Shape of the network's input and output, without the batch, for data of event shape `event`."""
         state = torch.zeros(self.state_shape((1, *event)))
         return tuple(self.network_input(state, torch.tensor(self.t_span[1], dtype=torch.float64)).shape[1:])
 
     def noise_conditioning(self, t: Tensor) -> Tensor:
-        """What a network is told of the time, a number of the order of one; default: `t`."""
+        """The network's time input, shaped like `t` and of order one. Default: `t`."""
         return t
 
     def score_from_output(self, s: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """From a network's score, shaped like what `network_input` shows, to the score of the whole state; default: they are the same."""
+        """Convert the network's score `s`, shaped like `network_input(z, t)`, to the score of the whole state. Default: `s`."""
         return s
 
     def scale(self, t: Tensor) -> Tensor:
-        """Size of the noise: a network that predicts noise gives the score as `-output / scale`; default `sqrt(t)`."""
+        """Standard deviation of the noise at `t`: a network that predicts noise gives the score `-output / scale`. Default: `sqrt(t)`."""
         return t.sqrt()
 
     def noise_level(self, t: Tensor) -> Tensor | None:
-        """Noise to signal `σ/α` at `t`, float64, rising with `t`; default: None, the process has none, and `t` is its only clock."""
+        """Noise-to-signal ratio `σ/α` at `t`, float64, increasing in `t`. Default: None, for a process that has none."""
         return None
 
     def time_at(self, level: Tensor) -> Tensor:
-        """The time at which `noise_level` is `level`, float64: by interpolation of its logarithm in a fine table, then corrected twice.
+        """The time at which `noise_level` equals `level`, float64.
 
-        Levels beyond those of `t_span` give the nearer end of `t_span`.
+        Interpolates the log noise level in a fine table, then corrects twice. Levels outside the range give the nearer end of `t_span`.
+
+        Args:
+            level: noise levels `σ/α`, of any shape.
 
         Raises:
-            CompositionError: for a process without noise level.
+            CompositionError: if the process has no noise level.
         """
         levels, knots = _level_table(self)
         target = level.double().log()
@@ -165,63 +184,79 @@ class Process(Plugin, ABC):
         return t.clamp(*self.t_span)
 
     def denoised(self, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """`E[z_0 | z_t = z]` from the score `s` of `z`, shaped like `z`.
+        """`E[z_0 | z_t = z]` from the score `s` at `z`, shaped like `z`.
 
         Raises:
-            CompositionError: where the score does not tell, the default.
+            CompositionError: if the denoiser does not follow from the score, the default.
         """
         raise CompositionError(f"The score of '{self.title()}' does not give its denoiser.", "Choose an affine process.")
 
     def start_from(self, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """State at `t` of a sample that starts from given data; default: the data noised to `t`.
+        """The initial state at `t` for sampling that starts from given data. Default: the data noised to `t`.
 
-        Override it where sampling starts from the data as they are, as at the end of a bridge: `encode(x, noise)`, at `hi` alone.
+        Override it if sampling starts from the data without noise, as at the end of a bridge: `encode(x, noise)`, at `hi` only.
 
         Args:
             x: data, `(B, *event)`.
-            t: where the steps begin, 0-dim.
-            noise: keyed by the samples' indices.
+            t: start time of the sampler, 0-dim.
+            noise: random numbers, keyed by sample index.
 
         Returns:
             The state, `(B, *state)`.
 
         Raises:
-            CompositionError: where the process cannot start from data, or not at `t`.
+            CompositionError: if the process cannot start from data, or not at `t`.
         """
         return self.perturb(x, t, noise)
 
     def own_sampler(self) -> str | None:
-        """Spec string `NAME[:key=value,…]` of the sampler that this process brings, which is chosen where none is asked for; None: none."""
+        """Spec `NAME[:key=value,…]` of the default sampler for this process. None: it has no sampler of its own."""
         return None
 
     @abstractmethod
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """A draw of `z_t | x_0`; at `t = 0` exactly `encode(x0)`."""
+        """Sample `z_t | x_0`; at `t = 0` exactly `encode(x0)`.
+
+        Args:
+            x0: clean data, `(B, *event)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+            noise: random numbers.
+
+        Returns:
+            The noised state, `(B, *state)`.
+        """
 
     @abstractmethod
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """A draw of `z_1` for data of `shape`, with dtype and device of `like`."""
+        """Sample the prior `z_1`.
+
+        Args:
+            shape: shape of the data, `(B, *event)`.
+            noise: random numbers.
+            like: a tensor with the dtype and device of the result.
+        """
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of what `prior` draws, at states `z`: nats, float64 `(B,)` on the CPU.
+        """Log-density of the prior at states `z`, in nats: float64 `(B,)` on the CPU.
 
         Raises:
-            CompositionError: where it is not known, the default.
+            CompositionError: if the density is not known, the default.
         """
         raise unknown_prior(self.title())
 
 
 def unknown_prior(whose: str) -> CompositionError:
-    """The error for a prior whose density nobody gives."""
+    """The error for a prior without a density, to be raised by the caller."""
     return CompositionError(
-        f"The density of the prior of '{whose}' is not known.", "Give it as `prior`, or define `prior_log_prob` where `prior` is defined."
+        f"The density of the prior of '{whose}' is not known.",
+        "Pass its log-density as `prior`, or override `prior_log_prob` together with `prior`.",
     )
 
 
 def _log_level(sde: Process, t: Tensor) -> Tensor:
     level = sde.noise_level(t)
     if level is None:
-        raise CompositionError(f"'{sde.title()}' has no noise level.", "Ask for times themselves.")
+        raise CompositionError(f"'{sde.title()}' has no noise level.", "Pass times instead of noise levels.")
     return level.log()
 
 
@@ -233,7 +268,7 @@ def _level_table(sde: Process) -> tuple[Tensor, Tensor]:
 
 
 def count_outside(support: Constraint, x: Tensor) -> int:
-    """How many values of `x` are not finite or not in `support`; how many rows, where the support judges whole rows."""
+    """Number of values of `x` that are not finite or not in `support`. If the support constrains whole rows: the number of rows."""
     inside, finite = support.check(x), torch.isfinite(x)
     if finite.ndim > inside.ndim:
         finite = finite.flatten(inside.ndim).all(-1)
@@ -241,15 +276,15 @@ def count_outside(support: Constraint, x: Tensor) -> int:
 
 
 class Supervised(Process):
-    """A process that says what a network learns: the mean of `target` given the noised state. Abstract: `target`."""
+    """A process with a regression target: a network learns the mean of `target` given the noised state. Abstract: `target`."""
 
-    in_words = "a process that says what its network learns"
+    in_words = "a process that defines a regression target"
     learns: ClassVar[str]
-    """What that mean is, in words."""
+    """What the network learns, as a phrase for error messages."""
 
     @abstractmethod
     def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """What a network's answer at `z_t = z` regresses on, so that it learns `E[target | z_t]`.
+        """The regression target of the network at `z_t = z`: the network learns `E[target | z_t]`.
 
         Args:
             z: noised state, `(B, *state)`.
@@ -262,66 +297,66 @@ class Supervised(Process):
 
     @property
     def knows_density(self) -> bool:
-        """Whether `log_prob` answers. Default: whether it is overridden; override this too where that depends on a field."""
+        """Whether `log_prob` is available. Default: whether it is overridden; override this too if that depends on a field."""
         return type(self).log_prob is not Supervised.log_prob
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """`log p(z_t | x_0)`, summed over all that is no batch or event entry. Optional.
+        """`log p(z_t | x_0)`, summed over all dimensions that are neither batch nor event. Optional.
 
         Raises:
-            NotImplementedError: for a process that knows its target alone.
+            NotImplementedError: if the process knows only its target.
         """
         raise NotImplementedError(f"{self.title()} offers no transition density")
 
 
 class Conditional(Supervised):
-    """A process whose conditional score is known. One of `log_prob` and `score` is overridden."""
+    """A process whose conditional score is known. Override `log_prob` or `score`."""
 
     in_words = "a process whose conditional score is known"
     learns = "the score of the noised data"
 
     def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """`score`: its mean given `z_t` is the score of the marginals (Vincent 2011)."""
+        """The conditional score. Its mean given `z_t` is the score of the marginals (Vincent 2011)."""
         return self.score(z, x0, t)
 
     def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """`∇_z log p(z_t | x_0)`, shaped like the state. Default: autograd of `log_prob`."""
+        """`∇_z log p(z_t | x_0)`, shaped like the state. Default: `log_prob` differentiated by autograd."""
         with torch.inference_mode(False), torch.enable_grad():
             leaf = z.detach().clone().requires_grad_()
             return torch.autograd.grad(self.log_prob(leaf, x0, t).sum(), leaf)[0]
 
     def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
-        """How much a squared error of the score counts at `z`, entry by entry, in losses that compare with a known score; default: 1.
+        """Weight of the squared score error at `z`, shaped like `z`, in losses that compare with a known score. Default: 1.
 
-        Where `g` vanishes, the score grows as `1/g`: its errors there are large numbers that the reversal, which asks for `g gᵀ s`,
-        does not feel. `g²`, less its scale, makes them even.
+        If `g` vanishes at some `z`, the score grows as `1/g` there. Large errors of the score then do not affect the reverse
+        process, which uses `g gᵀ s`. The weight `g²`, up to its scale, compensates.
         """
         return torch.ones_like(z)
 
 
 class Denoised(Supervised):
-    """A process whose network learns the denoiser `E[z_0 | z_t]`; its marginals need have no score. Abstract: `denoiser_from_output`.
+    """A process whose network learns the denoiser `E[z_0 | z_t]`; no score is required. Abstract: `denoiser_from_output`.
 
-    Where the marginals have a score that follows from the denoiser, `score_from_denoiser` says how.
+    If the score of the marginals follows from the denoiser, override `score_from_denoiser`.
     """
 
     in_words = "a process whose network learns a denoiser"
     learns = "the denoiser E[z_0 | z_t]"
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        """Data to state at `t = 0`, which is what the denoiser estimates; no noise enters. Default: the data themselves."""
+        """Map data to the state `z_0` that the denoiser estimates; `noise` is unused. Default: the data unchanged."""
         return x
 
     def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """`z_0`: its mean given `z_t` is the denoiser."""
+        """The clean state `z_0`. Its mean given `z_t` is the denoiser."""
         return self.encode(x0)
 
     @abstractmethod
     def denoiser_from_output(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """From a network's output to the denoiser.
+        """Convert the network's output to the denoiser.
 
         Args:
-            out: what the network answered to `network_input(z, t)`, of that shape.
+            out: output of the network at `network_input(z, t)`, of the same shape.
             z: noised state, `(B, *state)`.
             t: time, 0-dim or `(B, 1, …, 1)`.
 
@@ -330,15 +365,15 @@ class Denoised(Supervised):
         """
 
     def error_scale(self, t: Tensor) -> Tensor:
-        """Size of the denoiser's errors that losses take for one, float64, shaped like `t`; default: 1 at every time."""
+        """Typical error of the denoiser at `t`, by which losses normalize: float64, shaped like `t`. Default: 1."""
         return torch.ones_like(t, dtype=torch.float64)
 
     def score_from_denoiser(self, denoised: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """`∇ log p_t(z)` from `E[z_0 | z_t = z]`, shaped like the state; default: there is none.
+        """`∇ log p_t(z)` from `denoised`, `E[z_0 | z_t = z]`; shaped like the state.
 
         Raises:
-            CompositionError: where the score does not follow from the denoiser.
+            CompositionError: if the score does not follow from the denoiser, the default.
         """
         raise CompositionError(
-            f"'{self.title()}' has no score: its network learns {self.learns}.", "Ask its model for `denoise`, or choose another process."
+            f"'{self.title()}' has no score: its network learns {self.learns}.", "Call `denoise` on its model, or choose another process."
         )

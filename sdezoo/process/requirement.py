@@ -1,4 +1,4 @@
-"""What a loss, a sampler or an output parameterization asks of a process: declared once, checked when objects are composed."""
+"""The capability that a loss, a sampler or an output parameterization needs: declared once, checked when objects are composed."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ P = TypeVar("P", bound=Process)
 
 
 class Requirement(Generic[P]):
-    """Generic over the capability it needs, its first type argument: `class Heun(Sampler[ForwardSDE])` sets `requires`; pyright knows."""
+    """A part that needs a capability of the process, its first type argument: `class Heun(Sampler[ForwardSDE])` sets `requires`."""
 
     requires: ClassVar[type[Process]] = Process
+    """The capability: a class of processes."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -24,36 +25,38 @@ class Requirement(Generic[P]):
                     cls.requires = argument
 
     def refuses(self, sde: Process) -> str | None:
-        """Why this does not work with `sde`, as a phrase that follows its name (`needs …`); None where it does."""
+        """Why this does not work with `sde`, as a phrase that follows its name (`needs …`). None: it works."""
         if isinstance(sde, self.requires):
             return None
         return f"needs {vars(self.requires).get('in_words') or f'the process {self.requires.title()}'}"
 
     def require(self, sde: Process) -> None:
-        """Check `sde` once.
+        """Check that this works with `sde`.
 
         Raises:
-            CompositionError: with the reason of `refuses`.
+            CompositionError: if it does not, with the reason from `refuses`.
         """
         reason = self.refuses(sde)
         if reason:
             title = getattr(self, "name", "") or type(self).__name__
-            raise CompositionError(
-                f"'{title}' {reason}; '{sde.title()}' is not one.", "Choose a process that fits, or something else for it."
-            )
+            raise CompositionError(f"'{title}' {reason}; '{sde.title()}' is not one.", "Choose a process that fits, or replace this part.")
 
 
 def needs_multiplicative(sde: Process) -> str | None:
-    """The phrase for whatever is written in terms of the Hyvärinen score `x ∘ ∇ log p`; None where `sde` offers it."""
+    """The phrase of `refuses` for parts that use the Hyvärinen score `x ∘ ∇ log p`. None: `sde` has one."""
     return None if sde.multiplicative else "needs an SDE on positive data with multiplicative noise"
 
 
 def as_affine(sde: Process, what: str) -> AffineSDE:
-    """`sde`, for `what` works with affine processes alone.
+    """Return `sde`, checked to be affine.
+
+    Args:
+        sde: a process.
+        what: the part that needs an affine process, as the subject of the error message.
 
     Raises:
-        CompositionError: where it is not affine.
+        CompositionError: if `sde` is not affine.
     """
     if not isinstance(sde, AffineSDE):
-        raise CompositionError(f"{what} needs an affine SDE; '{sde.title()}' is not one.", "Choose a process that is.")
+        raise CompositionError(f"{what} needs an affine SDE; '{sde.title()}' is not one.", "Choose an affine process.")
     return sde

@@ -1,18 +1,18 @@
-"""Coordinates with a scale for every column: `x = φ(c + s z)`, `c` and `s` one number an entry.
+"""Coordinates with a center and a scale for each column: `x = φ(c + s z)`.
 
-A process moves in `z` with one noise level for all entries. In the coordinates `u = φ⁻¹(x)` entry `i` then has `s_i` times the noise::
+The process runs in `z` with one noise level for all entries. In the coordinates `u = φ⁻¹(x)`, entry `i` then has `s_i` times the noise::
 
     u_t − c = α (u_0 − c) + s m + s σ ε,      σ_i = s_i σ,      v_i = s_i² v
 
-so that each column of a table is noised in proportion to its own spread, and time grids, noise conditioning and priors still read one
-clock, `σ/α`. With `c` and `s` the mean and the standard deviation of a column, the state has mean 0 and deviation 1.
+The noise of each column is proportional to its own spread, while time grids, noise conditioning and priors still use a single noise level
+`σ/α`. If `c` and `s` are the mean and standard deviation of the columns, the state has mean 0 and standard deviation 1.
 
-For `φ = exp`, `y = e^z = (x/e^c)^{1/s}`: a power of a geometric Brownian motion is one, and `x` has `s` times the volatility of `y`. The
-Hyvärinen scores differ by the change of variables, `y ∘ ∇_y log p = ∇_z log p − 1` and `x ∘ ∇_x log p = ∇_z log p / s − 1`.
+For `φ = exp`, `y = e^z = (x/e^c)^{1/s}`. A power of a geometric Brownian motion is again one, and `x` has `s` times the volatility of `y`.
+The Hyvärinen scores differ by the change of variables, `y ∘ ∇_y log p = ∇_z log p − 1` and `x ∘ ∇_x log p = ∇_z log p / s − 1`.
 
-A column with `s = 0` is constant: every state decodes to `φ(c)`. It has no density.
+A column with `s = 0` is constant: every state decodes to `φ(c)`, and the column has no density.
 
-`φ` and its inverse are computed in float64: a column of mean 7 and deviation 1e-3 in `log x` would lose half of float32's digits.
+`φ` and its inverse are computed in float64: a column with mean 7 and deviation 1e-3 in `log x` would lose half of float32's digits.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from sdezoo.errors import ParameterError
 
 
 class Standardized(Transform):
-    """`φ(c + s z)`.
+    """The transform `z → φ(c + s z)`.
 
     Args:
         phi: `φ`.
-        center: `c`, float64 `(d,)` or `(1,)`: broadcasts against the last dimension of the state.
-        spread: `s`, not negative; likewise. 0: the entry is constant.
+        center: `c`, float64 `(d,)` or `(1,)`; broadcasts against the last dimension of the state.
+        spread: `s`, float64 `(d,)` or `(1,)`, at least 0; 0 makes the entry constant.
     """
 
     def __init__(self, phi: Transform, center: Tensor, spread: Tensor) -> None:
@@ -63,7 +63,7 @@ class Standardized(Transform):
         return self.phi.inverse_shape(shape)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """`log |det φ'| + Σ log s`, float64."""
+        """`log |det φ'| + Σ log s`, float64 on the device of `x`; for element-wise `φ` the terms of each entry."""
         u = self._inside(x)
         inner = self.spread.to(u.device).log().expand_as(u)
         inner = inner.sum(-1) if self.domain.event_dim else inner
@@ -87,12 +87,12 @@ class Standardized(Transform):
 
 
 def standardized(phi: Transform, center: Sequence[float] | None, spread: Sequence[float] | None) -> Transform:
-    """`φ(c + s z)`; `φ` itself if neither is given.
+    """The transform `φ(c + s z)`, or `φ` itself if `center` and `spread` are None.
 
     Args:
         phi: `φ`.
-        center: `c`, one number a column or one for all; None: 0.
-        spread: `s`, likewise; None: 1.
+        center: `c`, one number for each column or one for all. None: 0.
+        spread: `s`, one number for each column or one for all. None: 1.
     """
     if center is None and spread is None:
         return phi
@@ -102,21 +102,21 @@ def standardized(phi: Transform, center: Sequence[float] | None, spread: Sequenc
 def column_moments(
     u: Tensor, center: Sequence[float] | None = None, spread: Sequence[float] | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """`c` and `s` of a table: those that are given, else mean and standard deviation of each column; 0 for a constant one.
+    """`c` and `s` of a table: the given values, or the mean and standard deviation of each column. A constant column has deviation 0.
 
     Args:
         u: the rows in the coordinates `φ⁻¹(x)`, `(N, d)`.
-        center: `c`, or None.
-        spread: `s`, or None.
+        center: `c`; None: the means.
+        spread: `s`; None: the standard deviations.
 
     Raises:
-        ParameterError: where numbers are given, but neither one nor as many as there are columns.
+        ParameterError: if the number of given values is neither one nor the number of columns.
     """
     columns = u.shape[1]
     for name, given in {"center": center, "spread": spread}.items():
         if given and len(given) not in (1, columns):
             raise ParameterError(
-                f"{name} has {len(given)} numbers for {columns} columns.", f"Give {name} one number for each column, or one."
+                f"{name} has {len(given)} numbers for {columns} columns.", f"Give {name} one number for each column, or one for all."
             )
     u = wide(u)
     low, high = u.aminmax(dim=0)
@@ -126,10 +126,10 @@ def column_moments(
 
 
 def unstandardized(phi: Transform) -> Transform:
-    """`φ` of coordinates `φ(c + s z)`."""
+    """`φ` of standardized coordinates `φ(c + s z)`; other coordinates unchanged."""
     return phi.phi if isinstance(phi, Standardized) else phi
 
 
 def wide(values: Tensor) -> Tensor:
-    """`values` in float64, on the CPU where the device has none."""
+    """`values` in float64, moved to the CPU if their device has no float64."""
     return (values.cpu() if values.device.type == "mps" else values).double()

@@ -1,13 +1,13 @@
-"""The bridge to torchsde: a reversed process as an equation that its solvers integrate.
+"""The bridge to torchsde: a reversed process as an SDE for its solvers.
 
 With `u = t_0 − t` running forward, the reverse SDE of `sdezoo.process.sde` is
-`dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, diagonal noise. In the sense of Stratonovich the drift is
+`dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, with diagonal noise. In the sense of Stratonovich the drift is
 `f − ½ g ∂g = f − ¼ ∇·(g gᵀ)`.
 
-A solver asks a Brownian motion for its increment `W` over an interval of length `h` and, for order 1.5, for
+A solver requests from a Brownian motion its increment `W` over an interval of length `h` and, for order 1.5, for
 `U = ∫ (W_u − W_a) du = h (½ W + H)`, where the space-time Lévy area `H ~ N(0, h/12)` is independent of `W` (Foster, Lyons &
-Oberhauser, SIAM J. Numer. Anal. 58 (2020)). Three of them: fresh numbers at every request (`KeyedBrownian`), a path that
-was drawn before (`PathBrownian`), and torchsde's own (`brownian_interval`).
+Oberhauser, SIAM J. Numer. Anal. 58 (2020)). Three Brownian motions are available: `KeyedBrownian` draws fresh numbers at
+every request, `PathBrownian` replays a stored path, and `brownian_interval` is torchsde's own.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from sdezoo.process.sde import ForwardSDE
 Method = Literal["euler", "milstein", "srk", "euler_heun", "heun", "midpoint", "log_ode", "reversible_heun"]
 Score = Callable[[Tensor, Tensor], Tensor]
 Brownian = Callable[..., Any]
-"""`(ta, tb, return_U, return_A)` to what was asked for: `W`, or a tuple of it with `U` and `A`."""
+"""Called as `(ta, tb, return_U, return_A)`; returns `W`, or a tuple of `W` with the requested `U` and `A`."""
 
 ITO: tuple[Method, ...] = ("euler", "milstein", "srk")
-"""The methods that torchsde integrates in the sense of Itô; the others integrate Stratonovich's."""
+"""The methods for Itô SDEs; the others are for Stratonovich SDEs."""
 
 
 def bridge_refuses(sde: Process) -> str | None:
-    """Why torchsde does not integrate `sde`: only noise that it calls diagonal crosses the bridge."""
+    """Why torchsde cannot integrate `sde`, as a phrase; None: it can. The bridge supports only diagonal noise."""
     state = sde.state_shape((1, 3))
     if isinstance(sde, ForwardSDE) and sde.noise_shape(state) != state:
         return "needs an SDE with one Brownian motion for every entry of its state"
@@ -42,16 +42,16 @@ def bridge_refuses(sde: Process) -> str | None:
 
 
 class ReverseEquation(nn.Module):
-    """The reverse SDE from `origin` on, for torchsde; states are flattened to `(B, entries)`, as torchsde wants them.
+    """The reverse SDE from `origin` on, for torchsde. States are flattened to `(B, entries)`, as torchsde requires.
 
     Args:
         sde: the forward process, with diagonal noise.
-        score: of the marginals, `(z, t) -> (B, …)`.
-        shape: of the state.
+        score: score of the marginals, `(z, t) -> (B, *state)`.
+        shape: shape of the state, `(B, *state)`.
         origin: the time `t_0` at which `u = 0`.
-        stratonovich: whether the drift is that of the Stratonovich form.
-        remembers: how many of the last drifts, and of the last diffusions, are kept; the eight stages of `srk` ask for
-        each of theirs several times.
+        stratonovich: whether the drift is in Stratonovich form.
+        remembers: how many of the latest drifts and diffusions to cache; the eight stages of `srk` evaluate each of theirs
+            several times.
     """
 
     noise_type = "diagonal"
@@ -66,15 +66,15 @@ class ReverseEquation(nn.Module):
         self._clock: tuple[float, Tensor] | None = None
 
     def f(self, u: Tensor, y: Tensor) -> Tensor:
-        """Drift at `u`."""
+        """Drift at time `u` and flattened state `y`, `(B, entries)`."""
         return self._once("f", self._drift, u, y)
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
-        """Diffusion at `u`."""
+        """Diffusion at time `u` and flattened state `y`, `(B, entries)`."""
         return self._once("g", self._diffusion, u, y)
 
     def _once(self, name: str, fn: Callable[[Tensor, Tensor], Tensor], u: Tensor, y: Tensor) -> Tensor:
-        # torchsde tries f and g at the start of every integration, and its solver asks for the same again.
+        # torchsde evaluates f and g at the start of every integration, and its solver evaluates them again.
         for at, where, value in self._known[name]:
             if where is y and at == float(u):
                 return value
@@ -95,15 +95,19 @@ class ReverseEquation(nn.Module):
 
     def _time(self, u: Tensor) -> Tensor:
         if self._clock is None or self._clock[0] != float(u):
-            # Solvers evaluate their last stage at the end of an interval; below lo no process offers a score.
+            # Solvers evaluate their last stage at the end of an interval; no process has a score below lo.
             self._clock = float(u), (self.origin - u.double()).clamp_min(self.sde.t_span[0])
         return self._clock[1]
 
 
 class KeyedBrownian:
-    """Increments of a Brownian motion from a `Noise`, for solvers that ask once for each interval.
+    """Increments of a Brownian motion from a `Noise`, for solvers that request each interval once.
 
-    The area between two different motions drops out of every method for diagonal noise; it is given as 0.
+    The Lévy area between different components drops out of every method for diagonal noise; it is returned as 0.
+
+    Args:
+        noise: random numbers.
+        like: flattened state `(B, entries)` with the dtype and device of the increments.
     """
 
     levy_area_approximation = "foster"
@@ -124,12 +128,14 @@ class KeyedBrownian:
 
 
 class PathBrownian:
-    """One Brownian path on `[0, span]`, known over `n` equal intervals; it answers for every union of neighbouring ones.
+    """One Brownian path on `[0, span]`, stored over `n` equal intervals; a request may cover several adjacent intervals.
 
     Over the intervals `i` from `a` to `b`, each of length `h`, `W = Σ W_i` and `U = Σ h (½ W_i + H_i + W_{t_i} − W_a)`.
 
     Args:
-        span: where the path ends. increments: `W_i`, `(n, B, entries)`. areas: `H_i`; None: the path is straight in between.
+        span: end of the path.
+        increments: `W_i`, `(n, B, entries)`.
+        areas: `H_i`, shaped like `increments`. None: the path is linear on each interval.
     """
 
     levy_area_approximation = "space-time"
@@ -149,14 +155,20 @@ class PathBrownian:
 
 
 def brownian_interval(shape: tuple[int, int], span: float, seed: int) -> Brownian:
-    """torchsde's own Brownian motion on `[0, span]`, float64 of `shape` `(B, entries)`, which keeps every interval it was asked for."""
+    """torchsde's own Brownian motion on `[0, span]`, float64, which caches every interval it was evaluated on.
+
+    Args:
+        shape: `(B, entries)`.
+        span: end of the path.
+        seed: seed of torchsde's generator.
+    """
     return torchsde.BrownianInterval(
         0.0, span, size=shape, dtype=torch.float64, entropy=seed, levy_area_approximation="space-time", cache_size=None
     )
 
 
 def intervals(brownian: Brownian, span: float, count: int) -> tuple[Tensor, Tensor]:
-    """`W` and `H` over each of `count` equal intervals of `[0, span]`, `(count, B, entries)`."""
+    """`W` and `H` of `brownian` over each of `count` equal intervals of `[0, span]`, each `(count, B, entries)`."""
     h = span / count
     asked = [brownian(k * h, (k + 1) * h, return_U=True) for k in range(count)]
     w, u = (torch.stack(part) for part in zip(*asked, strict=True))
@@ -164,12 +176,35 @@ def intervals(brownian: Brownian, span: float, count: int) -> tuple[Tensor, Tens
 
 
 def integrate(equation: ReverseEquation, z: Tensor, span: float, method: Method, noise: Noise) -> Tensor:
-    """One step of torchsde's `method` over `u` in `[0, span]`, from the state `z`."""
+    """Take one step of torchsde's `method`.
+
+    Args:
+        equation: the reverse SDE.
+        z: state at `u = 0`, `(B, *state)`.
+        span: step size in `u`.
+        method: a method of torchsde.
+        noise: random numbers.
+
+    Returns:
+        The state at `u = span`, shaped like `z`.
+    """
     return solve(equation, z, span, method, KeyedBrownian(noise, z.flatten(1)))
 
 
 def solve(equation: nn.Module, z: Tensor, span: float, method: Method, brownian: Brownian | None, steps: int = 1) -> Tensor:
-    """`steps` equal steps of torchsde's `method` over `u` in `[0, span]` from `z`, driven by `brownian`; None: torchsde's own."""
+    """Take equal steps of torchsde's `method` over `u` in `[0, span]`.
+
+    Args:
+        equation: the SDE, with torchsde's `f` and `g`.
+        z: state at `u = 0`, `(B, *state)`.
+        span: end of the integration.
+        method: a method of torchsde.
+        brownian: the driving Brownian motion. None: torchsde's own.
+        steps: number of steps.
+
+    Returns:
+        The state at `u = span`, shaped like `z`.
+    """
     y = z.flatten(1)
     ends = torch.tensor([0.0, span], dtype=y.dtype, device=y.device)
     path = torchsde.sdeint(equation, y, ends, bm=brownian, method=method, dt=span / steps)  # pyright: ignore[reportArgumentType]

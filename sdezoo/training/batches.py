@@ -1,4 +1,4 @@
-"""Which rows of the data make the batch of a step, and the one place where rows become a `Batch`."""
+"""Shuffling, and the assembly of rows into a `Batch`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,26 @@ from sdezoo.learning.loss import Batch
 from sdezoo.process.noise import Noise
 
 Fetch = Callable[[Tensor], Tensor]
-"""Encoded rows `(B, *event)`, on the device, by their numbers, int64 `(B,)` on the CPU."""
+"""Map row indices, int64 `(B,)` on the CPU, to encoded rows `(B, *event)` on the device."""
 
-_KEY = -1  # beside the steps 0, 1, …
+_KEY = -1  # a random key that no step 0, 1, … uses
 
 
 class BatchSampler:
-    """Permutations of the data one after the other, each keyed by (seed, epoch): a step knows its rows without those before."""
+    """Batches from shuffled epochs. Each permutation is keyed by (seed, epoch), so any step can be computed without those before it.
+
+    Args:
+        rows: number of training rows.
+        batch: samples per step.
+        seed: random seed.
+    """
 
     def __init__(self, rows: int, batch: int, seed: int) -> None:
         self._rows, self._batch, self._seed = rows, batch, seed
         self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
 
     def rows(self, step: int) -> Tensor:
-        """Indices of the batch of `step`, on the CPU."""
+        """Row indices of the batch of `step`, int64 `(batch,)` on the CPU."""
         wanted = torch.arange(step * self._batch, (step + 1) * self._batch)
         epochs = wanted // self._rows
         return torch.cat([self._shuffled(int(e))[wanted[epochs == e] % self._rows] for e in epochs.unique()])
@@ -40,13 +46,13 @@ class BatchSampler:
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Makes batches of rows, on the device.
+    """Assembles batches on the device.
 
     Args:
-        x0: the rows of the data.
-        x1: the rows at the other end of a bridge; None: that end is noise.
-        labels: of the rows of `x0`, int64 `(N,)` on the device; None: the network is told none.
-        unlabelled: the label that stands for none; the network takes the labels below it.
+        x0: fetches rows of the data.
+        x1: fetches rows at the other end of a bridge; None: that end is noise.
+        labels: labels of the rows of `x0`, int64 `(N,)` on the device; None: the network is unconditional.
+        unlabelled: the label that means "no label"; the network knows the labels below it.
     """
 
     x0: Fetch
@@ -55,12 +61,13 @@ class BatchMaker:
     unlabelled: int = 0
 
     def make(self, rows: Tensor, *, ends: Tensor | None = None, dropped: Tensor | None = None) -> Batch:
-        """The batch of these rows.
+        """Assemble one batch.
 
         Args:
-            rows: numbers of the rows of `x0`, int64 `(B,)` on the CPU.
-            ends: numbers of the rows of `x1` that they are coupled with, int64 `(B,)` on the CPU; None: the same numbers.
-            dropped: whose labels are left out, bool `(B,)`; None: of no row. Labels that the network does not know are left out too.
+            rows: indices of the rows of `x0`, int64 `(B,)` on the CPU.
+            ends: indices of the rows of `x1` coupled with them, int64 `(B,)` on the CPU; None: the same indices.
+            dropped: mask of the rows whose labels are dropped, bool `(B,)`; None: drop none. Labels that the network does not know are
+                always dropped.
         """
         other = None if self.x1 is None else self.x1(rows if ends is None else ends)
         if self.labels is None:

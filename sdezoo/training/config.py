@@ -1,4 +1,4 @@
-"""What a training is made of: the same fields in Python, in `config.yaml` and on the command line."""
+"""Settings of a training run: the same fields in Python, in `config.yaml` and on the command line."""
 
 from __future__ import annotations
 
@@ -22,83 +22,86 @@ from sdezoo.zoo.spec import shown, suggestion
 FREE = frozenset(
     {"out", "steps", "device", "checkpoint_every", "keep", "accumulate", "precision", "compile", "tensorboard", "deterministic"}
 )
-"""What a training that goes on may change."""
+"""Settings that may change when a run resumes."""
 
 _LARGEST_FILE = 2**17
-_LONGEST = 64  # characters of a value that is no text
+_LONGEST = 64  # characters of a value that is not a string
 _TEXT = "tag:yaml.org,2002:str"
 
 
 class TrainingConfig(BaseModel):
-    """A training, whole. Plugins are spec strings; None leaves a choice to what fits (see `sdezoo.training.planning`)."""
+    """All settings of a training run. Plugins are spec strings; None means chosen automatically (see `sdezoo.training.planning`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     task: str = "score"
-    """What is learned, see `sdezoo.training.task`."""
+    """Training task, see `sdezoo.training.task`."""
     sde: str = "gbm"
-    """The noise process."""
+    """Noise process."""
     loss: str | None = None
-    """None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
+    """Score loss; None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
     data: str = "digits"
-    """A dataset's spec string, or the path of a file or folder."""
+    """Spec string of a dataset, or path of a file or folder."""
     net: str | None = None
-    """None: the first of unet, mlp that fits the data."""
+    """Network; None: the first of unet, mlp that fits the data."""
     output: str | None = None
-    """What the network's output means; None: edm for affine processes, else epsilon."""
+    """Output parameterization; None: edm for affine processes, else epsilon."""
     prior: PriorKind = "full"
-    """Where sampling starts, see `sdezoo.learning.prior`."""
+    """Prior that sampling starts from, see `sdezoo.learning.prior`."""
     noise_levels: NoiseLevels = "log-normal"
-    """How training times are drawn, see `sdezoo.learning.noise_levels`."""
+    """Distribution of training times, see `sdezoo.learning.noise_levels`."""
     shift: Literal["auto", "none"] | float | None = None
-    """Shift of the data into the process's domain; None: +1 for images on a half-line without 0, else none."""
+    """Shift of the data into the support of the process; None: +1 for images if the support is a half-line without 0, else no shift."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps; None: by cross-validation for tables of fewer than 600 rows, see `sdezoo.training.selection`, else 2000."""
     batch_size: int | None = Field(None, ge=1)
-    """Samples a step, over all workers; None: 128, in which a smaller data set occurs more than once, with other noise."""
+    """Samples per step, over all workers; None: 128. Rows of a smaller data set occur more than once in a batch, with different noise."""
     accumulate: int = Field(1, ge=1)
-    """Parts in which a worker goes through its share of the batch, to save memory."""
+    """Micro-batches per step on each worker (gradient accumulation), to save memory."""
     optimizer: OptimizerName = "adamw"
-    """See `sdezoo.learning.optimizers`."""
+    """Optimizer, see `sdezoo.learning.optimizers`."""
     lr: float | None = Field(None, gt=0)
-    """Peak learning rate; None: what the optimizer recommends, or for adamw the network."""
+    """Peak learning rate; None: the one that the optimizer recommends, or the network for adamw."""
     schedule: ScheduleName = "cosine"
-    """Of the learning rate, see `sdezoo.training.schedule`."""
+    """Learning-rate schedule, see `sdezoo.training.schedule`."""
     warmup_steps: int = Field(100, ge=0)
-    """Steps in which the learning rate rises; a tenth of all at most."""
+    """Steps of linear learning-rate warm-up; at most a tenth of all steps."""
     grad_clip_norm: float = Field(1.0, gt=0)
-    """Largest norm of the gradient."""
+    """Clip the gradient to this norm."""
     ema_half_life_images: float = Field(44_000, ge=0)
-    """Half-life of the weights' moving average, which samples are drawn from, in images; 0: no average."""
+    """Half-life of the exponential moving average of the weights, in images; 0: no average. Samples are drawn with the average."""
     condition: Literal["labels"] | None = None
-    """labels: the network is told the class, and samples can be guided."""
+    """labels: train a class-conditional network, which classifier-free guidance needs."""
     label_dropout: float = Field(0.1, ge=0, le=1)
-    """Share of the labels that are left out in training, so that the network knows the law without them too."""
+    """Probability of dropping a label in training, so that the network also learns the unconditional distribution."""
     precision: PrecisionName | None = None
-    """Of the network: float32, bf16, fp16; None: what the launcher says, else float32."""
+    """Precision of the network: float32, bf16, fp16; None: the setting of the launcher, else float32."""
     compile: bool = False
-    """Compile the network; the first step takes a minute."""
+    """Compile the network; the first step then takes about a minute."""
     checkpoint_every: int = Field(1000, ge=1)
     """Steps between checkpoints."""
     keep: int = Field(3, ge=1)
-    """Checkpoints that are kept, the newest, and the best beside them: the one with the least loss on held-out rows."""
+    """Number of newest checkpoints to keep, besides the best: the one with the lowest validation loss."""
     tensorboard: bool = False
-    """Write the metrics for TensorBoard too, into the run folder; needs the extra `tensorboard`."""
+    """Also write metrics for TensorBoard, into the run folder; needs the extra `tensorboard`."""
     seed: int = Field(0, ge=0)
-    """Fixes initial weights, data order and noise."""
+    """Seed of initial weights, data order and noise."""
     deterministic: bool = False
-    """Use torch's deterministic algorithms alone; slower on a GPU. On a CPU, equal bytes need the same number of threads too."""
+    """Use only deterministic algorithms of torch; slower on a GPU. On a CPU, identical results also need the same number of threads."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
+    """Device: auto, cpu, cuda, cuda:1, mps."""
     out: str | None = None
-    """The run folder; None: runs/DATA-SDE-LOSS."""
+    """Run folder; None: runs/DATA-SDE-LOSS."""
 
     @classmethod
     def build(cls, values: dict[str, Any]) -> Self:
-        """A config from plain values.
+        """Build a config from plain values.
+
+        Args:
+            values: settings by name.
 
         Raises:
-            ParameterError: naming the field, its value and what is allowed.
+            ParameterError: if a setting is unknown or its value is not allowed; the message names both.
         """
         try:
             return cls(**values)
@@ -112,11 +115,14 @@ class TrainingConfig(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> dict[str, Any]:
-        """The values of a YAML file.
+        """Read settings from a YAML file, without validating them.
+
+        Args:
+            path: path of the file.
 
         Raises:
-            ParameterError: where it is not a mapping of settings.
-            RunError: where it cannot be read.
+            ParameterError: if the file is not a mapping of settings.
+            RunError: if the file cannot be read.
         """
         try:
             if not path.is_file() and path.exists():
@@ -126,32 +132,33 @@ class TrainingConfig(BaseModel):
             if len(text) > _LARGEST_FILE:
                 raise ParameterError(f"'{path}' is too large for a config.", "Give the config.yaml of a run.")
             if not _is_flat(text.decode("utf-8")):
-                raise ParameterError(
-                    f"'{path}' is not a mapping of settings: names, each with one number or text.", "Write one 'name: value' a line."
-                )
+                raise ParameterError(f"'{path}' is not a mapping of settings to numbers or strings.", "Write one 'name: value' per line.")
             return upgrade_settings(yaml.safe_load(text))
         except SdezooError:
             raise
         except OSError as error:
             raise RunError(f"The config '{path}' cannot be read: {error.strerror}.", "Give the path of a YAML file.") from None
         except (yaml.YAMLError, RecursionError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError):
-            # PyYAML lets through what Python says of impossible dates and numbers, and of tags that do not fit.
+            # PyYAML lets Python's own exceptions through for impossible dates, numbers and tags.
             raise ParameterError(f"'{path}' is not YAML.", "Give the config.yaml of a run, or a file like it.") from None
 
     def write(self, path: Path) -> None:
-        """Write all fields as YAML.
+        """Write all settings as YAML.
+
+        Args:
+            path: path of the file.
 
         Raises:
-            RunError: where the system does not let it be written.
+            RunError: if the file cannot be written.
         """
         with atomic_write(path, "Make room, or give another --out.") as file:
             file.write(yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True).encode())
 
 
 def _is_flat(text: str) -> bool:
-    """Whether YAML is a mapping from texts to scalars: others may, by aliases and merges, stand for more than memory holds."""
+    """Whether `text` is a YAML mapping from strings to scalars. Aliases and merges are rejected: they can expand to exhaust memory."""
     mappings = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # one by one: what is nested deeply would be composed by recursion
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):  # events, since composing deeply nested YAML recurses
         mappings += isinstance(event, yaml.MappingStartEvent)
         if isinstance(event, yaml.AliasEvent | yaml.SequenceStartEvent) or mappings > 1:
             return False
@@ -162,11 +169,15 @@ def _is_flat(text: str) -> bool:
 
 
 def refuse_elsewhere(out: str, config: Path) -> None:
-    """Refuse the run folder `out` that a config file names where it is outside the working folder, and not the folder that the file is in.
+    """Reject a run folder named by a config file, unless it is the folder of that file or inside the working directory.
+
+    Args:
+        out: the run folder.
+        config: path of the config file.
 
     Raises:
-        RunError: naming both.
+        RunError: if the folder is elsewhere.
     """
     folder = Path(out).resolve()
     if folder != config.resolve().parent and not folder.is_relative_to(Path.cwd()):
-        raise RunError(f"'{config}' has the run written to '{out}', outside of this folder.", f"If that is wanted, give --out {out} too.")
+        raise RunError(f"'{config}' writes the run to '{out}', outside the working directory.", f"If you want that, give --out {out} too.")

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP while training: the step is finished and saved; the second signal does what it would have done at first."""
+"""SIGINT, SIGTERM and SIGHUP during training: the first finishes the step and saves; the second has its usual effect."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from sdezoo.store.launch import launched
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _HANGUP = getattr(signal, "SIGHUP", None)
-_ECHO = 5.0  # seconds; a launcher, or a shell that hangs up, passes on what the terminal has sent already
+_ECHO = 5.0  # seconds in which a launcher, or a shell that hangs up, forwards a signal that the terminal already sent
 
 
 class Interrupted(KeyboardInterrupt):
-    """A training was asked to stop, and has saved.
+    """Training stopped because of a signal, after saving a checkpoint.
 
     Args:
-        number: of the signal. checkpoint: where it has saved. step, steps: how far it is, and was to go.
+        number: number of the signal.
+        checkpoint: folder of the checkpoint.
+        step: number of steps done.
+        steps: number of steps planned.
     """
 
     def __init__(self, number: int, checkpoint: Path, step: int, steps: int) -> None:
@@ -29,15 +32,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Request:
-    """Which signal has asked to stop."""
+    """A request to stop."""
 
     number: int = 0
-    """Of the signal; 0 where there was none."""
+    """Number of the signal; 0: none was received."""
 
 
 @contextmanager
 def requests(wanted: bool) -> Iterator[Request]:
-    """The request to stop, which signals fill in while the block runs; only in a main thread, and where `wanted`."""
+    """Catch SIGINT and SIGTERM while the block runs, and record the first in a `Request`. Works in the main thread only.
+
+    Args:
+        wanted: whether to catch them; if False, the request stays empty.
+
+    Yields:
+        The request, to poll.
+    """
     request, since = Request(), 0.0
     before = {number: signal.getsignal(number) or signal.SIG_DFL for number in _SIGNALS} if wanted else {}
     before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}

@@ -1,8 +1,8 @@
-"""The loop of a training: batches of noised data, steps of an optimizer, a checkpoint now and then.
+"""The training loop: batches of noised data, optimizer steps, checkpoints.
 
-Everything that is random at step `k` is keyed by (seed, k) and the position in the batch, or by (seed, epoch) for the order of the
-data: there is no state of a generator to save, a run goes on as if never interrupted, and any number of workers sees the same numbers.
-The same settings give the same bytes on a machine with the same number of threads.
+Randomness is stateless. Everything random at step `k` is keyed by (seed, k) and the position in the batch; the order of the data is keyed
+by (seed, epoch). So no generator state is saved, a run resumes as if never interrupted, and any number of workers sees the same numbers.
+The same settings give identical bytes on one machine with the same number of threads.
 """
 
 from __future__ import annotations
@@ -33,48 +33,52 @@ from sdezoo.training.schedule import moving_average, rate
 from sdezoo.training.task import Draw, Plan
 from sdezoo.training.workers import Workers
 
-_WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
 _LOG_EVERY = 50
 
 TrainingProgress = Callable[[int, int, float], None]
-"""Called after every step with the number of steps done, that of all, and the loss, as last read from the device."""
+"""Called after every step with the number of steps done, the total, and the loss last read from the device."""
 
 Notify = Callable[[str], None]
-"""Called with each sentence that the user should know before a training goes on."""
+"""Called with each message for the user before training resumes."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a training left behind."""
+    """Result of a training run."""
 
     run: Path
+    """The run folder."""
     checkpoint: Path
+    """Folder of the last checkpoint."""
     steps: int
+    """Number of steps trained."""
     loss: float
-    """Mean over the last 50 steps, for one entry of the state."""
+    """Training loss per entry of the state, mean over the last 50 steps."""
     validation_loss: float | None
-    """The loss of the averaged weights on held-out rows, see `sdezoo.training.validation`; None where there are none."""
+    """Validation loss of the averaged weights, see `sdezoo.training.validation`; None if there are no held-out rows."""
     best: int | None
-    """Step of the checkpoint with the least such loss."""
+    """Step of the checkpoint with the lowest validation loss."""
     seconds: float
+    """Training time, over all sessions."""
     data: Data
+    """The data, in the user's units."""
     note: str | None
-    """What the user should know about the model, if anything."""
+    """A remark on the model for the user, if any."""
     reasons: tuple[str, ...] = ()
-    """What was chosen from the data, and why."""
+    """Choices made from the data, with reasons."""
     preview: Path | None = None
-    """Samples drawn when training had ended, see `sdezoo.runs.preview`; None where none were asked for, or could be drawn."""
+    """Samples drawn after training, see `sdezoo.runs.preview`; None if not requested or not possible."""
 
 
 class Training:
-    """The state of a training run: what is learned, its moving average, the optimizer, and the step reached.
+    """State of a training run: learner, moving average of the weights, optimizer, and current step.
 
     Args:
-        plan: everything that was chosen.
-        workers: who else trains.
+        plan: the plan of the run.
+        workers: the workers that train.
 
     Raises:
-        SdezooError: where the batch cannot be shared.
+        SdezooError: if the batch cannot be split evenly among the workers.
     """
 
     def __init__(self, plan: Plan, workers: Workers) -> None:
@@ -96,24 +100,27 @@ class Training:
         self.seconds = self._began = 0.0
 
     def resume(self, notify: Notify) -> None:
-        """Go on from the newest checkpoint that is whole, or from the beginning where there is none at all.
+        """Resume from the newest intact checkpoint, or start from the beginning if there is no checkpoint.
+
+        Args:
+            notify: called with each message for the user.
 
         Raises:
-            RunError: where all are damaged, or it is of another process, network, output or data.
+            RunError: if all checkpoints are damaged, or the checkpoint has a different process, network, output or data.
         """
         run = self.plan.run
         folder, damaged = checkpoint.newest_whole(run)
         if folder is None:
             if damaged:
                 raise RunError(f"All checkpoints of '{run}' are damaged ({damaged[0].what}).", "Train again with --overwrite.")
-            notify(f"The run '{run}' had reached no checkpoint, so that it starts from the beginning.")
+            notify(f"The run '{run}' has no checkpoint, so it starts from the beginning.")
             return
         state, now = checkpoint.read_state(folder), self._state(None)
         refuse_other_model(folder, state, now)
         if state.step > self.plan.steps:
-            raise RunError(f"The run '{run}' has {state.step} steps already.", f"Give --steps above {state.step} to go on.")
+            raise RunError(f"The run '{run}' already has {state.step} steps.", f"Give --steps above {state.step} to continue.")
         if state.step == self.plan.steps:
-            notify(f"The run '{run}' has {state.step} steps already, and there is nothing left to train; more --steps would go on.")
+            notify(f"The run '{run}' already has {state.step} steps: there is nothing left to train. Give more --steps to continue.")
         try:
             self.module.load_state_dict(checkpoint.read_tensors(folder, "model"))
             self.average.load_state_dict(checkpoint.read_tensors(folder, "ema"))
@@ -134,18 +141,22 @@ class Training:
 
     @property
     def average(self) -> nn.Module:
-        """What is learned, with the moving average of the weights."""
+        """The module with the moving average of the weights."""
         return self.ema.module
 
     def run(self, progress: TrainingProgress | None = None, *, interruptible: bool = False) -> Result:
-        """Train up to the configured step, saving on the way.
+        """Train up to the configured step and save checkpoints.
+
+        Args:
+            progress: called after every step.
+            interruptible: whether SIGINT and SIGTERM stop training after the current step.
 
         Raises:
-            Interrupted: for a signal, where `interruptible`, when the step is saved.
-            RunError: where the loss stops being finite, or the folder cannot be written to.
+            Interrupted: after a signal, once the checkpoint is saved; only if `interruptible`.
+            RunError: if the loss diverges, or the run folder cannot be written to.
         """
         config, steps = self.plan.config, self.plan.steps
-        # The network as workers call it, compiled and in mixed precision, around the same weights.
+        # The network as the workers call it, compiled and in mixed precision, sharing the weights.
         live = self.learner.live(self.workers.network)
         optimizer = self.workers.optimizer(self.optimizer)
         self._began = time.perf_counter() - self.seconds
@@ -176,14 +187,19 @@ class Training:
         return Result(self.plan.run, folder, self.step, self.loss, validation_loss, best, self.seconds, self.plan.data, note, reasons)
 
     def save(self, validation_loss: float | None) -> None:
-        """Write a checkpoint with its loss on held-out rows, once for all workers, and remove those that are not kept.
+        """Write a checkpoint, on the first worker only, and remove those that are not kept.
+
+        Args:
+            validation_loss: validation loss of the averaged weights, if known.
 
         Raises:
-            RunError: where the folder cannot be written to, or is gone; it is not made anew.
+            RunError: if the run folder cannot be written to, or no longer exists; it is not created again.
         """
         if is_first():
             if not (self.plan.run / "checkpoints").is_dir():
-                raise RunError(f"The run folder '{self.plan.run}' is gone.", "Bring it back: --resume goes on from its newest checkpoint.")
+                raise RunError(
+                    f"The run folder '{self.plan.run}' is gone.", "Restore it and give --resume to resume from its newest checkpoint."
+                )
             parts = {
                 "model": self.module.state_dict(),
                 "ema": self.average.state_dict(),
@@ -195,7 +211,7 @@ class Training:
         self.workers.wait()
 
     def _row(self, buffer: MetricBuffer, monitor: DivergenceMonitor, norm: Tensor) -> dict[str, Any]:
-        """The line of the metrics on the steps of `buffer`, which is empty then."""
+        """The line of metrics for the steps in `buffer`; empties the buffer."""
         losses, times = buffer.close(self.workers.gather)
         self.loss = float(losses.mean())
         monitor.see(self.loss, failure(losses, times), self.step - len(losses), self.step)
@@ -214,12 +230,12 @@ class Training:
         """Take one step.
 
         Args:
-            live: what the losses are called with, see `Learner.live`.
-            optimizer: as the workers step it.
-            buffer: takes the losses of the step.
+            live: the module that computes the losses, see `Learner.live`.
+            optimizer: the optimizer as wrapped by the workers.
+            buffer: receives the losses of the step.
 
         Returns:
-            The norm of the gradient before it was clipped, 0-dim.
+            The norm of the gradient before clipping, 0-dim.
         """
         config = self.plan.config
         rows = self.order.rows(self.step)

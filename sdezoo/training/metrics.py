@@ -1,8 +1,8 @@
-"""What is written down while training: a line of `metrics.jsonl` every so many steps, and at each checkpoint.
+"""Training metrics: one line of `metrics.jsonl` every 50 steps and at each checkpoint.
 
-Losses are those of a sample and entry of the state. `levels` are their means in eight bins of the noise level, from the lowest to
-the highest, equal in `ln(σ/α)` for affine processes and in `t` for others; null where a bin was not drawn. `validation_loss`, in the
-line of a checkpoint, is defined in `sdezoo.training.validation`. Nothing is read from the device between two lines.
+`loss` is the mean per sample and entry of the state. `levels` are its means in eight bins of the noise level, from the lowest to the
+highest, of equal width in `ln(σ/α)` for affine processes and in `t` for others; null for an empty bin. `validation_loss`, in the line of a
+checkpoint, is defined in `sdezoo.training.validation`. Nothing is read from the device between two lines.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from sdezoo.store.files import atomic_write, writing
 from sdezoo.training.batches import BatchSampler
 
 _BINS = 8
-_REMEDY = "Make room, or bring the folder back: --resume goes on from the newest checkpoint."
+_REMEDY = "Make room, or restore the folder, then give --resume to resume from the newest checkpoint."
 
 
 class MetricLogger:
-    """Where lines are written: `metrics.jsonl` of a run folder, and `tensorboard/` where asked.
+    """Writes lines to `metrics.jsonl` of a run folder, and to `tensorboard/` if requested.
 
     Args:
-        run: the folder. step: of the checkpoint that training goes on from; lines after it are dropped, as is half a line.
-        tensorboard: whether TensorBoard, which is installed, is written for.
+        run: the run folder.
+        step: step of the checkpoint that training resumes from; later lines are dropped, as are incomplete ones.
+        tensorboard: whether to write for TensorBoard, which must be installed.
 
     Raises:
-        RunError: where the system does not let it be written.
+        RunError: if the file cannot be written.
     """
 
     def __init__(self, run: Path, step: int, *, tensorboard: bool) -> None:
@@ -49,10 +50,13 @@ class MetricLogger:
             self._writer = SummaryWriter(run / "tensorboard", purge_step=step + 1)
 
     def write(self, row: dict[str, Any]) -> None:
-        """Add a line; the system has it when this returns.
+        """Append one line and flush it.
+
+        Args:
+            row: values by name, with the key `step`; each a number, None, or a list of these.
 
         Raises:
-            RunError: where the system does not take it, or the file is gone.
+            RunError: if the file cannot be written, or no longer exists.
         """
         with writing(self._path, _REMEDY), open(self._path, "a", encoding="utf-8", opener=_existing) as metrics:
             metrics.write(json.dumps(row) + "\n")
@@ -67,7 +71,7 @@ class MetricLogger:
 
 
 def _lines(path: Path, step: int) -> Iterator[bytes]:
-    """The lines up to `step` of a file of metrics, if it is there."""
+    """The lines up to `step` of a metrics file, if it exists."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -80,25 +84,28 @@ def _lines(path: Path, step: int) -> Iterator[bytes]:
 
 
 def _existing(path: str, flags: int) -> int:
-    # A folder that has vanished, and maybe left the place where it was mounted, is not begun anew.
+    # Do not create the file again if it has vanished, for example because a disk was unmounted.
     return os.open(path, flags & ~os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
 
 
 class Failure(NamedTuple):
-    """The first loss that is not finite: `step` steps of the interval before it, at which place in the batch, at which time."""
+    """The first loss that is not finite."""
 
     step: int
+    """Number of steps in the buffer before it."""
     position: int
+    """Position in the batch."""
     time: float
+    """Time of the sample."""
     everywhere: bool
-    """Whether the whole batch was like this: then the weights are not finite."""
+    """Whether the losses of the whole batch are not finite: then the weights are not finite either."""
 
 
 class MetricBuffer:
-    """The losses of some steps, on the device.
+    """Buffers the losses of several steps on the device.
 
     Args:
-        edges: of the bins of times by which the loss is split, increasing, float64.
+        edges: edges of the time bins by which the loss is split, increasing, float64 `(bins + 1,)`.
     """
 
     def __init__(self, edges: Tensor) -> None:
@@ -107,12 +114,24 @@ class MetricBuffer:
         self._times: list[Tensor] = []
 
     def add(self, losses: Tensor, times: Tensor) -> None:
-        """The `losses` `(B,)` of a step, at `t_span` with as many entries."""
+        """Add the losses of one step.
+
+        Args:
+            losses: losses of the samples, `(B,)`.
+            times: their times, with `B` entries.
+        """
         self._losses.append(losses.detach().float())
         self._times.append(times.detach().flatten().float())
 
     def close(self, gather: Any) -> tuple[Tensor, Tensor]:
-        """Losses and times `(steps, B)` of all workers, on the CPU; the interval is empty then."""
+        """Empty the buffer.
+
+        Args:
+            gather: stacks a tensor over all workers, see `Workers.gather`.
+
+        Returns:
+            Losses and times of all workers, `(steps, B)` each, on the CPU.
+        """
         both = torch.stack([torch.stack(self._losses), torch.stack(self._times)], 1)
         everyone = gather(both).cpu()
         self._losses, self._times = [], []
@@ -120,13 +139,18 @@ class MetricBuffer:
         return losses, times
 
     def by_level(self, losses: Tensor, times: Tensor) -> list[float | None]:
-        """The mean loss in each bin."""
+        """Mean loss in each time bin; None for an empty bin.
+
+        Args:
+            losses: losses, as returned by `close`.
+            times: times, shaped like `losses`.
+        """
         bins = torch.bucketize(times.double(), self._edges[1:-1])
         return [float(losses[bins == b].mean()) if (bins == b).any() else None for b in range(len(self._edges) - 1)]
 
 
 def failure(losses: Tensor, times: Tensor) -> Failure | None:
-    """The first loss of `(steps, B)` that is not finite."""
+    """Find the first loss that is not finite, in `losses` at `times`, both `(steps, B)`; None if all are finite."""
     wrong = ~losses.isfinite()
     if not wrong.any():
         return None
@@ -136,7 +160,7 @@ def failure(losses: Tensor, times: Tensor) -> Failure | None:
 
 
 def level_edges(sde: Process) -> Tensor:
-    """Edges of the eight bins of times, float64 `(9,)`."""
+    """Edges of the eight time bins of a process, float64 `(9,)`."""
     lo, hi = sde.t_span
     u = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)
     ends = sde.noise_level(torch.tensor([lo, hi], dtype=torch.float64))
@@ -150,13 +174,13 @@ _GROWN = 1e4
 
 
 class DivergenceMonitor:
-    """Sees the loss at every line of the metrics.
+    """Stops training if the loss diverges.
 
     Args:
         run: the run folder.
-        describe: a time of the losses in words.
-        order: which rows make a batch.
-        lr: the peak learning rate.
+        describe: describes a time of the losses in words.
+        order: the batch sampler, to find the row of a loss.
+        lr: the peak learning rate, for the message.
     """
 
     def __init__(self, run: Path, describe: Callable[[float], str], order: BatchSampler, lr: float) -> None:
@@ -164,21 +188,29 @@ class DivergenceMonitor:
         self._first: float | None = None
 
     def see(self, loss: float, found: Failure | None, start: int, step: int) -> None:
-        """The mean `loss` of the steps from `start` to `step`, and the first of them that was not finite.
+        """Check the losses of some steps.
+
+        Args:
+            loss: mean loss of the steps.
+            found: the first loss that is not finite, if any.
+            start: the first step.
+            step: the step after the last.
 
         Raises:
-            RunError: where the way is lost, naming the step, the row of the data, the noise level and the last checkpoint.
+            RunError: if the loss is not finite, or exceeds 10⁴ times the first one; names the step, row, noise level and last checkpoint.
         """
         self._first = abs(loss) if self._first is None else self._first
         if found is None and math.isfinite(loss) and abs(loss) <= _GROWN * max(self._first, 1.0):
             return
         kept = newest(self._run)
-        last = f"the last checkpoint is {kept}" if kept else "no checkpoint was reached"
+        last = f"the last checkpoint is {kept}" if kept else "there is no checkpoint"
         if found is None:
             what = f"The loss has grown from {self._first:.3g} to {loss:.3g} at step {step}"
         else:
             wrong = start + found.step
             row = int(self._order.rows(wrong)[found.position])
-            where = "on the whole batch" if found.everywhere else f"at row {row} of the training data, number {found.position} of the batch"
-            what = f"The loss is not finite any more at step {wrong + 1}, {where}, at {self._describe(found.time)}"
-        raise RunError(f"{what}; {last}.", f"Lower the learning rate (--lr, now {self._lr:g}), or look at the data.")
+            where = (
+                "on the whole batch" if found.everywhere else f"at row {row} of the training data, position {found.position} in the batch"
+            )
+            what = f"The loss is no longer finite at step {wrong + 1}, {where}, at {self._describe(found.time)}"
+        raise RunError(f"{what}; {last}.", f"Lower the learning rate (--lr, now {self._lr:g}), or check the data.")

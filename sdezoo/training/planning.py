@@ -1,7 +1,7 @@
-"""Plans: everything that a training run chooses, in one place, and before anything is written.
+"""Planning: make all choices of a training run before anything is written.
 
-A `Draft` is what can be chosen and refused before any data are read. A `Plan` adds what depends on the data: the encoding, the process
-adapted to them, the network, the batch size, the classes. Neither changes once it is built.
+A `Draft` holds the choices that need no data. A `Plan` adds those that depend on the data: encoding, adapted process, network, batch size,
+classes. Both are immutable.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _BATCH, _STEPS = 128, 2000
 
 @dataclass(frozen=True)
 class Draft:
-    """A training run whose parts were checked against each other before any data are read.
+    """The parts of a training run that need no data, checked against each other.
 
     Args:
-        config: the settings, with the loss and the run folder filled in.
-        task: what is learned.
+        config: settings, with loss and run folder filled in.
+        task: the training task.
         sde: the process, not yet adapted to data.
-        loss: the loss; None where the task brings its own.
-        network: the network that was asked for; None: one that fits the data, or none where the task brings its own.
+        loss: the loss; None if the task has its own.
+        network: the network that the user requested; None: choose one that fits the data, or none if the task has its own.
         load: reads the data.
-        device: where to compute.
+        device: device to train on.
         run: the run folder.
     """
 
@@ -59,14 +59,14 @@ class Draft:
 
 
 def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
-    """Build every part of a training run that needs no data, and check that the parts fit.
+    """Build the parts of a training run that need no data, and check that they fit each other.
 
     Args:
         config: the settings.
-        data: used in place of those that `config` names.
+        data: data to use instead of those that `config` names.
 
     Raises:
-        SdezooError: with the reason and the remedy; nothing has been read or written.
+        SdezooError: if a part is invalid or does not fit. Nothing has been read or written.
     """
     task: Task = TASKS.build(config.task)
     sde = SDES.build(config.sde)
@@ -80,7 +80,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     load = find_dataset(config.data).load if data is None else lambda: data
     source = config.data.partition(":")[0] if names_a_dataset(config.data) else Path(config.data).stem
     if config.tensorboard and find_spec("tensorboard") is None:
-        raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or leave out --tensorboard.')
+        raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or omit --tensorboard.')
     run = Path(config.out or f"runs/{source}-{sde.title()}-{(loss or task).title()}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
@@ -88,16 +88,16 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
 
 
 def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: TrainingProgress | None = None) -> Plan:
-    """Read the data and choose everything that depends on them.
+    """Read the data and make the choices that depend on them.
 
     Args:
-        draft: what was chosen before.
-        workers: who trains, and where.
-        resume: the batch size of the run stays what it is, even if it is larger than the data.
-        progress: called after every step of a cross-validation.
+        draft: the choices made so far.
+        workers: the workers that train.
+        resume: whether a run is resumed; its batch size is then kept, even if it exceeds the number of rows.
+        progress: called after every step of the cross-validation.
 
     Raises:
-        SdezooError: with the reason and the remedy; nothing has been written.
+        SdezooError: if the data or the settings are invalid. Nothing has been written.
     """
     data = draft.load()
     draft.task.check_data(data)
@@ -134,7 +134,7 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
 
 
 def _network(draft: Draft, event: tuple[int, ...], rows: int) -> Network:
-    """The network that was asked for, or the first preferred one that works with data of shape `event`, sized for so many rows."""
+    """The requested network, or the preferred one for data of shape `event`, sized for this number of rows."""
     fits = [(name, network) for name, network in defaults(NETWORKS) if network.refuses(event) is None]
     network = draft.network or NETWORKS.build(preferred(fits, f"networks for data of shape {event}"))
     check_network(network, event)
@@ -152,8 +152,8 @@ def _classes(draft: Draft, data: Data) -> int | None:
     if draft.config.condition is None:
         return None
     if data.train_labels is None:
-        raise DataError(f"The data '{draft.config.data}' have no labels.", "Leave out --condition, or give data with labels.")
+        raise DataError(f"The data '{draft.config.data}' have no labels.", "Omit --condition, or use data with labels.")
     classes = int(data.train_labels.max()) + 1
     if len(data.train_labels.unique()) < 2:
-        raise DataError(f"All rows of '{draft.config.data}' have the same label.", "Leave out --condition: there is nothing to tell apart.")
+        raise DataError(f"All rows of '{draft.config.data}' have the same label.", "Omit --condition, or use data with several classes.")
     return classes

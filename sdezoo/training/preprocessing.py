@@ -1,7 +1,7 @@
-"""The encoding of data, fitted: from the user's units into the domain of a process.
+"""Preprocessing: fit the encoding from the user's units to the support of a process.
 
-`fit_encoding` chooses the affine encoding `x = scale · raw + shift` that takes data into the support of a process, and refuses data
-that the process cannot live on. Nothing is clipped or dropped.
+`fit_encoding` chooses an affine encoding `x = scale · raw + shift` that maps the data into the support of a process. Data that do not fit
+are rejected; nothing is clipped or dropped.
 """
 
 from __future__ import annotations
@@ -23,35 +23,34 @@ from sdezoo.zoo.registry import SDES
 
 Shift = Literal["auto", "none"] | float | None
 
-_ROWS = 4096  # rows checked at a time, so that float64 copies stay small beside the data
-_NAMED = 5  # columns that a message names before it says how many more
+_ROWS = 4096  # rows checked at a time, to keep float64 copies small
+_NAMED = 5  # columns that a message names; the others are counted
 
 
 def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encoding:
-    """The map that takes `data` into `support`.
+    """Fit the encoding that maps `data` into `support`.
 
-    What a support admits is found by asking it, so third-party constraints are welcome. By default (`shift=None`):
+    The support is probed by calling its `check`, so any constraint works. By default (`shift=None`):
 
-    - everything admitted (the real line): images 2 · raw − 1, so [0, 1] becomes [−1, 1]; tables, points and paths standardised
-      per column with mean and standard deviation over the training rows of all snapshots, and over all observations of paths (a
-      constant column is centred only);
-    - unbounded above, negative values refused (a half-line): where it refuses 0, images raw + 1, so [0, 1] becomes [1, 2]; else,
-      and tables, points and paths, as they are;
-    - anything else, such as the unit interval: as they are.
+    - Real line (all values admitted): images become 2 · raw − 1, which maps [0, 1] to [−1, 1]. Tables, points and paths are standardized
+      per column, with mean and standard deviation over the training rows of all snapshots and all observations of paths. A constant
+      column is only centred.
+    - Half-line (unbounded above, no negative values): if the support excludes 0, images become raw + 1, which maps [0, 1] to [1, 2].
+      Otherwise data are unchanged, as are tables, points and paths in any case.
+    - Any other support, such as the unit interval: data are unchanged.
 
     Args:
         data: training and held-out rows of all snapshots; all must fit.
-        support: of the process.
-        shift: `"auto"` is the default, except that on a half-line each column with values that are refused gets the
-            offset −min + max(½ (next − min), (median − min) / 1000), and the others none. min, next and median are the
-            column's smallest, second smallest distinct, and median value, over all rows. So zeros among positive values
-            become half of the smallest positive value, as is usual before a logarithm, and a chance near-tie at the
-            minimum throws no value further than ln 1000 below the median. A column of one value starts at 1. `"none"`
-            is the identity on any support; a number is raw + number.
+        support: support of the process.
+        shift: `"auto"` differs from the default only on a half-line: each column with values outside the support gets the offset
+            −min + max(½ (next − min), (median − min) / 1000), where min, next and median are the column's smallest, second smallest
+            distinct, and median value over all rows. So zeros among positive values become half of the smallest positive value, as is
+            usual before a logarithm, and a near-tie at the minimum puts no value more than ln 1000 below the median. A column with only
+            one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
 
     Raises:
-        DataError: NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside
-            [0, 1], or values that the support refuses (how many, in which columns).
+        DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
+            or values outside the support (how many, in which columns).
     """
     check(data)
     encoding = replace(_choose(data, support, shift), types=data.types)
@@ -78,7 +77,7 @@ def _choose(data: Data, support: Constraint, shift: Shift) -> Encoding:
 
 
 def _training_rows(data: Data) -> Tensor:
-    """Of all snapshots, and all observations of paths, `(rows, d)`, float64."""
+    """Training rows of all snapshots and all observations of paths, float64 `(rows, d)`."""
     first, *later = (snapshot.train.flatten(0, -2) for snapshot in data.snapshots)
     return (torch.cat([first, *later]) if later else first).double()
 
@@ -92,7 +91,7 @@ def _standardised(train: Tensor) -> Encoding:
 def _offsets(data: Data, support: Constraint) -> Tensor:
     refused = _refused(data, support, Encoding.affine(torch.tensor(1.0), torch.tensor(0.0)))
     rows = torch.cat([part.flatten(0, -2) for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)]).double()
-    # A refusal that cannot be laid to a column (of a whole row, say) moves none: `fit_encoding` then refuses.
+    # If values outside the support cannot be attributed to columns, shift none: `fit_encoding` then rejects the data.
     troubled = refused > 0 if refused.ndim else torch.zeros(data.event[-1:], dtype=torch.bool)
     return torch.stack(
         [
@@ -103,11 +102,11 @@ def _offsets(data: Data, support: Constraint) -> Tensor:
 
 
 def _offset(column: Tensor, low: Tensor) -> Tensor:
-    """`low`: the smallest value of all rows, of which `column` may hold a part."""
+    """Offset of one column. `low` is its smallest value over all rows; `column` may hold only a part of them."""
     above = column[column > low]
     if not len(above):
         return 1 - low
-    smallest = torch.finfo(torch.float32).tiny  # half of a subnormal number would be zero in float32
+    smallest = torch.finfo(torch.float32).tiny  # half of a subnormal number is zero in float32
     return torch.maximum((above.min() - low) / 2, (column.median() - low) / 1000).clamp_min(smallest) - low
 
 
@@ -129,7 +128,7 @@ def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
 
 
 def _refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
-    """How many values the support refuses: (d,) per column; 0-dim where it judges whole rows, or for images."""
+    """Number of values outside the support, per column `(d,)`; 0-dim if the support checks whole rows, and for images."""
     total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
         refused = ~support.check(encoding.encode(rows))
@@ -155,21 +154,21 @@ def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor) -> 
 def _remedy(data: Data, support: Constraint, half_line: bool, shift: Shift) -> str:
     other = _others(data) if half_line else "another SDE"
     if half_line and data.kind == "image" and shift not in (None, "auto"):
-        return f"Leave --shift out (images then get +1), or choose {other}."
+        return f"Omit --shift (images then get +1), or choose {other}."
     if half_line and data.kind != "image" and shift != "auto":
         return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
     if _wants_shares(support, data.event):
-        return "Divide each row, of non-negative numbers that are not all zero, by its sum first, or choose another SDE."
+        return "Divide each row by its sum first (entries must be non-negative and not all zero), or choose another SDE."
     return f"Rescale the data into the support first, or choose {other}."
 
 
 def _others(data: Data) -> str:
-    """Where zeros alone are in the way, the processes of numbers from 0 on are named."""
+    """Alternatives to suggest: if zeros are the only problem, the processes that allow them."""
     if float(data.bounds[0].min()) < 0:
         return "another SDE"
     event = data.event
     takers = [name for name, sde in defaults(SDES) if _is_half_line(sde.support, event) and _admits(sde.support, 0.0, event)]
-    return f"an SDE that takes zeros, such as {' or '.join(takers)}" if takers else "another SDE"
+    return f"an SDE that allows zeros, such as {' or '.join(takers)}" if takers else "another SDE"
 
 
 def _columns(counts: Tensor, names: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Going on with a training: what must be as it was, what may be another, and what is then said.
+"""Resuming a run: which settings must match, and which may change.
 
-Settings that the result depends on must be those in the run's `config.yaml`, and what they have led to must be what the checkpoint
-records. Number of processes, device, precision and the other settings of `sdezoo.training.config.FREE` may change: noise is keyed by the
-place in the batch, not in a process, so that numbers differ in rounding alone, which is said.
+Settings that affect the result must equal those in the run's `config.yaml`, and the model and data built from them must equal what the
+checkpoint records. The number of processes, the device, the precision and the other settings in `sdezoo.training.config.FREE` may change:
+noise is keyed by the position in the batch, so results differ in rounding only, and the user is notified.
 """
 
 from __future__ import annotations
@@ -23,37 +23,46 @@ _NOT_IN_FORMAT_2 = ("seed", "batch", "lr", "data")
 
 
 def refuse_other_settings(run: Path, config: TrainingConfig) -> None:
-    """Check `config` against that of the run; what it leaves open, the checkpoint will tell.
+    """Check settings against those of the run. Settings left open are checked later, against the checkpoint.
+
+    Args:
+        run: the run folder.
+        config: the new settings.
 
     Raises:
-        RunError: where there is no run, or a setting is another that must not be.
+        RunError: if the folder holds no run, or a setting differs that must not change.
     """
     if not (run / "config.yaml").is_file():
-        raise RunError(f"There is no run in '{run}' to go on with.", "Leave out --resume to start anew.")
+        raise RunError(f"There is no run in '{run}' to resume.", "Omit --resume to start a new run.")
     before = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     for key in TrainingConfig.model_fields:
         old, new = getattr(before, key), getattr(config, key)
         if key not in FREE and new is not None and new != old:
-            raise RunError(f"The run was trained with {key}={old}, not {new}.", f"Leave out {key} to resume, or choose another --out.")
+            raise RunError(f"The run was trained with {key}={old}, not {new}.", f"Omit {key} to resume, or choose another --out.")
 
 
 def refuse_other_model(checkpoint: Path, before: State, now: State) -> None:
-    """Check what the settings have led to, now and when `checkpoint` was saved.
+    """Check that model and data are those that the checkpoint was saved with.
+
+    Args:
+        checkpoint: folder of the checkpoint.
+        before: state recorded in the checkpoint.
+        now: current state.
 
     Raises:
-        RunError: naming what differs.
+        RunError: if an entry differs; the message names it.
     """
     for name in _SAME:
         old, new = (_written_out(name, getattr(state, name)) for state in (before, now))
         if old != new and not (old is None and name in _NOT_IN_FORMAT_2):
             raise RunError(
-                f"The checkpoint '{checkpoint}' is of {name}={shown(str(old))}, not {shown(str(new))}.",
-                "Resume with its own settings and data, or train into another --out.",
+                f"The checkpoint '{checkpoint}' has {name}={shown(str(old))}, not {shown(str(new))}.",
+                "Resume with the settings and data of the run, or choose another --out.",
             )
 
 
 def _written_out(name: str, value: Any) -> Any:
-    """A spec string with every field of today's plugin: one that is newer than the record has its default."""
+    """Spell out a spec string with all fields of the installed plugin: fields newer than the record get their defaults."""
     if name not in _REGISTRIES or not value:
         return value
     try:
@@ -63,15 +72,25 @@ def _written_out(name: str, value: Any) -> Any:
 
 
 def rounding(before: State, now: State) -> str | None:
-    """The sentence on what computes now in the place of what has computed before, if anything."""
+    """Message on changes of software, device or precision since the checkpoint, if any.
+
+    Args:
+        before: state recorded in the checkpoint.
+        now: current state.
+    """
     old, new = ({**state.versions, **state.plugins, **state.computing} for state in (before, now))
-    changed = [f"{key}={old[key]} and now {value}" for key, value in new.items() if key in old and old[key] != value]
+    changed = [f"{key}={old[key]} (now {value})" for key, value in new.items() if key in old and old[key] != value]
     if not changed:
         return None
-    return f"Until step {before.step} the run was trained with {', '.join(changed)}: numbers will differ in rounding from before."
+    return f"Up to step {before.step} the run was trained with {', '.join(changed)}: results will differ in rounding."
 
 
 def passed_over(damaged: Sequence[DamagedError], step: int) -> str:
-    """The sentence on checkpoints that are not gone on from."""
+    """Message on damaged checkpoints that are skipped.
+
+    Args:
+        damaged: why each is damaged.
+        step: step of the checkpoint that training resumes from.
+    """
     which = " and ".join(f"'{error.checkpoint}' is damaged ({error.what})" for error in damaged)
-    return f"{which}, so that training goes on from step {step}."
+    return f"{which}, so training resumes from step {step}."

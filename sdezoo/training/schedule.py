@@ -1,4 +1,4 @@
-"""What changes with the steps: the learning rate, and the memory of the weights' moving average."""
+"""Learning-rate schedules, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -13,19 +13,27 @@ ScheduleName = Literal["cosine", "constant"]
 
 
 def rate(name: ScheduleName, step: int, steps: int, warm_up: int) -> float:
-    """The share of the peak learning rate at `step` of `steps`: a linear warm-up, and a cosine to zero or nothing more.
+    """Learning rate as a fraction of its peak: linear warm-up, then constant or cosine decay to zero.
 
-    The warm-up takes a tenth of the steps at most.
+    Args:
+        name: the schedule.
+        step: current step, from 0.
+        steps: total number of steps.
+        warm_up: steps of warm-up; at most a tenth of `steps` are used.
     """
     warm = min(1.0, (step + 1) / max(min(warm_up, steps // 10), 1))
     return warm * (0.5 + 0.5 * math.cos(math.pi * step / steps)) if name == "cosine" else warm
 
 
 def moving_average(half_life: float, batch: int) -> Callable[..., None]:
-    """The update of an exponential average of weights, with a memory of `half_life` images, `batch` of them a step.
+    """Update function of an exponential moving average of weights, for `AveragedModel`.
 
-    The decay is `2^(−batch/half_life)`; 0 keeps the last weights alone. After `n` updates it is at most `(1 + n)/(10 + n)`, so that a
-    short training is not an average with its initial weights.
+    The decay is `2^(−batch/half_life)`. After `n` updates it is at most `(1 + n)/(10 + n)`, so that the initial weights do not dominate
+    the average of a short run.
+
+    Args:
+        half_life: half-life of the average, in images; 0: no average.
+        batch: images per step.
     """
     decay = 0.5 ** (batch / half_life) if half_life else 0.0
 

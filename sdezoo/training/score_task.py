@@ -1,4 +1,4 @@
-"""The task `score`: a network learns the score of the noised data from rows `x0`."""
+"""The task `score`: train a network to approximate what the process says it learns, the score or the denoiser."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.zoo.registry import NETWORKS, SDES
 
-_WEIGHTS, _DROPOUT = -2, -3  # keys beside the steps 0, 1, …
+_WEIGHTS, _DROPOUT = -2, -3  # random keys that no step 0, 1, … uses
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class ScoreTask(Task):
 
 
 class ScoreLearner(Learner[ScoreModel]):
-    """A score model while it is trained.
+    """A score model during training.
 
     Args:
-        plan: everything that was chosen before the first step.
-        positions: the places in a batch that this worker takes, in as many parts as gradients are accumulated over.
+        plan: the plan of the run.
+        positions: positions in the batch that this worker handles, one tensor per micro-batch.
     """
 
     def __init__(self, plan: Plan, positions: Sequence[Tensor]) -> None:
-        assert plan.loss, "a plan of score learning has one"
-        assert plan.network, "a plan of score learning has one"
+        assert plan.loss, "score learning needs a loss"
+        assert plan.network, "score learning needs a network"
         config, data = plan.config, plan.data
         self.plan, self.loss, self.network = plan, plan.loss, plan.network
         self.learning_rate = plan.network.learning_rate
@@ -115,7 +115,7 @@ class ScoreLearner(Learner[ScoreModel]):
 
     def describe(self, time: float) -> str:
         scale = float(self.plan.sde.scale(torch.tensor(time, dtype=torch.float64)))
-        return f"a noise of {scale:.3g} (t = {time:.3g})"
+        return f"noise scale {scale:.3g} (t = {time:.3g})"
 
     def validation_loss(self, module: ScoreModel) -> float | None:
         return self.held_out.measure(module)
@@ -137,17 +137,17 @@ class ScoreLearner(Learner[ScoreModel]):
     def note(self) -> str | None:
         if _learns_every_level(self.loss, self.plan):
             return None
-        return f"'{self.loss.title()}' learns the score of the data alone; samplers that start from noise need it at every noise level."
+        return f"'{self.loss.title()}' learns only the score of the data; samplers that start from noise need it at every noise level."
 
     def _clean(self, rows: Tensor) -> Tensor:
-        """The training rows of these numbers, in the process's domain, on the device."""
+        """The encoded training rows with these indices, on the device."""
         plan = self.plan
         if plan.data.stored is None:
             return plan.x0[rows.to(plan.x0.device)]
         return plan.encoding.encode(plan.data.stored[rows]).to(plan.x0.device)
 
     def _dropped(self, noise: KeyedNoise, rows: int) -> Tensor | None:
-        """Whose labels the network is not told, `(B,)`; None where it takes none."""
+        """Mask of the labels to drop, bool `(B,)`; None for an unconditional network."""
         if self.batches.labels is None:
             return None
         return noise.uniform(torch.empty(()), (rows,)) < self.plan.config.label_dropout

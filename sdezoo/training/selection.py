@@ -1,10 +1,10 @@
-"""How long to train on a small table: by cross-validation of the validation loss.
+"""Cross-validation of the number of training steps on small tables.
 
-A network that is trained for long on few rows memorizes them: its validation loss falls and rises again, and its samples are near-copies
-of training rows. So the training rows are cut into `K` folds. For each, a model is trained on the others at a constant learning rate, and
-its validation loss on the fold is measured every 25 steps, until it is past its least value. With `n` the steps at which the mean over
-folds is least, `2 n` steps are trained on all rows, with the learning rate falling to zero: under the cosine schedule half of the
-steps' learning rate is left. No fold leaves anything on the disk.
+A network trained too long on few rows memorizes them: its validation loss falls and then rises, and its samples are near-copies of
+training rows. So the training rows are split into `K` folds. For each fold, a model is trained on the other folds at a constant learning
+rate, and its validation loss on the fold is measured every 25 steps until it has passed its minimum. If the mean over folds is smallest
+after `n` steps, training on all rows takes `2 n` steps with the learning rate falling to zero: a cosine schedule halves the mean
+learning rate. The folds write nothing to disk.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from sdezoo.training.task import Plan
 from sdezoo.training.workers import Workers
 
 ROWS = 600
-"""Training rows below which the number of steps is cross-validated; with more, the default number of steps memorizes little."""
+"""Number of training rows below which the number of steps is cross-validated; with more rows, the default memorizes little."""
 FEWEST = 20
-"""Training rows from which on there is something to cross-validate."""
+"""Smallest number of training rows for cross-validation."""
 
-_KEY = -5  # beside the steps 0, 1, …
+_KEY = -5  # a random key that no step 0, 1, … uses
 _EVERY, _MOST = 25, 1000
 _FOLDS, _MANY_FOLDS, _FEW_ROWS = 3, 5, 150
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A number of steps and where it comes from.
+    """Result of the cross-validation.
 
     Args:
-        steps: to train on all rows.
-        folds: of the cross-validation.
-        least: the steps at which the mean validation loss was least.
+        steps: number of steps to train on all rows.
+        folds: number of folds.
+        least: step at which the mean validation loss was smallest.
     """
 
     steps: int
@@ -48,15 +48,15 @@ class Selection:
 
     @property
     def reason(self) -> str:
-        """In words, for the summary of a training run."""
+        """The result in words, for the summary of a training run."""
         return (
-            f"{self.steps} steps, by {self.folds}-fold cross-validation: the validation loss is least after {self.least} steps at a "
-            "constant learning rate, and rises where a model begins to memorize rows"
+            f"{self.steps} steps, by {self.folds}-fold cross-validation: at a constant learning rate the validation loss is smallest after "
+            f"{self.least} steps, and rises when the model begins to memorize rows"
         )
 
 
 def cross_validates(data: Data) -> bool:
-    """Whether the number of steps is found by cross-validation, unless it is given: for tables and points of 20 to 599 training rows."""
+    """Whether the number of steps defaults to cross-validation: for tables and points with 20 to 599 training rows."""
     return data.kind in ("table", "points") and data.stored is None and FEWEST <= data.rows < ROWS
 
 
@@ -64,12 +64,12 @@ def select_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None
     """Cross-validate the number of steps.
 
     Args:
-        plan: of the training run.
-        workers: who trains; all find the same number.
-        progress: called after every step, with the steps of all folds.
+        plan: the plan of the training run.
+        workers: the workers that train; all find the same number.
+        progress: called after every step, counting the steps of all folds.
 
     Raises:
-        RunError: where the loss stops being finite.
+        SdezooError: if a fold cannot be trained.
     """
     count = _MANY_FOLDS if plan.data.rows < _FEW_ROWS else _FOLDS
     fold_of = _folds(plan.data.rows, count, plan.config.seed)
@@ -88,7 +88,7 @@ def select_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None
 
 
 def _folds(rows: int, count: int, seed: int) -> Tensor:
-    """The fold of each row, as even as can be, `(rows,)`."""
+    """Assign each row to a fold, as evenly as possible: int64 `(rows,)`."""
     noise = Noise.seeded(seed, _KEY)
     order = noise.draw(lambda n, generator: torch.randperm(len(n), generator=generator), torch.empty(rows))
     fold = torch.empty(rows, dtype=torch.int64)
@@ -97,7 +97,7 @@ def _folds(rows: int, count: int, seed: int) -> Tensor:
 
 
 def _without(plan: Plan, held: Tensor) -> Plan:
-    """The plan of a training run on the rows that are not `held`, which validate it."""
+    """The plan of a run that trains on the rows outside the mask `held` and validates on those inside."""
     data, kept = plan.data, ~held
     labels, held_labels = (None, None) if data.train_labels is None else (data.train_labels[kept], data.train_labels[held])
     part = replace(data, train=data.train[kept], test=data.train[held], train_labels=labels, test_labels=held_labels)
@@ -106,7 +106,7 @@ def _without(plan: Plan, held: Tensor) -> Plan:
 
 
 def _curve(plan: Plan, workers: Workers, follow: Callable[[int, float], None]) -> list[float]:
-    """The validation losses every 25 steps, until half as many steps again, and four measurements, have brought nothing better."""
+    """Validation losses every 25 steps; stops once the `n`-th is the best and `1.5 n + 4` are measured."""
     training, losses = Training(plan, workers), []
     live, optimizer = training.learner.live(workers.network), workers.optimizer(training.optimizer)
     while training.step < _MOST:

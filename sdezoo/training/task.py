@@ -1,9 +1,9 @@
 """Tasks: what a training run learns.
 
-`Training` (in `loop`) owns the optimizer, the moving average of the weights, the workers, the keyed random numbers, checkpoints and
-metrics. A task owns what is learned: the module, how a batch is made of rows and noise, the losses, what is saved beside the weights,
-and how a trained model is rebuilt from a checkpoint. Score learning is the task `score`. Another one is a plugin of the entry-point
-group `sdezoo.tasks`; its name stands in `state.json`, so that a run folder knows who can open it.
+`Training` (in `loop`) owns the optimizer, the moving average of the weights, the workers, random keys, checkpoints and metrics. A task owns
+what is learned: the module, batches of rows and noise, losses, the tensors saved besides the weights, and how a trained model is rebuilt
+from a checkpoint. Score learning is the task `score`. Other tasks are plugins of the entry-point group `sdezoo.tasks`. `state.json` records
+the task, so a run folder states which plugin can open it.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A training run with everything chosen.
+    """A training run with all choices made.
 
     Args:
-        config: the settings, with network and batch size filled in too.
-        task: what is learned.
+        config: settings, with network and batch size filled in too.
+        task: the training task.
         sde: the process, adapted to the data.
-        loss: the loss; None where the task brings its own.
-        network: the network; None where the task brings its own.
-        data: in the user's units.
-        encoding: from the user's units to the process's domain.
-        x0: the training rows that are held in memory, encoded, `(N, *event)`, float32 on `device`.
-        classes: how many labels the network is told of; None: it is not conditional.
-        device: where to compute.
+        loss: the loss; None if the task has its own.
+        network: the network; None if the task has its own.
+        data: the data, in the user's units.
+        encoding: maps the user's units to the support of the process.
+        x0: encoded training rows held in memory, float32 `(N, *event)` on `device`.
+        classes: number of classes of a conditional network; None: unconditional.
+        device: device to train on.
         run: the run folder.
-        reasons: what was chosen from the data, and why, a phrase each.
+        reasons: choices made from the data, with reasons, one phrase each.
     """
 
     config: TrainingConfig
@@ -65,24 +65,24 @@ class Plan:
     @property
     def steps(self) -> int:
         """Optimizer steps."""
-        assert self.config.steps is not None, "a plan has chosen it"
+        assert self.config.steps is not None, "set by the plan"
         return self.config.steps
 
     @property
     def batch(self) -> int:
-        """Samples a step, of all workers."""
-        assert self.config.batch_size is not None, "a plan has chosen it"
+        """Samples per step, over all workers."""
+        assert self.config.batch_size is not None, "set by the plan"
         return self.config.batch_size
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Which samples of which batch are asked for: all that is random in a loss is keyed by it.
+    """Identifies samples of a batch. All randomness in a loss is keyed by it.
 
     Args:
-        step: number of the step, from 0.
-        positions: places in the batch, int64 `(B,)` on the CPU; they key the noise.
-        rows: numbers of the training rows at these places, int64 `(B,)` on the CPU.
+        step: index of the step, from 0.
+        positions: positions in the batch, int64 `(B,)` on the CPU; they key the noise.
+        rows: indices of the training rows at these positions, int64 `(B,)` on the CPU.
     """
 
     step: int
@@ -91,131 +91,142 @@ class Draw:
 
 
 class Losses(NamedTuple):
-    """The losses of `B` samples.
-
-    Args:
-        values: of each sample, for one entry of the state, `(B,)`, with gradients.
-        weights: what each counts in the mean that is minimized, a number or `(B,)`.
-        times: of each sample, with `B` entries, for the metrics by noise level.
-        quantiles: of these times, with `B` entries.
-    """
+    """The losses of `B` samples."""
 
     values: Tensor
+    """Loss of each sample per entry of the state, `(B,)`, with gradients."""
     weights: Tensor | float
+    """Weight of each sample in the mean that is minimized, a number or `(B,)`."""
     times: Tensor
+    """Time of each sample, `B` entries, for the metrics by noise level."""
     quantiles: Tensor
+    """Quantiles of these times, `B` entries."""
 
 
 class Learner(ABC, Generic[M]):
-    """One run of a task: the module while it is trained, on the device. Abstract: `live`, `losses`, `record`.
-
-    Args:
-        module: everything whose weights are trained, averaged and saved, under the names of its `state_dict`.
-        learning_rate: the peak learning rate that suits it.
-    """
+    """One run of a task: the module during training, on the device. Abstract: `live`, `losses`, `record`."""
 
     module: M
+    """All weights that are trained, averaged and saved, under the names of its `state_dict`."""
     learning_rate: float
+    """Recommended peak learning rate."""
 
     @abstractmethod
     def live(self, prepare: Callable[[nn.Module], nn.Module]) -> M:
-        """What `losses` is called with in training: `module` with its network wrapped by `prepare`, around the same weights.
+        """The module that is passed to `losses` in training: `module` with its network wrapped by `prepare`, sharing the weights.
 
         Args:
-            prepare: makes of a network what the workers call, compiled and in mixed precision. Call it once.
+            prepare: wraps a network for the workers, with compilation and mixed precision. Call it once.
         """
 
     @abstractmethod
     def losses(self, live: M, draw: Draw) -> Losses:
-        """The losses of some samples of a batch.
+        """Compute the losses of some samples of a batch.
 
-        They depend on the seed, the step and the positions alone: not on the other samples, nor on the number of workers.
+        The result must depend only on weights, data, seed, step and positions: not on other samples, nor on the number of workers.
+
+        Args:
+            live: the module returned by `live`, or `module`.
+            draw: the samples.
         """
 
     def learn_from(self, quantiles: Tensor, values: Tensor) -> None:
-        """Take note of the quantiles and losses of the whole batch, of all workers, `(B,)` on the CPU. Default: nothing.
+        """Adapt to the losses of a step, for example for importance sampling. Default: do nothing.
 
-        Called after each step where `learns_from_losses`.
+        Called after each step if `learns_from_losses`.
+
+        Args:
+            quantiles: quantiles of the times of the whole batch, over all workers, `(B,)` on the CPU.
+            values: losses of these samples, `(B,)` on the CPU.
         """
         return
 
     @property
     def learns_from_losses(self) -> bool:
-        """Whether `learn_from` is to be called; gathering the losses of all workers costs time."""
+        """Whether to call `learn_from`, which costs a gather over all workers. Default: False."""
         return False
 
     @property
     def level_edges(self) -> Tensor:
-        """Edges of the bins of `Losses.times` by which the metrics split the loss, increasing, float64. Default: one bin."""
+        """Edges of the time bins by which the metrics split the loss, increasing, float64. Default: one bin."""
         return torch.tensor([-torch.inf, torch.inf], dtype=torch.float64)
 
     def describe(self, time: float) -> str:
-        """A time of `Losses.times` in words, for messages."""
+        """Describe a time of `Losses.times`, for messages."""
         return f"t = {time:.3g}"
 
     def validation_loss(self, module: M) -> float | None:
-        """The loss of `module`, of the same form as `Learner.module`, on held-out rows; None where there are none. Default: None."""
+        """Loss on held-out rows; None if there are none. Default: None.
+
+        Args:
+            module: a module like `self.module`, with averaged weights.
+        """
         return None
 
     def state(self) -> dict[str, Tensor]:
-        """What is saved beside the weights and restored on resuming, by name. Default: nothing."""
+        """Tensors to save besides the weights and restore on resuming, by name. Default: none."""
         return {}
 
     def restore_state(self, tensors: dict[str, Tensor]) -> None:
-        """Take back what `state` gave.
+        """Restore the tensors that `state` returned.
+
+        Args:
+            tensors: the tensors by name.
 
         Raises:
-            KeyError, RuntimeError, ValueError: where it does not fit.
+            KeyError: if a tensor is missing.
+            RuntimeError: if a shape does not fit.
+            ValueError: if a value does not fit.
         """
         return
 
     @abstractmethod
     def record(self) -> dict[str, Any]:
-        """The entries of `State` that say what was learned: at least `sde`, `net` and `output`, which may be empty."""
+        """Entries of `State` that describe the model: at least `sde`, `net` and `output`, which may be empty."""
 
     def note(self) -> str | None:
-        """A sentence that the user should know about the trained model, if there is one."""
+        """A remark on the trained model for the user, if any."""
         return None
 
 
 class Task(Plugin, ABC):
-    """A recipe: its fields are the hyper-parameters, `learner` builds what is trained, `rebuild` what was trained. Both are abstract."""
+    """Base class of tasks. Fields are hyper-parameters; `learner` (builds a fresh module) and `rebuild` (restores one) are abstract."""
 
     uses_loss: ClassVar[bool] = True
-    """Whether it trains by a score loss, which the plan then chooses."""
+    """Whether it trains with a score loss of the registry, chosen by the plan."""
     uses_network: ClassVar[bool] = True
-    """Whether it trains a network of the registry, which the plan then chooses."""
+    """Whether it trains a network of the registry, chosen by the plan."""
 
     def check_data(self, data: Data) -> None:
-        """Refuse data that are not what this task learns from. Default: none.
+        """Reject data that this task cannot learn from. Default: accept all.
 
         Args:
-            data: as they were read.
+            data: the data as read, in the user's units.
 
         Raises:
-            DataError: with the reason.
+            DataError: if the data do not fit the task.
         """
         return
 
     @abstractmethod
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner[Any]:
-        """What is trained, with fresh weights, on `plan.device`.
+        """Build the learner of a run, with fresh weights, on `plan.device`.
 
         Args:
-            plan: everything that was chosen before the first step.
-            positions: the places in a batch that this worker takes, in as many parts as gradients are accumulated over.
+            plan: the plan of the run.
+            positions: positions in the batch that this worker handles, one int64 tensor per micro-batch, on the CPU.
         """
 
     @abstractmethod
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> Model:
-        """The trained model on the CPU.
+        """Rebuild the trained model on the CPU.
 
-        Build what `state` describes inside `sdezoo.store.restoring.no_larger_than(tensors)`: somebody else may have written it.
+        Build modules inside `sdezoo.store.restoring.no_larger_than(tensors)`: the checkpoint is not trusted.
 
         Args:
-            state: of the checkpoint.
-            tensors: the averaged weights, under the names of `Learner.module.state_dict()`.
+            state: state of the checkpoint.
+            tensors: averaged weights, under the names of `Learner.module.state_dict()`.
 
         Raises:
-            MisfitError: where the tensors do not fit what the state describes, see `sdezoo.store.restoring`.
+            MisfitError: if the tensors do not fit the state, see `sdezoo.store.restoring`.
         """

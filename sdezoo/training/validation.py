@@ -1,12 +1,12 @@
-"""What training minimizes: on a batch, and on held-out rows to tell one checkpoint from another.
+"""The training loss of a batch, and the validation loss on held-out rows that compares checkpoints.
 
-The held-out loss is the mean of `k` losses for one entry of the state, of the averaged weights::
+The validation loss is the mean of `k` losses per entry of the state, with the averaged weights::
 
     1/k Σ_i L(x_{i mod n}; t(u_i), noise_i),      u_i = (i + ½)/k,      k = min(512, 8 · batch),
 
-`L` the training's own loss, over the `n` held-out rows, or `k` of them: about as much work as three steps, at most. Times are the
-quantiles that training draws, without importance sampling; labels are given to a network that takes them. Rows, times and noise are
-the same at each checkpoint: what differs are the weights. Where there are no held-out rows there is no such loss.
+`L` is the training loss and `x_i` are the `n` held-out rows, or `k` of them: at most the work of about three steps. Times have the
+training distribution, without importance sampling, and are stratified. A conditional network gets the labels. Rows, times and noise are
+the same at each checkpoint, so only the weights differ. Without held-out rows there is no validation loss.
 """
 
 from __future__ import annotations
@@ -24,32 +24,44 @@ from sdezoo.learning.noise_levels import NoiseLevels, times_at
 from sdezoo.process.noise import KeyedNoise, Noise, mix
 from sdezoo.training.batches import BatchMaker
 
-_HELD_OUT = -4  # a key beside the steps 0, 1, …
+_HELD_OUT = -4  # a random key that no step 0, 1, … uses
 _DRAWS, _BATCHES = 512, 8
 
 
 def per_entry(loss: ScoreLoss, model: ScoreModel, batch: Batch, t: Tensor, noise: Noise, key: int) -> Tensor:
-    """The loss of each sample, `(B,)`, over the number of entries of its state; `key` fixes what the network draws by itself."""
+    """Loss of each sample, divided by the number of entries of its state.
+
+    Args:
+        loss: the score loss.
+        model: the model.
+        batch: the batch.
+        t: times, `(B, 1, …, 1)`.
+        noise: noise for the loss.
+        key: seed of torch's generator, for dropout in the network.
+
+    Returns:
+        The losses, `(B,)`.
+    """
     x0 = batch.x0
     with torch.random.fork_rng(devices=[x0.device] if x0.device.type == "cuda" else []):
-        # What a network draws by itself, in dropout, comes from torch's own generator.
+        # Dropout in a network uses torch's global generator.
         torch.manual_seed(key)
         return loss(model, batch, t, noise) / math.prod(model.sde.state_shape(x0.shape)[1:])
 
 
 class ValidationLoss:
-    """The held-out loss.
+    """The validation loss.
 
     Args:
-        loss: that of training.
-        times: how training draws times.
-        seed: of training.
-        data: in the user's units.
-        encoding: from the user's units to the process's domain.
-        classes: how many labels the network takes; None: none.
-        batch: samples a step.
-        size: rows at a time.
-        device: to compute on.
+        loss: the training loss.
+        times: distribution of training times.
+        seed: seed of training.
+        data: the data, in the user's units.
+        encoding: maps the user's units to the support of the process.
+        classes: number of classes of a conditional network; None: unconditional.
+        batch: training samples per step.
+        size: rows per evaluation.
+        device: device to compute on.
     """
 
     def __init__(
@@ -72,17 +84,17 @@ class ValidationLoss:
         x0, labels = encoding.encode(data.test[rows]).to(device), None
         if classes is not None and data.test_labels is not None:
             labels = data.test_labels[rows].to(device)
-        # A class that training did not have is one that is not told.
+        # A class that does not occur in training is treated as unlabelled.
         self._batches = BatchMaker(lambda places: x0[places.to(device)], labels=labels, unlabelled=classes or 0)
         self._there = n > 0
 
     def measure(self, model: ScoreModel) -> float | None:
-        """The loss of `model`, on the device; None where there are no rows, or it is not finite."""
+        """Validation loss of `model`, which is on the device; None if there are no held-out rows or the loss is not finite."""
         if not self._there:
             return None
         training = model.training
         model.eval()
-        # Some losses differentiate: gradients stay on.
+        # Some losses need autograd, so gradients stay enabled.
         total = sum(float(self._part(model, i).detach().double().sum()) for i in range(0, self._draws, self._size)) / self._draws
         model.train(training)
         return total if math.isfinite(total) else None

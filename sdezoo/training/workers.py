@@ -1,8 +1,8 @@
-"""Workers: where and how the network is evaluated in training; the one file of a training that knows accelerate.
+"""Workers: data parallelism, mixed precision and compilation in training. The only file of training that imports accelerate.
 
-`accelerate launch` or `torchrun` start a worker a device. Each takes its share of every batch, gradients are averaged, and
-the first one writes. Noise is keyed by the position in the batch, so that any number of workers trains the same model. Mixed precision is
-autocast around the network alone: states, losses, and weights stay float32.
+`accelerate launch` or `torchrun` starts one worker per device. Each handles its share of every batch; gradients are averaged; only the
+first worker writes files. Noise is keyed by the position in the batch, so any number of workers trains the same model. Autocast covers
+only the network: states, losses, and weights stay float32.
 """
 
 from __future__ import annotations
@@ -26,16 +26,19 @@ _MIXED = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:
-    """torch computes by deterministic algorithms alone while the block runs, where `wanted`.
+    """Use only deterministic algorithms of torch while the block runs.
+
+    Args:
+        wanted: whether to do so; if False, nothing changes.
 
     Raises:
-        RunError: where it has none for what the network does.
+        RunError: if an operation of the network has no deterministic implementation.
     """
     if not wanted:
         yield
         return
     before, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     try:
@@ -45,7 +48,7 @@ def deterministic(wanted: bool) -> Iterator[None]:
             raise
         operation = str(error).split()[0]
         raise RunError(
-            f"torch has no deterministic way to compute '{operation}' here.", "Leave out --deterministic, or give another --device."
+            f"torch has no deterministic implementation of '{operation}' here.", "Omit --deterministic, or give another --device."
         ) from error
     finally:
         torch.set_deterministic_debug_mode(before)
@@ -53,14 +56,15 @@ def deterministic(wanted: bool) -> Iterator[None]:
 
 
 class Workers:
-    """All workers of a training, seen from one of them.
+    """All workers of a training run, as seen from one of them.
 
     Args:
-        device: of a single worker; several get theirs from the launcher. precision: None is what accelerate was launched with, else
-        float32. compiled: whether the network is compiled.
+        device: device of a single worker; the launcher assigns those of several workers.
+        precision: precision of the network; None: the setting of the launcher, else float32.
+        compiled: whether to compile the network.
 
     Raises:
-        RunError: for a precision that the device does not have, or a launch of a kind that is not supported.
+        RunError: if the device does not support the precision, or the kind of launch is not supported.
     """
 
     def __init__(self, device: torch.device, precision: PrecisionName | None, *, compiled: bool) -> None:
@@ -68,11 +72,11 @@ class Workers:
         from accelerate.state import AcceleratorState, GradientState
         from accelerate.utils import DistributedType
 
-        # Their states are of the process; the settings of one training are not those of the next.
+        # accelerate keeps global state: reset it, so that settings of an earlier run do not leak.
         AcceleratorState._reset_state(reset_partial_state=launched() == 1)
         GradientState._reset_state()
         if precision == "fp16" and device.type != "cuda":
-            raise RunError(f"fp16 needs a CUDA device, and this is {device}.", "Give --precision bf16, or leave it out.")
+            raise RunError(f"fp16 needs a CUDA device, but the device is {device}.", "Give --precision bf16, or omit it.")
         if device.type == "cuda" and device.index is not None:
             os.environ["ACCELERATE_TORCH_DEVICE"] = str(device)
         self._accelerator = Accelerator(
@@ -83,7 +87,7 @@ class Workers:
         kind = self._accelerator.distributed_type
         if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
             raise RunError(
-                f"Training in the manner of {kind.value} is not supported.", "Launch with data parallelism (MULTI_GPU, MULTI_CPU)."
+                f"Distributed training of type {kind.value} is not supported.", "Launch with data parallelism (MULTI_GPU, MULTI_CPU)."
             )
         self.device = self._accelerator.device
         self._network: nn.Module | None = None
@@ -91,48 +95,60 @@ class Workers:
         self._hosts = torch.distributed.new_group(backend="gloo") if self.count > 1 else None
 
     def positions(self, batch: int, parts: int) -> list[Tensor]:
-        """The positions in a batch of `batch` samples that this worker takes, in `parts` parts.
+        """Positions in a batch that this worker handles, one int64 tensor per micro-batch.
+
+        Args:
+            batch: number of samples in the batch.
+            parts: number of micro-batches.
 
         Raises:
-            RunError: where they cannot be shared evenly.
+            RunError: if the batch cannot be split evenly.
         """
         shares = self.count * parts
         if batch % shares:
             raise RunError(
-                f"A batch of {batch} cannot be shared evenly among {shares} ({self.count} workers, {parts} parts each).",
+                f"A batch of {batch} cannot be split evenly into {shares} parts ({self.count} workers, {parts} parts each).",
                 f"Give --batch-size a multiple of {shares}.",
             )
         return list(torch.arange(batch).chunk(shares))[self.index * parts : (self.index + 1) * parts]
 
     def network(self, net: nn.Module) -> nn.Module:
-        """`net` as training calls it: its weights are the same tensors."""
+        """Wrap `net` for training; the weights are the same tensors."""
         self._network = self._accelerator.prepare_model(net)
         return self._network
 
     def optimizer(self, optimizer: Optimizer) -> Optimizer:
-        """`optimizer` with the scaling of gradients that fp16 needs."""
+        """Wrap `optimizer` with the gradient scaling that fp16 needs."""
         return self._accelerator.prepare_optimizer(optimizer)
 
     def alone(self) -> AbstractContextManager[None]:
-        """Gradients of the network that was prepared are not averaged over workers inside it."""
+        """Context in which gradients of the wrapped network are not averaged over workers."""
         return self._accelerator.no_sync(self._network) if self.count > 1 and self._network else nullcontext()
 
     def backward(self, loss: Tensor) -> None:
-        """Gradients of `loss`, added to those there are."""
+        """Backpropagate `loss`; gradients accumulate."""
         self._accelerator.backward(loss)
 
     def clip(self, parameters: Iterable[Tensor], norm: float) -> Tensor:
-        """Scale all gradients down to `norm`; what it was."""
+        """Clip gradients in place.
+
+        Args:
+            parameters: the parameters whose gradients to clip.
+            norm: largest norm of the concatenated gradients.
+
+        Returns:
+            The norm before clipping, 0-dim.
+        """
         found = self._accelerator.clip_grad_norm_(list(parameters), norm)
         assert found is not None
         return found
 
     def gather(self, values: Tensor) -> Tensor:
-        """The `values` of all workers, stacked in front: `(count, …)`."""
+        """Stack the `values` of all workers along a new first dimension: `(count, …)`."""
         return cast(Tensor, self._accelerator.gather(values[None])) if self.count > 1 else values[None]
 
     def most(self, number: int) -> int:
-        """The largest `number` of all workers; they meet through their hosts, and no device is waited for."""
+        """The largest `number` over all workers. Communicates through the hosts, without synchronizing devices."""
         if self._hosts is None:
             return number
         largest = torch.tensor(number)
@@ -140,20 +156,20 @@ class Workers:
         return int(largest)
 
     def wait(self) -> None:
-        """Until all workers are here."""
+        """Wait for all workers."""
         self._accelerator.wait_for_everyone()
 
     @property
     def precision(self) -> str:
-        """Of the network."""
+        """Precision of the network."""
         return next(name for name, mixed in _MIXED.items() if mixed == self._accelerator.mixed_precision)
 
     @property
     def scaling(self) -> dict[str, float] | None:
-        """State of the gradients' scaling, where there is one."""
+        """State of the gradient scaler, if there is one."""
         return self._accelerator.scaler.state_dict() if self._accelerator.scaler else None
 
     def resume_scaling(self, state: dict[str, float] | None) -> None:
-        """Go on with a scaling of before."""
+        """Restore the state of the gradient scaler."""
         if state and self._accelerator.scaler:
             self._accelerator.scaler.load_state_dict(state)

@@ -1,1 +1,1 @@
-"""Names to objects, and what composes with what."""
+"""Plugin registries, spec strings, and compatibility checks."""

@@ -1,4 +1,4 @@
-"""What composes with what: asked of the plugins, once, before any data is read."""
+"""Compatibility of plugins, checked before any data are read."""
 
 from __future__ import annotations
 
@@ -27,15 +27,19 @@ _SUPPORTS = {
 
 
 def support_in_words(support: Constraint) -> str:
-    """Where the data of a process with this support live, in words."""
+    """Describe a support in words, such as `the positive numbers`."""
     return _SUPPORTS.get(support, repr(support))
 
 
 def check_fit(sde: Process, part: ScoreLoss | Sampler) -> None:
-    """Refuse a loss or sampler that does not work with `sde`.
+    """Reject a loss or sampler that does not work with `sde`.
+
+    Args:
+        sde: the process.
+        part: the loss or sampler.
 
     Raises:
-        CompositionError: with the reason, what fits the process, and which processes fit the part.
+        CompositionError: with the reason, the losses or samplers that fit `sde`, and the processes that fit `part`.
     """
     reason = part.refuses(sde)
     if reason is None:
@@ -49,19 +53,27 @@ def check_fit(sde: Process, part: ScoreLoss | Sampler) -> None:
 
 
 def check_output(sde: Process, output: str) -> None:
-    """Refuse an output parameterization that is unknown or does not work with `sde`.
+    """Reject an output parameterization that is unknown or does not work with `sde`.
+
+    Args:
+        sde: the process.
+        output: name of the parameterization, such as `epsilon`.
 
     Raises:
         CompositionError: with the reason and the outputs that fit.
     """
-    reason = OUTPUTS[output].refuses(sde) if output in OUTPUTS else "is not known"
+    reason = OUTPUTS[output].refuses(sde) if output in OUTPUTS else "is unknown"
     if reason:
         fits = [name for name, o in OUTPUTS.items() if o.refuses(sde) is None]
         raise CompositionError(f"output '{output}' {reason}.", f"Fits '{sde.title()}': {_listed(fits)}.")
 
 
 def check_network(network: Network, shape: tuple[int, ...]) -> None:
-    """Refuse a network that does not work with data of event shape `shape`.
+    """Reject a network that does not work with data of this shape.
+
+    Args:
+        network: the network.
+        shape: event shape of the encoded data, without the batch dimension.
 
     Raises:
         CompositionError: with the reason and the networks that fit.
@@ -73,17 +85,17 @@ def check_network(network: Network, shape: tuple[int, ...]) -> None:
 
 
 def fitting(sde: Process, registry: Registry) -> list[str]:
-    """Names of the losses or samplers, at their default hyper-parameters, that work with `sde`."""
+    """Names of the losses or samplers that work with `sde` at their default hyper-parameters."""
     return [name for name, _ in fitting_parts(sde, registry)]
 
 
 def fitting_parts(sde: Process, registry: Registry) -> list[tuple[str, Any]]:
-    """As `fitting`, with the losses or samplers themselves."""
+    """Like `fitting`, as pairs of name and loss or sampler."""
     return [(name, part) for name, part in defaults(registry) if part.refuses(sde) is None]
 
 
 def defaults(registry: Registry) -> list[tuple[str, Any]]:
-    """Every plugin that can be built without a hyper-parameter, by name; broken ones are left out."""
+    """All plugins without required hyper-parameters, as pairs of name and object; broken ones are omitted."""
     built = []
     for name in registry.names():
         try:
@@ -96,21 +108,21 @@ def defaults(registry: Registry) -> list[tuple[str, Any]]:
 
 
 def preferred(parts: Sequence[tuple[str, Plugin]], what: str, kind: str | None = None) -> str:
-    """The name of the plugin to take where the user names none: that of the highest preference, the first of equal ones.
+    """Name of the plugin to use if the user names none: the one with the highest `preference`, the first among equals.
 
     Args:
-        parts: the plugins that fit, by name.
+        parts: the plugins that fit, as pairs of name and object.
         what: what they are, for the message, such as `losses for 'vp'`.
-        kind: of the data, such as `table`; None: not known yet.
+        kind: kind of the data, such as `table`; None: not known yet.
 
     Raises:
-        CompositionError: where nothing fits.
+        CompositionError: if `parts` is empty.
     """
     if not parts:
         raise CompositionError(f"There are no {what}.", "Install a plugin that fits.")
 
     def rank(part: Plugin) -> int:
-        stated = vars(type(part))  # what a class inherits was stated for another
+        stated = vars(type(part))  # not inherited: a base class stated it for itself
         kinds = stated.get("preferred_for", ())
         return stated.get("preference", 0) if not kinds or kind in kinds else 0
 
@@ -118,7 +130,7 @@ def preferred(parts: Sequence[tuple[str, Plugin]], what: str, kind: str | None =
 
 
 def broken(registry: Registry) -> dict[str, str]:
-    """Why each broken plugin is broken; loads all of them."""
+    """Broken plugins and why they are broken; loads every plugin."""
     reasons = {}
     for name in registry.names():
         try:
@@ -129,7 +141,7 @@ def broken(registry: Registry) -> dict[str, str]:
 
 
 def table() -> str:
-    """What composes with what, of everything that is installed, in Markdown: a row for each loss and sampler, a column for each SDE."""
+    """Markdown table of what works with what: a row per loss and sampler, a column per SDE."""
     sdes = defaults(SDES)
     rows = [["", *(f"`{name}`" for name, _ in sdes)], ["---", *(":-:" for _ in sdes)]]
     for registry in (LOSSES, SAMPLERS):
@@ -139,4 +151,4 @@ def table() -> str:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "nothing that is installed"
+    return ", ".join(names) or "no installed plugin"

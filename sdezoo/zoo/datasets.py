@@ -1,4 +1,4 @@
-"""From a spec string or a path to a dataset plugin."""
+"""Find the dataset plugin for a spec string or a path."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from sdezoo.zoo.registry import DATASETS
 
 
 def find_dataset(text: str) -> Dataset:
-    """The dataset that a spec string or a path names.
+    """Find the dataset that `text` names.
+
+    Args:
+        text: a spec string, such as `digits`, or the path of a file or folder.
 
     Raises:
-        PluginError: where no plugin reads that kind of file, or there is no dataset of that name.
-        DataError: from the plugin, where the path cannot be read.
+        PluginError: if no plugin reads this kind of file, or no dataset has this name.
+        DataError: from the plugin, if the path cannot be read.
     """
     path = Path(text)
     if names_a_dataset(text) or not (os.path.exists(path) or path.suffix or "/" in text):
@@ -31,7 +34,7 @@ def find_dataset(text: str) -> Dataset:
         endings += filter(None, cls.endings())
     raise PluginError(
         f"No dataset plugin reads '{text}'.",
-        f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file: {', '.join(endings)}.",
+        f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file that ends in one of {', '.join(endings)}.",
     )
 
 

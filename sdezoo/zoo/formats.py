@@ -1,4 +1,4 @@
-"""From the name of a file to its format."""
+"""Find the format plugin for a file name."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ F = TypeVar("F", bound=FileFormat)
 
 
 def endings(contract: type[FileFormat], kind: Kind | None = None) -> tuple[str, ...]:
-    """The endings of all installed formats.
+    """File-name endings of all installed formats.
 
     Args:
-        contract: only of formats of this class, such as `sdezoo.data.formats.TableFormat`.
-        kind: only of formats that this kind of data is written to.
+        contract: consider only formats of this class, such as `sdezoo.data.formats.TableFormat`.
+        kind: consider only formats that can store this kind of data.
     """
     return tuple(ending for form in _installed(contract) if kind is None or kind in form.kinds for ending in form.endings)
 
 
 def find_format(path: str | Path, contract: type[F]) -> F | None:
-    """The format of a file, by the longest ending that its name has; None where no installed format has such an ending.
+    """Find the format of a file by the longest matching ending.
 
     Args:
-        path: of the file, which need not exist.
-        contract: what the format is to be able to do, such as `sdezoo.data.formats.TableFormat`; others are passed over.
+        path: path of the file, which need not exist.
+        contract: consider only formats of this class, such as `sdezoo.data.formats.TableFormat`.
+
+    Returns:
+        The format, or None if no installed format matches.
 
     Raises:
-        PluginError: where two formats have the ending.
+        PluginError: if two formats claim the ending.
     """
     name = Path(path).name.lower()
     found = [(len(end), form) for form in _installed(contract) for end in form.endings if name.endswith(end) and name != end]
@@ -39,12 +42,14 @@ def find_format(path: str | Path, contract: type[F]) -> F | None:
     claims = [form for length, form in found if length == longest]
     if len(claims) > 1:
         names = " and ".join(f"'{form.title()}'" for form in claims)
-        raise PluginError(f"The ending of '{path}' is that of the file formats {names}.", "Uninstall one of them, or give another ending.")
+        raise PluginError(
+            f"The ending of '{path}' is claimed by the file formats {names}.", "Uninstall one of them, or use another ending."
+        )
     return claims[0]() if claims else None
 
 
 def _installed(contract: type[F]) -> list[type[F]]:
-    """All formats of a class that are not broken, by their names."""
+    """All formats of this class that are not broken, sorted by name."""
     found = []
     for name in FORMATS.names():
         try:

@@ -1,12 +1,12 @@
-"""Registries: from names to plugins, through entry points, and the same door for everybody.
+"""Plugin registries, filled from entry points. Built-in and third-party plugins are registered the same way.
 
-A distribution offers a plugin by an entry point, for example in its `pyproject.toml`::
+A package registers a plugin by an entry point, for example in its `pyproject.toml`::
 
     [project.entry-points."sdezoo.sdes"]
     my-process = "my_package.my_module:MyProcess"
 
-Names are read from the metadata of installed distributions: nothing is imported before a plugin is asked for. One
-that fails to import breaks only itself.
+Names are read from the metadata of installed packages: a plugin is imported only when it is used. A plugin that
+fails to import does not affect the others.
 """
 
 from __future__ import annotations
@@ -31,24 +31,27 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of a plugin before it is imported."""
+    """What is known about a plugin before it is imported."""
 
     name: str
+    """Name of the plugin, such as `gbm`."""
     module: str
+    """Dotted name of the module that defines it."""
     attribute: str
+    """Name of the class."""
     provider: str
-    """The distribution, or the file, that brings it."""
+    """The package or file that provides it."""
     loaded: type | None = None
-    """The class itself, where it came from a file."""
+    """The class, if it came from a file."""
 
 
 class Registry(Generic[T]):
     """The plugins of one kind.
 
     Args:
-        kind: what it holds, in the singular, for messages.
+        kind: kind of the plugins, in the singular, for messages.
         group: the entry-point group.
-        contract: `module:class` of the abstract base that they implement.
+        contract: `module:class` of their abstract base class.
     """
 
     def __init__(self, kind: str, group: str, contract: str) -> None:
@@ -62,7 +65,7 @@ class Registry(Generic[T]):
         return [_entry(point) for point in entry_points(group=self.group)]
 
     def entries(self, name: str) -> list[Entry]:
-        """Everything that claims `name`."""
+        """All entries that claim `name`."""
         return [entry for entry in [*self._installed, *self._from_files] if entry.name == name]
 
     def names(self) -> list[str]:
@@ -70,10 +73,10 @@ class Registry(Generic[T]):
         return sorted({entry.name for entry in [*self._installed, *self._from_files]})
 
     def load(self, name: str) -> type[T]:
-        """The class registered under `name`.
+        """Load the class registered under `name`.
 
         Raises:
-            PluginError: where the name is unknown, claimed twice, fails to import, or is not of this kind.
+            PluginError: if the name is unknown or claimed twice, or the class fails to import or is not of this kind.
         """
         entry = self._sole(name)
         cls = entry.loaded or self._import(entry)
@@ -84,31 +87,33 @@ class Registry(Generic[T]):
         if parameters is None or not parameters.frozen or "__dataclass_params__" not in vars(cls):
             raise PluginError(f"{self._broken(entry)}: it is not a frozen dataclass.", "Decorate it with @dataclass(frozen=True).")
         if inspect.isabstract(cls):
-            raise PluginError(f"{self._broken(entry)}: it does not define {_missing(cls)}.", "Define what the contract asks for.")
+            raise PluginError(f"{self._broken(entry)}: it does not define {_missing(cls)}.", "Implement the abstract members.")
         if "name" not in vars(cls):
             cls.name = name  # pyright: ignore[reportAttributeAccessIssue]
         return cls
 
     def build(self, spec: str) -> T:
-        """The object that a spec string describes, for example `SDES.build("gbm:sigma=0.8")`.
+        """Build the object that a spec string describes, for example `SDES.build("gbm:sigma=0.8")`.
 
         Raises:
-            PluginError: as `load`. ParameterError: for a malformed spec string, or a hyper-parameter that is unknown,
-            missing or out of its range.
+            PluginError: if `load` fails.
+            ParameterError: if the spec string is malformed, or a hyper-parameter is unknown, missing or out of range.
         """
         name, values = parse(spec)
         cls = self.load(name)
         known = [f.name for f in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
         for key in values:
             if key not in known:
-                raise ParameterError(f"{name}: there is no parameter '{shown(key)}'.", suggestion(key, known))
+                raise ParameterError(f"{name} has no parameter '{shown(key)}'.", suggestion(key, known))
         return _construct(cls, name, values)
 
     def summary(self, name: str) -> tuple[str, str | None]:
-        """The first line of the plugin's docstring and None, or an empty text and why it is broken; imports nothing.
+        """Summarize a plugin without importing it.
 
-        What can be seen without importing: that module and class exist, that the file parses, and that what it
-        imports is installed.
+        Checks that module and class exist, that the file parses, and that the modules it imports are installed.
+
+        Returns:
+            The first line of the docstring and None, or an empty string and why the plugin is broken.
         """
         claims = self.entries(name)
         if len(claims) > 1:
@@ -122,19 +127,27 @@ class Registry(Generic[T]):
             return "", f"{type(error).__name__}: {error}"
 
     def contract(self) -> type[T]:
-        """The abstract base of this kind; imports torch."""
+        """The abstract base class of this kind; imports torch."""
         module, _, attribute = self._contract.partition(":")
         return getattr(import_module(module), attribute)
 
     def add(self, cls: type, provider: str) -> str:
-        """Register a class from a file under its name in kebab case; returns that name."""
+        """Register a class from a file under its name in kebab case.
+
+        Args:
+            cls: the class.
+            provider: path of the file.
+
+        Returns:
+            The name in kebab case.
+        """
         name = kebab(cls.__name__)
         self._from_files = [entry for entry in self._from_files if (entry.name, entry.provider) != (name, provider)]
         self._from_files.append(Entry(name, cls.__module__, cls.__name__, provider, cls))
         return name
 
     def remove(self, name: str) -> None:
-        """Forget the plugins of that name that came from files."""
+        """Unregister the plugins of this name that came from files."""
         self._from_files = [entry for entry in self._from_files if entry.name != name]
 
     def _sole(self, name: str) -> Entry:
@@ -148,9 +161,10 @@ class Registry(Generic[T]):
     def _import(self, entry: Entry) -> Any:
         try:
             return getattr(import_module(entry.module), entry.attribute)
-        except Exception as error:  # a third party's module may raise anything at import
+        except Exception as error:  # a third-party module may raise anything at import
             raise PluginError(
-                f"{self._broken(entry)}: {type(error).__name__}: {error}.", f"Mend or uninstall {entry.provider}; the other plugins work."
+                f"{self._broken(entry)}: {type(error).__name__}: {error}.",
+                f"Fix or uninstall {entry.provider}; other plugins are not affected.",
             ) from error
 
     def _broken(self, entry: Entry) -> str:
@@ -176,12 +190,14 @@ REGISTRIES: dict[str, Registry[Any]] = {
 
 
 def load(named: Path) -> None:
-    """Load what a user names: a Python file with plugins, see `load_file`, or a module, `package.module`, that is imported.
+    """Load a Python file with plugins (see `load_file`), or import a module.
 
-    A module is looked for in the working folder too. Its classes need not be plugins.
+    Args:
+        named: path of a file, or the dotted name of a module. Modules are also looked up in the working directory, and need not define
+            plugins.
 
     Raises:
-        PluginError: where it cannot be loaded.
+        PluginError: if it cannot be loaded.
     """
     name = str(named)
     if named.exists() or not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", name) or name.endswith(".py"):
@@ -191,33 +207,36 @@ def load(named: Path) -> None:
         sys.path.append(here)
     try:
         importlib.import_module(name)
-    except Exception as error:  # somebody's module may raise anything
+    except Exception as error:  # a user's module may raise anything
         raise PluginError(
             f"The module '{name}' cannot be imported: {type(error).__name__}: {error}.", "Install it, or give the path of a file."
         ) from error
 
 
 def load_file(path: str | Path) -> list[str]:
-    """Run a Python file and register every concrete subclass of the contracts that it defines; returns their names.
+    """Run a Python file and register every concrete plugin class that it defines.
 
     Args:
-        path: of the file, which ends in `.py`.
+        path: path of the file, ending in `.py`.
+
+    Returns:
+        The names of the registered plugins.
 
     Raises:
-        PluginError: where the file cannot be run, or defines none.
+        PluginError: if the file fails to run, or defines no plugin.
     """
     path = Path(path)
     spec = importlib.util.spec_from_file_location(f"sdezoo_plugin_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise PluginError(f"There is no Python file '{path}'.", "Give the path of a file that ends in .py.")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their annotations up there
-    keeps_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # nothing is written beside a user's file
+    sys.modules[spec.name] = module  # dataclasses resolve annotations there
+    keeps_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # no __pycache__ next to a user's file
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # somebody's first try may raise anything
+    except Exception as error:  # a user's file may raise anything
         del sys.modules[spec.name]
-        raise PluginError(f"The plugin file '{path}' fails: {type(error).__name__}: {error}.", "Mend it and try again.") from error
+        raise PluginError(f"The plugin file '{path}' fails: {type(error).__name__}: {error}.", "Fix the file and try again.") from error
     finally:
         sys.dont_write_bytecode = keeps_bytecode
     defined = [
@@ -229,7 +248,7 @@ def load_file(path: str | Path) -> list[str]:
     names = [registry.add(cls, str(path)) for registry, cls in defined if not inspect.isabstract(cls)]
     if defined and not names:
         missing = "; ".join(f"{cls.__name__} does not define {_missing(cls)}" for _, cls in defined)
-        raise PluginError(f"The plugin file '{path}' defines no whole plugin: {missing}.", "Define what the contract asks for.")
+        raise PluginError(f"The plugin file '{path}' defines no complete plugin: {missing}.", "Implement the abstract members.")
     if not names:
         raise PluginError(
             f"The plugin file '{path}' defines no plugin.", "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network or Dataset."
@@ -238,7 +257,7 @@ def load_file(path: str | Path) -> list[str]:
 
 
 def kebab(name: str) -> str:
-    """A class name as a plugin's: `MyProcess` is `my-process`, `CIR` is `cir`."""
+    """Convert a class name to a plugin name: `MyProcess` to `my-process`, `CIR` to `cir`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
 
 
@@ -255,9 +274,9 @@ def _providers(claims: list[Entry]) -> str:
 
 
 def _construct(cls: type, name: str, values: dict[str, Value]) -> Any:
-    # Validation is loaded with the first plugin, not with the names.
+    # Import the validation only when a plugin is built.
     from sdezoo.parameters import admits_none, required
 
     for key in sorted(required(cls) - values.keys()):
-        raise ParameterError(f"{name}: the parameter '{key}' is missing.", f"Write {name}:{key}=….")
+        raise ParameterError(f"{name} needs the parameter '{key}'.", f"Write {name}:{key}=….")
     return cls(**{key: None if value == "none" and admits_none(cls, key) else value for key, value in values.items()})

@@ -1,4 +1,4 @@
-"""What can be known of a class without importing it: its docstring, and whether its module could be imported at all."""
+"""Read the docstring of a class from its source, without importing its module."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from pathlib import Path
 
 
 def read_summary(module: str, attribute: str) -> str:
-    """First line of the docstring of `module`'s class `attribute`, from its source; empty where the class is made at run time.
+    """Read the first line of a class's docstring from its source. An imported class is followed to the module that defines it.
 
-    A class that the module imports from another is read there.
+    Args:
+        module: dotted name of the module.
+        attribute: name of the class.
+
+    Returns:
+        The line; empty if the class is created at run time.
 
     Raises:
-        ImportError: where the module, or something that it imports, is not installed.
-        SyntaxError: where the file does not parse.
-        LookupError: where nothing in the module has that name.
+        ImportError: if the module, or a module that it imports, is not installed.
+        SyntaxError: if the file does not parse.
+        LookupError: if the module does not define the name.
     """
     spec = _find(module)
     if spec is None:

@@ -1,6 +1,6 @@
-"""Spec strings, `NAME[:key=value,…]`: how a plugin and its hyper-parameters are written in a command, a config or Python.
+"""Spec strings, `NAME[:key=value,…]`, which describe a plugin and its hyper-parameters on the command line, in configs and in Python.
 
-Values are numbers, texts, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
+Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Value = str | tuple[str, ...]
 
 
 def parse(spec: str) -> tuple[str, dict[str, Value]]:
-    """A spec string as a name and its values, still texts.
+    """Parse a spec string into a name and values. Values stay strings, or tuples of strings for lists.
 
     Raises:
-        ParameterError: for a malformed one, or a key that is given twice.
+        ParameterError: if the spec string is malformed, or a key is given twice.
     """
     name, colon, rest = spec.strip().partition(":")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or (colon and not rest):
@@ -41,7 +41,7 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
 
 
 def _items(text: str) -> list[str]:
-    """`text` split at its commas, but for those before a closing parenthesis."""
+    """Split `text` at commas outside parentheses."""
     items = [""]
     for part, following in pairwise([*_PARENTHESIS.split(text), ""]):
         first, *more = [part] if following.startswith(")") else part.split(",")
@@ -51,12 +51,12 @@ def _items(text: str) -> list[str]:
 
 
 def shown(text: str) -> str:
-    """A text of a user's for a message, cut where it is long."""
+    """Shorten a string from the user for a message."""
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest known name, or all of them."""
+    """Suggest the most similar known name, or list all of them."""
     known = sorted(known)
     near = get_close_matches(name[:_SHOWN], known, 1)
     return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known) or '(none)'}."

@@ -86,7 +86,7 @@ def test_a_file_is_replaced_only_on_demand(sdezoo, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["speed"], "no part 'speed'"),
+        (["speed"], "has no part 'speed'"),
         (["noise", "--sde", "nothing"], "nothing"),
         (["noise", "--out", "nowhere/figures.json"], "cannot be written"),
         (["noise", "--out", "."], "cannot be written"),

@@ -82,7 +82,7 @@ def test_quiet_says_only_what_is_broken(plugin, capsys: pytest.CaptureFixture[st
         ({"specs": ["gbm:"]}, "is not a spec string"),
         ({}, "nothing to check"),
         ({"plugin": [Path("nowhere.py")]}, "There is no Python file"),
-        ({"specs": ["gbm", "vp"], "record": Path("baseline.json")}, "of one sampler"),
+        ({"specs": ["gbm", "vp"], "record": Path("baseline.json")}, "exactly one sampler"),
         ({"specs": ["gbm"], "compare": Path("baseline.json")}, "There is no sampler 'gbm'"),
         ({"specs": ["dpmpp-2m"], "compare": Path("nowhere.json")}, "nowhere.json"),
     ],

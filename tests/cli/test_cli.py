@@ -80,7 +80,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
     assert (code, "nothing left to train" in err) == (0, True)
     code, _, err = sdezoo("train", "--config", "run/config.yaml", "--resume", "--quiet", "--steps", 3)
     assert code == 2
-    assert "4 steps already" in err
+    assert "already has 4 steps" in err
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --out folder --overwrite", "not a run", "--out"),
         ("train --resume --out nowhere", "cannot be read", "YAML"),
         ("train --plugin none.py", "'none.py'", ".py"),
-        ("train --plugin broken.py", "ModuleNotFoundError", "Mend"),
+        ("train --plugin broken.py", "ModuleNotFoundError", "Fix"),
         ("train --plugin empty.py", "defines no plugin", "Derive"),
         ("sample nowhere", "does not exist", "sdezoo train"),
         ("sample folder", "holds no checkpoint", "sdezoo train"),
-        ("show nothing", "no plugin 'nothing'", "Choose one of"),
+        ("show nothing", "There is no plugin 'nothing'", "Choose one of"),
         ("list sdess", "'sdess'", "'sdes'"),
     ],
 )
@@ -201,7 +201,7 @@ def test_show_tells_what_a_run_was_made_of(sdezoo: Terminal, tmp_path: Path) -> 
     assert sdezoo("train", *small)[0] == 0
     code, out, _ = sdezoo("show", str(run))
     assert code == 0
-    assert all(part in out for part in ("sdes/gbm", "step 2", "held-out loss", "mlp:width=8,depth=1"))
+    assert all(part in out for part in ("sdes/gbm", "step 2", "validation loss", "mlp:width=8,depth=1"))
     shown = json.loads(sdezoo("show", str(run), "--json")[1])
     assert [entry["step"] for entry in shown["checkpoints"]] == [2]
     code, _, told = sdezoo("show", str(tmp_path))

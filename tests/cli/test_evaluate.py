@@ -34,18 +34,18 @@ def test_the_likelihood_stands_beside_a_reference(sdezoo):
     assert lines[1].split() == ["nats", "nats/dim", "bits/dim"]
     assert [line.split("  ")[1] for line in lines[2:5]] == ["model", "log-normal, full covariance", "model − reference"]
     assert all(line.count(" ± ") == 3 for line in lines[2:5])
-    assert lines[5:] == ["Flow of 2 steps, exact divergence."]
+    assert lines[5:] == ["Probability flow in 2 steps, exact divergence."]
     assert "6/6" in err
     assert "left" in err
 
 
 def test_dequantization_and_probes_are_told(sdezoo):
     _, out, _ = sdezoo("digits", *QUICK, "--seed", 3)
-    assert "each level spread over one unit (width 0.0625) around it, seed 3" in out
-    assert "2 random probes a row, whose part in the error is" in out
+    assert "uniform noise of one level's width (0.0625), seed 3" in out
+    assert "2 random probes per row, which contribute" in out
     assert "log-normal, diagonal covariance" in out
     _, out, _ = sdezoo("wine", *QUICK, "--probes", 1)
-    assert "1 random probe a row, whose part in the error is not known" in out
+    assert "1 random probe per row, whose contribution to the error is unknown" in out
     assert "Dequantized" not in out
     assert "exact divergence" in sdezoo("wine", *QUICK, "--probes", "exact")[1]
 
@@ -95,8 +95,8 @@ def test_samples_are_measured(sdezoo):
 @pytest.mark.parametrize(
     ("arguments", "problem", "remedy"),
     [
-        (["--split", "train"], "--split is for --likelihood", "Leave out"),
-        (["--likelihood", "--sampler", "heun"], "--sampler is not for --likelihood", "Leave out"),
+        (["--split", "train"], "--split applies only to --likelihood", "Omit"),
+        (["--likelihood", "--sampler", "heun"], "--sampler does not apply to --likelihood", "Omit"),
         (["--samples", "x.npz", "--steps", 3], "--steps has no effect", "--samples"),
         (["--features", "classifier"], "'classifier' of table data", "images"),
         (["-n", 5], "5 rows to compare; at least 20", "more"),

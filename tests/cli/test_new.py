@@ -82,7 +82,7 @@ def test_the_form_of_a_process_decides_its_contract(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "form", "problem", "remedy"),
-    [("sde", "afine", "of kind 'afine'", "'affine'"), ("loss", "affine", "--kind is for an sde", "Leave out --kind")],
+    [("sde", "afine", "of kind 'afine'", "'affine'"), ("loss", "affine", "--kind applies to an sde only", "Omit --kind")],
 )
 def test_a_form_that_does_not_exist_is_refused(tmp_path: Path, kind: str, form: str, problem: str, remedy: str) -> None:
     with pytest.raises(ParameterError) as refusal:
@@ -104,7 +104,7 @@ def test_it_is_clean(tmp_path: Path, kind: str, form: str | None) -> None:
 def test_it_says_what_it_wrote_and_what_to_type_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "sdezoo-my-process"
     new("sde", "my-process", tmp_path)
-    files, _, commands = capsys.readouterr().out.partition("Type next:\n")
+    files, _, commands = capsys.readouterr().out.partition("Next steps:\n")
     written = sorted(path for path in folder.rglob("*") if path.is_file())
     assert sorted(Path(line.strip()) for line in files.splitlines()[1:]) == written
     assert [line.strip() for line in commands.splitlines()] == [
@@ -127,12 +127,12 @@ def test_it_says_what_it_wrote_and_what_to_type_next(tmp_path: Path, capsys: pyt
         ("sde", "2nd", "'2nd' is not a name", "hyphens"),
         ("sde", "../mine", "'../mine' is not a name", "hyphens"),
         ("sde", "", "'' is not a name", "hyphens"),
-        ("sde", "class", "'class' or its class Class already means something", "another name"),
-        ("sde", "none", "'none' or its class None already means something", "another name"),
-        ("sde", "tensor", "'tensor' or its class Tensor already means something", "another name"),
-        ("sde", "gbm", "There is an SDE 'gbm' already, of sdezoo", "another name"),
-        ("loss", "dsm", "There is a loss 'dsm' already, of sdezoo", "another name"),
-        ("sampler", "heun", "There is a sampler 'heun' already, of sdezoo", "another name"),
+        ("sde", "class", "'class' or its class name Class is already taken", "another name"),
+        ("sde", "none", "'none' or its class name None is already taken", "another name"),
+        ("sde", "tensor", "'tensor' or its class name Tensor is already taken", "another name"),
+        ("sde", "gbm", "An SDE 'gbm' exists already, in sdezoo", "another name"),
+        ("loss", "dsm", "A loss 'dsm' exists already, in sdezoo", "another name"),
+        ("sampler", "heun", "A sampler 'heun' exists already, in sdezoo", "another name"),
         ("loss", "plugins", "'sdezoo_plugins' is installed already", "another name"),
     ],
 )
@@ -162,7 +162,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("a note")
     for name in ("nowhere", "notes.txt"):
-        with pytest.raises(RunError, match=rf"no folder '.*{name}'.*--into"):
+        with pytest.raises(RunError, match=rf"folder '.*{name}' does not exist.*--into"):
             new("sde", "mine", tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 

@@ -70,7 +70,7 @@ def test_a_drawing_with_overwrite_goes_on_too(sample: Terminal, monkeypatch: pyt
     assert Path("s.npz").read_text() == "old"
     code, out, _ = sample("-n", 50, "--out", "s.npz", "--overwrite")
     assert code == 0
-    assert "16 of them had been drawn before" in out
+    assert "16 of them were drawn before" in out
 
 
 def test_seeds_are_rows(sample: Terminal) -> None:
@@ -107,7 +107,7 @@ def test_a_mistake_is_two_sentences_and_leaves_nothing(sample: Terminal, argumen
 def test_a_trajectory_and_bfloat16(sample: Terminal) -> None:
     code, out, err = sample("-n", 20, "--out", "s.csv", "--trajectory", "way.gif", "--precision", "bf16")
     assert code == 0, err
-    assert "The way of the first 20: way.gif" in out
+    assert "Trajectories of the first 20: way.gif" in out
     assert sorted(os.listdir()) == ["s.csv", "way.gif"]
 
 
@@ -142,6 +142,6 @@ def test_of_launched_processes_one_says_what_is_refused(run: Path, tmp_path: Pat
 
 def test_labels_are_asked_for_in_words(sample: Terminal) -> None:
     code, _, said = sample("--label", "cat")
-    assert (code, "label=cat is no class" in said) == (2, True)
+    assert (code, "label=cat is not a class" in said) == (2, True)
     code, _, said = sample("--label", 0)
     assert (code, "This model is unconditional" in said) == (2, True)

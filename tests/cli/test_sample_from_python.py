@@ -78,4 +78,4 @@ def test_of_images_on_a_lattice_that_count_as_outside_which_rounding_does_not_br
     assert made.outside.farthest == pytest.approx(beyond.max())
     _, out, _ = terminal("sample", runs / "digits", "-n", 8, "--steps", 4, "--out", "b.png")
     assert f"{made.outside.count} of {made.values} values lie outside the range of the data, by up to " in out
-    assert "% of its width; pictures saturate there.\n" in out
+    assert "% of its width; they saturate in the picture.\n" in out

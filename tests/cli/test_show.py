@@ -38,7 +38,7 @@ def test_the_meanings_are_printed(terminal: Terminal) -> None:
     code, out, _ = terminal("show", "mlp")
     assert code == 0
     lines = {line.split()[0]: line for line in out.splitlines() if line.startswith("  ") and line.split()}
-    assert lines["depth"].split()[:8] == ["depth", "3", "a", "whole", "number", "at", "least", "1."]
+    assert lines["depth"].split()[:7] == ["depth", "3", "an", "integer", "at", "least", "1."]
     assert "Number of hidden features; None: 64 below 300 training rows" in lines["width"]
     code, out, _ = terminal("show", "array")
     assert "held out if there is no x_test; the same rows every time. At most 64 MiB and one million rows of a .npy" in out

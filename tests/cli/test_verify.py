@@ -103,7 +103,7 @@ def test_it_prints_tables_and_writes_json_and_a_picture(sdezoo):
 def test_it_writes_over_its_own_results_and_over_nothing_else(sdezoo):
     Path("there").mkdir()
     Path("there/verify-ve.json").write_text('{"mine": 1}')
-    with pytest.raises(SdezooError, match="is no verification") as error:
+    with pytest.raises(SdezooError, match="is not a verification") as error:
         sdezoo("ve", "--out", "there")
     assert "--out" in error.value.remedy
     assert Path("there/verify-ve.json").read_text() == '{"mine": 1}'

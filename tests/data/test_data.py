@@ -138,7 +138,7 @@ def test_processes_that_take_zeros_are_named_where_only_zeros_are_in_the_way() -
     for data, shift, named in ((table([[0.0], [1.0]]), None, True), (images(), "none", True), (table([[-1.0], [0.0]]), None, False)):
         with pytest.raises(DataError) as refusal:
             fit_encoding(data, constraints.positive, shift)
-        assert ("an SDE that takes zeros, such as " in refusal.value.remedy) is named
+        assert ("an SDE that allows zeros, such as " in refusal.value.remedy) is named
         assert ("zero-inflated" in refusal.value.remedy) is named
 
 
@@ -150,7 +150,7 @@ def test_processes_that_take_zeros_are_named_where_only_zeros_are_in_the_way() -
         (table([[1.0], [2.0]], test=[[-1.0]]), constraints.positive, "none", r"1 value .* column 0 \(1\)"),
         (table([[1.0], [-1.0]]), constraints.positive, 0.5, r"after the shift by 0\.5.* Give --shift auto"),
         (table([[1e-30], [1.0]]), constraints.positive, -1.0, r"after the shift by -1\.0"),
-        (images(), constraints.positive, "none", r"1 value is zero or negative\. Leave --shift out"),
+        (images(), constraints.positive, "none", r"1 value is zero or negative\. Omit --shift"),
         (table([[1.0], [7.0]]), constraints.unit_interval, "auto", r"1 value is outside .* Rescale"),
         (table([[1.0], [7.0]]), constraints.greater_than(5.0), None, r"1 value is below .* Give --shift auto"),
         (table([[0.5, 0.5], [1.0, 1.0]]), constraints.simplex, None, r"1 row is outside .*, the simplex.* Divide each row"),

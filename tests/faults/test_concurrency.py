@@ -110,7 +110,7 @@ def test_a_folder_that_vanishes_is_not_begun_anew(tmp_path: Path, gone: str, eve
             for path in run.glob(gone) if gone else [run]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    with pytest.raises(RunError, match=r"metrics.jsonl' cannot be written \(No such file|is gone\. Bring it back.*--resume"):
+    with pytest.raises(RunError, match=r"metrics.jsonl' cannot be written \(No such file|is gone\. Restore it.*--resume"):
         train(config(run, checkpoint_every=every), progress=vanish)
     assert not list(run.glob(gone or "*"))
 
@@ -144,5 +144,5 @@ def test_real_disks(tmp_path: Path) -> None:
     assert found["room"] == {"words": None, "whole": list(range(1, last + 3)), "left": []}
     assert "cannot be written to. Give another --out" in found["read-only"]["words"]
     assert found["read-only"]["whole"] == found["room"]["whole"]
-    assert "is gone. Bring it back" in found["vanished"]["words"]
+    assert "is gone. Restore it" in found["vanished"]["words"]
     assert found["there"] == [], "nothing is written where it was mounted"

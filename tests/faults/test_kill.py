@@ -159,7 +159,7 @@ def test_the_command_says_how_to_go_on(
     assert out == ""
     first, second = err.splitlines()
     assert first == "Stopped after step 4 of 12, which is saved in 'my run/checkpoints/step-4'."
-    assert second == "Go on with:  sdezoo train --out 'my run' --resume"
+    assert second == "Resume with:  sdezoo train --out 'my run' --resume"
     monkeypatch.setattr(sys, "argv", ["sdezoo", "train", "--out", "my run", "--resume"])
     with pytest.raises(SystemExit) as leave:
         main()
@@ -181,10 +181,10 @@ def test_all_workers_stop_at_one_step(tmp_path: Path) -> None:
     _, second = map(int, Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split())
     os.kill(second, signal.SIGTERM)
     _, said = launcher.communicate(timeout=120)
-    assert "Go on with:" in said
+    assert "Resume with:" in said
     folder = checkpoint.newest(run)
     assert folder
     step = checkpoint.read_state(folder).step
     assert f"Stopped after step {step} of 100000" in said
-    with pytest.warns(UserWarning, match=r"workers=2 and now 1"):
+    with pytest.warns(UserWarning, match=r"workers=2 \(now 1\)"):
         train(config(run, steps=step + 1), resume=True)

@@ -118,13 +118,13 @@ def test_only_remains_of_our_own_are_swept(run: Path, outside: Path) -> None:
     for name in kept + swept:
         (run / name).mkdir()
         (run / name / "link").symlink_to(outside)
-    (run / ".env.json.17.partial").write_text("{")
+    (run / ".env.json.99999999.partial").write_text("{")
     (run / ".checkpoints.removed").symlink_to(outside)
     before = content(outside)
     sweep(run)
     assert content(outside) == before
     assert {path.name for path in run.iterdir()} >= set(kept)
-    assert not {path.name for path in run.iterdir()} & {*swept, ".env.json.17.partial", ".checkpoints.removed"}
+    assert not {path.name for path in run.iterdir()} & {*swept, ".env.json.99999999.partial", ".checkpoints.removed"}
 
 
 def test_pruning_removes_real_folders_alone(run: Path, outside: Path) -> None:

@@ -155,6 +155,6 @@ def test_what_fits():
     assert LOSSES.build("hsm").refuses(cld) is None
     assert LOSSES.build("hsm").refuses(vp) == "needs an SDE whose noise drives auxiliary variables, such as a velocity"
     assert SAMPLERS.build("sscs").refuses(cld) is None
-    assert SAMPLERS.build("sscs").refuses(vp) == "needs an SDE whose reversal from its stationary law is known exactly"
+    assert SAMPLERS.build("sscs").refuses(vp) == "needs an SDE whose reversal from its stationary distribution is known exactly"
     assert cld.network_input_shape((3, 8, 8)) == (6, 8, 8)
     assert vp.network_input_shape((3, 8, 8)) == (3, 8, 8)

@@ -187,7 +187,7 @@ def test_a_drift_per_column_is_that_of_the_data():
 def test_a_constant_column_has_no_density_and_does_not_move():
     sde = SDES.build("gbm").adapted(table())
     model = gaussian(sde, [0.0] * 4, [1.0] * 4)
-    with pytest.raises(CompositionError, match=r"1 of the columns are constant, so that the data have no density"):
+    with pytest.raises(CompositionError, match=r"1 of the columns are constant, so the data have no density"):
         log_likelihood(model, table(3))
     ambient, x = sde.ambient(), table(3)
     for t in (at(0.2), at(0.9)):

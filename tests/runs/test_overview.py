@@ -61,7 +61,7 @@ def test_resuming_with_other_data_is_refused(tmp_path: Path) -> None:
     again = TrainingConfig.build({**TrainingConfig.read(run / "config.yaml"), "steps": 6})
     rows[0] = rows[1]
     np.save(tmp_path / "x.npy", rows)
-    with pytest.raises(RunError, match=r"is of data=\w+, not \w+"):
+    with pytest.raises(RunError, match=r"has data=\w+, not \w+"):
         train(again, resume=True)
 
 

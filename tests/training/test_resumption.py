@@ -21,7 +21,7 @@ def state(sde: str) -> Any:
 def test_a_field_that_the_record_does_not_know_has_its_default():
     now = state("gbm:sigma=1.0,sigma_end=2.0,mu=none,center=none,spread=none")
     refuse_other_model(HERE, state("gbm:sigma=1.0,sigma_end=2.0,mu=none"), now)
-    with pytest.raises(RunError, match=r"is of sde=gbm:sigma=1\.0,.*, not gbm:sigma=1\.0,sigma_end=2\.0,mu=none,center=none,spread=none"):
+    with pytest.raises(RunError, match=r"has sde=gbm:sigma=1\.0,.*, not gbm:sigma=1\.0,sigma_end=2\.0,mu=none,center=none,spread=none"):
         refuse_other_model(HERE, state("gbm:sigma=1.0,sigma_end=3.0,mu=none"), now)
 
 

@@ -149,9 +149,9 @@ def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
         ((key, value),) = change.items()
         with pytest.raises(RunError, match=f"The run was trained with {key}=.*, not {value}"):
             train(config(tmp_path, steps=4, **change), resume=True)
-    with pytest.raises(RunError, match=r"is of batch=8, not 128"):
+    with pytest.raises(RunError, match=r"has batch=8, not 128"):
         train(config(tmp_path, steps=4, batch_size=None), resume=True)
-    with pytest.raises(RunError, match=r"no run in .*Leave out --resume"):
+    with pytest.raises(RunError, match=r"no run in .*Omit --resume"):
         train(config(tmp_path, out=str(tmp_path / "nowhere")), resume=True)
     assert not (tmp_path / "nowhere").exists()
 
@@ -161,7 +161,7 @@ def test_other_data_are_not_gone_on_with(tmp_path: Path) -> None:
     data.write_text("a,b\n" + "".join(f"{k},{k + 1}\n" for k in range(1, 40)))
     train(config(tmp_path, data=str(data)))
     data.write_text("a,b\n" + "".join(f"{k},{9 * k}\n" for k in range(1, 40)))
-    with pytest.raises(RunError, match=r"is of sde=.*its own settings and data"):
+    with pytest.raises(RunError, match=r"has sde=.*settings and data of the run"):
         train(config(tmp_path, data=str(data), steps=4), resume=True)
 
 
@@ -227,7 +227,7 @@ def test_training_goes_on_from_the_newest_whole_checkpoint_and_says_so(tmp_path:
                 flip(file)
             case "gone":
                 file.unlink()
-        with pytest.warns(UserWarning, match="step-6' is damaged .*, so that training goes on from step 4"):
+        with pytest.warns(UserWarning, match="step-6' is damaged .*, so training resumes from step 4"):
             train(config(tmp_path, steps=6), resume=True)
         again = load_file(checkpoint.folder_of(tmp_path / "run", 6) / "ema.safetensors")
         assert all(torch.equal(again[key], whole[key]) for key in whole)
@@ -347,7 +347,7 @@ def test_a_run_that_reached_no_checkpoint_starts_again(tmp_path: Path) -> None:
     run = train(config(tmp_path)).run
     whole = load_file(run / "checkpoints" / "step-2" / "model.safetensors")
     shutil.rmtree(run / "checkpoints")
-    with pytest.warns(UserWarning, match="no checkpoint, so that it starts from the beginning"):
+    with pytest.warns(UserWarning, match="no checkpoint, so it starts from the beginning"):
         again = train(config(tmp_path), resume=True)
     assert all(torch.equal(value, whole[key]) for key, value in load_file(again.checkpoint / "model.safetensors").items())
 
@@ -357,7 +357,7 @@ def test_what_computes_may_change_and_is_said(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     try:
         with pytest.warns(
-            UserWarning, match=r"with precision=float32 and now bf16, accumulate=1 and now 2, threads=1 and now 2: .* rounding"
+            UserWarning, match=r"with precision=float32 \(now bf16\), accumulate=1 \(now 2\), threads=1 \(now 2\): .* rounding"
         ):
             train(config(tmp_path, steps=4, precision="bf16", accumulate=2), resume=True)
     finally:
@@ -385,7 +385,7 @@ def test_what_has_no_deterministic_algorithm_is_named(tmp_path: Path) -> None:
     def scatter(*_: object) -> None:
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.tensor([1.0, 2.0]))
 
-    with pytest.raises(RunError, match=r"deterministic way to compute 'put_'.*--deterministic"):
+    with pytest.raises(RunError, match=r"deterministic implementation of 'put_'.*--deterministic"):
         train(config(tmp_path, deterministic=True), progress=scatter)
 
 

@@ -77,7 +77,7 @@ def test_half_precision_is_of_the_network_alone(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="A batch of 16 cannot be shared evenly among 3"):
+    with pytest.raises(RunError, match="A batch of 16 cannot be split evenly into 3"):
         run(tmp_path / "run", accumulate=3)
     with pytest.raises(RunError, match="fp16 needs a CUDA device"):
         run(tmp_path / "run", precision="fp16")
@@ -154,7 +154,7 @@ def test_no_average_is_the_last_weights(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SdezooError, match=r"not finite any more at step \d+, .*batch.*, at a noise of .*no checkpoint.*--lr"):
+    with pytest.raises(SdezooError, match=r"no longer finite at step \d+, .*batch.*, at noise scale .*no checkpoint.*--lr"):
         run(tmp_path / "run", lr=1e30, steps=60)
 
 

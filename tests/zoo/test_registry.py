@@ -113,7 +113,7 @@ def test_third_parties_come_through_the_same_door(distribution):
     assert registry.summary("good") == ("Brownian motion. More.", None)
     assert "zoo_one" not in sys.modules
     assert registry.build("good:rate=2").spec == "good:rate=2.0"
-    with pytest.raises(ParameterError, match=r"good: the parameter 'rate' is missing. Write good:rate="):
+    with pytest.raises(ParameterError, match=r"good needs the parameter 'rate'. Write good:rate="):
         registry.build("good")
     assert "good" not in [name for name, _ in defaults(registry)]
 
@@ -131,7 +131,7 @@ def test_a_broken_plugin_breaks_only_itself(distribution):
     assert set(reasons) == {"bad", "lost", "typo", "empty"}
     assert reasons["bad"] == "The SDE 'bad' of zoo-bad is broken: RuntimeError: no luck."
     assert "a_library_that_is_not_there" in reasons["lost"]
-    with pytest.raises(PluginError, match="Mend or uninstall zoo-bad; the other plugins work"):
+    with pytest.raises(PluginError, match="Fix or uninstall zoo-bad; other plugins are not affected"):
         registry.load("bad")
     assert "a_library_that_is_not_there" in (registry.summary("lost")[1] or "")
     assert "SyntaxError" in (registry.summary("typo")[1] or "")

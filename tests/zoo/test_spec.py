@@ -87,8 +87,8 @@ def test_arbitrary_values_are_taken_or_refused(value):
         (SDES, "vp:beta_min=-0.1", ["beta_min=-0.1", "at least 0"]),
         (SDES, "ve:sigma_min=2,sigma_max=1", ["sigma_min=2", "sigma_max=1"]),
         (SAMPLERS, "ddim:eta=1.5", ["eta=1.5", "at least 0 and at most 1"]),
-        (SAMPLERS, "pc:inner=0", ["inner=0", "whole number at least 1"]),
-        (SAMPLERS, "pc:inner=1.5", ["inner=1.5", "whole number"]),
+        (SAMPLERS, "pc:inner=0", ["inner=0", "an integer at least 1"]),
+        (SAMPLERS, "pc:inner=1.5", ["inner=1.5", "an integer"]),
         (SAMPLERS, "torchsde:method=rk4", ["method=rk4", "one of euler, milstein"]),
         (SAMPLERS, "heun:spacing=log", ["spacing=log", "auto, uniform, karras, log-snr"]),
         (LOSSES, "dsm:weighting=mine", ["weighting=mine", "paper, uniform, edm"]),
@@ -156,9 +156,9 @@ def test_descriptions_say_what_is_allowed():
         "a": ("a number above 0", True),
         "b": ("a number at least 0 or none", False),
         "c": ("a number at least 0 and at most 1", False),
-        "d": ("a whole number at least 1", False),
+        "d": ("an integer at least 1", False),
         "e": ("one of x, y", False),
-        "f": ("a list in parentheses, each a whole number", False),
+        "f": ("a list in parentheses, each an integer", False),
         "g": ("true or false", False),
     }
 

@@ -91,7 +91,7 @@ def affine_error(sampler: Sampler, problem: ReferenceProblem, steps: int, *, who
     (m1, v1), (m0, v0) = (tuple(part[0] for part in problem.moments(t)) for t in (hi, 0.0 if whole else lo))
 
     def ends(start: Tensor, noise: Noise) -> Tensor:
-        return problem.coordinates(view.sde.decode(drive(sampler, view, _state(sampler, problem, start), times, noise)))
+        return problem.coordinates(view.sde.decode_unchecked(drive(sampler, view, _state(sampler, problem, start), times, noise)))
 
     response = normal_end(ends, m1, v1)
     if response is None:
@@ -165,7 +165,9 @@ def flow_error(sampler: Sampler, problem: ReferenceProblem, steps: int) -> Error
     nodes = torch.linspace(float(mean.min()) - reach, float(mean.max()) + reach, _NODES, dtype=torch.float64)
     density = torch.exp(-((nodes[:, None] - mean) ** 2) / (2 * variance)) / (2 * math.pi * variance).sqrt() @ problem.law.weights
     times = sampler.grid(view, steps + 1)[:-1]
-    ends = problem.coordinates(view.sde.decode(drive(sampler, view, _state(sampler, problem, nodes[:, None]), times, keyed(_NODES))))
+    ends = problem.coordinates(
+        view.sde.decode_unchecked(drive(sampler, view, _state(sampler, problem, nodes[:, None]), times, keyed(_NODES)))
+    )
     mean, variance = (part[:, 0] for part in problem.moments(lo))
     centre = mean @ problem.law.weights
     spread = (((mean - centre) ** 2 + variance) @ problem.law.weights).sqrt()
@@ -235,7 +237,7 @@ class ReferencePaths:
             z = drive(sampler, view, _state(sampler, self.problem, self.start), times, noise)
         except (NotImplementedError, IndexError):
             return None
-        return self.problem.coordinates(view.sde.decode(z))
+        return self.problem.coordinates(view.sde.decode_unchecked(z))
 
     def error(self, sampler: Sampler, steps: int) -> Error | None:
         """Error of `E cos u` and `E sin u`, `u` in standard deviations, by the difference to the reverse process along the same paths.
