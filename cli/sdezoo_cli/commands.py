@@ -16,7 +16,6 @@ from sdezoo_cli.check import check
 from sdezoo_cli.evaluate import evaluate
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
-from sdezoo_cli.printing import say
 from sdezoo_cli.sample import sample
 from sdezoo_cli.show import show
 from sdezoo_cli.train import train
@@ -47,10 +46,13 @@ def _printable_errors() -> Iterator[None]:
 
 @contextmanager
 def _printable_warnings() -> Iterator[None]:
-    """Print the warnings of libraries through `say` too."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda *args: say(warnings.formatwarning(*args[:4]), error=True)
+    """Make the warnings of libraries printable."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **kwargs: printable(before(*args, **kwargs))
+    try:
         yield
+    finally:
+        warnings.formatwarning = before
 
 
 app = typer.Typer(
