@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.errors import DataError
@@ -26,6 +25,7 @@ from sdezoo.evaluation.privacy import Records, privacy
 from sdezoo.evaluation.rows import FloatArray, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
 from sdezoo.evaluation.table import number
+from sdezoo.plots import Figure
 
 _NAMED = 5
 

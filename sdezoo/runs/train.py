@@ -53,7 +53,7 @@ def train(
         data: used in place of those that `config` names.
         resume: continue from the newest checkpoint that is intact.
         overwrite: replace a run that exists.
-        interruptible: SIGINT and SIGTERM end the step and save, see `sdezoo.training.interruption`; in a main thread only.
+        interruptible: SIGINT, SIGTERM and SIGHUP end the step and save, see `sdezoo.training.interruption`; in a main thread only.
         preview: draw a few samples of the trained model into the run folder, see `sdezoo.runs.preview`, and compare the columns of a
             table with real rows, see `sdezoo.runs.column_check`. If that fails, the run is saved all the same, and the result's note says
             why.
