@@ -147,14 +147,14 @@ def _folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [_file, _folder, remove])
-@pytest.mark.parametrize("link", ["{0}", ".{0}.partial", ".{0}.removed", ".{0}." + str(os.getpid()) + ".partial"])
+@pytest.mark.parametrize("link", ["{0}", ".{0}.partial", ".{0}.removed", ".{0}.{1}.partial"])
 @pytest.mark.parametrize("to", ["", "file", "missing"])
 def test_what_is_written_takes_the_place_of_a_link(
     tmp_path: Path, outside: Path, write: Callable[[Path], None], link: str, to: str
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    (place / link.format("step-1")).symlink_to(outside / to)
+    (place / link.format("step-1", os.getpid())).symlink_to(outside / to)
     before = content(outside)
     write(place / "step-1")
     assert content(outside) == before
