@@ -1,6 +1,6 @@
 """Codecs: the invertible column transforms that make up an encoding.
 
-A codec replaces `k` columns by `m`: `AffineCodec` and `CellCodec` keep their number, `ConstantCodec` has no output.
+A codec replaces `k` columns by `m`: most keep their number, `ConstantCodec` has no output.
 """
 
 from __future__ import annotations
@@ -216,24 +216,74 @@ _HALVES = 2.0**22
 class CellCodec(Codec):
     """Whole numbers as the middles of the cells `(k − 1, k]` that are rounded up to them: a positive number never becomes 0.
 
-    A positive `k` is encoded as `k − ½`, 0 as 0, and a `k` whose half float32 does not hold as `k`. Decoding rounds up.
+    A positive `k` is encoded as `k − ½`, 0 as 0, and a `k` whose half float32 does not hold as `k`. Decoding rounds up. Entire rows are
+    encoded, so that columns keep their places.
 
     Args:
-        columns: increasing indices of the columns, which hold whole numbers from 0 on.
+        places: increasing indices of the columns of whole numbers from 0 on.
     """
 
     kind: ClassVar[str] = "cell"
 
-    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    places: tuple[int, ...]
+
+    def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        if not event or self.places[-1] >= event[-1]:
+            raise damaged()
+        return event
 
     def encode(self, raw: Tensor) -> Tensor:
-        return torch.where((raw > 0) & (raw < _HALVES), raw - 0.5, raw)
+        whole = raw[..., self.places]
+        raw[..., self.places] = torch.where((whole > 0) & (whole < _HALVES), whole - 0.5, whole)
+        return raw
 
     def decode(self, x: Tensor) -> Tensor:
-        return x.ceil()
+        x[..., self.places] = x[..., self.places].ceil()
+        return x
 
     def log_det(self, raw: Tensor) -> Tensor:
         """0: a translation of each positive value.
+
+        Args:
+            raw: rows `(N, …, d)`.
+        """
+        return torch.zeros(len(raw), dtype=torch.float64)
+
+    def parameters(self) -> dict[str, Any]:
+        return {"places": list(self.places)}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        return cls(_indices(values, "places"))
+
+
+@dataclass(frozen=True, eq=False)
+class DifferenceCodec(Codec):
+    """Columns `v_1 ≤ v_2 ≤ …` as `v_1` and the differences `v_{k+1} − v_k`: whatever is sampled, the order holds.
+
+    Args:
+        columns: increasing indices of the columns.
+        order: positions in `columns` of `v_1`, `v_2`, ….
+    """
+
+    kind: ClassVar[str] = "difference"
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: tuple[int, ...] = ()
+
+    def encode(self, raw: Tensor) -> Tensor:
+        ranked = raw[..., self.order]
+        found = torch.empty_like(raw)
+        found[..., self.order] = torch.cat([ranked[..., :1], ranked.diff(dim=-1)], -1)
+        return found
+
+    def decode(self, x: Tensor) -> Tensor:
+        found = torch.empty_like(x)
+        found[..., self.order] = x[..., self.order].cumsum(-1)
+        return found
+
+    def log_det(self, raw: Tensor) -> Tensor:
+        """0: the matrix is triangular, with ones on its diagonal.
 
         Args:
             raw: columns `(N, …, k)`.
@@ -241,20 +291,61 @@ class CellCodec(Codec):
         return torch.zeros(len(raw), dtype=torch.float64)
 
     def parameters(self) -> dict[str, Any]:
-        return {"columns": list(self.columns)}
+        return {"columns": list(self.columns), "order": list(self.order)}
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        return cls(_indices(values))
+        columns, order = _indices(values), values.get("order")
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(len(columns)))):
+            raise damaged()
+        return cls(columns, tuple(int(i) for i in order))
 
 
-def _indices(values: Mapping[str, Any]) -> tuple[int, ...]:
-    """The `columns` of a record: at least one, increasing, from 0 on."""
-    found = values.get("columns")
+@dataclass(frozen=True, eq=False)
+class ShareCodec(Codec):
+    """Columns that sum to a constant, as shares of their sum.
+
+    Args:
+        columns: increasing indices of the columns.
+        total: the constant.
+    """
+
+    kind: ClassVar[str] = "share"
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    total: float = 1.0
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return raw / raw.sum(-1, keepdim=True)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x * self.total
+
+    def log_det(self, raw: Tensor) -> None:
+        """None: the columns have a density on the simplex alone.
+
+        Args:
+            raw: columns `(N, …, k)`.
+        """
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "total": self.total}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        total = values.get("total")
+        if not isinstance(total, int | float) or not 0 < total < float("inf"):
+            raise damaged()
+        return cls(_indices(values), float(total))
+
+
+def _indices(values: Mapping[str, Any], name: str = "columns") -> tuple[int, ...]:
+    """The indices of a record: at least one, increasing, from 0 on."""
+    found = values.get(name)
     if not isinstance(found, list) or not found or not all(type(i) is int and i >= 0 for i in found) or found != sorted(set(found)):
         raise damaged()
     return tuple(found)
 
 
-CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec, CellCodec, ConstantCodec)}
+CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, ShareCodec)}
 """Codec classes by their names in JSON."""

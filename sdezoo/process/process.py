@@ -83,11 +83,7 @@ class Process(Plugin, ABC):
         return None
 
     def adapted(self, x0: Tensor) -> Self:
-        """Return the process with every parameter that was left to the data estimated from `x0`. Default: the process itself.
-
-        Args:
-            x0: clean data, `(N, *event)`.
-        """
+        """Return the process with every parameter that was left to the data estimated from `x0` `(N, *event)`. Default: itself."""
         return self
 
     @classmethod
@@ -97,6 +93,11 @@ class Process(Plugin, ABC):
         Args:
             column: values of the column, `(N,)`, float64, not all the same.
         """
+        return None
+
+    @classmethod
+    def shares_fit(cls, rows: Tensor) -> ColumnFit | None:
+        """As `column_fit`, for columns that sum to 1 in every row: `rows` is `(N, k)`, float64. Default: None."""
         return None
 
     def for_columns(self, names: Sequence[str], sources: Sequence[int]) -> Self:

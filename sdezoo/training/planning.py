@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from sdezoo.data.codec import Codec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError, RunError
@@ -53,6 +54,7 @@ class Draft:
 
     config: TrainingConfig
     task: Task
+    options: ColumnOptions
     sde: Process
     loss: ScoreLoss | None
     network: Network | None
@@ -81,7 +83,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
         task.check_data(read)
         options.check(read)
         kept = options.apply(read)
-        chosen = choose_process(kept, Encoding(constant_codecs(kept)), options)
+        chosen = choose_process(kept, Encoding(_first_codecs(kept, options)), options)
         config, reasons = config.model_copy(update={"sde": chosen.spec}), chosen.reasons
         load = lambda: read  # noqa: E731
     elif options.processes:
@@ -100,7 +102,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     run = Path(config.out or f"runs/{source}-{sde.title()}-{(loss or task).title()}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
-    return Draft(config, task, sde, loss, network, lambda: options.apply(load()), resolve_device(config.device), run, reasons)
+    return Draft(config, task, options, sde, loss, network, lambda: options.apply(load()), resolve_device(config.device), run, reasons)
 
 
 def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: TrainingProgress | None = None) -> Plan:
@@ -151,10 +153,17 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
     return replace(plan, config=config, reasons=(*plan.reasons, *reasons, found.reason))
 
 
+def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
+    """The codecs that do not depend on the process: those of chains, groups and constant columns."""
+    bound = options.codecs(data)
+    kept = [column_names(data).index(name) for group, _ in options.groups for name in group]
+    return (*bound, *constant_codecs(data, bound, kept))
+
+
 def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     """The process for the encoded columns, and the encoding."""
     sde = draft.sde
-    codecs = () if sde.support.event_dim else constant_codecs(data)
+    codecs = () if sde.support.event_dim else _first_codecs(data, draft.options)
     if data.kind in ("table", "points"):
         sde = sde.for_columns(column_names(data), Encoding(codecs).sources(data.event[-1]))
     event = Encoding(codecs).encoded_event(data.event)

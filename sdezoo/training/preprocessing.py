@@ -70,22 +70,31 @@ def fit_encoding(
     return encoding
 
 
-def constant_codecs(data: Data) -> tuple[Codec, ...]:
+def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int] = ()) -> tuple[Codec, ...]:
     """Build a codec that removes the constant columns of a table; none if there are none.
 
     Args:
         data: training and held-out rows; every row counts.
+        first: codecs to apply before it.
+        kept: columns of the table to keep even if they are constant.
 
     Raises:
-        DataError: if all columns are constant.
+        DataError: if all columns are constant, or the data cannot be used.
     """
     check(data)
     if data.kind != "table":
         return ()
-    low, high = data.bounds
+    encoding = Encoding(tuple(first))
+    if first:
+        blocks = [encoding.encode_exactly(block) for block in data.blocks()]
+        low, high = torch.stack([b.amin(0) for b in blocks]).amin(0), torch.stack([b.amax(0) for b in blocks]).amax(0)
+    else:
+        low, high = data.bounds
     constant = (low == high).nonzero().flatten().tolist()
-    if len(constant) == data.event[-1]:
+    if len(constant) == len(low):
         raise DataError("Every column of the table is constant.", "Give a table with a column whose values differ.")
+    sources = encoding.sources(data.event[-1])
+    constant = [i for i in constant if sources[i] not in kept]
     return (ConstantCodec(tuple(constant), tuple(low[constant].double().tolist())),) if constant else ()
 
 

@@ -158,6 +158,10 @@ class Lift(AffineSDE):
             return None
         return ColumnFit(3, "between 0 and 1", f"{cls.title()}:transform=sigmoid")
 
+    @classmethod
+    def shares_fit(cls, rows: Tensor) -> ColumnFit | None:
+        return ColumnFit(2, "positive shares", f"{cls.title()}:transform=stick-breaking") if rows.min() > 0 else None
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.transform not in TRANSFORMS:
