@@ -69,3 +69,11 @@ class SupportError(SdezooError, ArithmeticError):
 
 class LeftSupportError(SupportError):
     """A step of a sampler left the support; another sampler preserves it."""
+
+
+def unknown_prior(whose: str) -> CompositionError:
+    """The error for a prior without a density, to be raised by the caller."""
+    return CompositionError(
+        f"The density of the prior of '{whose}' is not known.",
+        "Pass its log-density as `prior`, or override `prior_log_prob` together with `prior`.",
+    )

@@ -35,6 +35,7 @@ from sdezoo.runs.given_rows import read_samples
 from sdezoo.store.files import atomic_write, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.columns import ColumnOptions
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
@@ -141,8 +142,9 @@ def evaluate(
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     began = time.perf_counter()
     trained = restore(run, checkpoint)
-    origin = TrainingConfig.build(TrainingConfig.read(run / "config.yaml")).data
-    data = _load(origin, trained)
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    origin = config.data
+    data = _load(origin, trained, ColumnOptions.parse(config.column))
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
@@ -212,8 +214,8 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     return table, sheet
 
 
-def _load(origin: str, trained: Trained) -> Data:
-    data = find_dataset(origin).load()
+def _load(origin: str, trained: Trained, options: ColumnOptions) -> Data:
+    data = options.apply(find_dataset(origin).load())
     check(data)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):

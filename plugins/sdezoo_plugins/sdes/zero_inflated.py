@@ -9,8 +9,9 @@ first dimension of the data::
 
 Both are noised in the same way, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. In the data that is geometric Brownian motion,
 `dX = ½ s² g² X dt + s g X dW`, `g² = v'`, together with a Brownian motion of the mark. `u` is the geometric mean of the positive values
-of a column, so that an entry that is 0 lies in the middle of the others. `s` is the deviation of their logarithms, or 1 for images. `m`
-is the root mean square of `ζ`. If all positive values of a column are the same, `s = 0`, and each is exactly `u`.
+of a column, so that an entry that is 0 lies in the middle of the others. `s` is the deviation of their logarithms, or 1 for images. If
+all positive values of a column are the same, `s = 0`, and each is exactly `u`. `m` is the root mean square of `ζ` for images. For tables
+it is twice that, so that a mark is decided at more noise than a value.
 
 The network sees values and marks of all entries at once, so that zeros co-occur as they do in the data. Samples are exactly 0 or
 positive, by construction. The data have a joint distribution of zeros and values, and no density.
@@ -19,6 +20,7 @@ Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (b
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
@@ -30,6 +32,7 @@ from torch.distributions import Transform, constraints
 from sdezoo.errors import SupportError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+from sdezoo.process.columns import ColumnFit
 
 TERMINAL = 4.0
 
@@ -78,12 +81,21 @@ class ZeroInflated(AffineSDE):
     growth: Annotated[float, Gt(1)] = 50.0
     """`r`, the growth of the noise: its scale near `t = 0` is `sigma_max / r`."""
     mark: Positive | None = None
-    """Size `m` of a mark; None: the root mean square of the `ζ` of positive values."""
+    """Size `m` of a mark; None: the root mean square of the `ζ` of positive values, for a table twice that."""
     unit: tuple[Positive, ...] | None = None
     """`u`, the divisor of the values, one number per column or one for all; None: the geometric means of the positive values."""
     spread: tuple[NonNegative, ...] | None = None
     """`s`, one number per column or one for all; None: the standard deviation of the logarithms of a column's positive values, 1 for
     images."""
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit | None:
+        if column.min() != 0:
+            return None
+        return ColumnFit(2, f"not negative, {float((column == 0).double().mean()):.1%} zeros", cls.title())
+
+    def rounds_up(self, event: Sequence[int]) -> Tensor:
+        return torch.ones(tuple(event), dtype=torch.bool)
 
     def adapted(self, x0: Tensor) -> Self:
         there = x0 > 0
@@ -98,7 +110,7 @@ class ZeroInflated(AffineSDE):
             s = logs.new_tensor(spread or (1.0,))
             away = torch.where(s > 0, (logs - logs.new_tensor(unit).log()) / torch.where(s > 0, s, 1.0), 0.0)
             size = float((away * there).square().sum() / there.sum().clamp_min(1)) ** 0.5
-            mark = size if size > 0 else 1.0
+            mark = (2 * size if x0.ndim == 2 else size) or 1.0
         measured = replace(self, unit=unit, spread=spread, mark=mark)
         if self.sigma_max is not None:
             return measured
