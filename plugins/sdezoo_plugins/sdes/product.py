@@ -15,7 +15,6 @@ part. If all parts are affine, so is the product: every fast sampler, the likeli
 """
 
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,9 +31,8 @@ from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, Shape
 from sdezoo.process.sde import ForwardSDE
-from sdezoo_plugins.sdes.side_by_side import Columns, Part, SideBySide, part
-
-TERMINAL = 4.0
+from sdezoo_plugins.sdes.exploding import TERMINAL, exploding
+from sdezoo_plugins.sdes.side_by_side import Columns, Part, SideBySide, ordered, part
 
 
 @dataclass(frozen=True)
@@ -260,11 +258,9 @@ class _AffineProduct(_Parts, AffineSDE):
         return spread
 
     def decode(self, z: Tensor) -> Tensor:
-        for each, place in zip(self.given, self.coordinates.places, strict=True):
-            each.process.decode(z[:, place])
-        return super().decode(z)
+        """The columns of each part, with its own checks."""
+        states = zip(self.given, self.coordinates.places, strict=True)
+        return ordered([each.process.decode(z[:, place]) for each, place in states], [each.numbers for each in self.given])
 
     def coefficients(self, t: Tensor) -> Coefficients:
-        low = (self.sigma_max or TERMINAL) / self.growth
-        variance = low**2 * torch.expm1(2 * math.log(self.growth) * t)
-        return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
+        return exploding(t, (self.sigma_max or TERMINAL) / self.growth, self.growth)

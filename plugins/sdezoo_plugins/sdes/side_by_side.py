@@ -90,15 +90,15 @@ class SideBySide(Transform):
         self._parts = [(phi, columns, place) for (phi, columns), place in zip(maps, self.places, strict=True)]
 
     def _call(self, x: Tensor) -> Tensor:
-        return _ordered([_known(phi(x[..., place])) for phi, _, place in self._parts], [columns for _, columns, _ in self._parts])
+        return ordered([_known(phi(x[..., place])) for phi, _, place in self._parts], [columns for _, columns, _ in self._parts])
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return _ordered([_known(phi.inv(y[..., columns])) for phi, columns, _ in self._parts], self.places)
+        return ordered([_known(phi.inv(y[..., columns])) for phi, columns, _ in self._parts], self.places)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         parts = [phi.log_abs_det_jacobian(x[..., place], y[..., columns]) for phi, columns, place in self._parts]
         if self.element_wise:
-            return _ordered(parts, self.places)
+            return ordered(parts, self.places)
         return torch.stack([part if part.ndim < x.ndim else part.sum(-1) for part in parts]).sum(0)
 
     def forward_shape(self, shape: Size) -> Size:
@@ -108,8 +108,13 @@ class SideBySide(Transform):
         return Size((*shape[:-1], sum(map(len, self.places))))
 
 
-def _ordered(parts: Sequence[Tensor], places: Sequence[list[int]]) -> Tensor:
-    """Put the columns of each part in their places."""
+def ordered(parts: Sequence[Tensor], places: Sequence[list[int]]) -> Tensor:
+    """Put the columns of each part in their places.
+
+    Args:
+        parts: for each part, its columns, `(…, k_i)`.
+        places: for each part, where they belong.
+    """
     order = torch.tensor(list(chain.from_iterable(places))).argsort()
     return torch.cat(list(parts), -1)[..., order.to(parts[0].device)]
 

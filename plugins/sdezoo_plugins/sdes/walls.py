@@ -15,27 +15,26 @@ and no density.
 Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 import torch
 from annotated_types import Gt
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Transform, constraints
 
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.columns import ColumnFit
+from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
 
-TERMINAL = 4.0
 MARK = 2.0
 NEAR, FEW, SHARE, LEVELS = 0.9, 3, 0.01, 10
 """A column is in a box from 0 to 1 if it goes beyond 0.9; in another one if a hundredth of its rows, three at least, are on each wall,
 and it has more than ten different values."""
 
 
-class Walled(Transform):
+class Walled(WithMarks):
     """`(ζ, mark)`, concatenated along the first dimension of an event, to a value inside the box or on one of its walls.
 
     Args:
@@ -45,9 +44,6 @@ class Walled(Transform):
         spread: `s`, as `center`.
         threshold: size of the marks on a wall, as `center`.
     """
-
-    domain = constraints.independent(constraints.real, 1)
-    bijective = False
 
     def __init__(self, low: float, high: float, center: tuple[float, ...], spread: tuple[float, ...], threshold: tuple[float, ...]) -> None:
         super().__init__()
@@ -67,12 +63,6 @@ class Walled(Transform):
         center, spread = u.new_tensor(self.center), u.new_tensor(self.spread)
         zeta = torch.where(there & (spread > 0), (u - center) / torch.where(spread > 0, spread, 1.0), 0.0)
         return torch.cat([zeta, torch.where(there, 0.0, torch.where(y64 <= self.low, -MARK, MARK))], 1).to(y.dtype)
-
-    def forward_shape(self, shape: Size) -> Size:
-        return Size((shape[0], shape[1] // 2, *shape[2:]))
-
-    def inverse_shape(self, shape: Size) -> Size:
-        return Size((shape[0], 2 * shape[1], *shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -125,9 +115,7 @@ class Walls(AffineSDE):
         return replace(measured, sigma_max=TERMINAL * leading_spread(measured.encode(x0)))
 
     def coefficients(self, t: Tensor) -> Coefficients:
-        low = (self.sigma_max or TERMINAL) / self.growth
-        variance = low**2 * torch.expm1(2 * math.log(self.growth) * t)
-        return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
+        return exploding(t, (self.sigma_max or TERMINAL) / self.growth, self.growth)
 
     def _inside(self, column: Tensor) -> Tensor:
         """The coordinates `u` of the values that are on no wall."""

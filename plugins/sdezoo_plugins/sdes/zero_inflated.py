@@ -19,25 +19,23 @@ positive, by construction. The data have a joint distribution of zeros and value
 Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 import torch
 from annotated_types import Gt
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Transform, constraints
 
 from sdezoo.errors import SupportError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.columns import ColumnFit
+from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
 
-TERMINAL = 4.0
 
-
-class Marked(Transform):
+class Marked(WithMarks):
     """`(ζ, mark)`, concatenated along the first dimension of an event, to `u e^{sζ}` if the mark is positive, else 0.
 
     Args:
@@ -46,9 +44,7 @@ class Marked(Transform):
         mark: `m`.
     """
 
-    domain = constraints.independent(constraints.real, 1)
     codomain = constraints.nonnegative
-    bijective = False
 
     def __init__(self, unit: tuple[float, ...], spread: tuple[float, ...], mark: float) -> None:
         super().__init__()
@@ -64,12 +60,6 @@ class Marked(Transform):
         log = torch.where(there, y / y.new_tensor(self.unit), torch.ones_like(y)).log()
         log = torch.where(spread > 0, log / torch.where(spread > 0, spread, 1.0), 0.0)
         return torch.cat([log, torch.where(there, self.mark, -self.mark).to(y)], 1)
-
-    def forward_shape(self, shape: Size) -> Size:
-        return Size((shape[0], shape[1] // 2, *shape[2:]))
-
-    def inverse_shape(self, shape: Size) -> Size:
-        return Size((shape[0], 2 * shape[1], *shape[2:]))
 
 
 @dataclass(frozen=True)
@@ -128,9 +118,7 @@ class ZeroInflated(AffineSDE):
         return x
 
     def coefficients(self, t: Tensor) -> Coefficients:
-        low = (self.sigma_max or TERMINAL) / self.growth
-        variance = low**2 * torch.expm1(2 * math.log(self.growth) * t)
-        return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
+        return exploding(t, (self.sigma_max or TERMINAL) / self.growth, self.growth)
 
 
 def _deviation(logs: Tensor) -> float:
