@@ -35,7 +35,7 @@ from sdezoo.runs.given_rows import read_samples
 from sdezoo.store.files import atomic_write, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.columns import ColumnOptions
+from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES

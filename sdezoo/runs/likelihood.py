@@ -32,7 +32,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.columns import ColumnOptions
+from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import LOSSES
 

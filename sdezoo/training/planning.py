@@ -28,7 +28,8 @@ from sdezoo.training.preprocessing import constant_codecs, fit_encoding
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
 from sdezoo.training.workers import Workers
-from sdezoo.zoo.columns import AUTO, ColumnOptions, choose_process, column_names
+from sdezoo.zoo.column_options import ColumnOptions, column_names
+from sdezoo.zoo.columns import AUTO, choose_process
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS

@@ -15,7 +15,8 @@ from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.columns import ColumnOptions, choose_process
+from sdezoo.zoo.column_options import ColumnOptions
+from sdezoo.zoo.columns import choose_process
 from sdezoo.zoo.datasets import find_dataset
 
 N = 600
