@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,16 +78,12 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     """
     task: Task = TASKS.build(config.task)
     options = ColumnOptions.parse(config.column)
-    load = find_dataset(config.data).load if data is None else lambda: data
+    load = cache(partial(_read, find_dataset(config.data).load if data is None else lambda: data, task, options))
     reasons: tuple[str, ...] = ()
     if config.sde == AUTO:
-        read = load()
-        task.check_data(read)
-        options.check(read)
-        kept = options.apply(read)
-        chosen = choose_process(kept, Encoding(_first_codecs(kept, options)), options)
-        config, reasons = config.model_copy(update={"sde": chosen.spec}), chosen.reasons
-        load = lambda: read  # noqa: E731
+        chosen = choose_process(load(), Encoding(_first_codecs(load(), options)), options)
+        # The processes of columns stand in the spec from here on.
+        config, reasons = config.model_copy(update={"sde": chosen.spec, "column": options.others}), chosen.reasons
     elif options.processes:
         raise ParameterError("--column gives columns a process, and so does --sde.", "Leave out --sde.")
     sde = SDES.build(config.sde)
@@ -103,7 +100,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     run = Path(config.out or f"runs/{source}-{sde.title()}-{(loss or task).title()}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
-    return Draft(config, task, options, sde, loss, network, lambda: options.apply(load()), resolve_device(config.device), run, reasons)
+    return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons)
 
 
 def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: TrainingProgress | None = None) -> Plan:
@@ -119,7 +116,6 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         SdezooError: if the data or the settings are invalid. Nothing has been written.
     """
     data = draft.load()
-    draft.task.check_data(data)
     sde, encoding = _encoded(draft, data)
     x0 = encoding.encode(data.train).to(workers.device)
     network = _network(draft, tuple(x0.shape[1:]), data.rows) if draft.task.uses_network else None
@@ -141,6 +137,14 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         reasons=draft.reasons,
     )
     return _with_steps(chosen, workers, progress)
+
+
+def _read(load: Callable[[], Data], task: Task, options: ColumnOptions) -> Data:
+    """The data without the columns that are left out."""
+    data = load()
+    task.check_data(data)
+    options.check(data)
+    return options.apply(data)
 
 
 def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None) -> Plan:

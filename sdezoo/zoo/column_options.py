@@ -72,6 +72,13 @@ class ColumnOptions:
                 raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain or one group.")
         return found
 
+    @property
+    def others(self) -> str | None:
+        """All but the processes, as the setting `column` says it; None if there is nothing."""
+        items = [f"{name}={_DROP}" for name in self.dropped] + ["<=".join(chain) for chain in self.chains]
+        items += [f"{'+'.join(group)}={total!r}" for group, total in self.groups]
+        return ",".join(items) or None
+
     def check(self, data: Data) -> None:
         """Check that the columns exist.
 

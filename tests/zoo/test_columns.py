@@ -185,3 +185,21 @@ def test_columns_and_a_process_for_all_contradict_each_other(tmp_path: Path) -> 
 def test_a_table_of_constants_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Every column of the table is constant"):
         train(config(tmp_path), data=data_of({"a": np.full(30, 1.0), "b": np.full(30, 2.0)}))
+
+
+def test_a_run_whose_columns_were_given_processes_is_resumed(tmp_path: Path) -> None:
+    """From its own settings, and from the options that it was started with."""
+    data = data_of({name: columns()[name] for name in ("price", "year", "low", "high", "member")})
+    options = "price=(lift:transform=softplus,low=-1),low<=high,member=drop"
+    train(config(tmp_path, column=options), data=data)
+    own = TrainingConfig.read(tmp_path / "run" / "config.yaml")
+    assert ColumnOptions.parse(own["column"]).processes == {}
+    assert train(TrainingConfig.build(own | {"steps": 31}), data=data, resume=True).steps == 31
+    assert train(config(tmp_path, column=options, steps=32), data=data, resume=True).steps == 32
+
+
+@pytest.mark.parametrize("text", ["typo=drop", "typo<=high", "low+typo=1"])
+def test_unknown_columns_are_refused_whatever_the_process(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="no column 'typo'"):
+        train(config(tmp_path, sde="vp", column=text), data=data_of(columns()))
+    assert not (tmp_path / "run").exists()
