@@ -24,7 +24,10 @@ Number = float | None
 
 def train(
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
-    column: Annotated[Text, typer.Option(help="COLUMN=PROCESS or COLUMN=drop, separated by commas.")] = None,
+    column: Annotated[Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category or COLUMN=drop, separated by commas.")] = None,
+    missing: Annotated[
+        Text, typer.Option(help="Missing values of a table: keep, drop (their rows) or refuse. Default: keep; with --sde: refuse.")
+    ] = None,
     task: Annotated[Text, typer.Option(help="What is learned. Default: score.")] = None,
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,

@@ -15,11 +15,12 @@ _CLASSES = 2**16
 _SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)"}
 
 
-def check(data: Data) -> None:
+def check(data: Data, *, missing: bool = False) -> None:
     """Check that `data` meets the specification of `Data`.
 
     Args:
         data: the data, rows on disk included.
+        missing: whether a table may have missing values.
 
     Raises:
         DataError: if values are not finite (checked first), shapes do not match, there are fewer than two training rows, times do not
@@ -30,7 +31,7 @@ def check(data: Data) -> None:
     for later in data.later:
         everything |= {f"training (time {later.time:g})": later.train, f"held-out (time {later.time:g})": later.test}
     for part, values in everything.items():
-        check_finite(values, data.columns, part)
+        check_finite(values.nan_to_num(0, float("inf"), float("-inf")) if missing and data.kind == "table" else values, data.columns, part)
     _check_stored(data)
     wanted = _SHAPES[data.kind]
     for part, values in everything.items():

@@ -10,15 +10,16 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
-from sdezoo.data.validation import check, check_one_time
+from sdezoo.data.validation import check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
 from sdezoo.evaluation.measures.classifier import Judge, classifier
@@ -36,6 +37,7 @@ from sdezoo.store.files import atomic_write, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.column_options import ColumnOptions
+from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
@@ -144,7 +146,7 @@ def evaluate(
     trained = restore(run, checkpoint)
     config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     origin = config.data
-    data = _load(origin, trained, ColumnOptions.parse(config.column))
+    data = _load(config, trained)
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
@@ -214,13 +216,16 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     return table, sheet
 
 
-def _load(origin: str, trained: Trained, options: ColumnOptions) -> Data:
-    data = options.apply(find_dataset(origin).load())
-    check(data)
+def _load(config: TrainingConfig, trained: Trained) -> Data:
+    data = prepared(find_dataset(config.data).load(), ColumnOptions.parse(config.column), config.missing)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
-        raise DataError(f"The rows of '{origin}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data.")
-    return data
+        raise DataError(f"The rows of '{config.data}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data.")
+    types = trained.encoding.types
+    if data.kind != "table" or data.types == types:
+        return data
+    train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
+    return replace(data, train=train, test=test, types=types)
 
 
 def _extractors(folder: Path, data: Data, features: str | None, progress: EvaluationProgress) -> tuple[Judge | None, Extractor | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sdezoo.data.formats import ReadableFormat
@@ -32,12 +33,15 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     state, form = trained.state, find_format(path, ReadableFormat)
     if form is None:
         raise DataError(f"No installed format can read samples from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
-    x = form.read_samples(path, state.columns)
+    x = form.read_samples(path, state.columns, trained.encoding.types)
     if tuple(x.shape[1:]) != tuple(state.event):
         raise DataError(
             f"The samples in '{path}' have shape {tuple(x.shape)}.", f"Give rows of the shape of the run's data, {state.event}."
         )
-    check_finite(x, state.columns, "given")
+    gaps = trained.encoding.missing if state.kind == "table" else []
+    seen = x.clone()
+    seen[:, gaps] = seen[:, gaps].nan_to_num(0, torch.inf, -torch.inf)
+    check_finite(seen if gaps else x, state.columns, "given")
     return x
 
 

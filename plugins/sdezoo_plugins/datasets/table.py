@@ -5,7 +5,6 @@ from pathlib import Path
 
 from sdezoo.data.dataset import Data, Dataset, split
 from sdezoo.data.formats import TableFormat
-from sdezoo.data.validation import check_finite
 from sdezoo.parameters import Fraction
 from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import FORMATS
@@ -13,10 +12,9 @@ from sdezoo.zoo.registry import FORMATS
 
 @dataclass(frozen=True)
 class Table(Dataset):
-    """A table of numbers, .csv or .parquet; samples keep its column names and whole numbers.
+    """A table, .csv or .parquet: numbers, categories, dates, missing values; samples keep its column names and types.
 
-    A file without the ending of a table format is read as .csv. A .csv starts with a line of column names. Every column must be numeric,
-    without missing values.
+    A file without the ending of a table format is read as .csv. A .csv starts with a line of column names.
     """
 
     path: str
@@ -31,5 +29,4 @@ class Table(Dataset):
     def load(self) -> Data:
         path = Path(self.path)
         found = (find_format(path, TableFormat) or FORMATS.build("csv")).read(path)
-        check_finite(found.values, found.names)
         return split(found.values, "table", holdout=self.holdout, columns=found.names, types=found.types)

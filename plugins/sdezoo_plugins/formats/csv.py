@@ -6,13 +6,14 @@ from typing import BinaryIO, ClassVar
 
 from pyarrow import csv
 
+from sdezoo.data.conversion import Columns, from_numbers, schema
 from sdezoo.data.formats import Samples, TableFormat
-from sdezoo.data.tables import Columns, batch, read_csv, schema
+from sdezoo.data.tables import read_csv
 
 
 @dataclass(frozen=True)
 class Csv(TableFormat):
-    """A table as text, .csv: a line of column names, float32 written to the last digit, whole numbers as int64."""
+    """A table as text, .csv: a line of column names, numbers to the last digit, dates, strings and Booleans."""
 
     endings: ClassVar[tuple[str, ...]] = (".csv",)
 
@@ -20,7 +21,7 @@ class Csv(TableFormat):
         names = samples.names
         with csv.CSVWriter(file, schema(names, samples.types)) as table:
             for part in samples.parts:
-                table.write_batch(batch(part, names, samples.types))
+                table.write_batch(from_numbers(part, names, samples.types))
 
     def read(self, path: Path) -> Columns:
         return read_csv(path)
