@@ -272,7 +272,7 @@ class CellCodec(Codec):
         return torch.zeros(len(raw), dtype=torch.float64)
 
     def parameters(self) -> dict[str, Any]:
-        return {"places": list(self.places), "units": [list(unit) for unit in self.units]}
+        return {"places": list(self.places)} | ({"units": [list(unit) for unit in self.units]} if self.units else {})
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:

@@ -10,14 +10,13 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
@@ -32,14 +31,11 @@ from sdezoo.evaluation.table import number, record, text
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
-from sdezoo.runs.given_rows import read_samples
+from sdezoo.runs.given_rows import read_data, read_samples
 from sdezoo.store.files import atomic_write, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.column_options import ColumnOptions
-from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import defaults
-from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
 
 EXTRACTORS = ("classifier", "inception")
@@ -167,7 +163,8 @@ def evaluate(
         labels = data.train_labels
         found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, progress=progress)
     else:
-        found = columns(parts, title, names=data.columns, seed=seed, progress=progress, private=(data.test, x))
+        options = {"seed": seed, "progress": progress, "private": (data.test, x), "categories": trained.encoding.categories}
+        found = columns(parts, title, names=data.columns, **options)
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
@@ -217,15 +214,11 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
 
 
 def _load(config: TrainingConfig, trained: Trained) -> Data:
-    data = prepared(find_dataset(config.data).load(), ColumnOptions.parse(config.column), config.missing)
+    data = read_data(config.data, trained, config)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
         raise DataError(f"The rows of '{config.data}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data.")
-    types = trained.encoding.types
-    if data.kind != "table" or data.types == types:
-        return data
-    train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
-    return replace(data, train=train, test=test, types=types)
+    return data
 
 
 def _extractors(folder: Path, data: Data, features: str | None, progress: EvaluationProgress) -> tuple[Judge | None, Extractor | None]:

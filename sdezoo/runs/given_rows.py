@@ -1,20 +1,46 @@
-"""Read rows from a user's file for a trained model: samples to evaluate, or initial rows for sampling."""
+"""Read rows for a trained model: its data, samples to evaluate, or initial rows for sampling."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from sdezoo.data.conversion import recoded
+from sdezoo.data.dataset import Data
 from sdezoo.data.formats import ReadableFormat
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import DataError
 from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import FromRows
 from sdezoo.store.restoring import Trained
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.column_options import ColumnOptions
+from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import endings, find_format
+
+
+def read_data(source: str, trained: Trained, config: TrainingConfig) -> Data:
+    """Read data for a trained model: without the columns and rows that training left out, in the codes of the model.
+
+    Args:
+        source: spec string of a dataset, or path of a file or folder.
+        trained: the model.
+        config: the settings of its run.
+
+    Raises:
+        DataError: if the data cannot be read, or a column has values that the data of the run could not have.
+    """
+    data = prepared(find_dataset(source).load(), ColumnOptions.parse(config.column), config.missing)
+    types = trained.encoding.types
+    if data.kind != "table" or data.types == types or len(types or data.types) != data.event[-1]:
+        return data
+    train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
+    return replace(data, train=train, test=test, types=types)
 
 
 def read_samples(path: Path, trained: Trained) -> Tensor:

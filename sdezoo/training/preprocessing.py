@@ -201,7 +201,8 @@ def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) 
     whole = torch.tensor([output.lattice and output.source not in torn and units[output.source][0] > 0 for output in outputs])
     as_they_are = (affine.scale == 1) & (affine.shift == 0)
     columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
-    return (CellCodec(tuple(columns), tuple(units[outputs[i].source] for i in columns)),) if columns else ()
+    fractions = tuple(units[outputs[i].source] for i in columns)
+    return (CellCodec(tuple(columns), fractions if any(unit != (1, 1) for unit in fractions) else ()),) if columns else ()
 
 
 def _of_two_lattices(first: Encoding, units: Sequence[tuple[int, int]]) -> set[int]:
