@@ -51,7 +51,7 @@ class Bounds:
     missing: Sequence[int] = ()
 
     def outside(self, samples: Tensor) -> Outside:
-        """Count the values that lie outside the range by more than half a lattice step. NaN counts as outside, unless it is a missing value.
+        """Count the values that lie outside the range by more than half a lattice step. So does NaN, if it is no missing value.
 
         Args:
             samples: rows `(n, *event)` in the user's units; not changed.

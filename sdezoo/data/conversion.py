@@ -13,7 +13,6 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import torch
-from pyarrow import compute as pc
 from torch import Tensor
 
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
@@ -178,22 +177,18 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _column(name: str, column: pa.ChunkedArray, spans: dict[str, TimeType]) -> tuple[np.ndarray, ColumnType]:
     """Codes in float64, and the type."""
     kind = column.type
-    if pa.types.is_null(kind):
-        return np.full(len(column), np.nan), NumberType("float64")
     if pa.types.is_dictionary(kind):
         if not is_text(kind.value_type):
             return _column(name, column.cast(kind.value_type), spans)
         codes, found = _strings(name, column)
         return codes, CategoryType(found.values, "dictionary") if isinstance(found, CategoryType) else found
-    if pa.types.is_boolean(kind):
-        return _float64(column.cast(pa.int8())), CategoryType((False, True), "bool")
-    if pa.types.is_integer(kind):
-        return _integers(column)
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _floats(column)
     if is_text(kind):
         return _strings(name, column.cast(pa.string()).dictionary_encode())
-    return _times(column, spans.get(str(kind)) or _span(kind, [column]))
+    if pa.types.is_temporal(kind):
+        return _times(column, spans.get(str(kind)) or _span(kind, [column]))
+    if pa.types.is_boolean(kind):
+        return _float64(column.cast(pa.int8())), CategoryType((False, True), "bool")
+    return _integers(column) if pa.types.is_integer(kind) else _floats(column)
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -222,8 +217,7 @@ def _integers(column: pa.ChunkedArray) -> tuple[np.ndarray, ColumnType]:
     known = column.drop_null()
     if not len(known):
         return values, NumberType(dtype)
-    found = pc.min_max(known).as_py()
-    low, high = found["min"], found["max"]
+    low, high = (int(end) for end in (known.to_numpy().min(), known.to_numpy().max()))
     if max(abs(low), abs(high)) > EXACT and high < 2**63:
         exact = np.asarray(known.cast(pa.int64()).to_numpy())
         if high - low < 2 * EXACT:
@@ -237,6 +231,8 @@ def _integers(column: pa.ChunkedArray) -> tuple[np.ndarray, ColumnType]:
 
 def _floats(column: pa.ChunkedArray) -> tuple[np.ndarray, ColumnType]:
     values = _float64(column)
+    if pa.types.is_null(column.type):
+        return values, NumberType("float64")
     known = values[np.isfinite(values)]
     single = column.type == pa.float32()
     dtype = "float32" if single else "float16" if column.type == pa.float16() else "float64"
@@ -267,7 +263,7 @@ def _strings(name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, ColumnType
     used = np.zeros(len(words), dtype=bool)
     used[np.asarray(indices.drop_null().to_numpy())] = True
     known = words.filter(pa.array(used))
-    order = pc.sort_indices(known)
+    order = pa.array(np.argsort(np.array(known.to_pylist(), dtype=object), kind="stable"))
     values = tuple(known.take(order).to_pylist())
     if not values:
         return np.full(len(column), np.nan), NumberType("float64")
@@ -331,7 +327,11 @@ def _exact_step(columns: Sequence[np.ndarray], own: int) -> int:
     if len(known) < 2:
         return 1
     step = int(np.gcd.reduce(known - known.min()))
-    return step if len(known) >= _DIFFERENT else max([span // own for span in _SPANS.values() if step * own % span == 0 and span >= own], default=1)
+    return (
+        step
+        if len(known) >= _DIFFERENT
+        else max([span // own for span in _SPANS.values() if step * own % span == 0 and span >= own], default=1)
+    )
 
 
 def _span(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType:

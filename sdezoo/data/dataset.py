@@ -132,11 +132,13 @@ class Data:
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value over all rows of all snapshots, for `Bounds`: 0 and 1 for images, else `(d,)` each. NaN does not count."""
+        """Smallest and largest value over all rows of all snapshots, for `Bounds`: 0 and 1 for images, else `(d,)` each, without NaN."""
         if self.kind == "image":
             return torch.tensor(0.0), torch.tensor(1.0)
         flat = (block.flatten(0, -2) for block in self.blocks())
-        low, high = zip(*((rows.nan_to_num(inf, inf, -inf).amin(0), rows.nan_to_num(-inf, inf, -inf).amax(0)) for rows in flat), strict=True)
+        low, high = zip(
+            *((rows.nan_to_num(inf, inf, -inf).amin(0), rows.nan_to_num(-inf, inf, -inf).amax(0)) for rows in flat), strict=True
+        )
         return torch.stack(low).amin(0), torch.stack(high).amax(0)
 
     def where(self, keep: Callable[[Tensor], Tensor]) -> Data:

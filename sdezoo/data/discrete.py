@@ -5,8 +5,11 @@ as TabDDPM (Kotelnikov et al., arXiv 2209.15421) and argmax flows (Hoogeboom et 
 continuous relaxation, as analog bits (Chen, Zhang & Hinton, arXiv 2208.04202). Two categories need one coordinate, the bit.
 
 All corners are equally far from each other, twice the distance of a mark from 0. Categories are therefore decided at more noise than
-values in standard deviations, so that values follow them. A state is decoded to the nearest corner, the largest coordinate. The score of
-the data sends a state to a corner with its posterior probability, so marginals are unbiased.
+values in standard deviations, so that values follow them. The score of the data sends a state to a corner with the probability of the
+corner, so any threshold between corners leaves marginals unbiased. A network that has learned only mean and variance of a coordinate sends
+it to a Gaussian. The threshold of a category is therefore where a Gaussian of the coordinate's moments exceeds it as often as the category
+occurs: `m + s Φ⁻¹(1 − p)`, with share `p`, mean `m` and deviation `s`. Decoded is the category whose coordinate is farthest above its
+threshold.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Self
 
 import torch
@@ -28,6 +32,17 @@ MARK = 2.0
 _HALF = MARK / math.sqrt(2)
 
 
+def threshold(size: float, shares: Sequence[float]) -> Tensor:
+    """Thresholds of coordinates that are `size` with the probabilities `shares`, else `−size`, float64.
+
+    Args:
+        size: half the distance of the two values.
+        shares: probabilities, in (0, 1).
+    """
+    p = torch.tensor(shares, dtype=torch.float64)
+    return size * (2 * p - 1) - 2 * size * (p * (1 - p)).sqrt() * torch.special.ndtri(p)
+
+
 @dataclass(frozen=True, eq=False)
 class CategoryCodec(Codec):
     """Columns of few values as the corners of simplices.
@@ -37,12 +52,14 @@ class CategoryCodec(Codec):
     Args:
         columns: increasing indices of the columns.
         values: the values of each, at least two, increasing; NaN, for a missing value, last.
+        shares: how often each value occurs, in (0, 1).
     """
 
     kind: ClassVar[str] = "category"
 
     columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
     values: tuple[tuple[float, ...], ...] = ()
+    shares: tuple[tuple[float, ...], ...] = ()
 
     @property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -66,8 +83,9 @@ class CategoryCodec(Codec):
 
     def decode(self, x: Tensor) -> Tensor:
         found = []
-        for part, values in zip(x.split(self._widths, -1), self.values, strict=True):
-            place = part.argmax(-1) if len(values) > 2 else (part[..., 0] > 0).long()
+        for part, values, shares in zip(x.split(self._widths, -1), self.values, self.shares, strict=True):
+            above = part - (threshold(_HALF, shares) if len(values) > 2 else threshold(MARK, shares[1:]))
+            place = above.argmax(-1) if len(values) > 2 else (above[..., 0] > 0).long()
             found.append(torch.tensor(values, dtype=torch.float64)[place])
         return torch.stack(found, -1)
 
@@ -80,7 +98,7 @@ class CategoryCodec(Codec):
 
     def parameters(self) -> dict[str, Any]:
         values = [[None if math.isnan(value) else value for value in one] for one in self.values]
-        return {"columns": list(self.columns), "values": values}
+        return {"columns": list(self.columns), "values": values, "shares": [list(one) for one in self.shares]}
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
@@ -88,9 +106,10 @@ class CategoryCodec(Codec):
         if not isinstance(known, list) or len(known) != len(columns):
             raise damaged()
         read = [tuple(math.nan if value is None else float(value) for value in _numbers(one)) for one in known]
-        if any(len(one) < 2 or not all(a < b for a, b in zip(one, one[1 : len(one) - math.isnan(one[-1])], strict=False)) for one in read):
+        if any(len(one) < 2 or not all(a < b for a, b in pairwise(one[: len(one) - math.isnan(one[-1])])) for one in read):
             raise damaged()
-        return cls(columns, tuple(read))
+        shares = _shares(values, [len(one) for one in read])
+        return cls(columns, tuple(read), shares)
 
     @property
     def _widths(self) -> list[int]:
@@ -104,12 +123,14 @@ class MissingCodec(Codec):
     Args:
         columns: increasing indices of the columns.
         fills: what stands for a missing value, one number a column. It has no effect on samples: a value beside a mark is not decoded.
+        shares: how often each column is missing, in (0, 1).
     """
 
     kind: ClassVar[str] = "missing"
 
     columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
     fills: tuple[float, ...] = ()
+    shares: tuple[float, ...] = ()
 
     @property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -127,7 +148,7 @@ class MissingCodec(Codec):
 
     def decode(self, x: Tensor) -> Tensor:
         values, marks = x.chunk(2, -1)
-        return torch.where(marks > 0, math.nan, values)
+        return torch.where(marks > threshold(MARK, self.shares), math.nan, values)
 
     def log_det(self, raw: Tensor) -> None:
         """None: marks have probabilities, no density.
@@ -137,14 +158,26 @@ class MissingCodec(Codec):
         """
 
     def parameters(self) -> dict[str, Any]:
-        return {"columns": list(self.columns), "fills": list(self.fills)}
+        return {"columns": list(self.columns), "fills": list(self.fills), "shares": list(self.shares)}
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
         columns, fills = indices(values), _numbers(values.get("fills"))
         if len(fills) != len(columns) or None in fills:
             raise damaged()
-        return cls(columns, tuple(float(fill) for fill in fills if fill is not None))
+        (shares,) = _shares({"shares": [values.get("shares")]}, [len(columns)])
+        return cls(columns, tuple(float(fill) for fill in fills if fill is not None), shares)
+
+
+def _shares(values: Mapping[str, Any], counts: Sequence[int]) -> tuple[tuple[float, ...], ...]:
+    """The shares of a record, with their numbers."""
+    found = values.get("shares")
+    if not isinstance(found, list) or len(found) != len(counts):
+        raise damaged()
+    for one, count in zip(found, counts, strict=True):
+        if len(_numbers(one)) != count or not all(share is not None and 0 < share < 1 for share in one):
+            raise damaged()
+    return tuple(tuple(float(share) for share in one) for one in found)
 
 
 def _numbers(given: object) -> list[float | None]:

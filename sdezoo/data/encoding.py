@@ -218,7 +218,10 @@ class Encoding:
 
     def to_json(self) -> dict[str, Any]:
         """Serialize to JSON values; `from_json` restores the encoding exactly."""
-        return {"codecs": [{"codec": codec.kind, **codec.parameters()} for codec in self.codecs], "types": [kind.record() for kind in self.types]}
+        return {
+            "codecs": [{"codec": codec.kind, **codec.parameters()} for codec in self.codecs],
+            "types": [kind.record() for kind in self.types],
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Encoding:
@@ -275,7 +278,9 @@ def typed_columns(rows: Tensor, types: Sequence[ColumnType | str], names: Sequen
     """
     columns = rows.T.contiguous().numpy()
     found = column_types(types) or (NumberType("float32"),) * len(columns)
-    exact = [np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)]
+    exact = [
+        np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)
+    ]
     return [kind.exact(column, name) for column, kind, name in zip(exact, found, names, strict=True)]
 
 
@@ -347,6 +352,4 @@ def _restored(codec: Codec, values: _Values, rows: int) -> _Values:
 
 def _follows(before: Output, output: Output) -> Output:
     """What an output of a codec is to the table."""
-    return Output(
-        before.source, before.mark or output.mark, before.ready or output.ready, before.lattice and output.lattice
-    )
+    return Output(before.source, before.mark or output.mark, before.ready or output.ready, before.lattice and output.lattice)

@@ -149,7 +149,7 @@ def columns(
     sets = Sets(*map(mixed.vectors, compared))
     progress(0, 1, "finding the nearest training rows")
     found = privacy(Records(*(mixed.vectors(rows) for rows in (every, flat(held_out), flat(samples)))), seed=seed)
-    columns_of = [i for i in mixed.numbers if all((~np.isnan(rows[:, i])).sum() >= suite.LEAST for rows in compared)]
+    columns_of = [i for i in mixed.numbers if i not in mixed.gaps or _known(compared, i)]
     numbers = [rows[:, columns_of] / mixed.units[columns_of] for rows in compared]
     tests, floor = (kolmogorov_smirnov(numbers[0], rows) for rows in numbers[1:])
     size = min(map(len, sets))
@@ -201,6 +201,11 @@ def copied(training: Tensor, held_out: Tensor, samples: Tensor, seed: int, categ
     every = [flat(rows) for rows in (training, held_out, samples)]
     mixed = Mixed.fit(every[0], every[1:], categories)
     return privacy(Records(*map(mixed.vectors, every)), seed=seed).alarms
+
+
+def _known(sets: Sets, column: int) -> bool:
+    """Whether enough values of a column are known in each set."""
+    return all(np.count_nonzero(~np.isnan(rows[:, column])) >= suite.LEAST for rows in sets)
 
 
 def _left_out(size: int) -> list[str]:

@@ -143,9 +143,14 @@ def _shares_apart(name: str, a: np.ndarray, b: np.ndarray, level: float) -> list
     rare = counts.sum(0) * min(len(a), len(b)) < _EXPECTED * (len(a) + len(b))
     table = np.concatenate([counts[:, ~rare], counts[:, rare].sum(1, keepdims=True)], axis=1) if rare.any() else counts
     table = table[:, table.sum(0) > 0]
-    if table.shape[1] < 2 or stats.chi2_contingency(table, correction=False).pvalue >= level:
+    if table.shape[1] < 2 or _p_value(table) >= level:
         return []
     return [ColumnGap(name, None, apart)]
+
+
+def _p_value(table: np.ndarray) -> float:
+    found: Any = stats.chi2_contingency(table, correction=False)
+    return float(found.pvalue)
 
 
 def _figures(gap: ColumnGap) -> dict[str, float]:

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pyarrow as pa
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sdezoo.data.column_types import ColumnType, NumberType
+from sdezoo.data.conversion import from_numbers, recoded, to_numbers
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import narrowed, typed_columns
+from sdezoo.data.encoding import narrowed
 from sdezoo.errors import DataError, RunError
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.runs.train import train
@@ -42,6 +45,8 @@ class DiffusionModel(BaseEstimator):
     Args:
         sde: spec string of the noise process, such as `gbm`.
         loss: spec string of the score loss; None: the first that fits.
+        column: overrides for the columns of a data frame, `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas.
+        missing: missing values of a data frame, `keep`, `drop` (their rows) or `refuse`; None: keep if `sde="auto"`, else refuse.
         net: spec string of the network; None: the first that fits.
         output: output parameterization of the network; None: the default of the process.
         prior: initial distribution of sampling, `full`, `white` or `process`.
@@ -71,6 +76,8 @@ class DiffusionModel(BaseEstimator):
         sde: str = "auto",
         loss: str | None = None,
         *,
+        column: str | None = None,
+        missing: str | None = None,
         net: str | None = None,
         output: str | None = None,
         prior: str = "full",
@@ -90,6 +97,7 @@ class DiffusionModel(BaseEstimator):
         random_state: int = 0,
     ) -> None:
         self.sde, self.loss, self.net, self.output, self.prior = sde, loss, net, output, prior
+        self.column, self.missing = column, missing
         self.noise_levels, self.shift, self.condition = noise_levels, shift, condition
         self.steps, self.batch_size, self.lr, self.ema_half_life_images = steps, batch_size, lr, ema_half_life_images
         self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
@@ -130,7 +138,8 @@ class DiffusionModel(BaseEstimator):
 
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
-            rounded to the nearest integer; they are int64 if their own dtype is too small.
+            rounded to the nearest integer; they are int64 if their own dtype is too small, and `Int64` if values are missing. Columns that
+            were left out, such as identifiers, are not in it.
 
         Raises:
             SdezooError: as for `sdezoo.generation.samples.generate`, or if a data frame is needed and pandas is not installed.
@@ -147,10 +156,18 @@ class DiffusionModel(BaseEstimator):
             raise RunError(
                 "The model was fitted on a data frame, but pandas is not installed.", "Install it: pip install pandas."
             ) from None
-        types = self.trained_.encoding.types
-        columns = typed_columns(made.x, types, state.columns)
-        kinds = types or ["float32"] * len(columns)
-        return pandas.DataFrame({name: narrowed(column, kind) for name, column, kind in zip(state.columns, columns, kinds, strict=True)})
+        encoding = self.trained_.encoding
+        columns = from_numbers(made.x, state.columns, encoding.types)
+        types = encoding.types or (NumberType("float32"),) * len(state.columns)
+        frame = {}
+        for i, (name, kind) in enumerate(zip(state.columns, types, strict=True)):
+            if not isinstance(kind, NumberType):
+                frame[name] = columns.column(i).to_pandas()
+            elif kind.whole and i in encoding.missing:
+                frame[name] = columns.column(i).to_pandas(integer_object_nulls=True).astype("Int64")
+            else:
+                frame[name] = narrowed(columns.column(i).to_numpy(zero_copy_only=False), kind.dtype)
+        return pandas.DataFrame(frame)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Compute the log-density of each row, see `sdezoo.store.restoring.Trained.likelihood`.
@@ -165,9 +182,11 @@ class DiffusionModel(BaseEstimator):
             SdezooError: if rows lie outside the support, or have another shape or other columns.
         """
         check_is_fitted(self)
-        values, columns, _ = _read(X)
+        values, columns, kinds = _read(X)
         if tuple(values.shape[1:]) != self.trained_.state.event or (columns and columns != self.trained_.state.columns):
             raise DataError("The rows differ in shape or columns from the fitted data.", "Give the same columns in the same order.")
+        if columns:
+            values = recoded(values, kinds, self.trained_.encoding.types, columns)
         return self.trained_.log_prob(values, seed=self.random_state).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
@@ -222,16 +241,42 @@ class DiffusionModel(BaseEstimator):
         return TrainingConfig.build({**settings, "data": "memory", "seed": self.random_state, "out": out})
 
 
-def _read(given: Any) -> tuple[Tensor, tuple[str, ...], tuple[str, ...]]:
-    """Convert to float32 values; also return the names and dtypes of the columns of a data frame."""
-    kinds = {str(name): kind for name, kind in given.dtypes.items()} if hasattr(given, "dtypes") and hasattr(given, "columns") else {}
-    other = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "fiu"]
-    if other:
-        raise DataError(f"These columns are not numbers: {', '.join(other)}.", "Remove them, or encode them as numbers.")
+def _read(given: Any) -> tuple[Tensor, tuple[str, ...], tuple[ColumnType, ...]]:
+    """Convert to float32 values; also return the names and types of the columns of a data frame."""
+    if hasattr(given, "dtypes") and hasattr(given, "columns"):
+        return _frame(given)
     try:
         values = torch.as_tensor(np.asarray(given, dtype=np.float32))
     except (TypeError, ValueError):
         raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None
     if values.ndim not in (2, 4):
         raise DataError(f"The data have shape {tuple(values.shape)}.", "Give rows (N, d) or images (N, C, H, W).")
-    return values, tuple(kinds), tuple(getattr(kind, "numpy_dtype", kind).name for kind in kinds.values())
+    return values, (), ()
+
+
+def _frame(given: Any) -> tuple[Tensor, tuple[str, ...], tuple[ColumnType, ...]]:
+    arrays = []
+    for place, name in enumerate(given.columns):
+        column = given.iloc[:, place]
+        try:
+            arrays.append(pa.Array.from_pandas(column))
+        except pa.ArrowException:
+            raise _mixture(str(name), column) from None
+    names = [str(name) for name in given.columns]
+    arrays = [pa.chunked_array([array]) if isinstance(array, pa.Array) else array for array in arrays]
+    found = to_numbers(pa.Table.from_arrays(arrays, names=names))
+    return found.values, found.names, found.types
+
+
+def _mixture(name: str, column: Any) -> DataError:
+    """Say which value of a column of Python objects is unlike the others."""
+    there = column.notna()
+    kinds = [type(value) for value in column]
+    usual = max(set(kinds), key=kinds.count)
+    wrong = [i for i, kind in enumerate(kinds) if there.iloc[i] and kind is not usual]
+    first = wrong[0] if wrong else 0
+    return DataError(
+        f"The column '{name}' mixes types: {len(wrong)} of {len(kinds)} values are no {usual.__name__}, the first is "
+        f"{column.iloc[first]!r} in row {first} (counted from 0).",
+        "Give the column one type, or leave it out.",
+    )

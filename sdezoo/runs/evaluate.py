@@ -217,7 +217,9 @@ def _load(config: TrainingConfig, trained: Trained) -> Data:
     data = read_data(config.data, trained, config)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
-        raise DataError(f"The rows of '{config.data}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data.")
+        raise DataError(
+            f"The rows of '{config.data}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data."
+        )
     return data
 
 

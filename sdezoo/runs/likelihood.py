@@ -29,8 +29,8 @@ from sdezoo.errors import CompositionError, DataError, ParameterError, RunError,
 from sdezoo.generation.export import check_output, write
 from sdezoo.generation.samples import SamplingProgress
 from sdezoo.process.noise import Noise
-from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.runs.given_rows import read_data
+from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.registry import LOSSES

@@ -41,7 +41,7 @@ class TrainingConfig(BaseModel):
     column: str | None = None
     """Overrides for the columns of a table: `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas."""
     missing: Literal["keep", "drop", "refuse"] | None = None
-    """Missing values of a table: keep them, as a mark beside each value, drop their rows, or refuse; None: keep if sde=auto, else refuse."""
+    """Missing values of a table: keep them, by a mark beside each value, drop their rows, or refuse; None: keep for auto, else refuse."""
     loss: str | None = None
     """Score loss; None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
     data: str = "digits"

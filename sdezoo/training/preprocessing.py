@@ -103,7 +103,9 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
         name = column_name(int(empty.to(torch.uint8).argmax()), data.columns)
         if empty.all():
             raise DataError("The table has no values at all: every one is missing.", "Give a table with values.")
-        raise DataError(f"The column {name} has no values at all: every one is missing.", f"Leave it out: --column {name.strip(chr(39))}=drop.")
+        raise DataError(
+            f"The column {name} has no values at all: every one is missing.", f"Leave it out: --column {name.strip(chr(39))}=drop."
+        )
     words = [i for i, kind in enumerate(kinds) if isinstance(kind, CategoryType) or (data.columns and data.columns[i] in categories)]
     times = [i for i, kind in enumerate(kinds) if isinstance(kind, TimeType) and i not in bound]
     if times:
@@ -123,13 +125,15 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
         order = sorted(range(len(gaps)), key=at.__getitem__)
         encoded = torch.cat([Encoding(tuple(codecs)).encode_exactly(block) for block in data.blocks()])
         fills = [float(encoded[:, at[k]][~encoded[:, at[k]].isnan()].median()) for k in order]
-        codecs.append(MissingCodec(tuple(at[k] for k in order), tuple(fills)))
+        shares = [float(rows[:, gaps[k]].isnan().double().mean()) for k in order]
+        codecs.append(MissingCodec(tuple(at[k] for k in order), tuple(fills), tuple(shares)))
     known = {i: _values_of(rows[:, i], column_name(i, data.columns)) for i in words}
     words = [i for i in words if len(known[i]) > 1]
     if words:
         at = places(words)
         order = sorted(range(len(words)), key=at.__getitem__)
-        codecs.append(CategoryCodec(tuple(at[k] for k in order), tuple(known[words[k]] for k in order)))
+        shares = tuple(_shares_of(rows[:, words[k]], known[words[k]]) for k in order)
+        codecs.append(CategoryCodec(tuple(at[k] for k in order), tuple(known[words[k]] for k in order), shares))
     return tuple(codecs[len(first) :])
 
 
@@ -142,6 +146,10 @@ def _values_of(column: Tensor, name: str) -> tuple[float, ...]:
             f"Leave it out (--column {name.strip(chr(39))}=drop), or put its rare values together.",
         )
     return (*found.tolist(), *([math.nan] if column.isnan().any() else []))
+
+
+def _shares_of(column: Tensor, values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float((column.isnan() if math.isnan(value) else column == value).double().mean()) for value in values)
 
 
 def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int] = ()) -> tuple[Codec, ...]:

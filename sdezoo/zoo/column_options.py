@@ -9,8 +9,8 @@ from itertools import pairwise
 
 import torch
 
-from sdezoo.data.column_types import CategoryType, NumberType, TimeType
 from sdezoo.data.codec import Codec, DifferenceCodec, ShareCodec
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError

@@ -47,7 +47,9 @@ def prepared(data: Data, options: ColumnOptions, missing: str | None) -> Data:
     if missing == DROP:
         found = found.where(lambda rows: ~rows.isnan().any(1))
         if len(found.train) < 2:
-            raise DataError("Fewer than two rows have no missing value.", "Give --missing keep, or leave out columns that are mostly missing.")
+            raise DataError(
+                "Fewer than two rows have no missing value.", "Give --missing keep, or leave out columns that are mostly missing."
+            )
         return found
     check_present(found)
     return found
@@ -67,7 +69,9 @@ def check_present(data: Data) -> None:
     except DataError as error:
         if "missing (NaN)" not in error.problem:
             raise
-        raise DataError(error.problem, "Remove or fill in these rows, give --missing drop, or leave out --sde and --missing to keep them.") from None
+        raise DataError(
+            error.problem, "Remove or fill in these rows, give --missing drop, or leave out --sde and --missing to keep them."
+        ) from None
 
 
 def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple[str, ...]]:
@@ -96,7 +100,9 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
         elif _few(rows[:, i], kind):
             categories.append(name)
     if dropped and len(dropped) == len(names) - len(options.dropped):
-        raise DataError("Every column of the table is an identifier: it names rows, and a model would memorize it.", "Give a table with others.")
+        raise DataError(
+            "Every column of the table is an identifier: it names rows, and a model would memorize it.", "Give a table with others."
+        )
     if wide := [name for i, name in enumerate(names) if name not in dropped and _loses(rows[:, i], data.types[i] if data.types else None)]:
         reasons.append(f"{_listed(wide)} rounded to 7 digits: integers that span more than float32 holds")
     reasons += [

@@ -75,9 +75,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
         groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else str(i) for i, name in enumerate(names)}
-    reasons = [
-        f"{spec} for {_listed(list(group))}: {_common(group.values())}" for spec, group in groups.items()
-    ]
+    reasons = [f"{spec} for {_listed(list(group))}: {_common(group.values())}" for spec, group in groups.items()]
     left = [name for i, name in enumerate(names) if i not in parts]
     reasons += [f"no process for {_listed(left)}: constant, restored exactly"] if left else []
     reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, column_names(data), options, words)]

@@ -41,7 +41,7 @@ def kolmogorov_smirnov(reference: ArrayLike, samples: ArrayLike) -> Kolmogorov:
 def _columns(reference: ArrayLike, samples: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """The columns of two sets of rows with NaN for missing values, `(d, n)` and `(d, m)`."""
     a, b = (np.asarray(rows, dtype=np.float64) for rows in (reference, samples))
-    if not np.isnan(a).any() and not np.isnan(b).any():
+    if a.ndim != 2 or (a.shape[1] and not np.isnan(a).any() and not np.isnan(b).any()):
         paired(a, b)
     return a.T, b.T
 
