@@ -489,9 +489,6 @@ class TestTable:
             ("1,2\n3,4\n5,6\n", "a line of numbers"),
             ("a,b\n1,2\n3\n", "a table"),
             ("a,a\n1,2\n3,4\n", "more than one column named 'a'"),
-            ("a,b,c\n1,x,2020-01-01\n2,y,2020-01-02\n", "not numbers: 'b', 'c'"),
-            ("a,b\n1,\n2,\n", r"2 missing \(NaN\) values, the first in row 0, column 'b'"),
-            ("a,b\n1,2\n3,\n5,6\n", r"1 missing \(NaN\) value, the first in row 1, column 'b'"),
             ("a,b\n1,2\n3,inf\n", "1 infinite .* row 1, column 'b'"),
             ("a\n1\n1e300\n", "too large for float32.* row 1, column 'a'"),
         ],
@@ -503,12 +500,7 @@ class TestTable:
     @pytest.mark.parametrize(
         ("columns", "says"),
         [
-            ({"a": [1.0, 2.0], "b": ["x", "y"]}, "not numbers: 'b'"),
-            ({"a": [True, False]}, "not numbers: 'a'"),
-            ({"a": [[1], [2]]}, "not numbers: 'a'"),
-            ({"a": [1, None, 3]}, "row 1, column 'a'"),
-            ({"a": [None, None]}, "2 missing"),
-            ({f"c{i}": ["x"] for i in range(7)}, "'c4' and 2 more"),
+            ({"a": [[1], [2]]}, "column 'a' holds list"),
             ({}, "no rows"),
         ],
     )
@@ -524,13 +516,20 @@ class TestTable:
         assert data.columns[7] == 'c "7", x'
         names = ",".join(f"c{i}" for i in range(1500))
         for line, says in (
-            ("1," * 1499, "a table"),
             ("1," * 1498 + "1", "1500 column names for rows of 1499"),
-            ("1," * 1499 + "nan", "row 0, column 'c1499'"),
+            ("1," * 1499 + "inf", "row 0, column 'c1499'"),
             ("", "no rows"),
         ):
             path.write_text(f"{names}\n{line}\n")
             refused(Table(str(path)), says)
+
+    @pytest.mark.parametrize("columns", [2, 1500])
+    def test_missing_values_are_nan(self, tmp_path: Path, columns: int) -> None:
+        lines = [",".join(f"c{i}" for i in range(columns)), "1," * (columns - 1), "nan" + ",2" * (columns - 1), "3" + ",4" * (columns - 1)]
+        (tmp_path / "a.csv").write_text("\n".join(lines) + "\n")
+        found = Table(str(tmp_path / "a.csv"), holdout=0).load().train.isnan()
+        assert found[:, [0, -1]].tolist() == [[False, True], [True, False], [False, False]]
+        assert int(found.sum()) == 2
 
     def test_columns_without_end(self, tmp_path: Path) -> None:
         for content in ("a," * 100_001 + "\n1\n", '"' + "a" * 2**24, "a" * 200_000 + "\n1\n"):

@@ -1,10 +1,12 @@
 """Tables with named columns, in any installed table format, with a fraction of the rows held out."""
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from sdezoo.data.dataset import Data, Dataset, split
 from sdezoo.data.formats import TableFormat
+from sdezoo.data.validation import check_finite
 from sdezoo.parameters import Fraction
 from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import FORMATS
@@ -29,4 +31,5 @@ class Table(Dataset):
     def load(self) -> Data:
         path = Path(self.path)
         found = (find_format(path, TableFormat) or FORMATS.build("csv")).read(path)
+        check_finite(found.values.nan_to_num(0, inf, -inf), found.names)  # missing values are for the user to decide on
         return split(found.values, "table", holdout=self.holdout, columns=found.names, types=found.types)
