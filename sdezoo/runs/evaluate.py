@@ -31,11 +31,12 @@ from sdezoo.evaluation.table import number, record, text
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
-from sdezoo.runs.given_rows import read_data, read_samples
+from sdezoo.runs.given_rows import as_trained, read_samples
 from sdezoo.store.files import atomic_write, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
 
 EXTRACTORS = ("classifier", "inception")
@@ -214,7 +215,7 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
 
 
 def _load(config: TrainingConfig, trained: Trained) -> Data:
-    data = read_data(config.data, trained, config)
+    data = as_trained(find_dataset(config.data).load(), trained, config)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
         raise DataError(

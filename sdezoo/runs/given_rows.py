@@ -20,22 +20,21 @@ from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
-from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import endings, find_format
 
 
-def read_data(source: str, trained: Trained, config: TrainingConfig) -> Data:
-    """Read data for a trained model: without the columns and rows that training left out, in the codes of the model.
+def as_trained(data: Data, trained: Trained, config: TrainingConfig) -> Data:
+    """Prepare data for a trained model: without the columns and rows that training left out, in the codes of the model.
 
     Args:
-        source: spec string of a dataset, or path of a file or folder.
+        data: the data as read.
         trained: the model.
         config: the settings of its run.
 
     Raises:
-        DataError: if the data cannot be read, or a column has values that the data of the run could not have.
+        DataError: if the data are invalid, or a column has values that the data of the run could not have.
     """
-    data = prepared(find_dataset(source).load(), ColumnOptions.parse(config.column), config.missing)
+    data = prepared(data, ColumnOptions.parse(config.column), config.missing)
     types = trained.encoding.types
     if data.kind != "table" or data.types == types or len(types or data.types) != data.event[-1]:
         return data
