@@ -95,6 +95,7 @@ class Data:
             are no labels.
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
         times: observation times of paths, `(T,)`, float64, increasing; None for other kinds.
+        notes: what the user should know of how the data were read, a sentence each.
     """
 
     train: Tensor
@@ -108,6 +109,7 @@ class Data:
     stored: StoredRows | None = None
     later: tuple[Snapshot, ...] = ()
     times: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -204,6 +206,7 @@ def split(
     levels: int | None = None,
     types: tuple[str, ...] = (),
     times: Tensor | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Data:
     """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
 
@@ -216,12 +219,13 @@ def split(
         levels: see `Data`.
         types: see `Data`.
         times: see `Data`.
+        notes: see `Data`.
     """
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     held = round(holdout * len(values))
     test, train = order[:held].sort().values, order[held:].sort().values
     train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times)
+    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
 
 
 def _rows(event: Sequence[int]) -> int:

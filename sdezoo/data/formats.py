@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from sdezoo.data.arrays import Header
 from sdezoo.data.dataset import Kind
+from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import Columns
 from sdezoo.errors import DataError
@@ -149,6 +151,22 @@ class TableFormat(ReadableFormat):
         Raises:
             DataError: if the file cannot be read, has columns that are not numbers, or does not fit in memory.
         """
+
+    def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table | None:
+        """Open the file as an Arrow table, before its values become numbers.
+
+        Args:
+            path: the file.
+            dialect: how the file is written, as far as the user says.
+            notify: called with each sentence that the user should know.
+
+        Returns:
+            The table; None if the format has only `read`.
+
+        Raises:
+            DataError: as for `sdezoo.data.opening.table.read_table`.
+        """
+        return None
 
     def read_samples(self, path: Path, columns: Sequence[str]) -> Tensor:
         found = self.read(path)

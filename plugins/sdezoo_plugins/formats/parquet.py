@@ -1,13 +1,17 @@
-"""Apache Parquet. `sdezoo.data.tables` reads it as untrusted input."""
+"""Apache Parquet. `sdezoo.data.opening.table` reads it as untrusted input."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
+import pyarrow as pa
 from pyarrow import parquet
 
 from sdezoo.data.formats import Samples, TableFormat
-from sdezoo.data.tables import Columns, batch, read_parquet, schema
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import read_table
+from sdezoo.data.tables import Columns, batch, read_columns, schema
 
 
 @dataclass(frozen=True)
@@ -23,4 +27,7 @@ class Parquet(TableFormat):
                 table.write_batch(batch(part, names, samples.types))
 
     def read(self, path: Path) -> Columns:
-        return read_parquet(path)
+        return read_columns(path)
+
+    def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
+        return read_table(path, dialect, notify)
