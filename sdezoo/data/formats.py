@@ -20,8 +20,9 @@ from torch import Tensor
 from sdezoo.data.arrays import Header
 from sdezoo.data.dataset import Kind
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import open_table
 from sdezoo.data.reading import reading
-from sdezoo.data.tables import Columns
+from sdezoo.data.tables import Columns, read_columns
 from sdezoo.errors import DataError
 from sdezoo.parameters import Plugin
 
@@ -164,7 +165,7 @@ class TableFormat(ReadableFormat):
             The table; None if the format has only `read`.
 
         Raises:
-            DataError: as for `sdezoo.data.opening.table.read_table`.
+            DataError: as for `sdezoo.data.opening.table.open_table`.
         """
         return None
 
@@ -173,3 +174,13 @@ class TableFormat(ReadableFormat):
         if missing := [name for name in columns if name not in found.names]:
             raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
         return found.values[:, [found.names.index(name) for name in columns]] if columns else found.values
+
+
+class OpenedFormat(TableFormat):
+    """A format that `sdezoo.data.opening.table` opens. Abstract: `write`."""
+
+    def read(self, path: Path) -> Columns:
+        return read_columns(path)
+
+    def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
+        return open_table(path, dialect, notify)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import torch
+from pyarrow import csv as arrow_csv
 from torch import Tensor
 
 from sdezoo.data.encoding import column_types, typed_columns
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.table import listed, read_table
+from sdezoo.data.opening.table import listed, open_table
 from sdezoo.data.reading import check_size
 from sdezoo.errors import DataError
 
@@ -39,7 +42,7 @@ def read_columns(path: Path, dialect: Dialect | None = None) -> Columns:
     Raises:
         DataError: if the file cannot be read, is too large, has no rows, or has columns that are repeated or not numbers.
     """
-    return columns(path, read_table(path, dialect))
+    return columns(path, open_table(path, dialect))
 
 
 def columns(path: Path, table: pa.Table) -> Columns:
@@ -47,7 +50,7 @@ def columns(path: Path, table: pa.Table) -> Columns:
 
     Args:
         path: the file that it is from, for messages.
-        table: the table, see `sdezoo.data.opening.table.read_table`.
+        table: the table, see `sdezoo.data.opening.table.open_table`.
 
     Raises:
         DataError: if the values do not fit into memory, or columns are not numbers.
@@ -87,6 +90,28 @@ def batch(part: Tensor, names: Sequence[str], types: Sequence[str]) -> pa.Record
         RunError: if an integer column overflows int64.
     """
     return pa.record_batch([pa.array(column) for column in typed_columns(part, types, names)], schema=schema(names, types))
+
+
+def write_text(parts: Iterable[Tensor], names: Sequence[str], types: Sequence[str], separator: str, file: BinaryIO) -> None:
+    """Write final rows as text under a line of column names, chunk by chunk.
+
+    Args:
+        parts: chunks of final rows `(n_i, d)`, float32 on the CPU.
+        names: column names.
+        types: column dtypes, see `sdezoo.data.encoding.Encoding`.
+        separator: what separates columns.
+        file: output, written sequentially.
+
+    Raises:
+        RunError: as for `batch`.
+    """
+    head = io.StringIO()
+    csv.writer(head, delimiter=separator, lineterminator="\n").writerow(names)  # pyarrow puts all names into quotation marks
+    file.write(head.getvalue().encode())
+    options = arrow_csv.WriteOptions(include_header=False, delimiter=separator)
+    with arrow_csv.CSVWriter(file, schema(names, types), write_options=options) as table:
+        for part in parts:
+            table.write_batch(batch(part, names, types))
 
 
 def _float32(column: pa.Array | pa.ChunkedArray) -> Tensor:
