@@ -20,7 +20,7 @@ from torch import Tensor
 from sdezoo.data.arrays import Header
 from sdezoo.data.dataset import Kind
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.table import open_table
+from sdezoo.data.opening.table import read_table
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import Columns, read_columns
 from sdezoo.errors import DataError
@@ -165,7 +165,7 @@ class TableFormat(ReadableFormat):
             The table; None if the format has only `read`.
 
         Raises:
-            DataError: as for `sdezoo.data.opening.table.open_table`.
+            DataError: as for `sdezoo.data.opening.table.read_table`.
         """
         return None
 
@@ -183,4 +183,4 @@ class OpenedFormat(TableFormat):
         return read_columns(path)
 
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
-        return open_table(path, dialect, notify)
+        return read_table(path, dialect, notify)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sdezoo.data.encoding import column_types, typed_columns
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.table import listed, open_table
+from sdezoo.data.opening.table import listed, read_table
 from sdezoo.data.reading import check_size
 from sdezoo.errors import DataError
 
@@ -42,7 +42,7 @@ def read_columns(path: Path, dialect: Dialect | None = None) -> Columns:
     Raises:
         DataError: if the file cannot be read, is too large, has no rows, or has columns that are repeated or not numbers.
     """
-    return columns(path, open_table(path, dialect))
+    return columns(path, read_table(path, dialect))
 
 
 def columns(path: Path, table: pa.Table) -> Columns:
@@ -50,7 +50,7 @@ def columns(path: Path, table: pa.Table) -> Columns:
 
     Args:
         path: the file that it is from, for messages.
-        table: the table, see `sdezoo.data.opening.table.open_table`.
+        table: the table, see `sdezoo.data.opening.table.read_table`.
 
     Raises:
         DataError: if the values do not fit into memory, or columns are not numbers.

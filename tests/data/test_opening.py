@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from sdezoo.data.labels import labels, take_labels
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.table import open_table
+from sdezoo.data.opening.table import read_table
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.zoo.datasets import find_dataset, with_parameter
 
@@ -25,7 +25,7 @@ def opened(folder: Path, content: str | bytes, name: str = "a.csv", **dialect: o
     """The columns of a file, and the notes."""
     path, notes = folder / name, []
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    table = open_table(path, Dialect(**dialect), notes.append)  # type: ignore[arg-type]
+    table = read_table(path, Dialect(**dialect), notes.append)  # type: ignore[arg-type]
     return {name: column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)}, notes
 
 
@@ -126,7 +126,7 @@ def test_indices_are_no_columns(tmp_path: Path) -> None:
     frame = FRAME.iloc[[2, 0, 1]]
     frame.to_parquet(tmp_path / "a.parquet")
     assert parquet.read_schema(tmp_path / "a.parquet").names[-1] == "__index_level_0__"
-    assert open_table(tmp_path / "a.parquet").to_pydict() == frame.to_dict("list")
+    assert read_table(tmp_path / "a.parquet").to_pydict() == frame.to_dict("list")
 
 
 def test_a_wide_text_is_read_as_a_narrow_one(tmp_path: Path) -> None:
@@ -148,11 +148,11 @@ def test_texts_of_parquet_keep_their_dictionary(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "a.parquet")
     before = pa.total_allocated_bytes()
     del table
-    assert open_table(tmp_path / "a.parquet").nbytes < 2**20
+    assert read_table(tmp_path / "a.parquet").nbytes < 2**20
     assert pa.total_allocated_bytes() <= before
     parquet.write_table(pa.table({"a": [[1], [2]]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="lists, records or bytes, which are not numbers: 'a'"):
-        open_table(tmp_path / "a.parquet")
+        read_table(tmp_path / "a.parquet")
 
 
 def test_a_gzipped_text_is_bounded_as_it_is_decompressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ class TestExcel:
     def test_sheets_are_read_by_type(self, tmp_path: Path) -> None:
         days = pandas.to_datetime(["2020-01-01", "2021-05-06", "2022-01-01"])
         path = self.write(tmp_path / "a.xlsx", one=FRAME.assign(kind=["x", None, "z"], day=days, on=[True, False, True]))
-        table = open_table(path)
+        table = read_table(path)
         assert table.select(FRAME.columns).to_pydict() == FRAME.to_dict("list")
         assert table["kind"].to_pylist() == ["x", None, "z"]
         assert pa.types.is_timestamp(table["day"].type)
@@ -183,16 +183,16 @@ class TestExcel:
     def test_the_sheet_is_named_where_there_are_several(self, tmp_path: Path) -> None:
         path = self.write(tmp_path / "a.xlsx", one=FRAME, two=FRAME[["Stück"]])
         with pytest.raises(DataError, match=r"several sheets: one, two.*sheet=one"):
-            open_table(path)
-        assert open_table(path, Dialect(sheet="two")).column_names == ["Stück"]
+            read_table(path)
+        assert read_table(path, Dialect(sheet="two")).column_names == ["Stück"]
         with pytest.raises(DataError, match=r"no sheet 'three'.*one, two"):
-            open_table(path, Dialect(sheet="three"))
+            read_table(path, Dialect(sheet="three"))
 
     def test_mixed_columns_name_the_row(self, tmp_path: Path) -> None:
         path = self.write(tmp_path / "a.xlsx", one=pandas.DataFrame({"a": [1, "?", 3]}))
         with pytest.raises(DataError, match=r"'a' of .* has numbers, but '\?' in row 1"):
-            open_table(path)
-        assert open_table(path, Dialect(missing=("?",))).to_pydict() == {"a": [1, None, 3]}
+            read_table(path)
+        assert read_table(path, Dialect(missing=("?",))).to_pydict() == {"a": [1, None, 3]}
 
     def test_damaged_files_and_bombs(self, tmp_path: Path) -> None:
         content = self.write(tmp_path / "a.xlsx", one=FRAME).read_bytes()
@@ -209,7 +209,7 @@ def test_excel_without_openpyxl_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as archive:
         archive.writestr("a", "")
     with pytest.raises(RunError, match=r'openpyxl, which is not installed.*"sdezoo\[excel\]"'):
-        open_table(tmp_path / "a.xlsx")
+        read_table(tmp_path / "a.xlsx")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
-def open_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str], None] = lambda _: None) -> pa.Table:
+def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str], None] = lambda _: None) -> pa.Table:
     """Read a table with named columns of any types. Missing values are null.
 
     Args:
