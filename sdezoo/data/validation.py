@@ -143,11 +143,12 @@ def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", fi
     )
 
 
-def check_pixels(values: Tensor) -> None:
+def check_pixels(values: Tensor, maximum: str = "") -> None:
     """Check that pixels lie in [0, 1].
 
     Args:
         values: images `(N, C, H, W)`.
+        maximum: name of the parameter of the dataset that divides pixels by their largest value, for the message; empty: there is none.
 
     Raises:
         DataError: if a pixel lies outside [0, 1].
@@ -159,7 +160,7 @@ def check_pixels(values: Tensor) -> None:
         divide = "Divide them by 255" if low >= 0 and high <= 255 else "Rescale them"
         raise DataError(
             f"Images must lie in [0, 1], but these range from {low:g} to {high:g}.",
-            f"{divide}, or store them as uint8.",
+            f"{divide}, or store them as uint8{f', or give their largest value: {maximum}={high:g}' if maximum and low >= 0 else ''}.",
         )
 
 

@@ -256,7 +256,9 @@ class TestArray:
             ({}, "it is empty"),
             ({"a": POINTS, "b": POINTS}, "it holds a, b.*Store the data as x_train"),
             ({"x": POINTS[:0]}, "is empty"),
-            ({"x": POINTS[:, 0]}, r"has shape \(5,\)"),
+            ({"x": np.zeros((2, 2, 2, 2, 2))}, r"has shape \(2, 2, 2, 2, 2\)"),
+            ({"x": np.exp(RNG.normal(size=(9, 4, 5)))}, r"grey images lie in \[0, 1\], and paths need times"),
+            ({"x": PIXELS / 256.0 + 1}, "paths need times"),
             ({"x": np.float32(1)}, r"has shape \(\)"),
             ({"x": POINTS * 1j}, "holds complex128"),
             ({"x": np.array([["a"]])}, "not numbers"),
@@ -421,8 +423,8 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("other", "says"),
         [
-            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, but 'a\.png' is 5 × 4 with 1 channel"),
-            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, but"),
+            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, grey, but 'a\.png' is 5 × 4 with 1 channel, grey"),
+            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, colour, but"),
             (packed_png(np.zeros((4, 5), np.uint16)), "mode I;16"),
             (b"", r"b\.png' cannot be read as an image"),
             (b"nonsense", r"b\.png' cannot be read as an image"),
