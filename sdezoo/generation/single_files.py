@@ -1,7 +1,7 @@
 """Write images into a folder, one file each, at the depth of the data.
 
-Levels up to 255 become 8-bit .png, more become 16-bit .png, which are grey. Data without levels, which are floating, become .tif of float32,
-not clamped. Pillow writes neither colour of 16 bits nor floating colour.
+Levels up to 255 become 8-bit .png, more become 16-bit .png, which are grey. Data without levels, which are floating, become .tif of
+float32, not clamped. Pillow writes neither colour of 16 bits nor floating colour.
 """
 
 from __future__ import annotations

@@ -146,9 +146,8 @@ def sample(
     if share.first:
         share.wait()
     began = time.perf_counter()
-    written = stream(
-        draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=progress if share.first else None
-    )
+    follow = progress if share.first else None
+    written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
     if written is None:
         return None
     shown = record(draw, trajectory) if trajectory else 0

@@ -100,7 +100,7 @@ class Array(Dataset):
         if kind == "image":
             if array.ndim == 3:
                 _check_no_paths(array, values)
-            check_pixels(values, "maximum")
+            check_pixels(values, self.maximum or 1)
         return values, kind, levels
 
     def _stored(self, path: Path, found: Header) -> Data:
@@ -131,14 +131,15 @@ def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
 def _values(array: np.ndarray, maximum: float | None) -> tuple[Tensor, Kind, int | None]:
     """The array as float32, its kind, and the number of its levels."""
     if array.ndim in (1, 2):
-        return _float32(array.reshape(len(array), -1)), "points", None
+        return _float32(array[:, None] if array.ndim == 1 else array), "points", None
     if array.ndim not in (3, 4):
         raise DataError(
             f"The array has shape {array.shape}, neither points (N, d) nor images.",
             "Store points as (N, d), images as (N, H, W), (N, H, W, C) or (N, C, H, W).",
         )
     if array.dtype.kind == "f":
-        return _float32(_channels_first(array, 1)).div_(maximum or 1), "image", None
+        values = _float32(_channels_first(array, 1))  # the file itself, if it is mapped
+        return values if maximum is None else values / maximum, "image", None
     largest = maximum or _LARGEST.get(array.dtype)
     if largest is None or not float(largest).is_integer():
         raise DataError(

@@ -70,7 +70,7 @@ class Folder(Dataset):
         del images
         values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1), np.float32)).div_(largest := self._largest(root, pixels))
         check_finite(values)
-        check_pixels(values, "maximum")
+        check_pixels(values, largest)
         classes = None if labels is None else torch.tensor(labels)
         levels = None if pixels.dtype == np.float32 else round(largest)
         note = f"{len(notes)} images of 16-bit colour, such as '{notes[0]}', are read at 8 bits." if notes else ""
