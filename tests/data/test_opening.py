@@ -133,11 +133,11 @@ def test_a_wide_text_is_read_as_a_narrow_one(tmp_path: Path) -> None:
     """Types, dialects and refusals are the same beyond the number of columns that are read at once."""
     columns = 1500
     names, values = [f"c{i}" for i in range(columns)], [str(i) for i in range(columns)]
-    rows = [[*values[:-2], "2020-01-01", "1,5"], [*values[:-2], "2021-01-01", "2.000,5"]]
+    rows = [[*values[:-2], "2020-01-01", "1,5"], [*values[:-2], "2021-01-01", "2.000,5"]] * 30
     found, _ = opened(tmp_path, "\n".join(";".join(row) for row in (names, *rows)))
     assert [str(column[0]) for column in found.values()] == [*values[:-2], "2020-01-01", "1.5"]
-    assert found["c1499"] == [1.5, 2000.5]
-    for bad, says in (("x", "Column 'c1200' of"), ("1;2", "1500 column names, but row 2 (counted from 0) has 1501 fields")):
+    assert found["c1499"] == [1.5, 2000.5] * 30
+    for bad, says in (("x", "Column 'c1200' of"), ("1;2", "1500 column names, but row 60 (counted from 0) has 1501 fields")):
         wrong = [*rows, [*values[:1200], bad, *values[1201:]]]
         refused(tmp_path, "\n".join(";".join(row) for row in (names, *wrong)), says)
 
