@@ -2,6 +2,8 @@
 
 pyarrow takes about 11 KB a column while it reads. Text with more than 1024 columns is therefore read in slabs of 1024 columns, each a pass
 over the file, and about 1.3 KB a column remain. A compressed text is counted as it is decompressed.
+
+pyarrow reads without threads: with them, rows have no numbers for messages, and reading from a Python stream deadlocks at times.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -176,7 +178,7 @@ def read_rows(path: Path, source: Text, dialect: Dialect, decimal: str) -> pa.Ta
     return pa.table(columns, names=names)
 
 
-def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str, threads: bool = True) -> pa.Table:
+def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str) -> pa.Table:
     wrong: list[arrow_csv.InvalidRow] = []
 
     def refuse(row: arrow_csv.InvalidRow) -> str:
@@ -187,7 +189,7 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
     try:
         table = arrow_csv.read_csv(
             source.rows(),
-            arrow_csv.ReadOptions(column_names=names, block_size=max(2**20, 32 * len(names)), use_threads=threads and len(names) <= _WIDE),
+            arrow_csv.ReadOptions(column_names=names, block_size=max(2**20, 32 * len(names)), use_threads=False),
             arrow_csv.ParseOptions(delimiter=source.layout.separator, newlines_in_values=True, invalid_row_handler=refuse),
             arrow_csv.ConvertOptions(
                 include_columns=slab,
@@ -198,12 +200,10 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
             ),
         )
     except pa.ArrowInvalid as error:
-        if wrong and wrong[0].number is None:  # with threads, rows have no numbers
-            return _slab(path, Text(path, dialect), names, slab, dialect, decimal, threads=False)
         if wrong:
             fields, mark = wrong[0].actual_columns, source.layout.separator
             raise DataError(
-                f"'{path}' has {len(names)} column name{'s' * (len(names) > 1)}, but row {wrong[0].number - 1} (counted from 0) has "
+                f"'{path}' has {len(names)} column name{'s' * (len(names) > 1)}, but row {(wrong[0].number or 1) - 1} (counted from 0) has "
                 f"{fields} field{'s' * (fields != 1)}: {wrong[0].text[:80]}.",
                 f"Give each row one field for each column{'' if mark == ',' else ', or say what separates them, as separator=comma'}.",
             ) from None
