@@ -59,12 +59,13 @@ def check_schema(form: pa.Schema) -> None:
             )
 
 
-def to_numbers(table: pa.Table, strings: Container[str] = ()) -> Columns:
+def to_numbers(table: pa.Table, strings: Container[str] = (), text: Container[str] = ()) -> Columns:
     """Convert a table to codes, column by column. Values too large for float32 become infinite.
 
     Args:
         table: the table; column names are not checked.
         strings: names of columns of strings that were read as dictionaries, to save memory.
+        text: names of columns of strings that may look like numbers.
 
     Raises:
         DataError: if a column holds something other than numbers, strings, Booleans, dates and times, or mixes numbers and text.
@@ -75,8 +76,10 @@ def to_numbers(table: pa.Table, strings: Container[str] = ()) -> Columns:
     types = []
     for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         codes, kind = _column(name, _plain(column), spans)
-        if isinstance(kind, CategoryType) and name in strings:
-            kind = CategoryType(kind.values)
+        if isinstance(kind, CategoryType):
+            if name not in text and len(kind.values) > _WORDS:
+                _refuse_mixture(name, codes, kind.values)
+            kind = CategoryType(kind.values) if name in strings else kind
         with np.errstate(over="ignore"):
             values[:, place] = torch.from_numpy(codes.astype(np.float32))
         types.append(kind)
@@ -272,13 +275,11 @@ def _strings(name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, ColumnType
     there = np.asarray(column.is_valid().to_numpy(), dtype=bool)
     codes = np.full(len(column), np.nan)
     codes[there] = rank[np.asarray(indices.drop_null().to_numpy())]
-    if len(values) > _WORDS:
-        _refuse_mixture(name, codes, values)
     return codes, CategoryType(values)
 
 
-def _refuse_mixture(name: str, codes: np.ndarray, values: Sequence[str]) -> None:
-    words = [k for k, value in enumerate(values) if not _is_number(value)]
+def _refuse_mixture(name: str, codes: np.ndarray, values: Sequence[str | bool]) -> None:
+    words = [k for k, value in enumerate(values) if not _is_number(str(value))]
     if not words or len(words) > (1 - _NUMBERS) * len(values):
         return
     wrong = np.isin(codes, words)

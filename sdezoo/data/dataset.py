@@ -98,6 +98,7 @@ class Data:
             are no labels.
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
         times: observation times of paths, `(T,)`, float64, increasing; None for other kinds.
+        notes: what the user should know of how the data were read, a sentence each.
     """
 
     train: Tensor
@@ -111,6 +112,7 @@ class Data:
     stored: StoredRows | None = None
     later: tuple[Snapshot, ...] = ()
     times: Tensor | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -225,6 +227,7 @@ def split(
     levels: int | None = None,
     types: tuple[ColumnType, ...] = (),
     times: Tensor | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Data:
     """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
 
@@ -237,12 +240,13 @@ def split(
         levels: see `Data`.
         types: see `Data`.
         times: see `Data`.
+        notes: see `Data`.
     """
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     held = round(holdout * len(values))
     test, train = order[:held].sort().values, order[held:].sort().values
     train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times)
+    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
 
 
 def _rows(event: Sequence[int]) -> int:

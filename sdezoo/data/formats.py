@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -20,7 +21,10 @@ from sdezoo.data.arrays import Header
 from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import read_table
 from sdezoo.data.reading import reading
+from sdezoo.data.tables import read_columns
 from sdezoo.errors import DataError
 from sdezoo.parameters import Plugin
 
@@ -155,6 +159,22 @@ class TableFormat(ReadableFormat):
             DataError: if the file cannot be read, has columns of nested values, or does not fit in memory.
         """
 
+    def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table | None:
+        """Open the file as an Arrow table, before its values become codes.
+
+        Args:
+            path: the file.
+            dialect: how the file is written, as far as the user says.
+            notify: called with each sentence that the user should know.
+
+        Returns:
+            The table; None if the format has only `read`.
+
+        Raises:
+            DataError: as for `sdezoo.data.opening.table.read_table`.
+        """
+        return None
+
     def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
         found = self.read(path)
         if missing := [name for name in columns if name not in found.names]:
@@ -163,3 +183,13 @@ class TableFormat(ReadableFormat):
         own = [found.types[i] for i in index] if found.types else ()
         rows = found.values[:, index]
         return recoded(rows, own, types, [found.names[i] for i in index]) if not types or len(types) == len(index) else rows
+
+
+class OpenedFormat(TableFormat):
+    """A format that `sdezoo.data.opening.table` opens. Abstract: `write`."""
+
+    def read(self, path: Path) -> Columns:
+        return read_columns(path)
+
+    def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
+        return read_table(path, dialect, notify)

@@ -256,7 +256,9 @@ class TestArray:
             ({}, "it is empty"),
             ({"a": POINTS, "b": POINTS}, "it holds a, b.*Store the data as x_train"),
             ({"x": POINTS[:0]}, "is empty"),
-            ({"x": POINTS[:, 0]}, r"has shape \(5,\)"),
+            ({"x": np.zeros((2, 2, 2, 2, 2))}, r"has shape \(2, 2, 2, 2, 2\)"),
+            ({"x": np.exp(RNG.normal(size=(9, 4, 5)))}, r"grey images lie in \[0, 1\], and paths need times"),
+            ({"x": PIXELS / 256.0 + 1}, "paths need times"),
             ({"x": np.float32(1)}, r"has shape \(\)"),
             ({"x": POINTS * 1j}, "holds complex128"),
             ({"x": np.array([["a"]])}, "not numbers"),
@@ -421,8 +423,8 @@ class TestFolder:
     @pytest.mark.parametrize(
         ("other", "says"),
         [
-            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, but 'a\.png' is 5 × 4 with 1 channel"),
-            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, but"),
+            (packed_png(PIXELS[0, 1:]), r"b\.png' is 5 × 3 with 1 channel, grey, but 'a\.png' is 5 × 4 with 1 channel, grey"),
+            (packed_png(np.zeros((4, 5, 3), np.uint8)), "with 3 channels, colour, but"),
             (packed_png(np.zeros((4, 5), np.uint16)), "mode I;16"),
             (b"", r"b\.png' cannot be read as an image"),
             (b"nonsense", r"b\.png' cannot be read as an image"),
@@ -487,7 +489,7 @@ class TestTable:
             ("", "a table.*is empty"),
             ("a,b\n", "no rows"),
             ("1,2\n3,4\n5,6\n", "a line of numbers"),
-            ("a,b\n1,2\n3\n", "a table"),
+            ("a,b\n1,2\n3\n", r"2 column names, but row 1 \(counted from 0\) has 1 field: 3\."),
             ("a,a\n1,2\n3,4\n", "more than one column named 'a'"),
             ("a,b\n1,2\n3,inf\n", "1 infinite .* row 1, column 'b'"),
             ("a\n1\n1e300\n", "too large for float32.* row 1, column 'a'"),
@@ -500,7 +502,7 @@ class TestTable:
     @pytest.mark.parametrize(
         ("columns", "says"),
         [
-            ({"a": [[1], [2]]}, "column 'a' holds list"),
+            ({"a": [[1], [2]]}, "columns of lists.*neither numbers nor categories nor times: 'a'"),
             ({}, "no rows"),
         ],
     )
@@ -516,7 +518,7 @@ class TestTable:
         assert data.columns[7] == 'c "7", x'
         names = ",".join(f"c{i}" for i in range(1500))
         for line, says in (
-            ("1," * 1498 + "1", "1500 column names for rows of 1499"),
+            ("1," * 1498 + "1", r"1500 column names, but row 0 \(counted from 0\) has 1499 fields"),
             ("1," * 1499 + "inf", "row 0, column 'c1499'"),
             ("", "no rows"),
         ):

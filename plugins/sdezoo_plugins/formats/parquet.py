@@ -1,18 +1,16 @@
-"""Apache Parquet. `sdezoo.data.tables` reads it as untrusted input."""
+"""Apache Parquet. `sdezoo.data.opening` reads it as untrusted input."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from pyarrow import parquet
 
-from sdezoo.data.conversion import Columns, from_numbers, schema
-from sdezoo.data.formats import Samples, TableFormat
-from sdezoo.data.tables import read_parquet
+from sdezoo.data.conversion import from_numbers, schema
+from sdezoo.data.formats import OpenedFormat, Samples
 
 
 @dataclass(frozen=True)
-class Parquet(TableFormat):
+class Parquet(OpenedFormat):
     """A table by columns, .parquet, of the types that the data have."""
 
     endings: ClassVar[tuple[str, ...]] = (".parquet",)
@@ -22,6 +20,3 @@ class Parquet(TableFormat):
         with parquet.ParquetWriter(file, schema(names, samples.types)) as table:
             for part in samples.parts:
                 table.write_batch(from_numbers(part, names, samples.types))
-
-    def read(self, path: Path) -> Columns:
-        return read_parquet(path)
