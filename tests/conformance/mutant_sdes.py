@@ -844,6 +844,56 @@ class NoErrorAtAll(Logistic):
         return torch.zeros_like(t)
 
 
+# Other SDEs: drift and diffusion against the equation that they state.
+
+
+@dataclass(frozen=True)
+class MeanReverting(ForwardSDE):
+    """`dX = κ (1 − X) dt + σ X dW` on the positive numbers, in `z = ln X`: not affine, and without a known transition."""
+
+    kappa: Positive = 2.0
+    sigma: Positive = 0.8
+
+    @property
+    def support(self):
+        return constraints.positive
+
+    def encode(self, x, noise=None):
+        return x.log()
+
+    def decode(self, z):
+        return super().decode(z.exp())
+
+    def drift(self, z, t):
+        return self.kappa * (torch.exp(-z) - 1) - self.sigma**2 / 2
+
+    def diffusion(self, z, t):
+        return torch.full_like(z, self.sigma)
+
+    def prior(self, shape, noise, like):
+        ratio = 2 * self.kappa / self.sigma**2
+        return (ratio / noise.gamma(like.new_full(tuple(shape), 1 + ratio))).log()
+
+    def equation(self, x, t):
+        return self.kappa * (1 - x), self.sigma * x
+
+
+@mutant("stated-equation")
+class LostItoTerm(MeanReverting):
+    """The drift of the logarithm without `−σ²/2`."""
+
+    def drift(self, z, t):
+        return self.kappa * (torch.exp(-z) - 1)
+
+
+@mutant("stated-equation")
+class NoiseOfTheDataInTheLogarithm(MeanReverting):
+    """`σ x` for `σ` in the logarithm."""
+
+    def diffusion(self, z, t):
+        return self.sigma * z.exp()
+
+
 # What a checkpoint does not record.
 
 
