@@ -894,6 +894,42 @@ class NoiseOfTheDataInTheLogarithm(MeanReverting):
         return self.sigma * z.exp()
 
 
+# What a network sees.
+
+
+@mutant("noise-conditioning-tells-times-apart")
+class TimesFolded(VP):
+    """Early and late times look the same."""
+
+    def noise_conditioning(self, t):
+        return (t - 0.5).abs()
+
+
+@mutant("scale-is-the-deviation")
+class ScaleIsTheVariance(VP):
+    """`σ²` for `σ`."""
+
+    def scale(self, t):
+        return super().scale(t) ** 2
+
+
+@mutant("output-reaches-the-score")
+class OutputInThePosition(Kinetic):
+    """The output goes to the position, which noise does not drive."""
+
+    def score_from_output(self, s, z, t):
+        position, _ = s.chunk(2, 1)
+        return torch.stack([position, torch.zeros_like(position)], 1)
+
+
+@mutant("network-sees-enough")
+class PositionHidden(Kinetic):
+    """The network sees the velocity alone, and the score of a velocity depends on the position."""
+
+    def network_input(self, z, t):
+        return torch.cat([z[:, 1], z[:, 1]], 1)
+
+
 # What a checkpoint does not record.
 
 
