@@ -16,6 +16,7 @@ from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
+from sdezoo_plugins.sdes.cld import CLD
 from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.subvp import SubVP
@@ -928,6 +929,50 @@ class PositionHidden(Kinetic):
 
     def network_input(self, z, t):
         return torch.cat([z[:, 1], z[:, 1]], 1)
+
+
+# Ends and boundaries.
+
+
+@mutant("draws-start-as-encoded")
+class VelocityStartsAtRest(Kinetic):
+    """Data are encoded with velocity 0, and noised as if it were random."""
+
+    def encode(self, x, noise):
+        return torch.stack([x, 0 * noise.normal(x)], 1)
+
+
+@mutant("no-density-at-walls")
+class WallsUnsaid(BetweenWalls):
+    """Walls at which the density is positive, and which it does not mention."""
+
+    reflecting_boundary = False
+
+
+@mutant("prior-gap")
+class OneNoiseForAllEntries(VP):
+    """A prior whose margins are right, and whose entries are all the same."""
+
+    def prior(self, shape, noise, like):
+        return noise.normal(like, (shape[0], *(1,) * (len(shape) - 1))).expand(tuple(shape)).contiguous()
+
+
+@mutant("stationary-score-is-that-of-the-prior")
+class ScoreOfUnitMass(CLD):
+    """The stationary score of a velocity of variance 1, whose variance is the mass."""
+
+    def stationary_score(self, z, t):
+        return self._driven(-z[:, 1])
+
+
+@mutant("stationary-reversal-agrees-with-paths")
+class ForwardForReverse(CLD):
+    """The velocity is not reversed: the transition of the process itself."""
+
+    def reverse_transition(self, z, t, s, noise):
+        turned = torch.stack([z[:, 0], -z[:, 1]], 1)
+        ended = super().reverse_transition(turned, t, s, noise)
+        return torch.stack([ended[:, 0], -ended[:, 1]], 1)
 
 
 # What a checkpoint does not record.

@@ -121,5 +121,10 @@ def network_sees_enough(case: Case) -> None:
     for v in unseen.reshape(-1, *z.shape):
         ahead, behind = (right(z + sign * length * v) - _completed(sde, output, z + sign * length * v, t) for sign in (1, -1))
         needed = right(z + length * v) - right(z - length * v)
-        close("The change of the output that the network cannot make", ahead - behind, torch.zeros_like(ahead), rtol=0,
-              atol=1e-3 * float(needed.abs().max()) + 1e-9 * float(1 + right(z).abs().max()))
+        close(
+            "The change of the output that the network cannot make",
+            ahead - behind,
+            torch.zeros_like(ahead),
+            rtol=0,
+            atol=1e-3 * float(needed.abs().max()) + 1e-9 * float(1 + right(z).abs().max()),
+        )
