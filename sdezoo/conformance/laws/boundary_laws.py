@@ -20,6 +20,7 @@ from sdezoo.conformance.evidence import ROWS, bounded_moments, mean_is_zero, mea
 from sdezoo.conformance.law import Suite
 from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
 from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated, paths_agree
+from sdezoo.process.noise import mix
 from sdezoo.process.process import Process
 from sdezoo.process.sde import Stationary
 
@@ -93,8 +94,8 @@ class _AtRest(Draws):
 def stationary_score_is_that_of_the_prior(sde: Any, seed: int) -> float:
     """The stationary score is that of the prior: `E_π[φ (D s_π + ∇·D) + D ∇φ] = 0` (Stein)."""
     found = []
-    for share in (0.0, 0.5, 1.0):
-        draws = _AtRest(sde, STARTS[0], seed + int(10 * share))
+    for k, share in enumerate((0.0, 0.5, 1.0)):
+        draws = _AtRest(sde, STARTS[0], mix(seed, k))
         t = draws.time(share)
         bumps, z = draws.bumps(t), draws.states(t)
         force = (sde.ggt(z, t, sde.stationary_score(z, t)) + sde.divergence(z, t)).flatten(1)
