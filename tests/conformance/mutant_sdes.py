@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch.distributions import constraints
+from torch.distributions import ExpTransform, constraints
 
 from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
 from sdezoo.conformance.bank.loss_trials import Logistic
@@ -973,6 +973,51 @@ class ForwardForReverse(CLD):
         turned = torch.stack([z[:, 0], -z[:, 1]], 1)
         ended = super().reverse_transition(turned, t, s, noise)
         return torch.stack([ended[:, 0], -ended[:, 1]], 1)
+
+
+# Coordinates and adapting.
+
+
+class _FlatFarOut(ExpTransform):
+    """The exponential, and beyond 7 a wrong inverse."""
+
+    def _inverse(self, y):
+        z = y.log()
+        return torch.where(z.abs() > 7, z + 0.01 * z.sign(), z)
+
+
+@mutant("decode-inverts-encode")
+class WrongFarOut(GBM):
+    """Far out, where no data lie and the noise reaches, the inverse is another."""
+
+    @property
+    def coordinates(self):
+        return _FlatFarOut()
+
+
+@mutant("time-at-inverts-the-ratio")
+class TimesBeyondTheEnds(VP):
+    """Levels beyond the ends give times beyond the ends."""
+
+    def time_at(self, level):
+        ends = self.noise_level(torch.tensor(self.t_span, dtype=torch.float64))
+        return torch.where(level > ends[1], super().time_at(level) + 0.1, super().time_at(level))
+
+
+@mutant("adapted-once")
+class AdaptedToTheFirstRow(VE):
+    """The scale of the first row alone."""
+
+    def adapted(self, x0):
+        return self if self.sigma_max is not None else replace(self, sigma_max=1.0 + float(x0[0].abs().max()))
+
+
+@mutant("adapted-once")
+class GivenAndForgotten(VE):
+    """What the user gave is replaced by what the data say."""
+
+    def adapted(self, x0):
+        return replace(self, sigma_max=super().adapted(x0).sigma_max if self.sigma_max is None else 4 * float(x0.std()))
 
 
 # What a checkpoint does not record.

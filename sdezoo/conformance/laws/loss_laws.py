@@ -284,6 +284,8 @@ def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) 
     def newton(theta: Tensor) -> Tensor:
         at = rows(theta)
         hessian = torch.stack([(rows(theta + unit) - at).mean(0) for unit in 1e-3 * torch.eye(2, dtype=torch.float64)], 1) / 1e-3
+        if not hessian.isfinite().all() or torch.linalg.matrix_rank(hessian) < len(theta):
+            raise LawError(f"The expected loss has no curvature at a, b = {theta.tolist()}, so that Newton's method cannot find its minimum.")
         return -torch.linalg.solve(hessian, at.T).T
 
     theta = torch.tensor([-1.0, 0.0], dtype=torch.float64)

@@ -5,6 +5,8 @@ The processes of `sdezoo.conformance.bank.step_problems` make each visible with 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 from sdezoo.conformance.bank.noise_doubles import keyed
@@ -90,7 +92,7 @@ def walls_hold(sampler: Sampler) -> None:
             z, memory = sde.prior((_ROWS, 2), keyed(_ROWS), WIDE), None
             times = sampler.grid(view, steps)
             with torch.no_grad():
-                for t, s in zip(times[:-1], times[1:], strict=True):
+                for t, s in pairwise(times):
                     z, memory = sampler.step(view, z, t, s, keyed(_ROWS, int(1e6 * float(t))), memory)
                     outside = int((~sde.inside(z)).sum())
                     if outside:
