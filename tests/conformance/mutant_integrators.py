@@ -258,6 +258,13 @@ class NoiseForEachEntry(EulerMaruyama):
         return model.sde.project(z - (t - s) * model.sde.reverse_drift(z, t, model.score(z, t)) + move, z), None
 
 
+@killed_by("equivalence")
+class NotWhatItSays(DDIM):
+    """The deterministic method, said to be the ancestral one."""
+
+    same_as: ClassVar[str | None] = "ancestral"
+
+
 @killed_by("likelihood-rises")
 class AwayFromTheData(DaleLangevin):
     """The authors' recipe with the wrong sign of the score."""

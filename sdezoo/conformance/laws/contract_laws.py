@@ -218,7 +218,7 @@ def time_zero_is_the_data(case: Case) -> None:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE))
 def decode_inverts_encode(case: Case) -> None:
-    """`decode(encode(x)) = x` for data anywhere in the support, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
+    """`decode(encode(x)) = x` in the support, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
     z = sde.encode(x0, keyed(count))
     close("decode(encode(x))", sde.decode(z), x0, rtol=1e-8, atol=1e-10)
@@ -230,7 +230,7 @@ def decode_inverts_encode(case: Case) -> None:
 
 
 def _far_out(sde: AffineSDE, z: Tensor) -> None:
-    """`encode(decode(z)) = z` out to 5 standard deviations of the terminal noise, to what rounding of the data allows; or `decode` refuses."""
+    """`encode(decode(z)) = z` out to 5 terminal deviations, to what rounding of the data allows; or `decode` refuses."""
     reach = _FAR * float(sde.scale(torch.tensor(sde.t_span[1], dtype=torch.float64)))
     for share in (-1.0, -0.5, 0.5, 1.0):
         far = torch.full_like(z, share * reach)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import typical
+from sdezoo.conformance.bank.cases import equivalent, typical
 from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, expected, gradients, values
 from sdezoo.conformance.bank.loss_trials import Trial, accepted, trials
 from sdezoo.conformance.bank.problems import gaussian
@@ -30,6 +31,7 @@ from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Process
+from sdezoo.zoo.registry import LOSSES
 
 LOSS_LAWS: Suite[ScoreLoss] = Suite(CONFIGURATION_LAWS)
 
@@ -285,7 +287,8 @@ def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) 
         at = rows(theta)
         hessian = torch.stack([(rows(theta + unit) - at).mean(0) for unit in 1e-3 * torch.eye(2, dtype=torch.float64)], 1) / 1e-3
         if not hessian.isfinite().all() or torch.linalg.matrix_rank(hessian) < len(theta):
-            raise LawError(f"The expected loss has no curvature at a, b = {theta.tolist()}, so that Newton's method cannot find its minimum.")
+            at = theta.tolist()
+            raise LawError(f"The expected loss has no curvature at a, b = {at}, so that Newton's method cannot find its minimum.")
         return -torch.linalg.solve(hessian, at.T).T
 
     theta = torch.tensor([-1.0, 0.0], dtype=torch.float64)
@@ -296,3 +299,18 @@ def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) 
             return theta, influence
         theta = theta + influence.mean(0)
     raise LawError(f"Newton's method finds no minimum: after {_NEWTON} steps a, b = {theta.tolist()}.")
+
+
+def _unlike_any(loss: ScoreLoss) -> str | None:
+    return "It says of no other loss that it is the same." if equivalent(loss, LOSSES) is None else _no_process(loss)
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE, ends=(0.05, 0.95)), excuses=_unlike_any, examples=15)
+def equivalence(trial: Trial) -> None:
+    """The loss is, sample by sample, the one that `same_as` names."""
+    found = equivalent(trial.loss, LOSSES)
+    if found is None or (found[1] is not None and type(trial.case.sde) is not type(found[1])):
+        return
+    other, model = replace(trial, loss=found[0]), trial.model()
+    if found[0].refuses(trial.case.sde) is None:
+        close(f"The loss, compared with {found[0].spec},", trial.value(model), other.value(model), rtol=1e-9, atol=1e-12)

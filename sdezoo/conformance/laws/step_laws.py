@@ -9,14 +9,17 @@ from itertools import pairwise
 
 import torch
 
+from sdezoo.conformance.bank.cases import equivalent
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.bank.orders import Error, affine_error, falls
 from sdezoo.conformance.bank.problems import Mixture, gaussian
-from sdezoo.conformance.bank.sampler_problems import COARSE, WIDE, ReferenceProblem, drive, enough, no_problem, reference_problems
+from sdezoo.conformance.bank.sampler_problems import COARSE, WIDE, ReferenceProblem, drive, enough, no_problem, problems, reference_problems
 from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Stops, thirds
+from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.process.affine import AffineSDE
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.zoo.registry import SAMPLERS
 
 STEP_LAWS: Suite[Sampler] = Suite()
 
@@ -145,3 +148,19 @@ def likelihood_rises(sampler: Sampler) -> None:
 
 def _narrow(sde: AffineSDE) -> Mixture:
     return gaussian(sde, (0.3, -0.4), (0.1, 0.1))
+
+
+def _unlike_any(sampler: Sampler) -> str | None:
+    return "It says of no other sampler that it is the same." if equivalent(sampler, SAMPLERS) is None else no_problem(sampler)
+
+
+@STEP_LAWS.law(excuses=_unlike_any)
+def equivalence(sampler: Sampler) -> None:
+    """Samples are, for the same noise, those of the sampler that `same_as` names."""
+    found = equivalent(sampler, SAMPLERS)
+    assert found is not None
+    other, on = found
+    models = [problem.model for problem in problems(sampler, gaussian)] if on is None else [gaussian(on)]  # pyright: ignore[reportArgumentType]
+    for model in models:
+        ours, theirs = (one.sample(model, (5, 2), enough(one, 6), 1, like=WIDE) for one in (sampler, other))
+        close(f"The samples on {model.sde.spec}, compared with {other.spec},", ours, theirs, rtol=1e-8, atol=1e-10)
