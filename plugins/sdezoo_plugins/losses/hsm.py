@@ -38,7 +38,7 @@ class HSM(ScoreLoss[Conditional]):
     def _dsm(self) -> ScoreLoss[Conditional]:
         return LOSSES.build("dsm:weighting=uniform")
 
-    def weight(self, model: ScoreModel[Conditional], t: Tensor, like: Tensor) -> Tensor:
+    def weight(self, model: ScoreModel[Conditional], t: Tensor, like: Tensor) -> Tensor | None:
         return self._dsm.weight(model, t, like)
 
     def __call__(self, model: ScoreModel[Conditional], batch: Batch, t: Tensor, noise: Noise) -> Tensor:

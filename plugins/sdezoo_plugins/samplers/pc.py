@@ -45,10 +45,19 @@ class PC(Sampler[ForwardSDE]):
             return sde.project(proposal, z), None
         z = sde.project(proposal + sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt(), z)
         size = 2 * (self.snr * sde.scale(s)) ** 2
+        moves = sde.diffusion(z, s) != 0  # entries without noise have no score
         shape = sde.noise_shape(z.shape)
         for _ in range(self.inner):
-            g = sde.diffusion(z, s) * torch.ones_like(z)
-            unit = (g / (g**2).sum_to_size(shape).sqrt()).nan_to_num(0.0)  # 0 for entries without noise, which have no score
-            along = (unit * model.score(z, s)).sum_to_size(shape)
-            z = sde.project(z + unit * (size * along + (2 * size).sqrt() * noise.normal(z, shape)), z)
+            if shape == z.shape:
+                z = sde.project(z + moves * (size * model.score(z, s) + (2 * size).sqrt() * noise.normal(z)), z)
+            else:
+                unit = _direction(sde, z, s)
+                along = (unit * model.score(z, s)).sum_to_size(shape)
+                z = sde.project(z + unit * (size * along + (2 * size).sqrt() * noise.normal(z, shape)), z)
         return z, None
+
+
+def _direction(sde: ForwardSDE, z: Tensor, t: Tensor) -> Tensor:
+    """`g/‖g‖`, the norm over the entries that share a Brownian motion; 0 where there is no noise."""
+    g = sde.diffusion(z, t) * torch.ones_like(z)
+    return (g / (g**2).sum_to_size(sde.noise_shape(z.shape)).sqrt()).nan_to_num(0.0)

@@ -300,4 +300,4 @@ def adapted_once(case: Case) -> None:
 
 
 def _numeric(value: float | tuple[object, ...]) -> bool:
-    return isinstance(value, float) or all(isinstance(part, float | int) for part in value)
+    return not isinstance(value, tuple) or all(isinstance(part, float | int) for part in value)
