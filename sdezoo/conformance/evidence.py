@@ -115,19 +115,21 @@ class PValue(float):
 
     at: str
     """The case."""
+    why: Callable[[], str] | None
+    """Takes nothing; returns a sentence on what was found, for a law that is broken. None: nothing to add."""
 
-    def __new__(cls, value: float, at: str) -> PValue:
+    def __new__(cls, value: float, at: str, why: Callable[[], str] | None = None) -> PValue:
         found = super().__new__(cls, value)
-        found.at = at
+        found.at, found.why = at, why
         return found
 
 
 def together(p_values: Sequence[float]) -> PValue:
     """Combine independent p-values into one by Fisher's method: uniform if each of them is. Its case is that of the smallest."""
-    at = getattr(min(p_values), "at", "")
+    at, why = getattr(min(p_values), "at", ""), getattr(min(p_values), "why", None)
     if min(p_values) <= 0:
-        return PValue(0.0, at)
-    return PValue(float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values))), at)
+        return PValue(0.0, at, why)
+    return PValue(float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values))), at, why)
 
 
 class Bumps:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import equivalent, typical
-from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, expected, gradients, values
+from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, entry_gradients, expected, gradients, values
 from sdezoo.conformance.bank.loss_trials import Trial, accepted, trials
 from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.conformance.evidence import PValue, close, mean_is_zero, together
@@ -39,7 +39,7 @@ _WIDE = (torch.float64,)
 _SPANS, _ROWS = 6, 2048
 _AWAY = torch.tensor([0.5, 1.0, -1.0, 1.0], dtype=torch.float64)
 """Offset from the optimum at which the gradient is compared."""
-_NEWTON, _SURE = 8, 4.5
+_NEWTON, _SURE, _SHOWN = 8, 4.5, 6
 MEAN, DEVIATION = 0.3, 0.4
 """Mean and standard deviation of the normal coordinates that a linear model has to recover."""
 
@@ -248,8 +248,17 @@ def gradient(loss: ScoreLoss, seed: int) -> float:
     theta, found = EXACT + _AWAY, []
     for lesson, place in lessons(loss):
         drawn = gradients(loss, lesson, theta, _ROWS, seed, *place)
-        found.append(PValue(mean_is_zero(drawn - expected(loss, lesson, theta, _ROWS, seed, *place, 3)), str(lesson)))
+        p = mean_is_zero(drawn - expected(loss, lesson, theta, _ROWS, seed, *place, 3))
+        found.append(PValue(p, str(lesson), partial(_in_factors, loss, lesson, theta, (seed, *place))))
     return together(found)
+
+
+def _in_factors(loss: ScoreLoss, lesson: Lesson, theta: Tensor, key: tuple[int, ...]) -> str:
+    """By which factor the gradient differs from the claimed one, entry by entry."""
+    drawn, claimed = entry_gradients(loss, lesson, theta, _ROWS, *key)
+    factors = ((drawn * claimed).sum(0) / (claimed**2).sum(0)).flatten().tolist()
+    listed = ", ".join(f"{factor:.3g}" for factor in factors[:_SHOWN]) + (", …" if len(factors) > _SHOWN else "")
+    return f"The gradient is {listed} times the claimed one, in entries 1 to {min(len(factors), _SHOWN)} of {len(factors)}."
 
 
 def _not_affine(loss: ScoreLoss) -> str | None:

@@ -61,6 +61,8 @@ def _uneven(sampler: Sampler, problem: ReferenceProblem, steps: int) -> Error:
 
 
 def _no_points(sampler: Sampler) -> str | None:
+    if sampler.weak_order is None:
+        return "It declares no weak order: its last step need not be one of a reverse process."
     return None if reference_problems(sampler, _point, COARSE) else "It takes none of the reference processes."
 
 
