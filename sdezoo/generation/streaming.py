@@ -81,7 +81,7 @@ def stream(
     """
     share = share or Share()
     state, n = draw.trained.state, len(draw.rows)
-    size = _BATCHES * draw.batch_size
+    size = _BATCHES * draw.batch
     if share.first:
         merged = None if overwrite or not out.is_file() else Shards.complete(out, _identity(draw, precision), state.event)
         if singly:
