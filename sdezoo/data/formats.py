@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.arrays import Header
-from sdezoo.data.column_types import ColumnType, column_types
+from sdezoo.data.column_types import CategoryType, ColumnType, column_types
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
 from sdezoo.data.opening.dialect import Dialect
@@ -176,7 +176,9 @@ class TableFormat(ReadableFormat):
         return None
 
     def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
-        found = self.read(path)
+        return self._coded(self.read(path), path, columns, types)
+
+    def _coded(self, found: Columns, path: Path, columns: Sequence[str], types: Sequence[ColumnType]) -> Tensor:
         if missing := [name for name in columns if name not in found.names]:
             raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
         index = [found.names.index(name) for name in columns] or list(range(len(found.names)))
@@ -191,5 +193,16 @@ class OpenedFormat(TableFormat):
     def read(self, path: Path) -> Columns:
         return read_columns(path)
 
+    def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
+        found, wanted = self.read(path), dict(zip(columns, types, strict=False))
+        text = tuple(name for name, kind in zip(found.names, found.types, strict=True) if name in wanted and _in_words(wanted[name], kind))
+        return self._coded(read_columns(path, Dialect(text=text)) if text else found, path, columns, types)
+
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
         return read_table(path, dialect, notify)
+
+
+def _in_words(wanted: ColumnType, found: ColumnType) -> bool:
+    """Whether categories in words look like something else in a file, such as 007."""
+    words = [isinstance(kind, CategoryType) and kind.form != "bool" for kind in (wanted, found)]
+    return words[0] and not words[1]
