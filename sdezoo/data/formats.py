@@ -194,15 +194,12 @@ class OpenedFormat(TableFormat):
         return read_columns(path)
 
     def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
-        found, wanted = self.read(path), dict(zip(columns, types, strict=False))
-        text = tuple(name for name, kind in zip(found.names, found.types, strict=True) if name in wanted and _in_words(wanted[name], kind))
-        return self._coded(read_columns(path, Dialect(text=text)) if text else found, path, columns, types)
+        # Words may look like numbers, such as 007.
+        words = [name for name, kind in zip(columns, types, strict=False) if isinstance(kind, CategoryType) and kind.form != "bool"]
+        return self._coded(read_columns(path, Dialect(text=tuple(words))), path, columns, types)
 
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
-        return read_table(path, dialect, notify)
-
-
-def _in_words(wanted: ColumnType, found: ColumnType) -> bool:
-    """Whether categories in words look like something else in a file, such as 007."""
-    words = [isinstance(kind, CategoryType) and kind.form != "bool" for kind in (wanted, found)]
-    return words[0] and not words[1]
+        table = read_table(path, dialect, notify)
+        if unknown := [name for name in dialect.text if name not in table.column_names]:
+            raise DataError(f"'{path}' has no column '{unknown[0]}'.", "Correct text=.")
+        return table

@@ -56,7 +56,7 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
             begun = file.read(4)
         if begun == _PARQUET:
             _take_no(path, dialect, "a Parquet file", ("text",))
-            return _as_text(path, _without_index(path, _parquet(path), notify), dialect)
+            return _as_text(_without_index(path, _parquet(path), notify), dialect)
         if begun == _ZIP:
             from sdezoo.data.opening.excel import read_sheet
 
@@ -123,7 +123,7 @@ def _text(path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Tab
     layout = source.layout
     check_names(path, layout.names)
     table = read_rows(path, source, dialect, dialect.decimal_mark or ".")
-    if dialect.decimal_mark is None and (mark := notation(path, table)) == ",":
+    if dialect.decimal_mark is None and (mark := notation(path, table, dialect)) == ",":
         # Numbers with points are other numbers then: 1.234 is 1234.
         dialect = replace(dialect, decimal=mark)
         table = read_rows(path, Text(path, dialect), dialect, mark)
@@ -136,20 +136,13 @@ def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, n
     """The table with texts that are numbers read as such, and without what is no column."""
     if not table.num_rows:
         raise no_rows(path)
-    _check_text(path, table, dialect)
     if mark is None:
-        mark = notation(path, table)
+        mark = notation(path, table, dialect)
     return read_numbers(path, _without_index(path, table, notify), dialect, mark)
 
 
-def _check_text(path: Path, table: pa.Table, dialect: Dialect) -> None:
-    if unknown := [name for name in dialect.text if name not in table.column_names]:
-        raise DataError(f"'{path}' has no column '{unknown[0]}'.", "Correct text=.")
-
-
-def _as_text(path: Path, table: pa.Table, dialect: Dialect) -> pa.Table:
+def _as_text(table: pa.Table, dialect: Dialect) -> pa.Table:
     """The table with the columns that the user says are text as such."""
-    _check_text(path, table, dialect)
     for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         if name in dialect.text and not pa.types.is_dictionary(column.type):
             table = table.set_column(place, name, column.cast(pa.string()))
