@@ -180,7 +180,7 @@ def format_value(value: object) -> str:
     """Format a hyper-parameter for a spec string.
 
     Args:
-        value: the value; None becomes `none`, a tuple a list in parentheses.
+        value: the value; None becomes `none`, a tuple a list in parentheses, a text with commas is put into quotation marks.
     """
     if value is None:
         return "none"
@@ -188,7 +188,18 @@ def format_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return "(" + ",".join(map(format_value, value)) + ")"
-    return str(value)
+    return f'"{value}"' if isinstance(value, str) and _needs_quotes(value) else str(value)
+
+
+def _needs_quotes(text: str) -> bool:
+    """Whether a text would not be one value in a spec string."""
+    depth, lowest, parted = 0, 0, False
+    for c in text:
+        depth += (c in "([") - (c in ")]")
+        lowest = min(lowest, depth)
+        parted |= c == "," and depth <= 0
+    listed = text.startswith("(") and text.endswith(")")
+    return '"' not in text and text != "," and (parted or depth != 0 or lowest < 0 or listed or text != text.strip())
 
 
 def _fields(plugin: type[Plugin]) -> tuple[dataclasses.Field[Any], ...]:

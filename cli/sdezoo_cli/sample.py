@@ -47,9 +47,12 @@ def sample(
     device: Device = "auto",
     precision: Precision = "float32",
     compiled: Compile = False,
-    out: Annotated[Path, typer.Option(help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points.")] = Path(
-        "samples.png"
-    ),
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image."
+        ),
+    ] = "samples.png",
     trajectory: Annotated[
         Path | None, typer.Option(help=".gif or .png for the trajectories of the first samples, from noise to data.")
     ] = None,

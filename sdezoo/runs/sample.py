@@ -13,6 +13,7 @@ from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
 from sdezoo.generation.sharing import Share
+from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.runs.given_rows import start_at
@@ -98,7 +99,8 @@ def sample(
 
     Args:
         run: the run folder.
-        out: output file; its ending selects the format, see `sdezoo.generation.export.write`.
+        out: output file; its ending selects the format, see `sdezoo.generation.export.write`. A folder, with a slash at the end: one file
+            for each image, see `sdezoo.generation.single_files`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
         steps: sampler steps.
@@ -125,7 +127,7 @@ def sample(
         SdezooError: before anything is written, if an argument is invalid; later, if the sampler leaves the support or the disk is full.
         KeyboardInterrupt: if interrupted, with a message on what is kept.
     """
-    run, out = Path(run), Path(out)
+    run, out, singly = Path(run), Path(out), names_a_folder(out)
     share = Share.join()
     if not share.first:
         share.wait()  # let the main process alone report errors
@@ -144,7 +146,8 @@ def sample(
     if share.first:
         share.wait()
     began = time.perf_counter()
-    written = stream(draw, out, precision=precision, overwrite=overwrite, share=share, progress=progress if share.first else None)
+    follow = progress if share.first else None
+    written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
     if written is None:
         return None
     shown = record(draw, trajectory) if trajectory else 0

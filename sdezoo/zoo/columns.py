@@ -8,14 +8,14 @@ Constant columns need none: the encoding restores them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sdezoo.data.column_types import NumberType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import column_name
@@ -63,25 +63,26 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
     """
     if data.kind not in ("table", "points"):
         return Choice(preferred(defaults(SDES), "processes", data.kind), ())
-    names = column_names(data)
-    groups: dict[str, list[tuple[str, str]]] = {}
+    names, parts = encoding.named(column_names(data))
+    groups: dict[str, dict[str, str]] = {}
     shares = {name: group for group, _ in options.groups for name in group}
-    for i, column in zip(encoding.sources(len(names)), _columns(data, encoding), strict=True):
-        if names[i] in shares:
-            groups.setdefault(_simplex(data, shares[names[i]]), []).append((names[i], f"shares of {'+'.join(shares[names[i]])}"))
+    words = {names[i] for i in encoding.categories}
+    for i, column in zip(parts, _columns(data, encoding), strict=True):
+        name = names[i]
+        if name in shares:
+            groups.setdefault(_simplex(data, shares[name]), {})[name] = f"shares of {'+'.join(shares[name])}"
             continue
-        found = _given(options.processes[names[i]], names[i], column) if names[i] in options.processes else _fit(names[i], column)
-        groups.setdefault(found.spec, []).append((names[i], found.reason))
+        found = _given(options.processes[name], name, column) if name in options.processes else _fit(name, column)
+        reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
+        groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else str(i) for i, name in enumerate(names)}
-    reasons = [
-        f"{spec} for {_listed([name for name, _ in group])}: {_common(reason for _, reason in group)}" for spec, group in groups.items()
-    ]
-    left = [name for i, name in enumerate(names) if i not in encoding.sources(len(names))]
+    reasons = [f"{spec} for {_listed(list(group))}: {_common(group.values())}" for spec, group in groups.items()]
+    left = [name for i, name in enumerate(names) if i not in parts]
     reasons += [f"no process for {_listed(left)}: constant, restored exactly"] if left else []
-    reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, names, options)]
+    reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, column_names(data), options, words)]
     if len(groups) == 1:
         return Choice(next(iter(groups)), tuple(reasons))
-    parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name, _ in group)}]" for spec, group in groups.items())
+    parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name in group)}]" for spec, group in groups.items())
     return Choice(f"product:{','.join(parts)}", tuple(reasons))
 
 
@@ -113,11 +114,17 @@ def _given(spec: str, name: str, column: Tensor) -> ColumnFit:
     return ColumnFit(0, "as given", spec)
 
 
-def _held(data: Data, names: Sequence[str], options: ColumnOptions) -> list[str]:
+def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:
     """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
-    free = [i for i, name in enumerate(names) if name not in bound and _PLAIN.fullmatch(name)]
+    kinds = data.types or [NumberType("float32")] * len(names)
     rows = torch.cat([data.train, data.test]).double()
+    whole = (~rows.isnan()).all(0)
+    free = [
+        i
+        for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        if name not in bound | words and whole[i] and _PLAIN.fullmatch(name) and isinstance(kind, NumberType) and not kind.offset
+    ]
     if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
         return []
     moved = rows.roll(len(rows) // 2, 0)
@@ -128,7 +135,7 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions) -> list[str]
             found.append(f"{names[i]}<={names[j]}")
     for first, last in combinations(range(len(free) + 1), 2):
         group = free[first:last]
-        whole = any(data.types and np.dtype(data.types[i]).kind in "iu" for i in group)
+        whole = any(data.types and data.types[i].whole for i in group)
         if len(group) < _GROUP or whole or (rows[:_FIRST, group] < 0).any():
             continue
         some = rows[:_FIRST, group].sum(1)
@@ -166,6 +173,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def _common(reasons: Iterator[str]) -> str:
+def _common(reasons: Iterable[str]) -> str:
     found = list(dict.fromkeys(reasons))
     return "; ".join(found[:3]) + ("; …" if len(found) > 3 else "")

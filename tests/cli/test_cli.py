@@ -106,7 +106,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --data there-is-none", "no dataset 'there-is-none'", "digits"),
         ("train --data none.npz", "'none.npz'", "path"),
         ("train --data empty.csv", "'empty.csv'", "complete"),
-        ("train --data nan.csv", "1 missing (NaN) value, the first in row 1, column 'a'", "Remove"),
+        ("train --data nan.csv --missing refuse", "1 missing (NaN) value, the first in row 1, column 'a'", "Remove"),
         ("train --data zero.csv --sde gbm", "1 value is zero or negative, in column 'b'", "--shift auto"),
         ("train --data notes.txt", "'notes.txt'", ".csv"),
         ("train --config none.yaml", "'none.yaml'", "YAML"),
