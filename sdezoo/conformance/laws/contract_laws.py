@@ -189,7 +189,7 @@ def precision(case: Case) -> None:
 
     for what in ("data", "state", "time"):
         rates = []
-        for offset in (0.0, 3e-6, 7e-6):
+        for offset in (0.0, 1.1e-5, 2.3e-5, 3.6e-5, 5.2e-5, 6.7e-5, 8.4e-5):
             base, coarse, fine = (moved(what, offset + h) for h in (0.0, 1e-5, 1e-9))
             rates.append({name: ((coarse[name] - base[name]) / 1e-5, (fine[name] - base[name]) / 1e-9) for name in keys})
         for name in keys:
