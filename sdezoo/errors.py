@@ -1,5 +1,28 @@
 """Errors shown to the user: one sentence on what is wrong, one on what to do."""
 
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats such as changes of direction, half characters, separators
+_KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join and part letters in several scripts
+
+
+def is_plain(c: str) -> bool:
+    """Whether a terminal shows a character, or breaks a line there.
+
+    Args:
+        c: one character.
+    """
+    return c in _KEPT or unicodedata.category(c) not in _HIDDEN
+
+
+def printable(text: str) -> str:
+    """Replace characters that a terminal would obey or hide by their escape sequences in Python.
+
+    Args:
+        text: any text. Line breaks and tabs stay.
+    """
+    return "".join(c if is_plain(c) else c.encode("unicode_escape").decode() for c in text)
+
 
 class SdezooError(Exception):
     """Base class: a mistake of the user, or unusable input.
@@ -46,3 +69,11 @@ class SupportError(SdezooError, ArithmeticError):
 
 class LeftSupportError(SupportError):
     """A step of a sampler left the support; another sampler preserves it."""
+
+
+def unknown_prior(whose: str) -> CompositionError:
+    """The error for a prior without a density, to be raised by the caller."""
+    return CompositionError(
+        f"The density of the prior of '{whose}' is not known.",
+        "Pass its log-density as `prior`, or override `prior_log_prob` together with `prior`.",
+    )

@@ -48,6 +48,9 @@ class Plugin:
     preferred_for: ClassVar[tuple[str, ...]] = ()
     """The kinds of data, such as `table`, to which `preference` applies; for others it is 0. Empty: all kinds. Not inherited."""
 
+    positional: ClassVar[str | None] = None
+    """The parameter, a tuple of texts, that takes the items of a spec string without a key. None: no such parameter."""
+
     def __post_init__(self) -> None:
         for key, value in self.parameters().items():
             object.__setattr__(self, key, convert(type(self), key, value))

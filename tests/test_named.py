@@ -14,7 +14,7 @@ import typer
 import sdezoo
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES, load_file
-from sdezoo_cli.app import app
+from sdezoo_cli.commands import app
 
 HOUSE = Path(__file__).parents[1]
 SOURCES = [file for root in ("sdezoo", "plugins", "cli") for file in sorted((HOUSE / root).rglob("*.py"))]
@@ -62,7 +62,7 @@ def unknown_extras(text: str) -> set[str]:
 def unknown_commands(text: str) -> set[str]:
     lines = code(text) + re.findall(r"(?:Example:|[a-z]:  ) ?(sdezoo [a-z].*)", text)
     called = {name for line in lines for name in re.findall(r"^(?:\$ )?sdezoo ([a-z][\w-]*)", line)}
-    called |= set(re.findall(r"-m sdezoo_cli ([a-z][\w-]*)", text))
+    called |= set(re.findall(r"(?:-m sdezoo_cli|--no.python sdezoo) ([a-z][\w-]*)", text))
     return called - set(COMMANDS)
 
 

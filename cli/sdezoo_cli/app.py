@@ -1,51 +1,81 @@
-"""The command `sdezoo`: registers the subcommands and prints errors."""
+"""The command `sdezoo`: what a user is told when it cannot be done, and what Ctrl-C does at any moment.
+
+Everything else is imported in `main`, so that an interruption of the imports is handled like any other.
+"""
 
 from __future__ import annotations
 
+import atexit
+import os
+import signal
 import sys
-
-import typer
-
-from sdezoo.errors import SdezooError
-from sdezoo_cli.bench import bench
-from sdezoo_cli.check import check
-from sdezoo_cli.evaluate import evaluate
-from sdezoo_cli.list_plugins import list_plugins
-from sdezoo_cli.new import new
-from sdezoo_cli.sample import sample
-from sdezoo_cli.show import show
-from sdezoo_cli.train import train
-from sdezoo_cli.verify import verify
-
-app = typer.Typer(
-    name="sdezoo",
-    help="Score-based generative models in which the noise process is a plugin.",
-    no_args_is_help=True,
-    add_completion=False,
-    epilog="Add --debug to any command to see the traceback of an error.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(train)
-app.command()(sample)
-app.command()(evaluate)
-app.command("list")(list_plugins)
-app.command()(show)
-app.command()(check)
-app.command()(verify)
-app.command()(new)
-app.command()(bench)
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 
 def main() -> None:
     """Run the command line. An `SdezooError` prints two sentences on standard error and exits with code 2."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    with _interruptible():
+        from sdezoo.errors import RunError, SdezooError
+        from sdezoo_cli.commands import run
+
+        try:
+            _check_folder()
+            try:
+                run(arguments)
+            except OSError as error:
+                if len(arguments) < len(sys.argv) - 1 or error.filename is None:
+                    raise
+                problem = f"'{error.filename}' cannot be used ({error.strerror})."
+                raise RunError(problem, "Give another name, or see that it can be read and written.") from None
+        except SdezooError as error:
+            if len(arguments) < len(sys.argv) - 1:
+                raise
+            _tell(error.problem, error.remedy)
+            sys.exit(2)
+
+
+def _check_folder() -> None:
+    from sdezoo.errors import RunError
+
     try:
-        app(args=arguments)
-    except SdezooError as error:
-        if len(arguments) < len(sys.argv) - 1:
-            raise
-        sys.stderr.write(f"Error: {error.problem}\n       {error.remedy}\n")
-        sys.exit(2)
+        os.getcwd()
+    except OSError:
+        raise RunError("The working folder does not exist any more.", "Change to another folder.") from None
+
+
+def _tell(problem: str, remedy: str) -> None:
+    from sdezoo_cli.printing import say
+
+    first, second = (sentence.replace("\n", " ") for sentence in (problem, remedy))
+    say(f"Error: {first}\n       {second}\n", error=True)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let a first SIGINT interrupt the block, and a second one end the process at once and without words."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    if before is not signal.default_int_handler:  # ignored in a background job, or a program's own
+        yield
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    except KeyboardInterrupt:
+        from sdezoo_cli.printing import say
+
+        say("Interrupted.\n", error=True)
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

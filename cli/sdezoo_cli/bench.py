@@ -15,6 +15,7 @@ import typer
 
 from sdezoo.errors import ParameterError, RunError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def bench(
     load_plugins(plugin)
     from sdezoo.bench import suite
     from sdezoo.bench.table import machine
+    from sdezoo.store.files import atomic_write
     from sdezoo.zoo.registry import SDES
 
     began = time.perf_counter()
@@ -74,16 +76,14 @@ def bench(
             table = startup(update) if part == "startup" else suite.PARTS[part](sde, seed, update)
         found[part] = table.record()
         if not (quiet or as_json):
-            sys.stdout.write(table.text() + "\n")
-            sys.stdout.flush()
+            say(table.text() + "\n")
     seconds = round(time.perf_counter() - began, 1)
-    figures = json.dumps(
-        {"machine": machine(), "sde": process, "seed": seed, "seconds": seconds, "parts": found}, ensure_ascii=False, allow_nan=False
-    )
+    figures = {"machine": machine(), "sde": process, "seed": seed, "seconds": seconds, "parts": found}
     if out:
-        out.write_text(figures + "\n", encoding="utf-8")
+        with atomic_write(out, "Give --out another place.") as file:
+            file.write((json.dumps(figures, ensure_ascii=False, allow_nan=False) + "\n").encode())
     if as_json:
-        sys.stdout.write(figures + "\n")
+        say_json(figures, allow_nan=False)
 
 
 def startup(report: Any) -> Table:
@@ -131,5 +131,5 @@ def _check(out: Path, overwrite: bool) -> None:
 
 def _seconds(arguments: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, *arguments], capture_output=True, check=True)
+    subprocess.run([sys.executable, "-P", *arguments], capture_output=True, check=True)
     return time.perf_counter() - began

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from sdezoo.errors import PluginError, SdezooError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 
@@ -55,7 +54,7 @@ def check(
                 reports.append(_report(kind, spec, listed=shown and len(chosen) == 1))
     broken = [report for report in reports if not report["holds"]]
     if as_json:
-        sys.stdout.write(json.dumps(reports, ensure_ascii=False) + "\n")
+        say_json(reports)
     else:
         for report in broken if quiet else reports:
             _write(report)
@@ -93,8 +92,7 @@ def _report(kind: str, spec: str, *, listed: bool) -> dict[str, Any]:
         if listed and verdict.outcome != "untried":
             mark = {"holds": "ok", "broken": "BROKEN", "excused": "-"}[verdict.outcome]
             note = f"  {verdict.reason}" if verdict.outcome == "excused" else ""
-            sys.stdout.write(f"  {mark:<8}{verdict.law}{note}\n")
-            sys.stdout.flush()
+            say(f"  {mark:<8}{verdict.law}{note}\n")
     holds = all(row["outcome"] in ("holds", "excused") for row in rows)
     return {"kind": kind, "spec": spec, "holds": holds, "seconds": time.perf_counter() - began, "laws": rows}
 
@@ -116,11 +114,11 @@ def _write(report: dict[str, Any]) -> None:
     count = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("holds", "broken", "excused", "untried")}
     parts = [f"{count['holds']} laws hold", f"{count['excused']} do not apply"]
     parts += [f"{count['broken']} BROKEN"] * bool(count["broken"]) + [f"{count['untried']} not tried"] * bool(count["untried"])
-    sys.stdout.write(f"{report['spec']} ({report['kind']}): {', '.join(parts)}; {report['seconds']:.1f} s\n")
+    say(f"{report['spec']} ({report['kind']}): {', '.join(parts)}; {report['seconds']:.1f} s\n")
     for row in rows:
         if row["outcome"] == "broken":
-            sys.stdout.write(f"  {row['law']}: {row['statement']}\n    {row['reason']}\n")
-            sys.stdout.write(f"    at {row['case']}\n" if row["case"] else "")
+            say(f"  {row['law']}: {row['statement']}\n    {row['reason']}\n")
+            say(f"    at {row['case']}\n" if row["case"] else "")
 
 
 def _baseline(specs: list[str], record: Path | None, compare: Path | None) -> None:
@@ -132,11 +130,11 @@ def _baseline(specs: list[str], record: Path | None, compare: Path | None) -> No
     sampler = SAMPLERS.build(specs[0])
     if record:
         baseline.write(record, baseline.record(sampler))
-        sys.stdout.write(f"{record}\n")
+        say(f"{record}\n")
     if compare:
         worse = baseline.compare(sampler, baseline.read(compare))
         for one in worse:
-            sys.stdout.write(f"{one}\n")
+            say(f"{one}\n")
         if worse:
             raise typer.Exit(1)
-        sys.stdout.write(f"No error of {sampler.spec} rose since {compare} was recorded.\n")
+        say(f"No error of {sampler.spec} rose since {compare} was recorded.\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +10,7 @@ import typer
 
 from sdezoo.errors import ParameterError
 from sdezoo_cli.options import Checkpoint, Device, Json, Plugins, Quiet, Sampler, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -97,9 +96,9 @@ def _quality(run: Path, out: Path, overwrite: bool, told: str, options: dict[str
     files = [out / name for name in FILES]
     if told == "json":
         paths = dict(zip(("table", "sheet"), map(str, files), strict=True))
-        sys.stdout.write(json.dumps({**found.record, **paths}, ensure_ascii=False, allow_nan=False) + "\n")
+        say_json({**found.record, **paths}, allow_nan=False)
     elif told:
-        sys.stdout.write(found.text + f"Files: {files[0]}, {files[1]}\n")
+        say(found.text + f"Files: {files[0]}, {files[1]}\n")
 
 
 def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options: dict[str, Any]) -> None:
@@ -111,9 +110,9 @@ def _likelihood(run: Path, out: Path | None, overwrite: bool, told: str, options
     seconds = round(time.perf_counter() - began, 3)
     if told == "json":
         summary = {"run": str(run), **found.record(), "out": str(out) if out else None, "seconds": seconds}
-        sys.stdout.write(json.dumps(summary, ensure_ascii=False, allow_nan=False) + "\n")
+        say_json(summary, allow_nan=False)
     elif told:
-        sys.stdout.write(_text(found) + (f"Each row: {out}\n" if out else ""))
+        say(_text(found) + (f"Each row: {out}\n" if out else ""))
 
 
 def _divergence(probes: str | None) -> dict[str, Any]:

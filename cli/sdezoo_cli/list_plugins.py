@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from sdezoo_cli.listing import print_plugins
 from sdezoo_cli.options import Json, Plugins, load_plugins
+from sdezoo_cli.printing import say
 
 
 def list_plugins(
@@ -25,9 +25,9 @@ def list_plugins(
         from sdezoo.zoo.composition import broken, table
         from sdezoo.zoo.registry import REGISTRIES
 
-        sys.stdout.write(table() + "\n")
+        say(table() + "\n")
         for registry in REGISTRIES.values():
-            sys.stderr.writelines(f"Omitted: {reason}\n" for reason in broken(registry).values())
+            say("".join(f"Omitted: {reason}\n" for reason in broken(registry).values()), error=True)
         return
     from sdezoo.errors import PluginError
     from sdezoo.zoo.registry import REGISTRIES

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterable
+
+from sdezoo_cli.printing import say, say_json
 
 
 def print_plugins(kinds: Iterable[str], *, as_json: bool) -> None:
@@ -21,9 +21,9 @@ def print_plugins(kinds: Iterable[str], *, as_json: bool) -> None:
         rows = {
             kind: {name: {"summary": text, "broken": error} for name, (text, error) in names.items()} for kind, names in summaries.items()
         }
-        sys.stdout.write(json.dumps(rows, ensure_ascii=False) + "\n")
+        say_json(rows)
         return
     for kind, names in summaries.items():
-        sys.stdout.write(f"{kind}\n")
+        say(f"{kind}\n")
         for name, (text, error) in names.items():
-            sys.stdout.write(f"  {name:<16} {f'BROKEN: {error}' if error else text}\n")
+            say(f"  {name:<16} {f'BROKEN: {error}' if error else text}\n")

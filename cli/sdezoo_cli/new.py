@@ -8,7 +8,6 @@ import keyword
 import os
 import re
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -16,6 +15,8 @@ from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
+
+from sdezoo_cli.printing import say
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -73,7 +74,7 @@ def new(
     texts = _texts(kind, name, (form or "affine") if kind == "sde" else kind)
     folder = into / f"sdezoo-{name}"
     _write(folder, texts)
-    sys.stdout.write(
+    say(
         f"Wrote the {kind} '{name}'. It works as it is; change it into yours:\n"
         + "".join(f"  {folder / path}\n" for path in texts)
         + "Next steps:\n"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 
 from sdezoo.errors import ParameterError
 from sdezoo_cli.options import Checkpoint, Compile, Device, Json, Plugins, Precision, Quiet, Sampler
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ def sample(
     """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64 --out samples.png
 
     Large numbers of samples are written to disk as they are drawn. If sampling is interrupted, run the same command again to resume. Use
-    `accelerate launch -m sdezoo_cli sample …` to share the work among processes.
+    `accelerate launch --no_python sdezoo sample …` to share the work among processes.
     """
     with _interruptible():
         from sdezoo.runs.sample import sample as draw
@@ -96,9 +95,9 @@ def sample(
         summary |= {"from": str(made.start) if made.start else None}
         summary |= {"trajectory": str(made.trajectory) if made.trajectory else None, "outside": made.outside.count}
         summary |= {"outside_by": made.outside.farthest, "seconds": round(made.seconds, 3)}
-        sys.stdout.write(json.dumps(summary) + "\n")
+        say_json(summary)
     elif not quiet:
-        sys.stdout.write(_text(made))
+        say(_text(made))
 
 
 def _text(made: Sampled) -> str:
@@ -118,7 +117,7 @@ def _interruptible() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"Interrupted: {str(stop) or 'nothing was written.'}\n")
+            say(f"Interrupted: {str(stop) or 'nothing was written.'}\n", error=True)
         raise typer.Exit(_INTERRUPTED) from None
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 
 from sdezoo_cli.listing import print_plugins
 from sdezoo_cli.options import Json, Plugins, load_plugins
+from sdezoo_cli.printing import say, say_json
 
 
 def show(
@@ -31,7 +30,7 @@ def show(
     if name is None:
         print_plugins(REGISTRIES, as_json=as_json)
         if not as_json:
-            sys.stdout.write("For details:  sdezoo show NAME   For a run:  sdezoo show FOLDER\n")
+            say("For details:  sdezoo show NAME   For a run:  sdezoo show FOLDER\n")
         return
     found = [registry for registry in REGISTRIES.values() if registry.entries(name)]
     if not found and ("/" in name or Path(name).is_dir()):
@@ -42,19 +41,17 @@ def show(
         raise PluginError(f"There is no plugin '{name}'.", suggestion(name, known))
     shown = [_describe(registry, name) for registry in found]
     if as_json:
-        sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
+        say_json(shown)
         return
     for one in shown:
-        sys.stdout.write(f"{one['kind']} {name}  ({one['class']}, from {one['provider']})\n\n{one['equation']}\n\n")
+        say(f"{one['kind']} {name}  ({one['class']}, from {one['provider']})\n\n{one['equation']}\n\n")
         for key in one["parameters"]:
-            sys.stdout.write(
-                f"  {key['name']:<14} {key['default']:<12} {key['allowed']}. {' '.join(key['meaning'].split())}".rstrip() + "\n"
-            )
+            say(f"  {key['name']:<14} {key['default']:<12} {key['allowed']}. {' '.join(key['meaning'].split())}".rstrip() + "\n")
         for key in ("support", "learns", "losses", "samplers", "outputs", "sdes"):
             if key in one:
                 value = one[key] if isinstance(one[key], str) else ", ".join(one[key])
-                sys.stdout.write(f"  {key:<14} {value}\n")
-        sys.stdout.write("\n")
+                say(f"  {key:<14} {value}\n")
+        say("\n")
 
 
 def _show_run(folder: Path, as_json: bool) -> None:
@@ -62,7 +59,7 @@ def _show_run(folder: Path, as_json: bool) -> None:
 
     run = overview(folder)
     if as_json:
-        sys.stdout.write(json.dumps(run, ensure_ascii=False) + "\n")
+        say_json(run)
         return
     state, environment = run["state"] or {}, dict(run["environment"])
     plugins = environment.pop("plugins", {})
@@ -73,16 +70,16 @@ def _show_run(folder: Path, as_json: bool) -> None:
         "last metrics": {key: value for key, value in (run["metrics"] or {}).items() if key != "levels"},
     }
     for title, values in parts.items():
-        sys.stdout.write(f"{title}\n")
+        say(f"{title}\n")
         for key, value in values.items():
             if value not in (None, [], ()):
-                sys.stdout.write(f"  {key:<18} {_in_words(value)}\n")
-        sys.stdout.write("\n")
-    sys.stdout.write("checkpoints\n" if run["checkpoints"] else "no checkpoint\n")
+                say(f"  {key:<18} {_in_words(value)}\n")
+        say("\n")
+    say("checkpoints\n" if run["checkpoints"] else "no checkpoint\n")
     for entry in run["checkpoints"]:
         loss = "" if entry["validation_loss"] is None else f"  validation loss {entry['validation_loss']:.4g}"
         mark = "  damaged: " + entry["damaged"] if entry["damaged"] else "  best" if entry["step"] == run["best"] else ""
-        sys.stdout.write(f"  step {entry['step']:<8} {entry['bytes'] / 2**20:7.1f} MiB{loss}{mark}\n")
+        say(f"  step {entry['step']:<8} {entry['bytes'] / 2**20:7.1f} MiB{loss}{mark}\n")
 
 
 def _in_words(value: Any) -> str:

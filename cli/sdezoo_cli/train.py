@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
-import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ Number = float | None
 
 
 def train(
-    sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]. Default: gbm.")] = None,
+    sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
+    column: Annotated[Text, typer.Option(help="COLUMN=PROCESS or COLUMN=drop, separated by commas.")] = None,
     task: Annotated[Text, typer.Option(help="What is learned. Default: score.")] = None,
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
@@ -72,7 +73,7 @@ def train(
 ) -> None:
     """Train a score model.  Example: sdezoo train --sde gbm --loss mult-dsm
 
-    SIGINT (Ctrl-C) and SIGTERM finish the current step and save; a second signal stops at once. Give --resume to resume a run.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP finish the current step and save; a second signal stops at once. Give --resume to resume a run.
     """
     load_plugins(plugin)
     from sdezoo.runs.train import train as run_training
@@ -101,10 +102,10 @@ def train(
         summary = {"run": str(result.run), "checkpoint": str(result.checkpoint)}
         summary |= {"samples": str(result.preview) if result.preview else None, "steps": result.steps}
         summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best, "chosen": list(result.reasons)}
-        sys.stdout.write(json.dumps({**summary, "seconds": round(result.seconds, 3), "note": result.note}) + "\n")
+        say_json({**summary, "seconds": round(result.seconds, 3), "note": result.note})
     elif not quiet:
         ending = "csv" if result.data.kind == "table" else "png"
-        sys.stdout.write(
+        say(
             f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}{_held_out(result)}.\n"
             f"  run         {result.run}\n"
             f"  checkpoint  {result.checkpoint}\n"
@@ -152,4 +153,5 @@ def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
+    with suppress(OSError):  # the terminal may have hung up
+        say(f"{text}\n", error=True)

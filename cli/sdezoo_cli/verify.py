@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +11,7 @@ import typer
 
 from sdezoo.errors import PluginError, RunError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def verify(
     load_plugins(plugin)
     import torch
 
+    from sdezoo.store.files import atomic_write
     from sdezoo.verification.picture import draw
     from sdezoo.verification.tables import markdown, text
     from sdezoo.verification.verify import verify as measure
@@ -55,8 +56,8 @@ def verify(
     for sde, (record, picture) in zip(chosen, files, strict=True):
         with bar(sde.spec, None, shown=not (quiet or as_json)) as update:
             verification = measure(sde, seed=seed, progress=update)
-        out.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(verification.record(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        with atomic_write(record, "Give --out another place.") as file:
+            file.write((json.dumps(verification.record(), ensure_ascii=False, indent=1) + "\n").encode())
         written.append(record)
         if draw(verification, picture):
             written.append(picture)
@@ -100,8 +101,8 @@ def _is_ours(record: Path) -> bool:
 def _write(found: list[Verification], written: list[Path], tables: str, *, quiet: bool, as_json: bool) -> None:
     if as_json:
         records = [one.record() for one in found]
-        sys.stdout.write(json.dumps(records if len(records) > 1 else records[0], ensure_ascii=False) + "\n")
+        say_json(records if len(records) > 1 else records[0])
     elif not quiet:
-        sys.stdout.write(tables.rstrip() + "\n\n" + "".join(f"{path}\n" for path in written))
+        say(tables.rstrip() + "\n\n" + "".join(f"{path}\n" for path in written))
     elif any(one.off for one in found):
-        sys.stdout.write("".join(f"{one.spec}: {f.part}: {f.what} is {f.value:.3g}\n" for one in found for f in one.off))
+        say("".join(f"{one.spec}: {f.part}: {f.what} is {f.value:.3g}\n" for one in found for f in one.off))

@@ -1,6 +1,6 @@
 """Peak memory of sampling against the number of steps and samples, each measured in its own process.
 
-That process runs this module: `python -m sdezoo.bench.memory RUN SAMPLER STEPS N SEED` draws `N` samples of a run folder as
+That process runs this module: `python -P -m sdezoo.bench.memory RUN SAMPLER STEPS N SEED` draws `N` samples of a run folder as
 `sdezoo sample` does, 64 at a time, and prints its peak resident memory in MiB.
 """
 
@@ -72,7 +72,7 @@ def _trained(folder: Path, size: int) -> Path:
 
 
 def _peak(run: Path, sampler: str, steps: int, n: int, seed: int) -> float:
-    command = [sys.executable, "-m", "sdezoo.bench.memory", *map(str, (run, sampler, steps, n, seed))]
+    command = [sys.executable, "-P", "-m", "sdezoo.bench.memory", *map(str, (run, sampler, steps, n, seed))]
     return float(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 

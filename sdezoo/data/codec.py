@@ -1,13 +1,12 @@
 """Codecs: the invertible column transforms that make up an encoding.
 
-A codec replaces `k` columns by `m`. An affine codec keeps their number, a categorical one has a column for each category, and one for
-constant columns has none. `AffineCodec` is the only codec so far.
+A codec replaces `k` columns by `m`: most keep their number, `ConstantCodec` has no output.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -56,6 +55,11 @@ class Codec(ABC):
             raise damaged()
         made = len(self.columns) if self.width is None else self.width
         return (*event[:-1], event[-1] - len(self.columns) + made)
+
+    @property
+    def sources(self) -> Sequence[int]:
+        """For each output column, the position in `columns` of the column that it encodes. Default: one for each, or all of the first."""
+        return range(len(self.columns or ())) if self.width is None else [0] * self.width
 
     @abstractmethod
     def encode(self, raw: Tensor) -> Tensor:
@@ -165,5 +169,183 @@ class AffineCodec(Codec):
         return cls(scale, shift)
 
 
-CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec,)}
+@dataclass(frozen=True, eq=False)
+class ConstantCodec(Codec):
+    """Leaves out columns of one value each, and restores it exactly.
+
+    Args:
+        columns: increasing indices of the columns.
+        values: the value of each.
+    """
+
+    kind: ClassVar[str] = "constant"
+    width = 0
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    values: tuple[float, ...] = ()
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return raw[..., :0]
+
+    def decode(self, x: Tensor) -> Tensor:
+        return torch.tensor(self.values, dtype=torch.float64).expand(*x.shape[:-1], -1)
+
+    def log_det(self, raw: Tensor) -> None:
+        """None: a constant column has no density.
+
+        Args:
+            raw: columns `(N, …, k)`.
+        """
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "values": list(self.values)}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        columns, constants = _indices(values), values.get("values")
+        if not isinstance(constants, list) or len(constants) != len(columns) or not all(isinstance(v, int | float) for v in constants):
+            raise damaged()
+        return cls(columns, tuple(float(value) for value in constants))
+
+
+_HALVES = 2.0**22
+"""From here on float32 does not hold `k − ½` for certain."""
+
+
+@dataclass(frozen=True, eq=False)
+class CellCodec(Codec):
+    """Whole numbers as the middles of the cells `(k − 1, k]` that are rounded up to them: a positive number never becomes 0.
+
+    A positive `k` is encoded as `k − ½`, 0 as 0, and a `k` whose half float32 does not hold as `k`. Decoding rounds up. Entire rows are
+    encoded, so that columns keep their places.
+
+    Args:
+        places: increasing indices of the columns of whole numbers from 0 on.
+    """
+
+    kind: ClassVar[str] = "cell"
+
+    places: tuple[int, ...]
+
+    def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        if not event or self.places[-1] >= event[-1]:
+            raise damaged()
+        return event
+
+    def encode(self, raw: Tensor) -> Tensor:
+        whole = raw[..., self.places]
+        raw[..., self.places] = torch.where((whole > 0) & (whole < _HALVES), whole - 0.5, whole)
+        return raw
+
+    def decode(self, x: Tensor) -> Tensor:
+        x[..., self.places] = x[..., self.places].ceil()
+        return x
+
+    def log_det(self, raw: Tensor) -> Tensor:
+        """0: a translation of each positive value.
+
+        Args:
+            raw: rows `(N, …, d)`.
+        """
+        return torch.zeros(len(raw), dtype=torch.float64)
+
+    def parameters(self) -> dict[str, Any]:
+        return {"places": list(self.places)}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        return cls(_indices(values, "places"))
+
+
+@dataclass(frozen=True, eq=False)
+class DifferenceCodec(Codec):
+    """Columns `v_1 ≤ v_2 ≤ …` as `v_1` and the differences `v_{k+1} − v_k`: whatever is sampled, the order holds.
+
+    Args:
+        columns: increasing indices of the columns.
+        order: positions in `columns` of `v_1`, `v_2`, ….
+    """
+
+    kind: ClassVar[str] = "difference"
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: tuple[int, ...] = ()
+
+    def encode(self, raw: Tensor) -> Tensor:
+        ranked = raw[..., self.order]
+        found = torch.empty_like(raw)
+        found[..., self.order] = torch.cat([ranked[..., :1], ranked.diff(dim=-1)], -1)
+        return found
+
+    def decode(self, x: Tensor) -> Tensor:
+        found = torch.empty_like(x)
+        found[..., self.order] = x[..., self.order].cumsum(-1)
+        return found
+
+    def log_det(self, raw: Tensor) -> Tensor:
+        """0: the matrix is triangular, with ones on its diagonal.
+
+        Args:
+            raw: columns `(N, …, k)`.
+        """
+        return torch.zeros(len(raw), dtype=torch.float64)
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "order": list(self.order)}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        columns, order = _indices(values), values.get("order")
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(len(columns)))):
+            raise damaged()
+        return cls(columns, tuple(int(i) for i in order))
+
+
+@dataclass(frozen=True, eq=False)
+class ShareCodec(Codec):
+    """Columns that sum to a constant, as shares of their sum.
+
+    Args:
+        columns: increasing indices of the columns.
+        total: the constant.
+    """
+
+    kind: ClassVar[str] = "share"
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    total: float = 1.0
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return raw / raw.sum(-1, keepdim=True)
+
+    def decode(self, x: Tensor) -> Tensor:
+        return x * self.total
+
+    def log_det(self, raw: Tensor) -> None:
+        """None: the columns have a density on the simplex alone.
+
+        Args:
+            raw: columns `(N, …, k)`.
+        """
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "total": self.total}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        total = values.get("total")
+        if not isinstance(total, int | float) or not 0 < total < float("inf"):
+            raise damaged()
+        return cls(_indices(values), float(total))
+
+
+def _indices(values: Mapping[str, Any], name: str = "columns") -> tuple[int, ...]:
+    """The indices of a record: at least one, increasing, from 0 on."""
+    found = values.get(name)
+    if not isinstance(found, list) or not found or not all(type(i) is int and i >= 0 for i in found) or found != sorted(set(found)):
+        raise damaged()
+    return tuple(found)
+
+
+CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, ShareCodec)}
 """Codec classes by their names in JSON."""

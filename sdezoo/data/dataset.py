@@ -9,7 +9,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -47,6 +47,20 @@ class StoredRows(ABC):
         Raises:
             DataError: if the rows can no longer be read.
         """
+
+
+@dataclass(frozen=True, eq=False)
+class _SelectedRows(StoredRows):
+    """Some of the columns of stored rows."""
+
+    base: StoredRows
+    columns: Tensor
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        return self.base[index][:, self.columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +131,24 @@ class Data:
             return torch.tensor(0.0), torch.tensor(1.0)
         low, high = zip(*((rows.amin(0), rows.amax(0)) for rows in (block.flatten(0, -2) for block in self.blocks())), strict=True)
         return torch.stack(low).amin(0), torch.stack(high).amax(0)
+
+    def select(self, columns: Sequence[int]) -> Data:
+        """Return the data with some of the columns of a table or of points.
+
+        Args:
+            columns: indices of the columns to keep.
+        """
+        index = torch.tensor(columns)
+        kept = [replace(snapshot, train=snapshot.train[:, index], test=snapshot.test[:, index]) for snapshot in self.snapshots]
+        return replace(
+            self,
+            train=kept[0].train,
+            test=kept[0].test,
+            later=tuple(kept[1:]),
+            columns=tuple(self.columns[i] for i in columns) if self.columns else (),
+            types=tuple(self.types[i] for i in columns) if self.types else (),
+            stored=None if self.stored is None else _SelectedRows(self.stored, index),
+        )
 
     def blocks(self) -> Iterator[Tensor]:
         """Iterate over all rows of all snapshots, training and held-out, in non-empty blocks of at most 16 MiB (or one row)."""

@@ -67,10 +67,21 @@ class Encoding:
         Returns:
             Encoded rows `(N, *encoded event)`, float32 on the device of `raw`.
         """
-        values, device = _values(raw), _device(raw)
+        return self.encode_exactly(raw).to(_device(raw), torch.float32)
+
+    def encode_exactly(self, raw: Tensor | Sequence[Tensor]) -> Tensor:
+        """Encode rows without rounding to float32.
+
+        Args:
+            raw: as for `encode`.
+
+        Returns:
+            Encoded rows `(N, *encoded event)`, float64 on the CPU.
+        """
+        values = _values(raw)
         for codec in self.codecs:
             values = _encoded(codec, values)
-        return _numbers(values).to(device, torch.float32)
+        return _numbers(values)
 
     def decode(self, x: Tensor) -> Tensor:
         """Decode to final rows. Integer columns (by `types`) are rounded to the nearest integer; nothing is clamped.
@@ -133,6 +144,23 @@ class Encoding:
         for codec in self.codecs:
             shape = codec.encoded_event(shape)
         return shape
+
+    def sources(self, columns: int) -> list[int]:
+        """Find the column that each encoded column comes from.
+
+        Args:
+            columns: number of columns of the table.
+
+        Returns:
+            For each encoded column, the index of the table's column.
+        """
+        found = list(range(columns))
+        for codec in self.codecs:
+            if codec.columns is not None:
+                made = [found[codec.columns[i]] for i in codec.sources]
+                kept, first = [source for i, source in enumerate(found) if i not in codec.columns], codec.columns[0]
+                found = [*kept[:first], *made, *kept[first:]]
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Serialize to JSON values; `from_json` restores the encoding exactly."""
@@ -224,7 +252,7 @@ def _device(rows: Tensor | Sequence[Tensor]) -> torch.device:
 
 
 def _numbers(values: _Values) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.stack([column.double() for column in values], -1)
+    return values if isinstance(values, Tensor) else torch.stack([column.double() for column in values], -1)  # at least one column
 
 
 def _columns(values: _Values) -> list[Tensor]:

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.errors import DataError
@@ -26,6 +25,7 @@ from sdezoo.evaluation.privacy import Records, privacy
 from sdezoo.evaluation.rows import FloatArray, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
 from sdezoo.evaluation.table import number
+from sdezoo.plots import Figure
 
 _NAMED = 5
 
@@ -139,8 +139,7 @@ def columns(
         private: held-out rows and samples for the privacy figures, any number of each; default: those of `parts`.
     """
     names = list(names) or [f"x{i}" for i in range(parts.every.shape[1])]
-    spread = np.std(flat(parts.every), axis=0)
-    unit = np.where(spread > 0, spread, 1.0)
+    unit = _unit(parts.every)
     sets = Sets(*(flat(part) / unit for part in (parts.held_out, parts.samples, parts.training)))
     progress(0, 1, "finding the nearest training rows")
     held_out, samples = private or (parts.held_out, parts.samples)
@@ -169,6 +168,25 @@ def columns(
     facts["tails"] = [{"name": c.name, "data": _record(c.data), "samples": _record(c.samples)} for c in tails]
     picture = sheet.columns(title, names, flat(parts.held_out), flat(parts.samples), found.distances)
     return Comparison(measured, notes, facts, picture, tails)
+
+
+def copied(training: Tensor, held_out: Tensor, samples: Tensor, seed: int) -> list[str]:
+    """Return the names of the figures by which samples of a table repeat training rows; none if they do not.
+
+    Args:
+        training: all training rows, `(N, d)`.
+        held_out: held-out rows, at least one.
+        samples: samples.
+        seed: random seed of the choices of rows.
+    """
+    unit = _unit(training)
+    return privacy(Records(*(flat(rows) / unit for rows in (training, held_out, samples))), seed=seed).alarms
+
+
+def _unit(training: Tensor) -> FloatArray:
+    """Standard deviation of each column, 1 for a constant one."""
+    spread = np.std(flat(training), axis=0)
+    return np.where(spread > 0, spread, 1.0)
 
 
 def _left_out(size: int) -> list[str]:

@@ -110,6 +110,8 @@ class Privacy(NamedTuple):
     """Lines of the table."""
     notes: list[str]
     """Notes below the table."""
+    alarms: list[str]
+    """Names of the figures by which samples repeat training rows."""
     distances: tuple[FloatArray, FloatArray]
     """Distances to the closest training row, of new rows and of samples, `(n,)` each."""
 
@@ -139,11 +141,12 @@ def privacy(records: Records, *, seed: int = 0) -> Privacy:
             f"({len(new.first)} rows). Only membership inference needs rows that were never trained on: few of them make its interval wide."
         )
     notes += [f"  {line.name}: {_MEANING[line.name]}" for line in measured]
-    if found := [name for _, _, alarms in parts for name in alarms]:
+    found = [name for _, _, alarms in parts for name in alarms]
+    if found:
         notes.append(
             f"Warning: samples repeat training rows, by {', '.join(found)}. Train with fewer --steps, or do not call them private."
         )
-    return Privacy(measured, notes, (new.first, samples.first))
+    return Privacy(measured, notes, found, (new.first, samples.first))
 
 
 def closest(rows: FloatArray, training: FloatArray, own: NDArray[np.intp] | None = None) -> Closest:

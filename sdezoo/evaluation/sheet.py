@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from sdezoo.evaluation.measures.columns import correlations
 from sdezoo.evaluation.rows import FloatArray
+from sdezoo.plots import Axes, Figure, SubFigure, label, plain
 
 DATA, SAMPLES = "0.45", "tab:blue"
 
@@ -33,6 +32,7 @@ class Shares:
     """In the samples, `(c,)`."""
 
 
+@plain()
 def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distances, shares: Shares | None) -> Figure:
     """Draw samples, each left of its nearest training image, distances, and class shares if given.
 
@@ -44,7 +44,7 @@ def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distanc
         shares: class shares, or None.
     """
     figure = Figure(figsize=(11, 6.4), dpi=110, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(label(title))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(7, 4))[0]
     axes = left.subplots()
     grid = _pairs(samples[:_PAIRS], neighbours[:_PAIRS])
@@ -62,6 +62,7 @@ def images(title: str, samples: NDArray, neighbours: NDArray, distances: Distanc
     return figure
 
 
+@plain()
 def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: FloatArray, distances: Distances) -> Figure:
     """Draw each column's distribution in held-out rows and samples, correlations (or the points if `d = 2`), and distances.
 
@@ -76,7 +77,7 @@ def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: Flo
     across = min(shown, math.ceil(math.sqrt(2 * shown)))
     down = math.ceil(shown / across)
     figure = Figure(figsize=(11, 3.4 + 1.5 * down), dpi=110, layout="constrained")
-    figure.suptitle(title + (f" (the first {shown} of {len(names)} columns)" if shown < len(names) else ""))
+    figure.suptitle(label(title) + (f" (the first {shown} of {len(names)} columns)" if shown < len(names) else ""))
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(3, 1.5 * down))[:, 0]
     if len(names) == 2:
         _plane(above, names, held_out, samples, distances)
@@ -86,7 +87,7 @@ def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: Flo
     for k, axes in enumerate(panels):
         if k < shown:
             _column(axes, held_out[:, k], samples[:, k])
-            axes.set_title(names[k], fontsize=7)
+            axes.set_title(label(names[k]), fontsize=7)
         else:
             axes.set_axis_off()
     panels[0].legend(fontsize=6)
@@ -146,7 +147,7 @@ def _plane(part: SubFigure, names: Sequence[str], held_out: FloatArray, samples:
     panels = part.subplots(1, 3)
     for axes, rows, name, colour in ((panels[0], held_out, "data", DATA), (panels[1], samples, "samples", SAMPLES)):
         axes.scatter(rows[:, 0], rows[:, 1], s=6, alpha=0.6, linewidths=0, color=colour)
-        axes.set(xlabel=names[0], ylabel=names[1], title=name)
+        axes.set(xlabel=label(names[0]), ylabel=label(names[1]), title=name)
     span = [np.quantile(held_out[:, k], [0.0, 1.0]) for k in (0, 1)]
     margins = [0.1 * (high - low) or 1.0 for low, high in span]
     for axes in panels[:2]:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+
+from sdezoo.plots import Figure, label, plain
 
 _PICTURE = 512  # largest size in pixels that a grid is enlarged to
 _PANELS = 36  # most histograms in one picture
@@ -46,6 +47,7 @@ def _grid(images: Tensor, columns: int | None) -> Tensor:
     return grid
 
 
+@plain()
 def figure(values: np.ndarray, names: Sequence[str]) -> Figure:
     """Plot samples: a scatter plot if there are two columns, else a histogram of each of the first 36 columns.
 
@@ -57,7 +59,7 @@ def figure(values: np.ndarray, names: Sequence[str]) -> Figure:
         plane = Figure(figsize=(5, 5), layout="constrained")
         axes = plane.subplots()
         axes.scatter(values[:, 0], values[:, 1], s=4, alpha=0.5, linewidths=0)
-        axes.set(xlabel=names[0], ylabel=names[1])
+        axes.set(xlabel=label(names[0]), ylabel=label(names[1]))
         return plane
     shown = min(values.shape[1], _PANELS)
     columns = math.ceil(math.sqrt(shown))
@@ -68,6 +70,6 @@ def figure(values: np.ndarray, names: Sequence[str]) -> Figure:
     for i in range(shown):
         axes = panels.add_subplot(rows, columns, i + 1)
         axes.hist(values[:, i].astype(np.float64), bins=30)
-        axes.set_title(names[i], fontsize=8)
+        axes.set_title(label(names[i]), fontsize=8)
         axes.tick_params(labelsize=6)
     return panels

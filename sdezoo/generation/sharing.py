@@ -34,7 +34,11 @@ class Share:
 
     @classmethod
     def join(cls) -> Share:
-        """Join the processes that were launched together; in a plain command there is only this one."""
+        """Join the processes that were launched together; in a plain command there is only this one.
+
+        Raises:
+            RunError: if the environment does not describe a launch.
+        """
         if launched() == 1:
             return cls()
         # By default accelerate lets every process use all cores, and warns about it.

@@ -7,6 +7,7 @@ draws the same batches.
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Iterator
@@ -79,7 +80,8 @@ def stream(
     state, n = draw.trained.state, len(draw.rows)
     size = _BATCHES * draw.batch_size
     if share.first:
-        check_output(out, state.kind, overwrite)
+        merged = None if overwrite or not out.is_file() else Shards.complete(out, _identity(draw, precision), state.event)
+        check_output(out, state.kind, overwrite or (merged is not None and _is_merged(draw, merged, out)))
     if n <= size and not Shards.folder_of(out).exists():
         return _at_once(draw, out, progress) if share.first else None
     if share.first:
@@ -104,6 +106,16 @@ def stream(
     finally:
         if share.count == 1 and shards.folder.exists() and not shards.rows():
             shards.remove()
+
+
+def _is_merged(draw: Draw, shards: Shards, out: Path) -> bool:
+    """Whether `out` holds just these shards: a process may be killed after it has written the file and before it removes them."""
+    again = shards.folder / f"again-{out.name}"
+    write_parts(shards.read(), (shards.total, *shards.event), again, remedy=shards.remedy, **_form(draw))
+    try:
+        return filecmp.cmp(again, out, shallow=False)
+    finally:
+        again.unlink()
 
 
 def _at_once(draw: Draw, out: Path, progress: SamplingProgress | None) -> Written:

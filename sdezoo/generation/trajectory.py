@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
@@ -22,6 +20,7 @@ from sdezoo.errors import RunError
 from sdezoo.generation.export import check_place
 from sdezoo.generation.pictures import sheet
 from sdezoo.generation.samples import Draw, SampleIndices
+from sdezoo.plots import Axes, Figure, label, plain, save
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.store.files import atomic_write
 
@@ -126,14 +125,15 @@ class _Plot:
         low, high = (np.broadcast_to(np.asarray(bound, dtype=np.float64), (columns,)) for bound in state.range)
         margin = _MARGIN * np.where(high > low, high - low, 1)
         self._limits = list(zip(low - margin, high + margin, strict=True))
-        self._names = list(state.columns) or [f"x{i}" for i in range(columns)]
+        self._names = [label(name) for name in state.columns] or [f"x{i}" for i in range(columns)]
 
+    @plain()
     def picture(self, frames: list[Tensor]) -> Image.Image:
         figure = Figure(figsize=(4 if len(frames) == 1 else 2.2 * len(frames), 4 if len(frames) == 1 else 2.4), layout="constrained")
         for i, x in enumerate(frames):
             self._draw(figure.add_subplot(1, len(frames), i + 1), x.double().numpy(), labelled=i == 0)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
+        save(figure, buffer, 100)
         return Image.open(buffer).convert("RGB")
 
     def _draw(self, axes: Axes, values: np.ndarray, *, labelled: bool) -> None:

@@ -21,12 +21,12 @@ from weakref import proxy
 import torch
 from torch import Tensor, nn
 
-from sdezoo.errors import CompositionError, SdezooError
+from sdezoo.errors import CompositionError, SdezooError, unknown_prior
 from sdezoo.learning.output import OUTPUTS, Call
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, fit
 from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Denoised, unknown_prior
+from sdezoo.process.process import Denoised
 from sdezoo.process.requirement import P
 from sdezoo.process.sde import ForwardSDE
 

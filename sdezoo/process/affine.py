@@ -31,10 +31,11 @@ from torch.distributions import ExpTransform, Normal, Transform
 from torch.distributions.constraints import Constraint
 from torch.distributions.transforms import identity_transform
 
-from sdezoo.errors import CompositionError, DataError, SupportError
+from sdezoo.errors import CompositionError, DataError, SupportError, unknown_prior
+from sdezoo.process.columns import count_outside
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Shape, count_outside, unknown_prior
+from sdezoo.process.process import Conditional, Shape
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.process.standardized import Standardized, unstandardized, wide
 

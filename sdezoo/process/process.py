@@ -29,8 +29,9 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo.errors import CompositionError, SupportError
+from sdezoo.errors import CompositionError, SupportError, unknown_prior
 from sdezoo.parameters import Plugin
+from sdezoo.process.columns import ColumnFit, count_outside, positive_without_zero
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 
@@ -76,13 +77,44 @@ class Process(Plugin, ABC):
         """`(lo, hi)`: the times at which the score is evaluated. A sampler steps from `hi` to `lo`, then to 0 without noise."""
         return 1e-3, 1.0
 
+    @property
+    def row_shape(self) -> Shape | None:
+        """Shape of the rows of data that the process takes, without the batch. Default: None, any."""
+        return None
+
     def adapted(self, x0: Tensor) -> Self:
-        """Return the process with every parameter that was left to the data estimated from `x0`. Default: the process itself.
+        """Return the process with every parameter that was left to the data estimated from `x0` `(N, *event)`. Default: itself."""
+        return self
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit | None:
+        """How well the process fits a column of a table, for `--sde auto`. Default: None, it is not a candidate.
 
         Args:
-            x0: clean data, `(N, *event)`.
+            column: values of the column, `(N,)`, float64, not all the same.
+        """
+        return None
+
+    @classmethod
+    def shares_fit(cls, rows: Tensor) -> ColumnFit | None:
+        """As `column_fit`, for columns that sum to 1 in every row: `rows` is `(N, k)`, float64. Default: None."""
+        return None
+
+    def for_columns(self, names: Sequence[str], sources: Sequence[int]) -> Self:
+        """Return the process for the encoded columns of a table. Default: itself. Override it if a parameter names columns.
+
+        Args:
+            names: names of the table's columns.
+            sources: for each encoded column, the index of the table's column that it encodes.
+
+        Raises:
+            DataError: if a column that is named does not exist.
         """
         return self
+
+    def rounds_up(self, event: Sequence[int]) -> Tensor:
+        """Which entries of an `event` are rounded up if they are whole numbers, bool. Default: those on the positive numbers without 0."""
+        return positive_without_zero(self.support, event)
 
     def state_shape(self, shape: Sequence[int]) -> Shape:
         """Shape of the state for data of `shape`, both with the batch dimension. Default: the same shape."""
@@ -245,14 +277,6 @@ class Process(Plugin, ABC):
         raise unknown_prior(self.title())
 
 
-def unknown_prior(whose: str) -> CompositionError:
-    """The error for a prior without a density, to be raised by the caller."""
-    return CompositionError(
-        f"The density of the prior of '{whose}' is not known.",
-        "Pass its log-density as `prior`, or override `prior_log_prob` together with `prior`.",
-    )
-
-
 def _log_level(sde: Process, t: Tensor) -> Tensor:
     level = sde.noise_level(t)
     if level is None:
@@ -265,14 +289,6 @@ def _level_table(sde: Process) -> tuple[Tensor, Tensor]:
     lo, hi = sde.t_span
     t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2
     return _log_level(sde, t), t
-
-
-def count_outside(support: Constraint, x: Tensor) -> int:
-    """Number of values of `x` that are not finite or not in `support`. If the support constrains whole rows: the number of rows."""
-    inside, finite = support.check(x), torch.isfinite(x)
-    if finite.ndim > inside.ndim:
-        finite = finite.flatten(inside.ndim).all(-1)
-    return int((~(inside & finite)).sum())
 
 
 class Supervised(Process):

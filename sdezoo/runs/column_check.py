@@ -23,6 +23,7 @@ from torch import Tensor
 
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import column_name
+from sdezoo.evaluation.comparison import copied
 from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.store.restoring import restore
@@ -51,8 +52,38 @@ class ColumnGap:
         return f"{self.name} (spread {self.spread:.2f} times that of the data, Kolmogorov–Smirnov {self.statistic:.2f})"
 
 
-def check_columns(run: Path, data: Data, device: torch.device, seed: int) -> list[ColumnGap]:
-    """Sample from the newest checkpoint and compare each column with real rows.
+@dataclass(frozen=True)
+class LastLook:
+    """What samples of the trained model show.
+
+    Args:
+        gaps: columns that are not distributed as the data.
+        copies: by which figures the samples repeat training rows; empty if they do not.
+    """
+
+    gaps: Sequence[ColumnGap]
+    copies: Sequence[str]
+
+    @property
+    def note(self) -> str | None:
+        """The sentences for the user; None if all is well."""
+        found = [_note(self.gaps)] if self.gaps else []
+        if self.copies:
+            found.append(
+                f"The samples repeat training rows, by {', '.join(self.copies)}. "
+                "Train with fewer --steps or leave them to the data, and do not call the samples private."
+            )
+        return " ".join(found) or None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """As in a line of `metrics.jsonl`: columns by name, and the figures; empty if all is well."""
+        columns = {gap.name.strip("'"): {"spread": round(gap.spread, 4), "ks": round(gap.statistic, 4)} for gap in self.gaps}
+        return ({"columns": columns} if columns else {}) | ({"copies": list(self.copies)} if self.copies else {})
+
+
+def last_look(run: Path, data: Data, device: torch.device, seed: int) -> LastLook:
+    """Sample from the newest checkpoint and compare the samples with real rows.
 
     Args:
         run: the run folder.
@@ -67,7 +98,8 @@ def check_columns(run: Path, data: Data, device: torch.device, seed: int) -> lis
     real = data.test if len(data.test) >= _ENOUGH else torch.cat([data.train, data.test])
     count = min(_MOST, max(_FEWEST, len(real)))
     made = generate(trained, choose_sampler(trained, None), count, seed=seed, batch_size=_BATCH, device=device)
-    return column_gaps(real, made.x, data.columns)
+    copies = copied(data.train, data.test[:_MOST], made.x, seed) if len(data.test) else []
+    return LastLook(column_gaps(real, made.x, data.columns), copies)
 
 
 def column_gaps(real: Tensor, samples: Tensor, names: Sequence[str] = ()) -> list[ColumnGap]:
@@ -89,21 +121,13 @@ def column_gaps(real: Tensor, samples: Tensor, names: Sequence[str] = ()) -> lis
     return gaps
 
 
-def note(gaps: Sequence[ColumnGap]) -> str | None:
-    """The sentences that name these columns, and what to do; None if there are none."""
-    if not gaps:
-        return None
+def _note(gaps: Sequence[ColumnGap]) -> str:
     named = "; ".join(map(str, gaps[:_NAMED])) + (f"; and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else "")
     one = len(gaps) == 1
     return (
         f"The samples of {'a column are' if one else f'{len(gaps)} columns are'} not distributed as the data: {named}. "
         f"Train longer (--steps), or choose a process that fits {'it' if one else 'them'} (--sde), and look at `sdezoo evaluate`."
     )
-
-
-def record(gaps: Sequence[ColumnGap]) -> dict[str, Any]:
-    """These columns as a line of `metrics.jsonl` holds them."""
-    return {gap.name.strip("'"): {"spread": round(gap.spread, 4), "ks": round(gap.statistic, 4)} for gap in gaps}
 
 
 def _spread(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -68,7 +68,7 @@ class DiffusionModel(BaseEstimator):
 
     def __init__(
         self,
-        sde: str = "gbm",
+        sde: str = "auto",
         loss: str | None = None,
         *,
         net: str | None = None,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
@@ -30,11 +29,13 @@ from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
 from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
 from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
 from sdezoo.runs.given_rows import read_samples
-from sdezoo.store.files import atomic_write, writable_folder
+from sdezoo.store.files import atomic_write, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
@@ -125,13 +126,14 @@ def evaluate(
     Raises:
         ParameterError: if a number is not positive, if `features` is unknown or does not apply to this kind of data, or if there is a
             sampler or steps together with `samples`.
-        RunError: if the run cannot be read, or the features are not available.
+        RunError: if the run cannot be read or contains links, or the features are not available.
         DataError: if there are too few rows, or the file does not hold samples of this run.
         SdezooError: as for `sdezoo.generation.samples.generate`.
     """
     idle = [name for name, value in {"sampler": sampler, "steps": steps}.items() if samples and value is not None]
     if idle:
         raise ParameterError(f"--{idle[0]} has no effect on samples from a file.", f"Leave out --{idle[0]} or --samples.")
+    refuse_links(run)
     if out:
         check_folder(out, overwrite=overwrite)
     steps = _STEPS if steps is None else steps
@@ -140,8 +142,9 @@ def evaluate(
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     began = time.perf_counter()
     trained = restore(run, checkpoint)
-    origin = TrainingConfig.build(TrainingConfig.read(run / "config.yaml")).data
-    data = _load(origin, trained)
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    origin = config.data
+    data = _load(origin, trained, ColumnOptions.parse(config.column))
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
@@ -207,12 +210,12 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     with atomic_write(table, _ELSEWHERE) as file:
         file.write(written.encode())
     with atomic_write(sheet, _ELSEWHERE) as file:
-        found.picture.savefig(file, format="png", pil_kwargs={"optimize": True})
+        save(found.picture, file)
     return table, sheet
 
 
-def _load(origin: str, trained: Trained) -> Data:
-    data = find_dataset(origin).load()
+def _load(origin: str, trained: Trained, options: ColumnOptions) -> Data:
+    data = options.apply(find_dataset(origin).load())
     check(data)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):

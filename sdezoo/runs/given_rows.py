@@ -9,7 +9,7 @@ from torch import Tensor
 from sdezoo.data.formats import ReadableFormat
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import DataError
-from sdezoo.process.process import count_outside
+from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import FromRows
 from sdezoo.store.restoring import Trained
 from sdezoo.zoo.composition import support_in_words

@@ -14,6 +14,7 @@ diagonal.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import LOSSES
 
@@ -181,7 +183,8 @@ def likelihood(
     trained, config = restore(run, checkpoint), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     _refuse_loss(trained, config)
     source, part = data or config.data, split or ("all" if data else "test")
-    held = _load(source)
+    columns = ColumnOptions.parse(config.column)
+    held = _load(source, columns)
     _refuse_data(trained, held, source)
     every = _part(held, part, source)
     rows = _choose(len(every), n, seed)
@@ -192,7 +195,7 @@ def likelihood(
     options = {"divergence": chosen, "probes": probes, "steps": steps, "seed": seed}
     nats, errors = _follow(trained, raw, batch_size, device, progress, options)
     _refuse_infinite(nats, rows)
-    reference, law = _reference(trained, config.data, None if data else held, raw, seed)
+    reference, law = _reference(trained, lambda: _load(config.data, columns) if data else held, raw, seed)
     width = 1 / held.levels if held.levels else None
     cells = dims * math.log(width) if width else 0.0
     found = Likelihood(
@@ -216,8 +219,8 @@ def likelihood(
 _PARTS = {"test": "the held-out part of", "train": "the training part of", "all": "all of"}
 
 
-def _load(source: str) -> Data:
-    data = find_dataset(source).load()
+def _load(source: str, options: ColumnOptions) -> Data:
+    data = options.apply(find_dataset(source).load())
     check(data)
     check_one_time(data, "The likelihood")
     return data
@@ -265,10 +268,10 @@ def _follow(
     return nats, errors
 
 
-def _reference(trained: Trained, source: str, data: Data | None, raw: Tensor, seed: int) -> tuple[Tensor | None, str]:
+def _reference(trained: Trained, load: Callable[[], Data], raw: Tensor, seed: int) -> tuple[Tensor | None, str]:
     """Compute log-densities of `raw` under the reference, and describe it; or None and the reason why there is none."""
     try:
-        data = data or _load(source)
+        data = load()
     except SdezooError as error:
         return None, f"none, because the training rows cannot be read ({error.problem.rstrip('.')})"
     train = data.train[:: -(-len(data.train) // _REFERENCE_ROWS)]

@@ -18,7 +18,7 @@ import torch
 
 from sdezoo.data.dataset import Data
 from sdezoo.errors import SdezooError
-from sdezoo.runs.column_check import check_columns, note, record
+from sdezoo.runs.column_check import last_look
 from sdezoo.runs.preview import draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
 from sdezoo.store.launch import is_first
@@ -53,7 +53,7 @@ def train(
         data: used in place of those that `config` names.
         resume: continue from the newest checkpoint that is intact.
         overwrite: replace a run that exists.
-        interruptible: SIGINT and SIGTERM end the step and save, see `sdezoo.training.interruption`; in a main thread only.
+        interruptible: SIGINT, SIGTERM and SIGHUP end the step and save, see `sdezoo.training.interruption`; in a main thread only.
         preview: draw a few samples of the trained model into the run folder, see `sdezoo.runs.preview`, and compare the columns of a
             table with real rows, see `sdezoo.runs.column_check`. If that fails, the run is saved all the same, and the result's note says
             why.
@@ -83,7 +83,7 @@ def train(
                 _begin(chosen, training)
             workers.wait()
             result = training.run(progress, interruptible=interruptible)
-    return _with_column_check(_with_preview(result, chosen.device), chosen) if preview and is_first() else result
+    return _with_last_look(_with_preview(result, chosen.device), chosen) if preview and is_first() else result
 
 
 def _with_preview(result: Result, device: torch.device) -> Result:
@@ -93,17 +93,17 @@ def _with_preview(result: Result, device: torch.device) -> Result:
         return _noted(result, f"The run is saved, but no preview could be drawn: {_reason(error)}.")
 
 
-def _with_column_check(result: Result, plan: Plan) -> Result:
-    """The result with a note on the columns that samples miss, which also stand in a line of the metrics."""
+def _with_last_look(result: Result, plan: Plan) -> Result:
+    """The result with a note on columns that samples miss, and on copies; both are also recorded in the metrics."""
     if plan.data.kind != "table" or result.preview is None:
         return result
     try:
-        gaps = check_columns(result.run, plan.data, plan.device, plan.config.seed)
+        found = last_look(result.run, plan.data, plan.device, plan.config.seed)
     except Exception as error:  # as above
-        return _noted(result, f"The run is saved, but its columns could not be compared with the data: {_reason(error)}.")
-    if gaps:
-        MetricLogger(result.run, result.steps, tensorboard=False).write({"step": result.steps, "columns": record(gaps)})
-    return _noted(result, note(gaps))
+        return _noted(result, f"The run is saved, but its samples could not be compared with the data: {_reason(error)}.")
+    if found.record:
+        MetricLogger(result.run, result.steps, tensorboard=False).write({"step": result.steps, **found.record})
+    return _noted(result, found.note)
 
 
 def _reason(error: Exception) -> str:

@@ -41,8 +41,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import count_outside
 from sdezoo.process.sde import ForwardSDE
 
 Divergence = Literal["exact", "hutchinson"]

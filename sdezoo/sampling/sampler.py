@@ -22,8 +22,9 @@ from typing_extensions import TypeVar
 from sdezoo.errors import LeftSupportError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Plugin
+from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import Process, count_outside
+from sdezoo.process.process import Process
 from sdezoo.process.requirement import P, Requirement
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.grid import Spacing, check_grid, grid, grid_refuses

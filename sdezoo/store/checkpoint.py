@@ -36,7 +36,7 @@ from torch import Tensor
 from sdezoo.data.bounds import Bounds
 from sdezoo.data.dataset import Kind
 from sdezoo.errors import RunError
-from sdezoo.store.files import atomic_folder, remove, writing
+from sdezoo.store.files import atomic_folder, is_link, remove, writing
 from sdezoo.store.upgrade import upgrade_state
 
 FORMAT = 4
@@ -274,7 +274,7 @@ def prune(run: Path, step: int, keep: int) -> None:
     Raises:
         RunError: if a checkpoint cannot be removed.
     """
-    there = steps(run)
+    there = {k: folder for k, folder in steps(run).items() if folder.is_dir() and not is_link(folder)}
     with writing(run / "checkpoints", _REMEDY):
         for later in [k for k in there if k > step]:
             remove(there.pop(later))

@@ -1,21 +1,32 @@
 """Atomic writes of files and folders: write to a temporary name, flush to disk, rename.
 
 A killed process may leave temporary files. Their names start with a dot and end with `.partial` or `.removed`.
+
+Links are not followed. A folder may come from somebody else, and a link in it may lead to any file of the user's.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
+import psutil
 from torch import Tensor
 
 from sdezoo.errors import RunError
+
+_REMAINS = re.compile(r"\.(?:.+\.(?P<process>\d+)\.partial|(?:step-\d+|checkpoints|samples|tensorboard)\.(?:partial|removed))")
+"""Names of temporary files and folders of a run."""
+
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What file systems answer that cannot flush a folder."""
 
 _FLOAT = np.lib.format.dtype_to_descr(np.dtype(np.float32))
 
@@ -59,8 +70,9 @@ def atomic_write(path: Path, remedy: str) -> Iterator[BinaryIO]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with writing(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
+        discard(partial)
         try:
-            with partial.open("wb") as file:
+            with partial.open("xb") as file:  # "x" follows no link
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -83,7 +95,7 @@ def atomic_folder(folder: Path, remedy: str) -> Iterator[Path]:
     """
     partial = folder.with_name(f".{folder.name}.partial")
     with writing(folder, remedy):
-        shutil.rmtree(partial, ignore_errors=True)
+        discard(partial)
         try:
             partial.mkdir(parents=True)
             yield partial
@@ -94,7 +106,7 @@ def atomic_folder(folder: Path, remedy: str) -> Iterator[Path]:
             remove(folder)
             partial.rename(folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            discard(partial)
         _to_disk(folder.parent)
 
 
@@ -102,34 +114,79 @@ def remove(folder: Path) -> None:
     """Remove a folder if it exists. It is renamed first, so that it disappears atomically; then its files are deleted.
 
     Args:
-        folder: the folder.
+        folder: the folder. If it is a link, the link is removed, and what it points to is left unchanged.
     """
     gone = folder.with_name(f".{folder.name}.removed")
-    if folder.exists():
-        shutil.rmtree(gone, ignore_errors=True)
+    if os.path.lexists(folder):
+        discard(gone)
         folder.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        discard(gone)
+
+
+def discard(path: Path) -> None:
+    """Delete a file, a link, or a folder with its contents, as far as the system permits. Links are deleted, never followed.
+
+    Args:
+        path: what to delete; it may be missing.
+    """
+    if path.is_dir() and not is_link(path):
+        shutil.rmtree(path, ignore_errors=True)  # unlinks the links in it
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files that killed processes left behind.
+    """Remove temporary files that killed processes left behind. Only names that this module gives are removed.
 
     Args:
-        folder: a folder that no other process is writing to.
+        folder: a folder, in which other processes of this machine may be writing files.
     """
-    for left in [*folder.glob(".*.partial"), *folder.glob(".*.removed")]:
-        if left.is_dir():
-            shutil.rmtree(left, ignore_errors=True)
-        else:
-            left.unlink(missing_ok=True)
+    if folder.is_dir():
+        for left in folder.iterdir():
+            found = _REMAINS.fullmatch(left.name)
+            if found and not (found["process"] and _lives(int(found["process"]))):
+                discard(left)
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of this machine, other than this one, has this number."""
+    return process != os.getpid() and psutil.pid_exists(process)
+
+
+def is_link(path: Path) -> bool:
+    """Whether a path is a symbolic link, or a junction on Windows.
+
+    Args:
+        path: the path.
+    """
+    return path.is_symlink() or (hasattr(path, "is_junction") and path.is_junction())  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def refuse_links(folder: Path) -> None:
+    """Check that a folder contains no links, so that nothing outside it is written or deleted.
+
+    Args:
+        folder: the folder. It may be a link itself, and may be missing.
+
+    Raises:
+        RunError: naming the first link found, at any depth.
+    """
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in sorted((*folders, *files))):
+            if is_link(path):
+                raise RunError(f"'{path}' is a link.", f"Replace it by what it points to: everything in '{folder}' must lie in it.")
 
 
 def _to_disk(folder: Path) -> None:
-    """Flush the directory entries of `folder` to disk; does nothing on systems without support for it."""
+    """Flush the directory entries of `folder` to disk; does nothing on systems and file systems without support for it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
         finally:
             os.close(handle)
 

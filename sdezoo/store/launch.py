@@ -8,15 +8,48 @@ import torch
 
 from sdezoo.errors import RunError
 
+_NUMBERS = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": -1, "LOCAL_WORLD_SIZE": 1, "MASTER_PORT": 0}
+"""Numbers that launchers put into the environment of each process, and what they are in a plain command."""
+
+_NEEDED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_REMEDY = "Unset it, or start with torchrun or accelerate launch."
+
 
 def launched() -> int:
-    """Number of processes that `accelerate launch` or `torchrun` started; 1 for a plain command."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """Number of processes that `accelerate launch` or `torchrun` started; 1 for a plain command.
+
+    Raises:
+        RunError: if the environment does not describe a launch.
+    """
+    return _launch()[0]
 
 
 def is_first() -> bool:
-    """Whether this is the main process (rank 0), which writes files and prints."""
-    return int(os.environ.get("RANK", "0")) == 0
+    """Whether this is the main process (rank 0), which writes files and prints.
+
+    Raises:
+        RunError: as for `launched`.
+    """
+    return _launch()[1] == 0
+
+
+def _launch() -> tuple[int, int]:
+    """Number of processes, and rank of this one."""
+    found = {}
+    for name, default in _NUMBERS.items():
+        text = os.environ.get(name, str(default))
+        try:
+            found[name] = int(text)
+        except ValueError:
+            raise RunError(f"The environment has {name}={text}, which is not a whole number.", _REMEDY) from None
+    count, rank = found["WORLD_SIZE"], found["RANK"]
+    if not 0 <= rank < count:
+        raise RunError(f"The environment has RANK={rank} and WORLD_SIZE={count}, which is no rank of a launch.", _REMEDY)
+    missing = [name for name in _NEEDED if name not in os.environ]
+    if missing and (count > 1 or found["LOCAL_RANK"] >= 0):
+        name = "WORLD_SIZE" if count > 1 else "LOCAL_RANK"
+        raise RunError(f"The environment has {name}={found[name]}, but not {missing[0]}.", _REMEDY)
+    return count, rank
 
 
 def resolve_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from sdezoo.errors import RunError
-from sdezoo.store.files import sweep, writing
+from sdezoo.store.files import refuse_links, sweep, writing
 
 _REMEDY = "Make it writable, or give another --out."
 
@@ -46,8 +46,10 @@ def run_lock(run: Path) -> Iterator[None]:
         run: the run folder.
 
     Raises:
-        RunError: if another training run holds the lock, or the folder cannot be written to.
+        RunError: if another training run holds the lock, the folder contains links, or it cannot be written to.
     """
+    refuse_links(run)
+    _refuse_other_names(run / ".lock")
     lock = FileLock(run / ".lock", timeout=0)
     with writing(run, _REMEDY):
         run.mkdir(parents=True, exist_ok=True)
@@ -56,8 +58,18 @@ def run_lock(run: Path) -> Iterator[None]:
         except Timeout:
             raise RunError(f"Another training run is writing to '{run}'.", "Wait until it has ended, or choose another --out.") from None
     try:
-        for folder in (run, run / "checkpoints"):
+        for folder in (run, *(run / part for part in ("checkpoints", "samples", "evaluation"))):
             sweep(folder)
         yield
     finally:
         lock.release()
+
+
+def _refuse_other_names(lock: Path) -> None:
+    """Reject a lock that is a hard link: taking a lock may empty its file."""
+    try:
+        found = lock.lstat()
+    except OSError:  # missing; otherwise taking the lock tells
+        return
+    if found.st_nlink > 1 and found.st_size:
+        raise RunError(f"'{lock}' is a hard link to another file.", "Remove it.")

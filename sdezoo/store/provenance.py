@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import subprocess
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,10 +19,10 @@ from torch import Tensor
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError
+from sdezoo.store.commit import commit
 from sdezoo.zoo.registry import REGISTRIES
 
 _BLOCK = 2**24  # bytes hashed at a time
-_PATIENCE = 5.0  # seconds for git
 
 
 def versions() -> dict[str, str]:
@@ -94,25 +93,6 @@ def fingerprint(data: Data, encoding: Encoding) -> str:
     return digest.hexdigest()
 
 
-def commit(folder: Path) -> str | None:
-    """Look up the git commit of a folder.
-
-    Args:
-        folder: a folder in a work tree.
-
-    Returns:
-        The hash, followed by `+` if tracked files are modified; None without a repository or git.
-    """
-    try:
-        head, changed = (
-            subprocess.run(["git", "-C", str(folder), *ask], capture_output=True, text=True, check=True, timeout=_PATIENCE).stdout.strip()
-            for ask in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + "+" * bool(changed)
-
-
 def environment(device: torch.device) -> dict[str, str | int | None]:
     """Describe the environment of a training run, for `env.json`.
 
@@ -124,8 +104,15 @@ def environment(device: torch.device) -> dict[str, str | int | None]:
         "platform": platform.platform(),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "commit": commit(Path.cwd()),
+        "commit": _commit(),
     }
+
+
+def _commit() -> str | None:
+    try:
+        return commit(Path.cwd())
+    except OSError:  # the working folder has been removed
+        return None
 
 
 def _update(digest: hashlib._Hash, part: Tensor | None) -> None:

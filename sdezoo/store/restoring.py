@@ -97,7 +97,9 @@ class Trained:
         """
         found = self.encoding.log_det(x)
         if found is None:
-            raise RunError("Rows with categories have no density.", "Evaluate samples instead: sdezoo evaluate RUN.")
+            raise RunError(
+                "Rows with constant columns, categories or shares have no density.", "Evaluate samples instead: sdezoo evaluate RUN."
+            )
         return found
 
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.errors import RunError
-from sdezoo.store.files import atomic_write, put_array
+from sdezoo.store.files import atomic_write, discard, is_link, put_array, remove
 
 FORMAT = 1
 
@@ -72,6 +72,7 @@ class Shards:
                 written to.
         """
         folder = cls.folder_of(out)
+        discard(folder.with_name(f".{folder.name}.removed"))
         known = _read(folder)
         if known is not None and known["identity"] == dict(identity):
             return cls(folder, total, event, known["size"])
@@ -105,6 +106,25 @@ class Shards:
         if known is None:
             raise RunError(f"'{folder}' does not exist.", "Give an --out that all processes share.")
         return cls(folder, known["total"], tuple(known["event"]), known["size"])
+
+    @classmethod
+    def complete(cls, out: Path, identity: Mapping[str, Any], event: tuple[int, ...]) -> Shards | None:
+        """Open the shards of `out` if they have the same `identity` and none is missing; else None. Writes nothing.
+
+        Args:
+            out: the result file.
+            identity: as for `reserve`.
+            event: shape of a row.
+        """
+        folder = cls.folder_of(out)
+        try:
+            known = _read(folder)
+        except RunError:
+            return None
+        if known is None or known["identity"] != dict(identity):
+            return None
+        shards = cls(folder, known["total"], event, known["size"])
+        return None if shards.missing() else shards
 
     @property
     def count(self) -> int:
@@ -155,8 +175,9 @@ class Shards:
             yield torch.from_numpy(np.array(values))
 
     def remove(self) -> None:
-        """Remove all shards and their folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all shards and their folder, which disappears at once."""
+        with suppress(OSError):
+            remove(self.folder)
 
     @property
     def remedy(self) -> str:
@@ -181,6 +202,8 @@ def _read(folder: Path) -> dict[str, Any] | None:
     Raises:
         RunError: if it holds anything other than shards.
     """
+    if is_link(folder):
+        raise RunError(f"'{folder}' is a link.", "Remove it, or give another --out.")
     if not os.path.lexists(folder) or (folder.is_dir() and not any(not entry.name.startswith(".") for entry in folder.iterdir())):
         return None
     try:

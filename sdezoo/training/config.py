@@ -36,8 +36,10 @@ class TrainingConfig(BaseModel):
 
     task: str = "score"
     """Training task, see `sdezoo.training.task`."""
-    sde: str = "gbm"
-    """Noise process."""
+    sde: str = "auto"
+    """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
+    column: str | None = None
+    """Overrides for the columns of a table: `COLUMN=PROCESS` or `COLUMN=drop`, separated by commas."""
     loss: str | None = None
     """Score loss; None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
     data: str = "digits"

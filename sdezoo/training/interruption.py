@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during training: the first finishes the step and saves; the second has its usual effect."""
+"""SIGINT, SIGTERM and SIGHUP during training: the first finishes the step and saves; the second has its usual effect."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from types import FrameType
 
 from sdezoo.store.launch import launched
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_ECHO = 5.0  # seconds in which a launcher forwards to its workers a signal that the terminal already sent them
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+_HANGUP = getattr(signal, "SIGHUP", None)
+_ECHO = 5.0  # seconds in which a launcher, or a shell that hangs up, forwards a signal that the terminal already sent
 
 
 class Interrupted(KeyboardInterrupt):
@@ -55,7 +56,7 @@ def requests(wanted: bool) -> Iterator[Request]:
         nonlocal since
         if not request.number:
             request.number, since = number, time.monotonic()
-        elif launched() == 1 or time.monotonic() - since > _ECHO:
+        elif (launched() == 1 and number != _HANGUP) or time.monotonic() - since > _ECHO:
             signal.signal(number, before[signal.Signals(number)])
             signal.raise_signal(number)
 

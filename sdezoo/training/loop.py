@@ -133,6 +133,8 @@ class Training:
         self.workers.resume_scaling(state.scaling)
         self.ema.n_averaged.fill_(state.averaged)
         self.step, self.seconds, self.loss = state.step, state.seconds, self.loss if state.loss is None else state.loss
+        if is_first() and not damaged:  # a kill between saving and pruning leaves one too many
+            checkpoint.prune(run, state.step, self.plan.config.keep)
         for sentence in (passed_over(damaged, state.step) if damaged else None, rounding(state, now)):
             if sentence:
                 notify(sentence)

@@ -85,7 +85,7 @@ def _lines(path: Path, step: int) -> Iterator[bytes]:
 
 def _existing(path: str, flags: int) -> int:
     # Do not create the file again if it has vanished, for example because a disk was unmounted.
-    return os.open(path, flags & ~os.O_CREAT)
+    return os.open(path, flags & ~os.O_CREAT | getattr(os, "O_NOFOLLOW", 0))
 
 
 class Failure(NamedTuple):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
+from sdezoo.data.codec import Codec
 from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
@@ -22,10 +25,12 @@ from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.preprocessing import constant_codecs, fit_encoding
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
 from sdezoo.training.workers import Workers
+from sdezoo.zoo.column_options import ColumnOptions, column_names
+from sdezoo.zoo.columns import AUTO, choose_process
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS
@@ -46,16 +51,19 @@ class Draft:
         load: reads the data.
         device: device to train on.
         run: the run folder.
+        reasons: what was chosen from the data, and why, a phrase each.
     """
 
     config: TrainingConfig
     task: Task
+    options: ColumnOptions
     sde: Process
     loss: ScoreLoss | None
     network: Network | None
     load: Callable[[], Data]
     device: torch.device
     run: Path
+    reasons: tuple[str, ...] = ()
 
 
 def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
@@ -69,6 +77,15 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
         SdezooError: if a part is invalid or does not fit. Nothing has been read or written.
     """
     task: Task = TASKS.build(config.task)
+    options = ColumnOptions.parse(config.column)
+    load = cache(partial(_read, find_dataset(config.data).load if data is None else lambda: data, task, options))
+    reasons: tuple[str, ...] = ()
+    if config.sde == AUTO:
+        chosen = choose_process(load(), Encoding(_first_codecs(load(), options)), options)
+        # The processes of columns stand in the spec from here on.
+        config, reasons = config.model_copy(update={"sde": chosen.spec, "column": options.others}), chosen.reasons
+    elif options.processes:
+        raise ParameterError("--column gives columns a process, and so does --sde.", "Leave out --sde.")
     sde = SDES.build(config.sde)
     loss = None
     if task.uses_loss:
@@ -77,14 +94,13 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     if config.output:
         check_output(sde, config.output)
     network = NETWORKS.build(config.net) if config.net and task.uses_network else None
-    load = find_dataset(config.data).load if data is None else lambda: data
     source = config.data.partition(":")[0] if names_a_dataset(config.data) else Path(config.data).stem
     if config.tensorboard and find_spec("tensorboard") is None:
         raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or omit --tensorboard.')
     run = Path(config.out or f"runs/{source}-{sde.title()}-{(loss or task).title()}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
-    return Draft(config, task, sde, loss, network, load, resolve_device(config.device), run)
+    return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons)
 
 
 def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: TrainingProgress | None = None) -> Plan:
@@ -100,8 +116,7 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         SdezooError: if the data or the settings are invalid. Nothing has been written.
     """
     data = draft.load()
-    draft.task.check_data(data)
-    encoding = fit_encoding(data, draft.sde.support, draft.config.shift)
+    sde, encoding = _encoded(draft, data)
     x0 = encoding.encode(data.train).to(workers.device)
     network = _network(draft, tuple(x0.shape[1:]), data.rows) if draft.task.uses_network else None
     batch = (draft.config.batch_size if resume else None) or _batch(draft, data.rows)
@@ -110,7 +125,7 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
     chosen = Plan(
         config=config,
         task=draft.task,
-        sde=draft.sde.adapted(x0),
+        sde=sde.adapted(x0),
         loss=draft.loss,
         network=network,
         data=data,
@@ -119,8 +134,17 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         classes=classes,
         device=workers.device,
         run=draft.run,
+        reasons=draft.reasons,
     )
     return _with_steps(chosen, workers, progress)
+
+
+def _read(load: Callable[[], Data], task: Task, options: ColumnOptions) -> Data:
+    """The data without the columns that are left out."""
+    data = load()
+    task.check_data(data)
+    options.check(data)
+    return options.apply(data)
 
 
 def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None) -> Plan:
@@ -130,7 +154,25 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
         return replace(plan, config=plan.config.model_copy(update={"steps": _STEPS}))
     found = select_steps(plan, workers, progress)
     reasons = (f"{plan.network.spec} for {plan.data.rows} rows",) if plan.network else ()
-    return replace(plan, config=plan.config.model_copy(update={"steps": found.steps}), reasons=(*reasons, found.reason))
+    config = plan.config.model_copy(update={"steps": found.steps})
+    return replace(plan, config=config, reasons=(*plan.reasons, *reasons, found.reason))
+
+
+def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
+    """The codecs that do not depend on the process: those of chains, groups and constant columns."""
+    bound = options.codecs(data)
+    kept = [column_names(data).index(name) for group, _ in options.groups for name in group]
+    return (*bound, *constant_codecs(data, bound, kept))
+
+
+def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
+    """The process for the encoded columns, and the encoding."""
+    sde = draft.sde
+    codecs = () if sde.support.event_dim else _first_codecs(data, draft.options)
+    if data.kind in ("table", "points"):
+        sde = sde.for_columns(column_names(data), Encoding(codecs).sources(data.event[-1]))
+    event = Encoding(codecs).encoded_event(data.event)
+    return sde, fit_encoding(data, sde.support, draft.config.shift, codecs, sde.rounds_up(event))
 
 
 def _network(draft: Draft, event: tuple[int, ...], rows: int) -> Network:

@@ -7,13 +7,14 @@ are rejected; nothing is clipped or dropped.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
+from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
@@ -27,7 +28,9 @@ _ROWS = 4096  # rows checked at a time, to keep float64 copies small
 _NAMED = 5  # columns that a message names; the others are counted
 
 
-def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encoding:
+def fit_encoding(
+    data: Data, support: Constraint, shift: Shift = None, codecs: Sequence[Codec] = (), rounds_up: Tensor | None = None
+) -> Encoding:
     """Fit the encoding that maps `data` into `support`.
 
     The support is probed by calling its `check`, so any constraint works. By default (`shift=None`):
@@ -39,6 +42,8 @@ def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encodi
       Otherwise data are unchanged, as are tables, points and paths in any case.
     - Any other support, such as the unit interval: data are unchanged.
 
+    If the support checks each entry separately, each column of a table is treated separately.
+
     Args:
         data: training and held-out rows of all snapshots; all must fit.
         support: support of the process.
@@ -47,56 +52,105 @@ def fit_encoding(data: Data, support: Constraint, shift: Shift = None) -> Encodi
             distinct, and median value over all rows. So zeros among positive values become half of the smallest positive value, as is
             usual before a logarithm, and a near-tie at the minimum puts no value more than ln 1000 below the median. A column with only
             one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
+        codecs: codecs of a table to apply first.
+        rounds_up: which encoded columns are rounded up if they hold whole numbers, `(d,)`, see `Process.rounds_up`; None: none.
 
     Raises:
         DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
             or values outside the support (how many, in which columns).
     """
     check(data)
-    encoding = replace(_choose(data, support, shift), types=data.types)
+    codecs = tuple(codecs)
+    affine = _affine(data, Encoding(codecs), support, shift)
+    cells = _cells(data, Encoding(codecs), affine, rounds_up) if rounds_up is not None else ()
+    encoding = Encoding((*codecs, *cells, affine), data.types)
     refused = _refused(data, support, encoding)
     if refused.any():
-        raise _refusal(data, support, shift, refused)
+        raise _refusal(data, support, shift, refused, encoding)
     return encoding
 
 
-def _choose(data: Data, support: Constraint, shift: Shift) -> Encoding:
-    image, one = data.kind == "image", torch.tensor(1.0)
+def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int] = ()) -> tuple[Codec, ...]:
+    """Build a codec that removes the constant columns of a table; none if there are none.
+
+    Args:
+        data: training and held-out rows; every row counts.
+        first: codecs to apply before it.
+        kept: columns of the table to keep even if they are constant.
+
+    Raises:
+        DataError: if all columns are constant, or the data cannot be used.
+    """
+    check(data)
+    if data.kind != "table":
+        return ()
+    encoding = Encoding(tuple(first))
+    if first:
+        blocks = [encoding.encode_exactly(block) for block in data.blocks()]
+        low, high = torch.stack([b.amin(0) for b in blocks]).amin(0), torch.stack([b.amax(0) for b in blocks]).amax(0)
+    else:
+        low, high = data.bounds
+    constant = (low == high).nonzero().flatten().tolist()
+    if len(constant) == len(low):
+        raise DataError("Every column of the table is constant.", "Give a table with a column whose values differ.")
+    sources = encoding.sources(data.event[-1])
+    constant = [i for i in constant if sources[i] not in kept]
+    return (ConstantCodec(tuple(constant), tuple(low[constant].double().tolist())),) if constant else ()
+
+
+def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> AffineCodec:
+    event = first.encoded_event(data.event)
+    one, none = torch.tensor(1.0), torch.tensor(0.0)
     if shift == "none":
-        return Encoding.affine(one, torch.tensor(0.0))
+        return AffineCodec(one, none)
     if shift is not None and shift != "auto":
-        return Encoding.affine(one, torch.tensor(float(shift), dtype=torch.float64))
-    if _is_real_line(support, data.event):
-        return Encoding.affine(torch.tensor(2.0), torch.tensor(-1.0)) if image else _standardised(_training_rows(data))
-    if _is_half_line(support, data.event):
-        if image and not _admits(support, 0.0, data.event):
-            return Encoding.affine(one, torch.tensor(1.0))
-        if shift == "auto" and not image:
-            return Encoding.affine(one, _offsets(data, support))
-    return Encoding.affine(one, torch.tensor(0.0))
+        return AffineCodec(one, torch.tensor(float(shift), dtype=torch.float64))
+    real, half = _real_line(support, event), _half_line(support, event)
+    if data.kind == "image":
+        if real.all():
+            return AffineCodec(torch.tensor(2.0), torch.tensor(-1.0))
+        return AffineCodec(one, one if half.all() and not _admits(support, 0.0, event).any() else none)
+    scale, offset = one, none
+    if real.any():
+        means, scales = _moments(_training_rows(data, first))
+        scale, offset = torch.where(real, scales, 1.0), torch.where(real, -means * scales, 0.0)
+    if half.any() and shift == "auto":
+        offset = torch.where(real, offset, _offsets(data, first, support, half))
+    return AffineCodec(scale, offset)
 
 
-def _training_rows(data: Data) -> Tensor:
-    """Training rows of all snapshots and all observations of paths, float64 `(rows, d)`."""
-    first, *later = (snapshot.train.flatten(0, -2) for snapshot in data.snapshots)
-    return (torch.cat([first, *later]) if later else first).double()
+def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) -> tuple[Codec, ...]:
+    """A codec for the columns of whole numbers that are rounded up: neither scaled nor shifted."""
+    sources = first.sources(data.event[-1])
+    whole = torch.tensor([bool(data.types) and np.dtype(data.types[source]).kind in "iu" for source in sources])
+    as_they_are = (affine.scale == 1) & (affine.shift == 0)
+    columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
+    return (CellCodec(tuple(columns)),) if columns else ()
 
 
-def _standardised(train: Tensor) -> Encoding:
-    mean, sd = train.mean(0), train.std(0)
-    scale = torch.where(train.amin(0) == train.amax(0), 1.0, 1 / sd)
-    return Encoding.affine(scale, -mean * scale)
+def _training_rows(data: Data, first: Encoding) -> Tensor:
+    """Encoded training rows of all snapshots and all observations of paths, float64 `(rows, d)`."""
+    parts = [first.encode_exactly(snapshot.train.flatten(0, -2)) for snapshot in data.snapshots]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
-def _offsets(data: Data, support: Constraint) -> Tensor:
-    refused = _refused(data, support, Encoding.affine(torch.tensor(1.0), torch.tensor(0.0)))
-    rows = torch.cat([part.flatten(0, -2) for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)]).double()
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and inverse standard deviation of each column, which is 1 for a constant one."""
+    return rows.mean(0), torch.where(rows.amin(0) == rows.amax(0), 1.0, 1 / rows.std(0))
+
+
+def _offsets(data: Data, first: Encoding, support: Constraint, half: Tensor) -> Tensor:
+    refused = _refused(data, support, first)
     # If values outside the support cannot be attributed to columns, shift none: `fit_encoding` then rejects the data.
-    troubled = refused > 0 if refused.ndim else torch.zeros(data.event[-1:], dtype=torch.bool)
+    event = first.encoded_event(data.event)
+    troubled = (refused > 0) & half if refused.ndim else torch.zeros(event[-1:], dtype=torch.bool)
+    parts = [part for snapshot in data.snapshots for part in (snapshot.train, snapshot.test) if len(part)]
+    rows = torch.cat([first.encode_exactly(part.flatten(0, -2)) for part in parts])
+    low = torch.stack([first.encode_exactly(block.flatten(0, -2)).amin(0) for block in data.blocks()]).amin(0)
     return torch.stack(
         [
-            _offset(column, low) if bad else torch.zeros((), dtype=torch.float64)
-            for column, low, bad in zip(rows.T, data.bounds[0].double(), troubled, strict=True)
+            _offset(column, least) if bad else torch.zeros((), dtype=torch.float64)
+            for column, least, bad in zip(rows.T, low, troubled, strict=True)
         ]
     )
 
@@ -110,54 +164,67 @@ def _offset(column: Tensor, low: Tensor) -> Tensor:
     return torch.maximum((above.min() - low) / 2, (column.median() - low) / 1000).clamp_min(smallest) - low
 
 
-def _admits(support: Constraint, value: float, event: tuple[int, ...]) -> bool:
-    return bool(support.check(torch.full((1, *event), value)).all())
+def _admits(support: Constraint, value: float, event: tuple[int, ...]) -> Tensor:
+    """Whether the support admits a value: `(d,)` for each column, 0-dim if it checks whole rows."""
+    found = support.check(torch.full((1, *event), value))[0]
+    return found.flatten(0, -2).all(0) if found.ndim > 1 else found
 
 
-def _is_real_line(support: Constraint, event: tuple[int, ...]) -> bool:
-    return all(_admits(support, value, event) for value in (-1e6 - 0.5, -1.0, 0.0, 0.5, 1.0, 1e6 + 0.5))
+def _real_line(support: Constraint, event: tuple[int, ...]) -> Tensor:
+    return torch.stack([_admits(support, value, event) for value in (-1e6 - 0.5, -1.0, 0.0, 0.5, 1.0, 1e6 + 0.5)]).all(0)
 
 
-def _is_half_line(support: Constraint, event: tuple[int, ...]) -> bool:
-    return _admits(support, 1e6 + 0.5, event) and not _admits(support, -1.0, event)
+def _half_line(support: Constraint, event: tuple[int, ...]) -> Tensor:
+    return _admits(support, 1e6 + 0.5, event) & ~_admits(support, -1.0, event)
 
 
 def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
     equal = 1 / event[-1]
-    return _admits(support, equal, event) and not any(_admits(support, share * equal, event) for share in (0.5, 2.0))
+    return bool(_admits(support, equal, event).all()) and not any(_admits(support, share * equal, event).any() for share in (0.5, 2.0))
 
 
 def _refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
-    """Number of values outside the support, per column `(d,)`; 0-dim if the support checks whole rows, and for images."""
+    """Number of values outside the support, per encoded column `(d,)`; 0-dim if the support checks whole rows, and for images."""
     total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
-        refused = ~support.check(encoding.encode(rows))
-        by_column = data.kind != "image" and refused.shape == rows.shape
+        encoded = encoding.encode(rows)
+        refused = ~support.check(encoded)
+        by_column = data.kind != "image" and refused.shape == encoded.shape
         total = total + (refused.flatten(0, -2).sum(0) if by_column else refused.sum())
     return total
 
 
-def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor) -> DataError:
-    count, half_line = int(refused.sum()), _is_half_line(support, data.event)
+def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor, encoding: Encoding) -> DataError:
+    event = encoding.encoded_event(data.event)
+    troubled = refused > 0 if refused.ndim else torch.ones(event[-1], dtype=torch.bool)
+    half_line = bool(_half_line(support, event).expand(event[-1])[troubled].all())
+    admits_one, admits_zero = (bool(_admits(support, v, event).expand(event[-1])[troubled].all()) for v in (1.0, 0.0))
+    count = int(refused.sum())
     subject = f"{count} {'value' if refused.ndim or data.kind == 'image' else 'row'}{'s' if count > 1 else ''}"
-    if half_line and not _admits(support, 1.0, data.event):
+    if half_line and not admits_one:
         predicate = f"below the support of the SDE, {support_in_words(support)}"
     elif half_line:
-        predicate = "negative" if _admits(support, 0.0, data.event) else "zero or negative"
+        predicate = "negative" if admits_zero else "zero or negative"
     else:
         predicate = f"outside the support of the SDE, {support_in_words(support)}"
     after = f" after the shift by {shift}" if isinstance(shift, float | int) else ""
-    where = f", in {_columns(refused, data.columns)}" if refused.ndim else ""
-    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, support, half_line, shift))
+    where = f", in {_columns(refused, data.columns, encoding.sources(data.event[-1]))}" if refused.ndim else ""
+    return DataError(
+        f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, event, support, half_line, shift)
+    )
 
 
-def _remedy(data: Data, support: Constraint, half_line: bool, shift: Shift) -> str:
+def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: bool, shift: Shift) -> str:
     other = _others(data) if half_line else "another SDE"
     if half_line and data.kind == "image" and shift not in (None, "auto"):
         return f"Omit --shift (images then get +1), or choose {other}."
+    if data.kind in ("table", "points") and shift is None:
+        offsets = ", or give --shift auto (one recorded offset for each such column)" if half_line else ""
+        if not _wants_shares(support, event):
+            return f"Omit --sde (each column then gets a process that fits), choose {other}{offsets}."
     if half_line and data.kind != "image" and shift != "auto":
         return f"Give --shift auto (one recorded offset for each such column), or choose {other}."
-    if _wants_shares(support, data.event):
+    if _wants_shares(support, event):
         return "Divide each row by its sum first (entries must be non-negative and not all zero), or choose another SDE."
     return f"Rescale the data into the support first, or choose {other}."
 
@@ -167,12 +234,12 @@ def _others(data: Data) -> str:
     if float(data.bounds[0].min()) < 0:
         return "another SDE"
     event = data.event
-    takers = [name for name, sde in defaults(SDES) if _is_half_line(sde.support, event) and _admits(sde.support, 0.0, event)]
+    takers = [name for name, sde in defaults(SDES) if _half_line(sde.support, event).all() and _admits(sde.support, 0.0, event).all()]
     return f"an SDE that allows zeros, such as {' or '.join(takers)}" if takers else "another SDE"
 
 
-def _columns(counts: Tensor, names: Sequence[str]) -> str:
+def _columns(counts: Tensor, names: Sequence[str], sources: Sequence[int]) -> str:
     troubled = [int(i) for i in counts.nonzero()]
-    named = [f"{column_name(i, names)} ({int(counts[i])})" for i in troubled[:_NAMED]]
+    named = [f"{column_name(sources[i], names)} ({int(counts[i])})" for i in troubled[:_NAMED]]
     more = f" and {len(troubled) - _NAMED} more" if len(troubled) > _NAMED else ""
     return f"column{'s' if len(troubled) > 1 else ''} {', '.join(named)}{more}"

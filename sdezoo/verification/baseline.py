@@ -28,6 +28,7 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.start import AtRows
+from sdezoo.store.files import atomic_write
 
 FORMAT = 1
 COSTS = (5, 10, 20, 40)
@@ -112,7 +113,8 @@ def write(path: Path, baseline: Baseline) -> None:
         path: File to write.
         baseline: The baseline.
     """
-    path.write_text(json.dumps(baseline, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_write(path, "Give --record another place.") as file:
+        file.write((json.dumps(baseline, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def read(path: Path) -> Baseline:

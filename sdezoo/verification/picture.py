@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
+from sdezoo.plots import Axes, Figure, colormaps, label, plain, save
+from sdezoo.store.files import atomic_write
 from sdezoo.verification.cross_check import STRONG
 from sdezoo.verification.efficiency import ERROR, FLOOR
 from sdezoo.verification.findings import Curve
@@ -20,6 +18,7 @@ _MARKS = "osv^D<>Phd*"
 _COLOURS = [*colormaps["tab20"].colors[::2], *colormaps["tab20"].colors[1::2]]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+@plain()
 def draw(verification: Verification, path: Path) -> bool:
     """Plot a verification as a PNG.
 
@@ -38,8 +37,9 @@ def draw(verification: Verification, path: Path) -> bool:
     figure = Figure(figsize=(5.6 * len(panels), 4.2), dpi=80, layout="constrained")
     for k, (_, fill) in enumerate(panels, start=1):
         fill(figure.add_subplot(1, len(panels), k), verification)
-    figure.suptitle(verification.spec)
-    figure.savefig(path, pil_kwargs={"optimize": True})
+    figure.suptitle(label(verification.spec))
+    with atomic_write(path, "Give --out another place.") as file:
+        save(figure, file)
     return True
 
 
@@ -71,7 +71,7 @@ def _spent(axes: Axes, verification: Verification) -> None:
     for curve in curves:
         lost = [x for x, y in zip(curve.x, curve.y, strict=True) if y is None]
         if lost:
-            axes.plot(lost, [1.6 * top] * len(lost), "x", color="0.3", ms=5, label=f"{curve.name} left the support")
+            axes.plot(lost, [1.6 * top] * len(lost), "x", color="0.3", ms=5, label=f"{label(curve.name)} left the support")
     axes.set(xscale="log", yscale="log", xlabel="evaluations of the score", ylabel="Wasserstein-1 to the data", title="samples")
     axes.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
 
@@ -89,7 +89,7 @@ def _lines(axes: Axes, curves: Sequence[Curve]) -> None:
                 like.append(curve)
     for group, mark in zip(groups, cycle(_MARKS), strict=False):
         y = [math.nan if value is None else value for value in group[0].y]
-        axes.plot(list(group[0].x), y, marker=mark, ms=4, lw=1.2, label="\n= ".join(curve.name for curve in group))
+        axes.plot(list(group[0].x), y, marker=mark, ms=4, lw=1.2, label="\n= ".join(label(curve.name) for curve in group))
 
 
 def _agree(a: Curve, b: Curve) -> bool:

@@ -102,6 +102,11 @@ class Registry(Generic[T]):
         name, values = parse(spec)
         cls = self.load(name)
         known = [f.name for f in dataclasses.fields(cls)]  # pyright: ignore[reportArgumentType]
+        if (unnamed := values.pop("", None)) is not None:
+            key = getattr(cls, "positional", None)
+            if key is None or key in values:
+                raise ParameterError(f"{name}: '{shown(unnamed[0])}' is not of the form key=value.", f"Write {name}:key=value,key=value.")
+            values[key] = unnamed
         for key in values:
             if key not in known:
                 raise ParameterError(f"{name} has no parameter '{shown(key)}'.", suggestion(key, known))
@@ -258,7 +263,7 @@ def load_file(path: str | Path) -> list[str]:
 
 def kebab(name: str) -> str:
     """Convert a class name to a plugin name: `MyProcess` to `my-process`, `CIR` to `cir`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().strip("_")
 
 
 def _entry(point: EntryPoint) -> Entry:

@@ -1,6 +1,8 @@
-"""Spec strings, `NAME[:key=value,…]`, which describe a plugin and its hyper-parameters on the command line, in configs and in Python.
+"""Spec strings, `NAME[:item,…]`, which describe a plugin and its hyper-parameters on the command line, in configs and in Python.
 
-Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
+An item is `key=value`. Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
+Parentheses may be nested. A plugin with a `positional` parameter also takes items without a key, such as the parts of
+`product:gbm[price;area],vp[temperature]`; their commas may stand in parentheses or brackets too.
 """
 
 from __future__ import annotations
@@ -8,45 +10,71 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from difflib import get_close_matches
-from itertools import pairwise
 
 from sdezoo.errors import ParameterError
 
 _FORM = "Write it as NAME or NAME:key=value,key=value, for example gbm:sigma=0.8."
 _SHOWN = 200
-_PARENTHESIS = re.compile(r"(?=[()])")
+_KEY = re.compile(r"\s*([^\W\d]\w*)\s*=\s*(\S.*)", re.DOTALL)
 
 Value = str | tuple[str, ...]
 
 
 def parse(spec: str) -> tuple[str, dict[str, Value]]:
-    """Parse a spec string into a name and values. Values stay strings, or tuples of strings for lists.
+    """Parse a spec string.
+
+    Args:
+        spec: the spec string.
+
+    Returns:
+        The name, and the values by their keys, still strings, or tuples of strings for lists. Items without a key are listed under
+        the empty key.
 
     Raises:
-        ParameterError: if the spec string is malformed, or a key is given twice.
+        ParameterError: if it is malformed, or gives a key twice.
     """
     name, colon, rest = spec.strip().partition(":")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or (colon and not rest):
         raise ParameterError(f"'{shown(spec)}' is not a spec string.", _FORM)
     values: dict[str, Value] = {}
-    for item in _items(rest) if rest else []:
-        key, equals, value = (part.strip() for part in item.partition("="))
-        if not equals or not key.isidentifier() or not value:
-            raise ParameterError(f"'{shown(item)}' in the spec string '{shown(spec)}' is not of the form key=value.", _FORM)
+    unnamed: list[str] = []
+    for item in split(rest) if rest else []:
+        found = _KEY.fullmatch(item)
+        if not found:
+            if not re.fullmatch(r".+\[.*\]", item.strip(), re.DOTALL):
+                raise ParameterError(f"'{shown(item.strip())}' in the spec string '{shown(spec)}' is not of the form key=value.", _FORM)
+            unnamed.append(item.strip())
+            continue
+        key, value = found[1], found[2].strip()
         if key in values:
             raise ParameterError(f"The spec string '{shown(spec)}' gives {shown(key)} twice.", "Give it once.")
-        listed = value.startswith("(") and value.endswith(")")
-        values[key] = tuple(part.strip() for part in value[1:-1].split(",") if part.strip()) if listed else value
-    return name, values
+        values[key] = listed(value) if value.startswith("(") and value.endswith(")") else value
+    return name, {**values, "": tuple(unnamed)} if unnamed else values
 
 
-def _items(text: str) -> list[str]:
-    """Split `text` at commas outside parentheses."""
-    items = [""]
-    for part, following in pairwise([*_PARENTHESIS.split(text), ""]):
-        first, *more = [part] if following.startswith(")") else part.split(",")
-        items[-1] += first
-        items += more
+def listed(text: str) -> tuple[str, ...]:
+    """Parse a list in parentheses.
+
+    Args:
+        text: the list, such as `(1,2,4)`.
+    """
+    return tuple(item.strip() for item in split(text[1:-1]) if item.strip())
+
+
+def split(text: str, at: str = ",") -> list[str]:
+    """Split a text at its separators, except inside parentheses or brackets.
+
+    Args:
+        text: the text.
+        at: the separator, one character.
+    """
+    items, depth = [""], 0
+    for c in text:
+        depth += (c in "([") - (c in ")]")
+        if c == at and depth <= 0:
+            items.append("")
+        else:
+            items[-1] += c
     return items
 
 

@@ -106,11 +106,11 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --data none.npz", "'none.npz'", "path"),
         ("train --data empty.csv", "'empty.csv'", "complete"),
         ("train --data nan.csv", "1 missing (NaN) value, the first in row 1, column 'a'", "Remove"),
-        ("train --data zero.csv", "1 value is zero or negative, in column 'b'", "--shift auto"),
+        ("train --data zero.csv --sde gbm", "1 value is zero or negative, in column 'b'", "--shift auto"),
         ("train --data notes.txt", "'notes.txt'", ".csv"),
         ("train --config none.yaml", "'none.yaml'", "YAML"),
         ("train --config notes.txt", "'notes.txt'", "name: value"),
-        ("train --config colour.yaml", "'colour'", "Choose one of"),
+        ("train --config palette.yaml", "'palette'", "Choose one of"),
         ("train --out notes.txt", "a file, not a folder", "--out"),
         ("train --out folder", "exists", "--overwrite"),
         ("train --out folder --overwrite", "not a run", "--out"),
@@ -129,7 +129,7 @@ def test_a_mistake_is_two_sentences(sdezoo: Terminal, command: str, problem: str
     Path("nan.csv").write_text("a,b\n1,2\n,3\n4,5\n")
     Path("zero.csv").write_text("a,b\n1,2\n3,0\n4,5\n")
     Path("notes.txt").write_text("a note")
-    Path("colour.yaml").write_text("colour: red")
+    Path("palette.yaml").write_text("palette: red")
     Path("broken.py").write_text("import there_is_no_such_module")
     Path("empty.py").write_text("x = 1")
     Path("folder").mkdir()

@@ -116,9 +116,10 @@ def launch(run: Path, folder: Path, *arguments: str) -> subprocess.CompletedProc
     with socket.socket() as free:  # 0 is a free port to new versions of accelerate alone
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    settings = ["--main_process_port", port, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "sdezoo_cli"]
+    settings = ["--main_process_port", port, "--mixed_precision", "no", "--dynamo_backend", "no", "--no_python", "sdezoo"]
     command = ["sample", str(run), "--steps", "3", "--batch-size", "2", "--device", "cpu", *arguments]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    alone = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
     return subprocess.run([*launcher, *settings, *command], cwd=folder, env=alone, capture_output=True, text=True, check=False, timeout=300)
 
 

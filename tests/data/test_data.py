@@ -152,7 +152,7 @@ def test_processes_that_take_zeros_are_named_where_only_zeros_are_in_the_way() -
         (table([[1e-30], [1.0]]), constraints.positive, -1.0, r"after the shift by -1\.0"),
         (images(), constraints.positive, "none", r"1 value is zero or negative\. Omit --shift"),
         (table([[1.0], [7.0]]), constraints.unit_interval, "auto", r"1 value is outside .* Rescale"),
-        (table([[1.0], [7.0]]), constraints.greater_than(5.0), None, r"1 value is below .* Give --shift auto"),
+        (table([[1.0], [7.0]]), constraints.greater_than(5.0), None, r"1 value is below .* give --shift auto"),
         (table([[0.5, 0.5], [1.0, 1.0]]), constraints.simplex, None, r"1 row is outside .*, the simplex.* Divide each row"),
         (table([[0.5, 0.5], [1.0, 1.0]]), constraints.simplex, "auto", r"1 row is outside the support of the SDE, the simplex"),
     ],

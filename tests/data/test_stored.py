@@ -35,5 +35,5 @@ def test_all_rows_are_looked_at_not_the_part_alone(tmp_path: Path, monkeypatch: 
     rows = np.exp(np.random.default_rng(0).normal(size=(5000, 3)))
     rows[4321, 1] = -7
     with pytest.raises(DataError, match=r"1 value is zero or negative, in column 1"):
-        train(config(tmp_path, "run", rows))
-    assert train(config(tmp_path, "run", rows, shift="auto")).steps == 20
+        train(config(tmp_path, "run", rows, sde="gbm"))
+    assert train(config(tmp_path, "run", rows, sde="gbm", shift="auto")).steps == 20

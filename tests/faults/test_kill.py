@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
 import sys
@@ -67,7 +69,7 @@ def test_killed_wherever_something_is_put_on_the_disk(tmp_path: Path) -> None:
     assert found["inside"] == 14
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_step_and_saves(tmp_path: Path, number: signal.Signals) -> None:
     before = signal.getsignal(number)
 
@@ -98,6 +100,39 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert checkpoint.newest(tmp_path / "run") is None, "it did not wait for the save"
 
 
+def test_a_shell_that_hangs_up_twice_is_heard_once(tmp_path: Path) -> None:
+    """The terminal hangs up, and the shell passes it on."""
+
+    def report(step: int, _steps: int, _loss: float) -> None:
+        if step == 3:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
+
+    with pytest.raises(Interrupted, match="after step 4 of 12, which is saved in"):
+        train(config(tmp_path / "run"), interruptible=True, progress=report)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no such terminals")
+def test_a_terminal_that_is_closed_ends_the_step_and_saves(tmp_path: Path) -> None:
+    """Nothing can be printed any more then, a bar neither."""
+    run = tmp_path / "run"
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in {**SETTINGS, "steps": 100_000}.items()]
+    command = [sys.executable, "-P", "-m", "sdezoo_cli", "train", *options, f"--out={run}"]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.execve(sys.executable, command, ENVIRONMENT)
+    until = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").stat().st_size:
+        assert time.monotonic() < until
+        if select.select([terminal], [], [], 0.1)[0]:
+            os.read(terminal, 2**16)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    folder = checkpoint.newest(run)
+    assert folder
+    checkpoint.check(folder)
+
+
 def test_signals_are_left_alone_unasked(tmp_path: Path) -> None:
     def report(_step: int, _steps: int, _loss: float) -> None:
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -105,7 +140,7 @@ def test_signals_are_left_alone_unasked(tmp_path: Path) -> None:
     train(config(tmp_path / "run", steps=1), progress=report)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_the_command_says_how_to_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: signal.Signals, code: int
 ) -> None:

@@ -36,7 +36,7 @@ def test_what_is_measured():
     logs = [
         math.log(x / u) / s for x, u, s in zip((3, 1, 2, 8), (3**0.5, 3**0.5, 4, 4), [sde.spread[i] for i in (0, 0, 1, 1)], strict=True)
     ]
-    assert sde.mark == pytest.approx(math.sqrt(sum(log**2 for log in logs) / 4))
+    assert sde.mark == pytest.approx(2 * math.sqrt(sum(log**2 for log in logs) / 4))
     assert not sde.encode(RAIN)[:, :3][RAIN == 0].any()  # a zero sits in the middle of its column
     assert sde.adapted(RAIN) == sde
     assert SDES.build("zero-inflated:mark=2,unit=(5),spread=(1)").adapted(RAIN).encode(RAIN)[0].tolist() == pytest.approx(

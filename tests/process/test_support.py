@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import constraints
 
-from sdezoo.process.process import count_outside
+from sdezoo.process.columns import count_outside
 
 
 def test_values_are_counted_one_by_one():

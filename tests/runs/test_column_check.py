@@ -9,7 +9,7 @@ import torch
 from sdezoo.data.dataset import Data
 from sdezoo.errors import SupportError
 from sdezoo.runs import train as module
-from sdezoo.runs.column_check import column_gaps, note
+from sdezoo.runs.column_check import LastLook, column_gaps
 from sdezoo.runs.overview import overview
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
@@ -38,7 +38,7 @@ def test_a_spread_that_is_off_is_named(factor: float) -> None:
     (gap,) = column_gaps(a, b, ("price", "year", "area"))
     assert gap.name == "'year'"
     assert gap.spread == pytest.approx(factor, rel=0.15)
-    assert "'year' (spread" in str(note([gap]))
+    assert "'year' (spread" in str(LastLook([gap], []).note)
 
 
 def test_a_shift_and_a_lost_atom_are_named() -> None:
@@ -63,14 +63,14 @@ def config(tmp_path: Path) -> TrainingConfig:
 def test_a_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples with a column of one value: in the note, and in the metrics, whose last line of losses `show` keeps showing."""
     x = normals(120, 2, 0).exp()
-    drawn = module.check_columns.__globals__["generate"]
+    drawn = module.last_look.__globals__["generate"]
 
     def narrow(*arguments: object, **options: object) -> object:
         made = drawn(*arguments, **options)
         made.x[:, 1] = made.x[:, 1].median() * (1 + 1e-3 * made.x[:, 0] / made.x[:, 0].max())
         return made
 
-    monkeypatch.setitem(module.check_columns.__globals__, "generate", narrow)
+    monkeypatch.setitem(module.last_look.__globals__, "generate", narrow)
     result = train(config(tmp_path), data=Data(x[:100], x[100:], "table", ("price", "year")), preview=True)
     assert result.note
     assert "'year' (spread 0.0" in result.note
@@ -84,9 +84,27 @@ def test_samples_that_cannot_be_made_lose_nothing(tmp_path: Path, monkeypatch: p
     def fails(*_: object, **__: object) -> None:
         raise SupportError("Samples left the support.", "Take more steps.")
 
-    monkeypatch.setattr(module, "check_columns", fails)
+    monkeypatch.setattr(module, "last_look", fails)
     x = normals(120, 2, 0).exp()
     result = train(config(tmp_path), data=Data(x, x[:0], "table", ("a", "b")), preview=True)
     assert result.note
-    assert "columns could not be compared" in result.note
+    assert "could not be compared" in result.note
     assert result.preview
+
+
+def test_copies_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples that are training rows: in the note, and in the metrics."""
+    x = normals(300, 2, 0).exp()
+    drawn = module.last_look.__globals__["generate"]
+
+    def copies(*arguments: object, **options: object) -> object:
+        made = drawn(*arguments, **options)
+        made.x[:150] = x[:150]
+        return made
+
+    monkeypatch.setitem(module.last_look.__globals__, "generate", copies)
+    result = train(config(tmp_path), data=Data(x[:200], x[200:], "table", ("price", "year")), preview=True)
+    assert result.note
+    assert "The samples repeat training rows, by" in result.note
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert "exact copies" in last["copies"]

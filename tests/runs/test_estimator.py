@@ -99,7 +99,7 @@ def test_it_ends_a_pipeline() -> None:
     [
         ({}, [[1.0, 2.0], [1.0]], "not an array of numbers"),
         ({}, np.ones(5), "have shape"),
-        ({}, -X, "negative"),
+        ({"sde": "gbm"}, -X, "negative"),
         ({"steps": 0}, X, "steps"),
         ({"sde": "gmb"}, X, "gbm"),
         ({"batch_size": 100}, X, "larger than the data"),

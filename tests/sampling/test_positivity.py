@@ -5,7 +5,7 @@ import torch
 
 from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.errors import SupportError
-from sdezoo.process.process import count_outside
+from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import AtRows
 from sdezoo.zoo.composition import fitting
 from sdezoo.zoo.registry import SAMPLERS, SDES

@@ -1,7 +1,6 @@
 """Provenance: a record tells equal from different data, and who brought each plugin."""
 
 import hashlib
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from sdezoo import SDES
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError
-from sdezoo.store.provenance import check_providers, commit, fingerprint, providers
+from sdezoo.store.provenance import check_providers, fingerprint, providers
 from sdezoo.zoo.registry import load_file
 
 ENCODING = Encoding.affine(torch.tensor(1.0), torch.tensor(0.0))
@@ -73,20 +72,3 @@ def test_what_is_missing_is_named_with_what_brought_it() -> None:
     with pytest.raises(PluginError, match=r"SDE 'levy' of levy-plugins 2\.1, which is not installed") as error:
         check_providers({"sdes/gbm": "sdezoo 0.1.0", "sdes/levy": "levy-plugins 2.1"})
     assert "levy-plugins 2.1" in error.value.remedy
-
-
-def test_a_commit_says_whether_files_have_changed(tmp_path: Path) -> None:
-    assert commit(tmp_path / "nowhere") is None
-
-    def git(*what: str) -> None:
-        subprocess.run(["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", *what], check=True, capture_output=True)
-
-    git("init")
-    (tmp_path / "file").write_text("one")
-    git("add", "file")
-    git("commit", "-m", "one")
-    clean = commit(tmp_path)
-    assert clean is not None
-    assert len(bytes.fromhex(clean)) == 20
-    (tmp_path / "file").write_text("two")
-    assert commit(tmp_path) == clean + "+"

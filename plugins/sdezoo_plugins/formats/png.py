@@ -9,6 +9,7 @@ from sdezoo.data.dataset import Kind
 from sdezoo.data.formats import FileFormat, Samples
 from sdezoo.errors import RunError
 from sdezoo.generation.pictures import figure, sheet
+from sdezoo.plots import save
 
 
 @dataclass(frozen=True)
@@ -33,4 +34,4 @@ class Png(FileFormat):
         if samples.kind == "image":
             sheet(values, samples.levels).save(file, format="PNG")
         else:
-            figure(values.numpy(), samples.names).savefig(file, format="png", dpi=120)
+            save(figure(values.numpy(), samples.names), file, 120)

@@ -19,7 +19,7 @@ and the leading deviation is that of the `z`, from their correlation matrix. `X_
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from torch.distributions import ExpTransform, Transform
 
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+from sdezoo.process.columns import ColumnFit
 from sdezoo.process.standardized import column_moments, standardized, wide
 
 TERMINAL = 4.0
@@ -36,6 +37,9 @@ GROWTH = 50.0
 @dataclass(frozen=True)
 class GBM(AffineSDE):
     """Geometric Brownian motion dX = μX dt + σ(t)X dW on positive data; sigma=0.8 is the paper's constant volatility."""
+
+    preference: ClassVar[int] = 1
+    preferred_for: ClassVar[tuple[str, ...]] = ("image", "paths")
 
     sigma: Positive | None = None
     """Volatility at `t = 0`; None: set from the data."""
@@ -52,6 +56,10 @@ class GBM(AffineSDE):
     @property
     def coordinates(self) -> Transform:
         return standardized(ExpTransform(), self.center, self.spread)
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit | None:
+        return ColumnFit(2, "positive", cls.title()) if column.min() > 0 else None
 
     def adapted(self, x0: Tensor) -> Self:
         if self.sigma is not None or self.sigma_end is not None:

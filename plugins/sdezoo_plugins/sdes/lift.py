@@ -57,6 +57,7 @@ from torch.nn.functional import logsigmoid, pad
 from sdezoo.errors import ParameterError
 from sdezoo.parameters import NonNegative
 from sdezoo.process.affine import AffineSDE, Coefficients
+from sdezoo.process.columns import ColumnFit
 from sdezoo.process.standardized import column_moments, standardized, wide
 from sdezoo.zoo.registry import SDES
 
@@ -150,6 +151,16 @@ class Lift(AffineSDE):
     """`c`, one number per column of coordinates or one for all; None: the means of a table's columns, else 0."""
     spread: tuple[NonNegative, ...] | None = None
     """`s`, one number per column of coordinates or one for all; None: the standard deviations of a table's columns, else 1."""
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit | None:
+        if not (column.min() > 0 and 0.9 < column.max() < 1):
+            return None
+        return ColumnFit(3, "between 0 and 1", f"{cls.title()}:transform=sigmoid")
+
+    @classmethod
+    def shares_fit(cls, rows: Tensor) -> ColumnFit | None:
+        return ColumnFit(2, "positive shares", f"{cls.title()}:transform=stick-breaking") if rows.min() > 0 else None
 
     def __post_init__(self) -> None:
         super().__post_init__()

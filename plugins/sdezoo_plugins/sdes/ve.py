@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+from sdezoo_plugins.sdes.exploding import TERMINAL, exploding
 
-TERMINAL = 4.0
 GROWTH = 50.0
 
 
@@ -36,8 +36,7 @@ class VE(AffineSDE):
 
     def coefficients(self, t: Tensor) -> Coefficients:
         low, high = self._range
-        variance = low**2 * torch.expm1(2 * math.log(high / low) * t)
-        return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
+        return exploding(t, low, high / low)
 
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         low, high = self._range

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients
+from sdezoo.process.columns import ColumnFit
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,10 @@ class VP(AffineSDE):
     """Noise rate at `t = 0`, `β(0)`."""
     beta_max: Positive = 20.0
     """Noise rate at `t = 1`, `β(1)`."""
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit:
+        return ColumnFit(1, "real", cls.title())
 
     def coefficients(self, t: Tensor) -> Coefficients:
         integral = self._integral(t)

@@ -36,6 +36,7 @@ from torch.distributions import constraints
 
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.parameters import NonNegative, Positive
+from sdezoo.process.columns import ColumnFit
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
 from sdezoo_plugins.sdes.coalescent import EARLIEST, draw_lines, folded, inside
@@ -73,6 +74,10 @@ class WrightFisher(SquareRoot):
     @property
     def reflecting_boundary(self) -> bool:
         return self.alpha == 1
+
+    @classmethod
+    def shares_fit(cls, rows: Tensor) -> ColumnFit | None:
+        return ColumnFit(1, "shares", cls.title()) if rows.min() >= 0 else None
 
     def adapted(self, x0: Tensor) -> Self:
         if x0.shape[-1] < 2:

@@ -9,8 +9,9 @@ first dimension of the data::
 
 Both are noised in the same way, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. In the data that is geometric Brownian motion,
 `dX = ½ s² g² X dt + s g X dW`, `g² = v'`, together with a Brownian motion of the mark. `u` is the geometric mean of the positive values
-of a column, so that an entry that is 0 lies in the middle of the others. `s` is the deviation of their logarithms, or 1 for images. `m`
-is the root mean square of `ζ`. If all positive values of a column are the same, `s = 0`, and each is exactly `u`.
+of a column, so that an entry that is 0 lies in the middle of the others. `s` is the deviation of their logarithms, or 1 for images. If
+all positive values of a column are the same, `s = 0`, and each is exactly `u`. `m` is the root mean square of `ζ` for images. For tables
+it is twice that, so that a mark is decided at more noise than a value.
 
 The network sees values and marks of all entries at once, so that zeros co-occur as they do in the data. Samples are exactly 0 or
 positive, by construction. The data have a joint distribution of zeros and values, and no density.
@@ -18,23 +19,23 @@ positive, by construction. The data have a joint distribution of zeros and value
 Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
 """
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 import torch
 from annotated_types import Gt
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import Transform, constraints
 
 from sdezoo.errors import SupportError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+from sdezoo.process.columns import ColumnFit
+from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
 
-TERMINAL = 4.0
 
-
-class Marked(Transform):
+class Marked(WithMarks):
     """`(ζ, mark)`, concatenated along the first dimension of an event, to `u e^{sζ}` if the mark is positive, else 0.
 
     Args:
@@ -43,9 +44,7 @@ class Marked(Transform):
         mark: `m`.
     """
 
-    domain = constraints.independent(constraints.real, 1)
     codomain = constraints.nonnegative
-    bijective = False
 
     def __init__(self, unit: tuple[float, ...], spread: tuple[float, ...], mark: float) -> None:
         super().__init__()
@@ -62,12 +61,6 @@ class Marked(Transform):
         log = torch.where(spread > 0, log / torch.where(spread > 0, spread, 1.0), 0.0)
         return torch.cat([log, torch.where(there, self.mark, -self.mark).to(y)], 1)
 
-    def forward_shape(self, shape: Size) -> Size:
-        return Size((shape[0], shape[1] // 2, *shape[2:]))
-
-    def inverse_shape(self, shape: Size) -> Size:
-        return Size((shape[0], 2 * shape[1], *shape[2:]))
-
 
 @dataclass(frozen=True)
 class ZeroInflated(AffineSDE):
@@ -78,12 +71,21 @@ class ZeroInflated(AffineSDE):
     growth: Annotated[float, Gt(1)] = 50.0
     """`r`, the growth of the noise: its scale near `t = 0` is `sigma_max / r`."""
     mark: Positive | None = None
-    """Size `m` of a mark; None: the root mean square of the `ζ` of positive values."""
+    """Size `m` of a mark; None: the root mean square of the `ζ` of positive values, for a table twice that."""
     unit: tuple[Positive, ...] | None = None
     """`u`, the divisor of the values, one number per column or one for all; None: the geometric means of the positive values."""
     spread: tuple[NonNegative, ...] | None = None
     """`s`, one number per column or one for all; None: the standard deviation of the logarithms of a column's positive values, 1 for
     images."""
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit | None:
+        if column.min() != 0:
+            return None
+        return ColumnFit(2, f"not negative, {float((column == 0).double().mean()):.1%} zeros", cls.title())
+
+    def rounds_up(self, event: Sequence[int]) -> Tensor:
+        return torch.ones(tuple(event), dtype=torch.bool)
 
     def adapted(self, x0: Tensor) -> Self:
         there = x0 > 0
@@ -98,7 +100,7 @@ class ZeroInflated(AffineSDE):
             s = logs.new_tensor(spread or (1.0,))
             away = torch.where(s > 0, (logs - logs.new_tensor(unit).log()) / torch.where(s > 0, s, 1.0), 0.0)
             size = float((away * there).square().sum() / there.sum().clamp_min(1)) ** 0.5
-            mark = size if size > 0 else 1.0
+            mark = (2 * size if x0.ndim == 2 else size) or 1.0
         measured = replace(self, unit=unit, spread=spread, mark=mark)
         if self.sigma_max is not None:
             return measured
@@ -116,9 +118,7 @@ class ZeroInflated(AffineSDE):
         return x
 
     def coefficients(self, t: Tensor) -> Coefficients:
-        low = (self.sigma_max or TERMINAL) / self.growth
-        variance = low**2 * torch.expm1(2 * math.log(self.growth) * t)
-        return Coefficients(torch.ones_like(t), torch.zeros_like(t), variance)
+        return exploding(t, (self.sigma_max or TERMINAL) / self.growth, self.growth)
 
 
 def _deviation(logs: Tensor) -> float:

@@ -123,6 +123,8 @@ def smallest_event(sde: Process) -> Shape:
 @cache
 def events(sde: Process) -> list[Shape]:
     """Event shapes to try, smallest first. A support on whole rows may accept rows of a single length only."""
+    if sde.row_shape is not None:
+        return [sde.row_shape]
     if not sde.support.event_dim:
         return [(1,), (1, 1), (2,), (2, 3)]
     return [event for event in ((3,), (2,), (4,), (2, 3), (2, 2)) if _has_prior(sde, event)] or [(3,)]
@@ -221,7 +223,7 @@ def process_cases(
         ends: First and last time, as fractions of `t_span`.
         reach: Largest absolute value of the normal numbers behind the data.
     """
-    event = draw(st.sampled_from(list(shapes or events(sde))))
+    event = draw(st.sampled_from(list((not sde.row_shape and shapes) or events(sde))))
     chosen: Any = draw(st.sampled_from(fitting_variants(sde, event)))
     count = draw(st.integers(1, rows))
     size = count * int(torch.Size(event).numel())

@@ -123,7 +123,7 @@ class Lesson:
     @property
     def event(self) -> tuple[int, ...]:
         """Event shape of the data: two entries, or the smallest event of a support on whole rows."""
-        return smallest_event(self.sde) if self.sde.support.event_dim else (2,)
+        return smallest_event(self.sde) if self.sde.support.event_dim or self.sde.row_shape else (2,)
 
     def data(self, count: int, *key: int) -> tuple[Tensor, Tensor]:
         """Sample clean data and times.

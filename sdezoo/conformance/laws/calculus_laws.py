@@ -239,7 +239,8 @@ def _not_element_wise(sde: Process) -> str | None:
     if not isinstance(sde, AffineSDE):
         return "It is not affine."
     event = smallest_event(sde)
-    return None if sde.state_shape((1, *event)) == (1, *event) and not sde.support.event_dim else "Its coordinates are not element-wise."
+    same = sde.state_shape((1, *event)) == (1, *event)
+    return None if same and sde.element_wise else "Its coordinates are not element-wise."
 
 
 def _ito(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -269,7 +270,9 @@ def _states_nothing(sde: Process) -> str | None:
     excuse = _not_element_wise(sde)
     if excuse or not isinstance(sde, AffineSDE):
         return excuse
-    stated = sde.equation(sde.decode(torch.zeros(1, 1, dtype=torch.float64)), torch.tensor(sde.t_span[1], dtype=torch.float64))
+    stated = sde.equation(
+        sde.decode(torch.zeros(1, *smallest_event(sde), dtype=torch.float64)), torch.tensor(sde.t_span[1], dtype=torch.float64)
+    )
     return "It states no equation." if stated is None else None
 
 

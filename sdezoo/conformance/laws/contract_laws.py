@@ -16,8 +16,9 @@ from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Denoised, Process, Supervised, count_outside
+from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
 CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
@@ -123,7 +124,7 @@ def contract(case: Case) -> None:
 @st.composite
 def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
     """Batches as large as their events, with a different time for each row."""
-    sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim else [1, 2, 3, 4]
+    sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim or sde.row_shape else [1, 2, 3, 4]
     n = draw(st.sampled_from(sizes))
     chosen: Any = draw(st.sampled_from(fitting_variants(sde, (n,))))
     lo, hi = chosen.t_span

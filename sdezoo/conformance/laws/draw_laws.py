@@ -29,8 +29,9 @@ from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density, no_score, no_sde
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise, mix
-from sdezoo.process.process import Process, count_outside
+from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
 
 DRAW_LAWS: Suite[Process] = Suite()

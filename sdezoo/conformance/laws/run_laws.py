@@ -21,8 +21,9 @@ from sdezoo.conformance.law import LawError, Suite, falsify
 from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
+from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import KeyedNoise, Noise
-from sdezoo.process.process import Denoised, count_outside
+from sdezoo.process.process import Denoised
 from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.start import AtRows

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -181,14 +182,25 @@ def _fingerprint(images: Tensor, labels: Tensor) -> str:
 
 
 def _save(path: Path, made: Classifier, facts: Facts) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    record = path.with_suffix(".json")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".json").write_text(json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8")
-        save_file(made.state_dict(), partial)
-        partial.replace(path)
+        _replace(record, (json.dumps(asdict(facts), indent=1) + "\n").encode())
+        _replace(path, serialize(made.state_dict()))
     except (OSError, SafetensorError) as error:
         raise RunError(f"The classifier cannot be saved as '{path}' ({error}).", "Make room there, or permit writing.") from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file beside its place, and rename it; a link in either place is removed, not followed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with partial.open("xb") as file:
+            file.write(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _load(path: Path) -> tuple[Classifier, Facts]:

@@ -1,0 +1,41 @@
+"""What the commands print. Text from files, such as a column's name, cannot control the terminal.
+
+Characters that a terminal obeys or hides are shown as Python writes them, `\\x1b` for the escape character. Every command prints through
+this module; only progress bars, which rich draws, and the help do not.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from sdezoo.errors import is_plain, printable
+
+
+def say(text: str, *, error: bool = False) -> None:
+    """Print text, and flush.
+
+    Args:
+        text: the text, complete with line breaks.
+        error: whether to print to standard error.
+    """
+    stream = sys.stderr if error else sys.stdout
+    stream.write(printable(text))
+    stream.flush()
+
+
+def say_json(value: Any, *, allow_nan: bool = True) -> None:
+    """Print a value as one line of JSON.
+
+    Args:
+        value: a JSON value. Hidden characters are written as `\\uXXXX`, which JSON reads as themselves.
+        allow_nan: whether numbers may be NaN or infinite, which strict JSON has no word for.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan)
+    sys.stdout.write("".join(c if is_plain(c) else _escaped(c) for c in text) + "\n")
+    sys.stdout.flush()
+
+
+def _escaped(c: str) -> str:
+    return json.dumps(c)[1:-1] if ord(c) > 0x7F else f"\\u{ord(c):04x}"

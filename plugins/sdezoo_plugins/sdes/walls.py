@@ -1,0 +1,123 @@
+"""Data in a box with values exactly on its walls, such as shares that are often 0 or 1, and indicators.
+
+An entry is `low`, `high` or in between, where it has the coordinate `u = logit((x − low)/(high − low))`. As in `zero-inflated`, the state
+holds coordinates and marks, concatenated along the first dimension of the data::
+
+    z_0 = ((u − c)/s, 0)   inside,      z_0 = (0, −2)   at low,      z_0 = (0, 2)   at high
+    x   = low + (high − low)/(1 + e^{−(c + sζ)})   if |mark| < 1,      low   if mark ≤ −1,      high   if mark ≥ 1
+
+Both are noised in the same way, `z_t = z_0 + √v ε`, `v = (σ_max/r)² (r^{2t} − 1)`. `c` and `s` are mean and deviation of `u` over the
+values inside, for each column. If there are none, a column has two marks only, told apart by their sign.
+
+Samples are in the box, and on its walls as often as the data, by construction. The data have a joint distribution of walls and values,
+and no density.
+
+Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Self
+
+import torch
+from annotated_types import Gt
+from torch import Tensor
+from torch.distributions import Transform, constraints
+
+from sdezoo.parameters import NonNegative, Positive
+from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+from sdezoo.process.columns import ColumnFit
+from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
+
+MARK = 2.0
+NEAR, FEW, SHARE, LEVELS = 0.9, 3, 0.01, 10
+"""A column is in a box from 0 to 1 if it goes beyond 0.9; in another one if a hundredth of its rows, three at least, are on each wall,
+and it has more than ten different values."""
+
+
+class Walled(WithMarks):
+    """`(ζ, mark)`, concatenated along the first dimension of an event, to a value inside the box or on one of its walls.
+
+    Args:
+        low: lower wall.
+        high: upper wall.
+        center: `c`, one for each entry of the last dimension, or one for all.
+        spread: `s`, as `center`.
+        threshold: size of the marks on a wall, as `center`.
+    """
+
+    def __init__(self, low: float, high: float, center: tuple[float, ...], spread: tuple[float, ...], threshold: tuple[float, ...]) -> None:
+        super().__init__()
+        self.low, self.high, self.center, self.spread, self.threshold = low, high, center, spread, threshold
+        self.codomain = constraints.unit_interval if (low, high) == (0, 1) else constraints.interval(low, high)
+
+    def _call(self, x: Tensor) -> Tensor:
+        zeta, mark = x.double().chunk(2, 1)
+        center, spread, wall = (zeta.new_tensor(values) for values in (self.center, self.spread, self.threshold))
+        inside = self.low + (self.high - self.low) * torch.sigmoid(center + spread * zeta)
+        return torch.where(mark >= wall, self.high, torch.where(mark <= -wall, self.low, inside)).to(x.dtype)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        y64 = y.double()
+        there = (y64 > self.low) & (y64 < self.high)
+        u = torch.logit(torch.where(there, (y64 - self.low) / (self.high - self.low), 0.5))
+        center, spread = u.new_tensor(self.center), u.new_tensor(self.spread)
+        zeta = torch.where(there & (spread > 0), (u - center) / torch.where(spread > 0, spread, 1.0), 0.0)
+        return torch.cat([zeta, torch.where(there, 0.0, torch.where(y64 <= self.low, -MARK, MARK))], 1).to(y.dtype)
+
+
+@dataclass(frozen=True)
+class Walls(AffineSDE):
+    """Data in a box with values exactly on its walls: each value has a mark, noised too, that says whether it is on a wall."""
+
+    low: float = 0.0
+    """Lower wall."""
+    high: float = 1.0
+    """Upper wall."""
+    sigma_max: Positive | None = None
+    """Terminal standard deviation of the noise in coordinates; None: four times the data's leading principal standard deviation."""
+    growth: Annotated[float, Gt(1)] = 50.0
+    """`r`, the growth of the noise: its scale near `t = 0` is `sigma_max / r`."""
+    center: tuple[float, ...] | None = None
+    """`c`, one number per column or one for all; None: mean of `u` over a column's values inside."""
+    spread: tuple[NonNegative, ...] | None = None
+    """`s`, one number per column or one for all; None: standard deviation of `u` over a column's values inside, 1 for images."""
+    threshold: tuple[NonNegative, ...] | None = None
+    """Size of the marks on a wall, one number per column or one for all; None: 1, or 0 for a column without values inside."""
+
+    @classmethod
+    def column_fit(cls, column: Tensor) -> ColumnFit | None:
+        low, high = float(column.min()), float(column.max())
+        if low >= 0 and NEAR < high <= 1 and (low == 0 or high == 1):
+            return ColumnFit(3, "between 0 and 1, with values on the walls", cls.title())
+        rows = max(FEW, SHARE * len(column))
+        if min(int((column == low).sum()), int((column == high).sum())) < rows or len(column.unique()) <= LEVELS:
+            return None
+        return ColumnFit(3, f"between {low:g} and {high:g}, with many values on both walls", f"{cls.title()}:low={low!r},high={high!r}")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_rising(low=self.low, high=self.high)
+
+    @property
+    def coordinates(self) -> Transform:
+        return Walled(self.low, self.high, self.center or (0.0,), self.spread or (1.0,), self.threshold or (MARK / 2,))
+
+    def adapted(self, x0: Tensor) -> Self:
+        if self.sigma_max is not None:
+            return self
+        measured = self
+        if x0.ndim == 2:
+            columns = [self._inside(column) for column in x0.double().T]
+            center = self.center or tuple(float(u.mean()) if len(u) else 0.0 for u in columns)
+            spread = self.spread or tuple(float(u.std()) if len(u.unique()) > 1 else 0.0 for u in columns)
+            threshold = self.threshold or tuple(MARK / 2 if len(u) else 0.0 for u in columns)
+            measured = replace(self, center=center, spread=spread, threshold=threshold)
+        return replace(measured, sigma_max=TERMINAL * leading_spread(measured.encode(x0)))
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        return exploding(t, (self.sigma_max or TERMINAL) / self.growth, self.growth)
+
+    def _inside(self, column: Tensor) -> Tensor:
+        """The coordinates `u` of the values that are on no wall."""
+        share = (column - self.low) / (self.high - self.low)
+        return torch.logit(share[(share > 0) & (share < 1)])

@@ -1,0 +1,58 @@
+"""Plots by matplotlib, which no other module imports: the same whatever the working folder and the names of the data hold.
+
+On import, matplotlib reads a file `matplotlibrc` of the working folder, which may be somebody else's. Such a file may have every text
+set by LaTeX, another program. Here matplotlib is imported without it, and draws with its own defaults.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from sdezoo.errors import printable
+
+if "matplotlib" not in sys.modules and Path("matplotlibrc").exists():
+    with chdir(Path(__file__).parent):
+        import matplotlib as mpl
+else:
+    import matplotlib as mpl
+
+from matplotlib import colormaps, style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+__all__ = ["Axes", "Figure", "SubFigure", "colormaps", "label", "plain", "save"]
+
+_LONGEST = 200
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Draw with matplotlib's own defaults in the block, or in a function that this decorates."""
+    with style.context("default"), mpl.rc_context({"text.usetex": False}):
+        yield
+
+
+def label(text: str) -> str:
+    """Turn text into a label that shows it as it is, cut if it is very long.
+
+    Args:
+        text: text of a user's, such as the name of a column. Dollar signs begin no formula, and control characters are shown as in Python.
+    """
+    shown = text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return printable(shown).replace("$", r"\$")
+
+
+@plain()
+def save(figure: Figure, file: BinaryIO, dpi: float | None = None) -> None:
+    """Write a figure as a PNG.
+
+    Args:
+        figure: the figure.
+        file: the output.
+        dpi: resolution in dots per inch; None: the figure's own.
+    """
+    figure.savefig(file, format="png", dpi="figure" if dpi is None else dpi, pil_kwargs={"optimize": True})

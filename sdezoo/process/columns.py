@@ -1,0 +1,40 @@
+"""What a process says of the columns of a table, and of the values in its support."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributions.constraints import Constraint
+
+
+class ColumnFit(NamedTuple):
+    """How well a process fits a column of a table."""
+
+    preference: int
+    """`--sde auto` takes the process of the highest preference: 1 for all numbers, 2 for a half-line, 3 for an interval."""
+    reason: str
+    """What the values are, a phrase such as `positive`."""
+    spec: str
+    """Spec string of the process."""
+
+
+def count_outside(support: Constraint, x: Tensor) -> int:
+    """Number of values of `x` that are not finite or not in `support`. If the support constrains whole rows: the number of rows."""
+    inside, finite = support.check(x), torch.isfinite(x)
+    if finite.ndim > inside.ndim:
+        finite = finite.flatten(inside.ndim).all(-1)
+    return int((~(inside & finite)).sum())
+
+
+def positive_without_zero(support: Constraint, event: Sequence[int]) -> Tensor:
+    """Which entries of the data are on a half-line of positive numbers without 0: bool, `event`; none if the support constrains whole rows.
+
+    Args:
+        support: support of the process.
+        event: shape of a row of data.
+    """
+    half, zero, large = (support.check(torch.full((1, *event), value))[0] for value in (0.5, 0.0, 1e6))
+    return half & large & ~zero if half.shape == tuple(event) else torch.zeros(tuple(event), dtype=torch.bool)

@@ -1,0 +1,177 @@
+"""What users say of the columns of a table, `--column`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from sdezoo.data.codec import Codec, DifferenceCodec, ShareCodec
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import Encoding
+from sdezoo.errors import DataError, ParameterError
+from sdezoo.zoo.spec import split, suggestion
+
+NEARLY = 1e-6
+"""Relative difference up to which a sum counts as constant."""
+_DROP = "drop"
+_FORMS = "Write COLUMN=PROCESS, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL."
+
+
+@dataclass(frozen=True)
+class ColumnOptions:
+    """What a user says of columns.
+
+    Args:
+        processes: spec strings of processes, by the names of their columns.
+        dropped: names of the columns to leave out.
+        chains: names of columns of which each is at most the next, in every row.
+        groups: names of columns that sum to a constant, with the constant.
+    """
+
+    processes: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    chains: tuple[tuple[str, ...], ...] = ()
+    groups: tuple[tuple[tuple[str, ...], float], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str | None) -> ColumnOptions:
+        """Parse the setting `column`, such as `rain=zero-inflated,id=drop,low<=high,sand+silt+clay=100`.
+
+        Args:
+            text: the setting; None: nothing is said.
+
+        Raises:
+            ParameterError: if it is malformed, or names a column twice.
+        """
+        processes: dict[str, str] = {}
+        chains, groups = [], []
+        for item in split(text) if text else []:
+            if "<=" in item:
+                chains.append(tuple(name.strip() for name in item.split("<=")))
+                continue
+            name, equals, spec = (part.strip() for part in item.partition("="))
+            if not (name and equals and spec):
+                raise ParameterError(f"column={item.strip()} is not of a form that is known.", _FORMS)
+            if "+" in name and _is_number(spec):
+                groups.append((tuple(part.strip() for part in name.split("+")), float(spec)))
+                continue
+            if name in processes:
+                raise ParameterError(f"The setting column names '{name}' twice.", "Name it once.")
+            processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
+        dropped = tuple(name for name, spec in processes.items() if spec == _DROP)
+        processes = {name: spec for name, spec in processes.items() if spec != _DROP}
+        found = cls(processes, dropped, tuple(chains), tuple(groups))
+        bound = [name for names in (*found.chains, *(names for names, _ in found.groups)) for name in names]
+        for name in bound:
+            if bound.count(name) > 1 or name in dropped or not name:
+                raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain or one group.")
+        return found
+
+    @property
+    def others(self) -> str | None:
+        """All but the processes, as the setting `column` says it; None if there is nothing."""
+        items = [f"{name}={_DROP}" for name in self.dropped] + ["<=".join(chain) for chain in self.chains]
+        items += [f"{'+'.join(group)}={total!r}" for group, total in self.groups]
+        return ",".join(items) or None
+
+    def check(self, data: Data) -> None:
+        """Check that the columns exist.
+
+        Args:
+            data: the data, before columns are left out.
+
+        Raises:
+            DataError: if one does not, or all are left out.
+        """
+        names = column_names(data) if data.kind in ("table", "points") else []
+        bound = (name for each in (*self.chains, *(group for group, _ in self.groups)) for name in each)
+        for name in (*self.processes, *self.dropped, *bound):
+            if name not in names:
+                raise DataError(f"There is no column '{name}'.", suggestion(name, names) if names else "Leave out --column.")
+        if names and len(self.dropped) == len(names):
+            raise DataError("Every column is left out.", "Keep one.")
+
+    def apply(self, data: Data) -> Data:
+        """The data without the columns that are left out.
+
+        Args:
+            data: the data; columns that it does not have are not missed.
+        """
+        if not self.dropped:
+            return data
+        return data.select([i for i, name in enumerate(column_names(data)) if name not in self.dropped])
+
+    def codecs(self, data: Data) -> tuple[Codec, ...]:
+        """Build the codecs that keep the order of chains and the sums of groups.
+
+        Args:
+            data: the data, without the columns that are left out.
+
+        Raises:
+            DataError: if rows break the order or the sum.
+        """
+        names = column_names(data)
+        made: list[Codec] = []
+
+        def places(group: Sequence[str]) -> list[int]:
+            """Where the columns are once the codecs so far have been applied."""
+            sources = Encoding(tuple(made)).sources(len(names))
+            return [sources.index(names.index(name)) for name in group]
+
+        for chain in self.chains:
+            _check_order(data, chain)
+            at = places(chain)
+            made.append(DifferenceCodec(tuple(sorted(at)), tuple(sorted(at).index(place) for place in at)))
+        for group, total in self.groups:
+            _check_sum(data, group, total)
+            made.append(ShareCodec(tuple(sorted(places(group))), total))
+        return tuple(made)
+
+
+def _check_order(data: Data, chain: Sequence[str]) -> None:
+    names = column_names(data)
+    for low, high in pairwise(chain):
+        i, j = names.index(low), names.index(high)
+        broken = sum(int((block[:, i] > block[:, j]).sum()) for block in data.blocks())
+        if broken:
+            raise DataError(f"'{low}' is above '{high}' in {broken} rows.", f"Omit '{low}<={high}', or correct the rows.")
+
+
+def _check_sum(data: Data, group: Sequence[str], total: float) -> None:
+    index = [column_names(data).index(name) for name in group]
+    whole = [name for name, i in zip(group, index, strict=True) if data.types and np.dtype(data.types[i]).kind in "iu"]
+    if whole:
+        raise DataError(
+            f"'{whole[0]}' holds integers, which do not keep the sum {total:g} once they are rounded.",
+            "Write the column with decimals, or omit the group.",
+        )
+    rows = torch.cat([block[:, index].double() for block in data.blocks()])
+    sums, negative = rows.sum(1), int((rows < 0).sum())
+    if negative or total <= 0:
+        raise DataError(f"The group {'+'.join(group)} has {negative} negative values.", "Correct the rows, or omit the group.")
+    if float((sums - total).abs().max()) > NEARLY * total:
+        raise DataError(
+            f"The group {'+'.join(group)} sums to {float(sums.min()):.9g} to {float(sums.max()):.9g}, not {total:g}.",
+            "Correct the rows, or omit the group.",
+        )
+
+
+def column_names(data: Data) -> list[str]:
+    """The names of the columns, or their numbers if they have none.
+
+    Args:
+        data: a table or points.
+    """
+    return list(data.columns) or [str(i) for i in range(data.event[-1])]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

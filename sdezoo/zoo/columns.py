@@ -1,0 +1,167 @@
+"""The process of each column of a table, `--sde auto`.
+
+Every installed process may offer itself for a column (`Process.column_fit`). The one with the highest preference is taken; among equals,
+one that is named first in alphabetical order. If all columns get the same process, it is used as it is, else a product of processes.
+Constant columns need none: the encoding restores them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import Encoding
+from sdezoo.data.validation import column_name
+from sdezoo.errors import DataError, PluginError
+from sdezoo.process.columns import ColumnFit
+from sdezoo.process.process import Process
+from sdezoo.zoo.column_options import NEARLY, ColumnOptions, column_names
+from sdezoo.zoo.composition import defaults, preferred
+from sdezoo.zoo.registry import SDES
+
+AUTO = "auto"
+"""The setting that leaves the process to the data."""
+_PLAIN = re.compile(r"[^\[\]();,=<>+\s][^\[\]();,=<>+]*")
+_LISTED = 20
+_SEARCHED, _ENOUGH, _BROKEN, _GROUP, _OFFERED = 30, 50, 0.02, 3, 3
+"""At most 30 columns of 50 rows or more are searched for what holds between them. An order is offered if rows of other columns would break
+it in 2 % of cases, a sum of three columns or more; three offers at most."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A process for data.
+
+    Args:
+        spec: its spec string; columns are given by name.
+        reasons: a phrase for each group of columns.
+    """
+
+    spec: str
+    reasons: tuple[str, ...]
+
+
+def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Choice:
+    """Choose a process from the data.
+
+    Args:
+        data: the data, without the columns that are left out.
+        encoding: codecs that are applied before the process is known, such as those of constant columns.
+        options: what the user says of columns.
+
+    Raises:
+        DataError: if the data cannot be used, or a process refuses the values of a column that the user gives it.
+        PluginError: if no process fits a column.
+    """
+    if data.kind not in ("table", "points"):
+        return Choice(preferred(defaults(SDES), "processes", data.kind), ())
+    names = column_names(data)
+    groups: dict[str, list[tuple[str, str]]] = {}
+    shares = {name: group for group, _ in options.groups for name in group}
+    for i, column in zip(encoding.sources(len(names)), _columns(data, encoding), strict=True):
+        if names[i] in shares:
+            groups.setdefault(_simplex(data, shares[names[i]]), []).append((names[i], f"shares of {'+'.join(shares[names[i]])}"))
+            continue
+        found = _given(options.processes[names[i]], names[i], column) if names[i] in options.processes else _fit(names[i], column)
+        groups.setdefault(found.spec, []).append((names[i], found.reason))
+    texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else str(i) for i, name in enumerate(names)}
+    reasons = [
+        f"{spec} for {_listed([name for name, _ in group])}: {_common(reason for _, reason in group)}" for spec, group in groups.items()
+    ]
+    left = [name for i, name in enumerate(names) if i not in encoding.sources(len(names))]
+    reasons += [f"no process for {_listed(left)}: constant, restored exactly"] if left else []
+    reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, names, options)]
+    if len(groups) == 1:
+        return Choice(next(iter(groups)), tuple(reasons))
+    parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name, _ in group)}]" for spec, group in groups.items())
+    return Choice(f"product:{','.join(parts)}", tuple(reasons))
+
+
+def _columns(data: Data, encoding: Encoding) -> Iterator[Tensor]:
+    """The values of each encoded column, float64; of rows on disk those in memory, and the extremes."""
+    rows = torch.cat([encoding.encode_exactly(part) for part in (data.train, data.test) if len(part)])
+    if data.stored is not None:
+        rows = torch.cat([rows, encoding.encode_exactly(torch.stack(data.bounds))])
+    yield from rows.T
+
+
+def _fit(name: str, column: Tensor) -> ColumnFit:
+    offers = [offer for offer in (cls.column_fit(column) for cls in _classes()) if offer]
+    if not offers:
+        raise PluginError(f"No installed process fits the column '{name}'.", f"Name one: --column '{name}=PROCESS'.")
+    return max(offers, key=lambda offer: offer.preference)
+
+
+def _given(spec: str, name: str, column: Tensor) -> ColumnFit:
+    """The process that the user gives a column, unless it refuses values."""
+    sde = SDES.build(spec)
+    refused = int((~sde.support.check(column.unsqueeze(1))).sum())
+    if refused and not sde.support.event_dim:
+        fit = _fit(name, column)
+        raise DataError(
+            f"'{spec}' refuses {refused} of {len(column)} values of the column '{name}'.",
+            f"Give it {fit.spec}, which fits: --column '{name}={fit.spec}'.",
+        )
+    return ColumnFit(0, "as given", spec)
+
+
+def _held(data: Data, names: Sequence[str], options: ColumnOptions) -> list[str]:
+    """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
+    bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
+    free = [i for i, name in enumerate(names) if name not in bound and _PLAIN.fullmatch(name)]
+    rows = torch.cat([data.train, data.test]).double()
+    if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
+        return []
+    moved = rows.roll(len(rows) // 2, 0)
+    found = []
+    for i, j in permutations(free, 2):
+        holds = bool((rows[:, i] <= rows[:, j]).all())
+        if holds and float((moved[:, i] > rows[:, j]).double().mean()) >= _BROKEN:
+            found.append(f"{names[i]}<={names[j]}")
+    for first, last in combinations(range(len(free) + 1), 2):
+        group = free[first:last]
+        whole = any(data.types and np.dtype(data.types[i]).kind in "iu" for i in group)
+        if len(group) < _GROUP or whole or (rows[:, group] < 0).any():
+            continue
+        sums = rows[:, group].sum(1)
+        total = float(f"{float(sums.mean()):.6g}")
+        if total > 0 and float((sums - total).abs().max()) <= NEARLY * total:
+            found.append(f"{'+'.join(names[i] for i in group)}={total:g}")
+    return found[:_OFFERED]
+
+
+def _simplex(data: Data, group: Sequence[str]) -> str:
+    """Spec string of the process of columns that sum to a constant."""
+    index = [column_names(data).index(name) for name in group]
+    rows = torch.cat([data.train[:, index], data.test[:, index]]).double()
+    rows = rows / rows.sum(1, keepdim=True)
+    fits = [cls.shares_fit(rows) for cls in _classes()]
+    offers = [fit for fit in fits if fit]
+    if not offers:
+        raise PluginError(f"No installed process fits the group {'+'.join(group)}.", "Leave the group out.")
+    return max(offers, key=lambda offer: offer.preference).spec
+
+
+def _classes() -> Iterator[type[Process]]:
+    for name in SDES.names():
+        try:
+            yield SDES.load(name)
+        except PluginError:
+            continue
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [column_name(0, [name]) for name in names[:_LISTED]]
+    return ", ".join(shown) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _common(reasons: Iterator[str]) -> str:
+    found = list(dict.fromkeys(reasons))
+    return "; ".join(found[:3]) + ("; …" if len(found) > 3 else "")

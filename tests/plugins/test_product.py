@@ -1,0 +1,91 @@
+"""The product: coordinates and equations are those of its parts, whatever the order of the columns."""
+
+import pytest
+import torch
+
+from sdezoo.errors import DataError, ParameterError
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.zoo.registry import SDES
+
+
+def rows(count: int = 200) -> torch.Tensor:
+    """Positive, real, share, positive."""
+    x = torch.randn(count, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, 0], x[:, 2], x[:, 3] = x[:, 0].exp(), torch.sigmoid(x[:, 2]), (0.1 * x[:, 3] + 7).exp()
+    return x
+
+
+def test_affine_parts_make_an_affine_process() -> None:
+    x = rows()
+    sde = SDES.build("product:gbm[3;0],vp[1],(lift:transform=sigmoid,base=ve)[2]").adapted(x)
+    assert isinstance(sde, AffineSDE)
+    assert sde.element_wise
+    z = sde.encode(x)
+    for columns, spec in (([3, 0], "gbm"), ([2], "lift:transform=sigmoid")):
+        own = SDES.build(spec).adapted(x[:, columns]).encode(x[:, columns])
+        torch.testing.assert_close(z[:, columns], own)
+    torch.testing.assert_close(z[:, 1], x[:, 1])
+    torch.testing.assert_close(sde.decode(z), x)
+    again = SDES.build(sde.full_spec)
+    assert again == sde
+    torch.testing.assert_close(again.encode(x), z)
+
+
+def test_its_density_is_the_product_of_densities() -> None:
+    """`log |det|` is the sum of those of the parts, with doubled states of a part elsewhere too."""
+    x = rows()
+    sde = SDES.build("product:vp[1],gbm[0;3],lift:transform=sigmoid[2]").adapted(x)
+    z = sde.encode(x)
+    parts = [SDES.build(spec).adapted(x[:, c]) for spec, c in (("gbm", [0, 3]), ("lift:transform=sigmoid", [2]))]
+    expected = sum(p.log_abs_det(p.encode(x[:, c]), x[:, c]) for p, c in zip(parts, ([0, 3], [2]), strict=True))
+    torch.testing.assert_close(sde.log_abs_det(z, x), expected)
+
+
+def test_a_part_with_marks() -> None:
+    x = rows()
+    x[:60, 3] = 0
+    sde = SDES.build("product:gbm[0],zero-inflated[3],vp[1;2]").adapted(x)
+    assert sde.state_shape((7, 4)) == (7, 5)
+    torch.testing.assert_close(sde.decode(sde.encode(x)), x)
+    assert sde.rounds_up((4,)).tolist() == [True, False, False, True]
+
+
+def test_other_parts_split_the_state() -> None:
+    """Drift, diffusion and score of each part are its own."""
+    x, t = rows().clamp(max=1e4), torch.tensor(0.3, dtype=torch.float64)
+    sde = SDES.build("product:gbm[0;3],jacobi[2],vp[1]").adapted(x)
+    assert not isinstance(sde, AffineSDE)
+    jacobi, affine = SDES.build("jacobi"), sde.merged[0].process
+    z = sde.perturb(x, t, Noise.seeded(1))
+    first, last = z[:, :3], z[:, 3:]
+    for method in ("drift", "diffusion", "divergence"):
+        found = getattr(sde, method)(z, t)
+        torch.testing.assert_close(found[:, 3:], getattr(jacobi, method)(last, t))
+        torch.testing.assert_close(found[:, :3], getattr(affine, method)(first, t).expand_as(first))
+    score = sde.score(z, x, t)
+    torch.testing.assert_close(score[:, 3:], jacobi.score(last, x[:, 2:3], t))
+    torch.testing.assert_close(score[:, :3], affine.score(first, x[:, [0, 3, 1]], t))
+    torch.testing.assert_close(sde.decode(sde.encode(x, Noise.seeded(0))), x)
+    assert SDES.build(sde.full_spec) == sde
+
+
+def test_names_are_looked_up_and_left_out_columns_are_not_missed() -> None:
+    sde = SDES.build("product:gbm[price;rate],vp[x]").for_columns(["x", "rate", "price"], [0, 2])
+    assert [(p.process.name, p.numbers) for p in sde.given] == [("gbm", [1]), ("vp", [0])]
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "problem"),
+    [
+        ("product:gbm[a],vp[b]", DataError, "column 'c' is in no part"),
+        ("product:gbm[a;c],vp[b;d]", DataError, "no column 'd'"),
+        ("product:gbm[a;b],vp[b;c]", ParameterError, "column 'b' is in two parts"),
+        ("product:gbm[a;b],student-t[c]", ParameterError, "not an SDE"),
+        ("product:gbm", ParameterError, "not of the form"),
+        ("gbm:vp[a]", ParameterError, "not of the form"),
+    ],
+)
+def test_mistakes(spec: str, error: type, problem: str) -> None:
+    with pytest.raises(error, match=problem):
+        SDES.build(spec).for_columns(["a", "b", "c"], [0, 1, 2])

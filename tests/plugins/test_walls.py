@@ -1,0 +1,43 @@
+"""Values on the walls of a box are exact, and those inside have the coordinates of a logistic lift."""
+
+import pytest
+import torch
+
+from sdezoo.errors import ParameterError
+from sdezoo.zoo.registry import SDES
+
+
+def shares() -> torch.Tensor:
+    x = torch.rand(200, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:50, 0], x[50:80, 0] = 0.0, 1.0
+    x[:, 1] = x[:, 1].round()
+    return x
+
+
+def test_walls_and_values_come_back() -> None:
+    x = shares()
+    sde = SDES.build("walls").adapted(x)
+    z = sde.encode(x)
+    torch.testing.assert_close(sde.decode(z), x, rtol=1e-12, atol=1e-12)
+    values, marks = z.chunk(2, 1)
+    assert sorted(marks.unique().tolist()) == [-2, 0, 2]
+    inside = x[80:, 0]
+    own = SDES.build("lift:transform=sigmoid").adapted(inside.unsqueeze(1))
+    torch.testing.assert_close(values[80:, :1], own.encode(inside.unsqueeze(1)))
+    assert SDES.build(sde.full_spec) == sde
+
+
+def test_whatever_the_state_a_column_without_values_inside_has_none() -> None:
+    sde = SDES.build("walls").adapted(shares())
+    x = sde.decode(torch.randn(5000, 6, generator=torch.Generator().manual_seed(1)))
+    assert sorted(x[:, 1].unique().tolist()) == [0, 1]
+    assert ((x >= 0) & (x <= 1)).all()
+    assert ((x[:, 0] > 0) & (x[:, 0] < 1)).any()
+
+
+def test_another_box() -> None:
+    x = 10 + 5 * shares()
+    sde = SDES.build("walls:low=10,high=15").adapted(x)
+    torch.testing.assert_close(sde.decode(sde.encode(x)), x)
+    with pytest.raises(ParameterError, match="low"):
+        SDES.build("walls:low=2,high=1")

@@ -1,0 +1,205 @@
+"""`--sde auto`: each column gets the process that its values ask for; what users say of columns is obeyed or refused by name."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import Encoding
+from sdezoo.errors import DataError, ParameterError
+from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.runs.evaluate import evaluate
+from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.column_options import ColumnOptions
+from sdezoo.zoo.columns import choose_process
+from sdezoo.zoo.datasets import find_dataset
+
+N = 600
+
+
+def columns() -> dict[str, np.ndarray]:
+    """One column of each kind."""
+    r = np.random.default_rng(0)
+    share = r.beta(0.6, 0.6, N)
+    soil = r.dirichlet([4, 3, 2], N) * 100
+    low = r.normal(10, 3, N)
+    return {
+        "price": np.exp(r.normal(3, 1, N)),
+        "rain": np.where(r.random(N) < 0.6, 0, np.exp(r.normal(0, 1, N))),
+        "visits": r.poisson(2, N),
+        "cloud": np.where(share < 0.1, 0, np.where(share > 0.9, 1, share)),
+        "member": (r.random(N) < 0.3).astype(int),
+        "humidity": r.beta(8, 3, N),
+        "score": np.clip(np.round(r.normal(60, 30, N)), 0, 100),
+        "temperature": r.normal(5, 10, N),
+        "year": r.integers(2015, 2024, N),
+        "rate": np.full(N, 7.4606),
+        "low": low,
+        "high": low + np.exp(r.normal(0, 0.5, N)),
+        "sand": soil[:, 0],
+        "silt": soil[:, 1],
+        "clay": 100 - soil[:, 0] - soil[:, 1],
+    }
+
+
+FITS = {
+    "price": "gbm",
+    "rain": "zero-inflated",
+    "visits": "zero-inflated",
+    "cloud": "walls",
+    "member": "walls",
+    "humidity": "lift:transform=sigmoid",
+    "score": "walls:low=0.0,high=100.0",
+    "temperature": "vp",
+    "year": "gbm",
+    "rate": None,
+}
+
+
+def written(path: Path, table: dict[str, np.ndarray]) -> str:
+    with path.open("w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(table)
+        out.writerows(zip(*table.values(), strict=True))
+    return str(path)
+
+
+def data_of(table: dict[str, np.ndarray]) -> Data:
+    rows = torch.tensor(np.stack(list(table.values()), 1), dtype=torch.float32)
+    return Data(rows, rows[:0], "table", tuple(table))
+
+
+def config(tmp_path: Path, **values: object) -> TrainingConfig:
+    small = {"net": "mlp:width=32,depth=1", "steps": 30, "batch_size": 64, "device": "cpu", "out": str(tmp_path / "run")}
+    return TrainingConfig.build({**small, **values})
+
+
+@pytest.mark.parametrize("name", [name for name, spec in FITS.items() if spec])
+def test_a_column_alone_gets_its_process(name: str) -> None:
+    data = data_of({name: columns()[name]})
+    assert choose_process(data, Encoding(()), ColumnOptions()).spec == FITS[name]
+
+
+def test_the_whole_table(tmp_path: Path) -> None:
+    """Every kind of column side by side, all defaults but the steps: what is written has what each column can have, and no more."""
+    table = columns()
+    path = written(tmp_path / "t.csv", table)
+    options = "low<=high,sand+silt+clay=100,member=drop"
+    result = train(config(tmp_path, data=path, column=options))
+    reasons = " ".join(result.reasons)
+    assert "'rate': constant, restored exactly" in reasons
+    assert "zero-inflated for 'rain', 'visits': not negative, 58.5% zeros" in reasons
+    assert "stick-breaking for 'sand', 'silt', 'clay'" in reasons
+    trained = restore(result.run)
+    made = generate(trained, choose_sampler(trained, None), 400)
+    assert list(trained.state.columns) == [name for name in table if name != "member"]
+    x = dict(zip(trained.state.columns, made.x.double().numpy().T, strict=True))
+    assert (x["rate"] == np.float32(7.4606)).all()
+    assert (x["price"] > 0).all()
+    assert (x["year"] > 0).all()
+    assert (x["rain"] >= 0).all()
+    assert 0.2 < (x["rain"] == 0).mean() < 0.9
+    for whole in ("visits", "year"):
+        assert (x[whole] == x[whole].round()).all()
+    for name, end in (("cloud", 1), ("humidity", 1), ("score", 100)):
+        assert ((x[name] >= 0) & (x[name] <= end)).all()
+    assert {0, 1} <= set(x["cloud"])
+    assert (x["low"] <= x["high"]).all()
+    np.testing.assert_allclose(x["sand"] + x["silt"] + x["clay"], 100, rtol=1e-6)
+    assert min(x["sand"].min(), x["silt"].min(), x["clay"].min()) > 0
+    again = TrainingConfig.read(result.run / "config.yaml")
+    assert again["sde"].startswith("product:")
+    assert train(TrainingConfig.build(again | {"steps": 31}), resume=True).steps == 31
+
+
+def test_what_is_judged_is_what_is_written(tmp_path: Path) -> None:
+    """The run and its own written samples get the same figures, to the last digit, columns left out or not."""
+    table = {name: columns()[name] for name in ("price", "visits", "member", "temperature", "rate")}
+    result = train(config(tmp_path, data=written(tmp_path / "t.csv", table), column="member=drop"))
+    found = evaluate(result.run, steps=3)
+    from sdezoo.generation.export import write
+
+    trained = restore(result.run)
+    made = generate(trained, choose_sampler(trained, None), found.facts.get("samples", 540), steps=3)
+    write(made.x, tmp_path / "x.csv", kind="table", columns=tuple(trained.state.columns), types=trained.encoding.types)
+    other = evaluate(result.run, samples=tmp_path / "x.csv")
+    assert {m.name: m.value for m in other.measured} == {m.name: m.value for m in found.measured}
+
+
+def test_one_process_for_all_columns_is_no_product() -> None:
+    table = columns()
+    assert choose_process(data_of({name: table[name] for name in ("price", "year")}), Encoding(()), ColumnOptions()).spec == "gbm"
+
+
+def test_names_that_a_spec_cannot_hold_are_given_as_numbers() -> None:
+    table = {"a;b[c": columns()["price"], "temperature": columns()["temperature"]}
+    assert choose_process(data_of(table), Encoding(()), ColumnOptions()).spec == "product:gbm[0],vp[temperature]"
+
+
+def test_what_holds_in_every_row_is_offered() -> None:
+    found = " ".join(choose_process(data_of(columns()), Encoding(()), ColumnOptions()).reasons)
+    assert "--column 'low<=high'" in found
+    assert "--column 'sand+silt+clay=100'" in found
+    assert found.count("--column") == 2
+
+
+def test_the_user_is_obeyed() -> None:
+    table = {name: columns()[name] for name in ("price", "year")}
+    options = ColumnOptions.parse("price=(lift:transform=softplus,low=-1)")
+    assert choose_process(data_of(table), Encoding(()), options).spec == "product:(lift:transform=softplus,low=-1)[price],gbm[year]"
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "problem", "remedy"),
+    [
+        ("rian=drop", DataError, "no column 'rian'", "'rain'"),
+        ("temperature=gbm", DataError, r"'gbm' refuses \d+ of 600 values of the column 'temperature'", "temperature=vp"),
+        ("high<=low", DataError, "'high' is above 'low' in 600 rows", "Omit"),
+        ("sand+silt=100", DataError, "sums to", "Correct"),
+        ("low+temperature=1", DataError, "negative values", "Correct"),
+        ("visits+year=100", DataError, "'visits' holds integers", "decimals"),
+        ("rain", ParameterError, "column=rain is not", "COLUMN=PROCESS"),
+        ("rain=gbm,rain=vp", ParameterError, "names 'rain' twice", "once"),
+        ("low<=high,high<=price", ParameterError, "names 'high' twice", "one chain"),
+        (",".join(f"{name}=drop" for name in columns()), DataError, "Every column is left out", "Keep"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(tmp_path: Path, text: str, error: type, problem: str, remedy: str) -> None:
+    data = find_dataset(written(tmp_path / "t.csv", columns())).load()
+    with pytest.raises(error, match=problem) as raised:
+        train(config(tmp_path, column=text), data=data)
+    assert remedy in raised.value.remedy
+    assert not (tmp_path / "run").exists()
+
+
+def test_columns_and_a_process_for_all_contradict_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="--column"):
+        train(config(tmp_path, sde="gbm", column="price=gbm"), data=data_of(columns()))
+
+
+def test_a_table_of_constants_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Every column of the table is constant"):
+        train(config(tmp_path), data=data_of({"a": np.full(30, 1.0), "b": np.full(30, 2.0)}))
+
+
+def test_a_run_whose_columns_were_given_processes_is_resumed(tmp_path: Path) -> None:
+    """From its own settings, and from the options that it was started with."""
+    data = data_of({name: columns()[name] for name in ("price", "year", "low", "high", "member")})
+    options = "price=(lift:transform=softplus,low=-1),low<=high,member=drop"
+    train(config(tmp_path, column=options), data=data)
+    own = TrainingConfig.read(tmp_path / "run" / "config.yaml")
+    assert ColumnOptions.parse(own["column"]).processes == {}
+    assert train(TrainingConfig.build(own | {"steps": 31}), data=data, resume=True).steps == 31
+    assert train(config(tmp_path, column=options, steps=32), data=data, resume=True).steps == 32
+
+
+@pytest.mark.parametrize("text", ["typo=drop", "typo<=high", "low+typo=1"])
+def test_unknown_columns_are_refused_whatever_the_process(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="no column 'typo'"):
+        train(config(tmp_path, sde="vp", column=text), data=data_of(columns()))
+    assert not (tmp_path / "run").exists()
