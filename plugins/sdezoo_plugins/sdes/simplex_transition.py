@@ -32,6 +32,9 @@ from sdezoo_plugins.sdes.coalescent import EARLIEST, line_moments, lines
 _NEAR = 6.0
 _WIDTH = 7.0
 
+_ENTRIES = 2**18
+"""Of a table of coefficients, about: as many as stay in the cache of a processor."""
+
 
 def log_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     """`log p(x | x_0)`, differentiable in `x`, `x_0` and `τ`.
@@ -67,17 +70,18 @@ Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
 
 
 def _by_rows(near: Part, far: Part, x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`near` or `far` of each row; rows with about as many lines are computed together."""
+    """`near` or `far` of each row; rows with about as many lines are computed together, as many as fit the cache."""
     shape, flat = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
     reached = (flat[2] >= EARLIEST) & (2 * angle(*flat[:2])[:, 0] < _NEAR * flat[2].sqrt())
     band = torch.where(reached, (flat[2].detach() / EARLIEST).log2().floor().clamp(0, 6), -1.0)
-    kinds = band.unique().tolist()
-    if len(kinds) == 1:
-        return (near if kinds[0] >= 0 else far)(flat[0], flat[1], alpha, flat[2]).reshape(*shape[:-1], -1)
-    rows = [(band == kind).nonzero()[:, 0] for kind in kinds]
-    parts = [near if kind >= 0 else far for kind in kinds]
-    found = [part(flat[0][some], flat[1][some], alpha, flat[2][some]) for part, some in zip(parts, rows, strict=True)]
-    return torch.cat(found)[torch.cat(rows).argsort()].reshape(*shape[:-1], -1)
+    found, order = [], []
+    for kind in band.unique().tolist():
+        rows = (band == kind).nonzero()[:, 0]
+        size = max(1, int(_ENTRIES * EARLIEST * 2**kind / (2 * shape[-1]))) if kind >= 0 else len(rows)
+        for some in rows.split(size):
+            found.append((near if kind >= 0 else far)(flat[0][some], flat[1][some], alpha, flat[2][some]))
+            order.append(some)
+    return torch.cat(found)[torch.cat(order).argsort()].reshape(*shape[:-1], -1)
 
 
 def _log_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
