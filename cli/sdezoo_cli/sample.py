@@ -30,7 +30,10 @@ def sample(
     seeds: Annotated[
         str | None, typer.Option(metavar="LIST", help="Indices of the samples to draw, instead of -n: 0-63 or 3,17,100-120.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; affects only memory, speed, and rounding in the network.")] = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Samples per batch; affects only memory, speed and rounding. Default: 64, and more of small rows."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed; sample i depends on (seed, i) only.")] = 0,
     label: Annotated[str | None, typer.Option(help="Class to draw, an integer; each: all classes in turn.")] = None,
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: no guidance.")] = 1.0,

@@ -78,7 +78,7 @@ def stream(
     """
     share = share or Share()
     state, n = draw.trained.state, len(draw.rows)
-    size = _BATCHES * draw.batch_size
+    size = _BATCHES * draw.batch
     if share.first:
         merged = None if overwrite or not out.is_file() else Shards.complete(out, _identity(draw, precision), state.event)
         check_output(out, state.kind, overwrite or (merged is not None and _is_merged(draw, merged, out)))

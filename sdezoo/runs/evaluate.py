@@ -99,7 +99,7 @@ def evaluate(
     samples: Path | None = None,
     features: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: torch.device | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -117,7 +117,7 @@ def evaluate(
         samples: file of samples to evaluate in place of the model's, see `read_samples`.
         features: one of `EXTRACTORS`, for images; None: the classifier if the training images have labels.
         seed: seed of the samples, the choice of rows, and the random numbers of the measures.
-        batch_size: samples in a batch; affects memory and speed only.
+        batch_size: samples in a batch; affects memory and speed only. None: 64, and more of small rows.
         device: device to sample on; None: CPU.
         out: folder to write `FILES` to; None: nothing is written.
         overwrite: whether existing results may be replaced.
@@ -138,7 +138,7 @@ def evaluate(
         check_folder(out, overwrite=overwrite)
     steps = _STEPS if steps is None else steps
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size}.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     began = time.perf_counter()
     trained = restore(run, checkpoint)

@@ -77,7 +77,7 @@ def sample(
     steps: int = 20,
     n: int | None = None,
     seeds: str | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     seed: int = 0,
     label: int | Literal["each"] | None = None,
     guidance: float = 1.0,
@@ -104,7 +104,7 @@ def sample(
         steps: sampler steps.
         n: number of samples, from index 0; None: `SAMPLES`, or the number of rows in `start`.
         seeds: sample indices in place of `n`, such as `3,17,100-120`.
-        batch_size: samples in a batch; affects memory, speed and the rounding of the network.
+        batch_size: samples in a batch; affects memory, speed and the rounding of the network. None: 64, and more of small rows.
         seed: the seed; sample `i` depends only on `(seed, i)`.
         label: class to condition on; `each`: cycle through all classes; None: no label.
         guidance: scale of classifier-free guidance toward the label.

@@ -1,6 +1,7 @@
 """The command line: what works is printed, what cannot work is two sentences and exit code 2, and nothing is written."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -238,3 +239,13 @@ def test_the_help_tells_the_default_samplers(command: Callable[..., None]) -> No
         told = re.search(rf"([\w-]+) for (\w+ and )?{many}\b", help_text)
         assert told, f"no default is told for {many}"
         assert told[1] == preferred(fitting_parts(SDES.build("gbm"), SAMPLERS), "samplers", kind)
+
+
+def test_threads_that_wait_leave_their_cores_to_other_programs() -> None:
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    command = [sys.executable, "-c", "import sys; from sdezoo_cli.app import main; sys.argv = ['sdezoo', 'show', 'gbm']; main()"]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+    if "OMP_WAIT_POLICY" not in said:
+        pytest.skip("this OpenMP does not print its settings")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
