@@ -16,7 +16,9 @@ from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
+from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.gbm import GBM
+from sdezoo_plugins.sdes.jacobi import Jacobi
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.subvp import SubVP
 from sdezoo_plugins.sdes.ve import VE
@@ -384,6 +386,38 @@ class StatesInFloat32(GBM):
 
     def encode(self, x, noise=None):
         return super().encode(x.float(), noise).to(x.dtype)
+
+
+@mutant("precision")
+class DrawsInFloat32(VP):
+    """Draws cast to float32 and back."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t, noise).float().to(x0.dtype)
+
+
+@mutant("precision")
+class DrawsAtTimesInFloat32(GBMInX):
+    """Times cast to float32 where the noise is drawn."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t.float().double(), noise)
+
+
+@mutant("precision")
+class DrawsFromDataInFloat32(CIR):
+    """Data cast to float32 where a Gamma number with a Poisson number of terms is drawn."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0.float().to(x0.dtype), t, noise)
+
+
+@mutant("precision")
+class JacobiDrawsInFloat32(Jacobi):
+    """Draws of a process with jumps cast to float32 and back."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t, noise).float().to(x0.dtype)
 
 
 @mutant("contract")

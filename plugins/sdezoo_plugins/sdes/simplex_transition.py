@@ -120,14 +120,17 @@ def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Ten
     n = torch.arange(count, dtype=x.dtype, device=x.device)
     # At this radius the coefficients of the product are largest where `q_m` is.
     radius = (centre.clamp_min(1).unsqueeze(-1) / (x * x0).sqrt().sum(-1, keepdim=True).detach()) ** 2
-    log = n * (x * x0 * radius).clamp_min(1e-300).log().unsqueeze(-1)
-    log = log - (torch.lgamma(n + 1) + torch.lgamma(alpha + n) - math.lgamma(alpha))
-    peak = log.detach().amax(-1, keepdim=True)
+    y = (x * x0 * radius).clamp_min(1e-300)
+    table = torch.lgamma(n + 1) + torch.lgamma(alpha + n) - math.lgamma(alpha)
+    # The largest coefficient is that of the last `n` with `n (n + α − 1) ≤ y`.
+    top = ((y.detach() + (alpha - 1) ** 2 / 4).sqrt() - (alpha - 1) / 2).floor().clamp(0, count - 1)
+    peak = top * y.detach().log() - table[top.long()]
+    log = torch.stack([y.log(), peak, torch.ones_like(peak)], -1) @ torch.stack([n, -torch.ones_like(n), -table])
     weight = torch.lgamma(theta + n) - math.lgamma(theta) + torch.lgamma(n + 1) - n * radius.log()
     base = weight.amin(-1, keepdim=True)
     kept = n >= (centre - _WIDTH * spread - 5).unsqueeze(-1)
     weight = torch.where(kept, (weight - base).clamp_max(60).exp() * lines(once, theta, count), 0.0)
-    return (log - peak).exp(), weight, base[:, 0] + peak.sum((-1, -2))
+    return log.exp(), weight, base[:, 0] + peak.sum(-1)
 
 
 def angle(x: Tensor, x0: Tensor) -> Tensor:
