@@ -18,7 +18,6 @@ from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.gbm import GBM
-from sdezoo_plugins.sdes.jacobi import Jacobi
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.subvp import SubVP
 from sdezoo_plugins.sdes.ve import VE
@@ -410,14 +409,6 @@ class DrawsFromDataInFloat32(CIR):
 
     def perturb(self, x0, t, noise):
         return super().perturb(x0.float().to(x0.dtype), t, noise)
-
-
-@mutant("precision")
-class JacobiDrawsInFloat32(Jacobi):
-    """Draws of a process with jumps cast to float32 and back."""
-
-    def perturb(self, x0, t, noise):
-        return super().perturb(x0, t, noise).float().to(x0.dtype)
 
 
 @mutant("contract")
