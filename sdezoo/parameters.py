@@ -51,6 +51,10 @@ class Plugin:
     positional: ClassVar[str | None] = None
     """The parameter, a tuple of texts, that takes the items of a spec string without a key. None: no such parameter."""
 
+    same_as: ClassVar[str | None] = None
+    """Spec of the plugin that computes the same, or `SPEC on SDE` if only on one process, with the other parameters at their defaults.
+    None: none is known. Not inherited."""
+
     def __post_init__(self) -> None:
         for key, value in self.parameters().items():
             object.__setattr__(self, key, convert(type(self), key, value))
