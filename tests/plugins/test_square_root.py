@@ -185,7 +185,7 @@ def test_splitting_off_the_process_at_rest_takes_fewer_steps():
 
 def test_splitting_off_the_process_at_rest_finds_two_points_with_the_geometric_clock():
     """Its steps are longest at the prior, where the splitting is at its coarsest: it takes more of them than with the quadratic clock."""
-    assert distance(SAMPLERS.build("sscs"), CIR(), POINTS, 100, 4000) < 0.05
+    assert distance(SAMPLERS.build("sscs"), CIR(), POINTS, 60, 4000) < 0.05
 
 
 def test_noise_that_would_reach_zero_is_refused():
