@@ -16,6 +16,7 @@ from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
+from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.cld import CLD
 from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.student_t import StudentT
@@ -385,6 +386,30 @@ class StatesInFloat32(GBM):
 
     def encode(self, x, noise=None):
         return super().encode(x.float(), noise).to(x.dtype)
+
+
+@mutant("precision")
+class DrawsInFloat32(VP):
+    """Draws cast to float32 and back."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t, noise).float().to(x0.dtype)
+
+
+@mutant("precision")
+class DrawsAtTimesInFloat32(GBMInX):
+    """Times cast to float32 where the noise is drawn."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t.float().double(), noise)
+
+
+@mutant("precision")
+class DrawsFromDataInFloat32(CIR):
+    """Data cast to float32 where a Gamma number with a Poisson number of terms is drawn."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0.float().to(x0.dtype), t, noise)
 
 
 @mutant("contract")

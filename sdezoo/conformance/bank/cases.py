@@ -118,11 +118,20 @@ def fitting_variants(sde: Any, event: Shape) -> list[Any]:
         sde: The process.
         event: Shape of the data, without the batch.
     """
-    return [variant for variant in variants(sde) if not _has_lists(variant) or _has_prior(variant, event)]
+    return [variant for variant in variants(sde) if not _has_lists(variant) or (_has_prior(variant, event) and _has_input(variant, event))]
 
 
 def _has_lists(plugin: Plugin) -> bool:
     return any(isinstance(value, tuple) for value in plugin.parameters().values())
+
+
+def _has_input(sde: Any, event: Shape) -> bool:
+    """Whether the network input of a variant with lists has one entry for each of the state, or as without the lists."""
+    without = replace(sde, **{key: None for key, value in sde.parameters().items() if isinstance(value, tuple)})
+    try:
+        return sde.network_input_shape(event) == without.network_input_shape(event)
+    except Exception:  # a process may raise anything on rows of another length
+        return False
 
 
 @cache

@@ -281,10 +281,11 @@ def extrapolated(
     a: Tensor,
     b: Tensor,
     noise: Noise,
+    steps: int = _STEPS,
 ) -> tuple[Tensor, Tensor]:
-    """Paths from `a` to `b` with `_STEPS` steps and with twice as many, on the same Brownian path."""
-    coarse, fine, h = z, z, (b - a) / _STEPS
-    for k in range(_STEPS):
+    """Paths from `a` to `b` with `steps` steps and with twice as many, on the same Brownian path."""
+    coarse, fine, h = z, z, (b - a) / steps
+    for k in range(steps):
         t = a + k * h
         first, second = (noise.normal(z, noise_shape) * (h.abs() / 2).sqrt() for _ in range(2))
         coarse = step(coarse, t, h, first + second)
@@ -351,7 +352,7 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
         return sde.project(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffusion(z, t) * dw, z)
 
     z = noised(a, PATHS)
-    coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
+    coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise(), _STEPS // 2)
     return draws.at(paths_agree(*(rows.flatten(1) for rows in (coarse, fine, noised(b, PATHS), noised(b, 4 * PATHS)))), a, b)
 
 
