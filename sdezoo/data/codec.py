@@ -61,6 +61,17 @@ class Codec(ABC):
         """For each output column, the position in `columns` of the column that it encodes. Default: one for each, or all of the first."""
         return range(len(self.columns or ())) if self.width is None else [0] * self.width
 
+    def known(self, given: Tensor) -> Tensor:
+        """Which output columns follow from the given input columns alone. Default: those whose source, see `sources`, is given.
+
+        Args:
+            given: which input columns are given, bool `(N, …, k)`.
+
+        Returns:
+            Bool `(N, …, m)`.
+        """
+        return given if self.columns is None else given[..., list(self.sources)]
+
     @abstractmethod
     def encode(self, raw: Tensor) -> Tensor:
         """Encode columns.
@@ -277,6 +288,11 @@ class DifferenceCodec(Codec):
         found[..., self.order] = torch.cat([ranked[..., :1], ranked.diff(dim=-1)], -1)
         return found
 
+    def known(self, given: Tensor) -> Tensor:
+        found = given.clone()
+        found[..., self.order[1:]] &= given[..., self.order[:-1]]
+        return found
+
     def decode(self, x: Tensor) -> Tensor:
         found = torch.empty_like(x)
         found[..., self.order] = x[..., self.order].cumsum(-1)
@@ -317,6 +333,9 @@ class ShareCodec(Codec):
 
     def encode(self, raw: Tensor) -> Tensor:
         return raw / raw.sum(-1, keepdim=True)
+
+    def known(self, given: Tensor) -> Tensor:
+        return given.all(-1, keepdim=True).expand_as(given)
 
     def decode(self, x: Tensor) -> Tensor:
         return x * self.total

@@ -25,6 +25,8 @@ from torch import Tensor
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import narrowed, typed_columns
 from sdezoo.errors import DataError, RunError
+from sdezoo.generation.conditions import Values
+from sdezoo.generation.given import STEPS, Given
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
@@ -121,23 +123,27 @@ class DiffusionModel(BaseEstimator):
             self.feature_names_in_ = np.array(columns, dtype=object)
         return self
 
-    def sample(self, n_samples: int = 1, random_state: int | None = None) -> Any:
+    def sample(self, n_samples: int = 1, random_state: int | None = None, *, given: Values | None = None) -> Any:
         """Draw new rows in the form that `fit` was given. Sample `i` depends only on the random state and `i`.
 
         Args:
             n_samples: number of rows.
             random_state: the seed; None: that of the estimator.
+            given: conditions by column: a value, or an interval `(low, high)` with None for an open end, see `sdezoo.generation.given`.
+                Columns of arrays are called x0, x1, ….
 
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
             rounded to the nearest integer; they are int64 if their own dtype is too small.
 
         Raises:
-            SdezooError: as for `sdezoo.generation.samples.generate`, or if a data frame is needed and pandas is not installed.
+            SdezooError: as for `sdezoo.generation.samples.generate`, if a condition cannot be met, or if a data frame is needed and pandas is not installed.
         """
         check_is_fitted(self)
         seed = self.random_state if random_state is None else random_state
-        made = generate(self.trained_, choose_sampler(self.trained_, self.sampler), n_samples, steps=self.sampling_steps, seed=seed)
+        meet = Given.of(given, self.trained_) if given else None
+        steps = max(self.sampling_steps, STEPS) if meet and meet.exact else self.sampling_steps
+        made = generate(self.trained_, choose_sampler(self.trained_, self.sampler), n_samples, steps=steps, seed=seed, given=meet)
         state = self.trained_.state
         if not state.columns:
             return made.x.numpy()
