@@ -7,7 +7,7 @@ named arrays, read by the dataset `array`. A `TableFormat` stores named columns,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sdezoo.data.arrays import Header
 from sdezoo.data.dataset import Kind
+from sdezoo.data.filling import Filling
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import Columns
 from sdezoo.errors import DataError
@@ -149,6 +150,20 @@ class TableFormat(ReadableFormat):
         Raises:
             DataError: if the file cannot be read, has columns that are not numbers, or does not fit in memory.
         """
+
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+        """Write a table with its missing cells filled and all others as they are, once for each draw. Default: refused.
+
+        Args:
+            path: the table to fill.
+            file: output, written sequentially.
+            columns: values by column.
+            draws: number of draws. If there are several, the first column `draw` numbers them, from 1.
+
+        Raises:
+            DataError: if the format cannot be filled, or has a column `draw` already.
+        """
+        raise DataError(f"Missing cells of '{path}' cannot be filled.", "Give a .csv or a .parquet.")
 
     def read_samples(self, path: Path, columns: Sequence[str]) -> Tensor:
         found = self.read(path)

@@ -1,8 +1,8 @@
 """Conditions on the columns of a table: exact values and intervals, and samples that meet them.
 
-Exact values are conditions on the coordinates of an affine process, met by a particle filter (`sdezoo.sampling.conditioning`). Intervals are
-met by rejection: rows are drawn until one lies inside. Its distribution is exactly that of the model's samples inside the interval. With
-both, the filter draws among the particles inside.
+Exact values are conditions on the coordinates of an affine process, met by a particle filter (`sdezoo.sampling.conditioning`).
+Intervals are met by rejection: rows are drawn until one lies inside, and follow exactly the distribution of the model's samples inside.
+With both, the filter draws among the particles inside.
 """
 
 from __future__ import annotations
@@ -102,6 +102,11 @@ class Given:
         for part in (self.x, self.known, self.low, self.high):
             digest.update(part.contiguous().numpy().data)
         return digest.hexdigest()
+
+    @cached_property
+    def incomplete(self) -> list[int]:
+        """Indices of the rows of `x` with a cell that is not given exactly, increasing."""
+        return (~self.known.all(1)).nonzero().flatten().tolist()
 
     @property
     def exact(self) -> bool:

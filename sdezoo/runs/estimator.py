@@ -137,7 +137,8 @@ class DiffusionModel(BaseEstimator):
             rounded to the nearest integer; they are int64 if their own dtype is too small.
 
         Raises:
-            SdezooError: as for `sdezoo.generation.samples.generate`, if a condition cannot be met, or if a data frame is needed and pandas is not installed.
+            SdezooError: as for `sdezoo.generation.samples.generate`, if a condition cannot be met, or if a data frame is needed and
+                pandas is not installed.
         """
         check_is_fitted(self)
         seed = self.random_state if random_state is None else random_state

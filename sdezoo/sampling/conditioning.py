@@ -15,7 +15,7 @@ If the coordinates are normal and the score exact, `w` is constant, with any num
 correct the approximation. As the number of particles and of steps grows, samples follow `p(z_0 | z_O = y)` of the model. `η = ρ_lo²` is the
 noise level below which the model is not evaluated: values are given to that precision.
 
-`C = ρ² ∂D` (Tweedie) amplifies errors of the network where `ρ` is large. There it is taken from the covariance `Σ` of samples of the model::
+`C = ρ² ∂D` (Tweedie) amplifies errors of the network where `ρ` is large; there the covariance `Σ` of samples is used::
 
     C = (1 − b) ρ² ∂D + b (Σ⁻¹ + ρ⁻² I)⁻¹,      b = ρ²/(ρ² + τ²)
 

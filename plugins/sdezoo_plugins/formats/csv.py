@@ -1,11 +1,13 @@
 """Comma-separated values under a line of column names. `sdezoo.data.tables` reads them as untrusted input."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from pyarrow import csv
 
+from sdezoo.data.filling import Filling, fill_csv
 from sdezoo.data.formats import Samples, TableFormat
 from sdezoo.data.tables import Columns, batch, read_csv, schema
 
@@ -24,3 +26,6 @@ class Csv(TableFormat):
 
     def read(self, path: Path) -> Columns:
         return read_csv(path)
+
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+        fill_csv(path, file, columns, draws)

@@ -1,11 +1,13 @@
 """Apache Parquet. `sdezoo.data.tables` reads it as untrusted input."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from pyarrow import parquet
 
+from sdezoo.data.filling import Filling, fill_parquet
 from sdezoo.data.formats import Samples, TableFormat
 from sdezoo.data.tables import Columns, batch, read_parquet, schema
 
@@ -24,3 +26,6 @@ class Parquet(TableFormat):
 
     def read(self, path: Path) -> Columns:
         return read_parquet(path)
+
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+        fill_parquet(path, file, columns, draws)
