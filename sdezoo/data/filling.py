@@ -103,7 +103,8 @@ def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], dra
             if pa.types.is_null(kind):
                 found = values
             else:
-                found = pc.if_else(pa.array(filling.missing), values.cast(kind, safe=False), table.column(place).combine_chunks())
+                parts = [pa.array(filling.missing), values.cast(kind, safe=False), table.column(place).combine_chunks()]
+                found = pc.call_function("if_else", parts)
             table = table.set_column(place, pa.field(name, found.type), found)
         if draws > 1:
             table = table.add_column(0, DRAW, pa.array(np.full(len(table), draw + 1)))

@@ -77,10 +77,12 @@ class Given:
         for name, least, most in conditions(given, names):
             i = names.index(name)
             whole = bool(types) and np.dtype(types[i]).kind in "iu"
-            if whole and math.ceil(least if least > -math.inf else most) > most:
+            if whole and least > -math.inf and math.ceil(least) > most:
                 raise DataError(f"The column '{name}' holds whole numbers, none between {least:g} and {most:g}.", "Give a whole number.")
             if least == most and (not whole or isinstance(trained.model.sde, AffineSDE)):
-                x[0, i], known[0, i] = least, True
+                x[0, i], known[0, i] = torch.tensor(least, dtype=torch.float64).float(), True
+                if whole and float(x[0, i]) != least:
+                    raise DataError(f"{name}={least:.0f} has too many digits for float32.", "Give an interval LOW..HIGH.")
             else:
                 low[i], high[i] = least, most
         return cls(x, known, low, high)
