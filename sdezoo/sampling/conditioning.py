@@ -12,8 +12,9 @@ weight of a particle is the ratio of `ψ_s` to what step `t` predicted of `y` at
     w = ψ_s(u_s) / N(y; D̂_O, Ĉ_OO + η I),      D̂ = D + M (u_s − g u_t − a D),   Ĉ = C − a M C,   M = a C (a² C + p I)⁻¹
 
 If the coordinates are normal and the score exact, `w` is constant, with any number of steps and any entries given. Otherwise the weights
-correct the approximation. As the number of particles and of steps grows, samples follow `p(z_0 | z_O = y)` of the model. `η = ρ_lo²` is the
-noise level below which the model is not evaluated: values are given to that precision.
+correct the approximation. As the number of particles and of steps grows, samples follow `p(z_0 | z_O = y)` of the model. Values are given
+to the precision `√η = 2 ρ_lo`, twice the noise below which the model is not evaluated: rows that the network has not seen lie off its data
+by about as much.
 
 `C = ρ² ∂D` (Tweedie) amplifies errors of the network where `ρ` is large; there the covariance `Σ` of samples is used::
 
@@ -50,6 +51,8 @@ _PROBES = 4
 """Particles over which `∂D` is averaged."""
 _LOCAL = 0.1
 """`τ²` in units of the average variance of an entry."""
+_PRECISION = 4.0
+"""`η` in units of `ρ_lo²`."""
 _FLOOR = 1e-6
 """Smallest eigenvalue of `C` in units of `ρ²`."""
 _PRIOR = 0x5052494F52
@@ -173,7 +176,7 @@ class ParticleFilter:
         k = self.sde.exact(times[0])
         z = whole.prior((len(rows) * count, *event), own, like).cpu().double()
         u = ((z - k.shift) / k.alpha).reshape(shape)
-        eta = float(self.sde.exact(times[-2]).ratio) ** 2
+        eta = _PRECISION * float(self.sde.exact(times[-2]).ratio) ** 2
         logs = torch.zeros(shape[:2], dtype=torch.float64)
         predicted = torch.zeros_like(logs)
         effective = torch.full(shape[:1], float(count), dtype=torch.float64)
