@@ -12,10 +12,12 @@ from sdezoo.errors import DataError, ParameterError, SdezooError
 from sdezoo.generation.conditions import Condition, Values, conditions, parse
 from sdezoo.generation.given import Given
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate, together
+from sdezoo.process.affine import AffineSDE
 from sdezoo.runs.estimator import DiffusionModel
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.registry import SDES
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8}
 
@@ -100,3 +102,18 @@ def test_the_estimator_takes_conditions(tmp_path: Path) -> None:
     drawn = model.sample(5, given={"x0": 0.5, "x1": (0.0, None)})
     assert (drawn[:, 0] == 0.5).all()
     assert (drawn[:, 1] >= 0).all()
+
+
+@pytest.mark.parametrize("spec", ["product:gbm[0;2],zero-inflated[1;3]", "zero-inflated", "walls", "lift:transform=stick-breaking", "gbm"])
+def test_known_entries_of_a_state_are_those_that_other_columns_do_not_move(spec: str) -> None:
+    sde = SDES.build(spec)
+    assert isinstance(sde, AffineSDE)
+    rows = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1], [0.25, 0.25, 0.25, 0.25]], dtype=torch.float64)
+    for known in ([False, True, False, True], [True, False, False, False], [True] * 4):
+        mask = torch.tensor(known)
+        others = torch.where(mask, rows[:1], rows)
+        z = sde.encode(others)
+        fixed = sde.known_entries(mask.expand(3, -1))
+        assert fixed.shape == z.shape
+        assert (z == z[:1])[fixed].all()
+        assert bool(fixed[0].all()) == bool(mask.all())
