@@ -48,7 +48,7 @@ STUDIES = {
         (
             Recipe("gbm"),
             Recipe("exp-ou"),
-            Recipe("cir", *OTHERS),
+            Recipe("cir:start=0.05", *OTHERS),
             Recipe("lift:transform=softplus"),
             Recipe("zero-inflated"),
             Recipe("vp"),
@@ -63,7 +63,7 @@ STUDIES = {
         (
             Recipe("gbm", settings=("--shift=auto",)),
             Recipe("exp-ou", settings=("--shift=auto",)),
-            Recipe("cir", *OTHERS),
+            Recipe("cir:start=0.05", *OTHERS),
             Recipe("zero-inflated"),
             Recipe("vp"),
             Recipe("student-t", "flow", 100),
@@ -76,7 +76,7 @@ STUDIES = {
         ("--steps=600", "--lr=4e-3", "--ema-half-life-images=20000"),
         (
             Recipe("reflected", *OTHERS),
-            Recipe("jacobi", *OTHERS),
+            Recipe("jacobi:start=0.05", *OTHERS),
             Recipe("lift:transform=sigmoid,low=-0.05,high=1.05"),
             Recipe("vp"),
         ),
@@ -87,7 +87,7 @@ STUDIES = {
         "table:path={out}/shares.csv,holdout=0.5",
         ("--steps=800",),
         (
-            Recipe("wright-fisher", "sscs", 100),
+            Recipe("wright-fisher:start=0.05", "sscs", 100),
             Recipe("lift:transform=stick-breaking"),
             Recipe("gbm"),
             Recipe("vp"),

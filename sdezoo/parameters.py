@@ -51,6 +51,10 @@ class Plugin:
     positional: ClassVar[str | None] = None
     """The parameter, a tuple of texts, that takes the items of a spec string without a key. None: no such parameter."""
 
+    same_as: ClassVar[str | None] = None
+    """Spec of the plugin that computes the same, or `SPEC on SDE` if only on one process, with the other parameters at their defaults.
+    None: none is known. Not inherited."""
+
     def __post_init__(self) -> None:
         for key, value in self.parameters().items():
             object.__setattr__(self, key, convert(type(self), key, value))
@@ -176,7 +180,7 @@ def format_value(value: object) -> str:
     """Format a hyper-parameter for a spec string.
 
     Args:
-        value: the value; None becomes `none`, a tuple a list in parentheses.
+        value: the value; None becomes `none`, a tuple a list in parentheses, a text with commas is put into quotation marks.
     """
     if value is None:
         return "none"
@@ -184,7 +188,18 @@ def format_value(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return "(" + ",".join(map(format_value, value)) + ")"
-    return str(value)
+    return f'"{value}"' if isinstance(value, str) and _needs_quotes(value) else str(value)
+
+
+def _needs_quotes(text: str) -> bool:
+    """Whether a text would not be one value in a spec string."""
+    depth, lowest, parted = 0, 0, False
+    for c in text:
+        depth += (c in "([") - (c in ")]")
+        lowest = min(lowest, depth)
+        parted |= c == "," and depth <= 0
+    listed = text.startswith("(") and text.endswith(")")
+    return '"' not in text and text != "," and (parted or depth != 0 or lowest < 0 or listed or text != text.strip())
 
 
 def _fields(plugin: type[Plugin]) -> tuple[dataclasses.Field[Any], ...]:

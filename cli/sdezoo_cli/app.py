@@ -16,6 +16,8 @@ from types import FrameType
 
 def main() -> None:
     """Run the command line. An `SdezooError` prints two sentences on standard error and exits with code 2."""
+    # Threads that wait for each other must not take cores from other programs. OpenMP reads this when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with _interruptible():
         from sdezoo.errors import RunError, SdezooError

@@ -48,7 +48,9 @@ def evaluate(
             help="With --likelihood: number of random probes for the divergence, or exact. Default: exact up to 32 dimensions, else 2.",
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows per batch; affects only memory and speed.")] = 64,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Rows per batch; affects only memory and speed. Default: 64, and more of small samples.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of samples, subsampling and randomized measures.")] = 0,
     device: Device = "auto",
     out: Annotated[
@@ -66,8 +68,8 @@ def evaluate(
     load_plugins(plugin)
     from sdezoo.store.launch import resolve_device
 
-    common: dict[str, Any] = {"checkpoint": checkpoint, "n": n, "seed": seed, "batch_size": batch_size}
-    common |= {} if steps is None else {"steps": steps}
+    common: dict[str, Any] = {"checkpoint": checkpoint, "n": n, "seed": seed}
+    common |= {name: value for name, value in {"steps": steps, "batch_size": batch_size}.items() if value is not None}
     own = {"data": data, "split": split, "probes": probes}
     theirs = {"sampler": sampler, "samples": samples, "features": features}
     _refuse(own if not likelihood else theirs, likelihood=likelihood)

@@ -31,7 +31,10 @@ def sample(
     seeds: Annotated[
         str | None, typer.Option(metavar="LIST", help="Indices of the samples to draw, instead of -n: 0-63 or 3,17,100-120.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Samples per batch; affects only memory, speed, and rounding in the network.")] = 64,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Samples per batch; affects only memory, speed and rounding. Default: 64, and more of small rows."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed; sample i depends on (seed, i) only.")] = 0,
     label: Annotated[str | None, typer.Option(help="Class to draw, an integer; each: all classes in turn.")] = None,
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: no guidance.")] = 1.0,
@@ -49,9 +52,12 @@ def sample(
     device: Device = "auto",
     precision: Precision = "float32",
     compiled: Compile = False,
-    out: Annotated[Path, typer.Option(help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points.")] = Path(
-        "samples.png"
-    ),
+    out: Annotated[
+        str,
+        typer.Option(
+            metavar="PATH", help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image."
+        ),
+    ] = "samples.png",
     trajectory: Annotated[
         Path | None, typer.Option(help=".gif or .png for the trajectories of the first samples, from noise to data.")
     ] = None,

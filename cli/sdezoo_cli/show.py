@@ -47,7 +47,7 @@ def show(
         say(f"{one['kind']} {name}  ({one['class']}, from {one['provider']})\n\n{one['equation']}\n\n")
         for key in one["parameters"]:
             say(f"  {key['name']:<14} {key['default']:<12} {key['allowed']}. {' '.join(key['meaning'].split())}".rstrip() + "\n")
-        for key in ("support", "learns", "losses", "samplers", "outputs", "sdes"):
+        for key in ("same as", "support", "learns", "losses", "samplers", "outputs", "sdes"):
             if key in one:
                 value = one[key] if isinstance(one[key], str) else ", ".join(one[key])
                 say(f"  {key:<14} {value}\n")
@@ -106,6 +106,7 @@ def _describe(registry: Any, name: str) -> dict[str, Any]:
         "provider": registry.entries(name)[0].provider,
         "equation": inspect.getdoc(module) or inspect.getdoc(cls) or "",
         "parameters": parameters,
+        **({"same as": cls.same_as} if vars(cls).get("same_as") else {}),
         **_composition(registry, name),
     }
 

@@ -24,10 +24,14 @@ Number = float | None
 
 def train(
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
-    column: Annotated[Text, typer.Option(help="COLUMN=PROCESS or COLUMN=drop, separated by commas.")] = None,
+    column: Annotated[Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category or COLUMN=drop, separated by commas.")] = None,
+    missing: Annotated[
+        Text, typer.Option(help="Missing values of a table: keep, drop (their rows) or refuse. Default: keep; with --sde: refuse.")
+    ] = None,
     task: Annotated[Text, typer.Option(help="What is learned. Default: score.")] = None,
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
+    label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
     output: Annotated[
         Text,
@@ -82,7 +86,12 @@ def train(
 
     options = locals()
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
-    made = TrainingConfig.build(_values(config, given, resume=resume))
+    values = _values(config, given, resume=resume)
+    if label_column is not None:
+        from sdezoo.zoo.datasets import with_parameter
+
+        values["data"] = with_parameter(values.get("data", "digits"), "label_column", label_column)
+    made = TrainingConfig.build(values)
     try:
         with bar("training", made.steps, shown=is_first() and not (quiet or as_json)) as update:
             result = run_training(

@@ -20,6 +20,7 @@ from sdezoo.conformance.law import LawError
 ROWS = 8192
 """Number of independent samples for each Monte-Carlo identity."""
 _COLLINEAR = 0.1
+_PAIRED = 6
 
 
 def close(what: str, found: Tensor, expected: Tensor, *, rtol: float, atol: float = 0.0) -> None:
@@ -114,19 +115,21 @@ class PValue(float):
 
     at: str
     """The case."""
+    why: Callable[[], str] | None
+    """Takes nothing; returns a sentence on what was found, for a law that is broken. None: nothing to add."""
 
-    def __new__(cls, value: float, at: str) -> PValue:
+    def __new__(cls, value: float, at: str, why: Callable[[], str] | None = None) -> PValue:
         found = super().__new__(cls, value)
-        found.at = at
+        found.at, found.why = at, why
         return found
 
 
 def together(p_values: Sequence[float]) -> PValue:
     """Combine independent p-values into one by Fisher's method: uniform if each of them is. Its case is that of the smallest."""
-    at = getattr(min(p_values), "at", "")
+    at, why = getattr(min(p_values), "at", ""), getattr(min(p_values), "why", None)
     if min(p_values) <= 0:
-        return PValue(0.0, at)
-    return PValue(float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values))), at)
+        return PValue(0.0, at, why)
+    return PValue(float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values))), at, why)
 
 
 class Bumps:
@@ -234,18 +237,29 @@ def bounded_moments(rows: Tensor, centre: Tensor, width: Tensor) -> Tensor:
 
 
 def gap_in_nats(sample: Tensor, prior: Tensor, bins: int = 32) -> float:
-    """Estimate `KL(sample ‖ prior)` in nats for each coordinate, from bins of equal prior probability; return the largest.
+    """Estimate `KL(sample ‖ prior)` in nats a coordinate from below: of each, and of functions that show how coordinates depend.
 
-    Chance alone adds about `(bins − 1)/N`.
+    With `u` in units of the prior's spread around its median these are `u_i ± u_j` and `‖u‖`. Taking a function can only lower the
+    divergence, so each is divided by the number of coordinates that it depends on. Each is measured in bins of equal prior probability;
+    return the largest. Chance alone adds about `(bins − 1)/N`.
 
     Args:
         sample: Rows of the sample, `(N, n)`.
         prior: Rows of the prior, `(N, n)`.
         bins: Number of bins.
     """
+    low, centre, high = (torch.quantile(prior.double(), q, 0) for q in (0.16, 0.5, 0.84))
+    width = ((high - low) / 2).clamp_min(1e-12)
     gaps = []
-    for rows, drawn in zip(sample.double().T, prior.double().T, strict=True):
+    for (rows, count), (drawn, _) in zip(*(_features((rows.double() - centre) / width) for rows in (sample, prior)), strict=True):
         edges = torch.quantile(drawn, torch.linspace(0, 1, bins + 1, dtype=torch.float64)[1:-1])
         p, q = (torch.bincount(torch.bucketize(x.contiguous(), edges), minlength=bins).double() / len(x) for x in (rows, drawn))
-        gaps.append(float(torch.where(p > 0, p * (p / q).log(), 0.0).sum()))
+        gaps.append(float(torch.where(p > 0, p * (p / q).log(), 0.0).sum()) / count)
     return max(gaps)
+
+
+def _features(u: Tensor) -> list[tuple[Tensor, int]]:
+    """Functions of the coordinates, each with the number of coordinates that it depends on."""
+    columns = list(u.T[:_PAIRED])
+    pairs = [(a, b) for k, a in enumerate(columns) for b in columns[:k]]
+    return [*((a, 1) for a in u.T), *((a + b, 2) for a, b in pairs), *((a - b, 2) for a, b in pairs), (u.norm(dim=1), u.shape[1])]

@@ -200,8 +200,9 @@ class Suite(Generic[T]):
             def check(plugin: T) -> None:
                 p = _guarded(p_value, plugin, 0)
                 if not p >= LEVEL:
-                    at = getattr(p, "at", "") or _describe(plugin)
-                    raise LawError(f"The samples contradict the law: p = {float(p):.1e}, below {LEVEL:g}.", at)
+                    at, why = getattr(p, "at", "") or _describe(plugin), getattr(p, "why", None)
+                    found = f"The samples contradict the law: p = {float(p):.1e}, below {LEVEL:g}."
+                    raise LawError(f"{found} {_guarded(why)}" if why else found, at)
 
             return self._add(Law(_kebab(p_value), _statement(p_value), check, excuses, p_value))
 
@@ -216,17 +217,18 @@ class Suite(Generic[T]):
 
         Args:
             plugin: The plugin.
-            twins: Other objects of its class, on which every law has to hold too.
+            twins: Other objects of its class, on which every law has to hold too. A law may apply to a twin alone.
         """
         hopeless, left = "", BUDGET
         for law in self.laws:
             excuse = law.excuse(plugin)
-            if excuse or hopeless:
-                yield Verdict(law.name, law.statement, "excused" if excuse else "untried", excuse or hopeless)
+            tried = [one for one in (plugin, *twins) if law.excuse(one) is None]
+            if hopeless or not tried:
+                yield Verdict(law.name, law.statement, "untried" if tried else "excused", (hopeless if tried else excuse) or "")
                 continue
             began, began_at = _spent(), time.perf_counter()
             try:
-                for one in (plugin, *(twin for twin in twins if law.excuse(twin) is None)):
+                for one in tried:
                     BoundLaw(law, one)(min(LIMIT, left))
                 verdict = Verdict(law.name, law.statement, "holds", seconds=time.perf_counter() - began_at)
             except LawError as broken:

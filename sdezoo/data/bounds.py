@@ -6,6 +6,7 @@ when a picture is written. A pixel counts as outside if rounding does not bring 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,14 +42,16 @@ class Bounds:
         low: smallest value; 0-dim, or `(d,)`.
         high: largest value; 0-dim, or `(d,)`.
         levels: values are multiples of 1/levels; None: continuous.
+        missing: columns of a table in which NaN is a missing value.
     """
 
     low: Tensor
     high: Tensor
     levels: int | None = None
+    missing: Sequence[int] = ()
 
     def outside(self, samples: Tensor) -> Outside:
-        """Count the values that lie outside the range by more than half a lattice step. NaN counts as outside.
+        """Count the values that lie outside the range by more than half a lattice step. So does NaN, if it is no missing value.
 
         Args:
             samples: rows `(n, *event)` in the user's units; not changed.
@@ -56,6 +59,8 @@ class Bounds:
         low, high = (bound.to(samples.device, samples.dtype) for bound in (self.low, self.high))
         beyond = torch.maximum(low - samples, samples - high)
         wrong = ~(beyond <= (0.5 / self.levels if self.levels else 0.0))
+        if self.missing:
+            wrong[..., list(self.missing)] &= ~samples[..., list(self.missing)].isnan()
         if not wrong.any():
             return Outside()
         width = torch.where(high > low, high - low, torch.ones_like(high))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -19,6 +19,19 @@ from sdezoo.errors import DataError
 def damaged() -> DataError:
     """Build the error for a record that does not describe a valid encoding."""
     return DataError("The record of the encoding of the data is damaged.", "Restore the run's files, or train again.")
+
+
+class Output(NamedTuple):
+    """What an output column of a codec is."""
+
+    source: int
+    """Position, among the codec's columns, of the column that it encodes."""
+    mark: bool = False
+    """Whether it marks something, beside the values of the column."""
+    ready: bool = False
+    """Whether it already has the scale at which a process on the real line takes it."""
+    lattice: bool = True
+    """Whether it lies on the lattice of the column."""
 
 
 class Codec(ABC):
@@ -62,7 +75,7 @@ class Codec(ABC):
         return range(len(self.columns or ())) if self.width is None else [0] * self.width
 
     def known(self, given: Tensor) -> Tensor:
-        """Which output columns follow from the given input columns alone. Default: those whose source, see `sources`, is given.
+        """Which output columns follow from the given input columns alone. Default: those whose source, see `outputs`, is given.
 
         Args:
             given: which input columns are given, bool `(N, …, k)`.
@@ -70,7 +83,12 @@ class Codec(ABC):
         Returns:
             Bool `(N, …, m)`.
         """
-        return given if self.columns is None else given[..., list(self.sources)]
+        return given if self.columns is None else given[..., [output.source for output in self.outputs]]
+
+    @property
+    def outputs(self) -> Sequence[Output]:
+        """What each output column is. Default: a value of the column in `sources`, on its lattice."""
+        return [Output(source) for source in self.sources]
 
     @abstractmethod
     def encode(self, raw: Tensor) -> Tensor:
@@ -213,7 +231,7 @@ class ConstantCodec(Codec):
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        columns, constants = _indices(values), values.get("values")
+        columns, constants = indices(values), values.get("values")
         if not isinstance(constants, list) or len(constants) != len(columns) or not all(isinstance(v, int | float) for v in constants):
             raise damaged()
         return cls(columns, tuple(float(value) for value in constants))
@@ -225,18 +243,20 @@ _HALVES = 2.0**22
 
 @dataclass(frozen=True, eq=False)
 class CellCodec(Codec):
-    """Whole numbers as the middles of the cells `(k − 1, k]` that are rounded up to them: a positive number never becomes 0.
+    """Multiples `ku` of a unit as the middles of the cells `((k − 1)u, ku]` that are rounded up to them: a positive number never becomes 0.
 
-    A positive `k` is encoded as `k − ½`, 0 as 0, and a `k` whose half float32 does not hold as `k`. Decoding rounds up. Entire rows are
-    encoded, so that columns keep their places.
+    A positive `ku` is encoded as `(k − ½)u`, 0 as 0, and a `k` whose half float32 does not hold as `ku`. Decoding rounds up. Entire rows
+    are encoded, so that columns keep their places.
 
     Args:
-        places: increasing indices of the columns of whole numbers from 0 on.
+        places: increasing indices of the columns of multiples, from 0 on.
+        units: `u` as a fraction, numerator and denominator, for each column; empty: 1.
     """
 
     kind: ClassVar[str] = "cell"
 
     places: tuple[int, ...]
+    units: tuple[tuple[int, int], ...] = ()
 
     def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
         if not event or self.places[-1] >= event[-1]:
@@ -244,28 +264,35 @@ class CellCodec(Codec):
         return event
 
     def encode(self, raw: Tensor) -> Tensor:
-        whole = raw[..., self.places]
-        raw[..., self.places] = torch.where((whole > 0) & (whole < _HALVES), whole - 0.5, whole)
+        step, scale = self._fraction
+        whole = (raw[..., self.places] * scale / step).round()
+        raw[..., self.places] = torch.where((whole > 0) & (whole < _HALVES), whole - 0.5, whole) * step / scale
         return raw
 
     def decode(self, x: Tensor) -> Tensor:
-        x[..., self.places] = x[..., self.places].ceil()
+        step, scale = self._fraction
+        x[..., self.places] = (x[..., self.places] * scale / step).ceil() * step / scale
         return x
 
     def log_det(self, raw: Tensor) -> Tensor:
-        """0: a translation of each positive value.
-
-        Args:
-            raw: rows `(N, …, d)`.
-        """
+        """0: a translation of each positive value."""
         return torch.zeros(len(raw), dtype=torch.float64)
 
     def parameters(self) -> dict[str, Any]:
-        return {"places": list(self.places)}
+        return {"places": list(self.places)} | ({"units": [list(unit) for unit in self.units]} if self.units else {})
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        return cls(_indices(values, "places"))
+        places, units = indices(values, "places"), values.get("units", [])
+        if not isinstance(units, list) or len(units) not in (0, len(places)) or not all(isinstance(unit, list) for unit in units):
+            raise damaged()
+        if not all(len(unit) == 2 and all(type(part) is int and part > 0 for part in unit) for unit in units):
+            raise damaged()
+        return cls(places, tuple((unit[0], unit[1]) for unit in units))
+
+    @property
+    def _fraction(self) -> Tensor:
+        return torch.tensor(self.units or [(1, 1)], dtype=torch.float64).T
 
 
 @dataclass(frozen=True, eq=False)
@@ -299,11 +326,7 @@ class DifferenceCodec(Codec):
         return found
 
     def log_det(self, raw: Tensor) -> Tensor:
-        """0: the matrix is triangular, with ones on its diagonal.
-
-        Args:
-            raw: columns `(N, …, k)`.
-        """
+        """0: the matrix is triangular, with ones on its diagonal."""
         return torch.zeros(len(raw), dtype=torch.float64)
 
     def parameters(self) -> dict[str, Any]:
@@ -311,7 +334,7 @@ class DifferenceCodec(Codec):
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        columns, order = _indices(values), values.get("order")
+        columns, order = indices(values), values.get("order")
         if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(len(columns)))):
             raise damaged()
         return cls(columns, tuple(int(i) for i in order))
@@ -331,6 +354,10 @@ class ShareCodec(Codec):
     columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
     total: float = 1.0
 
+    @property
+    def outputs(self) -> Sequence[Output]:
+        return [Output(source, lattice=False) for source in self.sources]
+
     def encode(self, raw: Tensor) -> Tensor:
         return raw / raw.sum(-1, keepdim=True)
 
@@ -341,11 +368,7 @@ class ShareCodec(Codec):
         return x * self.total
 
     def log_det(self, raw: Tensor) -> None:
-        """None: the columns have a density on the simplex alone.
-
-        Args:
-            raw: columns `(N, …, k)`.
-        """
+        """None: the columns have a density on the simplex alone."""
 
     def parameters(self) -> dict[str, Any]:
         return {"columns": list(self.columns), "total": self.total}
@@ -355,16 +378,20 @@ class ShareCodec(Codec):
         total = values.get("total")
         if not isinstance(total, int | float) or not 0 < total < float("inf"):
             raise damaged()
-        return cls(_indices(values), float(total))
+        return cls(indices(values), float(total))
 
 
-def _indices(values: Mapping[str, Any], name: str = "columns") -> tuple[int, ...]:
-    """The indices of a record: at least one, increasing, from 0 on."""
+def indices(values: Mapping[str, Any], name: str = "columns") -> tuple[int, ...]:
+    """The indices of a record.
+
+    Args:
+        values: the record.
+        name: name of the entry.
+
+    Raises:
+        DataError: if they are not increasing, from 0 on, or there are none.
+    """
     found = values.get(name)
     if not isinstance(found, list) or not found or not all(type(i) is int and i >= 0 for i in found) or found != sorted(set(found)):
         raise damaged()
     return tuple(found)
-
-
-CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, ShareCodec)}
-"""Codec classes by their names in JSON."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from math import inf
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.parameters import Plugin
 
 Kind = Literal["image", "table", "points", "paths"]
@@ -83,18 +85,20 @@ class Data:
     """A data set in the user's units: one or several snapshots, the first at time 0.
 
     Args:
-        train: training rows `(N, *event)`, float32: images `(N, C, H, W)` in [0, 1], tables and points `(N, d)`, paths `(N, T, d)`.
+        train: training rows `(N, *event)`, float32: images `(N, C, H, W)` in [0, 1], tables and points `(N, d)`, paths `(N, T, d)`. Tables
+            hold codes, see `sdezoo.data.column_types`, and NaN for a missing value.
         test: held-out rows `(M, *event)`, float32; M may be 0.
         kind: the kind of a row.
         columns: the `d` column names of a table or of paths; empty: unnamed.
         train_labels: class indices of `train`, `(N,)` int64, from 0; None: unlabelled.
         test_labels: class indices of `test`, `(M,)` int64, from 0; None: unlabelled.
         levels: the data's lattice: values are multiples of 1/levels (8-bit images: 255); None: continuous.
-        types: NumPy dtype names of a table's columns before the conversion to float32, used by the encoding; empty: float32.
+        types: types of a table's columns, or the NumPy dtype names of their numbers; empty: float32.
         stored: all training rows, if they are too many to hold in memory. Then `train` is a random subset, used for statistics, and there
             are no labels.
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
         times: observation times of paths, `(T,)`, float64, increasing; None for other kinds.
+        notes: what the user should know of how the data were read, a sentence each.
     """
 
     train: Tensor
@@ -104,10 +108,14 @@ class Data:
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
     levels: int | None = None
-    types: tuple[str, ...] = ()
+    types: tuple[ColumnType, ...] = ()
     stored: StoredRows | None = None
     later: tuple[Snapshot, ...] = ()
     times: Tensor | None = None
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "types", column_types(self.types))
 
     @property
     def snapshots(self) -> tuple[Snapshot, ...]:
@@ -126,11 +134,26 @@ class Data:
 
     @cached_property
     def bounds(self) -> tuple[Tensor, Tensor]:
-        """Smallest and largest value over all rows of all snapshots, for `Bounds`: 0 and 1 for images, else `(d,)` each."""
+        """Smallest and largest value over all rows of all snapshots, for `Bounds`: 0 and 1 for images, else `(d,)` each, without NaN."""
         if self.kind == "image":
             return torch.tensor(0.0), torch.tensor(1.0)
-        low, high = zip(*((rows.amin(0), rows.amax(0)) for rows in (block.flatten(0, -2) for block in self.blocks())), strict=True)
+        flat = (block.flatten(0, -2) for block in self.blocks())
+        low, high = zip(
+            *((rows.nan_to_num(inf, inf, -inf).amin(0), rows.nan_to_num(-inf, inf, -inf).amax(0)) for rows in flat), strict=True
+        )
         return torch.stack(low).amin(0), torch.stack(high).amax(0)
+
+    def where(self, keep: Callable[[Tensor], Tensor]) -> Data:
+        """Return the data with some of the rows in memory, and their labels.
+
+        Args:
+            keep: maps rows `(n, *event)` to a mask `(n,)`.
+        """
+        snapshots = [replace(at, train=at.train[keep(at.train)], test=at.test[keep(at.test)]) for at in self.later]
+        train, test = keep(self.train), keep(self.test)
+        labels = [None if known is None else known[mask] for known, mask in ((self.train_labels, train), (self.test_labels, test))]
+        parts = {"train": self.train[train], "test": self.test[test], "train_labels": labels[0], "test_labels": labels[1]}
+        return replace(self, **parts, later=tuple(snapshots))
 
     def select(self, columns: Sequence[int]) -> Data:
         """Return the data with some of the columns of a table or of points.
@@ -202,8 +225,9 @@ def split(
     labels: Tensor | None = None,
     columns: tuple[str, ...] = (),
     levels: int | None = None,
-    types: tuple[str, ...] = (),
+    types: tuple[ColumnType, ...] = (),
     times: Tensor | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Data:
     """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
 
@@ -216,12 +240,13 @@ def split(
         levels: see `Data`.
         types: see `Data`.
         times: see `Data`.
+        notes: see `Data`.
     """
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     held = round(holdout * len(values))
     test, train = order[:held].sort().values, order[held:].sort().values
     train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times)
+    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
 
 
 def _rows(event: Sequence[int]) -> int:

@@ -15,7 +15,8 @@ rounded to their lattice; only pictures do that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.data.codec import CODECS, AffineCodec, Codec, damaged
-from sdezoo.errors import RunError
+from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
+from sdezoo.data.column_types import ColumnType, NumberType, column_types
+from sdezoo.data.discrete import CategoryCodec, MissingCodec
 
-_WHOLE = 2.0**62
+CODECS: dict[str, type[Codec]] = {
+    codec.kind: codec for codec in (AffineCodec, CategoryCodec, CellCodec, ConstantCodec, DifferenceCodec, MissingCodec, ShareCodec)
+}
+"""Codec classes by their names in JSON."""
 
 _Values = Tensor | list[Tensor]
 """Rows between two codecs: numbers, or the columns of their last axis once a codec has acted on some of them."""
@@ -34,18 +39,21 @@ _Values = Tensor | list[Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """A sequence of codecs, fitted once on all rows of the data, and the dtypes of the decoded columns.
+    """A sequence of codecs, fitted once on all rows of the data, and the types of the decoded columns.
 
     Args:
         codecs: applied in order by `encode`; each acts on the output columns of the previous one.
-        types: NumPy dtype name of each column of a table, such as `int64`; empty: all float32.
+        types: the type of each column of a table, or the NumPy dtype name of its numbers, such as `int64`; empty: all float32.
     """
 
     codecs: tuple[Codec, ...]
-    types: tuple[str, ...] = ()
+    types: tuple[ColumnType, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "types", column_types(self.types))
 
     @classmethod
-    def affine(cls, scale: Tensor | float, shift: Tensor | float, types: tuple[str, ...] = ()) -> Encoding:
+    def affine(cls, scale: Tensor | float, shift: Tensor | float, types: Sequence[ColumnType | str] = ()) -> Encoding:
         """Build the encoding `x = scale · raw + shift`.
 
         Args:
@@ -56,7 +64,7 @@ class Encoding:
         Raises:
             DataError: as for `AffineCodec`.
         """
-        return cls((AffineCodec(torch.as_tensor(scale), torch.as_tensor(shift)),), types)
+        return cls((AffineCodec(torch.as_tensor(scale), torch.as_tensor(shift)),), column_types(types))
 
     def encode(self, raw: Tensor | Sequence[Tensor]) -> Tensor:
         """Encode rows. Computes in float64 on the CPU, because not every device supports float64.
@@ -84,7 +92,7 @@ class Encoding:
         return _numbers(values)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Decode to final rows. Integer columns (by `types`) are rounded to the nearest integer; nothing is clamped.
+        """Decode to final rows. Columns on a lattice (by `types`), such as integers, are rounded to it; nothing is clamped.
 
         Args:
             x: encoded rows `(N, *encoded event)`.
@@ -93,12 +101,13 @@ class Encoding:
             Rows `(N, *event)`, float32 on the device of `x`.
         """
         raw = _numbers(self._decoded(x))
-        if (whole := _whole(self.types)).any():
-            raw = torch.where(whole, raw.round(), raw)
+        if self._on_lattice:
+            step, scale = torch.tensor([kind.unit for kind in self.types], dtype=torch.float64).T
+            raw = torch.where(step > 0, (raw * scale / step).round() * step / scale, raw)
         return raw.to(x.device, torch.float32)
 
     def decode_columns(self, x: Tensor) -> list[Tensor]:
-        """Decode to final rows, column by column. Integers are exact in int64, and rounded to the nearest in float64.
+        """Decode to final rows, column by column. Integers are exact in int64; float64 is rounded to the lattice of the column.
 
         Args:
             x: encoded rows `(N, encoded columns)`.
@@ -107,8 +116,11 @@ class Encoding:
             Columns `(N,)` on the CPU, each of the dtype of its codec.
         """
         columns = _columns(self._decoded(x))
-        whole = _whole(self.types).expand(len(columns))
-        return [column.round() if rounds and column.is_floating_point() else column for column, rounds in zip(columns, whole, strict=True)]
+        units = [kind.unit for kind in self.types] or [(0, 1)] * len(columns)
+        return [
+            (column * scale / step).round() * step / scale if step and column.is_floating_point() else column
+            for column, (step, scale) in zip(columns, units, strict=True)
+        ]
 
     def log_det(self, raw: Tensor | Sequence[Tensor]) -> Tensor | None:
         """Compute `log |det ∂ encode/∂ raw|` at each row: add it to a log-density of encoded rows to get one in the user's units.
@@ -145,6 +157,23 @@ class Encoding:
             shape = codec.encoded_event(shape)
         return shape
 
+    def outputs(self, columns: int) -> list[Output]:
+        """Find what each encoded column is, and the column of the table that it comes from.
+
+        Args:
+            columns: number of columns of the table.
+
+        Returns:
+            For each encoded column, its `source` among the columns of the table, and what codecs say of it.
+        """
+        found = [Output(i) for i in range(columns)]
+        for codec in self.codecs:
+            if codec.columns is not None:
+                made = [_follows(found[codec.columns[output.source]], output) for output in codec.outputs]
+                kept, first = [output for i, output in enumerate(found) if i not in codec.columns], codec.columns[0]
+                found = [*kept[:first], *made, *kept[first:]]
+        return found
+
     def sources(self, columns: int) -> list[int]:
         """Find the column that each encoded column comes from.
 
@@ -154,13 +183,38 @@ class Encoding:
         Returns:
             For each encoded column, the index of the table's column.
         """
-        found = list(range(columns))
-        for codec in self.codecs:
-            if codec.columns is not None:
-                made = [found[codec.columns[i]] for i in codec.sources]
-                kept, first = [source for i, source in enumerate(found) if i not in codec.columns], codec.columns[0]
-                found = [*kept[:first], *made, *kept[first:]]
-        return found
+        return [output.source for output in self.outputs(columns)]
+
+    def named(self, names: Sequence[str]) -> tuple[list[str], list[int]]:
+        """Name the encoded columns, marks apart from values: the arguments of `sdezoo.process.process.Process.for_columns`.
+
+        Args:
+            names: names of the table's columns.
+
+        Returns:
+            The names, those of marks after those of the table; and for each encoded column the index of its name.
+        """
+        outputs = self.outputs(len(names))
+        marked = sorted({output.source for output in outputs if output.mark})
+        places = {source: len(names) + k for k, source in enumerate(marked)}
+        found = [places[output.source] if output.mark else output.source for output in outputs]
+        return [*names, *(f"{names[source]} is missing" for source in marked)], found
+
+    @property
+    def categories(self) -> list[int]:
+        """The columns of the table that are encoded as categories."""
+        return sorted({source for columns, codec in self._stages if isinstance(codec, CategoryCodec) for source in columns})
+
+    @property
+    def missing(self) -> list[int]:
+        """The columns of the table that have missing values."""
+        found = set()
+        for columns, codec in self._stages:
+            if isinstance(codec, MissingCodec):
+                found |= set(columns)
+            elif isinstance(codec, CategoryCodec):
+                found |= {source for source, values in zip(columns, codec.values, strict=True) if math.isnan(values[-1])}
+        return sorted(found)
 
     def known(self, given: Tensor) -> Tensor:
         """Find the encoded columns that follow from given columns alone.
@@ -181,7 +235,10 @@ class Encoding:
 
     def to_json(self) -> dict[str, Any]:
         """Serialize to JSON values; `from_json` restores the encoding exactly."""
-        return {"codecs": [{"codec": codec.kind, **codec.parameters()} for codec in self.codecs], "types": list(self.types)}
+        return {
+            "codecs": [{"codec": codec.kind, **codec.parameters()} for codec in self.codecs],
+            "types": [kind.record() for kind in self.types],
+        }
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Encoding:
@@ -195,13 +252,23 @@ class Encoding:
         """
         try:
             codecs = tuple(CODECS[entry["codec"]].from_parameters(entry) for entry in record["codecs"])
-            types = tuple(record["types"])
-            known = all(isinstance(kind, str) and np.dtype(kind).kind in "fiu" for kind in types)
-        except (KeyError, TypeError):
+            return cls(codecs, column_types(record["types"]))
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise damaged() from None
-        if not known:
-            raise damaged()
-        return cls(codecs, types)
+
+    @property
+    def _on_lattice(self) -> bool:
+        return any(kind.unit[0] for kind in self.types)
+
+    @property
+    def _stages(self) -> Iterator[tuple[list[int], Codec]]:
+        """The codecs of columns, with the columns of the table that they act on."""
+        # Any table that has these columns will do.
+        columns = 1 + sum(max(codec.columns, default=0) + 1 for codec in self.codecs if codec.columns is not None)
+        for k, codec in enumerate(self.codecs):
+            if codec.columns is not None:
+                sources = Encoding(self.codecs[:k]).sources(columns)
+                yield [sources[i] for i in codec.columns], codec
 
     def _decoded(self, x: Tensor) -> _Values:
         values = _values(x)
@@ -210,13 +277,13 @@ class Encoding:
         return values
 
 
-def typed_columns(rows: Tensor, types: Sequence[str], names: Sequence[str]) -> list[np.ndarray]:
-    """Convert final rows of a table to columns: int64 for integer `types`, else float32.
+def typed_columns(rows: Tensor, types: Sequence[ColumnType | str], names: Sequence[str]) -> list[np.ndarray]:
+    """Convert final rows of a table to numbers: int64 for integers, indices of categories and times, float64 on a lattice, else float32.
 
     The dtypes depend on `types` alone, so every part of a large table has the same ones.
 
     Args:
-        rows: final rows `(n, d)`, float32 on the CPU; integer columns are rounded to the nearest integer.
+        rows: final rows `(n, d)`, float32 on the CPU; integer columns are rounded to the nearest integer, and 0 stands for NaN.
         types: see `Encoding`.
         names: column names, for messages.
 
@@ -224,20 +291,14 @@ def typed_columns(rows: Tensor, types: Sequence[str], names: Sequence[str]) -> l
         Arrays `(n,)`, one a column.
 
     Raises:
-        RunError: if the values of an integer column exceed 2⁶² or are NaN.
+        RunError: if the values of an integer column exceed 2⁶².
     """
     columns = rows.T.contiguous().numpy()
-    return [_typed(column, kind, name) for column, kind, name in zip(columns, column_types(types, len(columns)), names, strict=True)]
-
-
-def column_types(types: Sequence[str], columns: int) -> list[str]:
-    """Compute the dtype names of `typed_columns`, `int64` or `float32`.
-
-    Args:
-        types: see `Encoding`.
-        columns: number of columns, used if `types` is empty.
-    """
-    return ["int64" if np.dtype(kind).kind in "iu" else "float32" for kind in types or ["float32"] * columns]
+    found = column_types(types) or (NumberType("float32"),) * len(columns)
+    exact = [
+        np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)
+    ]
+    return [kind.exact(column, name) for column, kind, name in zip(exact, found, names, strict=True)]
 
 
 def narrowed(column: np.ndarray, kind: str) -> np.ndarray:
@@ -306,18 +367,6 @@ def _restored(codec: Codec, values: _Values, rows: int) -> _Values:
     return back
 
 
-def _whole(types: Sequence[str]) -> Tensor:
-    """Mask of integer columns, `(d,)`; 0-dim and False if `types` is empty."""
-    return torch.tensor([np.dtype(kind).kind in "iu" for kind in types]) if types else torch.tensor(False)
-
-
-def _typed(column: np.ndarray, kind: str, name: str) -> np.ndarray:
-    if kind == "float32":
-        return column
-    low, high = column.min(initial=0), column.max(initial=0)
-    if not -_WHOLE <= low <= high <= _WHOLE:
-        raise RunError(
-            f"The integer column '{name}' has samples from {low:g} to {high:g}, which overflow int64.",
-            "Write a .npy, which stores float32, or train longer.",
-        )
-    return column.astype(np.float64).round().astype(np.int64)
+def _follows(before: Output, output: Output) -> Output:
+    """What an output of a codec is to the table."""
+    return Output(before.source, before.mark or output.mark, before.ready or output.ready, before.lattice and output.lattice)

@@ -13,14 +13,19 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from sdezoo.data.arrays import Header
+from sdezoo.data.column_types import ColumnType, column_types
+from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
 from sdezoo.data.filling import Filling
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import read_table
 from sdezoo.data.reading import reading
-from sdezoo.data.tables import Columns
+from sdezoo.data.tables import read_columns
 from sdezoo.errors import DataError
 from sdezoo.parameters import Plugin
 
@@ -35,7 +40,7 @@ class Samples:
         kind: the kind of a row.
         columns: column names; empty: unnamed.
         levels: lattice of images: values are multiples of 1/levels; None: continuous.
-        types: dtypes of the columns, see `sdezoo.data.encoding.Encoding`.
+        types: types of the columns, see `sdezoo.data.encoding.Encoding`.
         times: observation times of paths, `(T,)`, float64; None: unknown.
     """
 
@@ -44,8 +49,11 @@ class Samples:
     kind: Kind
     columns: tuple[str, ...] = ()
     levels: int | None = None
-    types: tuple[str, ...] = ()
+    types: tuple[ColumnType, ...] = ()
     times: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "types", column_types(self.types))
 
     @property
     def names(self) -> list[str]:
@@ -80,15 +88,16 @@ class ReadableFormat(FileFormat):
     """A format that can also be read. Abstract: `read_samples` and `write`."""
 
     @abstractmethod
-    def read_samples(self, path: Path, columns: Sequence[str]) -> Tensor:
+    def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
         """Read rows from a file in the form that `write` produces.
 
         Args:
             path: the file.
             columns: names of the columns to read, in this order; empty: all columns, or unnamed ones.
+            types: types of these columns; empty: all float32.
 
         Returns:
-            Rows `(n, *event)`, float32.
+            Rows `(n, *event)`, float32, codes of these types.
 
         Raises:
             DataError: if the file cannot be read, or a column is missing.
@@ -129,7 +138,7 @@ class ArrayFormat(ReadableFormat):
         """
         return None
 
-    def read_samples(self, path: Path, columns: Sequence[str]) -> Tensor:
+    def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
         with reading(path, "samples", KeyError, TypeError):
             return torch.from_numpy(self.read(path, lambda names: ["x"])["x"].astype(np.float32))
 
@@ -142,13 +151,13 @@ class TableFormat(ReadableFormat):
 
     @abstractmethod
     def read(self, path: Path) -> Columns:
-        """Read all columns. Missing values become NaN, values too large for float32 become infinite.
+        """Read all columns as codes. Missing values become NaN, values too large for float32 become infinite.
 
         Args:
             path: the file.
 
         Raises:
-            DataError: if the file cannot be read, has columns that are not numbers, or does not fit in memory.
+            DataError: if the file cannot be read, has columns of nested values, or does not fit in memory.
         """
 
     def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
@@ -163,10 +172,39 @@ class TableFormat(ReadableFormat):
         Raises:
             DataError: if the format cannot be filled, or has a column `draw` already.
         """
-        raise DataError(f"Missing cells of '{path}' cannot be filled.", "Give a .csv or a .parquet.")
+        raise DataError(f"Missing cells of '{path}' cannot be filled.", "Give a .csv, .tsv or .parquet.")
 
-    def read_samples(self, path: Path, columns: Sequence[str]) -> Tensor:
+    def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table | None:
+        """Open the file as an Arrow table, before its values become codes.
+
+        Args:
+            path: the file.
+            dialect: how the file is written, as far as the user says.
+            notify: called with each sentence that the user should know.
+
+        Returns:
+            The table; None if the format has only `read`.
+
+        Raises:
+            DataError: as for `sdezoo.data.opening.table.read_table`.
+        """
+        return None
+
+    def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
         found = self.read(path)
         if missing := [name for name in columns if name not in found.names]:
             raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
-        return found.values[:, [found.names.index(name) for name in columns]] if columns else found.values
+        index = [found.names.index(name) for name in columns] or list(range(len(found.names)))
+        own = [found.types[i] for i in index] if found.types else ()
+        rows = found.values[:, index]
+        return recoded(rows, own, types, [found.names[i] for i in index]) if not types or len(types) == len(index) else rows
+
+
+class OpenedFormat(TableFormat):
+    """A format that `sdezoo.data.opening.table` opens. Abstract: `write`."""
+
+    def read(self, path: Path) -> Columns:
+        return read_columns(path)
+
+    def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
+        return read_table(path, dialect, notify)

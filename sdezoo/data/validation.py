@@ -15,11 +15,12 @@ _CLASSES = 2**16
 _SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)"}
 
 
-def check(data: Data) -> None:
+def check(data: Data, *, missing: bool = False) -> None:
     """Check that `data` meets the specification of `Data`.
 
     Args:
         data: the data, rows on disk included.
+        missing: whether a table may have missing values.
 
     Raises:
         DataError: if values are not finite (checked first), shapes do not match, there are fewer than two training rows, times do not
@@ -30,7 +31,7 @@ def check(data: Data) -> None:
     for later in data.later:
         everything |= {f"training (time {later.time:g})": later.train, f"held-out (time {later.time:g})": later.test}
     for part, values in everything.items():
-        check_finite(values, data.columns, part)
+        check_finite(values.nan_to_num(0, float("inf"), float("-inf")) if missing and data.kind == "table" else values, data.columns, part)
     _check_stored(data)
     wanted = _SHAPES[data.kind]
     for part, values in everything.items():
@@ -143,23 +144,25 @@ def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", fi
     )
 
 
-def check_pixels(values: Tensor) -> None:
+def check_pixels(values: Tensor, maximum: float | None = None) -> None:
     """Check that pixels lie in [0, 1].
 
     Args:
         values: images `(N, C, H, W)`.
+        maximum: what the dataset has divided the pixels by, which is its parameter of that name; None: it has no such parameter.
 
     Raises:
         DataError: if a pixel lies outside [0, 1].
     """
     if values.numel() == 0:
         return
-    low, high = values.aminmax()
-    if low < 0 or high > 1:
-        divide = "Divide them by 255" if low >= 0 and high <= 255 else "Rescale them"
+    low, high = (float(bound) * (maximum or 1) for bound in values.aminmax())
+    largest = maximum or 1
+    if low < 0 or high > largest:
+        divide = "Divide them by 255" if largest == 1 and low >= 0 and high <= 255 else "Rescale them"
+        give = f", or give their largest value: maximum={high:g}" if maximum and low >= 0 else ""
         raise DataError(
-            f"Images must lie in [0, 1], but these range from {low:g} to {high:g}.",
-            f"{divide}, or store them as uint8.",
+            f"Images must lie in [0, {largest:g}], but these range from {low:g} to {high:g}.", f"{divide}, or store them as uint8{give}."
         )
 
 

@@ -21,6 +21,7 @@ from sdezoo.evaluation.measures.classifier import Judge
 from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
 from sdezoo.evaluation.measures.neighbours import Nearest, nearest
 from sdezoo.evaluation.measures.tails import ROWS, Contrast, Tail, contrasts
+from sdezoo.evaluation.mixed import Mixed, total_variation
 from sdezoo.evaluation.privacy import Records, privacy
 from sdezoo.evaluation.rows import FloatArray, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
@@ -127,6 +128,7 @@ def columns(
     seed: int,
     progress: EvaluationProgress,
     private: tuple[Tensor, Tensor] | None = None,
+    categories: Sequence[int] = (),
 ) -> Comparison:
     """Compare tables and points: rows, single columns, pairs of columns, privacy.
 
@@ -137,40 +139,56 @@ def columns(
         seed: random seed of the measures.
         progress: progress callback.
         private: held-out rows and samples for the privacy figures, any number of each; default: those of `parts`.
+        categories: columns that hold categories.
     """
     names = list(names) or [f"x{i}" for i in range(parts.every.shape[1])]
-    unit = _unit(parts.every)
-    sets = Sets(*(flat(part) / unit for part in (parts.held_out, parts.samples, parts.training)))
-    progress(0, 1, "finding the nearest training rows")
     held_out, samples = private or (parts.held_out, parts.samples)
-    found = privacy(Records(*(flat(part) / unit for part in (parts.every, held_out, samples))), seed=seed)
-    tests = kolmogorov_smirnov(sets.reference, sets.samples)
+    every = flat(parts.every)
+    compared = Sets(*(flat(part) for part in (parts.held_out, parts.samples, parts.training)))
+    mixed = Mixed.fit(every, [*compared, flat(held_out), flat(samples)], categories)
+    sets = Sets(*map(mixed.vectors, compared))
+    progress(0, 1, "finding the nearest training rows")
+    found = privacy(Records(*(mixed.vectors(rows) for rows in (every, flat(held_out), flat(samples)))), seed=seed)
+    columns_of = [i for i in mixed.numbers if i not in mixed.gaps or _known(compared, i)]
+    numbers = [rows[:, columns_of] / mixed.units[columns_of] for rows in compared]
+    tests, floor = (kolmogorov_smirnov(numbers[0], rows) for rows in numbers[1:])
     size = min(map(len, sets))
-    tails = contrasts(names, *sets) if size >= suite.TAIL else []
+    whole = [k for k, i in enumerate(columns_of) if i not in mixed.gaps]
+    tails = contrasts([names[columns_of[k]] for k in whole], *(rows[:, whole] for rows in numbers)) if size >= suite.TAIL and whole else []
+    classes = Sets(*map(mixed.classes, compared))
     notes: list[str] = []
     measured = _each(
         [
             lambda: suite.distances("rows, in standard deviations", sets, seed=seed),
             lambda: suite.fidelity("rows, in standard deviations", sets, seed=seed) if size >= suite.MANIFOLD else [],
-            lambda: suite.marginals("columns", sets, seed=seed),
+            lambda: suite.marginals("columns", tests.p, floor.p) + suite.correlations("columns", sets, seed=seed),
+            lambda: [] if mixed.plain else suite.shares("columns", classes, seed=seed),
             lambda: suite.tails("columns", tails),
             lambda: found.measured,
         ],
         progress,
     )
+    names_of = [names[i] for i in columns_of]
     worst = [i for i in np.argsort(tests.p) if tests.p[i] <= suite.SIGNIFICANT]
     if worst:
-        named = ", ".join(f"{names[i]} (D {number(float(tests.statistic[i]))}, p {tests.p[i]:.1e})" for i in worst[:_NAMED])
+        named = ", ".join(f"{names_of[i]} (D {number(float(tests.statistic[i]))}, p {tests.p[i]:.1e})" for i in worst[:_NAMED])
         notes.append(f"Columns that differ by the KS test: {named}{f' and {len(worst) - _NAMED} more' if len(worst) > _NAMED else ''}.")
     notes += [*_tails_apart(tails), *found.notes, *_left_out(size)]
-    each = zip(names, tests.statistic.tolist(), tests.p.tolist(), strict=True)
+    each = zip(names_of, tests.statistic.tolist(), tests.p.tolist(), strict=True)
     facts = {"columns": [{"name": name, "ks": statistic, "p": p} for name, statistic, p in each]}
+    if not mixed.plain:
+        apart = total_variation(classes.reference, classes.samples).tolist()
+        facts["shares"] = [{"name": name, "apart": value} for name, value in zip(mixed.class_names(names), apart, strict=True)]
+        notes.append(
+            "Tails and the KS test are of numbers only, where they are known. Categories and missing values are compared by their shares "
+            "(total variation distance)."
+        )
     facts["tails"] = [{"name": c.name, "data": _record(c.data), "samples": _record(c.samples)} for c in tails]
-    picture = sheet.columns(title, names, flat(parts.held_out), flat(parts.samples), found.distances)
+    picture = sheet.columns(title, names, mixed.filled(compared.reference), mixed.filled(compared.samples), found.distances)
     return Comparison(measured, notes, facts, picture, tails)
 
 
-def copied(training: Tensor, held_out: Tensor, samples: Tensor, seed: int) -> list[str]:
+def copied(training: Tensor, held_out: Tensor, samples: Tensor, seed: int, categories: Sequence[int] = ()) -> list[str]:
     """Return the names of the figures by which samples of a table repeat training rows; none if they do not.
 
     Args:
@@ -178,15 +196,16 @@ def copied(training: Tensor, held_out: Tensor, samples: Tensor, seed: int) -> li
         held_out: held-out rows, at least one.
         samples: samples.
         seed: random seed of the choices of rows.
+        categories: columns that hold categories.
     """
-    unit = _unit(training)
-    return privacy(Records(*(flat(rows) / unit for rows in (training, held_out, samples))), seed=seed).alarms
+    every = [flat(rows) for rows in (training, held_out, samples)]
+    mixed = Mixed.fit(every[0], every[1:], categories)
+    return privacy(Records(*map(mixed.vectors, every)), seed=seed).alarms
 
 
-def _unit(training: Tensor) -> FloatArray:
-    """Standard deviation of each column, 1 for a constant one."""
-    spread = np.std(flat(training), axis=0)
-    return np.where(spread > 0, spread, 1.0)
+def _known(sets: Sets, column: int) -> bool:
+    """Whether enough values of a column are known in each set."""
+    return all(np.count_nonzero(~np.isnan(rows[:, column])) >= suite.LEAST for rows in sets)
 
 
 def _left_out(size: int) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdezoo.errors import DataError
-from sdezoo.evaluation.measures.columns import correlation_error, kolmogorov_smirnov
+from sdezoo.evaluation.measures.columns import correlation_error
 from sdezoo.evaluation.measures.frechet import frechet_distance
 from sdezoo.evaluation.measures.kernels import kid, median_distance, mmd2
 from sdezoo.evaluation.measures.manifold import manifold
@@ -24,6 +24,7 @@ from sdezoo.evaluation.measures.neighbours import NEAR, copying
 from sdezoo.evaluation.measures.tails import ROWS, Contrast
 from sdezoo.evaluation.measures.transport import sliced_wasserstein
 from sdezoo.evaluation.measures.two_sample import c2st
+from sdezoo.evaluation.mixed import total_variation
 from sdezoo.evaluation.resampling import bootstrap, halves
 from sdezoo.evaluation.rows import FloatArray, stream
 
@@ -103,21 +104,44 @@ def fidelity(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
     return _halved(group, names, lambda a, b: [rows.mean() for rows in manifold(a, b)], sets, seed)
 
 
-def marginals(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
-    """Compute the share of columns that pass the Kolmogorov–Smirnov test and, for two columns or more, the errors of correlations.
+def marginals(group: str, p_values: FloatArray, floor: FloatArray) -> list[Measured]:
+    """Return the share of columns that pass the Kolmogorov–Smirnov test.
+
+    Args:
+        group: what is compared, for the table.
+        p_values: of samples, one a column.
+        floor: of training rows.
+    """
+    if not len(p_values):
+        return []
+    drawn, real = (float((p > SIGNIFICANT).mean()) for p in (p_values, floor))
+    return [Measured(group, f"columns with KS p > {SIGNIFICANT}", drawn, None, None, real, 1 - SIGNIFICANT)]
+
+
+def shares(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
+    """Compute the largest total variation distance of a column of categories, or of marks of missing values.
+
+    Args:
+        group: what is compared, for the table.
+        sets: codes of the categories, see `sdezoo.evaluation.mixed.Mixed.classes`.
+        seed: random seed.
+    """
+    return _halved(group, {"shares, largest error": 0}, lambda a, b: [total_variation(a, b).max()], sets, seed)
+
+
+def correlations(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
+    """Compute the errors of correlations; none for a single column.
 
     Args:
         group: what is compared, for the table.
         sets: the rows.
         seed: random seed.
     """
-    drawn, real = (float((kolmogorov_smirnov(sets.reference, x).p > SIGNIFICANT).mean()) for x in (sets.samples, sets.training))
-    passed = Measured(group, f"columns with KS p > {SIGNIFICANT}", drawn, None, None, real, 1 - SIGNIFICANT)
     if sets.reference.shape[1] == 1:
-        return [passed]
+        return []
     names = {"correlations, RMS error": 0, "correlations, largest error": 0, "rank correlations, RMS error": 0}
     names["rank correlations, largest error"] = 0
-    return [passed, *_halved(group, names, correlation_error, sets, seed)]
+    return _halved(group, names, correlation_error, sets, seed)
 
 
 def tails(group: str, found: Sequence[Contrast]) -> list[Measured]:

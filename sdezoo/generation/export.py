@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.data.dataset import Kind
 from sdezoo.data.formats import FileFormat, Samples
 from sdezoo.errors import RunError
@@ -66,7 +67,7 @@ def write(
     kind: Kind,
     columns: Sequence[str] = (),
     levels: int | None = None,
-    types: Sequence[str] = (),
+    types: Sequence[ColumnType | str] = (),
     times: Tensor | None = None,
 ) -> None:
     """Write samples to a file, atomically replacing an existing one. Its ending selects the format.
@@ -79,7 +80,7 @@ def write(
         kind: the kind of the data.
         columns: column names; empty: unnamed.
         levels: lattice of the data, see `sdezoo.data.dataset.Data`.
-        types: column dtypes, see `sdezoo.data.encoding.Encoding`.
+        types: types of the columns, see `sdezoo.data.encoding.Encoding`.
         times: observation times of paths, `(T,)`.
 
     Raises:
@@ -98,7 +99,7 @@ def write_parts(
     kind: Kind,
     columns: Sequence[str] = (),
     levels: int | None = None,
-    types: Sequence[str] = (),
+    types: Sequence[ColumnType | str] = (),
     times: Tensor | None = None,
     remedy: str = "Give --out another place.",
 ) -> None:
@@ -121,7 +122,7 @@ def write_parts(
     path = Path(path)
     form = _format(path, kind)
     with atomic_write(path, remedy) as file:
-        form.write(Samples(parts, tuple(shape), kind, tuple(columns), levels, tuple(types), times), file)
+        form.write(Samples(parts, tuple(shape), kind, tuple(columns), levels, column_types(types), times), file)
 
 
 def _format(path: Path, kind: Kind) -> FileFormat:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sdezoo.data.column_types import TimeType
+from sdezoo.data.conversion import from_numbers
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.generation.conditions import Values, conditions
 from sdezoo.learning.model import Model
@@ -51,6 +52,7 @@ class Given:
         low: smallest value of each column, float64 `(columns,)`; −∞: any.
         high: largest value of each column, float64 `(columns,)`; ∞: any.
         particles: number of particles of a sample.
+        complete: whether no cell of a sample may be missing.
     """
 
     x: Tensor
@@ -58,6 +60,7 @@ class Given:
     low: Tensor
     high: Tensor
     particles: int = PARTICLES
+    complete: bool = False
 
     @classmethod
     def of(cls, given: Values | Sequence[str], trained: Trained) -> Given:
@@ -74,11 +77,12 @@ class Given:
         x, low = torch.zeros(1, len(names)), torch.full((len(names),), -math.inf, dtype=torch.float64)
         known, high = torch.zeros(1, len(names), dtype=torch.bool), -low
         types = trained.encoding.types
-        for name, least, most in conditions(given, names):
+        for name, least, most in conditions(given, names, types):
             i = names.index(name)
-            whole = bool(types) and np.dtype(types[i]).kind in "iu"
+            kind = types[i] if types else None
+            whole = kind is not None and (kind.whole or isinstance(kind, TimeType))
             if whole and least > -math.inf and math.ceil(least) > most:
-                raise DataError(f"The column '{name}' holds whole numbers, none between {least:g} and {most:g}.", "Give a whole number.")
+                raise DataError(f"The column '{name}' holds whole numbers or times, and none of these.", "Give one, or a wider interval.")
             if least == most and (not whole or isinstance(trained.model.sde, AffineSDE)):
                 x[0, i], known[0, i] = torch.tensor(least, dtype=torch.float64).float(), True
                 if whole and float(x[0, i]) != least:
@@ -95,7 +99,7 @@ class Given:
             x: rows `(N, columns)`, float32, in the user's units; NaN where a cell is missing.
         """
         edge = torch.full((x.shape[1],), math.inf, dtype=torch.float64)
-        return cls(x, ~x.isnan(), -edge, edge)
+        return cls(x, ~x.isnan(), -edge, edge, complete=True)
 
     @property
     def fingerprint(self) -> str:
@@ -118,7 +122,9 @@ class Given:
     def inside(self, x: Tensor) -> Tensor:
         """Whether rows lie in the intervals: final rows `(n, columns)` to bool `(n,)`."""
         values = x.cpu().double()
-        return ((values >= self.low) & (values <= self.high)).all(1)
+        found = (values >= self.low) & (values <= self.high)
+        allowed = torch.full_like(found, True) if not self.complete else ~values.isnan()
+        return torch.where(self.low.isinf() & self.high.isinf(), allowed, found).all(1)
 
     def restored(self, x: Tensor, rows: Sequence[int]) -> Tensor:
         """Put the given values in their cells.
@@ -275,13 +281,34 @@ class ConditionalDraw:
     def _encoded(self) -> tuple[Tensor, Tensor]:
         """Which encoded columns are known, and the encoded rows, with those of a sample where nothing is known."""
         encoding, known = self.trained.encoding, self.given.known
-        filled = torch.where(known, self.given.x, encoding.decode(self.pilot[:1]))
-        found = encoding.known(known)
+        filled = torch.where(known, self.given.x, self._usual)
+        found = self._known(known)
         return found, torch.where(found, encoding.encode(filled), self.pilot[:1])
 
     def _entries(self, known: Tensor) -> Tensor:
         """Entries of the state that follow from given cells: bool `(n, columns)` to `(n, *state)`."""
-        return self.trained.model.sde.known_entries(self.trained.encoding.known(known))
+        return self.trained.model.sde.known_entries(self._known(known))
+
+    def _known(self, given: Tensor) -> Tensor:
+        """Encoded columns that follow from given cells, and the marks "not missing" if no cell may be missing."""
+        found = self.trained.encoding.known(given)
+        if not self.given.complete:
+            return found
+        return found | torch.tensor([output.mark for output in self.trained.encoding.outputs(given.shape[1])])
+
+    @cached_property
+    def _usual(self) -> Tensor:
+        """A value of each column that is not missing, of the first sample that has one."""
+        rows = self.trained.encoding.decode(self.pilot)
+        first = (~rows.isnan()).int().argmax(0, keepdim=True)
+        return rows.gather(0, first)
+
+    def _shown(self, column: int, value: float) -> str:
+        """A value as users write it."""
+        names = column_names(self.trained)
+        row = torch.zeros(1, len(names))
+        row[0, column] = value
+        return str(from_numbers(row, names, self.trained.encoding.types).column(column)[0].as_py())
 
     def _check(self) -> None:
         names, sde, known = column_names(self.trained), self.trained.model.sde, self.given.known
@@ -296,13 +323,14 @@ class ConditionalDraw:
                 f"{', '.join(troubled[:5])}.",
                 "Give values that the data can have.",
             )
-        entries, usual = self._entries(known), self.trained.encoding.decode(self.pilot[:1])[0]
+        entries, usual = self._entries(known), self._usual[0]
         for i in known.any(0).nonzero().flatten().tolist():
             rows = known[:, i]
             if i not in sources:
                 if (self.given.x[rows, i] != usual[i]).any():
                     raise DataError(
-                        f"The column '{names[i]}' is always {float(usual[i]):g}, so another value has probability 0.", "Leave it out."
+                        f"The column '{names[i]}' is always {self._shown(i, float(usual[i]))}, so another value has probability 0.",
+                        "Leave it out.",
                     )
                 continue
             without = known.clone()
@@ -312,7 +340,7 @@ class ConditionalDraw:
                     f"A value of '{names[i]}' alone does not fix any coordinate, because the column is tied to others.",
                     "Give the columns that it is tied to as well, or an interval.",
                 )
-            if len(known) == 1:
+            if len(known) == 1 and i not in self.trained.encoding.categories:
                 self._check_rarity(names[i], i)
 
     def _check_rarity(self, name: str, column: int) -> None:
@@ -328,6 +356,6 @@ class ConditionalDraw:
             value = float(self.given.x[0, column])
             often = f"less than one row in 10^{math.floor(-math.log10(chance))}" if chance > 0 else "no row"
             raise DataError(
-                f"{name}={value:g} is {away:.1f} standard deviations from the samples of the model, where {often} lies.",
+                f"{name}={self._shown(column, value)} is {away:.1f} standard deviations from the samples of the model, where {often} lies.",
                 "Give a value that occurs in the data.",
             )

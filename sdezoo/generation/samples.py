@@ -6,6 +6,7 @@ affect only the rounding in the network. Memory is that of one batch, for any nu
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -30,6 +31,9 @@ from sdezoo.zoo.registry import SAMPLERS
 
 SamplingProgress = Callable[[float, int], None]
 """Callback after every step: called with the number of samples (or rows of data) done and the total. A running batch counts in part."""
+
+_ROWS, _VALUES = 64, 2**15
+"""A batch has 64 rows, or as many as hold so many values."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ class Draw:
         rows: indices of the samples.
         steps: sampler steps.
         seed: the seed.
-        batch_size: samples in a batch.
+        batch_size: samples in a batch; None: 64, and more of small rows.
         device: device of the model; None: CPU.
         label: class to condition on; `each`: sample `i` has class `i` modulo the number of classes; None: no label.
         guidance: scale `w` of classifier-free guidance, see `sdezoo.sampling.guidance.Guided`.
@@ -167,7 +171,7 @@ class Draw:
     rows: SampleIndices
     steps: int = 20
     seed: int = 0
-    batch_size: int = 64
+    batch_size: int | None = None
     device: torch.device | None = None
     label: int | Literal["each"] | None = None
     guidance: float = 1.0
@@ -178,9 +182,9 @@ class Draw:
         if self.given is not None and self.start is not PRIOR:
             raise ParameterError("Samples that start from rows take no conditions.", "Leave out --from, or --given.")
         check_rows(self.start, [part[-1] for part in self.rows.ranges])
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ParameterError(f"{name}={getattr(self, name)} is too small.", f"Give {name} at least 1.")
+        for name, value in {"steps": self.steps, "batch_size": self.batch}.items():
+            if value < 1:
+                raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
         classes = self.trained.state.classes
         if self.label is None:
             if self.guidance != 1:
@@ -189,6 +193,11 @@ class Draw:
             raise CompositionError("This model is unconditional.", "Train one with --condition labels, or leave out --label.")
         elif self.label != "each" and not 0 <= self.label < classes:
             raise ParameterError(f"There is no class {self.label}.", f"Give --label a number from 0 to {classes - 1}, or each.")
+
+    @cached_property
+    def batch(self) -> int:
+        """Number of samples in a batch."""
+        return max(_ROWS, _VALUES // math.prod(self.trained.encoded_event)) if self.batch_size is None else self.batch_size
 
     @cached_property
     def taken(self) -> int:
@@ -209,8 +218,8 @@ class Draw:
             SupportError: if the sampler leaves the support; the message names the samplers that do not.
         """
         last = len(self.rows) if last is None else last
-        for start in range(first, last, self.batch_size):
-            stop = min(start + self.batch_size, last)
+        for start in range(first, last, self.batch):
+            stop = min(start + self.batch, last)
 
             def follow(done: int, _z: Tensor, _t: Tensor, start: int = start, stop: int = stop) -> None:
                 if progress:
@@ -294,7 +303,7 @@ def generate(
     *,
     steps: int = 20,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: torch.device | None = None,
     given: Given | None = None,
     progress: SamplingProgress | None = None,
@@ -307,7 +316,7 @@ def generate(
         n: number of samples.
         steps: sampler steps.
         seed: the seed.
-        batch_size: samples in a batch; affects memory, speed and rounding only.
+        batch_size: samples in a batch; affects memory, speed and rounding only. None: 64, and more of small rows.
         device: device to sample on; None: CPU.
         given: conditions on the columns of the samples; None: none.
         progress: called after every step.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from math import prod
@@ -23,6 +23,7 @@ from sdezoo.data.bounds import Outside
 from sdezoo.generation.export import check_output, write_parts
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
 from sdezoo.generation.sharing import Share
+from sdezoo.generation.single_files import check_folder, write_folder
 from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
 
@@ -54,6 +55,7 @@ def stream(
     *,
     precision: str = "float32",
     overwrite: bool = False,
+    singly: bool = False,
     share: Share | None = None,
     progress: SamplingProgress | None = None,
 ) -> Written | None:
@@ -63,6 +65,7 @@ def stream(
         draw: specification of the samples.
         out: output file, see `sdezoo.generation.export.write`. A picture needs all samples in memory at the end.
         precision: precision of the network; shards drawn in another precision are not resumed.
+        singly: whether `out` is a folder, and each image a file of its own, see `sdezoo.generation.single_files`.
         overwrite: whether an existing file, or shards of another command, may be replaced.
         share: rank of this process; None: the only process.
         progress: called after every step, in the main process only.
@@ -78,12 +81,15 @@ def stream(
     """
     share = share or Share()
     state, n = draw.trained.state, len(draw.rows)
-    size = _BATCHES * draw.batch_size
+    size = _BATCHES * draw.batch
     if share.first:
         merged = None if overwrite or not out.is_file() else Shards.complete(out, _identity(draw, precision), state.event)
-        check_output(out, state.kind, overwrite or (merged is not None and _is_merged(draw, merged, out)))
+        if singly:
+            check_folder(out, state.kind, state.event, state.levels, overwrite)
+        else:
+            check_output(out, state.kind, overwrite or (merged is not None and _is_merged(draw, merged, out)))
     if n <= size and not Shards.folder_of(out).exists():
-        return _at_once(draw, out, progress) if share.first else None
+        return _at_once(draw, out, singly, progress) if share.first else None
     if share.first:
         Shards.reserve(out, _identity(draw, precision), total=n, event=state.event, size=size, overwrite=overwrite)
     share.wait()
@@ -96,7 +102,7 @@ def stream(
         if not share.first:
             return None
         outside = _Counter(draw.trained)
-        write_parts(outside.counted(shards.read()), (n, *state.event), out, remedy=shards.remedy, **_form(draw))
+        _write(draw, outside.counted(shards.read()), n, out, singly, shards.remedy)
         shards.remove()
         return Written(n, kept, n * prod(state.event), outside.found, evaluations)
     except KeyboardInterrupt:
@@ -118,9 +124,16 @@ def _is_merged(draw: Draw, shards: Shards, out: Path) -> bool:
         again.unlink()
 
 
-def _at_once(draw: Draw, out: Path, progress: SamplingProgress | None) -> Written:
+def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool, remedy: str) -> None:
+    if singly:
+        write_folder(parts, out, draw.trained.state.levels, remedy)
+    else:
+        write_parts(parts, (n, *draw.trained.state.event), out, remedy=remedy, **_form(draw))
+
+
+def _at_once(draw: Draw, out: Path, singly: bool, progress: SamplingProgress | None) -> Written:
     made = together(draw.batches(progress=progress))
-    write_parts([made.x], made.x.shape, out, remedy="Give --out another place.", **_form(draw))
+    _write(draw, [made.x], len(made.x), out, singly, "Give --out another place.")
     return Written(len(made.x), 0, made.x.numel(), made.outside, made.evaluations)
 
 

@@ -96,7 +96,7 @@ def _frames(draw: Draw, count: int, moments: int) -> list[Tensor]:
         if k in kept:
             kept[k].append(draw.trained.encoding.decode(view.sde.decode_unchecked(z).float().cpu()))
 
-    for rows in _cut(draw.rows, count, draw.batch_size):
+    for rows in _cut(draw.rows, count, draw.batch):
         like, noise = torch.empty((), device=draw.device), KeyedNoise(draw.seed, rows)
         with torch.no_grad():
             keep(0, draw.start.states(view, (len(rows), *event), list(rows), noise, like))

@@ -318,7 +318,7 @@ class ScoreModel(Model[P], nn.Module):
 
         def call(inputs: Tensor) -> Tensor:
             count = inputs.shape[0]
-            rows = level.to(inputs).reshape(-1).expand(count) if isinstance(level, Tensor) else inputs.new_full((count,), level)
+            rows = (level.to(inputs).reshape(-1) if isinstance(level, Tensor) else inputs.new_full((1,), level)).expand(count)
             out = here.net(inputs, rows) if condition is None else here.net(inputs, rows, condition)
             return out if out.dtype == inputs.dtype else out.to(inputs.dtype)
 

@@ -277,13 +277,6 @@ class AffineSDE(ForwardSDE, Conditional):
         k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), z)
         return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
 
-    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Drift and diffusion of the data in Itô's sense, as the plugin's docstring states them. None: not stated.
-
-        They are a cross-check only: a law compares them with `coefficients`.
-        """
-        return None
-
     def ambient(self) -> ForwardSDE:
         """The same process as an Itô SDE of the data `x`.
 

@@ -94,6 +94,20 @@ class ForwardSDE(Process):
         """
         return self.drift(z, t) - half * (self.divergence(z, t) + self.ggt(z, t, s))
 
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Drift and diffusion of the data in Itô's sense, as the plugin's docstring states them. None: not stated, the default.
+
+        They are a cross-check only: if `decode` is element-wise, a law compares them with `drift` and `diffusion`.
+
+        Args:
+            x: data, `(B, *event)`.
+            t: time, 0-dim.
+
+        Returns:
+            Drift and diffusion; each broadcasts to `x`.
+        """
+        return None
+
     def forward_step(self, z: Tensor, t: Tensor, dt: Tensor, noise: Noise) -> Tensor:
         """One Euler–Maruyama step of the forward SDE, including the boundary rule.
 

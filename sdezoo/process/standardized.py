@@ -121,7 +121,7 @@ def column_moments(
     u = wide(u)
     low, high = u.aminmax(dim=0)
     constant = low == high
-    means, deviations = torch.where(constant, low, u.mean(0)), torch.where(constant, 0.0, u.std(0))
+    means, deviations = torch.where(constant, low, u.mean(0)), torch.where(constant, 0.0, u.std(0, correction=min(1, len(u) - 1)))
     return tuple(center or means.tolist()), tuple(spread or deviations.tolist())
 
 

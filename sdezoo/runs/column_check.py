@@ -7,6 +7,9 @@ columns together (Bonferroni):
 - Kolmogorov and Smirnov's, of the whole distribution;
 - Brown and Forsythe's (Levene's about the median), of the spread, if that is also more than a tenth off. Of positive columns it compares
   logarithms, which heavy tails do not disturb.
+
+Of categories, and of missing values, the shares are compared, by Pearson's χ² test; categories of fewer than five expected rows count
+as one.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from sdezoo.store.restoring import restore
 _LEVEL, _TOLERANCE = 0.01, 0.1
 _ENOUGH, _FEWEST, _MOST = 100, 200, 1000
 _NAMED = 5
+_KNOWN, _EXPECTED = 2, 5
 _BATCH = 500
 
 
@@ -40,15 +44,17 @@ class ColumnGap:
 
     Args:
         name: of the column, or its number.
-        spread: standard deviation of the samples over that of the real values, of logarithms if all are positive.
-        statistic: Kolmogorov and Smirnov's.
+        spread: standard deviation of the samples over that of the real values, of logarithms if all are positive; None for categories.
+        statistic: Kolmogorov and Smirnov's; the total variation distance for categories.
     """
 
     name: str
-    spread: float
+    spread: float | None
     statistic: float
 
     def __str__(self) -> str:
+        if self.spread is None:
+            return f"{self.name} (total variation distance {self.statistic:.2f})"
         return f"{self.name} (spread {self.spread:.2f} times that of the data, Kolmogorov–Smirnov {self.statistic:.2f})"
 
 
@@ -78,7 +84,7 @@ class LastLook:
     @property
     def record(self) -> dict[str, Any]:
         """As in a line of `metrics.jsonl`: columns by name, and the figures; empty if all is well."""
-        columns = {gap.name.strip("'"): {"spread": round(gap.spread, 4), "ks": round(gap.statistic, 4)} for gap in self.gaps}
+        columns = {gap.name.strip("'"): _figures(gap) for gap in self.gaps}
         return ({"columns": columns} if columns else {}) | ({"copies": list(self.copies)} if self.copies else {})
 
 
@@ -98,27 +104,59 @@ def last_look(run: Path, data: Data, device: torch.device, seed: int) -> LastLoo
     real = data.test if len(data.test) >= _ENOUGH else torch.cat([data.train, data.test])
     count = min(_MOST, max(_FEWEST, len(real)))
     made = generate(trained, choose_sampler(trained, None), count, seed=seed, batch_size=_BATCH, device=device)
-    copies = copied(data.train, data.test[:_MOST], made.x, seed) if len(data.test) else []
-    return LastLook(column_gaps(real, made.x, data.columns), copies)
+    categories = trained.encoding.categories
+    copies = copied(data.train, data.test[:_MOST], made.x, seed, categories) if len(data.test) else []
+    return LastLook(column_gaps(real, made.x, data.columns, categories), copies)
 
 
-def column_gaps(real: Tensor, samples: Tensor, names: Sequence[str] = ()) -> list[ColumnGap]:
+def column_gaps(real: Tensor, samples: Tensor, names: Sequence[str] = (), categories: Sequence[int] = ()) -> list[ColumnGap]:
     """The columns whose samples are not distributed as real values, by either test.
 
     Args:
-        real: `(n, d)`.
-        samples: `(m, d)`.
+        real: `(n, d)`; NaN: missing.
+        samples: `(m, d)`; NaN: missing.
         names: of the columns.
+        categories: the columns that hold categories.
     """
     a, b = (rows.double().cpu().numpy() for rows in (real, samples))
     level = _LEVEL / a.shape[1]
-    whole = kolmogorov_smirnov(a, b)
     gaps = []
     for i in range(a.shape[1]):
-        spread, p = _spread(a[:, i], b[:, i])
-        if whole.p[i] < level or (p < level and abs(spread - 1) > _TOLERANCE):
-            gaps.append(ColumnGap(column_name(i, names), spread, float(whole.statistic[i])))
+        name, known, drawn = column_name(i, names), a[~np.isnan(a[:, i]), i], b[~np.isnan(b[:, i]), i]
+        if i in categories or min(len(known), len(drawn)) < _KNOWN:
+            gaps += _shares_apart(name, a[:, i], b[:, i], level)
+            continue
+        whole = kolmogorov_smirnov(known[:, None], drawn[:, None])
+        spread, p = _spread(known, drawn)
+        if whole.p[0] < level or (p < level and abs(spread - 1) > _TOLERANCE):
+            gaps.append(ColumnGap(name, spread, float(whole.statistic[0])))
+        elif len(known) < len(a) or len(drawn) < len(b):
+            gaps += _shares_apart(name, np.where(np.isnan(a[:, i]), np.nan, 0), np.where(np.isnan(b[:, i]), np.nan, 0), level)
     return gaps
+
+
+def _shares_apart(name: str, a: np.ndarray, b: np.ndarray, level: float) -> list[ColumnGap]:
+    """The gap between the shares of categories, where NaN is one; none if the test does not reject."""
+    values = np.unique(np.concatenate([a, b]))
+    counts = np.array([[np.isnan(column).sum() if np.isnan(value) else (column == value).sum() for value in values] for column in (a, b)])
+    apart = 0.5 * float(np.abs(counts[0] / len(a) - counts[1] / len(b)).sum())
+    rare = counts.sum(0) * min(len(a), len(b)) < _EXPECTED * (len(a) + len(b))
+    table = np.concatenate([counts[:, ~rare], counts[:, rare].sum(1, keepdims=True)], axis=1) if rare.any() else counts
+    table = table[:, table.sum(0) > 0]
+    if table.shape[1] < 2 or _p_value(table) >= level:
+        return []
+    return [ColumnGap(name, None, apart)]
+
+
+def _p_value(table: np.ndarray) -> float:
+    found: Any = stats.chi2_contingency(table, correction=False)
+    return float(found.pvalue)
+
+
+def _figures(gap: ColumnGap) -> dict[str, float]:
+    if gap.spread is None:
+        return {"apart": round(gap.statistic, 4)}
+    return {"spread": round(gap.spread, 4), "ks": round(gap.statistic, 4)}
 
 
 def _note(gaps: Sequence[ColumnGap]) -> str:

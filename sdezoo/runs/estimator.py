@@ -12,28 +12,37 @@ folder, which `sdezoo sample` reads too.
 
 from __future__ import annotations
 
+import math
+import numbers
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
 
+from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
-from sdezoo.data.encoding import narrowed, typed_columns
-from sdezoo.errors import DataError, RunError
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS, Given
-from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
+from sdezoo.runs.frames import Rows, make_frame, read_labels, read_rows
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.files import writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.spec import shown
 
+RandomState = int | np.integer | np.random.RandomState | np.random.Generator | None
+"""What fixes random numbers: a seed, or a generator that draws one each time; None: NumPy's global generator."""
+
+_SEEDS = 2**31 - 1
 _OWN = ("sampler", "sampling_steps", "random_state")
 """Parameters without a `TrainingConfig` setting of the same name."""
 
@@ -44,6 +53,8 @@ class DiffusionModel(BaseEstimator):
     Args:
         sde: spec string of the noise process, such as `gbm`.
         loss: spec string of the score loss; None: the first that fits.
+        column: overrides for the columns of a data frame, `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas.
+        missing: missing values of a data frame, `keep`, `drop` (their rows) or `refuse`; None: keep if `sde="auto"`, else refuse.
         net: spec string of the network; None: the first that fits.
         output: output parameterization of the network; None: the default of the process.
         prior: initial distribution of sampling, `full`, `white` or `process`.
@@ -60,12 +71,14 @@ class DiffusionModel(BaseEstimator):
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         sampler: spec string of the sampler; None: the preferred one that fits.
         sampling_steps: steps of the sampler.
-        random_state: seed of training and of samples.
+        random_state: seed of training and of samples; or a NumPy generator, which draws a seed for each call of `fit` and `sample`;
+            None: NumPy's global generator.
 
     Attributes:
         trained_: the fitted model with the encoding of the data, a `sdezoo.store.restoring.Trained`.
         n_features_in_: number of values in a row.
-        feature_names_in_: column names, `(d,)`; only if fitted on a data frame.
+        feature_names_in_: column names, `(d,)`; only if fitted on a data frame whose names are texts.
+        classes_: class labels in the order of their numbers; only if fitted with `condition="labels"`.
     """
 
     def __init__(
@@ -73,6 +86,8 @@ class DiffusionModel(BaseEstimator):
         sde: str = "auto",
         loss: str | None = None,
         *,
+        column: str | None = None,
+        missing: str | None = None,
         net: str | None = None,
         output: str | None = None,
         prior: str = "full",
@@ -89,9 +104,10 @@ class DiffusionModel(BaseEstimator):
         device: str = "auto",
         sampler: str | None = None,
         sampling_steps: int = 20,
-        random_state: int = 0,
+        random_state: RandomState = 0,
     ) -> None:
         self.sde, self.loss, self.net, self.output, self.prior = sde, loss, net, output, prior
+        self.column, self.missing = column, missing
         self.noise_levels, self.shift, self.condition = noise_levels, shift, condition
         self.steps, self.batch_size, self.lr, self.ema_half_life_images = steps, batch_size, lr, ema_half_life_images
         self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
@@ -101,8 +117,8 @@ class DiffusionModel(BaseEstimator):
         """Train the model.
 
         Args:
-            X: array or data frame `(N, d)`, or images `(N, C, H, W)` in [0, 1].
-            y: class indices `(N,)`, integers from 0, used with `condition="labels"`.
+            X: array `(N, d)`, data frame of pandas or polars, or images `(N, C, H, W)` in [0, 1].
+            y: class labels `(N,)`, texts or whole numbers, used with `condition="labels"`; else ignored.
 
         Returns:
             The fitted estimator.
@@ -110,54 +126,56 @@ class DiffusionModel(BaseEstimator):
         Raises:
             SdezooError: if the data or the parameters are invalid.
         """
-        values, columns, kinds = _read(X)
-        labels = None if y is None else torch.as_tensor(np.asarray(y), dtype=torch.int64)
-        kind = "image" if values.ndim == 4 else "table" if columns else "points"
-        data = Data(values, values[:0], kind, columns, labels, None if labels is None else labels[:0], types=kinds)
+        rows = read_rows(X)
+        values, labels = rows.values, None
+        if len(values) == 1:
+            raise DataError("There is 1 sample (n_samples=1), and at least 2 are needed.", "Give more rows.")
+        if self.condition is not None and y is not None:
+            labels = read_labels(y, len(values))
+        kind = "image" if values.ndim == 4 else "table" if rows.columns else "points"
+        classes = None if labels is None else labels.numbers
+        data = Data(values, values[:0], kind, rows.columns, classes, None if classes is None else classes[:0], types=rows.types)
+        self.seed_ = _seed(self.random_state)
         with tempfile.TemporaryDirectory() as folder:
-            config = self._config(f"{folder}/run")
+            config = self._config(f"{folder}/run", self.seed_)
             result = train(config, data=data)
             self.trained_: Trained = restore(result.run)
-        self.n_features_in_ = values[0].numel()
-        if columns:
-            self.feature_names_in_ = np.array(columns, dtype=object)
+        self._describe(replace(rows, values=values[:0]), None if labels is None else np.array(labels.names))
         return self
 
-    def sample(self, n_samples: int = 1, random_state: int | None = None, *, given: Values | None = None) -> Any:
-        """Draw new rows in the form that `fit` was given. Sample `i` depends only on the random state and `i`.
+    def sample(
+        self, n_samples: int = 1, random_state: RandomState = None, *, condition: str | float | None = None, given: Values | None = None
+    ) -> Any:
+        """Draw new rows in the form that `fit` was given. Sample `i` depends only on the seed and `i`.
 
         Args:
             n_samples: number of rows.
-            random_state: the seed; None: that of the estimator.
+            random_state: as for the estimator; None: that of the estimator.
+            condition: the class to draw, one of `classes_`; None: none.
             given: conditions by column: a value, or an interval `(low, high)` with None for an open end, see `sdezoo.generation.given`.
                 Columns of arrays are called x0, x1, ….
 
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
-            rounded to the nearest integer; they are int64 if their own dtype is too small.
+            rounded to the nearest integer; they are int64 if their own dtype is too small, and `Int64` if values are missing. Columns that
+            were left out, such as identifiers, are not in it.
 
         Raises:
-            SdezooError: as for `sdezoo.generation.samples.generate`, if a condition cannot be met, or if a data frame is needed and
-                pandas is not installed.
+            SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, if a condition cannot be met, or if a data
+                frame is needed and its library is not installed.
         """
         check_is_fitted(self)
-        seed = self.random_state if random_state is None else random_state
+        seed = _seed(self.random_state if random_state is None else random_state)
+        sampler = choose_sampler(self.trained_, self.sampler)
+        label = None if condition is None else self._class(condition)
         meet = Given.of(given, self.trained_) if given else None
         steps = max(self.sampling_steps, STEPS) if meet and meet.exact else self.sampling_steps
-        made = generate(self.trained_, choose_sampler(self.trained_, self.sampler), n_samples, steps=steps, seed=seed, given=meet)
+        draw = Draw(self.trained_, sampler, SampleIndices.first(int(n_samples)), steps, seed, label=label, given=meet)
+        made = together(draw.batches())
         state = self.trained_.state
         if not state.columns:
             return made.x.numpy()
-        try:
-            import pandas
-        except ImportError:
-            raise RunError(
-                "The model was fitted on a data frame, but pandas is not installed.", "Install it: pip install pandas."
-            ) from None
-        types = self.trained_.encoding.types
-        columns = typed_columns(made.x, types, state.columns)
-        kinds = types or ["float32"] * len(columns)
-        return pandas.DataFrame({name: narrowed(column, kind) for name, column, kind in zip(state.columns, columns, kinds, strict=True)})
+        return make_frame(self._rows, state.columns, made.x, self.trained_.encoding)
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Compute the log-density of each row, see `sdezoo.store.restoring.Trained.likelihood`.
@@ -172,10 +190,22 @@ class DiffusionModel(BaseEstimator):
             SdezooError: if rows lie outside the support, or have another shape or other columns.
         """
         check_is_fitted(self)
-        values, columns, _ = _read(X)
-        if tuple(values.shape[1:]) != self.trained_.state.event or (columns and columns != self.trained_.state.columns):
+        rows, state = read_rows(X), self.trained_.state
+        values, columns, types = rows.values, rows.columns, rows.types
+        if columns and columns == self._rows.columns != state.columns:  # without the columns that training left out
+            kept = [columns.index(name) for name in state.columns]
+            values, columns, types = values[:, kept], state.columns, tuple(types[place] for place in kept)
+        given = math.prod(values.shape[1:]) if len(values) else math.prod(state.event)
+        if given != math.prod(state.event):
+            raise DataError(
+                f"X has {given} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input.",
+                "Give rows of the form that was fitted.",
+            )
+        if tuple(values.shape[1:]) != state.event or (columns and state.columns and columns != state.columns):
             raise DataError("The rows differ in shape or columns from the fitted data.", "Give the same columns in the same order.")
-        return self.trained_.log_prob(values, seed=self.random_state).numpy()
+        if columns and state.columns:
+            values = recoded(values, types, self.trained_.encoding.types, columns)
+        return self.trained_.log_prob(values, seed=self.seed_).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """Compute the mean of `score_samples`.
@@ -201,7 +231,7 @@ class DiffusionModel(BaseEstimator):
         if path.exists() and any(path.iterdir()):
             raise RunError(f"'{path}' is not empty.", "Give a new folder.")
         checkpoint.save(path, self.trained_.state, {"ema": self.trained_.model.state_dict()})
-        self._config(str(path)).write(path / "config.yaml")
+        self._config(str(path), self.seed_).write(path / "config.yaml")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -219,26 +249,45 @@ class DiffusionModel(BaseEstimator):
         model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
         model.trained_ = restore(path)
         state = model.trained_.state
-        model.n_features_in_ = int(np.prod(state.event))
-        if state.columns:
-            model.feature_names_in_ = np.array(state.columns, dtype=object)
+        rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
+        model.seed_ = config.seed
+        model._describe(rows, None if state.classes is None else np.arange(state.classes))
         return model
 
-    def _config(self, out: str) -> TrainingConfig:
+    def _describe(self, rows: Rows, classes: np.ndarray | None) -> None:
+        """Set the attributes that describe the fitted data."""
+        self._rows = rows
+        self.n_features_in_ = math.prod(rows.values.shape[1:])
+        for name in ("feature_names_in_", "classes_"):
+            vars(self).pop(name, None)
+        if rows.columns and all(isinstance(name, str) for name in rows.names):
+            self.feature_names_in_ = np.array(rows.columns, dtype=object)
+        if classes is not None:
+            self.classes_ = classes
+
+    def _class(self, condition: str | float) -> int:
+        """The number of a class."""
+        if (classes := getattr(self, "classes_", None)) is None:
+            raise CompositionError("This model is unconditional.", 'Fit one with condition="labels", or leave out condition.')
+        if condition not in (known := classes.tolist()):
+            raise ParameterError(f"There is no class {shown(repr(condition))}.", f"Give one of {', '.join(map(repr, known[:20]))}.")
+        return known.index(condition)
+
+    def _config(self, out: str, seed: int) -> TrainingConfig:
         settings = {name: value for name, value in self.get_params().items() if name not in _OWN}
-        return TrainingConfig.build({**settings, "data": "memory", "seed": self.random_state, "out": out})
+        settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
+        return TrainingConfig.build({**settings, "data": "memory", "seed": seed, "out": out})
 
 
-def _read(given: Any) -> tuple[Tensor, tuple[str, ...], tuple[str, ...]]:
-    """Convert to float32 values; also return the names and dtypes of the columns of a data frame."""
-    kinds = {str(name): kind for name, kind in given.dtypes.items()} if hasattr(given, "dtypes") and hasattr(given, "columns") else {}
-    other = [name for name, kind in kinds.items() if getattr(kind, "kind", "O") not in "fiu"]
-    if other:
-        raise DataError(f"These columns are not numbers: {', '.join(other)}.", "Remove them, or encode them as numbers.")
+def _seed(random_state: RandomState) -> int:
+    """The seed: an integer itself, else a number that the generator draws; None: NumPy's global generator."""
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(_SEEDS))
     try:
-        values = torch.as_tensor(np.asarray(given, dtype=np.float32))
-    except (TypeError, ValueError):
-        raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None
-    if values.ndim not in (2, 4):
-        raise DataError(f"The data have shape {tuple(values.shape)}.", "Give rows (N, d) or images (N, C, H, W).")
-    return values, tuple(kinds), tuple(getattr(kind, "numpy_dtype", kind).name for kind in kinds.values())
+        return int(check_random_state(random_state).randint(_SEEDS))
+    except ValueError:
+        raise ParameterError(
+            f"random_state={shown(str(random_state))} is no seed.", "Give an integer, a NumPy generator, or None."
+        ) from None

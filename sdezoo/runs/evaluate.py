@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.validation import check, check_one_time
+from sdezoo.data.validation import check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
 from sdezoo.evaluation.measures.classifier import Judge, classifier
@@ -31,11 +31,10 @@ from sdezoo.evaluation.table import number, record, text
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
-from sdezoo.runs.given_rows import read_samples
+from sdezoo.runs.given_rows import as_trained, read_samples
 from sdezoo.store.files import atomic_write, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
@@ -99,7 +98,7 @@ def evaluate(
     samples: Path | None = None,
     features: str | None = None,
     seed: int = 0,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     device: torch.device | None = None,
     out: Path | None = None,
     overwrite: bool = False,
@@ -117,7 +116,7 @@ def evaluate(
         samples: file of samples to evaluate in place of the model's, see `read_samples`.
         features: one of `EXTRACTORS`, for images; None: the classifier if the training images have labels.
         seed: seed of the samples, the choice of rows, and the random numbers of the measures.
-        batch_size: samples in a batch; affects memory and speed only.
+        batch_size: samples in a batch; affects memory and speed only. None: 64, and more of small rows.
         device: device to sample on; None: CPU.
         out: folder to write `FILES` to; None: nothing is written.
         overwrite: whether existing results may be replaced.
@@ -138,13 +137,13 @@ def evaluate(
         check_folder(out, overwrite=overwrite)
     steps = _STEPS if steps is None else steps
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size}.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     began = time.perf_counter()
     trained = restore(run, checkpoint)
     config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     origin = config.data
-    data = _load(origin, trained, ColumnOptions.parse(config.column))
+    data = _load(config, trained)
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
@@ -165,7 +164,8 @@ def evaluate(
         labels = data.train_labels
         found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, progress=progress)
     else:
-        found = columns(parts, title, names=data.columns, seed=seed, progress=progress, private=(data.test, x))
+        options = {"seed": seed, "progress": progress, "private": (data.test, x), "categories": trained.encoding.categories}
+        found = columns(parts, title, names=data.columns, **options)
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts["seconds"] = round(time.perf_counter() - began, 3)
@@ -214,12 +214,13 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     return table, sheet
 
 
-def _load(origin: str, trained: Trained, options: ColumnOptions) -> Data:
-    data = options.apply(find_dataset(origin).load())
-    check(data)
+def _load(config: TrainingConfig, trained: Trained) -> Data:
+    data = as_trained(find_dataset(config.data).load(), trained, config)
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
-        raise DataError(f"The rows of '{origin}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data.")
+        raise DataError(
+            f"The rows of '{config.data}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data."
+        )
     return data
 
 

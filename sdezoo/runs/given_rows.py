@@ -1,19 +1,45 @@
-"""Read rows from a user's file for a trained model: samples to evaluate, or initial rows for sampling."""
+"""Read rows for a trained model: its data, samples to evaluate, or initial rows for sampling."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from sdezoo.data.conversion import recoded
+from sdezoo.data.dataset import Data
 from sdezoo.data.formats import ReadableFormat
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import DataError
 from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import FromRows
 from sdezoo.store.restoring import Trained
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.column_options import ColumnOptions
+from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
 from sdezoo.zoo.formats import endings, find_format
+
+
+def as_trained(data: Data, trained: Trained, config: TrainingConfig) -> Data:
+    """Prepare data for a trained model: without the columns and rows that training left out, in the codes of the model.
+
+    Args:
+        data: the data as read.
+        trained: the model.
+        config: the settings of its run.
+
+    Raises:
+        DataError: if the data are invalid, or a column has values that the data of the run could not have.
+    """
+    data = prepared(data, ColumnOptions.parse(config.column), config.missing)
+    types = trained.encoding.types
+    if data.kind != "table" or data.types == types or len(types or data.types) != data.event[-1]:
+        return data
+    train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
+    return replace(data, train=train, test=test, types=types)
 
 
 def read_samples(path: Path, trained: Trained) -> Tensor:
@@ -32,12 +58,15 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     state, form = trained.state, find_format(path, ReadableFormat)
     if form is None:
         raise DataError(f"No installed format can read samples from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
-    x = form.read_samples(path, state.columns)
+    x = form.read_samples(path, state.columns, trained.encoding.types)
     if tuple(x.shape[1:]) != tuple(state.event):
         raise DataError(
             f"The samples in '{path}' have shape {tuple(x.shape)}.", f"Give rows of the shape of the run's data, {state.event}."
         )
-    check_finite(x, state.columns, "given")
+    gaps = trained.encoding.missing if state.kind == "table" else []
+    seen = x.clone()
+    seen[:, gaps] = seen[:, gaps].nan_to_num(0, torch.inf, -torch.inf)
+    check_finite(seen if gaps else x, state.columns, "given")
     return x
 
 

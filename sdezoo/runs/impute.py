@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-import numpy as np
-
-from sdezoo.data.encoding import column_types
+from sdezoo.data.conversion import from_numbers
 from sdezoo.data.filling import Filling, check_draws
 from sdezoo.data.formats import TableFormat
 from sdezoo.errors import DataError, ParameterError
@@ -99,7 +97,7 @@ def impute(
     if find_format(out, TableFormat) != form:
         raise ParameterError(f"'{out}' has another format than '{table}'.", "Give both files the same ending.")
     check_place(out, overwrite)
-    x = form.read_samples(table, names)
+    x = form.read_samples(table, names, trained.encoding.types)
     if draws > 1:
         check_draws(form.read(table).names, draws, table)
     if infinite := int(x.isinf().sum()):
@@ -113,11 +111,10 @@ def impute(
     draw.conditional.check()
     filled = x.repeat(draws, 1)
     filled[list(rows)] = together(draw.batches(progress=progress)).x
-    types = column_types(trained.encoding.types, len(names))
-    values = filled.reshape(draws, *x.shape).numpy()
+    values = [from_numbers(part, names, trained.encoding.types) for part in filled.split(len(x))]
     missing = ~given.known.numpy()
-    columns = {name: Filling(missing[:, i], values[:, :, i].astype(types[i])) for i, name in enumerate(names) if missing[:, i].any()}
-    with atomic_write(out, "Give --out another place.") as file, np.errstate(invalid="ignore"):
+    columns = {name: Filling(missing[:, i], [part.column(i) for part in values]) for i, name in enumerate(names) if missing[:, i].any()}
+    with atomic_write(out, "Give --out another place.") as file:
         form.fill(table, file, columns, draws)
     effective = tuple(draw.conditional.effective)
     return Imputed(out, len(x), len(given.incomplete), int(missing.sum()), draws, effective, time.perf_counter() - began)

@@ -24,15 +24,15 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, MultivariateNormal, Normal
 
 from sdezoo.data.dataset import Data
-from sdezoo.data.validation import check, check_one_time, column_name
+from sdezoo.data.validation import check_one_time, column_name
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.generation.export import check_output, write
 from sdezoo.generation.samples import SamplingProgress
 from sdezoo.process.noise import Noise
+from sdezoo.runs.given_rows import as_trained
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import LOSSES
 
@@ -183,11 +183,12 @@ def likelihood(
     trained, config = restore(run, checkpoint), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     _refuse_loss(trained, config)
     source, part = data or config.data, split or ("all" if data else "test")
-    columns = ColumnOptions.parse(config.column)
-    held = _load(source, columns)
+    held = as_trained(find_dataset(source).load(), trained, config)
+    check_one_time(held, "The likelihood")
     _refuse_data(trained, held, source)
     every = _part(held, part, source)
     rows = _choose(len(every), n, seed)
+    trained.log_det(every[rows][:1])  # refuses rows that have no density
     raw = _spread(every[rows], held.levels, Noise.seeded(seed, _CELLS))
     _refuse_outside(trained, raw, rows)
     dims = math.prod(trained.model.sde.state_shape((1, *trained.encoded_event))[1:])
@@ -195,7 +196,7 @@ def likelihood(
     options = {"divergence": chosen, "probes": probes, "steps": steps, "seed": seed}
     nats, errors = _follow(trained, raw, batch_size, device, progress, options)
     _refuse_infinite(nats, rows)
-    reference, law = _reference(trained, lambda: _load(config.data, columns) if data else held, raw, seed)
+    reference, law = _reference(trained, lambda: as_trained(find_dataset(config.data).load(), trained, config) if data else held, raw, seed)
     width = 1 / held.levels if held.levels else None
     cells = dims * math.log(width) if width else 0.0
     found = Likelihood(
@@ -217,13 +218,6 @@ def likelihood(
 
 
 _PARTS = {"test": "the held-out part of", "train": "the training part of", "all": "all of"}
-
-
-def _load(source: str, options: ColumnOptions) -> Data:
-    data = options.apply(find_dataset(source).load())
-    check(data)
-    check_one_time(data, "The likelihood")
-    return data
 
 
 def _part(data: Data, part: str, source: str) -> Tensor:

@@ -15,6 +15,7 @@ from sdezoo.generation.given import STEPS as GIVEN_STEPS
 from sdezoo.generation.given import Given
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
 from sdezoo.generation.sharing import Share
+from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.runs.given_rows import start_at
@@ -83,7 +84,7 @@ def sample(
     steps: int | None = None,
     n: int | None = None,
     seeds: str | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
     seed: int = 0,
     label: int | Literal["each"] | None = None,
     guidance: float = 1.0,
@@ -105,13 +106,14 @@ def sample(
 
     Args:
         run: the run folder.
-        out: output file; its ending selects the format, see `sdezoo.generation.export.write`.
+        out: output file; its ending selects the format, see `sdezoo.generation.export.write`. A folder, with a slash at the end: one file
+            for each image, see `sdezoo.generation.single_files`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
         steps: sampler steps; None: 20, or 50 if values are given.
         n: number of samples, from index 0; None: `SAMPLES`, or the number of rows in `start`.
         seeds: sample indices in place of `n`, such as `3,17,100-120`.
-        batch_size: samples in a batch; affects memory, speed and the rounding of the network.
+        batch_size: samples in a batch; affects memory, speed and the rounding of the network. None: 64, and more of small rows.
         seed: the seed; sample `i` depends only on `(seed, i)`.
         label: class to condition on; `each`: cycle through all classes; None: no label.
         guidance: scale of classifier-free guidance toward the label.
@@ -133,7 +135,7 @@ def sample(
         SdezooError: before anything is written, if an argument is invalid; later, if the sampler leaves the support or the disk is full.
         KeyboardInterrupt: if interrupted, with a message on what is kept.
     """
-    run, out = Path(run), Path(out)
+    run, out, singly = Path(run), Path(out), names_a_folder(out)
     share = Share.join()
     if not share.first:
         share.wait()  # let the main process alone report errors
@@ -159,7 +161,8 @@ def sample(
     if share.first:
         share.wait()
     began = time.perf_counter()
-    written = stream(draw, out, precision=precision, overwrite=overwrite, share=share, progress=progress if share.first else None)
+    follow = progress if share.first else None
+    written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
     if written is None:
         return None
     shown = record(draw, trajectory) if trajectory else 0

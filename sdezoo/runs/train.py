@@ -73,6 +73,8 @@ def train(
     with deterministic(config.deterministic):
         workers = Workers(checked.device, config.precision, compiled=config.compile)
         chosen = plan(checked, workers, resume=resume, progress=progress)
+        for note in chosen.data.notes if is_first() else ():
+            notify(note)
         training = Training(chosen, workers)
         with run_lock(chosen.run) if is_first() else nullcontext():
             if resume:

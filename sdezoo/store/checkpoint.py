@@ -35,6 +35,7 @@ from torch import Tensor
 
 from sdezoo.data.bounds import Bounds
 from sdezoo.data.dataset import Kind
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import RunError
 from sdezoo.store.files import atomic_folder, is_link, remove, writing
 from sdezoo.store.upgrade import upgrade_state
@@ -123,7 +124,7 @@ class State:
     def bounds(self) -> Bounds:
         """Range and lattice of the data, to compare samples with."""
         low, high = (torch.tensor(bound) for bound in self.range)
-        return Bounds(low, high, self.levels)
+        return Bounds(low, high, self.levels, Encoding.from_json(self.encoding).missing if self.kind == "table" else ())
 
 
 _STATE = TypeAdapter(State)

@@ -39,7 +39,9 @@ class TrainingConfig(BaseModel):
     sde: str = "auto"
     """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
     column: str | None = None
-    """Overrides for the columns of a table: `COLUMN=PROCESS` or `COLUMN=drop`, separated by commas."""
+    """Overrides for the columns of a table: `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas."""
+    missing: Literal["keep", "drop", "refuse"] | None = None
+    """Missing values of a table: keep them, by a mark beside each value, drop their rows, or refuse; None: keep for auto, else refuse."""
     loss: str | None = None
     """Score loss; None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
     data: str = "digits"

@@ -25,11 +25,12 @@ from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.preprocessing import constant_codecs, fit_encoding
+from sdezoo.training.preprocessing import constant_codecs, fit_encoding, value_codecs
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
 from sdezoo.training.workers import Workers
 from sdezoo.zoo.column_options import ColumnOptions, column_names
+from sdezoo.zoo.column_roles import KEEP, find_roles, prepared
 from sdezoo.zoo.columns import AUTO, choose_process
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
@@ -78,12 +79,17 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     """
     task: Task = TASKS.build(config.task)
     options = ColumnOptions.parse(config.column)
-    load = cache(partial(_read, find_dataset(config.data).load if data is None else lambda: data, task, options))
+    read = cache(find_dataset(config.data).load if data is None else lambda: data)
     reasons: tuple[str, ...] = ()
+    if config.sde == AUTO:
+        options, reasons = find_roles(_checked(read, task, options), options)
+        config = config.model_copy(update={"missing": config.missing or KEEP})
+    load = cache(partial(_read, read, task, options, config.missing))
     if config.sde == AUTO:
         chosen = choose_process(load(), Encoding(_first_codecs(load(), options)), options)
         # The processes of columns stand in the spec from here on.
-        config, reasons = config.model_copy(update={"sde": chosen.spec, "column": options.others}), chosen.reasons
+        config = config.model_copy(update={"sde": chosen.spec, "column": options.others})
+        reasons = (*chosen.reasons, *reasons, *_rows_left_out(read(), load()))
     elif options.processes:
         raise ParameterError("--column gives columns a process, and so does --sde.", "Leave out --sde.")
     sde = SDES.build(config.sde)
@@ -139,12 +145,21 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
     return _with_steps(chosen, workers, progress)
 
 
-def _read(load: Callable[[], Data], task: Task, options: ColumnOptions) -> Data:
-    """The data without the columns that are left out."""
-    data = load()
+def _checked(read: Callable[[], Data], task: Task, options: ColumnOptions) -> Data:
+    data = read()
     task.check_data(data)
     options.check(data)
-    return options.apply(data)
+    return data
+
+
+def _read(read: Callable[[], Data], task: Task, options: ColumnOptions, missing: str | None) -> Data:
+    """The data without the columns and rows that are left out."""
+    return prepared(_checked(read, task, options), options, missing)
+
+
+def _rows_left_out(data: Data, kept: Data) -> list[str]:
+    before, after = (len(each.train) + len(each.test) for each in (data, kept))
+    return [f"{before - after} of {before} rows left out, since values are missing in them"] if after < before else []
 
 
 def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None) -> Plan:
@@ -159,10 +174,11 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
 
 
 def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
-    """The codecs that do not depend on the process: those of chains, groups and constant columns."""
+    """The codecs that do not depend on the process: those of chains and groups, categories, missing values and constant columns."""
     bound = options.codecs(data)
     kept = [column_names(data).index(name) for group, _ in options.groups for name in group]
-    return (*bound, *constant_codecs(data, bound, kept))
+    first = (*bound, *value_codecs(data, bound, options.categories))
+    return (*first, *constant_codecs(data, first, kept))
 
 
 def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
@@ -170,7 +186,7 @@ def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     sde = draft.sde
     codecs = () if sde.support.event_dim else _first_codecs(data, draft.options)
     if data.kind in ("table", "points"):
-        sde = sde.for_columns(column_names(data), Encoding(codecs).sources(data.event[-1]))
+        sde = sde.for_columns(*Encoding(codecs).named(column_names(data)))
     event = Encoding(codecs).encoded_event(data.event)
     return sde, fit_encoding(data, sde.support, draft.config.shift, codecs, sde.rounds_up(event))
 

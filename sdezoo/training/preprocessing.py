@@ -6,16 +6,18 @@ are rejected; nothing is clipped or dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec
+from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType
 from sdezoo.data.dataset import Data
+from sdezoo.data.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
@@ -25,6 +27,9 @@ from sdezoo.zoo.registry import SDES
 Shift = Literal["auto", "none"] | float | None
 
 _ROWS = 4096  # rows checked at a time, to keep float64 copies small
+CATEGORIES = 500
+"""Largest number of categories of a column."""
+
 _NAMED = 5  # columns that a message names; the others are counted
 
 
@@ -59,8 +64,8 @@ def fit_encoding(
         DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
             or values outside the support (how many, in which columns).
     """
-    check(data)
     codecs = tuple(codecs)
+    check(data, missing=bool(Encoding(codecs).missing))
     affine = _affine(data, Encoding(codecs), support, shift)
     cells = _cells(data, Encoding(codecs), affine, rounds_up) if rounds_up is not None else ()
     encoding = Encoding((*codecs, *cells, affine), data.types)
@@ -68,6 +73,83 @@ def fit_encoding(
     if refused.any():
         raise _refusal(data, support, shift, refused, encoding)
     return encoding
+
+
+def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[str] = ()) -> tuple[Codec, ...]:
+    """Build the codecs of times, of missing values and of categories of a table.
+
+    Args:
+        data: training and held-out rows; every row counts.
+        first: codecs to apply before them; they leave these columns as they are.
+        categories: names of columns of numbers to encode as categories, as are strings and Booleans.
+
+    Raises:
+        DataError: if there are too many categories, or a column has no value at all.
+    """
+    check(data, missing=True)
+    if data.kind != "table":
+        return ()
+    codecs, count = list(first), data.event[-1]
+    bound = {source for codec in first for source in codec.columns or ()}
+    kinds = data.types or (NumberType("float32"),) * count
+
+    def places(columns: Sequence[int]) -> tuple[int, ...]:
+        sources = Encoding(tuple(codecs)).sources(count)
+        return tuple(sources.index(i) for i in columns)
+
+    rows = torch.cat([block.double() for block in data.blocks()])
+    empty = rows.isnan().all(0)
+    if empty.any():
+        name = column_name(int(empty.to(torch.uint8).argmax()), data.columns)
+        if empty.all():
+            raise DataError("The table has no values at all: every one is missing.", "Give a table with values.")
+        raise DataError(
+            f"The column {name} has no values at all: every one is missing.", f"Leave it out: --column {name.strip(chr(39))}=drop."
+        )
+    words = [i for i, kind in enumerate(kinds) if isinstance(kind, CategoryType) or (data.columns and data.columns[i] in categories)]
+    times = [i for i, kind in enumerate(kinds) if isinstance(kind, TimeType) and i not in bound]
+    if times:
+        # Times have no zero, so their middle is as good as any; processes on the positive numbers are not for them.
+        shift = torch.zeros(len(Encoding(tuple(codecs)).sources(count)), dtype=torch.float64)
+        low, high = data.bounds
+        shift[list(places(times))] = -((low + high) / 2)[times].double().round()
+        codecs.append(AffineCodec(torch.tensor(1.0), shift))
+    gaps = [i for i in range(count) if i not in words and rows[:, i].isnan().any()]
+    if broken := [i for i in gaps if i in bound]:
+        raise DataError(
+            f"The column {column_name(broken[0], data.columns)} has missing values, so its order or sum with other columns is not known.",
+            "Give --missing drop, or leave the relation out.",
+        )
+    if gaps:
+        at = places(gaps)
+        order = sorted(range(len(gaps)), key=at.__getitem__)
+        encoded = torch.cat([Encoding(tuple(codecs)).encode_exactly(block) for block in data.blocks()])
+        fills = [float(encoded[:, at[k]][~encoded[:, at[k]].isnan()].median()) for k in order]
+        shares = [float(rows[:, gaps[k]].isnan().double().mean()) for k in order]
+        codecs.append(MissingCodec(tuple(at[k] for k in order), tuple(fills), tuple(shares)))
+    known = {i: _values_of(rows[:, i], column_name(i, data.columns)) for i in words}
+    words = [i for i in words if len(known[i]) > 1]
+    if words:
+        at = places(words)
+        order = sorted(range(len(words)), key=at.__getitem__)
+        shares = tuple(_shares_of(rows[:, words[k]], known[words[k]]) for k in order)
+        codecs.append(CategoryCodec(tuple(at[k] for k in order), tuple(known[words[k]] for k in order), shares))
+    return tuple(codecs[len(first) :])
+
+
+def _values_of(column: Tensor, name: str) -> tuple[float, ...]:
+    """The different values of a column of categories, increasing, NaN last."""
+    found = column[~column.isnan()].unique()
+    if len(found) > CATEGORIES:
+        raise DataError(
+            f"The column {name} has {len(found)} categories, more than the {CATEGORIES} that a model can learn.",
+            f"Leave it out (--column {name.strip(chr(39))}=drop), or put its rare values together.",
+        )
+    return (*found.tolist(), *([math.nan] if column.isnan().any() else []))
+
+
+def _shares_of(column: Tensor, values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(float((column.isnan() if math.isnan(value) else column == value).double().mean()) for value in values)
 
 
 def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int] = ()) -> tuple[Codec, ...]:
@@ -81,10 +163,10 @@ def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int]
     Raises:
         DataError: if all columns are constant, or the data cannot be used.
     """
-    check(data)
+    encoding = Encoding(tuple(first))
+    check(data, missing=bool(encoding.missing))
     if data.kind != "table":
         return ()
-    encoding = Encoding(tuple(first))
     if first:
         blocks = [encoding.encode_exactly(block) for block in data.blocks()]
         low, high = torch.stack([b.amin(0) for b in blocks]).amin(0), torch.stack([b.amax(0) for b in blocks]).amax(0)
@@ -113,19 +195,28 @@ def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> A
     scale, offset = one, none
     if real.any():
         means, scales = _moments(_training_rows(data, first))
-        scale, offset = torch.where(real, scales, 1.0), torch.where(real, -means * scales, 0.0)
+        plain = real & ~torch.tensor([output.ready for output in first.outputs(data.event[-1])])
+        scale, offset = torch.where(plain, scales, 1.0), torch.where(plain, -means * scales, 0.0)
     if half.any() and shift == "auto":
         offset = torch.where(real, offset, _offsets(data, first, support, half))
     return AffineCodec(scale, offset)
 
 
 def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) -> tuple[Codec, ...]:
-    """A codec for the columns of whole numbers that are rounded up: neither scaled nor shifted."""
-    sources = first.sources(data.event[-1])
-    whole = torch.tensor([bool(data.types) and np.dtype(data.types[source]).kind in "iu" for source in sources])
+    """A codec for the columns on a lattice that are rounded up: neither scaled nor shifted."""
+    units = [kind.unit for kind in data.types] or [(0, 1)] * data.event[-1]
+    outputs, torn = first.outputs(data.event[-1]), _of_two_lattices(first, units)
+    whole = torch.tensor([output.lattice and output.source not in torn and units[output.source][0] > 0 for output in outputs])
     as_they_are = (affine.scale == 1) & (affine.shift == 0)
     columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
-    return (CellCodec(tuple(columns)),) if columns else ()
+    fractions = tuple(units[outputs[i].source] for i in columns)
+    return (CellCodec(tuple(columns), fractions if any(unit != (1, 1) for unit in fractions) else ()),) if columns else ()
+
+
+def _of_two_lattices(first: Encoding, units: Sequence[tuple[int, int]]) -> set[int]:
+    """Columns of chains whose differences are on no lattice that is known. Chains come first, so their columns are those of the table."""
+    chains = [codec.columns for codec in first.codecs if isinstance(codec, DifferenceCodec)]
+    return {i for columns in chains if len({units[i] for i in columns}) > 1 for i in columns}
 
 
 def _training_rows(data: Data, first: Encoding) -> Tensor:

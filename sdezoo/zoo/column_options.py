@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-import numpy as np
 import torch
 
 from sdezoo.data.codec import Codec, DifferenceCodec, ShareCodec
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError
@@ -18,8 +18,8 @@ from sdezoo.zoo.spec import split, suggestion
 
 NEARLY = 1e-6
 """Relative difference up to which a sum counts as constant."""
-_DROP = "drop"
-_FORMS = "Write COLUMN=PROCESS, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL."
+_DROP, _CATEGORY = "drop", "category"
+_FORMS = "Write COLUMN=PROCESS, COLUMN=category, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL."
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,14 @@ class ColumnOptions:
         dropped: names of the columns to leave out.
         chains: names of columns of which each is at most the next, in every row.
         groups: names of columns that sum to a constant, with the constant.
+        categories: names of the columns whose values are categories.
     """
 
     processes: Mapping[str, str] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
     chains: tuple[tuple[str, ...], ...] = ()
     groups: tuple[tuple[tuple[str, ...], float], ...] = ()
+    categories: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str | None) -> ColumnOptions:
@@ -64,18 +66,20 @@ class ColumnOptions:
                 raise ParameterError(f"The setting column names '{name}' twice.", "Name it once.")
             processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
         dropped = tuple(name for name, spec in processes.items() if spec == _DROP)
-        processes = {name: spec for name, spec in processes.items() if spec != _DROP}
-        found = cls(processes, dropped, tuple(chains), tuple(groups))
+        categories = tuple(name for name, spec in processes.items() if spec == _CATEGORY)
+        processes = {name: spec for name, spec in processes.items() if spec not in (_DROP, _CATEGORY)}
+        found = cls(processes, dropped, tuple(chains), tuple(groups), categories)
         bound = [name for names in (*found.chains, *(names for names, _ in found.groups)) for name in names]
         for name in bound:
-            if bound.count(name) > 1 or name in dropped or not name:
+            if bound.count(name) > 1 or name in (*dropped, *categories) or not name:
                 raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain or one group.")
         return found
 
     @property
     def others(self) -> str | None:
         """All but the processes, as the setting `column` says it; None if there is nothing."""
-        items = [f"{name}={_DROP}" for name in self.dropped] + ["<=".join(chain) for chain in self.chains]
+        items = [f"{name}={_DROP}" for name in self.dropped] + [f"{name}={_CATEGORY}" for name in self.categories]
+        items += ["<=".join(chain) for chain in self.chains]
         items += [f"{'+'.join(group)}={total!r}" for group, total in self.groups]
         return ",".join(items) or None
 
@@ -90,7 +94,7 @@ class ColumnOptions:
         """
         names = column_names(data) if data.kind in ("table", "points") else []
         bound = (name for each in (*self.chains, *(group for group, _ in self.groups)) for name in each)
-        for name in (*self.processes, *self.dropped, *bound):
+        for name in (*self.processes, *self.dropped, *self.categories, *bound):
             if name not in names:
                 raise DataError(f"There is no column '{name}'.", suggestion(name, names) if names else "Leave out --column.")
         if names and len(self.dropped) == len(names):
@@ -117,6 +121,8 @@ class ColumnOptions:
         """
         names = column_names(data)
         made: list[Codec] = []
+        for each in (*self.chains, *(group for group, _ in self.groups)):
+            _check_numbers(data, each)
 
         def places(group: Sequence[str]) -> list[int]:
             """Where the columns are once the codecs so far have been applied."""
@@ -133,6 +139,18 @@ class ColumnOptions:
         return tuple(made)
 
 
+def _check_numbers(data: Data, group: Sequence[str]) -> None:
+    """Check that columns can be compared: numbers without an offset, or times of one type."""
+    kinds = {name: data.types[column_names(data).index(name)] for name in group if data.types}
+    times = {kind for kind in kinds.values() if isinstance(kind, TimeType)}
+    for name, kind in kinds.items():
+        if isinstance(kind, CategoryType) or (isinstance(kind, NumberType) and (kind.offset or times)) or len(times) > 1:
+            raise DataError(
+                f"The column '{name}' cannot be compared with {' and '.join(repr(other) for other in group if other != name)}.",
+                "Give numbers, or times of one type and precision.",
+            )
+
+
 def _check_order(data: Data, chain: Sequence[str]) -> None:
     names = column_names(data)
     for low, high in pairwise(chain):
@@ -144,7 +162,7 @@ def _check_order(data: Data, chain: Sequence[str]) -> None:
 
 def _check_sum(data: Data, group: Sequence[str], total: float) -> None:
     index = [column_names(data).index(name) for name in group]
-    whole = [name for name, i in zip(group, index, strict=True) if data.types and np.dtype(data.types[i]).kind in "iu"]
+    whole = [name for name, i in zip(group, index, strict=True) if data.types and data.types[i].whole]
     if whole:
         raise DataError(
             f"'{whole[0]}' holds integers, which do not keep the sum {total:g} once they are rounded.",

@@ -8,14 +8,14 @@ Constant columns need none: the encoding restores them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from sdezoo.data.column_types import NumberType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import column_name
@@ -33,6 +33,7 @@ _LISTED = 20
 _SEARCHED, _ENOUGH, _BROKEN, _GROUP, _OFFERED = 30, 50, 0.02, 3, 3
 """At most 30 columns of 50 rows or more are searched for what holds between them. An order is offered if rows of other columns would break
 it in 2 % of cases, a sum of three columns or more; three offers at most."""
+_FIRST = 1024  # rows that rule out most of what does not hold
 
 
 @dataclass(frozen=True)
@@ -62,25 +63,26 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
     """
     if data.kind not in ("table", "points"):
         return Choice(preferred(defaults(SDES), "processes", data.kind), ())
-    names = column_names(data)
-    groups: dict[str, list[tuple[str, str]]] = {}
+    names, parts = encoding.named(column_names(data))
+    groups: dict[str, dict[str, str]] = {}
     shares = {name: group for group, _ in options.groups for name in group}
-    for i, column in zip(encoding.sources(len(names)), _columns(data, encoding), strict=True):
-        if names[i] in shares:
-            groups.setdefault(_simplex(data, shares[names[i]]), []).append((names[i], f"shares of {'+'.join(shares[names[i]])}"))
+    words = {names[i] for i in encoding.categories}
+    for i, column in zip(parts, _columns(data, encoding), strict=True):
+        name = names[i]
+        if name in shares:
+            groups.setdefault(_simplex(data, shares[name]), {})[name] = f"shares of {'+'.join(shares[name])}"
             continue
-        found = _given(options.processes[names[i]], names[i], column) if names[i] in options.processes else _fit(names[i], column)
-        groups.setdefault(found.spec, []).append((names[i], found.reason))
+        found = _given(options.processes[name], name, column) if name in options.processes else _fit(name, column)
+        reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
+        groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else str(i) for i, name in enumerate(names)}
-    reasons = [
-        f"{spec} for {_listed([name for name, _ in group])}: {_common(reason for _, reason in group)}" for spec, group in groups.items()
-    ]
-    left = [name for i, name in enumerate(names) if i not in encoding.sources(len(names))]
+    reasons = [f"{spec} for {_listed(list(group))}: {_common(group.values())}" for spec, group in groups.items()]
+    left = [name for i, name in enumerate(names) if i not in parts]
     reasons += [f"no process for {_listed(left)}: constant, restored exactly"] if left else []
-    reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, names, options)]
+    reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, column_names(data), options, words)]
     if len(groups) == 1:
         return Choice(next(iter(groups)), tuple(reasons))
-    parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name, _ in group)}]" for spec, group in groups.items())
+    parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name in group)}]" for spec, group in groups.items())
     return Choice(f"product:{','.join(parts)}", tuple(reasons))
 
 
@@ -112,27 +114,36 @@ def _given(spec: str, name: str, column: Tensor) -> ColumnFit:
     return ColumnFit(0, "as given", spec)
 
 
-def _held(data: Data, names: Sequence[str], options: ColumnOptions) -> list[str]:
+def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:
     """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
-    free = [i for i, name in enumerate(names) if name not in bound and _PLAIN.fullmatch(name)]
+    kinds = data.types or [NumberType("float32")] * len(names)
     rows = torch.cat([data.train, data.test]).double()
+    whole = (~rows.isnan()).all(0)
+    free = [
+        i
+        for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
+        if name not in bound | words and whole[i] and _PLAIN.fullmatch(name) and isinstance(kind, NumberType) and not kind.offset
+    ]
     if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
         return []
     moved = rows.roll(len(rows) // 2, 0)
     found = []
     for i, j in permutations(free, 2):
-        holds = bool((rows[:, i] <= rows[:, j]).all())
+        holds = bool((rows[:_FIRST, i] <= rows[:_FIRST, j]).all()) and bool((rows[:, i] <= rows[:, j]).all())
         if holds and float((moved[:, i] > rows[:, j]).double().mean()) >= _BROKEN:
             found.append(f"{names[i]}<={names[j]}")
     for first, last in combinations(range(len(free) + 1), 2):
         group = free[first:last]
-        whole = any(data.types and np.dtype(data.types[i]).kind in "iu" for i in group)
-        if len(group) < _GROUP or whole or (rows[:, group] < 0).any():
+        whole = any(data.types and data.types[i].whole for i in group)
+        if len(group) < _GROUP or whole or (rows[:_FIRST, group] < 0).any():
+            continue
+        some = rows[:_FIRST, group].sum(1)
+        if float(some.max() - some.min()) > 2 * NEARLY * float(some.max()):
             continue
         sums = rows[:, group].sum(1)
         total = float(f"{float(sums.mean()):.6g}")
-        if total > 0 and float((sums - total).abs().max()) <= NEARLY * total:
+        if total > 0 and float((sums - total).abs().max()) <= NEARLY * total and not (rows[:, group] < 0).any():
             found.append(f"{'+'.join(names[i] for i in group)}={total:g}")
     return found[:_OFFERED]
 
@@ -162,6 +173,6 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(shown) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
-def _common(reasons: Iterator[str]) -> str:
+def _common(reasons: Iterable[str]) -> str:
     found = list(dict.fromkeys(reasons))
     return "; ".join(found[:3]) + ("; …" if len(found) > 3 else "")

@@ -146,7 +146,13 @@ def table() -> str:
     rows = [["", *(f"`{name}`" for name, _ in sdes)], ["---", *(":-:" for _ in sdes)]]
     for registry in (LOSSES, SAMPLERS):
         for name, part in defaults(registry):
-            rows.append([f"{registry.kind} `{name}`", *("✓" if part.refuses(sde) is None else "" for _, sde in sdes)])
+            same = vars(type(part)).get("same_as")
+            rows.append(
+                [
+                    f"{registry.kind} `{name}`" + (f" (= `{same}`)" if same else ""),
+                    *("✓" if part.refuses(sde) is None else "" for _, sde in sdes),
+                ]
+            )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

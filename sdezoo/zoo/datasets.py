@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from sdezoo.data.dataset import Dataset
-from sdezoo.errors import PluginError
+from sdezoo.errors import ParameterError, PluginError
 from sdezoo.zoo.registry import DATASETS
 
 
@@ -36,6 +36,28 @@ def find_dataset(text: str) -> Dataset:
         f"No dataset plugin reads '{text}'.",
         f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file that ends in one of {', '.join(endings)}.",
     )
+
+
+def with_parameter(text: str, key: str, value: object) -> str:
+    """Add a parameter to a dataset.
+
+    Args:
+        text: see `find_dataset`.
+        key: name of the parameter.
+        value: its value.
+
+    Returns:
+        The spec string of the dataset with this parameter.
+
+    Raises:
+        PluginError: as for `find_dataset`.
+        ParameterError: if the dataset has no such parameter.
+    """
+    dataset = find_dataset(text)
+    values = dataset.parameters()
+    if key not in values:
+        raise ParameterError(f"The dataset '{dataset.title()}' has no parameter {key}.", "Leave it out, or give a table, such as a .csv.")
+    return type(dataset)(**{**values, key: value}).spec
 
 
 def names_a_dataset(text: str) -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 def read_summary(module: str, attribute: str) -> str:
     """Read the first line of a class's docstring from its source. An imported class is followed to the module that defines it.
 
+    What it says by `same_as` follows the line, as ` [= SPEC]`.
+
     Args:
         module: dotted name of the module.
         attribute: name of the class.
@@ -45,10 +47,21 @@ def read_summary(module: str, attribute: str) -> str:
                     if attribute == (alias.asname or alias.name):
                         found = read_summary(origin, alias.name)
             case ast.ClassDef(name=name) if name == attribute:
-                found = (ast.get_docstring(node) or "").partition("\n")[0]
+                found = (ast.get_docstring(node) or "").partition("\n")[0] + _same(node)
     if found is None and not _bound_somewhere(tree, attribute):
         raise LookupError(f"{module} defines no {attribute}")
     return found or ""
+
+
+def _same(node: ast.ClassDef) -> str:
+    """` [= SPEC]` if the class says by `same_as` that it computes the same as another plugin."""
+    for part in node.body:
+        match part:
+            case ast.AnnAssign(target=ast.Name(id="same_as"), value=ast.Constant(value=str() as spec)):
+                return f" [= {spec}]"
+            case _:
+                continue
+    return ""
 
 
 def _bound_somewhere(tree: ast.Module, name: str) -> bool:

@@ -3,6 +3,8 @@
 An item is `key=value`. Values are numbers, strings, `none`, `true`/`false`, or lists in parentheses: `unet:width=64,multipliers=(1,2,4)`.
 Parentheses may be nested. A plugin with a `positional` parameter also takes items without a key, such as the parts of
 `product:gbm[price;area],vp[temperature]`; their commas may stand in parentheses or brackets too.
+
+A value with commas or unpaired parentheses is put into quotation marks, `table:path="a, b.csv"`, and a comma alone needs none: `decimal=,`.
 """
 
 from __future__ import annotations
@@ -46,10 +48,18 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
             unnamed.append(item.strip())
             continue
         key, value = found[1], found[2].strip()
+        if value.startswith('"') and (len(value) < 3 or value.find('"', 1) != len(value) - 1):
+            raise ParameterError(f"The quotation marks of {shown(key)} in '{shown(spec)}' enclose no value.", 'Write key="value".')
         if key in values:
             raise ParameterError(f"The spec string '{shown(spec)}' gives {shown(key)} twice.", "Give it once.")
-        values[key] = listed(value) if value.startswith("(") and value.endswith(")") else value
+        values[key] = _value(value)
     return name, {**values, "": tuple(unnamed)} if unnamed else values
+
+
+def _value(text: str) -> Value:
+    if text.startswith('"'):
+        return text[1:-1]
+    return listed(text) if text.startswith("(") and text.endswith(")") else text
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -62,19 +72,26 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def split(text: str, at: str = ",") -> list[str]:
-    """Split a text at its separators, except inside parentheses or brackets.
+    """Split a text at its separators, except inside parentheses, brackets, or a value in quotation marks.
 
     Args:
         text: the text.
-        at: the separator, one character.
+        at: the separator, one character. It is a value itself directly after `=`, if another separator or nothing follows.
     """
-    items, depth = [""], 0
-    for c in text:
-        depth += (c in "([") - (c in ")]")
-        if c == at and depth <= 0:
+    items, depth, quoted, fresh = [""], 0, False, False
+    for i, c in enumerate(text):
+        alone = fresh and c == at and (i + 1 == len(text) or text[i + 1] == at)
+        if quoted:
+            quoted = c != '"'
+        elif fresh and c == '"':
+            quoted = True
+        else:
+            depth += (c in "([") - (c in ")]")
+        if c == at and depth <= 0 and not quoted and not alone:
             items.append("")
         else:
             items[-1] += c
+        fresh = not quoted and depth <= 0 and (c == "=" or (fresh and c == " "))
     return items
 
 

@@ -1,6 +1,7 @@
 """The command line: what works is printed, what cannot work is two sentences and exit code 2, and nothing is written."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -105,7 +106,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --data there-is-none", "no dataset 'there-is-none'", "digits"),
         ("train --data none.npz", "'none.npz'", "path"),
         ("train --data empty.csv", "'empty.csv'", "complete"),
-        ("train --data nan.csv", "1 missing (NaN) value, the first in row 1, column 'a'", "Remove"),
+        ("train --data nan.csv --missing refuse", "1 missing (NaN) value, the first in row 1, column 'a'", "Remove"),
         ("train --data zero.csv --sde gbm", "1 value is zero or negative, in column 'b'", "--shift auto"),
         ("train --data notes.txt", "'notes.txt'", ".csv"),
         ("train --config none.yaml", "'none.yaml'", "YAML"),
@@ -238,3 +239,13 @@ def test_the_help_tells_the_default_samplers(command: Callable[..., None]) -> No
         told = re.search(rf"([\w-]+) for (\w+ and )?{many}\b", help_text)
         assert told, f"no default is told for {many}"
         assert told[1] == preferred(fitting_parts(SDES.build("gbm"), SAMPLERS), "samplers", kind)
+
+
+def test_threads_that_wait_leave_their_cores_to_other_programs() -> None:
+    environment = {**os.environ, "OMP_DISPLAY_ENV": "TRUE"}
+    environment.pop("OMP_WAIT_POLICY", None)
+    command = [sys.executable, "-c", "import sys; from sdezoo_cli.app import main; sys.argv = ['sdezoo', 'show', 'gbm']; main()"]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+    if "OMP_WAIT_POLICY" not in said:
+        pytest.skip("this OpenMP does not print its settings")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in said

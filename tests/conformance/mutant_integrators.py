@@ -218,3 +218,60 @@ class InfiniteInOneStep(DDIM):
     def step(self, model, z, t, s, noise, memory):
         end, memory = super().step(model, z, t, s, noise, memory)
         return end + 1e-3 / (1 - (t - s)) * (t - s) ** 20, memory
+
+
+@killed_by("weak-order-on-uneven-steps")
+class StepsTakenForEqual(DPMpp2M):
+    """The two-step formula of equal steps."""
+
+    def step(self, model, z, t, s, noise, memory):
+        k, q = model.sde.at(t, z), model.sde.at(s, z)
+        return super().step(model, z, t, s, noise, None if memory is None else (memory[0], (k.ratio / q.ratio).log()))
+
+
+@killed_by("last-step-denoises")
+class EndsNoisy(EulerMaruyama):
+    """The last step is left out."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return super().step(model, z, t, s, noise, memory) if s > 0 else (z + 0 * model.score(z, t), None)
+
+
+@killed_by("walls-hold")
+class ThroughTheWalls(EulerMaruyama):
+    """No boundary rule."""
+
+    def step(self, model, z, t, s, noise, memory):
+        end = z - (t - s) * model.sde.reverse_drift(z, t, model.score(z, t))
+        return (end + model.sde.diffusion(z, t) * noise.normal(z) * (t - s).sqrt() if s > 0 else end), None
+
+
+@killed_by("shared-noise-is-shared")
+class NoiseForEachEntry(EulerMaruyama):
+    """Every entry gets noise of its own, also if they share it."""
+
+    def step(self, model, z, t, s, noise, memory):
+        end = super().step(model, z, t, t.new_zeros(()), noise, memory)[0] if s == 0 else None
+        if end is not None:
+            return end, None
+        move = model.sde.diffusion(z, t) * noise.normal(z) * (t - s).sqrt()
+        return model.sde.project(z - (t - s) * model.sde.reverse_drift(z, t, model.score(z, t)) + move, z), None
+
+
+@killed_by("equivalence")
+class NotWhatItSays(DDIM):
+    """The deterministic method, said to be the ancestral one."""
+
+    same_as: ClassVar[str | None] = "ancestral"
+
+
+@killed_by("likelihood-rises")
+class AwayFromTheData(DaleLangevin):
+    """The authors' recipe with the wrong sign of the score."""
+
+    weak_order: ClassVar[float | None] = None
+    strong_order: ClassVar[float | None] = None
+
+    def update(self, model, z, t, delta, anneal, noise):
+        ahead = super().update(model, z, t, delta, 0.0, noise)
+        return 2 * z - ahead

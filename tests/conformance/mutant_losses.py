@@ -29,6 +29,16 @@ class NoiseOfItsOwn(Denoising):
         return sde.perturb(x0, t, Noise.seeded(0))
 
 
+@killed_by("equivalence")
+class NotWhatItSays(Denoising):
+    """Denoising with half the weight, said to be the same as one with all of it."""
+
+    same_as = "dsm:weighting=uniform"
+
+    def reduced(self, weight, error):
+        return super().reduced(weight / 2, error)
+
+
 @killed_by("keyed-noise-only")
 class GlobalNoise(AffineDenoising):
     """`torch.randn` in place of the noise that is handed in."""

@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch.distributions import constraints
+from torch.distributions import ExpTransform, constraints
 
 from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
 from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
+from sdezoo_plugins.sdes.cir import CIR
+from sdezoo_plugins.sdes.cld import CLD
 from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.subvp import SubVP
@@ -384,6 +386,30 @@ class StatesInFloat32(GBM):
 
     def encode(self, x, noise=None):
         return super().encode(x.float(), noise).to(x.dtype)
+
+
+@mutant("precision")
+class DrawsInFloat32(VP):
+    """Draws cast to float32 and back."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t, noise).float().to(x0.dtype)
+
+
+@mutant("precision")
+class DrawsAtTimesInFloat32(GBMInX):
+    """Times cast to float32 where the noise is drawn."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0, t.float().double(), noise)
+
+
+@mutant("precision")
+class DrawsFromDataInFloat32(CIR):
+    """Data cast to float32 where a Gamma number with a Poisson number of terms is drawn."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(x0.float().to(x0.dtype), t, noise)
 
 
 @mutant("contract")
@@ -842,6 +868,181 @@ class NoErrorAtAll(Logistic):
 
     def error_scale(self, t):
         return torch.zeros_like(t)
+
+
+# Other SDEs: drift and diffusion against the equation that they state.
+
+
+@dataclass(frozen=True)
+class MeanReverting(ForwardSDE):
+    """`dX = κ (1 − X) dt + σ X dW` on the positive numbers, in `z = ln X`: not affine, and without a known transition."""
+
+    kappa: Positive = 2.0
+    sigma: Positive = 0.8
+
+    @property
+    def support(self):
+        return constraints.positive
+
+    def encode(self, x, noise=None):
+        return x.log()
+
+    def decode(self, z):
+        return super().decode(z.exp())
+
+    def drift(self, z, t):
+        return self.kappa * (torch.exp(-z) - 1) - self.sigma**2 / 2
+
+    def diffusion(self, z, t):
+        return torch.full_like(z, self.sigma)
+
+    def prior(self, shape, noise, like):
+        ratio = 2 * self.kappa / self.sigma**2
+        return (ratio / noise.gamma(like.new_full(tuple(shape), 1 + ratio))).log()
+
+    def equation(self, x, t):
+        return self.kappa * (1 - x), self.sigma * x
+
+
+@mutant("stated-equation")
+class LostItoTerm(MeanReverting):
+    """The drift of the logarithm without `−σ²/2`."""
+
+    def drift(self, z, t):
+        return self.kappa * (torch.exp(-z) - 1)
+
+
+@mutant("stated-equation")
+class NoiseOfTheDataInTheLogarithm(MeanReverting):
+    """`σ x` for `σ` in the logarithm."""
+
+    def diffusion(self, z, t):
+        return self.sigma * z.exp()
+
+
+# What a network sees.
+
+
+@mutant("noise-conditioning-tells-times-apart")
+class TimesFolded(VP):
+    """Early and late times look the same."""
+
+    def noise_conditioning(self, t):
+        return (t - 0.5).abs()
+
+
+@mutant("scale-is-the-deviation")
+class ScaleIsTheVariance(VP):
+    """`σ²` for `σ`."""
+
+    def scale(self, t):
+        return super().scale(t) ** 2
+
+
+@mutant("output-reaches-the-score")
+class OutputInThePosition(Kinetic):
+    """The output goes to the position, which noise does not drive."""
+
+    def score_from_output(self, s, z, t):
+        position, _ = s.chunk(2, 1)
+        return torch.stack([position, torch.zeros_like(position)], 1)
+
+
+@mutant("network-sees-enough")
+class PositionHidden(Kinetic):
+    """The network sees the velocity alone, and the score of a velocity depends on the position."""
+
+    def network_input(self, z, t):
+        return torch.cat([z[:, 1], z[:, 1]], 1)
+
+
+# Ends and boundaries.
+
+
+@mutant("draws-start-as-encoded")
+class VelocityStartsAtRest(Kinetic):
+    """Data are encoded with velocity 0, and noised as if it were random."""
+
+    def encode(self, x, noise):
+        return torch.stack([x, 0 * noise.normal(x)], 1)
+
+
+@mutant("no-density-at-walls")
+class WallsUnsaid(BetweenWalls):
+    """Walls at which the density is positive, and which it does not mention."""
+
+    reflecting_boundary = False
+
+
+@mutant("prior-gap")
+class OneNoiseForAllEntries(VP):
+    """A prior whose margins are right, and whose entries are all the same."""
+
+    def prior(self, shape, noise, like):
+        return noise.normal(like, (shape[0], *(1,) * (len(shape) - 1))).expand(tuple(shape)).contiguous()
+
+
+@mutant("stationary-score-is-that-of-the-prior")
+class ScoreOfUnitMass(CLD):
+    """The stationary score of a velocity of variance 1, whose variance is the mass."""
+
+    def stationary_score(self, z, t):
+        return self._driven(-z[:, 1])
+
+
+@mutant("stationary-reversal-agrees-with-paths")
+class ForwardForReverse(CLD):
+    """The velocity is not reversed: the transition of the process itself."""
+
+    def reverse_transition(self, z, t, s, noise):
+        turned = torch.stack([z[:, 0], -z[:, 1]], 1)
+        ended = super().reverse_transition(turned, t, s, noise)
+        return torch.stack([ended[:, 0], -ended[:, 1]], 1)
+
+
+# Coordinates and adapting.
+
+
+class _FlatFarOut(ExpTransform):
+    """The exponential, and beyond 7 a wrong inverse."""
+
+    def _inverse(self, y):
+        z = y.log()
+        return torch.where(z.abs() > 7, z + 0.01 * z.sign(), z)
+
+
+@mutant("decode-inverts-encode")
+class WrongFarOut(GBM):
+    """Far out, where no data lie and the noise reaches, the inverse is another."""
+
+    @property
+    def coordinates(self):
+        return _FlatFarOut()
+
+
+@mutant("time-at-inverts-the-ratio")
+class TimesBeyondTheEnds(VP):
+    """Levels beyond the ends give times beyond the ends."""
+
+    def time_at(self, level):
+        ends = self.noise_level(torch.tensor(self.t_span, dtype=torch.float64))
+        return torch.where(level > ends[1], super().time_at(level) + 0.1, super().time_at(level))
+
+
+@mutant("adapted-once")
+class AdaptedToTheFirstRow(VE):
+    """The scale of the first row alone."""
+
+    def adapted(self, x0):
+        return self if self.sigma_max is not None else replace(self, sigma_max=1.0 + float(x0[0].abs().max()))
+
+
+@mutant("adapted-once")
+class GivenAndForgotten(VE):
+    """What the user gave is replaced by what the data say."""
+
+    def adapted(self, x0):
+        return replace(self, sigma_max=super().adapted(x0).sigma_max if self.sigma_max is None else 4 * float(x0.std()))
 
 
 # What a checkpoint does not record.

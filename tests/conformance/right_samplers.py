@@ -35,8 +35,8 @@ class Euler(Sampler[ForwardSDE]):
         return sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt()
 
     def step(self, model, z, t, s, noise, memory):
-        z = z - (t - s) * self.slope(model, z, t)
-        return z + self.kick(model.sde, z, t, t - s, noise) if s > 0 else z, None
+        mean = z - (t - s) * self.slope(model, z, t)
+        return model.sde.project(mean + self.kick(model.sde, z, t, t - s, noise) if s > 0 else mean, z), None
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,10 @@ class Flow(Sampler[ForwardSDE]):
 
     def step(self, model, z, t, s, noise, memory):
         first = self.slope(model, z, t)
-        end = z - (t - s) * first
-        return z - (t - s) * self.mean(first, self.second(model, end, t, s)) if s > 0 else end, None
+        end = model.sde.project(z - (t - s) * first, z)
+        if s > 0:
+            end = model.sde.project(z - (t - s) * self.mean(first, self.second(model, end, t, s)), z)
+        return end, None
 
 
 RIGHT = [Euler, Flow]

@@ -133,3 +133,15 @@ def test_laws_that_do_not_apply_are_not_listed():
 
 def test_what_holds_is_silent():
     falsify(small, st.integers(0, 5).map(lambda n: (Plugin(), n)), 30)
+
+
+def test_a_law_that_applies_to_a_twin_alone_is_tried_on_it():
+    suite: Suite[int] = Suite()
+
+    @suite.law(excuses=lambda plugin: "Not a two." if plugin != 2 else None)
+    def fails(plugin: int) -> None:
+        """No two."""
+        raise LawError("A two.")
+
+    assert [verdict.outcome for verdict in suite.verdicts(1)] == ["excused"]
+    assert [verdict.outcome for verdict in suite.verdicts(1, 2)] == ["broken"]

@@ -31,7 +31,7 @@ class UniformNoise(Euler):
     strong_order: ClassVar[float | None] = None
 
     def kick(self, sde, z, t, dt, noise):
-        return sde.diffusion(z, t) * 12**0.5 * (noise.uniform(z) - 0.5) * dt.sqrt()
+        return sde.diffusion(z, t) * 12**0.5 * (noise.uniform(z, sde.noise_shape(z.shape)) - 0.5) * dt.sqrt()
 
 
 @dataclass(frozen=True)

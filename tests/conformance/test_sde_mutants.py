@@ -5,7 +5,7 @@ import pytest
 from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
-from tests.conformance.mutant_sdes import MUTANTS, GBMInX, NormalInterpolant, ScoreAlone
+from tests.conformance.mutant_sdes import MUTANTS, GBMInX, MeanReverting, NormalInterpolant, ScoreAlone
 from tests.conformance.trying import try_law
 
 
@@ -16,6 +16,6 @@ def test_the_mutant_is_killed(mutant, law):
 
 
 @pytest.mark.parametrize("law", SDE_LAWS.names)
-@pytest.mark.parametrize("right", [GBMInX, ScoreAlone, Logistic, NormalInterpolant])
+@pytest.mark.parametrize("right", [GBMInX, MeanReverting, ScoreAlone, Logistic, NormalInterpolant])
 def test_what_they_derive_from_is_right(right, law):
     try_law(SDE_LAWS, law, right())

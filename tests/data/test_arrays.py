@@ -172,7 +172,7 @@ class TestMapped:
         ("array", "says"),
         [
             (np.asfortranarray(np.zeros((200, 3))), "Fortran order.*ascontiguousarray"),
-            (np.zeros(500), "neither points"),
+            (np.zeros((500, 1, 1, 1, 1)), "neither points"),
             (np.zeros((20, 4, 5), np.int32), "no known range"),
             (np.zeros((20, 5, 6, 7), np.float32), "no axis of 1, 3 or 4"),
         ],

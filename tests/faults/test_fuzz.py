@@ -19,6 +19,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from sdezoo.data.dataset import Data, Dataset
+from sdezoo.data.opening.excel import write_sheet
 from sdezoo.data.validation import check
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
@@ -84,6 +85,12 @@ def table(**columns: list[float]) -> bytes:
     return buffer.getvalue()
 
 
+def sheet() -> bytes:
+    buffer = io.BytesIO()
+    write_sheet(("a", "b"), ((i, i / 7) for i in range(20)), buffer)
+    return buffer.getvalue()
+
+
 def wide(columns: int) -> bytes:
     return (",".join(f"a{i}" for i in range(columns)) + "\n" + ("1," * (columns - 1) + "1\n") * 2).encode()
 
@@ -130,8 +137,12 @@ FILES: dict[str, tuple[type[Array] | type[Idx] | type[Table] | type[Folder], str
             wide(150_000),
             b"a," * 5_000 + b"\n",
             b"a,b\n2020-01-01,true\n",
+            b'sep=;\na;b\n"1.234,5";$2\n# x\n3;4\n',
+            "# \n,gr\u00f6\u00dfe\n0,1 234\n1,5\n".encode("utf-16"),
+            gzip.compress(b"a,b\n" + b"1,text\n" * 2_000, mtime=0),
         ],
     ),
+    "xlsx": (Table, "a.xlsx", [sheet()]),
     "parquet": (Table, "a.parquet", [table(a=[1.0, 2.0, 3.0], b=[4.0, 5.0, 6.0]), table(a=[0.0] * 5_000)]),
     "image": (
         Folder,

@@ -161,7 +161,7 @@ def test_an_output_path_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "folder.npz").mkdir()
     cases: list[tuple[Path, Kind, str]] = [
         (tmp_path / "out.xyz", "image", r"No installed format can write .* Give one of \.npy, \.npz, \.png\.$"),
-        (tmp_path / "out", "table", r"Give one of \.csv, \.npy, \.npz, \.parquet, \.png\.$"),
+        (tmp_path / "out", "table", r"Give one of \.csv, \.csv\.gz, \.npy, \.npz, \.parquet, \.png, \.tsv, \.tab, \.tsv\.gz, \.xlsx\.$"),
         (tmp_path / "out.csv", "image", r"Images cannot be written as a table"),
         (tmp_path / "out.csv", "paths", r"Paths cannot be written as a table, .* Give one of \.npy, \.npz\.$"),
         (tmp_path / "out.parquet", "paths", r"Paths cannot be written as a table"),

@@ -18,8 +18,8 @@ UNEVEN = Jacobi(a=1.3, b=3.0)
 
 def at(sde, tau):
     """The time at which `τ` is reached, float64."""
-    share, c = tau / float(sde._tau(torch.tensor(1.0, dtype=torch.float64))), sde.start
-    return torch.tensor(2 * share / (c + math.sqrt(c * c + 4 * (1 - c) * share)), dtype=torch.float64)
+    share = tau / float(sde._tau(torch.tensor(1.0, dtype=torch.float64)))
+    return torch.tensor(math.log1p(2499 * share) / math.log(2500), dtype=torch.float64)
 
 
 def around(x0, tau, reach=4.0):

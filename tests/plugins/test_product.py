@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from sdezoo.conformance.bank.problems import Mixture
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.zoo.registry import SDES
+from sdezoo.zoo.registry import SAMPLERS, SDES
 
 
 def rows(count: int = 200) -> torch.Tensor:
@@ -89,3 +90,21 @@ def test_names_are_looked_up_and_left_out_columns_are_not_missed() -> None:
 def test_mistakes(spec: str, error: type, problem: str) -> None:
     with pytest.raises(error, match=problem):
         SDES.build(spec).for_columns(["a", "b", "c"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["dpmpp-2m", "dpmpp-3m", "unipc", "deis"])
+def test_twenty_evaluations_are_worth_two_hundred(name: str) -> None:
+    """On a correlated mixture of known score, the difference is below the sampling error of 2000 rows."""
+    count, x = 2000, rows(2000)[:, [0, 1, 3]]
+    sde = SDES.build("product:gbm[0;2],vp[1]").adapted(x)
+    z = sde.encode(x)
+    mean, std = z.mean(0), z.std(0)
+    centres = torch.tensor([[-1.2, -1.0, 0.8], [0.3, 0.6, -1.0], [1.3, 0.9, 1.1]], dtype=torch.float64)
+    widths = torch.tensor([[0.3, 0.5, 0.4], [0.5, 0.2, 0.6], [0.4, 0.6, 0.3]], dtype=torch.float64)
+    model = Mixture(sde, mean + std * centres, std * widths, torch.tensor([0.5, 0.3, 0.2]))
+    few, many = (
+        sde.encode(SAMPLERS.build(name).sample(model, (count, 3), steps, seed=3, like=torch.empty((), dtype=torch.float64)))
+        for steps in (20, 200)
+    )
+    assert ((few.mean(0) - many.mean(0)).abs() < std / count**0.5).all()
+    assert ((few.std(0) / many.std(0) - 1).abs() < (2 * count) ** -0.5).all()

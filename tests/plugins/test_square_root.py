@@ -17,7 +17,7 @@ from sdezoo_plugins.sdes.wright_fisher import WrightFisher
 from tests.diffusions import STATES, distance, outside, without_divergence
 
 FELLER = CIR(kappa=1.0, theta=2.0, sigma=2.0, start=1.0)
-PROCESSES = [CIR(), FELLER, CIR(kappa=5.0, sigma=0.5), CIR(kappa=1.5, theta=0.3, sigma=0.4, start=0.5)]
+PROCESSES = [CIR(), CIR(start=0.05), FELLER, CIR(kappa=5.0, sigma=0.5), CIR(kappa=1.5, theta=0.3, sigma=0.4, start=0.5)]
 POINTS = [[0.5], [2.0]]
 
 each_process = pytest.mark.parametrize("sde", PROCESSES, ids=lambda sde: sde.spec)
@@ -25,7 +25,7 @@ each_time = pytest.mark.parametrize("t", [1e-4, 4e-3, 0.05, 1.0])
 
 
 def clock(sde, t):
-    return t * (sde.start + (1 - sde.start) * t)
+    return math.expm1(t * math.log(2500)) / 2499 if sde.start is None else t * (sde.start + (1 - sde.start) * t)
 
 
 def textbook(sde, x0, t):
@@ -180,7 +180,12 @@ def test_two_points_are_found_again_but_not_without_the_divergence():
 
 
 def test_splitting_off_the_process_at_rest_takes_fewer_steps():
-    assert distance(SAMPLERS.build("sscs"), CIR(), POINTS, 40, 4000) < 0.05
+    assert distance(SAMPLERS.build("sscs"), CIR(start=0.05), POINTS, 40, 4000) < 0.05
+
+
+def test_splitting_off_the_process_at_rest_finds_two_points_with_the_geometric_clock():
+    """Its steps are longest at the prior, where the splitting is at its coarsest: it takes more of them than with the quadratic clock."""
+    assert distance(SAMPLERS.build("sscs"), CIR(), POINTS, 60, 4000) < 0.05
 
 
 def test_noise_that_would_reach_zero_is_refused():

@@ -23,6 +23,10 @@ class BetweenWalls(ForwardSDE, Conditional):
     def support(self):
         return constraints.unit_interval
 
+    @property
+    def reflecting_boundary(self):
+        return True
+
     def drift(self, z, t):
         return torch.zeros_like(z)
 

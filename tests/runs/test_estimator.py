@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
@@ -53,8 +54,8 @@ def test_a_frame_keeps_its_columns_and_types() -> None:
     assert np.isfinite(model.score_samples(FRAME)).all()
     with pytest.raises(DataError, match="differ in shape or columns"):
         model.score_samples(FRAME[["count", "price", "weight"]])
-    with pytest.raises(DataError, match="not numbers: name"):
-        small().fit(FRAME.assign(name="a"))
+    with pytest.raises(DataError, match=r"'name' mixes types: 1 of 60 values are no str, the first is 3 in row 7"):
+        small().fit(FRAME.assign(name=pandas.Series(["a"] * 7 + [3] + ["b"] * 52, dtype=object)))
 
 
 def test_labels_and_images() -> None:
@@ -122,3 +123,85 @@ def test_settings_are_those_of_a_training() -> None:
 def test_settings_out_of_range_are_told() -> None:
     with pytest.raises(ParameterError, match="ema"):
         small(ema_half_life_images=-1).fit(X)
+
+
+def test_polars_comes_back_as_polars() -> None:
+    polars = pytest.importorskip("polars")
+    made = small().fit(polars.from_pandas(FRAME)).sample(5)
+    assert isinstance(made, polars.DataFrame)
+    assert made.schema == polars.from_pandas(FRAME).schema
+    assert np.array_equal(made.to_numpy(), small().fit(FRAME).sample(5).to_numpy())
+
+
+@pytest.mark.parametrize("names", [[0, 1, 2], [("a", 1), ("a", 2), ("b", 1)], ["x", 1, ("c", 2)]])
+def test_names_of_columns_are_kept_whatever_they_are(names: list) -> None:
+    frame = FRAME.set_axis(pandas.MultiIndex.from_tuples(names) if names[0] == ("a", 1) else names, axis=1)
+    model = small().fit(frame)
+    made = model.sample(3)
+    assert made.columns.equals(frame.columns)
+    assert not hasattr(model, "feature_names_in_")
+    assert np.isfinite(model.score_samples(frame)).all()
+    assert model.fit(FRAME).feature_names_in_.tolist() == FRAME.columns.tolist()
+    with pytest.raises(DataError, match="more than one column named '1'"):
+        small().fit(FRAME.set_axis([1, "1", 2], axis=1))
+
+
+def test_seeds_of_numpy() -> None:
+    same = [small(random_state=seed).fit(X).sample(2, random_state=np.int64(5)) for seed in (3, np.int64(3), np.uint8(3))]
+    assert all(np.array_equal(same[0], other) for other in same)
+    for kind in (np.random.RandomState, np.random.default_rng):
+        a, b = (small(random_state=kind(3)).fit(X) for _ in range(2))
+        first, second = a.sample(2), a.sample(2)
+        assert np.array_equal(first, b.sample(2))
+        assert not np.array_equal(first, second), "a generator moves on"
+    assert small(random_state=None).fit(X).sample(1).shape == (1, 3)
+    with pytest.raises(ParameterError, match="random_state=x is no seed"):
+        small(random_state="x").fit(X)
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [(np.array(["b", "a"] * 30), ["a", "b"]), ([7, 3] * 30, [3, 7]), (np.array([1.0, 0.0] * 30)[:, None], [0, 1])],
+)
+def test_classes_are_drawn_by_their_labels(y: object, classes: list) -> None:
+    model = small(condition="labels").fit(X, y)
+    assert model.classes_.tolist() == classes
+    a, b = (model.sample(3, condition=label) for label in classes)
+    assert not np.array_equal(a, b)
+    with pytest.raises(ParameterError, match=r"no class 'z'.*Give one of"):
+        model.sample(3, condition="z")
+    with pytest.raises(SdezooError, match="unconditional"):
+        small().fit(X, y).sample(3, condition=classes[0])
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [([0.2, 1.9] * 30, "fractions, such as 0.2 in row 0"), ([0, 1], "y has shape"), (["a", None] * 30, "row 1 .* missing")],
+)
+def test_labels_that_are_none(y: list, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        small(condition="labels").fit(X, y)
+    assert small().fit(X, y).sample(1).shape == (1, 3), "labels that are not used are not looked at"
+
+
+def test_missing_values_of_nullable_integers_are_kept_unless_they_are_refused() -> None:
+    frame = FRAME.assign(n=pandas.array([1, None] * 30, dtype="Int64"))
+    with pytest.raises(DataError, match=r"30 missing .* row 1, column 'n'"):
+        small(missing="refuse").fit(frame)
+    assert small().fit(frame).sample(3)["n"].dtype == "Int64"
+    made = small().fit(FRAME.assign(n=pandas.array([*range(1, 11)] * 6, dtype="Int64"))).sample(3)
+    assert made["n"].dtype == np.int64
+
+
+def test_other_forms_of_data_are_refused() -> None:
+    for data, says in (
+        (csr_array(X), "Sparse data"),
+        (X * 1j, "Complex data"),
+        (X[:1], "1 sample"),
+        (X[:, :0], r"0 feature\(s\)"),
+        (FRAME.assign(a=[1, "x"] * 30), "'a' mixes types: 30 of 60"),
+    ):
+        with pytest.raises(DataError, match=says):
+            small().fit(data)
+    with pytest.raises(DataError, match="X has 2 features, but DiffusionModel is expecting 3 features"):
+        small().fit(X).score(X[:, :2])

@@ -301,8 +301,9 @@ def test_a_step_is_calls_and_sums(spec, output):
     with torch.no_grad(), watched:
         for _ in folded.run(z, keyed(5)):
             pass
-    assert set(watched.seen) <= {"mul", "add", "add_", "addcmul", "addcmul_", "new_full", "empty"}
-    assert len(watched.seen) <= STEPS * {"heun": 12, "unipc": 17}.get(spec, 8)
+    seen = [name for name in watched.seen if name != "expand"]  # a view computes nothing
+    assert set(seen) <= {"mul", "add", "add_", "addcmul", "addcmul_", "new_full", "empty"}
+    assert len(seen) <= STEPS * {"heun": 12, "unipc": 17}.get(spec, 8)
 
 
 @pytest.mark.parametrize("spec", LINEAR)

@@ -78,7 +78,7 @@ def test_what_is_written_in_parts_is_read_back_to_the_bit(tmp_path: Path, name: 
 
 
 def test_readable_and_other_formats() -> None:
-    readable = {".csv", ".npy", ".npz", ".parquet"}
+    readable = {".csv", ".csv.gz", ".npy", ".npz", ".parquet", ".tab", ".tsv", ".tsv.gz", ".xlsx"}
     assert readable <= set(endings(ReadableFormat))
     assert readable == set(endings(ArrayFormat)) | set(endings(TableFormat))
     assert ".png" not in endings(ReadableFormat)

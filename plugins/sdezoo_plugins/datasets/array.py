@@ -14,7 +14,7 @@ from sdezoo.data.formats import ArrayFormat
 from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_finite, check_pixels, check_times
 from sdezoo.errors import DataError
-from sdezoo.parameters import Fraction
+from sdezoo.parameters import Fraction, Positive
 from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import FORMATS
 
@@ -23,6 +23,7 @@ IN_MEMORY = 2**30
 PART = 2**26
 """Upper bound in bytes, as float32, on the held-out rows of a larger .npy, and on the rows that its statistics are computed from."""
 
+_LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 _PART_ROWS = 2**20
 _CHANNELS = (1, 3, 4)
 
@@ -31,9 +32,10 @@ _CHANNELS = (1, 3, 4)
 class Array(Dataset):
     """NumPy arrays, .npy or .npz: images, points or paths.
 
-    Images are uint8, or floating in [0, 1], of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C one of 1, 3, 4. If both layouts fit,
-    uint8 is read as channels last, floats as channels first. Points are (N, d), of any real dtype. An .npz holds one of: x_train with
-    optional x_test, y_train and y_test; x with optional y; a single array of any name. Labels are whole numbers from 0.
+    Images are uint8, uint16, or floating in [0, 1], of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C one of 1, 3, 4. If both layouts
+    fit, integers are read as channels last, floats as channels first. Points are (N, d), or (N,) with one column, of any real dtype. An
+    .npz holds one of: x_train with optional x_test, y_train and y_test; x with optional y; a single array of any name. Labels are whole
+    numbers from 0.
 
     Paths are (N, T, d), of any real dtype, in an .npz that also holds their observation times: times, (T,), increasing.
 
@@ -46,6 +48,8 @@ class Array(Dataset):
     holdout: Fraction = 0.1
     """Fraction of the rows that are held out if there is no x_test; the same rows every time. At most 64 MiB and one million rows of a .npy
     that stays on disk."""
+    maximum: Positive | None = None
+    """Largest value that a pixel can have: images are divided by it. none: 255 for uint8, 65535 for uint16, 1 for floats."""
 
     @classmethod
     def endings(cls) -> tuple[str, ...]:
@@ -70,10 +74,10 @@ class Array(Dataset):
         arrays = {role: arrays.pop(key) for role, key in _roles(tuple(arrays), Path(self.path)).items()}
         labels, test_labels = arrays.get("y_train"), arrays.get("y_test")
         times = _times(arrays["times"]) if "times" in arrays else None
-        values, kind, levels = _checked(arrays.pop("x_train"), paths=times is not None)
+        values, kind, levels = self._checked(arrays.pop("x_train"), paths=times is not None)
         if "x_test" not in arrays:
             return split(values, kind, holdout=self.holdout, labels=_labels(labels, len(values)), levels=levels, times=times)
-        test, test_kind, test_levels = _checked(arrays.pop("x_test"), paths=times is not None)
+        test, test_kind, test_levels = self._checked(arrays.pop("x_test"), paths=times is not None)
         if (test.shape[1:], test_kind, test_levels) != (values.shape[1:], kind, levels):
             raise DataError(
                 f"In '{self.path}', x_test differs from x_train in shape or type.",
@@ -82,13 +86,31 @@ class Array(Dataset):
         labels, test_labels = _labels(labels, len(values)), _labels(test_labels, len(test))
         return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels, times=times)
 
+    def _checked(self, array: np.ndarray, *, paths: bool) -> tuple[Tensor, Kind, int | None]:
+        """As `_values`, with empty arrays and bad values rejected; `paths`: the array has observation times."""
+        if array.size == 0:
+            raise DataError(f"The array is empty, of shape {array.shape}.", "Give at least two rows.")
+        if paths and array.ndim != 3:
+            raise DataError(
+                f"The array has shape {array.shape}, not paths (N, T, d), but the file has observation times.",
+                "Store paths as (N, T, d), or leave out times.",
+            )
+        values, kind, levels = (_float32(array), "paths", None) if paths else _values(array, self.maximum)
+        check_finite(values)
+        if kind == "image":
+            if array.ndim == 3:
+                _check_no_paths(array, values)
+            check_pixels(values, self.maximum or 1)
+        return values, kind, levels
+
     def _stored(self, path: Path, found: Header) -> Data:
         """The data from a .npy that stays on disk."""
         (rows, *event), generator = found.shape, Generator().manual_seed(0)
-        _, kind, levels = _values(np.empty((1, *event), found.dtype))
+        event = event or [1]
+        _, kind, levels = _values(np.empty((1, *event), found.dtype), self.maximum)
         most = min(_PART_ROWS, max(1, PART // (4 * math.prod(event))))
         held = torch.randint(rows, (min(round(self.holdout * rows), most),), generator=generator).unique()
-        stored = MappedRows(path, lambda array: _values(array)[0], held)
+        stored = MappedRows(path, lambda array: _values(array, self.maximum)[0], held)
         drawn = torch.randint(len(stored), (min(len(stored), most),), generator=generator).unique()
         return Data(stored[drawn], stored.at(held), kind, levels=levels, stored=stored)
 
@@ -106,36 +128,35 @@ def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
     )
 
 
-def _checked(array: np.ndarray, *, paths: bool) -> tuple[Tensor, Kind, int | None]:
-    """As `_values`, with empty arrays and bad values rejected; `paths`: the array has observation times."""
-    if array.size == 0:
-        raise DataError(f"The array is empty, of shape {array.shape}.", "Give at least two rows.")
-    if paths and array.ndim != 3:
-        raise DataError(
-            f"The array has shape {array.shape}, not paths (N, T, d), but the file has observation times.",
-            "Store paths as (N, T, d), or leave out times.",
-        )
-    values, kind, levels = (_float32(array), "paths", None) if paths else _values(array)
-    check_finite(values)
-    if kind == "image":
-        check_pixels(values)
-    return values, kind, levels
-
-
-def _values(array: np.ndarray) -> tuple[Tensor, Kind, int | None]:
+def _values(array: np.ndarray, maximum: float | None) -> tuple[Tensor, Kind, int | None]:
     """The array as float32, its kind, and the number of its levels."""
-    if array.ndim == 2:
-        return _float32(array), "points", None
+    if array.ndim in (1, 2):
+        return _float32(array[:, None] if array.ndim == 1 else array), "points", None
     if array.ndim not in (3, 4):
         raise DataError(
             f"The array has shape {array.shape}, neither points (N, d) nor images.",
             "Store points as (N, d), images as (N, H, W), (N, H, W, C) or (N, C, H, W).",
         )
-    if array.dtype == np.uint8:
-        return torch.from_numpy(_channels_first(array, -1).astype(np.float32)).div_(255), "image", 255
-    if array.dtype.kind != "f":
-        raise DataError(f"Images of {array.dtype} have no known range.", "Store them as uint8, or as floats in [0, 1].")
-    return _float32(_channels_first(array, 1)), "image", None
+    if array.dtype.kind == "f":
+        values = _float32(_channels_first(array, 1))  # the file itself, if it is mapped
+        return values if maximum is None else values / maximum, "image", None
+    largest = maximum or _LARGEST.get(array.dtype)
+    if largest is None or not float(largest).is_integer():
+        raise DataError(
+            f"Images of {array.dtype} have no known range.",
+            "Store them as uint8 or uint16, as floats in [0, 1], or give their largest value, a whole number: maximum=4095.",
+        )
+    return _float32(_channels_first(array, -1)).div_(largest), "image", int(largest)
+
+
+def _check_no_paths(array: np.ndarray, values: Tensor) -> None:
+    """Reject paths without times, which have the shape of grey images: fractions beyond [0, 1]."""
+    low, high = values.aminmax()
+    if (low < 0 or high > 1) and (values != values.round()).any():
+        raise DataError(
+            f"The array has shape {array.shape} and fractions from {low:g} to {high:g}: grey images lie in [0, 1], and paths need times.",
+            "Store paths (N, T, d) as x in an .npz, beside their times (T,), or give the largest value of a pixel: maximum=1000.",
+        )
 
 
 def _float32(array: np.ndarray) -> Tensor:

@@ -12,8 +12,9 @@ from PIL import Image
 
 from sdezoo.data.dataset import Data, Dataset, split
 from sdezoo.data.reading import DEFLATE, check_size, reading
+from sdezoo.data.validation import check_finite, check_pixels
 from sdezoo.errors import DataError
-from sdezoo.parameters import Fraction
+from sdezoo.parameters import Fraction, Positive
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")  # checked by content: some of Pillow's readers start other programs
@@ -22,7 +23,8 @@ _FAILURES = (
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 _FREE = 2**22  # pixels that any file may declare
-_CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}
+_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,9 @@ class Folder(Dataset):
     """A folder of images of one size: png, jpg, bmp, webp, tif, pgm or ppm.
 
     Images lie directly in the folder, or one level down. In sub-folders, each sub-folder is a class, numbered in the order of their names.
-    Images are 8-bit grey, RGB or RGBA, all of the same mode. Black-and-white images are read as grey, palette images as colour. Other
-    files and hidden files are ignored.
+    Images are 8-bit grey or RGB, with or without alpha, 16-bit grey, or floating grey in [0, 1], all of the same depth, and all grey or all
+    colour. Black-and-white images are read as grey, palette images as colour. If some have alpha, the others are opaque. Other files and
+    hidden files are ignored.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("",)
@@ -40,25 +43,45 @@ class Folder(Dataset):
     """Path of the folder."""
     holdout: Fraction = 0.1
     """Fraction of the images that are held out; the same images every time."""
+    maximum: Positive | None = None
+    """Largest value that a pixel can have: images are divided by it. none: 255 or 65535 by depth, 1 for floats."""
 
     def load(self) -> Data:
         root = Path(self.path)
         with reading(root, "a folder of images"):
             files, labels = _files(root)
-        first = _pixels(files[0])
+        first, lossy = _pixels(files[0])
         check_size(root, len(files) * first.size)
-        pixels = np.empty((len(files), *first.shape), np.uint8)
-        for row, file in enumerate(files):
-            image = _pixels(file)
-            if image.shape != first.shape:
+        images, notes = [first], [files[0].name] if lossy else []
+        for file in files[1:]:
+            image, lossy = _pixels(file)
+            notes += [file.name] if lossy else []
+            if (image.shape[:2], image.shape[2] > 2, image.dtype) != (first.shape[:2], first.shape[2] > 2, first.dtype):
                 raise DataError(
                     f"'{file}' is {_form(image)}, but '{files[0].name}' is {_form(first)}.",
-                    "Convert all images to one size and one mode.",
+                    "Convert all images to one size and one mode: all grey or all colour, of one depth.",
                 )
-            pixels[row] = image
-        values = torch.from_numpy(pixels).movedim(-1, 1).contiguous().float().div_(255)
+            images.append(image)
+        channels = max(image.shape[2] for image in images)
+        pixels = np.empty((len(files), *first.shape[:2], channels), first.dtype)
+        for row, image in enumerate(images):
+            pixels[row, ..., : image.shape[2]] = image
+            pixels[row, ..., image.shape[2] :] = 255  # opaque
+        del images
+        values = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1), np.float32)).div_(largest := self._largest(root, pixels))
+        check_finite(values)
+        check_pixels(values, largest)
         classes = None if labels is None else torch.tensor(labels)
-        return split(values, "image", holdout=self.holdout, labels=classes, levels=255)
+        levels = None if pixels.dtype == np.float32 else round(largest)
+        note = f"{len(notes)} images of 16-bit colour, such as '{notes[0]}', are read at 8 bits." if notes else ""
+        return split(values, "image", holdout=self.holdout, labels=classes, levels=levels, notes=(note,) if note else ())
+
+    def _largest(self, root: Path, pixels: np.ndarray) -> float:
+        if pixels.dtype == np.float32:
+            return self.maximum or 1.0
+        if self.maximum is not None and not self.maximum.is_integer():
+            raise DataError(f"The images in '{root}' have whole numbers, and maximum={self.maximum:g} is none.", "Give a whole number.")
+        return self.maximum or (255.0 if pixels.dtype == np.uint8 else 65535.0)
 
 
 def _files(root: Path) -> tuple[list[Path], list[int] | None]:
@@ -84,8 +107,8 @@ def _within(folder: Path) -> list[Path]:
     )
 
 
-def _pixels(file: Path) -> np.ndarray:
-    """The pixels of an image, (H, W, C), uint8."""
+def _pixels(file: Path) -> tuple[np.ndarray, bool]:
+    """The pixels of an image, (H, W, C), uint8, uint16 or float32, and whether Pillow has fewer bits than the file."""
     with (
         reading(file, "an image", *_FAILURES),
         warnings.catch_warnings(),
@@ -99,13 +122,26 @@ def _pixels(file: Path) -> np.ndarray:
                 raise DataError(f"'{file}' declares {image.width} × {image.height} pixels, more than it can hold.", "Remove or replace it.")
             if getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"'{file}' has more than one frame.", "Store each frame as a separate image.")
+            lossy = image.mode.startswith("RGB") and any("16" in str(tile[3]) for tile in image.tile)
             plain = _plain(image)
+            if plain.mode in _DEEP:
+                return _deep(file, plain), False
+            if plain.mode == "F":
+                return np.asarray(plain, np.float32)[..., None], False
             if plain.mode not in _CHANNELS:
                 raise DataError(
-                    f"'{file}' has the mode {image.mode}, not 8-bit grey or colour.",
-                    "Convert it to 8-bit grey, RGB or RGBA.",
+                    f"'{file}' has the mode {image.mode}, not grey or colour of 8 bits, or grey of 16 bits or floats.",
+                    "Convert it to grey, RGB or RGBA.",
                 )
-            return np.asarray(plain).reshape(plain.height, plain.width, _CHANNELS[plain.mode])
+            return np.asarray(plain).reshape(plain.height, plain.width, _CHANNELS[plain.mode]), lossy
+
+
+def _deep(file: Path, image: Image.Image) -> np.ndarray:
+    """The pixels of a 16-bit image; Pillow holds some in 32 bits."""
+    pixels = np.asarray(image)[..., None]
+    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > np.iinfo(np.uint16).max:
+        raise DataError(f"'{file}' has pixels from {pixels.min()} to {pixels.max()}, beyond 16 bits.", "Convert it to 16 bits.")
+    return pixels.astype(np.uint16)
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -118,4 +154,6 @@ def _plain(image: Image.Image) -> Image.Image:
 
 def _form(pixels: np.ndarray) -> str:
     height, width, channels = pixels.shape
-    return f"{width} × {height} with {channels} channel{'s' * (channels > 1)}"
+    depth = {"uint16": " of 16 bits (mode I;16)", "float32": " of floats (mode F)"}.get(pixels.dtype.name, "")
+    colour = {1: "grey", 2: "grey with alpha", 3: "colour", 4: "colour with alpha"}[channels]
+    return f"{width} × {height} with {channels} channel{'s' * (channels > 1)}{depth}, {colour}"

@@ -1,4 +1,4 @@
-"""Apache Parquet. `sdezoo.data.tables` reads it as untrusted input."""
+"""Apache Parquet. `sdezoo.data.opening` reads it as untrusted input."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,14 +7,14 @@ from typing import BinaryIO, ClassVar
 
 from pyarrow import parquet
 
+from sdezoo.data.conversion import from_numbers, schema
 from sdezoo.data.filling import Filling, fill_parquet
-from sdezoo.data.formats import Samples, TableFormat
-from sdezoo.data.tables import Columns, batch, read_parquet, schema
+from sdezoo.data.formats import OpenedFormat, Samples
 
 
 @dataclass(frozen=True)
-class Parquet(TableFormat):
-    """A table by columns, .parquet: float32, and whole numbers as int64."""
+class Parquet(OpenedFormat):
+    """A table by columns, .parquet, of the types that the data have."""
 
     endings: ClassVar[tuple[str, ...]] = (".parquet",)
 
@@ -22,10 +22,7 @@ class Parquet(TableFormat):
         names = samples.names
         with parquet.ParquetWriter(file, schema(names, samples.types)) as table:
             for part in samples.parts:
-                table.write_batch(batch(part, names, samples.types))
-
-    def read(self, path: Path) -> Columns:
-        return read_parquet(path)
+                table.write_batch(from_numbers(part, names, samples.types))
 
     def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
         fill_parquet(path, file, columns, draws)

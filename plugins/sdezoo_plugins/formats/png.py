@@ -25,8 +25,9 @@ class Png(FileFormat):
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
         values = torch.cat(list(samples.parts))
-        wrong = int((~values.isfinite()).sum())
-        if wrong or not values.numel():
+        shown = values[~values.isnan()] if samples.kind == "table" else values  # NaN is a missing value there
+        wrong = int((~shown.isfinite()).sum())
+        if wrong or not shown.numel():
             raise RunError(
                 f"The samples cannot be drawn: {f'{wrong} values are not finite' if wrong else 'there are none'}.",
                 "Write .npz instead to inspect the values.",

@@ -26,6 +26,7 @@ class MultDSM(ScoreLoss[AffineSDE]):
     """Multiplicative denoising score matching: regress on the Hyvärinen score x∘∇log p."""
 
     preference: ClassVar[int] = 30
+    same_as: ClassVar[str | None] = "dsm"
 
     weighting: WeightingName = "edm"
     """Weighting `λ(t)`; `paper` is the paper's `(σ² t)²`."""

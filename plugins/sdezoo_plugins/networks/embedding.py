@@ -15,6 +15,8 @@ class Embedding(nn.Module):
     The 16 frequencies ω are fixed and geometrically spaced from 1/4 to 16: levels t = ¼ ln(σ/α) lie in about [-2, 1.5]. The table T has
     classes + 1 rows. The last row, y = classes, means "no label", as does a missing y.
 
+    A level that one number is expanded to, as in sampling, is embedded once if there are no labels.
+
     Args:
         width: number of features of the embedding.
         classes: number of classes, or None for a network without labels.
@@ -37,11 +39,13 @@ class Embedding(nn.Module):
             condition: labels y, `(B,)` int64, or None for "no label".
 
         Returns:
-            `(B, width)`.
+            `(B, width)`, or `(1, width)` if it is the same for all rows.
 
         Raises:
             ValueError: if labels are given to a network without classes.
         """
+        if condition is None and level.stride(0) == 0:
+            level = level[:1]
         angles = rearrange(level, "b -> b 1") * self.frequencies
         hidden = self.first(torch.cat([angles.cos(), angles.sin()], dim=1))
         if self.table is not None and self.classes is not None:

@@ -22,6 +22,7 @@ from sdezoo_plugins.samplers.multiplicative_recipe import MultiplicativeRecipe
 class DaleLangevin(MultiplicativeRecipe):
     """The paper's sign-preserving multiplicative sampler: Euler–Maruyama in log coordinates."""
 
+    same_as: ClassVar[str | None] = "euler-maruyama:spacing=uniform on gbm"
     consistent_order: ClassVar[float] = 1.0
     authors: ClassVar = {
         "mnist": (6.165e-4, 1, 0.995),

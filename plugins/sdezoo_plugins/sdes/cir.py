@@ -1,7 +1,7 @@
 """Square-root diffusion (Cox–Ingersoll–Ross), `dX = κ (θ − X) dβ + σ √X dW_β`: reverts to `θ`, Gaussian in no coordinates.
 
-Feller, Annals of Mathematics 54 (1951); Cox, Ingersoll & Ross, Econometrica 53 (1985), eq. 17 to 20. `β(t) = a t + (1 − a) t²` is a
-time change: it runs slowly near the data and reaches 1 at `t = 1`. `a = 1` is the published process. With
+Feller, Annals of Mathematics 54 (1951); Cox, Ingersoll & Ross, Econometrica 53 (1985), eq. 17 to 20. `β(t)` is a clock of
+`square_root`: it runs slowly near the data and reaches 1 at `t = 1`. `start = 1` is the published process. With
 `q = 2κθ/σ² − 1`, `c = 2κ/(σ² (1 − e^{−κβ}))`, `u = c x_0 e^{−κβ}`, `v = c x` and `w = 2√(uv)`::
 
     p(x_t = x | x_0) = c e^{−u−v} (v/u)^{q/2} I_q(w)
@@ -18,30 +18,28 @@ Both `u` and `v` are of the order `1/t`, and the terms of density and score canc
 singularity; see `bessel`.
 
 The state is the data over `unit`, one number per column (for images: one for all), so that `θ` has the size of the data. The network
-input is `2 (√x − √θ)`: the noise is the same everywhere in it, and small values are as visible as large ones. The network output is
-`√x` times the score minus that of the prior, `q/x − 2κ/σ²`: it is of order one, also near 0.
+input is `2 (√x − √θ)`, standardized: the noise is the same everywhere in it, and small values are as visible as large ones. The network
+output is `√x` times the score minus that of the prior, `q/x − 2κ/σ²`: it is of order one, also near 0.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Self
 
 import torch
-from annotated_types import Interval
 from torch import Tensor
 from torch.distributions import constraints
 
 from sdezoo.errors import ParameterError
-from sdezoo.parameters import Positive
+from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional
-from sdezoo.process.sde import Stationary
 from sdezoo_plugins.sdes.bessel import bessel
+from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start
 
 
 @dataclass(frozen=True)
-class CIR(Stationary, Conditional):
+class CIR(SquareRoot):
     """Square-root diffusion dX = κ(θ − X)dt + σ√X dW on positive data, zeros included; its prior is a Gamma distribution."""
 
     kappa: Positive = 4.0
@@ -50,10 +48,12 @@ class CIR(Stationary, Conditional):
     """Mean `θ` of the prior, in units."""
     sigma: Positive = 1.4
     """Noise `σ`; at most `√(2κθ)`."""
-    start: Annotated[float, Interval(gt=0, le=1)] = 0.05
-    """Speed `a` of the time change at the data; 1: constant speed."""
+    growth: Growth | None = None
+    start: Start | None = None
     unit: tuple[Positive, ...] | None = None
     """Divisor of the data, one number per column or one for all; None: their means."""
+    center: tuple[float, ...] | None = None
+    spread: tuple[NonNegative, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,9 +78,9 @@ class CIR(Stationary, Conditional):
 
     def adapted(self, x0: Tensor) -> Self:
         if self.unit is not None:
-            return self
+            return self.fitted(x0)
         means = x0.double().mean(0) if x0.ndim == 2 else x0.double().mean().reshape(1)
-        return replace(self, unit=tuple(torch.where(means > 0, means, 1.0).tolist()))
+        return replace(self, unit=tuple(torch.where(means > 0, means, 1.0).tolist())).fitted(x0)
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         return x if self.unit is None else x / x.new_tensor(self.unit)
@@ -88,20 +88,26 @@ class CIR(Stationary, Conditional):
     def decode(self, z: Tensor) -> Tensor:
         return z if self.unit is None else z * z.new_tensor(self.unit)
 
-    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """`2 (√x − √θ)`; in it the noise is the same everywhere."""
+    def even(self, z: Tensor) -> Tensor:
+        """`2 (√x − √θ)`."""
         return 2 * (z.abs().sqrt() - math.sqrt(self.theta))
 
+    def even_noise(self, columns: int) -> tuple[float, float]:
+        return self.sigma, self.kappa
+
+    def resolved(self, z: Tensor) -> float:
+        return float(z.max()) * (RESOLVED / self.sigma) ** 2
+
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        return (self._speed(t) * self.kappa).to(z) * (self.theta - z)
+        return (self.clock_speed(t) * self.kappa).to(z) * (self.theta - z)
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return (self._speed(t).sqrt() * self.sigma).to(
+        return (self.clock_speed(t).sqrt() * self.sigma).to(
             z
         ) * z.abs().sqrt()  # a solver stage may lie outside the support: use its mirror image
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
-        return (self._speed(t) * self.sigma**2).to(z).expand_as(z)
+        return (self.clock_speed(t) * self.sigma**2).to(z).expand_as(z)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """Reflection at 0; a step that would end at 0 exactly is rejected."""
@@ -109,7 +115,7 @@ class CIR(Stationary, Conditional):
 
     def scale(self, t: Tensor) -> Tensor:
         """Standard deviation of `X_t` from `x_0 = θ`, over `√θ`: `√(σ² (1 − e^{−2κβ}) / 2κ)`."""
-        return (self.sigma**2 / (2 * self.kappa) * -torch.expm1(-2 * self.kappa * self._clock(t))).sqrt()
+        return (self.sigma**2 / (2 * self.kappa) * -torch.expm1(-2 * self.kappa * self.clock(t))).sqrt()
 
     def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         return z
@@ -121,11 +127,11 @@ class CIR(Stationary, Conditional):
         return self.q / z - 2 * self.kappa / self.sigma**2
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        return self._moved(self.encode(x0), self._clock(t.double()), noise)
+        return self._moved(self.encode(x0), self.clock(t.double()), noise)
 
     def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """The stationary process is reversible: its transition is the same in both directions of time."""
-        return self._moved(z, self._clock(t) - self._clock(s), noise)
+        return self._moved(z, self.clock(t) - self.clock(s), noise)
 
     def _moved(self, z: Tensor, clock: Tensor, noise: Noise) -> Tensor:
         c, decay = self._law(clock, z)
@@ -137,24 +143,18 @@ class CIR(Stationary, Conditional):
         return noise.gamma(like.new_full(tuple(shape), self.q + 1)) * (self.sigma**2 / (2 * self.kappa))
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        (c, decay), z0 = self._law(self._clock(t.double()), z), self.encode(x0)
+        (c, decay), z0 = self._law(self.clock(t.double()), z), self.encode(x0)
         start = z0 + z0 * decay
         between = (z - z0 - z0 * decay) / (z.sqrt() + start.sqrt())
         log, _ = bessel(self.q, 2 * c * (z * start).sqrt())
         return c.log() - c * between**2 + self.q * (2 * c * z).log() + log
 
     def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        (c, decay), z0 = self._law(self._clock(t.double()), z), self.encode(x0)
+        (c, decay), z0 = self._law(self.clock(t.double()), z), self.encode(x0)
         start = z0 + z0 * decay
         between = (z - z0 - z0 * decay) / (z.sqrt() + start.sqrt())
         _, gap = bessel(self.q, 2 * c * (z * start).sqrt())
         return (self.q - gap / 2) / z - c * between / z.sqrt()
-
-    def _clock(self, t: Tensor) -> Tensor:
-        return t * (self.start + (1 - self.start) * t)
-
-    def _speed(self, t: Tensor) -> Tensor:
-        return self.start + 2 * (1 - self.start) * t
 
     def _law(self, clock: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         # e^{−κβ} − 1 in place of e^{−κβ}: for small t, all other digits of x_0 e^{−κβ} − x cancel.

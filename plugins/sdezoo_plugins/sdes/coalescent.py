@@ -141,16 +141,17 @@ def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
     tau = torch.tensor(knots, dtype=torch.float64)
     centre, spread = line_moments(tau, theta)
     most, least = (centre + 8 * spread + 15).ceil(), (centre - 8 * spread - 5).floor().clamp_min(0)
-    m = least.unsqueeze(-1) + torch.arange(int((most - least).max()) + 1, dtype=torch.float64)
-    found = torch.zeros(len(tau), int(m.max()) + 1, dtype=torch.float64)
-    values = [integral(some.unsqueeze(-1), theta, part) for some, part in zip(tau.split(16), m.split(16), strict=True)]
-    series = [found.scatter_(1, m.long(), torch.cat(values))]
-    k = torch.arange(found.shape[1], dtype=torch.float64)
-    rate, step = k * (k + theta - 1) / 2, (tau**2).unsqueeze(-1)
-    for order in range(1, _ORDER):
-        lost = rate * series[-1]
-        series.append((torch.nn.functional.pad(lost[:, 1:], (0, 1)) - lost) * step / order)
-    return tau, torch.stack(series, 1)
+    k = torch.arange(int(most[0]) + 1, dtype=torch.float64)
+    rate = k * (k + theta - 1) / 2
+    value = torch.where(k >= least[0], integral(tau[:1], theta, k), 0.0)
+    series = torch.empty(len(tau), _ORDER, len(k), dtype=torch.float64)
+    for terms, knot, end in zip(series, knots, most, strict=True):
+        terms[0] = torch.where(k <= end, value, 0.0)  # of more lines, the series would multiply the rounding errors
+        for order in range(1, _ORDER):
+            lost = rate * terms[order - 1]
+            terms[order] = (torch.nn.functional.pad(lost[1:], (0, 1)) - lost) * (knot**2 / order)
+        value = terms.sum(0)
+    return tau, series
 
 
 def integral(tau: Tensor, theta: float, m: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Jacobi's diffusion on [0, 1], `dX = (s/2) [a (1 − X) − b X] dβ + √(s X (1 − X)) dW_β`: its stationary distribution is Beta(a, b).
 
 Wright (1931); Karlin & Taylor, A Second Course in Stochastic Processes (1981), section 15.13. `s = 2κ/(a + b)`, so that the mean
-reverts at the rate `κ`. `β(t) = c t + (1 − c) t²` is a time change: it runs slowly near the data and reaches 1 at `t = 1`. With
+reverts at the rate `κ`. `β(t)` is a clock of `square_root`: it runs slowly near the data and reaches 1 at `t = 1`. With
 `τ = s β`, `y = 2 asin √x` (in which the noise is even) and `φ_n` Jacobi's polynomials, orthonormal under Beta(a, b)::
 
     p(x_t = x | x_0) = Beta(x; a, b) Σ_n e^{−n (n + a + b − 1)τ/2} φ_n(x) φ_n(x_0)
@@ -16,27 +16,26 @@ If `a, b ≥ 1` (Feller), the process reaches neither boundary. It may start on 
 overshoots is folded back. No state is outside or on a boundary, for any number of steps; samples that round to a boundary become the
 number next to it.
 
-The network input is `2 arcsin √x − π/2`, in which the noise is the same everywhere. The network output is `√(x (1 − x))` times the score
-minus that of Beta(a, b).
+The network input is `2 arcsin √x − π/2`, in which the noise is the same everywhere, standardized. The network output is `√(x (1 − x))`
+times the score minus that of Beta(a, b).
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import Tensor
 from torch.distributions import constraints
 
-from sdezoo.parameters import Positive
+from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional
-from sdezoo.process.sde import Stationary
 from sdezoo_plugins.sdes.coalescent import draw_lines, folded, inside
 from sdezoo_plugins.sdes.simplex_transition import small_time
+from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start
 
 SERIES_FROM = 0.01
 TERMS = 90
@@ -44,7 +43,7 @@ NEAR = 5.6
 
 
 @dataclass(frozen=True)
-class Jacobi(Stationary, Conditional):
+class Jacobi(SquareRoot):
     """Jacobi's diffusion dX = (s/2)[a(1 − X) − bX]dt + √(sX(1 − X)) dW on [0, 1], ends included; its prior is a Beta distribution."""
 
     a: Annotated[float, Ge(1)] = 2.0
@@ -53,8 +52,10 @@ class Jacobi(Stationary, Conditional):
     """Second parameter of the Beta distribution."""
     kappa: Positive = 4.0
     """Mean-reversion rate `κ`."""
-    start: Annotated[float, Interval(gt=0, le=1)] = 0.05
-    """Speed `c` of the time change at the data; 1: constant speed."""
+    growth: Growth | None = None
+    start: Start | None = None
+    center: tuple[float, ...] | None = None
+    spread: tuple[NonNegative, ...] | None = None
 
     @property
     def support(self) -> constraints.Constraint:
@@ -64,9 +65,18 @@ class Jacobi(Stationary, Conditional):
     def reflecting_boundary(self) -> bool:
         return min(self.a, self.b) == 1
 
-    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """`2 arcsin √x − π/2`; in it the noise is the same everywhere. Solver stages outside [0, 1] are clamped to it."""
+    def adapted(self, x0: Tensor) -> Self:
+        return self.fitted(x0)
+
+    def even(self, z: Tensor) -> Tensor:
+        """`2 arcsin √x − π/2`; solver stages outside [0, 1] are clamped to it."""
         return 2 * z.clamp(0, 1).sqrt().asin() - math.pi / 2
+
+    def even_noise(self, columns: int) -> tuple[float, float]:
+        return self._s**0.5, self.kappa
+
+    def resolved(self, z: Tensor) -> float:
+        return RESOLVED**2 / max(float((1 - z).min()), RESOLVED) / self._s
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self._speed(t).to(z) / 2 * (self.a * (1 - z) - self.b * z)
@@ -127,11 +137,15 @@ class Jacobi(Stationary, Conditional):
         series = beta + torch.where(here, total, 1.0).log()
         return (series if here.all() else torch.where(here, series, small_time(x, start, (self.a, self.b), tau))).to(z)
 
+    @property
+    def _s(self) -> float:
+        return 2 * self.kappa / (self.a + self.b)
+
     def _tau(self, t: Tensor) -> Tensor:
-        return 2 * self.kappa / (self.a + self.b) * t * (self.start + (1 - self.start) * t)
+        return self.clock(t, self._s)
 
     def _speed(self, t: Tensor) -> Tensor:
-        return 2 * self.kappa / (self.a + self.b) * (self.start + 2 * (1 - self.start) * t)
+        return self.clock_speed(t, self._s)
 
 
 def _beta(a: Tensor, b: Tensor, noise: Noise, like: Tensor) -> Tensor:

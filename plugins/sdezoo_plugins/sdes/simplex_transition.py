@@ -32,6 +32,9 @@ from sdezoo_plugins.sdes.coalescent import EARLIEST, line_moments, lines
 _NEAR = 6.0
 _WIDTH = 7.0
 
+_ENTRIES = 2**18
+"""Of a table of coefficients, about: as many as stay in the cache of a processor."""
+
 
 def log_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     """`log p(x | x_0)`, differentiable in `x`, `x_0` and `τ`.
@@ -67,33 +70,35 @@ Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
 
 
 def _by_rows(near: Part, far: Part, x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`near` or `far` of each row; rows with about as many lines are computed together."""
+    """`near` or `far` of each row; rows with about as many lines are computed together, as many as fit the cache."""
     shape, flat = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
     reached = (flat[2] >= EARLIEST) & (2 * angle(*flat[:2])[:, 0] < _NEAR * flat[2].sqrt())
     band = torch.where(reached, (flat[2].detach() / EARLIEST).log2().floor().clamp(0, 6), -1.0)
-    kinds = band.unique().tolist()
-    if len(kinds) == 1:
-        return (near if kinds[0] >= 0 else far)(flat[0], flat[1], alpha, flat[2]).reshape(*shape[:-1], -1)
-    rows = [(band == kind).nonzero()[:, 0] for kind in kinds]
-    parts = [near if kind >= 0 else far for kind in kinds]
-    found = [part(flat[0][some], flat[1][some], alpha, flat[2][some]) for part, some in zip(parts, rows, strict=True)]
-    return torch.cat(found)[torch.cat(rows).argsort()].reshape(*shape[:-1], -1)
+    found, order = [], []
+    for kind in band.unique().tolist():
+        rows = (band == kind).nonzero()[:, 0]
+        size = max(1, int(_ENTRIES * EARLIEST * 2**kind / (2 * shape[-1]))) if kind >= 0 else len(rows)
+        for some in rows.split(size):
+            found.append((near if kind >= 0 else far)(flat[0][some], flat[1][some], alpha, flat[2][some]))
+            order.append(some)
+    return torch.cat(found)[torch.cat(order).argsort()].reshape(*shape[:-1], -1)
 
 
 def _log_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     parts = x.shape[-1]
-    sizes, weight, log_size = _coefficients(x, x0, alpha, tau)
+    sizes, weight, log_size, length = _coefficients(x, x0, alpha, tau)
+    sizes, weight = _wrapped(sizes, length), _wrapped(weight, length)
     product = torch.fft.irfft(torch.fft.rfft(sizes).prod(-2), sizes.shape[-1])
     total = (product * weight).sum(-1).log() + log_size - parts * math.lgamma(alpha) + math.lgamma(alpha * parts)
     return (total + (alpha - 1) * x.log().sum(-1)).unsqueeze(-1)
 
 
 def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    sizes, weight, _ = _coefficients(x, x0, alpha, tau)
+    sizes, weight, _, length = _coefficients(x, x0, alpha, tau)
     count = sizes.shape[-1]
-    factors = torch.fft.rfft(sizes).unbind(1)
-    ends = torch.fft.rfft(weight).conj()
-    twice = 2 - (2 * torch.arange(count // 2 + 1, device=x.device) % count == 0).to(x)  # all but the self-conjugate frequencies
+    factors = torch.fft.rfft(_wrapped(sizes, length)).unbind(1)
+    ends = torch.fft.rfft(_wrapped(weight, length)).conj()
+    twice = 2 - (2 * torch.arange(length // 2 + 1, device=x.device) % length == 0).to(x)  # all but the self-conjugate frequencies
     before, after = [ends * twice], [torch.ones_like(ends)]
     for factor in factors[:-1]:
         before.append(before[-1] * factor)
@@ -101,29 +106,52 @@ def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
         after.append(after[-1] * factor)
     others = [one * other for one, other in zip(before, reversed(after), strict=True)]
     total = (others[0] * factors[0]).real.sum(-1, keepdim=True)
-    moments = torch.fft.rfft(torch.arange(count, dtype=x.dtype, device=x.device) * sizes).unbind(1)
+    moments = torch.fft.rfft(_wrapped(torch.arange(count, dtype=x.dtype, device=x.device) * sizes, length)).unbind(1)
     return torch.stack([(other * moment).real.sum(-1) for other, moment in zip(others, moments, strict=True)], -1) / total
 
 
-def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Coefficients of `0F1(α; λ x_i x_{0,i})` `(N, K, J)`, weights of those of their product, and the logarithm of the factor taken out."""
+def _wrapped(rows: Tensor, length: int) -> Tensor:
+    """Sums of the entries whose places are equal modulo `length`, `(…, length)`."""
+    total, *others = rows.split(length, -1)
+    for other in others:
+        total = torch.cat([total[..., : other.shape[-1]] + other, total[..., other.shape[-1] :]], -1)
+    return total
+
+
+def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Coefficients of `0F1(α; λ x_i x_{0,i})` `(N, K, J)`, weights of those of their product, the logarithm of the factor taken out.
+
+    Also the period that products may be taken with: the coefficients of the product are about normal around the centre of the weights, with
+    a variance of at most `m (m + θ)/(2m + θ)`; those that fall upon the weights from a period away are below `e^{−40}` of the largest.
+    """
     theta = alpha * x.shape[-1]
     once = tau[:1] if (tau == tau[0]).all() else tau
     centre, spread = line_moments(once.detach(), theta)
     count = int((centre + _WIDTH * spread).max()) + 16
-    even = 2 ** (count.bit_length() - 3)  # 4 to 8 times this: transforms of such sizes are fast
-    count = -(-count // even) * even
+    count = _fast(count)
+    last = float(centre.max())
+    wide = (last * (last + theta) / (2 * last + theta)) ** 0.5
+    length = min(count, _fast(int(last - float(centre.min()) + (_WIDTH + 2) * wide + _WIDTH * float(spread.max())) + 21))
     n = torch.arange(count, dtype=x.dtype, device=x.device)
     # At this radius the coefficients of the product are largest where `q_m` is.
     radius = (centre.clamp_min(1).unsqueeze(-1) / (x * x0).sqrt().sum(-1, keepdim=True).detach()) ** 2
-    log = n * (x * x0 * radius).clamp_min(1e-300).log().unsqueeze(-1)
-    log = log - (torch.lgamma(n + 1) + torch.lgamma(alpha + n) - math.lgamma(alpha))
-    peak = log.detach().amax(-1, keepdim=True)
+    y = (x * x0 * radius).clamp_min(1e-300)
+    table = torch.lgamma(n + 1) + torch.lgamma(alpha + n) - math.lgamma(alpha)
+    # The largest coefficient is that of the last `n` with `n (n + α − 1) ≤ y`.
+    top = ((y.detach() + (alpha - 1) ** 2 / 4).sqrt() - (alpha - 1) / 2).floor().clamp(0, count - 1)
+    peak = top * y.detach().log() - table[top.long()]
+    log = torch.stack([y.log(), peak, torch.ones_like(peak)], -1) @ torch.stack([n, -torch.ones_like(n), -table])
     weight = torch.lgamma(theta + n) - math.lgamma(theta) + torch.lgamma(n + 1) - n * radius.log()
     base = weight.amin(-1, keepdim=True)
     kept = n >= (centre - _WIDTH * spread - 5).unsqueeze(-1)
     weight = torch.where(kept, (weight - base).clamp_max(60).exp() * lines(once, theta, count), 0.0)
-    return (log - peak).exp(), weight, base[:, 0] + peak.sum((-1, -2))
+    return log.exp(), weight, base[:, 0] + peak.sum(-1), length
+
+
+def _fast(size: int) -> int:
+    """`size` or a little more, 4 to 8 times a power of 2: transforms of such sizes are fast."""
+    even = 2 ** max(0, size.bit_length() - 3)
+    return -(-size // even) * even
 
 
 def angle(x: Tensor, x0: Tensor) -> Tensor:

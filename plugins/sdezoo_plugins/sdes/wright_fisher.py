@@ -1,7 +1,7 @@
 """The Wright–Fisher diffusion on the simplex: shares of `K` parts, `dX = (s/2) α (1 − K X) dβ + G dW_β`, `G Gᵀ = s (diag X − X Xᵀ)`.
 
 Ethier & Kurtz, Markov Processes (1986), section 10.1, with mutation to every part at the rate `α`. The stationary distribution is
-Dirichlet's with all parameters `α`. `β(t) = c t + (1 − c) t²` is a time change: it runs slowly near the data and reaches 1 at `t = 1`.
+Dirichlet's with all parameters `α`. `β(t)` is a clock of `square_root`: it runs slowly near the data and reaches 1 at `t = 1`.
 
 The state is the sticks `V_i = X_i/R_i`, `R_i = X_i + … + X_K`, for `i < K`. In it `g` is diagonal. Every stick is a Jacobi diffusion
 whose time runs faster the less is left. By Itô's formula, with `b_i = (K − i) α` and `R_i = Π_{j<i} (1 − V_j)`::
@@ -21,8 +21,8 @@ If `α ≥ 1`, no part ever vanishes. The process may start where some have: all
 overshoots is folded back. No state is outside or on a face, for any number of steps; samples that round to a face become the number
 next to it.
 
-The network input is `√(K x)`, a point on a sphere, where the noise is the same everywhere. The network output, without its last part,
-is `√(V (1 − V)/R)` times the score minus that of the prior.
+The network input is `√(K x)`, a point on a sphere, where the noise is the same everywhere; each part of it is standardized. The network
+output, without its last part, is `√(V (1 − V)/R)` times the score minus that of the prior.
 """
 
 from collections.abc import Sequence
@@ -30,32 +30,34 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Self
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import Tensor
 from torch.distributions import constraints
 
 from sdezoo.errors import DataError, ParameterError
-from sdezoo.parameters import Positive
+from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Shape
-from sdezoo.process.sde import Stationary
+from sdezoo.process.process import Shape
 from sdezoo_plugins.sdes.coalescent import EARLIEST, draw_lines, folded, inside
 from sdezoo_plugins.sdes.simplex_transition import descendants, log_density
+from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start
 
 RETURN = 4.0
 
 
 @dataclass(frozen=True)
-class WrightFisher(Stationary, Conditional):
+class WrightFisher(SquareRoot):
     """Wright–Fisher diffusion dX = (s/2)α(1 − KX)dt + √(s(diag X − XXᵀ)) dW on the simplex; its prior is a Dirichlet distribution."""
 
     alpha: Annotated[float, Ge(1)] = 2.0
     """Parameter `α` of the Dirichlet distribution, the same for all parts."""
     speed: Positive | None = None
     """Noise `s`; None: `8/(Kα)`, which makes the mean-reversion rate 4."""
-    start: Annotated[float, Interval(gt=0, le=1)] = 0.05
-    """Speed `c` of the time change at the data; 1: constant speed."""
+    growth: Growth | None = None
+    start: Start | None = None
+    center: tuple[float, ...] | None = None
+    spread: tuple[NonNegative, ...] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,7 +82,8 @@ class WrightFisher(Stationary, Conditional):
     def adapted(self, x0: Tensor) -> Self:
         if x0.shape[-1] < 2:
             raise DataError(f"{self.title()}: rows of one part have nothing to share.", "Give rows of two parts or more.")
-        return self if self.speed is not None else replace(self, speed=2 * RETURN / (self.alpha * x0.shape[-1]))
+        speed = 2 * RETURN / (self.alpha * x0.shape[-1]) if self.speed is None else self.speed
+        return replace(self, speed=speed).fitted(x0)
 
     def state_shape(self, shape: Sequence[int]) -> Shape:
         return (*shape[:-1], shape[-1] - 1)
@@ -94,10 +97,16 @@ class WrightFisher(Stationary, Conditional):
         left = self._left(z, all_of_them=True)
         return torch.cat([z * left[..., :-1], left[..., -1:]], -1)
 
-    def network_input(self, z: Tensor, t: Tensor) -> Tensor:
-        """`√(K x)`, a point on a sphere, where the noise is the same everywhere."""
+    def even(self, z: Tensor) -> Tensor:
+        """`√(K x)`, a point on a sphere."""
         x = self.decode(z)
         return (x.abs() * x.shape[-1]).sqrt()
+
+    def even_noise(self, columns: int) -> tuple[float, float]:
+        return (columns * self._s) ** 0.5 / 2, columns * self.alpha * self._s / 2
+
+    def resolved(self, z: Tensor) -> float:
+        return float((self._left(z) * RESOLVED**2 / (1 - z).clamp_min(RESOLVED)).max()) / self._s
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self._rate(t).to(z) / 2 * (self.alpha * (1 - z) - self._rest(z) * z) / self._left(z)
@@ -177,7 +186,7 @@ class WrightFisher(Stationary, Conditional):
         return 1.0 if self.speed is None else self.speed
 
     def _tau(self, t: Tensor) -> Tensor:
-        return self._s * t * (self.start + (1 - self.start) * t)
+        return self.clock(t, self._s)
 
     def _rate(self, t: Tensor) -> Tensor:
-        return self._s * (self.start + 2 * (1 - self.start) * t)
+        return self.clock_speed(t, self._s)

@@ -8,7 +8,7 @@ normal numbers; otherwise they come from the prior of the process.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -22,6 +22,8 @@ from sdezoo.errors import SdezooError
 from sdezoo.parameters import Plugin
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process, Shape
+from sdezoo.zoo.registry import SDES, Registry
+from sdezoo.zoo.spec import parse
 
 Q = TypeVar("Q", bound=Plugin)
 
@@ -63,6 +65,24 @@ def busy(plugin: Q) -> Q:
     return _changed(plugin, {key: (0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None})
 
 
+def equivalent(plugin: Plugin, registry: Registry[Any]) -> tuple[Any, Process | None] | None:
+    """The plugin that `same_as` names, with all parameters that both have, and the process on which they are the same; None: any.
+
+    Args:
+        plugin: The plugin. If a parameter that only it has is not at its default, nothing is the same.
+        registry: Where the other is registered.
+    """
+    spec, _, on = (vars(type(plugin)).get("same_as") or "").partition(" on ")
+    if not spec:
+        return None
+    other, values, stated = registry.build(spec), plugin.parameters(), parse(spec)[1]
+    usual = {field.name: field.default for field in fields(plugin)}  # pyright: ignore[reportArgumentType]
+    if any(value != usual[key] for key, value in values.items() if key not in other.parameters()):
+        return None
+    shared = {key: value for key, value in values.items() if key in other.parameters() and key not in stated}
+    return replace(other, **shared), SDES.build(on) if on else None
+
+
 def _changed(plugin: Q, candidates: dict[str, Sequence[Any]]) -> Q:
     """`plugin` with each hyper-parameter set to the first candidate that is valid together with those already set."""
     for key, others in candidates.items():
@@ -98,11 +118,20 @@ def fitting_variants(sde: Any, event: Shape) -> list[Any]:
         sde: The process.
         event: Shape of the data, without the batch.
     """
-    return [variant for variant in variants(sde) if not _has_lists(variant) or _has_prior(variant, event)]
+    return [variant for variant in variants(sde) if not _has_lists(variant) or (_has_prior(variant, event) and _has_input(variant, event))]
 
 
 def _has_lists(plugin: Plugin) -> bool:
     return any(isinstance(value, tuple) for value in plugin.parameters().values())
+
+
+def _has_input(sde: Any, event: Shape) -> bool:
+    """Whether the network input of a variant with lists has one entry for each of the state, or as without the lists."""
+    without = replace(sde, **{key: None for key, value in sde.parameters().items() if isinstance(value, tuple)})
+    try:
+        return sde.network_input_shape(event) == without.network_input_shape(event)
+    except Exception:  # a process may raise anything on rows of another length
+        return False
 
 
 @cache

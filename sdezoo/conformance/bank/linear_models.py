@@ -55,7 +55,7 @@ class LinearModel(ScoreModel[Any]):
     Args:
         sde: The process.
         features: `f`.
-        theta: `θ`, `(B, k)`.
+        theta: `θ`, `(B, k)`, or one for each entry, `(B, k, *state)`.
         entries: Size of the last dimension of a state.
     """
 
@@ -67,8 +67,9 @@ class LinearModel(ScoreModel[Any]):
 
     def predict(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         # A loss may look at several states of each sample at once, stacked along the batch.
-        theta = self.theta.repeat(len(z) // len(self.theta), 1)
-        return (theta.reshape(*theta.shape, *(1,) * (z.ndim - 1)) * self.features(z, t)).sum(1)
+        theta = self.theta.repeat(len(z) // len(self.theta), *(1,) * (self.theta.ndim - 1))
+        theta = theta.reshape(*theta.shape, *(1,) * (1 + z.ndim - theta.ndim))
+        return (theta * self.features(z, t)).sum(1)
 
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         learned = self.predict(z, t)
@@ -232,6 +233,24 @@ def gradients(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: 
     """The gradient in `θ` of each sample's loss, `(count, k)`; arguments as in `values`."""
     model, value = values(loss, lesson, theta, count, *key)
     return torch.autograd.grad(value.sum(), model.theta)[0]
+
+
+def entry_gradients(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> tuple[Tensor, Tensor]:
+    """The mean gradient in one `θ` for each entry of the state, `(k, *state)`, and the one that the claimed weight `λ` implies.
+
+    Arguments as in `values`.
+    """
+    x0, t = lesson.data(count, *key)
+    z = lesson.sde.perturb(x0, t, Noise.seeded(*key, 2))
+    model = lesson.model(theta, count)
+    with torch.no_grad():
+        weight, f = loss.weight(model, t, z), lesson.features(z, t)
+        assert weight is not None, "the loss claims no weight"
+        claimed = (2 * (weight * (model.predict(z, t) - f[:, 0]))[:, None] * f).mean(0)
+    shape = (*model.theta.shape, *z.shape[1:])
+    model.theta = nn.Parameter(model.theta.detach().reshape(*model.theta.shape, *(1,) * (z.ndim - 1)).expand(shape).contiguous())
+    value = loss(model, Batch(x0), t, Noise.seeded(*key, 2))
+    return torch.autograd.grad(value.sum(), model.theta)[0].mean(0), claimed
 
 
 def expected(loss: ScoreLoss, lesson: Lesson, theta: Tensor, count: int, *key: int) -> Tensor:

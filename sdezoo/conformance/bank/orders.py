@@ -74,7 +74,9 @@ def draws_noise(sampler: Sampler, problem: ReferenceProblem) -> bool:
     return noise.asked > 0
 
 
-def affine_error(sampler: Sampler, problem: ReferenceProblem, steps: int, *, whole: bool = False) -> Error | None:
+def affine_error(
+    sampler: Sampler, problem: ReferenceProblem, steps: int, *, whole: bool = False, times: Tensor | None = None
+) -> Error | None:
     """Error of the mean and covariance of normal coordinates.
 
     Args:
@@ -82,12 +84,14 @@ def affine_error(sampler: Sampler, problem: ReferenceProblem, steps: int, *, who
         problem: The problem; its data are normal in coordinates.
         steps: Number of steps.
         whole: If True, step from `hi` to 0; else from `hi` to `lo`.
+        times: The times of the steps, from `hi` to `lo`; None: the sampler's own grid.
 
     Returns:
         None if the result is not affine in start and noise, or the noise is not normal.
     """
     view, (lo, hi) = sampler.view(problem.model), problem.model.sde.t_span
-    times = sampler.grid(view, steps) if whole else sampler.grid(view, steps + 1)[:-1]
+    if times is None:
+        times = sampler.grid(view, steps) if whole else sampler.grid(view, steps + 1)[:-1]
     (m1, v1), (m0, v0) = (tuple(part[0] for part in problem.moments(t)) for t in (hi, 0.0 if whole else lo))
 
     def ends(start: Tensor, noise: Noise) -> Tensor:

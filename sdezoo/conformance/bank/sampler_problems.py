@@ -2,8 +2,8 @@
 
 There are three reference processes, on which the data are a mixture whose distribution is known at every time:
 `Additive`, `Multiplicative` and `Curved`. `Curved` is an SDE that is not affine and whose noise depends on the state, so
-that a sampler that leaves out the divergence fails. A sampler that takes none of the three is tried on installed
-processes that it takes, with data on a few points.
+that a sampler that leaves out the divergence fails. A sampler of interpolants is tried on `Mixed`. One that takes none of
+these is tried on installed processes that it takes, with data on a few points.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sdezoo.conformance.bank.problems import Additive, Atoms, Mixture, Multiplic
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Supervised
 from sdezoo.process.sde import ForwardSDE
@@ -94,6 +95,54 @@ class CurvedMixture(Model[Curved]):
         return self.law.prior(shape, noise, like).sinh()
 
 
+@dataclass(frozen=True)
+class Mixed(Interpolant):
+    """`Additive` as a mixture of data and normal noise, without drift and diffusion: its network learns a denoiser."""
+
+    sigma: Positive = 2.0
+    """Volatility `σ`."""
+    lo: Positive = FINE
+    """First time of `t_span`."""
+
+    @property
+    def t_span(self) -> tuple[float, float]:
+        return self.lo, 1.0
+
+    @property
+    def flat(self) -> Additive:
+        """The process with the same transition."""
+        return Additive(self.sigma, self.lo)
+
+    def mix(self, t: Tensor) -> Mix:
+        k = self.flat.exact(t)
+        return Mix(k.alpha, k.sigma)
+
+    def base(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return noise.normal(like, shape)
+
+
+class MixedMixture(Model[Mixed]):
+    """The exact denoiser of a mixture.
+
+    Args:
+        sde: The interpolant.
+        law: The mixture, under the process `sde.flat`.
+    """
+
+    def __init__(self, sde: Mixed, law: Mixture) -> None:
+        self.sde, self.law = sde, law
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.law.score(z, t)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.law.denoise(z, t)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """Exact samples of `p(z_1)`."""
+        return self.law.prior(shape, noise, like)
+
+
 @dataclass(frozen=True, eq=False)
 class ReferenceProblem:
     """A reference process and a distribution of the data."""
@@ -155,6 +204,9 @@ def reference_problems(
     if sampler.refuses(curved) is None:
         mixture = law(curved.flat)
         found.append(ReferenceProblem(CurvedMixture(curved, mixture), mixture, torch.sinh, torch.asinh))
+    if not found and sampler.refuses(mixed := Mixed(sigma or 2.0, lo)) is None:
+        mixture = law(mixed.flat)
+        found.append(ReferenceProblem(MixedMixture(mixed, mixture), mixture, torch.clone, torch.clone))
     return found
 
 

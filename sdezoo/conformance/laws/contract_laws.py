@@ -15,7 +15,7 @@ from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
-from sdezoo.process.affine import AffineSDE
+from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Denoised, Process, Supervised
@@ -24,6 +24,7 @@ from sdezoo.process.sde import ForwardSDE
 CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
 
 _WIDE = (torch.float64,)
+_FAR = 5.0
 
 
 def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Noise]) -> dict[str, Tensor]:
@@ -65,6 +66,13 @@ def answers(sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Nois
     if isinstance(sde, Supervised) and sde.knows_density:
         found["log_prob"] = sde.log_prob(z, x0, t)
     return found
+
+
+def _support_forgotten(sde: Process, x0: Tensor) -> str:
+    """What to say of a process that declares no support, if negative data may be what it does not take."""
+    if type(sde).support is not Process.support or not (x0 < 0).any():
+        return ""
+    return f" The data, such as {float(x0.min()):.3g}, are real numbers, the default; if the process does not take all, override `support`."
 
 
 def _rows(value: Tensor, z: Tensor) -> Tensor:
@@ -111,7 +119,8 @@ def contract(case: Case) -> None:
         if value.device != x0.device:
             raise LawError(f"{name} is on {value.device}, and the state is on {x0.device}.")
         if not torch.isfinite(value).all():
-            raise LawError(f"{name} is not finite: {value.flatten()[~torch.isfinite(value.flatten())][0].item()}.")
+            example = value.flatten()[~torch.isfinite(value.flatten())][0].item()
+            raise LawError(f"{name} is not finite: {example}.{_support_forgotten(sde, x0)}")
     for name in ("scale", "error_scale"):
         if name in found and not (found[name] > 0).all():
             raise LawError(f"{name} is {float(found[name].min()):g}; it must be positive at every time of `t_span`.")
@@ -194,7 +203,23 @@ def precision(case: Case) -> None:
             base, coarse, fine = (moved(what, offset + h) for h in (0.0, 1e-5, 1e-9))
             rates.append({name: ((coarse[name] - base[name]) / 1e-5, (fine[name] - base[name]) / 1e-9) for name in keys})
         for name in keys:
-            check_staircase(f"{name} as a function of the {what}", [rate[name] for rate in rates], float(base[name].abs().max()))
+            steady = _smooth(case, what) if name == "perturb" else torch.ones_like(base[name], dtype=torch.bool)
+            kept = [(a[steady], b[steady]) for a, b in (rate[name] for rate in rates)]
+            check_staircase(f"{name} as a function of the {what}", kept, float(base[name].abs().max()))
+
+
+def _smooth(case: Case, what: str) -> Tensor:
+    """Where draws change at a steady rate over seven disjoint windows of 1e-5: between jumps with a number that is drawn, they do not."""
+    sde, rates = case.sde, []
+
+    def moved(h: float) -> Tensor:
+        data = typical(sde, case.normals + h) if what == "data" else case.x0
+        return sde.perturb(data, case.t + h if what == "time" else case.t, keyed(len(case.normals), case.seed))
+
+    for offset in (0.0, 1.1e-5, 2.3e-5, 3.6e-5, 5.2e-5, 6.7e-5, 8.4e-5):
+        rates.append(moved(offset + 1e-5) - moved(offset))
+    change = torch.stack(rates)
+    return (change.sign() == change[0].sign()).all(0) & (change.abs().amax(0) <= 3 * change.abs().amin(0))
 
 
 @CONTRACT_LAWS.property_law(process_cases)
@@ -209,13 +234,32 @@ def time_zero_is_the_data(case: Case) -> None:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE))
 def decode_inverts_encode(case: Case) -> None:
-    """`decode(encode(x)) = x` for data anywhere in the support, also far out; if `φ` is bijective, `encode(decode(z)) = z` too."""
+    """`decode(encode(x)) = x` in the support, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
     z = sde.encode(x0, keyed(count))
     close("decode(encode(x))", sde.decode(z), x0, rtol=1e-8, atol=1e-10)
     if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
         z = case.normals[tuple(slice(n) for n in sde.state_shape(case.normals.shape))]
         close("encode(decode(z))", sde.encode(sde.decode(z)), z, rtol=1e-6, atol=1e-6)
+        if sde.element_wise:
+            _far_out(sde, z)
+
+
+def _far_out(sde: AffineSDE, z: Tensor) -> None:
+    """`encode(decode(z)) = z` out to 5 terminal deviations, to what rounding of the data allows; or `decode` refuses."""
+    reach = _FAR * float(sde.scale(torch.tensor(sde.t_span[1], dtype=torch.float64)))
+    for share in (-1.0, -0.5, 0.5, 1.0):
+        far = torch.full_like(z, share * reach)
+        try:
+            x = sde.decode(far)
+        except SupportError:
+            continue
+        slope = slopes(sde.coordinates, far)[0].abs()
+        lost = 8 * torch.finfo(x.dtype).eps * x.abs() / slope.clamp_min(1e-300)  # what one rounding of `x` moves `z` by
+        excess = (sde.encode(x) - far).abs() - 1e-6 * far.abs() - lost
+        if not bool((excess <= 0).all()):
+            found = float(sde.encode(x).flatten()[int(excess.argmax())])
+            raise LawError(f"encode(decode({share * reach:.6g})) is {found:.6g}, {abs(share) * _FAR:g} terminal deviations out.")
 
 
 @CONTRACT_LAWS.property_law(lambda sde: st.tuples(process_cases(sde), st.sampled_from([1, 2, 5, 20, 100])), examples=20)
@@ -250,7 +294,7 @@ def _decoded(sde: Any, z: Tensor) -> Tensor:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=3, dtypes=_WIDE), examples=10)
 def adapted_once(case: Case) -> None:
-    """`adapted` returns a process of the same class, and adapting it to the same data again changes nothing."""
+    """`adapted` keeps the class and what was given, does not depend on the order of rows, and changes nothing the second time."""
     spread = typical(
         case.sde,
         torch.linspace(-1, 1.3, 12, dtype=torch.float64).reshape(12, *(1,) * (case.normals.ndim - 1)).expand(12, *case.normals.shape[1:]),
@@ -260,3 +304,16 @@ def adapted_once(case: Case) -> None:
         raise LawError(f"adapted returns a {type(adapted).__name__}, not a process of its own class.")
     if adapted.adapted(spread) != adapted:
         raise LawError(f"adapted once: {adapted.full_spec}; twice: {adapted.adapted(spread).full_spec}.")
+    order = [(5 * k + 3) % len(spread) for k in range(len(spread))]
+    shuffled = case.sde.adapted(spread[order])
+    for key, value in adapted.parameters().items():
+        given, other = case.sde.parameters()[key], shuffled.parameters()[key]
+        if isinstance(given, int | float | tuple) and value != given:
+            raise LawError(f"{key} = {given} was given, and adapting changes it to {value}.")
+        numbers = [torch.tensor(v, dtype=torch.float64) for v in (value, other) if isinstance(v, float | tuple) and _numeric(v)]
+        if len(numbers) == 2:
+            close(f"{key} adapted to the rows in another order", numbers[1], numbers[0], rtol=1e-9, atol=1e-12)
+
+
+def _numeric(value: float | tuple[object, ...]) -> bool:
+    return not isinstance(value, tuple) or all(isinstance(part, float | int) for part in value)

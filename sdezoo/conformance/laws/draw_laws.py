@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import busy, smallest_event, typical
+from sdezoo.conformance.bank.cases import busy, events, smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
@@ -31,7 +31,7 @@ from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise, mix
-from sdezoo.process.process import Process
+from sdezoo.process.process import Process, Shape
 from sdezoo.process.sde import ForwardSDE
 
 DRAW_LAWS: Suite[Process] = Suite()
@@ -39,7 +39,8 @@ DRAW_LAWS: Suite[Process] = Suite()
 GAP = 0.01
 """Largest allowed gap between the prior and the distribution of fully noised data, in nats."""
 
-_PATHS = 2048
+PATHS = 2048
+"""Number of simulated paths."""
 _STEPS = 64
 STARTS = (0.0, 0.8, -0.6)
 """Data points to try, as the normal numbers that `typical` maps into the support."""
@@ -54,12 +55,14 @@ class Draws:
         sde: The process.
         start: Position of the data point, in the normal numbers of `typical`.
         seed: Of the noise.
+        event: Shape of the data point; None: the smallest that the process takes.
     """
 
-    def __init__(self, sde: Any, start: float, seed: int) -> None:
+    def __init__(self, sde: Any, start: float, seed: int, event: Shape | None = None) -> None:
         self.sde, self.seed, self.calls = sde, mix(seed, int(1000 * start)), 0
-        wave = 1 + 0.3 * torch.arange(int(torch.Size(smallest_event(sde)).numel()), dtype=torch.float64)
-        self.point = typical(sde, (start * wave).reshape(1, *smallest_event(sde)))
+        event = smallest_event(sde) if event is None else event
+        wave = 1 + 0.3 * torch.arange(int(torch.Size(event).numel()), dtype=torch.float64)
+        self.point = typical(sde, (start * wave).reshape(1, *event))
 
     def noise(self) -> Noise:
         """A fresh stream of noise."""
@@ -145,7 +148,8 @@ def both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
     return p_value
 
 
-def _drawn_by_simulation(sde: Process) -> str | None:
+def drawn_by_simulation(sde: Process) -> str | None:
+    """Excuse of a process whose samples are simulated paths; None for any other."""
     if isinstance(sde, ForwardSDE) and type(sde).perturb is ForwardSDE.perturb:
         return "Its samples are simulated paths themselves."
     return None
@@ -186,7 +190,7 @@ def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _no_stein_score(sde: Process) -> str | None:
-    return no_score(sde) or _drawn_by_simulation(sde)
+    return no_score(sde) or drawn_by_simulation(sde)
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_stein_score)
@@ -221,7 +225,7 @@ def _weakly(draws: Draws, a: Tensor, b: Tensor, generator: Callable[[Bumps, Tens
 WINDOWS = ((0.0, 0.05), (0.1, 0.3), (0.4, 0.7), (0.8, 1.0))
 
 
-@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
+@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or drawn_by_simulation(sde))
 @both
 def draws_solve_the_sde(sde: Any, seed: int) -> float:
     """Samples of `perturb` evolve in time by drift and diffusion: `d/dt E φ = E[f·∇φ + ½ g gᵀ : ∇²φ]`."""
@@ -239,7 +243,7 @@ def draws_solve_the_sde(sde: Any, seed: int) -> float:
 
 
 def _no_reversal(sde: Process) -> str | None:
-    return no_sde(sde) or no_score(sde) or _drawn_by_simulation(sde)
+    return no_sde(sde) or no_score(sde) or drawn_by_simulation(sde)
 
 
 def _reversed(sde: Any, seed: int, half: float) -> float:
@@ -270,17 +274,18 @@ def probability_flow_has_the_marginals(sde: Any, seed: int) -> float:
     return _reversed(sde, seed, 0.5)
 
 
-def _extrapolated(
+def extrapolated(
     step: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
     noise_shape: tuple[int, ...],
     z: Tensor,
     a: Tensor,
     b: Tensor,
     noise: Noise,
+    steps: int = _STEPS,
 ) -> tuple[Tensor, Tensor]:
-    """Paths from `a` to `b` with `_STEPS` steps and with twice as many, on the same Brownian path."""
-    coarse, fine, h = z, z, (b - a) / _STEPS
-    for k in range(_STEPS):
+    """Paths from `a` to `b` with `steps` steps and with twice as many, on the same Brownian path."""
+    coarse, fine, h = z, z, (b - a) / steps
+    for k in range(steps):
         t = a + k * h
         first, second = (noise.normal(z, noise_shape) * (h.abs() / 2).sqrt() for _ in range(2))
         coarse = step(coarse, t, h, first + second)
@@ -288,7 +293,8 @@ def _extrapolated(
     return coarse, fine
 
 
-def _paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> float:
+def paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> float:
+    """p-value of the extrapolated paths having the moments and quantiles of `drawn`; `pilot` sets the units. All are rows."""
     low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
     width = ((high - low) / 2).clamp_min(1e-12)
     knots = torch.stack([torch.quantile(pilot, q, 0) for q in (0.1, 0.3, 0.7, 0.9)])
@@ -305,25 +311,25 @@ def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]
         draws = Draws(sde, start, seed)
         b = draws.time(end)
         a = torch.zeros_like(b) if share is None else draws.time(share)
-        z = draws.states(a, _PATHS)
+        z = draws.states(a, PATHS)
 
         def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
             return sde.project(z + sde.drift(z, t) * h + sde.diffusion(z, t) * dw, z)
 
-        coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
-        drawn, pilot = draws.states(b, _PATHS), draws.states(b, 4 * _PATHS)
-        found.append(draws.at(_paths_agree(*(rows.flatten(1) for rows in (coarse, fine, drawn, pilot))), a, b))
+        coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
+        drawn, pilot = draws.states(b, PATHS), draws.states(b, 4 * PATHS)
+        found.append(draws.at(paths_agree(*(rows.flatten(1) for rows in (coarse, fine, drawn, pilot))), a, b))
     return together(found)
 
 
-@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
+@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or drawn_by_simulation(sde))
 @both
 def draws_agree_with_paths(sde: Any, seed: int) -> float:
     """`perturb` has the moments and quantiles of paths simulated from the data with drift, diffusion and boundary rule."""
     return _simulated(sde, seed, ((None, 0.15), (None, 0.4)))
 
 
-@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or _drawn_by_simulation(sde))
+@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or drawn_by_simulation(sde))
 @both
 def chapman_kolmogorov(sde: Any, seed: int) -> float:
     """Noising to `s` and then from `s` to `t` equals noising to `t`."""
@@ -345,9 +351,9 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
     def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
         return sde.project(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffusion(z, t) * dw, z)
 
-    z = noised(a, _PATHS)
-    coarse, fine = _extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
-    return draws.at(_paths_agree(*(rows.flatten(1) for rows in (coarse, fine, noised(b, _PATHS), noised(b, 4 * _PATHS)))), a, b)
+    z = noised(a, PATHS)
+    coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise(), _STEPS // 2)
+    return draws.at(paths_agree(*(rows.flatten(1) for rows in (coarse, fine, noised(b, PATHS), noised(b, 4 * PATHS)))), a, b)
 
 
 @DRAW_LAWS.law(excuses=no_sde)
@@ -355,12 +361,12 @@ def steps_do_not_pile_up(sde: Any) -> None:
     """No two large forward steps end in the same place: the boundary rule creates no atom, as clamping would."""
     draws = Draws(sde, STARTS[0], 0)
     t, dt = draws.time(0.2), draws.time(0.5)
-    z = draws.states(t, _PATHS)
+    z = draws.states(t, PATHS)
     ends = sde.forward_step(z, t, dt, draws.noise()).flatten(1).T
     for before, after in zip(z.flatten(1).T, ends, strict=True):
         lost = len(before.unique()) - len(after.unique())
-        if lost > _PATHS / 100:
-            raise LawError(f"{lost} of {_PATHS} steps end in the same place as another.", f"{sde.spec}, dt = {float(dt):g}")
+        if lost > PATHS / 100:
+            raise LawError(f"{lost} of {PATHS} steps end in the same place as another.", f"{sde.spec}, dt = {float(dt):g}")
 
 
 def _no_origin(sde: Process) -> str | None:
@@ -369,14 +375,19 @@ def _no_origin(sde: Process) -> str | None:
     return None
 
 
+def _joint(sde: Process) -> Shape:
+    """Two entries, so that a prior whose entries depend on each other shows."""
+    return next((event for event in events(sde) if torch.Size(event).numel() > 1), smallest_event(sde))
+
+
 @DRAW_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
-    """The prior is the distribution of fully noised data, to 0.01 nats: from the origin for affine processes, from some data for others."""
+    """The prior is the distribution of fully noised data, to 0.01 nats an entry: of the origin if affine, else of some data."""
     for kind in {sde, busy(sde)}:
         starts = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0)
         gaps = {}
         for start in starts:
-            draws = Draws(kind, start, 0)
+            draws = Draws(kind, start, 0, _joint(kind))
             count = 2**15
             noised = draws.states(torch.tensor(kind.t_span[1], dtype=torch.float64), count).flatten(1)
             shape = (count, *draws.point.shape[1:])
@@ -384,5 +395,6 @@ def prior_gap(sde: Any) -> None:
             gaps[start] = gap_in_nats(noised, prior)
         start = min(gaps, key=lambda s: gaps[s])
         if gaps[start] > GAP:
-            x0 = [round(x, 4) for x in Draws(kind, start, 0).point.flatten().tolist()]
-            raise LawError(f"The prior is {gaps[start]:.3f} nats from fully noised data (bound {GAP:g}).", f"{kind.spec}, x0 = {x0}")
+            x0 = [round(x, 4) for x in Draws(kind, start, 0, _joint(kind)).point.flatten().tolist()]
+            at = f"{kind.spec}, x0 = {x0}"
+            raise LawError(f"The prior is {gaps[start]:.3f} nats an entry from fully noised data (bound {GAP:g}).", at)

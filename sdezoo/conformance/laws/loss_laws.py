@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import typical
-from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, expected, gradients, values
+from sdezoo.conformance.bank.cases import equivalent, typical
+from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, entry_gradients, expected, gradients, values
 from sdezoo.conformance.bank.loss_trials import Trial, accepted, trials
 from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.conformance.evidence import PValue, close, mean_is_zero, together
@@ -30,6 +31,7 @@ from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Process
+from sdezoo.zoo.registry import LOSSES
 
 LOSS_LAWS: Suite[ScoreLoss] = Suite(CONFIGURATION_LAWS)
 
@@ -37,7 +39,7 @@ _WIDE = (torch.float64,)
 _SPANS, _ROWS = 6, 2048
 _AWAY = torch.tensor([0.5, 1.0, -1.0, 1.0], dtype=torch.float64)
 """Offset from the optimum at which the gradient is compared."""
-_NEWTON, _SURE = 8, 4.5
+_NEWTON, _SURE, _SHOWN = 8, 4.5, 6
 MEAN, DEVIATION = 0.3, 0.4
 """Mean and standard deviation of the normal coordinates that a linear model has to recover."""
 
@@ -246,8 +248,17 @@ def gradient(loss: ScoreLoss, seed: int) -> float:
     theta, found = EXACT + _AWAY, []
     for lesson, place in lessons(loss):
         drawn = gradients(loss, lesson, theta, _ROWS, seed, *place)
-        found.append(PValue(mean_is_zero(drawn - expected(loss, lesson, theta, _ROWS, seed, *place, 3)), str(lesson)))
+        p = mean_is_zero(drawn - expected(loss, lesson, theta, _ROWS, seed, *place, 3))
+        found.append(PValue(p, str(lesson), partial(_in_factors, loss, lesson, theta, (seed, *place))))
     return together(found)
+
+
+def _in_factors(loss: ScoreLoss, lesson: Lesson, theta: Tensor, key: tuple[int, ...]) -> str:
+    """By which factor the gradient differs from the claimed one, entry by entry."""
+    drawn, claimed = entry_gradients(loss, lesson, theta, _ROWS, *key)
+    factors = ((drawn * claimed).sum(0) / (claimed**2).sum(0)).flatten().tolist()
+    listed = ", ".join(f"{factor:.3g}" for factor in factors[:_SHOWN]) + (", …" if len(factors) > _SHOWN else "")
+    return f"The gradient is {listed} times the claimed one, in entries 1 to {min(len(factors), _SHOWN)} of {len(factors)}."
 
 
 def _not_affine(loss: ScoreLoss) -> str | None:
@@ -284,6 +295,9 @@ def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) 
     def newton(theta: Tensor) -> Tensor:
         at = rows(theta)
         hessian = torch.stack([(rows(theta + unit) - at).mean(0) for unit in 1e-3 * torch.eye(2, dtype=torch.float64)], 1) / 1e-3
+        if not hessian.isfinite().all() or torch.linalg.matrix_rank(hessian) < len(theta):
+            at = theta.tolist()
+            raise LawError(f"The expected loss has no curvature at a, b = {at}, so that Newton's method cannot find its minimum.")
         return -torch.linalg.solve(hessian, at.T).T
 
     theta = torch.tensor([-1.0, 0.0], dtype=torch.float64)
@@ -294,3 +308,18 @@ def _minimized(loss: ScoreLoss, sde: AffineSDE, t: float, key: tuple[int, ...]) 
             return theta, influence
         theta = theta + influence.mean(0)
     raise LawError(f"Newton's method finds no minimum: after {_NEWTON} steps a, b = {theta.tolist()}.")
+
+
+def _unlike_any(loss: ScoreLoss) -> str | None:
+    return "It says of no other loss that it is the same." if equivalent(loss, LOSSES) is None else _no_process(loss)
+
+
+@LOSS_LAWS.property_law(lambda loss: trials(loss, dtypes=_WIDE, ends=(0.05, 0.95)), excuses=_unlike_any, examples=15)
+def equivalence(trial: Trial) -> None:
+    """The loss is, sample by sample, the one that `same_as` names."""
+    found = equivalent(trial.loss, LOSSES)
+    if found is None or (found[1] is not None and type(trial.case.sde) is not type(found[1])):
+        return
+    other, model = replace(trial, loss=found[0]), trial.model()
+    if found[0].refuses(trial.case.sde) is None:
+        close(f"The loss, compared with {found[0].spec},", trial.value(model), other.value(model), rtol=1e-9, atol=1e-12)

@@ -23,20 +23,27 @@ class Kolmogorov(NamedTuple):
 
 
 def kolmogorov_smirnov(reference: ArrayLike, samples: ArrayLike) -> Kolmogorov:
-    """Run the two-sample Kolmogorov–Smirnov test on each column: `D = sup_x |F_n(x) − G_m(x)|`.
+    """Run the two-sample Kolmogorov–Smirnov test on each column: `D = sup_x |F_n(x) − G_m(x)|`. Missing values are left out.
 
     Args:
-        reference: `(n, d)`.
-        samples: `(m, d)`.
+        reference: `(n, d)`; NaN: missing.
+        samples: `(m, d)`; NaN: missing.
 
     Raises:
         DataError: see `paired`.
     """
-    a, b = paired(reference, samples)
+    pairs = [paired(*(column[~np.isnan(column)][:, None] for column in both)) for both in zip(*_columns(reference, samples), strict=True)]
     # Exact p-values of larger sets overflow, and are those of the limit.
-    method = "exact" if max(len(a), len(b)) <= _EXACT else "asymp"
-    tests = [stats.ks_2samp(a[:, i], b[:, i], method=method) for i in range(a.shape[1])]
-    return Kolmogorov(*np.array(tests, dtype=np.float64).T)
+    tests = [stats.ks_2samp(a[:, 0], b[:, 0], method="exact" if max(len(a), len(b)) <= _EXACT else "asymp") for a, b in pairs]
+    return Kolmogorov(*np.array(tests, dtype=np.float64).reshape(-1, 2).T)
+
+
+def _columns(reference: ArrayLike, samples: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """The columns of two sets of rows with NaN for missing values, `(d, n)` and `(d, m)`."""
+    a, b = (np.asarray(rows, dtype=np.float64) for rows in (reference, samples))
+    if a.ndim != 2 or (a.shape[1] and not np.isnan(a).any() and not np.isnan(b).any()):
+        paired(a, b)
+    return a.T, b.T
 
 
 class CorrelationError(NamedTuple):

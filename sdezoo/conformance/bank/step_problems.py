@@ -1,0 +1,131 @@
+"""Tiny processes that make a property of a sampler's steps visible: walls, refused steps, shared noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
+
+from sdezoo.learning.model import Model
+from sdezoo.parameters import Positive
+from sdezoo.process.noise import Noise
+from sdezoo.process.sde import ForwardSDE
+
+
+@dataclass(frozen=True)
+class Box(ForwardSDE):
+    """Brownian motion on `[0, 1]`, reflected at both walls, with a rule that folds steps of any size."""
+
+    sigma: Positive = 1.5
+    """Volatility."""
+
+    @property
+    def support(self) -> Constraint:
+        return constraints.unit_interval
+
+    @property
+    def reflecting_boundary(self) -> bool:
+        return True
+
+    def inside(self, z: Tensor) -> Tensor:
+        """Whether states lie in the set, `(B,)`."""
+        return ((z >= 0) & (z <= 1)).flatten(1).all(1)
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.full_like(z, self.sigma)
+
+    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def scale(self, t: Tensor) -> Tensor:
+        return self.sigma * t.sqrt()
+
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
+        folded = proposal.remainder(2)
+        return torch.minimum(folded, 2 - folded)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return noise.uniform(like, shape)
+
+
+@dataclass(frozen=True)
+class Stops(Box):
+    """Brownian motion in the disc of radius ½ in the unit square; steps out of it are refused."""
+
+    def inside(self, z: Tensor) -> Tensor:
+        return ((z - 0.5) ** 2).flatten(1).sum(1) <= 0.25
+
+    def project(self, proposal: Tensor, z: Tensor) -> Tensor:
+        return torch.where(self.inside(proposal).reshape(-1, *(1,) * (z.ndim - 1)), proposal, z)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return 0.5 + 0.7 * (noise.uniform(like, shape) - 0.5)
+
+
+@dataclass(frozen=True)
+class SharedNoise(ForwardSDE):
+    """`dX = σ dW` with one Brownian motion for all entries."""
+
+    sigma: Positive = 2.0
+    """Volatility."""
+
+    def noise_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return (shape[0], *(1,) * (len(shape) - 1))
+
+    def inside(self, z: Tensor) -> Tensor:
+        """Whether states lie in the set, `(B,)`: always."""
+        return torch.ones(len(z), dtype=torch.bool)
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.full_like(z, self.sigma)
+
+    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
+        return torch.zeros_like(z)
+
+    def scale(self, t: Tensor) -> Tensor:
+        return self.sigma * t.sqrt()
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.sigma * noise.normal(like, self.noise_shape(shape)) + torch.linspace(-1, 1, shape[-1]).to(like)
+
+
+class Guarded(Model[Any]):
+    """A score that pulls unequally towards 0.2, and that refuses states outside the set.
+
+    Args:
+        sde: `Box`, `Stops` or `SharedNoise`.
+    """
+
+    def __init__(self, sde: Box | SharedNoise) -> None:
+        self.sde, self._set = sde, sde
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        outside = int((~self._set.inside(z)).sum())
+        assert not outside, f"the score is asked for at {outside} states outside of {self._set.spec}"
+        return (0.2 - z) / self._set.scale(t) ** 2 / z.shape[-1]
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self._set.prior(shape, noise, like)
+
+
+def thirds(times: Tensor) -> Tensor:
+    """A grid whose steps alternate in size, 1 to 3, from one of twice as many steps.
+
+    Args:
+        times: `(4 k + 1,)`.
+
+    Returns:
+        Every time but the third and fourth of each four, `(2 k + 1,)`.
+    """
+    return torch.stack([time for k, time in enumerate(times.unbind()) if k % 4 in {0, 1}])

@@ -1,0 +1,125 @@
+"""Laws of the ends of a process and of the boundary of its state, tested on samples: the start, the walls, the stationary distribution.
+
+Identities of expectations that hold exactly, so the p-values of a correct process are uniform. `D = g gᵀ`, and `u` is the state in units of
+its spread around its median:
+
+- the start:       `perturb(x_0, 0)` has the distribution of `encode(x_0)`, auxiliaries included
+- no walls:        `E[φ (D s + ∇·D)_i + (D ∇φ)_i] = 0`, `φ = exp(−u²/8)` and `u_i φ`, which do not vanish where a wall would be
+- stationary:      the same under `π` for the stationary score, with bumps
+- its reversal:    `reverse_transition` has the distribution of paths of the reverse SDE with the score of `π`
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.evidence import ROWS, bounded_moments, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.law import Suite
+from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
+from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated, paths_agree
+from sdezoo.process.noise import mix
+from sdezoo.process.process import Process
+from sdezoo.process.sde import Stationary
+
+BOUNDARY_LAWS: Suite[Process] = Suite()
+
+_WIDTH = 2.0
+_ENTRIES = 6
+
+
+@BOUNDARY_LAWS.monte_carlo_law()
+@both
+def draws_start_as_encoded(sde: Any, seed: int) -> float:
+    """At `t = 0` samples have the distribution of `encode`, auxiliary variables included."""
+    found = []
+    for start in STARTS[:2]:
+        draws = Draws(sde, start, seed)
+        zero = torch.zeros((), dtype=torch.float64)
+        drawn = draws.states(zero).flatten(1)
+        encoded, pilot = (sde.encode(draws.data(ROWS), draws.noise()).double().flatten(1) for _ in range(2))
+        low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
+        width = ((high - low) / 2).clamp_min(1e-6)
+        found.append(draws.at(means_are_equal(*(bounded_moments(rows, centre, width) for rows in (drawn, encoded))), zero))
+    return together(found)
+
+
+def _no_reversal(sde: Process) -> str | None:
+    return no_sde(sde) or no_score(sde) or drawn_by_simulation(sde)
+
+
+def _walls_claimed(sde: Process) -> str | None:
+    return "It says that its density is positive at a boundary." if sde.reflecting_boundary else _no_reversal(sde)
+
+
+@BOUNDARY_LAWS.monte_carlo_law(excuses=_walls_claimed)
+@both
+def no_density_at_walls(sde: Any, seed: int) -> float:
+    """Unless `reflecting_boundary` says otherwise, integration by parts leaves no boundary term: `E[φ (D s + ∇·D) + D ∇φ] = 0`."""
+    found = []
+    for share, start in zip((0.1, 0.5, 1.0), STARTS, strict=True):
+        draws = Draws(sde, start, seed)
+        t = draws.time(share)
+        pilot, z = draws.states(t, 2048).flatten(1), draws.states(t)
+        low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
+        width = _WIDTH * ((high - low) / 2).clamp_min(1e-12)
+        u = (z.flatten(1) - centre) / width
+        bell = torch.exp(-(u**2).sum(1) / 2)[:, None]
+        force = (sde.ggt(z, t, sde.score(z, draws.data(len(z)), t)) + sde.divergence(z, t)).flatten(1)
+        slope = -bell * u / width  # ∇φ
+        rows = [bell * force + draws.diffuse(z, t, slope[:, None])[:, 0]]
+        for i in range(min(u.shape[1], _ENTRIES)):
+            tilted = u[:, i : i + 1] * slope
+            tilted[:, i] += bell[:, 0] / width[i]
+            rows.append(u[:, i : i + 1] * bell * force + draws.diffuse(z, t, tilted[:, None])[:, 0])
+        found.append(draws.at(mean_is_zero(torch.cat(rows, 1)), t))
+    return together(found)
+
+
+def _not_stationary(sde: Process) -> str | None:
+    return None if isinstance(sde, Stationary) else "It states no stationary distribution."
+
+
+class _AtRest(Draws):
+    """States from the stationary distribution, which is the prior, in place of noised data."""
+
+    def states(self, t: Tensor, count: int = ROWS) -> Tensor:
+        return self.sde.prior((count, *self.point.shape[1:]), self.noise(), self.point).double()
+
+
+@BOUNDARY_LAWS.monte_carlo_law(excuses=_not_stationary)
+@both
+def stationary_score_is_that_of_the_prior(sde: Any, seed: int) -> float:
+    """The stationary score is that of the prior: `E_π[φ (D s_π + ∇·D) + D ∇φ] = 0` (Stein)."""
+    found = []
+    for k, share in enumerate((0.0, 0.5, 1.0)):
+        draws = _AtRest(sde, STARTS[0], mix(seed, k))
+        t = draws.time(share)
+        bumps, z = draws.bumps(t), draws.states(t)
+        force = (sde.ggt(z, t, sde.stationary_score(z, t)) + sde.divergence(z, t)).flatten(1)
+        gradient = bumps.derivatives(z.flatten(1))[0]
+        rows = bumps.value(z.flatten(1))[..., None] * force[:, None] + draws.diffuse(z, t, gradient)
+        found.append(draws.at(mean_is_zero(rows.flatten(1)), t))
+    return together(found)
+
+
+@BOUNDARY_LAWS.monte_carlo_law(excuses=_not_stationary)
+@both
+def stationary_reversal_agrees_with_paths(sde: Any, seed: int) -> float:
+    """`reverse_transition` has the distribution of paths of the reverse SDE with the stationary score."""
+    found = []
+    for (late, early), start in zip(((0.3, 0.15), (0.9, 0.7)), STARTS[1:], strict=True):
+        draws = Draws(sde, start, seed)
+        a, b = draws.time(late), draws.time(early)
+        noise = draws.noise()
+        begin = sde.encode(draws.data(PATHS), noise).double()
+
+        def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
+            return sde.project(z + sde.reverse_drift(z, t, sde.stationary_score(z, t)) * h + sde.diffusion(z, t) * dw, z)
+
+        coarse, fine = extrapolated(step, tuple(sde.noise_shape(begin.shape)), begin, a, b, draws.noise())
+        drawn, pilot = (sde.reverse_transition(z, a, b, draws.noise()) for z in (begin, begin.repeat(4, *(1,) * (begin.ndim - 1))))
+        found.append(draws.at(paths_agree(*(rows.flatten(1) for rows in (coarse, fine, drawn, pilot))), a, b))
+    return together(found)

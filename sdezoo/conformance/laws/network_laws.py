@@ -1,0 +1,130 @@
+"""Laws of what a network sees of a process, and of what becomes of its output.
+
+A network gets `network_input(z, t)` and `noise_conditioning(t)`, and `score_from_output` or `denoiser_from_output` completes its output.
+With `C(r, z) = D · complete(r, z)` for a score, `D = g gᵀ`, and `C(r, z) = complete(r, z)` for a denoiser:
+
+- the output reaches every direction that matters: `rank ∂C/∂r = rank D`, or the number of entries for a denoiser;
+- the network can tell apart what needs another output: let `C(r, z)` be right for the data. If `z` moves along `v` so that the input does
+  not change, `∂network_input/∂z · v = 0`, then the output `r` cannot change either, and has to stay right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import Case, process_cases
+from sdezoo.conformance.bank.problems import Atoms
+from sdezoo.conformance.evidence import close
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.calculus_laws import single_rows
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.process import Denoised, Process, Supervised
+from sdezoo.process.sde import ForwardSDE
+
+NETWORK_LAWS: Suite[Process] = Suite()
+
+_TIMES = 65
+_TINY = 1e-7
+_STEP = 1e-5
+
+
+@NETWORK_LAWS.property_law(lambda sde: process_cases(sde, rows=1, dtypes=(torch.float64,)), examples=10)
+def noise_conditioning_tells_times_apart(case: Case) -> None:
+    """`noise_conditioning` is strictly monotone in time: a network can tell any two times apart."""
+    lo, hi = case.sde.t_span
+    t = torch.linspace(lo, hi, _TIMES, dtype=torch.float64)
+    found = case.sde.noise_conditioning(t[:, None]).reshape(_TIMES, -1)[:, 0]
+    steps = found.diff()
+    wrong = steps * (found[-1] - found[0]).sign() <= 0
+    if wrong.any():
+        k = int(wrong.double().argmax())
+        values = ", ".join(f"{float(c):.6g}" for c in (found[0], found[k], found[k + 1], found[-1]))
+        raise LawError(f"noise_conditioning is not monotone between t = {float(t[k]):.4g} and {float(t[k + 1]):.4g}: {values}.")
+
+
+def _not_affine(sde: Process) -> str | None:
+    return None if isinstance(sde, AffineSDE) else "It is not affine."
+
+
+@NETWORK_LAWS.property_law(lambda sde: process_cases(sde, dtypes=(torch.float64,)), excuses=_not_affine, examples=15)
+def scale_is_the_deviation(case: Case) -> None:
+    """`scale` is the standard deviation of the noise: its square is the variance of `coefficients`."""
+    k = case.sde.coefficients(case.t[..., None])
+    close("scale²", case.sde.scale(case.t) ** 2, k.variance[..., 0], rtol=1e-9)
+
+
+def _learns_nothing(sde: Process) -> str | None:
+    return None if isinstance(sde, ForwardSDE | Denoised) else "Neither its noise nor what its network learns is known."
+
+
+def _completed(sde: Any, r: Tensor, z: Tensor, t: Tensor) -> Tensor:
+    shaped = r.reshape(sde.network_input(z, t).shape)
+    if isinstance(sde, Denoised):
+        return sde.denoiser_from_output(shaped, z, t).reshape(-1)
+    s = sde.score_from_output(shaped, z, t)
+    return (sde.ggt(z, t, s) if isinstance(sde, ForwardSDE) else s).reshape(-1)
+
+
+def _output_matrix(sde: Any, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """`A` and `b` of `C(r, z) = A r + b`, which is affine in `r`."""
+    size = sde.network_input(z, t).numel()
+    origin = _completed(sde, torch.zeros(size, dtype=z.dtype), z, t)
+    return torch.stack([_completed(sde, unit, z, t) - origin for unit in torch.eye(size, dtype=z.dtype)], 1), origin
+
+
+def _rank(matrix: Tensor) -> int:
+    """Rank after scaling the rows to unit length, so that entries of different size count the same."""
+    size = matrix.norm(dim=1, keepdim=True)
+    return int(torch.linalg.matrix_rank(matrix / size.clamp_min(1e-12 * float(size.max().clamp_min(1e-300))), rtol=_TINY))
+
+
+@NETWORK_LAWS.property_law(single_rows, excuses=_learns_nothing, examples=10)
+def output_reaches_the_score(case: Case) -> None:
+    """The network's output reaches every direction in which the noise drives the state, or every entry of a denoiser."""
+    sde, z, t = case.sde, case.draw(), case.t.reshape(())
+    matrix, _ = _output_matrix(sde, z, t)
+    if isinstance(sde, Denoised):
+        driven = z.numel()
+    else:
+        units = torch.eye(z.numel(), dtype=z.dtype)
+        driven = _rank(torch.stack([sde.ggt(z, t, unit.reshape(z.shape)).reshape(-1) for unit in units], 1))
+    if _rank(matrix) != driven:
+        raise LawError(f"The network's output reaches {_rank(matrix)} directions, and {driven} were expected.")
+
+
+def _unknown(sde: Process) -> str | None:
+    return _learns_nothing(sde) or (None if isinstance(sde, Supervised) else "What its network learns is not known.")
+
+
+@NETWORK_LAWS.property_law(single_rows, excuses=_unknown, examples=10)
+def network_sees_enough(case: Case) -> None:
+    """The network can tell apart any two states that need different outputs: data at one point, noised."""
+    sde, z, t, h = case.sde, case.draw(), case.t.reshape(()), _STEP
+    model, size = Atoms(sde, case.x0), z.numel()
+
+    def right(u: Tensor) -> Tensor:
+        found = model.predict(u, t)
+        return (sde.ggt(u, t, found) if isinstance(sde, ForwardSDE) and not isinstance(sde, Denoised) else found).reshape(-1)
+
+    units = torch.eye(size, dtype=z.dtype).reshape(size, *z.shape)
+    length = float(sde.scale(t)) * h
+    inputs = torch.stack([(sde.network_input(z + length * e, t) - sde.network_input(z - length * e, t)).reshape(-1) / 2 for e in units], 1)
+    _, spread, axes = torch.linalg.svd(inputs, full_matrices=True)
+    unseen = axes[int((spread > _TINY * spread.max().clamp_min(1e-300)).sum()) :]
+    if not len(unseen):
+        return
+    matrix, origin = _output_matrix(sde, z, t)
+    output = torch.linalg.lstsq(matrix, (right(z) - origin)[:, None], driver="gelsd").solution[:, 0]
+    for v in unseen.reshape(-1, *z.shape):
+        ahead, behind = (right(z + sign * length * v) - _completed(sde, output, z + sign * length * v, t) for sign in (1, -1))
+        needed = right(z + length * v) - right(z - length * v)
+        close(
+            "The change of the output that the network cannot make",
+            ahead - behind,
+            torch.zeros_like(ahead),
+            rtol=0,
+            atol=1e-3 * float(needed.abs().max()) + 1e-9 * float(1 + right(z).abs().max()),
+        )

@@ -1,0 +1,168 @@
+"""Laws of the steps of a sampler: uneven grids, the last step, walls, shared noise, and samplers that claim no order.
+
+The processes of `sdezoo.conformance.bank.step_problems` make each visible with an exact answer.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+
+from sdezoo.conformance.bank.cases import equivalent
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.orders import Error, affine_error, falls
+from sdezoo.conformance.bank.problems import Mixture, gaussian
+from sdezoo.conformance.bank.sampler_problems import COARSE, WIDE, ReferenceProblem, drive, enough, no_problem, problems, reference_problems
+from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Stops, thirds
+from sdezoo.conformance.evidence import close
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.process.affine import AffineSDE
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.zoo.registry import SAMPLERS
+
+STEP_LAWS: Suite[Sampler] = Suite()
+
+_EVEN = (32, 128)
+_LEFT = 0.6
+_SURE = 4.5
+_ROWS = 64
+
+
+def _point(sde: AffineSDE) -> Mixture:
+    return gaussian(sde, (0.4, -0.7), (1e-6, 1e-6))
+
+
+def _no_known_error(sampler: Sampler) -> str | None:
+    if sampler.weak_order is None:
+        return no_problem(sampler) or "It declares no weak order."
+    if any(affine_error(sampler, problem, 2) is not None for problem in reference_problems(sampler, gaussian, COARSE)):
+        return None
+    return no_problem(sampler) or "Its steps are not affine in the state and the noise on any reference process."
+
+
+@STEP_LAWS.law(excuses=_no_known_error)
+def weak_order_on_uneven_steps(sampler: Sampler) -> None:
+    """The weak order holds on a grid whose steps alternate in size, 1 to 3."""
+    assert sampler.weak_order is not None
+    for problem in reference_problems(sampler, gaussian, COARSE):
+        if affine_error(sampler, problem, 2) is None:
+            continue
+        reason = falls(lambda n, problem=problem: _uneven(sampler, problem, n), sampler.weak_order, _EVEN)
+        if reason:
+            raise LawError(f"On {problem.title}, with steps 1 : 3 : 1 : 3, {reason}.")
+
+
+def _uneven(sampler: Sampler, problem: ReferenceProblem, steps: int) -> Error:
+    view = sampler.view(problem.model)
+    error = affine_error(sampler, problem, steps, times=thirds(sampler.grid(view, 2 * steps + 1)[:-1]))
+    assert error is not None
+    return error
+
+
+def _no_points(sampler: Sampler) -> str | None:
+    if sampler.weak_order is None:
+        return "It declares no weak order: its last step need not be one of a reverse process."
+    return None if reference_problems(sampler, _point, COARSE) else "It takes none of the reference processes."
+
+
+@STEP_LAWS.law(excuses=_no_points)
+def last_step_denoises(sampler: Sampler) -> None:
+    """The step to `t = 0` ends in the denoiser: with data at one point at most 0.6 of the noise stays."""
+    for problem in reference_problems(sampler, _point, COARSE):
+        model = problem.model
+        view, lo = sampler.view(model), torch.tensor(COARSE, dtype=torch.float64)
+        mean, variance = (part[0] for part in problem.moments(COARSE))
+        for away in (-1.0, 1.0):
+            noised = problem.data((mean + away * variance.sqrt())[None])
+            z = view.sde.encode(noised, keyed(1))
+            z = drive(sampler, view, z, torch.stack([lo, lo.new_zeros(())]), keyed(1))
+            left = (problem.coordinates(view.sde.decode_unchecked(z))[0] - problem.moments(0.0)[0][0]) / variance.sqrt()
+            if not float(left.abs().max()) <= _LEFT:
+                raise LawError(f"On {problem.title} the last step leaves {float(left.abs().max()):.2f} of one standard deviation of noise.")
+
+
+def _no_walls(sampler: Sampler) -> str | None:
+    return None if any(sampler.refuses(sde) is None for sde in (Box(), Stops())) else "It takes no process with a boundary rule."
+
+
+@STEP_LAWS.law(excuses=_no_walls)
+def walls_hold(sampler: Sampler) -> None:
+    """No state leaves a set with walls, or one whose boundary rule refuses steps, and no score is asked for outside."""
+    for sde in (Box(), Stops()):
+        if sampler.refuses(sde) is not None:
+            continue
+        for steps in (1, 3, 20):
+            view = sampler.view(Guarded(sde))
+            z, memory = sde.prior((_ROWS, 2), keyed(_ROWS), WIDE), None
+            times = sampler.grid(view, steps)
+            with torch.no_grad():
+                for t, s in pairwise(times):
+                    z, memory = sampler.step(view, z, t, s, keyed(_ROWS, int(1e6 * float(t))), memory)
+                    outside = int((~sde.inside(z)).sum())
+                    if outside:
+                        raise LawError(f"{outside} of {_ROWS} states are outside of {sde.spec} at t = {float(s):.3g}, in {steps} steps.")
+
+
+def _no_shared_noise(sampler: Sampler) -> str | None:
+    return None if sampler.refuses(SharedNoise()) is None else "It takes no process whose entries share their noise."
+
+
+@STEP_LAWS.law(excuses=_no_shared_noise)
+def shared_noise_is_shared(sampler: Sampler) -> None:
+    """If one Brownian motion drives all entries equally, their differences never change."""
+    sde, model = SharedNoise(), Guarded(SharedNoise())
+    view = sampler.view(model)
+    z = sde.prior((_ROWS, 3), keyed(_ROWS), WIDE)
+    end = drive(sampler, view, z, sampler.grid(view, enough(sampler, 8)), keyed(_ROWS, 1))
+    moved = ((end - end[:, :1]) - (z - z[:, :1])).abs().max()
+    if not float(moved) < 1e-9:
+        raise LawError(f"Entries that share their noise moved apart, by {float(moved):.3g}.")
+    if torch.allclose(end, z):
+        raise LawError("States do not move if entries share their noise.")
+
+
+def _claims_an_order(sampler: Sampler) -> str | None:
+    if sampler.weak_order is not None:
+        return "It declares a weak order, which is tested."
+    return None if reference_problems(sampler, gaussian) else no_problem(sampler) or "It takes none of the reference processes."
+
+
+@STEP_LAWS.law(excuses=_claims_an_order)
+def likelihood_rises(sampler: Sampler) -> None:
+    """A sampler that claims no order still raises the likelihood: its samples are more probable as data than its starts, and near them."""
+    steps = max(enough(sampler, 200), 1000)
+    for problem in reference_problems(sampler, _narrow):
+        model, law = problem.model, problem.law
+        view, noise = sampler.view(model), keyed(_ROWS)
+        start = model.prior((_ROWS, 2), noise, WIDE)
+        begin = problem.coordinates(model.sde.decode(start))
+        z = drive(sampler, view, view.sde.encode(model.sde.decode(start), noise), sampler.grid(view, steps), noise)
+        end = problem.coordinates(view.sde.decode_unchecked(z))
+        zero = torch.zeros((), dtype=torch.float64)
+        gain = law.log_density(end, zero) - law.log_density(begin, zero)
+        if not float(gain.mean()) > _SURE * float(gain.std()) / _ROWS**0.5:
+            raise LawError(f"On {problem.title} samples are {-float(gain.mean()):.3g} nats less probable than their starts.")
+        before, after = (float(((rows - law.means[0]) ** 2).mean().sqrt()) for rows in (begin, end))
+        if not after < _LEFT * before:
+            raise LawError(f"On {problem.title} samples are {after:.3g} from the data's mean, and their starts {before:.3g}.")
+
+
+def _narrow(sde: AffineSDE) -> Mixture:
+    return gaussian(sde, (0.3, -0.4), (0.1, 0.1))
+
+
+def _unlike_any(sampler: Sampler) -> str | None:
+    return "It says of no other sampler that it is the same." if equivalent(sampler, SAMPLERS) is None else no_problem(sampler)
+
+
+@STEP_LAWS.law(excuses=_unlike_any)
+def equivalence(sampler: Sampler) -> None:
+    """Samples are, for the same noise, those of the sampler that `same_as` names."""
+    found = equivalent(sampler, SAMPLERS)
+    assert found is not None
+    other, on = found
+    models = [problem.model for problem in problems(sampler, gaussian)] if on is None else [gaussian(on)]  # pyright: ignore[reportArgumentType]
+    for model in models:
+        ours, theirs = (one.sample(model, (5, 2), enough(one, 6), 1, like=WIDE) for one in (sampler, other))
+        close(f"The samples on {model.sde.spec}, compared with {other.spec},", ours, theirs, rtol=1e-8, atol=1e-10)

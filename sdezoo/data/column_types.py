@@ -1,0 +1,206 @@
+"""Types of the columns of a table, and the numbers (*codes*) that stand for their values.
+
+Everywhere but in files, rows of a table are codes, float32, with NaN for a missing value:
+
+- `NumberType`: the number itself. Whole numbers too large for float32 are counted from an offset. Numbers on a lattice, such as prices in
+  cents, are multiples of `step / 10^digits`.
+- `CategoryType`: the index in a sorted vocabulary of strings, or of false and true.
+- `TimeType`: dates and times, `(value − offset) / step` in the int64 of Apache Arrow.
+
+`sdezoo.data.conversion` turns columns of files into codes and back.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sdezoo.errors import RunError
+
+_WHOLE = 2.0**62
+
+
+class ColumnType(ABC):
+    """The type of a column. Abstract: `unit`, `exact`, `record`."""
+
+    kind: ClassVar[str]
+    """Name in JSON, a key of `COLUMN_TYPES`."""
+
+    @property
+    @abstractmethod
+    def unit(self) -> tuple[int, int]:
+        """`(step, scale)`: final codes are multiples of `step / scale`. `(0, 1)` if codes are continuous."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether values are integers."""
+        return False
+
+    @abstractmethod
+    def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
+        """Convert final codes to values: numbers, indices of the vocabulary, or the int64 of times.
+
+        Args:
+            codes: `(n,)`, float32, without NaN.
+            name: name of the column, for messages.
+
+        Raises:
+            RunError: if a value overflows its type.
+        """
+
+    @abstractmethod
+    def record(self) -> str | dict[str, Any]:
+        """The type as JSON values, which `column_type` reads."""
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True)
+class NumberType(ColumnType):
+    """Numbers; codes are `value − offset`.
+
+    Args:
+        dtype: NumPy dtype name, of kind float, signed or unsigned integer.
+        step: values are multiples of `step / 10^digits`; 0: no lattice. Integers have 1 at least.
+        digits: decimal places of the lattice.
+        offset: what is subtracted from integers that float32 does not hold exactly.
+    """
+
+    kind: ClassVar[str] = "number"
+
+    dtype: str
+    step: int = 0
+    digits: int = 0
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        if np.dtype(self.dtype).kind not in "fiu":
+            raise TypeError(self.dtype)
+        if self.whole and not self.step:
+            object.__setattr__(self, "step", 1)
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        return self.step, 10**self.digits
+
+    @property
+    def whole(self) -> bool:
+        return np.dtype(self.dtype).kind in "iu"
+
+    def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
+        if self.whole:
+            return _integers(codes, name) + self.offset
+        if not self.step:
+            return codes
+        scale = 10**self.digits
+        # A division of integers is the number that a reader of the decimal gets.
+        return np.round(codes.astype(np.float64) * scale / self.step) * self.step / scale
+
+    def record(self) -> str | dict[str, Any]:
+        if self == NumberType(self.dtype):
+            return self.dtype
+        return {"type": self.kind, "dtype": self.dtype, "step": self.step, "digits": self.digits, "offset": self.offset}
+
+    def __str__(self) -> str:
+        return self.dtype
+
+
+@dataclass(frozen=True)
+class CategoryType(ColumnType):
+    """Strings or Booleans; codes are indices of the vocabulary.
+
+    Args:
+        values: the vocabulary, sorted.
+        form: `string`, `bool`, or `dictionary` for strings that are stored as pandas' categories.
+    """
+
+    kind: ClassVar[str] = "category"
+
+    values: tuple[str, ...] | tuple[bool, ...]
+    form: str = "string"
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        return 1, 1
+
+    def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
+        return _integers(codes, name)
+
+    def record(self) -> dict[str, Any]:
+        return {"type": self.kind, "values": list(self.values), "form": self.form}
+
+
+@dataclass(frozen=True)
+class TimeType(ColumnType):
+    """Dates, times and durations; codes are `(value − offset) / step`.
+
+    Args:
+        arrow: name of Apache Arrow's type, such as `date32[day]` or `timestamp[us, tz=UTC]`.
+        offset: the value of code 0, in the unit of that type.
+        step: what one code more stands for, in the unit of that type.
+        coarse: whether the data have values between these steps.
+    """
+
+    kind: ClassVar[str] = "time"
+
+    arrow: str
+    offset: int
+    step: int = 1
+    coarse: bool = False
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        return 1, 1
+
+    def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
+        return _integers(codes, name, _WHOLE / self.step) * self.step + self.offset
+
+    def record(self) -> dict[str, Any]:
+        return {"type": self.kind, "arrow": self.arrow, "offset": self.offset, "step": self.step, "coarse": self.coarse}
+
+
+COLUMN_TYPES: dict[str, type[ColumnType]] = {one.kind: one for one in (NumberType, CategoryType, TimeType)}
+"""Column types by their names in JSON."""
+
+
+def column_type(given: ColumnType | str | Mapping[str, Any]) -> ColumnType:
+    """Build a column type.
+
+    Args:
+        given: the type itself, the NumPy dtype name of numbers, or the output of `record`.
+
+    Raises:
+        TypeError: if it is none of these.
+        KeyError: if there is no such type.
+    """
+    if isinstance(given, ColumnType):
+        return given
+    if isinstance(given, str):
+        return NumberType(given)
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(given).items() if name != "type"}
+    found = COLUMN_TYPES[given["type"]](**fields)
+    for name, value in fields.items():
+        wanted = {"step": int, "digits": int, "offset": int, "coarse": bool, "values": tuple}.get(name, str)
+        if type(value) is not wanted:
+            raise TypeError(name)
+    return found
+
+
+def column_types(given: Iterable[ColumnType | str | Mapping[str, Any]]) -> tuple[ColumnType, ...]:
+    """Build the types of all columns, see `column_type`."""
+    return tuple(map(column_type, given))
+
+
+def _integers(codes: np.ndarray, name: str, most: float = _WHOLE) -> np.ndarray:
+    low, high = codes.min(initial=0), codes.max(initial=0)
+    if not -most <= low <= high <= most:
+        raise RunError(
+            f"The integer column '{name}' has samples from {low:g} to {high:g}, which overflow int64.",
+            "Write a .npy, which stores float32, or train longer.",
+        )
+    return codes.astype(np.float64).round().astype(np.int64)

@@ -1,0 +1,82 @@
+"""Class labels: texts, whole numbers or truth values, numbered from 0 in their order."""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from sdezoo.errors import DataError
+
+_CLASSES = 2**16
+
+
+class Labels(NamedTuple):
+    """Class labels of rows."""
+
+    numbers: Tensor
+    """Class indices `(N,)`, int64."""
+    names: tuple[str | int, ...]
+    """The label of each class, in order: of the alphabet, or of size."""
+
+
+def take_labels(table: pa.Table, column: str) -> tuple[pa.Table, Labels]:
+    """Take the class labels out of a table.
+
+    Args:
+        table: the table.
+        column: name of the column with the labels.
+
+    Returns:
+        The table without the column, and the labels.
+
+    Raises:
+        DataError: if there is no such column, or its values are no labels, see `labels`.
+    """
+    if column not in table.column_names:
+        raise DataError(f"There is no column '{column}' for the labels.", f"Give one of {', '.join(table.column_names[:20])}.")
+    if table.num_columns == 1:
+        raise DataError(f"The table has no column besides the labels '{column}'.", "Give a table with columns to learn.")
+    return table.drop_columns([column]), labels(table[column], f"column '{column}'")
+
+
+def labels(values: pa.ChunkedArray | pa.Array, what: str) -> Labels:
+    """Number class labels.
+
+    Args:
+        values: the labels `(N,)`: texts, integers, whole floating numbers or Booleans.
+        what: what they are, for messages, such as "column 'kind'".
+
+    Raises:
+        DataError: if labels are missing, of another type, or fractions; if all differ; or if there are too many.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    if values.null_count:
+        row = pc.index(pc.is_null(values), pa.scalar(True)).as_py()
+        raise DataError(f"The label of row {row} (counted from 0) is missing, in {what}.", "Fill it in, or remove the row.")
+    if pa.types.is_floating(values.type):
+        whole = pc.equal(pc.floor(values), values)
+        if not pc.all(whole).as_py():
+            row = pc.index(whole, pa.scalar(False)).as_py()
+            raise DataError(
+                f"The labels are fractions, such as {values[row].as_py():g} in row {row} (counted from 0), in {what}.",
+                "Give classes as texts or whole numbers.",
+            )
+        values = values.cast(pa.int64())
+    elif pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    elif not (pa.types.is_integer(values.type) or pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        raise DataError(f"The labels are of type {values.type}, in {what}.", "Give classes as texts or whole numbers.")
+    order = np.sort(pc.unique(values).to_numpy(zero_copy_only=False))
+    if len(order) > _CLASSES:
+        raise DataError(f"There are {len(order)} classes, more than {_CLASSES}, in {what}.", "Give a column of classes.")
+    numbers = pc.index_in(values, value_set=pa.array(order, values.type)).cast(pa.int64())
+    return Labels(torch.from_numpy(numbers.to_numpy(zero_copy_only=False).copy()), tuple(order.tolist()))

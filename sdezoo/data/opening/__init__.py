@@ -1,0 +1,1 @@
+"""How files with tables are opened: text in any dialect, Parquet, Excel."""

@@ -1,0 +1,165 @@
+"""Read and write sheets of Excel, .xlsx, by openpyxl, row by row.
+
+A .xlsx is a zip of XML. What it declares to hold is bounded before it is read: openpyxl keeps the texts of all cells in memory.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, datetime, time, timedelta
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import BinaryIO
+
+import pyarrow as pa
+
+from sdezoo.data.opening.dialect import Dialect, instead
+from sdezoo.data.reading import check_size
+from sdezoo.errors import DataError, RunError
+
+LARGEST = 2**28
+"""Most bytes of XML in a .xlsx, decompressed."""
+
+_ROWS = 4096  # rows that are converted at a time
+_COLUMNS = 16_384  # what Excel itself allows
+
+Cell = str | float | int | bool | datetime | date | time | timedelta | None
+
+
+def read_sheet(path: Path, dialect: Dialect) -> pa.Table:
+    """Read a sheet whose first row has the column names. Formulas have the values that Excel saved.
+
+    Args:
+        path: the file.
+        dialect: what the user says: the sheet, if several have cells, texts that mark missing values, columns read as text.
+
+    Raises:
+        DataError: if the file is too large, several sheets have cells, or a column mixes types; the first row that differs is named.
+        RunError: if openpyxl is not installed.
+    """
+    openpyxl = _openpyxl(path)
+    with zipfile.ZipFile(path) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > LARGEST:
+        raise DataError(f"'{path}' declares {size} bytes, more than the {LARGEST} of an Excel file that are read.", "Save it as .csv.")
+    check_size(path, size)
+    book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
+    try:
+        rows = _chosen(path, book, dialect)
+        names = _names(next(rows, ()))
+        if len(set(filter(None, names))) < len(list(filter(None, names))):
+            repeated = next(name for name in names if name and names.count(name) > 1)
+            raise DataError(f"'{path}' has more than one column named '{repeated}'.", "Give each column its own name.")
+        return _table(path, names, rows, dialect)
+    finally:
+        book.close()
+
+
+def write_sheet(names: Sequence[str], rows: Iterable[Sequence[Cell]], file: BinaryIO) -> None:
+    """Write a sheet, row by row.
+
+    Args:
+        names: column names.
+        rows: the cells of the rows.
+        file: output, written sequentially.
+
+    Raises:
+        RunError: if openpyxl is not installed.
+    """
+    book = _openpyxl(Path("the samples")).Workbook(write_only=True)
+    sheet = book.create_sheet("samples")
+    sheet.append(list(names))
+    for row in rows:
+        sheet.append(list(row))
+    book.save(file)
+
+
+def _openpyxl(path: Path) -> ModuleType:
+    try:
+        import openpyxl
+    except ImportError:
+        raise RunError(
+            f"'{path}' needs openpyxl, which is not installed.", 'Install it: pip install "sdezoo[excel]", or use .csv.'
+        ) from None
+    return openpyxl
+
+
+def _chosen(path: Path, book: object, dialect: Dialect) -> Iterator[tuple[Cell, ...]]:
+    """The rows of the sheet that the user names, else of the only one with cells; empty rows are left out."""
+    sheets = {sheet.title: sheet for sheet in book.worksheets}  # pyright: ignore[reportAttributeAccessIssue]
+    if dialect.sheet is not None and dialect.sheet not in sheets:
+        raise DataError(f"'{path}' has no sheet '{dialect.sheet}'.", f"Give one of {', '.join(sheets)}.")
+    filled = {}
+    for title, sheet in sheets.items() if dialect.sheet is None else [(dialect.sheet, sheets[dialect.sheet])]:
+        rows = (row for row in sheet.iter_rows(values_only=True, max_col=_COLUMNS) if any(cell is not None for cell in row))
+        if (first := next(rows, None)) is not None:
+            filled[title] = (first, rows)
+    if not filled:
+        raise DataError(f"'{path}' has no rows of data.", "Give a table with at least two rows.")
+    if len(filled) > 1:
+        raise DataError(f"'{path}' has several sheets: {', '.join(filled)}.", instead(path, f"sheet={next(iter(filled))}"))
+    first, rows = next(iter(filled.values()))
+
+    def whole() -> Iterator[tuple[Cell, ...]]:
+        yield first
+        yield from rows
+
+    return whole()
+
+
+def _names(row: Sequence[Cell]) -> list[str]:
+    names = ["" if cell is None else str(cell) for cell in row]
+    while names and not names[-1]:
+        names.pop()
+    return [name or f"\0{i}" for i, name in enumerate(names)]
+
+
+def _table(path: Path, names: list[str], rows: Iterator[tuple[Cell, ...]], dialect: Dialect) -> pa.Table:
+    chunks: list[list[pa.Array]] = [[] for _ in names]
+    kinds: list[str | None] = [None] * len(names)
+    missing, begun = set(dialect.missing) | {"", "NA", "NaN", "#N/A"}, 0
+    while part := list(islice(rows, _ROWS)):
+        for place, name in enumerate(names):
+            column = [
+                None if isinstance(cell := row[place] if place < len(row) else None, str) and cell in missing else cell for row in part
+            ]
+            if name in dialect.text:
+                column = [None if cell is None else str(cell) for cell in column]
+            for row, cell in enumerate(column):
+                if cell is None or (kind := _kind(cell)) == kinds[place]:
+                    continue
+                if kinds[place] is not None:
+                    raise DataError(
+                        f"Column '{name}' of '{path}' has {kinds[place]}, but '{str(cell)[:40]}' in row {begun + row} (counted from 0).",
+                        f"Correct it, or if it marks a missing value, g{instead(path, f'missing={cell}')[1:-1]}, if the column is text, "
+                        f"text=({name}).",
+                    )
+                kinds[place] = kind
+            chunks[place].append(pa.array(column, from_pandas=True))
+        for row in part:
+            if any(cell is not None for cell in row[len(names) :]):
+                raise DataError(
+                    f"'{path}' has {len(names)} column names for row {begun + part.index(row)} (counted from 0) of more fields.",
+                    "Give each column a name.",
+                )
+        begun += len(part)
+    return pa.table([pa.chunked_array(_promoted(column)) if column else pa.chunked_array([], pa.null()) for column in chunks], names=names)
+
+
+def _promoted(chunks: list[pa.Array]) -> list[pa.Array]:
+    """Chunks of one type: integers become floating where another chunk is, chunks without values take the type of the others."""
+    kinds = {chunk.type for chunk in chunks if not pa.types.is_null(chunk.type)}
+    if not kinds:
+        return chunks
+    kind = next(iter(kinds)) if len(kinds) == 1 else pa.float64() if pa.float64() in kinds else next(iter(kinds))
+    return [chunk.cast(kind) for chunk in chunks]
+
+
+def _kind(cell: Cell) -> str:
+    if isinstance(cell, bool):
+        return "true and false"
+    if isinstance(cell, int | float):
+        return "numbers"
+    return "dates" if isinstance(cell, datetime | date | time | timedelta) else "text"

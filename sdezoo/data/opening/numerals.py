@@ -1,0 +1,147 @@
+"""Numbers written for people: thousands separators, decimal commas, currency signs, and columns that mix numbers with other texts.
+
+A column of text is read as numbers if all of its values are numbers in one notation: `1,234.50` (a decimal point) or `1.234,50` (a decimal
+comma). `1,234` alone is in both. Another column of the file then tells, or the user. Arrow converts the texts once the marks are removed.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sdezoo.data.opening.dialect import Dialect, instead
+from sdezoo.errors import DataError
+
+_SPACES = " '\u2019\u00a0\u2009\u202f"  # thousands separators with no other meaning
+_CURRENCY = r"(?:\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR)"
+_AMOUNT = rf"^\s*([-+\x{{2212}}]?)\s*({_CURRENCY}?)\s*([-+]?[\d.,{_SPACES}]*\d[\d.,]*(?:[eE][-+]?\d+)?)\s*({_CURRENCY}|%|)\s*$"
+_NOTATIONS = {
+    mark: (
+        rf"^[-+\x{{2212}}]?(?:(?:\d+|\d{{1,3}}(?:[{other}]\d{{3}})+|\d{{1,3}}(?:[{_SPACES}]\d{{3}})+)"
+        rf"(?:[{mark}]\d*)?|[{mark}]\d+)(?:[eE][-+]?\d+)?$"
+    )
+    for mark, other in ((".", ","), (",", "."))
+}
+_DATE = r"^\d{4}-\d{2}-\d{2}"
+
+
+def notation(path: Path, table: pa.Table) -> str | None:
+    """Find the decimal mark of a file whose columns of text are numbers in one notation only.
+
+    Args:
+        path: the file, for messages.
+        table: the table.
+
+    Returns:
+        `.` or `,`; None: no column tells.
+
+    Raises:
+        DataError: if some columns have decimal points, others decimal commas.
+    """
+    found = {}
+    for name, column in _texts(table):
+        marks = [mark for mark in _NOTATIONS if _share(_amounts(column), _NOTATIONS[mark]) == 1]
+        if len(marks) == 1:
+            found[marks[0]] = name
+    if len(found) > 1:
+        remedy = instead(path, f"text=({found[',']})")
+        raise DataError(
+            f"'{path}' has decimal points in column '{found['.']}' and decimal commas in column '{found[',']}'.",
+            f"Write all numbers in one way, or g{remedy[1:]}",
+        )
+    return next(iter(found), None)
+
+
+def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None) -> pa.Table:
+    """Convert the columns of text whose values are all numbers.
+
+    Args:
+        path: the file, for messages.
+        table: the table.
+        dialect: what the user says; its columns `text` stay.
+        mark: decimal mark of the file; None: not known.
+
+    Raises:
+        DataError: if a column is ambiguous, or mixes numbers or dates with other texts.
+    """
+    for name, column in _texts(table):
+        if name in dialect.text:
+            continue
+        amounts = _amounts(column)
+        shares = {notation: _share(amounts, pattern) for notation, pattern in _NOTATIONS.items()}
+        if max(shares.values()) < 1:
+            _refuse_mixed(path, name, column, amounts, shares)
+            continue
+        if mark is None and min(shares.values()) == 1 and _differ(amounts):
+            shown = pc.drop_null(amounts)[_first(pc.match_substring_regex(pc.drop_null(amounts), r"[.,]"), True)]
+            raise DataError(
+                f"The values of column '{name}' of '{path}', such as {shown}, are numbers with a thousands separator or with decimals.",
+                f"{instead(path, 'decimal=point')[:-1]} or decimal=comma.",
+            )
+        chosen = mark or max(shares, key=lambda notation: shares[notation])
+        if shares[chosen] < 1:
+            _refuse_mixed(path, name, column, amounts, {chosen: shares[chosen]})
+            continue
+        _check_units(path, name, column)
+        table = table.set_column(table.column_names.index(name), name, _number(amounts, chosen))
+    return table
+
+
+def _texts(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
+    found = zip(table.column_names, table.columns, strict=True)
+    return [(name, column) for name, column in found if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)]
+
+
+def _amounts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The texts without currency and percent signs around a number."""
+    return pc.replace_substring_regex(column, _AMOUNT, r"\1\3")
+
+
+def _share(texts: pa.ChunkedArray, pattern: str) -> float:
+    """Share of the texts that are not missing and match a pattern; 0 if there are none."""
+    return pc.mean(pc.match_substring_regex(texts, pattern)).as_py() or 0.0
+
+
+def _differ(amounts: pa.ChunkedArray) -> bool:
+    return not _number(amounts, ".").equals(_number(amounts, ","))
+
+
+def _number(amounts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
+    """Convert texts in a notation to int64, or to float64 if one has a decimal mark or an exponent."""
+    other = "," if mark == "." else "."
+    plain = pc.replace_substring_regex(pc.replace_substring(amounts, "\u2212", "-"), rf"^\+|[{other}{_SPACES}]", "")
+    plain = pc.replace_substring(plain, mark, ".")
+    whole = not pc.any(pc.match_substring_regex(plain, r"[.eE]|\d{19}")).as_py()
+    return plain.cast(pa.int64() if whole else pa.float64())
+
+
+def _check_units(path: Path, name: str, column: pa.ChunkedArray) -> None:
+    """Refuse amounts in more than one unit."""
+    units = pc.unique(pc.replace_substring_regex(column, _AMOUNT, r"\2\4")).drop_null().to_pylist()
+    if len(units) > 1 and ("%" in units or len(set(units) - {""}) > 1):
+        shown = " and ".join(f"'{unit}'" if unit else "no sign" for unit in sorted(units)[:3])
+        raise DataError(f"Column '{name}' of '{path}' has amounts in different units: {shown}.", "Convert them to one unit.")
+
+
+def _refuse_mixed(path: Path, name: str, column: pa.ChunkedArray, amounts: pa.ChunkedArray, shares: dict[str, float]) -> None:
+    """Refuse a column most of whose values are numbers, or dates, naming the first row that is not."""
+    mark = max(shares, key=lambda notation: shares[notation])
+    kinds = {"numbers": (amounts, _NOTATIONS[mark]), "dates": (column, _DATE)}
+    for kind, (texts, pattern) in kinds.items():
+        if 0.5 <= _share(texts, pattern) < 1:
+            row = _first(pc.match_substring_regex(texts, pattern), False)
+            value = column[row].as_py()[:40]
+            raise DataError(
+                f"Column '{name}' of '{path}' has {kind}, but '{value}' in row {row} (counted from 0).",
+                f"Correct it, or if it marks a missing value, g{instead(path, f'missing={value}')[1:-1]}, if the column is text, "
+                f"text=({name}).",
+            )
+
+
+def _first(mask: pa.ChunkedArray, wanted: bool) -> int:
+    return pc.index(mask, pa.scalar(wanted)).as_py()

@@ -1,0 +1,194 @@
+"""Open a table, text, Parquet or Excel, as an Arrow table. How values become numbers of a model is not decided here.
+
+Formats are told apart by content. Text may be gzipped; `sdezoo.data.opening.dialect` finds how it is written. What pandas and R add to a
+table is no column: an index without a name, row names, separators at the ends of rows.
+
+Memory: a `.parquet` may hold any number of equal values in a few bytes. It is read in batches, so that memory is allocated as values are
+decoded; texts keep their dictionary, so that equal ones are stored once. `sdezoo.data.opening.text` tells what text takes.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+import csv
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.numerals import notation, read_numbers
+from sdezoo.data.opening.text import Text, no_rows, read_rows
+from sdezoo.data.reading import check_size, reading
+from sdezoo.errors import DataError
+
+_BATCH = 65_536
+_PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_PACKED = {b"text": b""}
+"""Metadata of a field of texts that were read as a dictionary."""
+_FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
+
+
+def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str], None] = lambda _: None) -> pa.Table:
+    """Read a table with named columns of any types. Missing values are null.
+
+    Args:
+        path: the file: text with a line of column names, also gzipped; Parquet; Excel (.xlsx, with the extra `excel`).
+        dialect: how the file is written, as far as the user says; None: nothing.
+        notify: called with each sentence that the user should know, such as that an index was left out.
+
+    Raises:
+        DataError: if the file cannot be read, is too large or has no rows; if names are repeated; if it can be read in two ways; if a row
+            has fields too many or too few; if a column mixes numbers with other texts. The message names the first such row or column.
+        RunError: if openpyxl is needed and not installed.
+    """
+    dialect = dialect or Dialect()
+    with reading(path, "a table", *_FAILURES):
+        with path.open("rb") as file:
+            begun = file.read(4)
+        if begun == _PARQUET:
+            _take_no(path, dialect, "a Parquet file", ())
+            return _without_index(path, _parquet(path), notify)
+        if begun == _ZIP:
+            from sdezoo.data.opening.excel import read_sheet
+
+            _take_no(path, dialect, "an Excel file", ("sheet", "text", "missing", "decimal", "thousands"))
+            return _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
+        if begun == _OLD_EXCEL:
+            raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
+        _take_no(path, dialect, "text", ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text"))
+        return _text(path, dialect, notify)
+
+
+def packed_texts(table: pa.Table) -> set[str]:
+    """The columns whose texts were read as a dictionary to save memory, and are no dictionary in the file.
+
+    Args:
+        table: from `read_table`.
+    """
+    return {field.name for field in table.schema if field.metadata == _PACKED}
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Check that a table has columns, and that their names differ.
+
+    Args:
+        path: the file, for the message.
+        names: column names; empty ones are not compared.
+
+    Raises:
+        DataError: if there are no columns, or a name is repeated.
+    """
+    if not names:
+        raise DataError(f"'{path}' has no rows of data.", "Give a table with at least two rows.")
+    repeated = [name for name, count in Counter(names).items() if count > 1 and name]
+    if repeated:
+        raise DataError(f"'{path}' has more than one column named {listed(repeated)}.", "Give each column its own name.")
+
+
+def listed(columns: Sequence[str], most: int = 5) -> str:
+    """List column names for a message.
+
+    Args:
+        columns: the names.
+        most: number of names that are listed.
+    """
+    more = f" and {len(columns) - most} more" if len(columns) > most else ""
+    return ", ".join(f"'{name}'" for name in columns[:most]) + more
+
+
+def _take_no(path: Path, dialect: Dialect, form: str, allowed: Sequence[str]) -> None:
+    """Refuse options that do not apply to this form of file."""
+    given = [name for name in Dialect.__dataclass_fields__ if name not in allowed and getattr(dialect, name)]
+    if given:
+        raise DataError(f"'{path}' is {form}, to which {given[0]}= does not apply.", f"Leave out {given[0]}.")
+
+
+def _text(path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
+    check_size(path, path.stat().st_size // 4)
+    source = Text(path, dialect)
+    layout = source.layout
+    check_names(path, layout.names)
+    table = read_rows(path, source, dialect, dialect.decimal_mark or ".")
+    if dialect.decimal_mark is None and (mark := notation(path, table)) == ",":
+        # Numbers with points are other numbers then: 1.234 is 1234.
+        dialect = replace(dialect, decimal=mark)
+        table = read_rows(path, Text(path, dialect), dialect, mark)
+    for note in layout.notes:
+        notify(note)
+    return _finished(path, table, dialect, dialect.decimal_mark, notify)
+
+
+def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, notify: Callable[[str], None]) -> pa.Table:
+    """The table with texts that are numbers read as such, and without what is no column."""
+    if not table.num_rows:
+        raise no_rows(path)
+    if unknown := [name for name in dialect.text if name not in table.column_names]:
+        raise DataError(f"'{path}' has no column '{unknown[0]}'.", "Correct text=.")
+    if mark is None:
+        mark = notation(path, table)
+    return read_numbers(path, _without_index(path, table, notify), dialect, mark)
+
+
+def _without_index(path: Path, table: pa.Table, notify: Callable[[str], None]) -> pa.Table:
+    """The table without the index of a data frame, row names, and columns with neither name nor values."""
+    for name in [
+        name for name, column in zip(table.column_names, table.columns, strict=True) if not _named(name) and not column.drop_null()
+    ]:
+        table = table.drop_columns([name])
+    first = table.column_names[0] if table.column_names else ""
+    if (not _named(first) or first == "Unnamed: 0") and _is_index(table.column(0), texts=not _named(first)):
+        notify(f"The first column of '{path}' is an index without a name, so it is left out.")
+        table = table.drop_columns([first])
+    if unnamed := [place for place, name in enumerate(table.column_names) if not _named(name)]:
+        raise DataError(f"Column {unnamed[0]} (counted from 0) of '{path}' has no name.", "Give each column its own name.")
+    if not table.column_names:
+        raise no_rows(path)
+    return table
+
+
+def _named(name: str) -> bool:
+    return bool(name) and not name.startswith("\0")
+
+
+def _is_index(column: pa.ChunkedArray, *, texts: bool) -> bool:
+    kind = column.type
+    fits = pa.types.is_integer(kind) or (texts and (pa.types.is_string(kind) or pa.types.is_dictionary(kind)))
+    return fits and not column.null_count and pc.count_distinct(column).as_py() == len(column)
+
+
+def _parquet(path: Path) -> pa.Table:
+    with parquet.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        check_names(path, schema.names)
+        if nested := [field.name for field in schema if _is_nested(field.type)]:
+            raise DataError(
+                f"'{path}' has columns of lists, records or bytes, which are neither numbers nor categories nor times: {listed(nested)}.",
+                "Leave these columns out of the table.",
+            )
+        if not file.metadata.num_rows:
+            raise no_rows(path)
+        check_size(path, file.metadata.num_rows * len(schema.names))
+        texts = [field.name for field in schema if _is_text(field.type)]
+    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+        index = {f"__index_level_{level}__" for level in range(len(schema.names))}
+        kept = [name for name in schema.names if name not in index]
+        table = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept), schema=None)
+    fields = [field.with_metadata(_PACKED if field.name in texts else None) for field in table.schema]
+    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    return pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)

@@ -1,0 +1,223 @@
+"""Read the rows of a table in text, in UTF-8 or any other encoding, gzipped or not, by pyarrow.
+
+pyarrow takes about 11 KB a column while it reads. Text with more than 1024 columns is therefore read in slabs of 1024 columns, each a pass
+over the file, and about 1.3 KB a column remain. A compressed text is counted as it is decompressed.
+
+pyarrow reads without threads: with them, rows have no numbers for messages, and reading from a Python stream deadlocks at times.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from sdezoo.data.opening.dialect import LINE, Dialect, Layout, byte_order, look, not_text
+from sdezoo.data.reading import check_size
+from sdezoo.errors import DataError
+
+_WIDE = 1024
+_CHUNK = 2**18
+_HEAD = 2**16
+_CHECKED = 2**22  # bytes between two checks of what is decompressed
+GZIP = b"\x1f\x8b"
+"""The first bytes of a gzipped file."""
+
+
+class Text:
+    """The bytes of a text file as UTF-8, from the line of column names on.
+
+    Args:
+        path: the file.
+        dialect: what the user says.
+    """
+
+    def __init__(self, path: Path, dialect: Dialect) -> None:
+        self._path, self._quotes = path, 0
+        chunks = self._decompressed()
+        begun = next(chunks, b"")
+        encoding = dialect.encoding or byte_order(begun)
+        self._chunks = chain([begun], chunks)
+        if encoding is not None:
+            self._chunks = self._recoded(self._chunks, encoding)
+        self._head = b""
+        self._extend(_HEAD)
+        ending = Path(path.name.lower().removesuffix(".gz")).suffix
+        while True:
+            text = self._decoded_head()
+            self.layout: Layout = look(path, text, dialect, ending)
+            if len(self._head) > LINE or self.layout.first < len(text) or not self._extend(4 * len(self._head)):
+                break
+        self._first = len(text[: self.layout.first].encode())
+
+    def rows(self) -> io.BufferedReader:
+        """The rows of data, a stream of UTF-8 for pyarrow. Call it once."""
+        chunks = self._counted(chain([self._head[self._first :]], self._chunks))
+        return io.BufferedReader(
+            _Stream(chunks if self.layout.comment is None else _uncommented(chunks, self.layout.comment.encode())), _CHUNK
+        )
+
+    @property
+    def unclosed(self) -> bool:
+        """Whether the rows that have been read have an odd number of quotation marks."""
+        return self._quotes % 2 == 1
+
+    def _decompressed(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            packed = file.read(2) == GZIP
+            file.seek(0)
+            source, total = gzip.GzipFile(fileobj=file) if packed else file, 0
+            while chunk := source.read(_CHUNK):
+                total += len(chunk)
+                if packed and total % _CHECKED < len(chunk):
+                    check_size(self._path, total // 4)
+                yield chunk
+
+    def _recoded(self, chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            for chunk in chunks:
+                yield decoder.decode(chunk).encode()
+            yield decoder.decode(b"", final=True).encode()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"'{self._path}' is not {encoding} text ({error.reason}).", "Give encoding= the one that it was written in."
+            ) from None
+
+    def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._quotes += chunk.count(b'"')
+            yield chunk
+
+    def _extend(self, size: int) -> bool:
+        """Read on until the head has `size` bytes; whether it grew."""
+        parts, length = [self._head], len(self._head)
+        while length < size and (chunk := next(self._chunks, None)) is not None:
+            parts.append(chunk)
+            length += len(chunk)
+        grew, self._head = length > len(self._head), b"".join(parts)
+        return grew
+
+    def _decoded_head(self) -> str:
+        try:
+            text = codecs.getincrementaldecoder("utf-8")().decode(self._head)
+        except UnicodeDecodeError:
+            raise not_text(self._path, self._head) from None
+        if "\0" in text:
+            raise not_text(self._path, self._head)
+        return text
+
+
+class _Stream(io.RawIOBase):
+    """A stream of chunks of bytes.
+
+    Args:
+        chunks: the chunks.
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._left = chunks, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._left = memoryview(chunk)
+        size = min(len(buffer), len(self._left))
+        buffer[:size] = self._left[:size]
+        self._left = self._left[size:]
+        return size
+
+
+def _uncommented(chunks: Iterator[bytes], mark: bytes) -> Iterator[bytes]:
+    """The lines that do not start with `mark`, unless a quoted field goes across them."""
+    left, inside = b"", False
+    for chunk in chain(chunks, [b""]):
+        *lines, left = (left + chunk).splitlines(keepends=True) or [b""]
+        if not chunk:
+            lines, left = [*lines, left], b""
+        kept = []
+        for line in lines:
+            if inside or not line.startswith(mark):
+                kept.append(line)
+                inside ^= line.count(b'"') % 2 == 1
+        yield b"".join(kept)
+
+
+def read_rows(path: Path, source: Text, dialect: Dialect, decimal: str) -> pa.Table:
+    """Read the rows of a text. Columns without a name are called by NUL and their number.
+
+    Args:
+        path: the file, for messages.
+        source: the text; another one is opened for each further pass.
+        dialect: what the user says.
+        decimal: decimal mark.
+
+    Raises:
+        DataError: if there are no rows, a row has fields too many or too few, or the text is not UTF-8 or has an open quotation mark.
+    """
+    names = [name or f"\0{i}" for i, name in enumerate(source.layout.names)]
+    slabs = [names] if len(names) <= _WIDE else [names[i : i + _WIDE] for i in range(0, len(names), _WIDE)]
+    parts = []
+    for number, slab in enumerate(slabs):
+        parts.append(_slab(path, source if number == 0 else Text(path, dialect), names, slab, dialect, decimal))
+    columns = [column for part in parts for column in part.columns]
+    return pa.table(columns, names=names)
+
+
+def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str) -> pa.Table:
+    wrong: list[arrow_csv.InvalidRow] = []
+
+    def refuse(row: arrow_csv.InvalidRow) -> str:
+        wrong.append(row)
+        return "error"
+
+    values = arrow_csv.ConvertOptions()
+    try:
+        table = arrow_csv.read_csv(
+            source.rows(),
+            arrow_csv.ReadOptions(column_names=names, block_size=max(2**20, 32 * len(names)), use_threads=False),
+            arrow_csv.ParseOptions(delimiter=source.layout.separator, newlines_in_values=True, invalid_row_handler=refuse),
+            arrow_csv.ConvertOptions(
+                include_columns=slab,
+                column_types={name: pa.string() for name in dialect.text if name in slab},
+                null_values=[*values.null_values, *dialect.missing],
+                strings_can_be_null=True,
+                decimal_point=decimal,
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        if wrong:
+            fields, mark = wrong[0].actual_columns, source.layout.separator
+            raise DataError(
+                f"'{path}' has {len(names)} column name{'s' * (len(names) > 1)}, but row {(wrong[0].number or 1) - 1} (counted from 0) has "
+                f"{fields} field{'s' * (fields != 1)}: {wrong[0].text[:80]}.",
+                f"Give each row one field for each column{'' if mark == ',' else ', or say what separates them, as separator=comma'}.",
+            ) from None
+        if "Empty CSV" in str(error):
+            raise no_rows(path) from None
+        raise
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_binary(column.type):
+            raise not_text(path, b"\n".join(value for value in column.to_pylist() if value and not value.isascii()))
+        if source.unclosed and pa.types.is_string(column.type) and "\n" in (column[-1].as_py() or ""):
+            raise DataError(f"'{path}' has a quotation mark in column '{name}' that is not closed.", "Close it, or remove it.")
+    return table
+
+
+def no_rows(path: Path) -> DataError:
+    """The error for a table without rows, to be raised by the caller."""
+    return DataError(f"'{path}' has no rows of data.", "Give a table with at least two rows.")

@@ -1,0 +1,186 @@
+"""Rows of arrays and data frames, of pandas or polars, and back."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from scipy.sparse import issparse
+from torch import Tensor
+
+from sdezoo.data.column_types import ColumnType, NumberType
+from sdezoo.data.conversion import from_numbers, to_numbers
+from sdezoo.data.encoding import Encoding, narrowed
+from sdezoo.data.labels import Labels, labels
+from sdezoo.errors import DataError, RunError
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows in the form that a user gave.
+
+    Args:
+        values: `(N, *event)`, float32, of a data frame the codes of its types. Missing values are NaN.
+        columns: column names as texts; empty: the rows are no data frame.
+        types: types of the columns.
+        names: column names as they were given: texts, numbers, or tuples of several levels.
+        library: the library of the data frame, `pandas` or `polars`; empty: an array.
+    """
+
+    values: Tensor
+    columns: tuple[str, ...] = ()
+    types: tuple[ColumnType, ...] = ()
+    names: Sequence[Hashable] = ()
+    library: str = ""
+
+
+def read_rows(given: Any) -> Rows:
+    """Convert an array, nested lists, or a data frame.
+
+    Args:
+        given: numbers `(N, d)`, a data frame of numbers, categories, dates and times, or images `(N, C, H, W)`.
+
+    Raises:
+        DataError: if they are sparse, complex, or have another shape; if an array is not of numbers; if column names are repeated, or a
+            column mixes types or holds another.
+    """
+    if issparse(given):
+        raise DataError("Sparse data are not supported.", "Convert them by toarray().")
+    if (polars := sys.modules.get("polars")) is not None and isinstance(given, polars.DataFrame):
+        return _of_frame(given.to_arrow(), given.columns, "polars")
+    if (pandas := sys.modules.get("pandas")) is not None and isinstance(given, pandas.DataFrame):
+        return _of_frame(_of_pandas(given), given.columns, "pandas")
+    return Rows(_of_array(given))
+
+
+def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encoding) -> Any:
+    """Build a data frame of the library, and with the names and types, of the given one.
+
+    Args:
+        rows: the rows that were given; their values are not used.
+        columns: which of their columns were made.
+        made: final rows `(n, d)`, codes of the encoding.
+        encoding: the types of the columns.
+
+    Raises:
+        RunError: if the library is not installed, or as for `sdezoo.data.conversion.from_numbers`.
+    """
+    table = from_numbers(made, columns, encoding.types)
+    types = encoding.types or (NumberType("float32"),) * len(columns)
+    whole = [isinstance(kind, NumberType) and kind.whole and place in encoding.missing for place, kind in enumerate(types)]
+    narrow = {
+        place: narrowed(table.column(place).to_numpy(zero_copy_only=False), kind.dtype)
+        for place, kind in enumerate(types)
+        if isinstance(kind, NumberType) and not whole[place] and not (rows.library == "polars" and table.column(place).null_count)
+    }
+    if rows.library == "polars":
+        import polars
+
+        return polars.DataFrame(
+            {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
+        )
+    try:
+        import pandas
+    except ImportError:
+        raise RunError("The model was fitted on a data frame, but pandas is not installed.", "Install it: pip install pandas.") from None
+    frame = {}
+    for place, column in enumerate(table.columns):
+        if place in narrow:
+            frame[place] = narrow[place]
+        else:
+            frame[place] = column.to_pandas(integer_object_nulls=True).astype("Int64") if whole[place] else column.to_pandas()
+    names = rows.names if len(columns) == len(rows.columns) else pandas.Index(rows.names).take([*map(rows.columns.index, columns)])
+    return pandas.DataFrame(frame).set_axis(names, axis=1)
+
+
+def read_labels(given: Any, rows: int) -> Labels:
+    """Convert class labels.
+
+    Args:
+        given: one label for each row: texts, whole numbers or Booleans, in an array, a list, or a series of pandas or polars.
+        rows: number of rows.
+
+    Raises:
+        DataError: if there are more or fewer labels than rows, or as for `sdezoo.data.labels.labels`.
+    """
+    array = np.asarray(given)
+    if array.shape not in ((rows,), (rows, 1)):
+        raise DataError(f"There are {rows} rows, but y has shape {array.shape}.", "Give each row one label.")
+    try:
+        found = pa.array(array.reshape(-1), from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        raise DataError("The labels y are neither all texts nor all numbers.", "Give classes as texts or whole numbers.") from None
+    return labels(found, "y")
+
+
+def _of_pandas(given: Any) -> pa.Table:
+    arrays = []
+    for place, name in enumerate(given.columns):
+        column = given.iloc[:, place]
+        try:
+            array = pa.Array.from_pandas(column)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            raise _mixture(_text(name), column) from None
+        arrays.append(pa.chunked_array([array]) if isinstance(array, pa.Array) else array)
+    return pa.Table.from_arrays(arrays, names=[str(place) for place in range(len(arrays))])
+
+
+def _of_frame(table: pa.Table, names: Sequence[Hashable], library: str) -> Rows:
+    columns = tuple(map(_text, names))
+    if repeated := [name for name, count in Counter(columns).items() if count > 1]:
+        raise DataError(f"There is more than one column named '{repeated[0]}'.", "Give each column its own name.")
+    _check_size(table.shape)
+    found = to_numbers(table.rename_columns(columns))
+    return Rows(found.values, columns, found.types, names, library)
+
+
+def _text(name: Hashable) -> str:
+    return " ".join(map(str, name)) if isinstance(name, tuple) else str(name)
+
+
+def _of_array(given: Any) -> Tensor:
+    try:
+        array = np.asarray(given)
+        if np.iscomplexobj(array) or (array.dtype == object and any(isinstance(value, complex) for value in array.flat)):
+            raise DataError("Complex data not supported.", "Give real numbers.")
+        with np.errstate(over="ignore"):
+            values = torch.from_numpy(np.array(array, dtype=np.float32))
+    except (TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None
+    if values.ndim not in (2, 4):
+        raise DataError(
+            f"The data have shape {tuple(values.shape)}.",
+            "Give rows (N, d) or images (N, C, H, W). Reshape your data: X.reshape(-1, 1) makes one column, X.reshape(1, -1) one row.",
+        )
+    _check_size(tuple(values.shape))
+    return values
+
+
+def _check_size(shape: tuple[int, ...]) -> None:
+    if 0 in shape[1:]:
+        raise DataError(f"There are 0 feature(s) (shape={shape}) while a minimum of 1 is required.", "Give rows with columns.")
+
+
+def _mixture(name: str, column: Any) -> DataError:
+    """Say which value of a column of Python objects is unlike the others."""
+    there = column.notna()
+    kinds = [type(value) for value in column]
+    usual = max(set(kinds), key=kinds.count)
+    wrong = [i for i, kind in enumerate(kinds) if there.iloc[i] and kind is not usual]
+    if not wrong:
+        return DataError(
+            f"The column '{name}' holds {usual.__name__}, which is neither a number nor a category nor a time.", "Leave the column out."
+        )
+    return DataError(
+        f"The column '{name}' mixes types: {len(wrong)} of {len(kinds)} values are no {usual.__name__}, the first is "
+        f"{column.iloc[wrong[0]]!r} in row {wrong[0]} (counted from 0).",
+        "Give the column one type, or leave it out.",
+    )

@@ -1,0 +1,152 @@
+"""What the columns of a table are for `--sde auto`: numbers, categories, or identifiers that are left out.
+
+- A column is an *identifier* if it names rows: strings that differ in every row, or integers that count them in even steps. A model could
+  only memorize it, so it is left out.
+- Strings and Booleans are *categories*. So are numbers on a lattice, such as whole numbers, if they have two different values, or ten at
+  most and each end in a hundredth of the rows: grades and years of a survey, but not counts, whose largest values are rare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
+from sdezoo.data.dataset import Data
+from sdezoo.data.validation import check, column_name
+from sdezoo.errors import DataError
+from sdezoo.zoo.column_options import ColumnOptions, column_names
+
+KEEP, DROP, REFUSE = "keep", "drop", "refuse"
+"""What happens to rows with missing values."""
+
+_ROWS = 20
+"""Rows from which a column can be known for an identifier."""
+_LEVELS, _SHARE, _FEW = 10, 0.01, 3
+_EXACT = 2**24
+
+
+def prepared(data: Data, options: ColumnOptions, missing: str | None) -> Data:
+    """The data that a model is trained on or compared with: without the columns and rows that are left out.
+
+    Args:
+        data: the data as read.
+        options: what the user says of columns.
+        missing: `keep` or `drop` rows with missing values; else they are refused.
+
+    Raises:
+        DataError: if there are missing values and `missing` is neither, or no rows are left.
+    """
+    found = options.apply(data)
+    if found.kind != "table" or missing == KEEP:
+        check(found, missing=True)
+        return found
+    if missing == DROP:
+        found = found.where(lambda rows: ~rows.isnan().any(1))
+        if len(found.train) < 2:
+            raise DataError(
+                "Fewer than two rows have no missing value.", "Give --missing keep, or leave out columns that are mostly missing."
+            )
+        return found
+    check_present(found)
+    return found
+
+
+def check_present(data: Data) -> None:
+    """Check that a table has no missing values.
+
+    Args:
+        data: the data.
+
+    Raises:
+        DataError: if values are missing, with their number, and the first of them.
+    """
+    try:
+        check(data)
+    except DataError as error:
+        if "missing (NaN)" not in error.problem:
+            raise
+        raise DataError(
+            error.problem, "Remove or fill in these rows, give --missing drop, or leave out --sde and --missing to keep them."
+        ) from None
+
+
+def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple[str, ...]]:
+    """Find the identifiers and categories of a table.
+
+    Args:
+        data: the data as read.
+        options: what the user says of columns, which comes first.
+
+    Returns:
+        The options with the columns that are left out and those that are categories, and a phrase for each choice.
+    """
+    if data.kind != "table" or not data.columns:
+        return options, ()
+    names, reasons = column_names(data), []
+    bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
+    known = {*options.dropped, *options.categories, *options.processes, *bound}
+    rows = torch.cat([data.train, data.test]).double()
+    dropped, categories = [], []
+    for i, (name, kind) in enumerate(zip(names, data.types or [NumberType("float32")] * len(names), strict=True)):
+        if names.count(name) > 1 or name in known:
+            continue
+        if what := _identifies(rows[:, i], kind):
+            dropped.append(name)
+            reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give --column '{name}={_kept(kind)}'")
+        elif _few(rows[:, i], kind):
+            categories.append(name)
+    if dropped and len(dropped) == len(names) - len(options.dropped):
+        raise DataError(
+            "Every column of the table is an identifier: it names rows, and a model would memorize it.", "Give a table with others."
+        )
+    if wide := [name for i, name in enumerate(names) if name not in dropped and _loses(rows[:, i], data.types[i] if data.types else None)]:
+        reasons.append(f"{_listed(wide)} rounded to 7 digits: integers that span more than float32 holds")
+    reasons += [
+        f"{column_name(0, [name])} kept to multiples of {kind.step} in {kind.arrow}: a finer step spans more than float32 holds"
+        for name, kind in zip(names, data.types, strict=False)
+        if isinstance(kind, TimeType) and kind.coarse and name not in options.dropped
+    ]
+    found = replace(options, dropped=(*options.dropped, *dropped), categories=(*options.categories, *categories))
+    return found, tuple(reasons)
+
+
+def _identifies(column: Tensor, kind: ColumnType) -> str | None:
+    """What makes a column an identifier; None if it is none. The order of rows is not used, since held-out rows stand apart."""
+    present = column[~column.isnan()]
+    if len(present) < _ROWS:
+        return None
+    if isinstance(kind, CategoryType):
+        return "a different string in every row" if len(kind.values) == len(present) else None
+    if not kind.whole or len(present) < len(column):
+        return None
+    steps = present.sort().values.diff()
+    return "whole numbers that count the rows" if bool((steps == steps[0]).all()) and steps[0] > 0 else None
+
+
+def _kept(kind: ColumnType) -> str:
+    return "category" if isinstance(kind, CategoryType) else "vp"
+
+
+def _few(column: Tensor, kind: ColumnType) -> bool:
+    """Whether a column is one of categories."""
+    if isinstance(kind, CategoryType):
+        return True
+    present = column[~column.isnan()]
+    if not kind.unit[0] or isinstance(kind, TimeType) or not len(present):
+        return False
+    found, counts = present.unique(return_counts=True)
+    enough = max(_FEW, _SHARE * len(present))
+    return len(found) == 2 or (2 < len(found) <= _LEVELS and min(int(counts[0]), int(counts[-1])) >= enough)
+
+
+def _loses(column: Tensor, kind: ColumnType | None) -> bool:
+    return isinstance(kind, NumberType) and kind.whole and bool((column.abs() > _EXACT).any())
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(column_name(0, [name]) for name in names[:most]) + more

@@ -1,0 +1,29 @@
+"""Right plugins with unusual but legal choices are not condemned."""
+
+import pytest
+
+from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
+from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from tests.conformance.right_plugins import Churned, HalfLine
+from tests.conformance.trying import try_law
+
+
+@pytest.mark.parametrize("law", ["contract", "fokker-planck", "score-is-gradient", "draws-have-the-score"])
+def test_a_log_density_without_a_second_derivative(law):
+    try_law(SDE_LAWS, law, HalfLine())
+
+
+def test_the_density_needs_differences(monkeypatch):
+    """Torch's own second derivative is NaN at some of the cases that the law tries."""
+    import sdezoo.conformance.laws.calculus_laws as laws
+
+    asked = []
+    original = laws._difference
+    monkeypatch.setattr(laws, "_difference", lambda fn, y: (asked.append(y), original(fn, y))[1])
+    try_law(SDE_LAWS, "fokker-planck", HalfLine())
+    assert asked
+
+
+@pytest.mark.parametrize("law", ["law-recovered", "weak-order", "far-out"])
+def test_a_stiff_sampler(law):
+    try_law(SAMPLER_LAWS, law, Churned())

@@ -1,0 +1,148 @@
+"""Laws of `sdezoo.data.conversion` and `sdezoo.data.discrete`: values of every type come back, and shares are kept."""
+
+import datetime
+import json
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType, column_types
+from sdezoo.data.conversion import from_numbers, recoded, to_numbers
+from sdezoo.data.discrete import MARK, CategoryCodec, MissingCodec
+from sdezoo.data.encoding import Encoding
+from sdezoo.errors import DataError
+
+DAY, TIME = datetime.date, datetime.datetime
+MONTH = [TIME(2024, 2, 28, 23, 59, 59), TIME(2024, 3, 1), None, TIME(2024, 2, 29, 12)]
+COLUMNS = {
+    "strings": pa.array(["b", "a", None, 'ü, "x"\n']),
+    "Booleans": pa.array([True, None, False, True]),
+    "integers": pa.array([1, 2, None, -4]),
+    "beyond float32": pa.array([1_700_000_000, 1_700_000_001, 1_700_000_777, None]),
+    "near int64": pa.array([2**62 + 1, 2**62 + 3, None, 2**62 + 1001]),
+    "cents": pa.array([0.23, 1.1, 12345.67, None]),
+    "float32": pa.array([0.1, 2.5e-30, None, -3.0], pa.float32()),
+    "before 1678": pa.array([DAY(1500, 1, 1), DAY(2020, 1, 1), None, DAY(1, 1, 1)]),
+    "seconds": pa.array(MONTH, pa.timestamp("s")),
+    "zone": pa.array(MONTH, pa.timestamp("us", "UTC")),
+    "time of day": pa.array([datetime.time(1, 2), None, datetime.time(3, 4), datetime.time(5, 6)], pa.time32("s")),
+    "duration": pa.array([1, 2, 3, None], pa.duration("ms")),
+    "categorical": pa.array(["x", "y", None, "x"]).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_values_of_every_type_come_back_bit_for_bit(name: str) -> None:
+    found = to_numbers(pa.table({"x": COLUMNS[name]}))
+    types = column_types(json.loads(json.dumps([kind.record() for kind in found.types])))
+    assert types == found.types
+    assert found.values.dtype == torch.float32
+    assert found.values[:, 0].isnan().tolist() == [value is None for value in COLUMNS[name].to_pylist()]
+    back = from_numbers(found.values, ["x"], types)
+    assert back["x"].to_pylist() == COLUMNS[name].to_pylist()
+    if name != "strings":
+        assert back["x"].type == COLUMNS[name].type
+
+
+@given(st.lists(st.integers(-(10**6), 10**6), min_size=12, max_size=40, unique=True), st.integers(0, 4), st.integers(1, 30))
+def test_decimals_come_back_on_their_own_lattice(multiples: list[int], digits: int, step: int) -> None:
+    values = [k * step / 10**digits for k in multiples]
+    if max(map(abs, multiples)) * step > 2**24:
+        return
+    found = to_numbers(pa.table({"x": pa.array(values)}))
+    (kind,) = found.types
+    assert isinstance(kind, NumberType)
+    assert from_numbers(found.values, ["x"], found.types)["x"].to_pylist() == values
+    moved = Encoding((), found.types).decode(found.values + 0.3 * kind.step / 10**kind.digits)
+    assert torch.equal(moved, found.values), "samples are rounded to the lattice"
+
+
+def test_times_of_one_type_can_be_compared() -> None:
+    found = to_numbers(
+        pa.table({"start": pa.array([DAY(1950, 1, 1), DAY(1960, 5, 5)]), "end": pa.array([DAY(2000, 1, 1), DAY(2001, 1, 2)])})
+    )
+    assert found.types[0] == found.types[1]
+    assert (found.values[:, 0] < found.values[:, 1]).all()
+
+
+def test_times_that_span_too_much_are_marked_as_rounded() -> None:
+    kind = to_numbers(pa.table({"x": pa.array([TIME(2000, 1, 1, 1, 1, 1), TIME(2020, 1, 1)], pa.timestamp("s"))})).types[0]
+    assert isinstance(kind, TimeType)
+    assert kind.coarse
+    assert kind.step == 60
+
+
+def test_numbers_with_mistakes_are_not_taken_for_categories() -> None:
+    values = [str(k) for k in range(50)]
+    values[17] = values[40] = "n.a.?"
+    with pytest.raises(DataError, match=r"mixes numbers and text: 2 of 50 values are no numbers, the first is 'n.a.\?' in row 17"):
+        to_numbers(pa.table({"x": values}))
+
+
+def test_codes_of_a_file_become_those_of_a_model() -> None:
+    data = to_numbers(pa.table({"x": ["a", "b", "c"], "t": pa.array([1_700_000_000, 1_700_000_009, 1_700_900_000])}))
+    file = to_numbers(pa.table({"x": ["c", "b"], "t": pa.array([1_700_000_001, 1_700_000_001])}))
+    rows = recoded(file.values, file.types, data.types, file.names)
+    assert from_numbers(rows, file.names, data.types).to_pydict() == {"x": ["c", "b"], "t": [1_700_000_001] * 2}
+    with pytest.raises(DataError, match="the category 'z', which"):
+        recoded(torch.zeros(1, 1), (CategoryType(("z",)),), data.types[:1], ["x"])
+
+
+CATEGORY = CategoryCodec((1, 2), ((0.0, 1.0, 4.0, math.nan), (0.0, 1.0)), ((0.5, 0.3, 0.15, 0.05), (0.9, 0.1)))
+MISSING = MissingCodec((0,), (7.5,), (0.03,))
+
+
+def test_categories_and_missing_values_are_undone() -> None:
+    raw = torch.tensor([[1.5, 4.0, 0.0], [math.nan, math.nan, 1.0], [2.0, 0.0, 1.0], [math.nan, 1.0, 0.0]])
+    encoding = Encoding((CATEGORY, MISSING))
+    encoding = Encoding.from_json(json.loads(json.dumps(encoding.to_json())))
+    x = encoding.encode(raw)
+    assert tuple(x.shape[1:]) == encoding.encoded_event((3,)) == (7,)
+    assert x.isfinite().all()
+    assert torch.equal(encoding.decode(x).nan_to_num(-1), raw.nan_to_num(-1))
+    assert encoding.named("abc") == (["a", "b", "c", "a is missing"], [0, 3, 1, 1, 1, 1, 2])
+    assert encoding.categories == [1, 2]
+    assert encoding.missing == [0, 1]
+    assert encoding.log_det(raw) is None
+    with pytest.raises(DataError, match="did not have"):
+        encoding.encode(torch.tensor([[1.0, 2.0, 0.0]]))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.2])
+def test_corners_are_recognized_through_noise(noise: float) -> None:
+    """The exact score sends states to corners up to the error of the sampler, a hundredth of a corner's size or less: shares are exact."""
+    raw = torch.tensor([0.0, 1.0, 4.0, math.nan]).double()[torch.randint(4, (2000,), generator=torch.Generator().manual_seed(0))]
+    rows = torch.stack([raw, (raw == 1).double()], 1)
+    x = CATEGORY.encode(rows)
+    drawn = CATEGORY.decode(x + noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64))
+    assert torch.equal(drawn.nan_to_num(-1), rows.nan_to_num(-1))
+
+
+@pytest.mark.parametrize("share", [0.002, 0.05, 0.3, 0.9])
+def test_a_gaussian_of_the_same_moments_has_the_same_shares(share: float) -> None:
+    """What a network that has learned two moments draws: marks at their rate, to 4 standard errors."""
+    n = 200_000
+    codec = MissingCodec((0,), (0.0,), (share,))
+    mean, deviation = MARK * (2 * share - 1), 2 * MARK * math.sqrt(share * (1 - share))
+    mark = mean + deviation * torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = float(codec.decode(torch.stack([torch.zeros(n), mark], 1)).isnan().double().mean())
+    assert abs(found - share) < 4 * math.sqrt(share * (1 - share) / n)
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"columns": [0], "values": [[1.0]], "shares": [[1.0]]}, {"columns": [0], "values": [[2.0, 1.0]], "shares": [[0.5, 0.5]]}]
+)
+def test_a_damaged_record_is_refused(record: dict[str, object]) -> None:
+    with pytest.raises(DataError, match="damaged"):
+        CategoryCodec.from_parameters(record)
+
+
+def test_the_largest_of_few_categories_in_numpy_order() -> None:
+    found = to_numbers(pa.table({"x": ["b", "a", "c", "a"]}))
+    assert found.types == (CategoryType(("a", "b", "c")),)
+    assert np.array_equal(found.values[:, 0].numpy(), [1, 0, 2, 0])

@@ -1,0 +1,271 @@
+"""Tables as people have them: each dialect is read as it was meant, or refused in a sentence that names the parameter to give."""
+
+import gzip
+import io
+import itertools
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from sdezoo.data.labels import labels, take_labels
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import read_table
+from sdezoo.errors import DataError, ParameterError, RunError
+from sdezoo.zoo.datasets import find_dataset, with_parameter
+
+FRAME = pandas.DataFrame({"Größe": [1234.5, 0.25, -7.0], "Stück": [3, 40000, 5]})
+
+
+def opened(folder: Path, content: str | bytes, name: str = "a.csv", **dialect: object) -> tuple[dict[str, list[object]], list[str]]:
+    """The columns of a file, and the notes."""
+    path, notes = folder / name, []
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    table = read_table(path, Dialect(**dialect), notes.append)  # type: ignore[arg-type]
+    return {name: column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)}, notes
+
+
+def refused(folder: Path, content: str | bytes, *says: str, name: str = "a.csv", **dialect: object) -> None:
+    with pytest.raises(DataError) as refusal:
+        opened(folder, content, name, **dialect)
+    for part in says:
+        assert part in str(refusal.value)
+    assert refusal.value.problem.endswith(".")
+    assert refusal.value.remedy.endswith(".")
+
+
+@pytest.mark.parametrize(("mark", "decimal"), list(itertools.product(",;\t|", ".,")))
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_pandas_writes_is_read_back(tmp_path: Path, mark: str, decimal: str, encoding: str, packed: bool) -> None:
+    content = FRAME.to_csv(sep=mark, decimal=decimal, index=False).encode(encoding)
+    name = "a.tsv" if mark == "\t" else "a.csv"
+    found, notes = opened(tmp_path, gzip.compress(content) if packed else content, name + ".gz" * packed)
+    assert found == FRAME.to_dict("list")
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ('"price\n(EUR)","qty"\n1.5,2\n', {"price\n(EUR)": [1.5], "qty": [2]}),
+        ("sep=;\na;b\n1;2\n", {"a": [1], "b": [2]}),
+        ("# by us\n# on Monday\n\na,b\n1,2\n# half\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+        ("# a,b\n1,2\n3,4\n", {"a": [1, 3], "b": [2, 4]}),
+        ("a,b,\n1,2,\n3,4,\n", {"a": [1, 3], "b": [2, 4]}),
+        ("a,b\n1,2,\n3,4,\n", {"a": [1, 3], "b": [2, 4]}),
+        ("a,b\r1,2\r3,4\r", {"a": [1, 3], "b": [2, 4]}),
+        ('a,b\n"1,234.50",1\n"12,000",2\n', {"a": [1234.5, 12000.0], "b": [1, 2]}),
+        ("a;b\n1.234,5;1.234\n2,255;3\n", {"a": [1234.5, 2.255], "b": [1234, 3]}),
+        ("a;b\n1.234.567;2\n1.000;3\n", {"a": [1234567, 1000], "b": [2, 3]}),
+        ('a,b\n"$1,234.50",12 %\n-$3,3 %\n', {"a": [1234.5, -3.0], "b": [12, 3]}),
+        ("a\n1 234\n12 345\n", {"a": [1234, 12345]}),
+        ("a,b\nx,\nNA,2\n", {"a": ["x", None], "b": [None, 2]}),
+        ("when,ip\n01.02.2020,10.0.0.1\n03.04.2021,10.0.0.2\n", {"when": ["01.02.2020", "03.04.2021"], "ip": ["10.0.0.1", "10.0.0.2"]}),
+    ],
+)
+def test_dialects_that_are_unambiguous(tmp_path: Path, content: str, columns: dict[str, list[object]]) -> None:
+    assert opened(tmp_path, content)[0] == columns
+
+
+@pytest.mark.parametrize(
+    ("content", "says", "options", "first"),
+    [
+        ("a;b\n1,555;2\n2,255;3\n", "such as 1,555, are numbers with a thousands separator or with decimals", {"decimal": "comma"}, 1.555),
+        ('a,b\n"1,555",2\n"2,255",3\n', 'decimal=point" or decimal=comma', {"thousands": "comma"}, 1555),
+        ("a,b;c\n1,2;3\n4,5;6\n", "could be separated by commas or semicolons", {"separator": "semicolon", "decimal": ","}, 1.2),
+        ("a,b\n1,2\n?,4\n3,4\n", "Column 'a' of 'FILE' has numbers, but '?' in row 1 (counted from 0)", {"missing": ("?",)}, 1),
+        ("a,b\n1,2\nK2,4\n3,4\n", "if the column is text, text=(a)", {"text": ("a",)}, "1"),
+        ("a,b\n2020-01-01,2\nnever,4\n", "has dates, but 'never' in row 1", {"text": ("a",)}, "2020-01-01"),
+        ("Größe,b\n1,2\n".encode("latin-1"), "in the encoding latin-1 a line of it reads: Größe,b.", {"encoding": "latin-1"}, 1),
+        ("b,c\n1,ö\n2,x\n".encode("cp1252"), "is not UTF-8 text", {"encoding": "cp1252"}, 1),
+        ("a,b\n1,2\n".encode("utf-16-be"), "encoding=utf-16-be", {"encoding": "utf-16-be"}, 1),
+        ("# a,b\nx,y\nz,w\n", "may hold the column names, or be a comment", {"comment": "x", "text": ("# a",)}, "z"),
+    ],
+)
+def test_dialects_that_the_user_must_name(
+    tmp_path: Path, content: str | bytes, says: str, options: dict[str, object], first: object
+) -> None:
+    """Refused without the parameter that the sentence names, read with it."""
+    refused(tmp_path, content, says.replace("FILE", str(tmp_path / "a.csv")))
+    assert next(iter(opened(tmp_path, content, **options)[0].values()))[0] == first
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a,b\n1,2\n\n3,4,5\n6\n", "2 column names, but row 1 (counted from 0) has 3 fields: 3,4,5."),
+        ("Title\na,b\n1,2\n", "1 column name, but row 0 (counted from 0) has 2 fields"),
+        ("a,,b\n1,2,3\n1,3,4\n", "Column 1 (counted from 0) of"),
+        ("a,b,a,b,c\n1,2,3,4,5\n", "more than one column named 'a', 'b'"),
+        ('a,b\n1,"x\n2,3\n4,5\n', "a quotation mark in column 'b' that is not closed"),
+        ("a,b\n$1.50,2\n€12.00,3\n", "amounts in different units: '$' and '€'"),
+        ('a,b\n"1,5",1\n"2.5,5",2\n', "a"),
+        ("a;b;c\n1,5;1,234.5;2\n2,5;2,000.5;3\n", "decimal points in column 'b' and decimal commas in column 'a'"),
+        ("# nothing\n", "nothing but comments"),
+        (b"\xd0\xcf\x11\xe0" + bytes(100), "the old format of Excel"),
+    ],
+)
+def test_what_is_no_table(tmp_path: Path, content: str | bytes, says: str) -> None:
+    refused(tmp_path, content, says)
+
+
+def test_indices_are_no_columns(tmp_path: Path) -> None:
+    """Of pandas, whatever rows were kept, and of R, with and without a place in the line of names."""
+    for frame in (FRAME, FRAME.iloc[[2, 0, 1]], FRAME.set_axis(["x", "y", "z"])):
+        found, notes = opened(tmp_path, frame.to_csv())
+        assert found == frame.to_dict("list")
+        assert notes == [f"The first column of '{tmp_path}/a.csv' is an index without a name, so it is left out."]
+    assert opened(tmp_path, "Unnamed: 0,a,b\n0,1,2\n1,3,4\n")[0] == {"a": [1, 3], "b": [2, 4]}
+    assert opened(tmp_path, "a b\nx 1 2\ny 3 4\n", separator="space")[0] == {"a": [1, 3], "b": [2, 4]}
+    refused(tmp_path, ",a\n0.5,1\n0.5,2\n", "Column 0 (counted from 0)")
+    frame = FRAME.iloc[[2, 0, 1]]
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert parquet.read_schema(tmp_path / "a.parquet").names[-1] == "__index_level_0__"
+    assert read_table(tmp_path / "a.parquet").to_pydict() == frame.to_dict("list")
+
+
+def test_a_wide_text_is_read_as_a_narrow_one(tmp_path: Path) -> None:
+    """Types, dialects and refusals are the same beyond the number of columns that are read at once."""
+    columns = 1500
+    names, values = [f"c{i}" for i in range(columns)], [str(i) for i in range(columns)]
+    rows = [[*values[:-2], "2020-01-01", "1,5"], [*values[:-2], "2021-01-01", "2.000,5"]] * 30
+    found, _ = opened(tmp_path, "\n".join(";".join(row) for row in (names, *rows)))
+    assert [str(column[0]) for column in found.values()] == [*values[:-2], "2020-01-01", "1.5"]
+    assert found["c1499"] == [1.5, 2000.5] * 30
+    for bad, says in (("x", "Column 'c1200' of"), ("1;2", "1500 column names, but row 60 (counted from 0) has 1501 fields")):
+        wrong = [*rows, [*values[:1200], bad, *values[1201:]]]
+        refused(tmp_path, "\n".join(";".join(row) for row in (names, *wrong)), says)
+
+
+def test_texts_of_parquet_keep_their_dictionary(tmp_path: Path) -> None:
+    """Equal texts take one, and lists are refused before they are decoded."""
+    table = pa.table({"a": pa.array(["x" * 1000] * 20_000), "b": pa.array(range(20_000))})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    before = pa.total_allocated_bytes()
+    del table
+    assert read_table(tmp_path / "a.parquet").nbytes < 2**20
+    assert pa.total_allocated_bytes() <= before
+    parquet.write_table(pa.table({"a": [[1], [2]]}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="lists, records or bytes, which are neither numbers nor categories nor times: 'a'"):
+        read_table(tmp_path / "a.parquet")
+
+
+def test_a_gzipped_text_is_bounded_as_it_is_decompressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdezoo.data.reading.LARGEST", 2**20)
+    refused(tmp_path, gzip.compress(b"a\n" + b"1\n" * 2**22), "declares", name="a.csv.gz")
+
+
+class TestExcel:
+    @pytest.fixture(autouse=True)
+    def _installed(self) -> None:
+        pytest.importorskip("openpyxl")
+
+    def write(self, path: Path, **sheets: pandas.DataFrame) -> Path:
+        with pandas.ExcelWriter(path) as book:
+            for name, frame in sheets.items():
+                frame.to_excel(book, sheet_name=name, index=False)
+        return path
+
+    def test_sheets_are_read_by_type(self, tmp_path: Path) -> None:
+        days = pandas.to_datetime(["2020-01-01", "2021-05-06", "2022-01-01"])
+        path = self.write(tmp_path / "a.xlsx", one=FRAME.assign(kind=["x", None, "z"], day=days, on=[True, False, True]))
+        table = read_table(path)
+        assert table.select(FRAME.columns).to_pydict() == FRAME.to_dict("list")
+        assert table["kind"].to_pylist() == ["x", None, "z"]
+        assert pa.types.is_timestamp(table["day"].type)
+        assert pa.types.is_boolean(table["on"].type)
+
+    def test_the_sheet_is_named_where_there_are_several(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "a.xlsx", one=FRAME, two=FRAME[["Stück"]])
+        with pytest.raises(DataError, match=r"several sheets: one, two.*sheet=one"):
+            read_table(path)
+        assert read_table(path, Dialect(sheet="two")).column_names == ["Stück"]
+        with pytest.raises(DataError, match=r"no sheet 'three'.*one, two"):
+            read_table(path, Dialect(sheet="three"))
+
+    def test_mixed_columns_name_the_row(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "a.xlsx", one=pandas.DataFrame({"a": [1, "?", 3]}))
+        with pytest.raises(DataError, match=r"'a' of .* has numbers, but '\?' in row 1"):
+            read_table(path)
+        assert read_table(path, Dialect(missing=("?",))).to_pydict() == {"a": [1, None, 3]}
+
+    def test_damaged_files_and_bombs(self, tmp_path: Path) -> None:
+        content = self.write(tmp_path / "a.xlsx", one=FRAME).read_bytes()
+        for length in range(4, len(content), 97):
+            refused(tmp_path, content[:length], name="b.xlsx")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("xl/sharedStrings.xml", bytes(2**28 + 1))
+        refused(tmp_path, buffer.getvalue(), "more than the 268435456", name="b.xlsx")
+
+
+def test_excel_without_openpyxl_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "openpyxl", None)
+    with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as archive:
+        archive.writestr("a", "")
+    with pytest.raises(RunError, match=r'openpyxl, which is not installed.*"sdezoo\[excel\]"'):
+        read_table(tmp_path / "a.xlsx")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"separator": "ab"},
+        {"decimal": ";"},
+        {"thousands": "x"},
+        {"decimal": ",", "thousands": "comma"},
+        {"encoding": "zip"},
+        {"comment": ""},
+    ],
+)
+def test_marks_that_are_none(values: dict[str, str]) -> None:
+    with pytest.raises(ParameterError):
+        Dialect(**values)  # type: ignore[arg-type]
+
+
+def test_dialects_stand_in_spec_strings(tmp_path: Path) -> None:
+    """As characters, as words that no shell changes, and with a path that has commas; and specs are read back."""
+    path = tmp_path / "a, (b.csv"
+    path.write_text("a;b\n1,555;x\n2,255;y\n3,5;x\n4,5;y\n")
+    for spec in (f'table:path="{path}",separator=;,decimal=,', f'table:path="{path}",decimal=comma,separator=semicolon,holdout=0'):
+        dataset = find_dataset(with_parameter(spec, "label_column", "b"))
+        assert find_dataset(dataset.spec) == find_dataset(dataset.full_spec) == dataset
+        data = dataset.load()
+        assert data.columns == ("a",)
+        assert data.train_labels is not None
+        assert set(data.train_labels.tolist()) == {0, 1}
+        assert data.notes == ("The classes of column 'b' are numbered: 0 = x, 1 = y.",)
+    with pytest.raises(ParameterError, match="'wine' has no parameter label_column"):
+        with_parameter("wine", "label_column", "b")
+    with pytest.raises(ParameterError, match="is not a mark"):
+        find_dataset("table:path=a.csv,separator=ab")
+    with pytest.raises(DataError, match=r"does not apply"):
+        find_dataset(f'table:path="{path}",sheet=x').load()
+
+
+def test_labels_are_numbered_in_their_order() -> None:
+    for values, names in (
+        (["b", "a", "b"], ("a", "b")),
+        ([7, 3, 7], (3, 7)),
+        ([7.0, 3.0, 7.0], (3, 7)),
+        ([True, False, True], (0, 1)),
+        (pa.array(["b", "a", "b"]).dictionary_encode(), ("a", "b")),
+    ):
+        found = labels(pa.array(values) if isinstance(values, list) else values, "y")
+        assert found.numbers.tolist() == [1, 0, 1]
+        assert found.names == names
+    table, found = take_labels(pa.table({"x": [1, 2], "y": ["u", "v"]}), "y")
+    assert table.column_names == ["x"]
+    for values, says in (([0.5, 1.0], "0.5 in row 0"), (["a", None], "row 1 .* is missing"), ([b"x", b"y"], "type binary")):
+        with pytest.raises(DataError, match=says):
+            labels(pa.array(values), "y")
+    with pytest.raises(DataError, match=r"no column 'z' for the labels. Give one of x, y."):
+        take_labels(pa.table({"x": [1], "y": [2]}), "z")
+    many = pa.array(np.arange(2**16 + 1))
+    with pytest.raises(DataError, match="65537 classes"):
+        labels(many, "y")

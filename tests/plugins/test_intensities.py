@@ -1,0 +1,162 @@
+"""Images of every depth: read to [0, 1] on their own lattice, and written one file each at the depth that they came in."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sdezoo.data.dataset import Data
+from sdezoo.data.validation import check
+from sdezoo.errors import DataError, RunError
+from sdezoo.generation.single_files import check_folder, names_a_folder, write_folder
+from sdezoo.runs.sample import sample
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
+from sdezoo_plugins.datasets.array import Array
+from sdezoo_plugins.datasets.folder import Folder
+
+RNG = np.random.default_rng(0)
+SHAPE = (5, 4, 6)
+FORMS = {
+    "L": (RNG.integers(0, 256, SHAPE).astype(np.uint8), "png"),
+    "LA": (RNG.integers(0, 256, (*SHAPE, 2)).astype(np.uint8), "png"),
+    "RGB": (RNG.integers(0, 256, (*SHAPE, 3)).astype(np.uint8), "png"),
+    "RGBA": (RNG.integers(0, 256, (*SHAPE, 4)).astype(np.uint8), "png"),
+    "16 bits": (RNG.integers(0, 65536, SHAPE).astype(np.uint16), "png"),
+    "16 bits, tif": (RNG.integers(0, 65536, SHAPE).astype(np.uint16), "tif"),
+    "16 bits, pgm": (RNG.integers(0, 65536, SHAPE).astype(np.uint16), "pgm"),
+    "floats": (RNG.random(SHAPE, np.float32), "tif"),
+}
+
+
+def put(folder: Path, pixels: np.ndarray, ending: str) -> Path:
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{i:06}.{ending}")
+    return folder
+
+
+def loaded(data: Data) -> np.ndarray:
+    """The rows, channels last, in the units of the file."""
+    check(data)
+    return (data.train.double() * (data.levels or 1)).movedim(1, -1).squeeze(-1).numpy()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_images_are_read_exactly_and_written_at_their_depth(tmp_path: Path, form: str) -> None:
+    pixels, ending = FORMS[form]
+    data = Folder(str(put(tmp_path / "in", pixels, ending)), holdout=0).load()
+    assert data.levels == {"uint8": 255, "uint16": 65535, "float32": None}[pixels.dtype.name]
+    np.testing.assert_allclose(loaded(data), pixels, atol=0.01 if data.levels else 0)
+    out = tmp_path / "out"
+    check_folder(out, "image", data.event, data.levels)
+    write_folder(data.train.split(2), out, data.levels, "Give another place.")
+    written = sorted(out.iterdir())
+    assert len(written) == len(pixels)
+    assert np.array_equal(np.stack([np.asarray(Image.open(file)) for file in written]), pixels)
+    assert torch.equal(Folder(str(out), holdout=0).load().train, data.train)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_of_integers_have_the_lattice_of_their_type(tmp_path: Path, dtype: type) -> None:
+    """Or that of the largest value that they can have, as of cameras of 12 bits."""
+    pixels = RNG.integers(0, 200, (5, 4, 6, 3)).astype(dtype)
+    np.save(tmp_path / "a.npy", pixels)
+    data = Array(str(tmp_path / "a.npy"), holdout=0).load()
+    assert data.levels == np.iinfo(dtype).max
+    np.testing.assert_allclose(loaded(data), pixels, atol=0.01)
+    data = Array(str(tmp_path / "a.npy"), holdout=0, maximum=199).load()
+    assert (data.levels, float(data.train.max())) == (199, 1.0)
+    for wide in (pixels.astype(np.int32), pixels.astype(np.float32)):
+        np.save(tmp_path / "a.npy", wide)
+        with pytest.raises(DataError, match="maximum="):
+            Array(str(tmp_path / "a.npy"), holdout=0).load()
+        np.testing.assert_allclose(Array(str(tmp_path / "a.npy"), holdout=0, maximum=250).load().train.max(), pixels.max() / 250, rtol=1e-6)
+    with pytest.raises(DataError, match=r"must lie in \[0, 100\], but .* give their largest value: maximum=199"):
+        Array(str(tmp_path / "a.npy"), maximum=100).load()
+
+
+def test_one_axis_is_one_column(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(5.0))
+    data = Array(str(tmp_path / "a.npy"), holdout=0).load()
+    assert (data.kind, data.train.tolist()) == ("points", [[0.0], [1.0], [2.0], [3.0], [4.0]])
+
+
+def test_alpha_is_opaque_where_there_is_none(tmp_path: Path) -> None:
+    """Of a palette with a transparent colour, too."""
+    colours = Image.fromarray(FORMS["RGB"][0][0])
+    colours.save(tmp_path / "a.png")
+    colours.quantize(4).save(tmp_path / "b.png", transparency=0)
+    data = Folder(str(tmp_path), holdout=0).load()
+    assert data.event == (4, 4, 6)
+    assert (data.train[0, 3] == 1).all()
+    assert set(data.train[1, 3].flatten().tolist()) == {0.0, 1.0}
+    assert np.array_equal((data.train[0, :3] * 255).round().movedim(0, -1).numpy(), FORMS["RGB"][0][0])
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "says"),
+    [
+        ("L", "RGB", "with 3 channels, colour, but .* 1 channel, grey"),
+        ("LA", "RGBA", "all grey or all colour"),
+        ("L", "16 bits", r"16 bits \(mode I;16\), grey, but"),
+        ("16 bits", "floats", r"floats \(mode F\)"),
+    ],
+)
+def test_depths_and_colours_are_not_mixed(tmp_path: Path, first: str, other: str, says: str) -> None:
+    for name, form in (("a", first), ("b", other)):
+        Image.fromarray(FORMS[form][0][0]).save(tmp_path / f"{name}.tif")
+    with pytest.raises(DataError, match=says):
+        Folder(str(tmp_path)).load()
+
+
+def test_floats_beyond_one_are_refused_with_what_to_give(tmp_path: Path) -> None:
+    put(tmp_path, 300 * FORMS["floats"][0], "tif")
+    with pytest.raises(DataError, match=r"largest value: maximum=29\d"):
+        Folder(str(tmp_path)).load()
+    assert Folder(str(tmp_path), holdout=0, maximum=300).load().train.max() <= 1
+    put(tmp_path, np.where(FORMS["floats"][0] > 0.5, np.nan, 0).astype(np.float32), "tif")
+    with pytest.raises(DataError, match=r"missing \(NaN\)"):
+        Folder(str(tmp_path)).load()
+
+
+def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
+    x, out = torch.rand(3, 1, 4, 4), tmp_path / "out"
+    write_folder([x], out, 255, "")
+    with pytest.raises(RunError, match=r"has images.*--overwrite"):
+        check_folder(out, "image", (1, 4, 4), 255)
+    check_folder(out, "image", (1, 4, 4), 255, overwrite=True)
+    write_folder([x[:1]], out, 255, "")
+    assert [file.name for file in out.iterdir()] == ["000000.png"], "no image of before stays"
+    (out / "mine.txt").touch()
+    with pytest.raises(RunError, match=r"other files, such as 'mine\.txt'"):
+        check_folder(out, "image", (1, 4, 4), 255, overwrite=True)
+    for event, levels, says in (((3, 4, 4), 65535, "3 channels of 16 bits"), ((3, 4, 4), None, "floating values")):
+        with pytest.raises(RunError, match=says):
+            check_folder(tmp_path / "new", "image", event, levels)
+    with pytest.raises(RunError, match="only images"):
+        check_folder(tmp_path / "new", "table", (3,), None)
+    (tmp_path / "link").symlink_to(out)
+    with pytest.raises(RunError, match="a link"):
+        check_folder(tmp_path / "link", "image", (1, 4, 4), 255)
+    assert names_a_folder("a/")
+    assert names_a_folder(out)
+    assert not names_a_folder(tmp_path / "out.png")
+
+
+def test_samples_of_a_run_are_single_files(tmp_path: Path) -> None:
+    """However many there are, in memory or streamed."""
+    data = str(put(tmp_path / "in", RNG.integers(0, 65536, (8, 8, 8)).astype(np.uint16), "png"))
+    settings = {"data": data, "net": "unet:width=8", "steps": 1, "batch_size": 4, "device": "cpu", "out": str(tmp_path / "run")}
+    run = train(TrainingConfig.build(settings)).run
+    for out, batch in (("few/", 64), ("many/", 1)):
+        made = sample(run, f"{tmp_path}/{out}", n=10, steps=1, batch_size=batch, device="cpu")
+        assert made is not None
+        files = sorted((tmp_path / out).iterdir())
+        assert [file.name for file in files] == [f"{i:06}.png" for i in range(10)]
+        assert Image.open(files[0]).mode == "I;16"
+    assert not (tmp_path / "many.parts").exists()
+    with pytest.raises(RunError, match="has images"):
+        sample(run, f"{tmp_path}/few/", n=1, device="cpu")
