@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from sdezoo.process.standardized import column_moments, standardized
     from sdezoo.runs.estimator import DiffusionModel
     from sdezoo.runs.evaluate import evaluate
+    from sdezoo.runs.impute import impute
     from sdezoo.runs.likelihood import likelihood
     from sdezoo.runs.sample import sample
     from sdezoo.runs.train import train
@@ -118,6 +119,7 @@ __all__ = [
     "draw_times",
     "evaluate",
     "formats",
+    "impute",
     "leading_spread",
     "likelihood",
     "load_file",
@@ -160,6 +162,7 @@ _HOMES = {
     "sdezoo.process.standardized": ("column_moments", "standardized"),
     "sdezoo.runs.estimator": ("DiffusionModel",),
     "sdezoo.runs.evaluate": ("evaluate",),
+    "sdezoo.runs.impute": ("impute",),
     "sdezoo.runs.likelihood": ("likelihood",),
     "sdezoo.runs.sample": ("sample",),
     "sdezoo.runs.train": ("train",),

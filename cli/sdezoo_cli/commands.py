@@ -14,6 +14,7 @@ from sdezoo.errors import printable
 from sdezoo_cli.bench import bench
 from sdezoo_cli.check import check
 from sdezoo_cli.evaluate import evaluate
+from sdezoo_cli.impute import impute
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
 from sdezoo_cli.sample import sample
@@ -66,6 +67,7 @@ app = typer.Typer(
 )
 app.command()(train)
 app.command()(sample)
+app.command()(impute)
 app.command()(evaluate)
 app.command("list")(list_plugins)
 app.command()(show)

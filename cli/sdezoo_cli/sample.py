@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from sdezoo.runs.sample import Sampled
 
 _INTERRUPTED = 130
+_FEW = 2
 
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
     checkpoint: Checkpoint = "newest",
     sampler: Sampler = None,
-    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler. Default: 20, or 50 with --given COLUMN=VALUE.")] = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of samples. Default: 64, or the rows of --from.")] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="LIST", help="Indices of the samples to draw, instead of -n: 0-63 or 3,17,100-120.")
@@ -43,6 +44,10 @@ def sample(
     ] = None,
     start_time: Annotated[
         float | None, typer.Option("--from-time", help="Time between 0 and 1 up to which rows are noised. Default: the end.")
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONDITION", help="Condition on a column of a table: x=1, x=1..2, x=..2 or x=1.. (repeatable)."),
     ] = None,
     device: Device = "auto",
     precision: Precision = "float32",
@@ -85,6 +90,7 @@ def sample(
                 guidance=guidance,
                 start=start,
                 start_time=start_time,
+                given=given or (),
                 device=device,
                 precision=precision,
                 compiled=compiled,
@@ -99,6 +105,7 @@ def sample(
         summary = {"out": str(made.out), "n": made.n, "sampler": made.sampler, "steps": made.steps, "evaluations": made.evaluations}
         summary |= {"seed": made.seed, "label": made.label, "guidance": made.guidance, "seeds": made.seeds, "kept": made.kept}
         summary |= {"from": str(made.start) if made.start else None}
+        summary |= {"effective_particles": round(min(made.effective), 3) if made.effective else None}
         summary |= {"trajectory": str(made.trajectory) if made.trajectory else None, "outside": made.outside.count}
         summary |= {"outside_by": made.outside.farthest, "seconds": round(made.seconds, 3)}
         say_json(summary)
@@ -113,8 +120,18 @@ def _text(made: Sampled) -> str:
         f"{made.n} samples by {made.sampler}{calls}, in {made.seconds:.1f} s: {made.out}\n"
         + (f"{made.kept} of them were drawn before.\n" if made.kept else "")
         + f"{made.outside.count} of {made.values} values lie outside the range of the data{made.outside.by}{saturated}.\n"
+        + _particles(made.effective)
         + (f"Trajectories of the first {made.shown}: {made.trajectory}\n" if made.trajectory else "")
     )
+
+
+def _particles(effective: tuple[float, ...]) -> str:
+    if not effective:
+        return ""
+    poor = sum(number < _FEW for number in effective)
+    found = f"Effective particles of a sample, at least: {min(effective):.1f}, on average {sum(effective) / len(effective):.1f}.\n"
+    warning = f"Warning: {poor} samples had fewer than {_FEW}, and follow the conditions only approximately. Take more --steps.\n"
+    return found + (warning if poor else "")
 
 
 @contextmanager

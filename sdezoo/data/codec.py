@@ -74,6 +74,17 @@ class Codec(ABC):
         """For each output column, the position in `columns` of the column that it encodes. Default: one for each, or all of the first."""
         return range(len(self.columns or ())) if self.width is None else [0] * self.width
 
+    def known(self, given: Tensor) -> Tensor:
+        """Which output columns follow from the given input columns alone. Default: those whose source, see `outputs`, is given.
+
+        Args:
+            given: which input columns are given, bool `(N, …, k)`.
+
+        Returns:
+            Bool `(N, …, m)`.
+        """
+        return given if self.columns is None else given[..., [output.source for output in self.outputs]]
+
     @property
     def outputs(self) -> Sequence[Output]:
         """What each output column is. Default: a value of the column in `sources`, on its lattice."""
@@ -264,11 +275,7 @@ class CellCodec(Codec):
         return x
 
     def log_det(self, raw: Tensor) -> Tensor:
-        """0: a translation of each positive value.
-
-        Args:
-            raw: rows `(N, …, d)`.
-        """
+        """0: a translation of each positive value."""
         return torch.zeros(len(raw), dtype=torch.float64)
 
     def parameters(self) -> dict[str, Any]:
@@ -308,17 +315,18 @@ class DifferenceCodec(Codec):
         found[..., self.order] = torch.cat([ranked[..., :1], ranked.diff(dim=-1)], -1)
         return found
 
+    def known(self, given: Tensor) -> Tensor:
+        found = given.clone()
+        found[..., self.order[1:]] &= given[..., self.order[:-1]]
+        return found
+
     def decode(self, x: Tensor) -> Tensor:
         found = torch.empty_like(x)
         found[..., self.order] = x[..., self.order].cumsum(-1)
         return found
 
     def log_det(self, raw: Tensor) -> Tensor:
-        """0: the matrix is triangular, with ones on its diagonal.
-
-        Args:
-            raw: columns `(N, …, k)`.
-        """
+        """0: the matrix is triangular, with ones on its diagonal."""
         return torch.zeros(len(raw), dtype=torch.float64)
 
     def parameters(self) -> dict[str, Any]:
@@ -353,15 +361,14 @@ class ShareCodec(Codec):
     def encode(self, raw: Tensor) -> Tensor:
         return raw / raw.sum(-1, keepdim=True)
 
+    def known(self, given: Tensor) -> Tensor:
+        return given.all(-1, keepdim=True).expand_as(given)
+
     def decode(self, x: Tensor) -> Tensor:
         return x * self.total
 
     def log_det(self, raw: Tensor) -> None:
-        """None: the columns have a density on the simplex alone.
-
-        Args:
-            raw: columns `(N, …, k)`.
-        """
+        """None: the columns have a density on the simplex alone."""
 
     def parameters(self) -> dict[str, Any]:
         return {"columns": list(self.columns), "total": self.total}

@@ -216,6 +216,23 @@ class Encoding:
                 found |= {source for source, values in zip(columns, codec.values, strict=True) if math.isnan(values[-1])}
         return sorted(found)
 
+    def known(self, given: Tensor) -> Tensor:
+        """Find the encoded columns that follow from given columns alone.
+
+        Args:
+            given: which columns of the table are given, bool `(N, columns)`.
+
+        Returns:
+            Bool `(N, encoded columns)`.
+        """
+        columns = list(given.unbind(-1))
+        for codec in self.codecs:
+            acted = range(len(columns)) if codec.columns is None else codec.columns
+            made = codec.known(torch.stack([columns[i] for i in acted], -1)).unbind(-1)
+            kept = [column for i, column in enumerate(columns) if i not in acted]
+            columns = [*kept[: acted[0]], *made, *kept[acted[0] :]]
+        return torch.stack(columns, -1)
+
     def to_json(self) -> dict[str, Any]:
         """Serialize to JSON values; `from_json` restores the encoding exactly."""
         return {

@@ -7,7 +7,7 @@ named arrays, read by the dataset `array`. A `TableFormat` stores named columns,
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, ClassVar
@@ -21,6 +21,7 @@ from sdezoo.data.arrays import Header
 from sdezoo.data.column_types import CategoryType, ColumnType, column_types
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
+from sdezoo.data.filling import Filling
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.table import read_table
 from sdezoo.data.reading import reading
@@ -158,6 +159,20 @@ class TableFormat(ReadableFormat):
         Raises:
             DataError: if the file cannot be read, has columns of nested values, or does not fit in memory.
         """
+
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+        """Write a table with its missing cells filled and all others as they are, once for each draw. Default: refused.
+
+        Args:
+            path: the table to fill.
+            file: output, written sequentially.
+            columns: values by column.
+            draws: number of draws. If there are several, the first column `draw` numbers them, from 1.
+
+        Raises:
+            DataError: if the format cannot be filled, or has a column `draw` already.
+        """
+        raise DataError(f"Missing cells of '{path}' cannot be filled.", "Give a .csv, .tsv or .parquet.")
 
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table | None:
         """Open the file as an Arrow table, before its values become codes.

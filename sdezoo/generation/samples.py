@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
+from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.learning.model import Model
 from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
@@ -157,6 +158,7 @@ class Draw:
         label: class to condition on; `each`: sample `i` has class `i` modulo the number of classes; None: no label.
         guidance: scale `w` of classifier-free guidance, see `sdezoo.sampling.guidance.Guided`.
         start: initial states.
+        given: conditions on the columns of the samples; None: none.
 
     Raises:
         ParameterError: if a number is not positive, the class does not exist, there is guidance without a label, or `start` has no row for
@@ -174,8 +176,11 @@ class Draw:
     label: int | Literal["each"] | None = None
     guidance: float = 1.0
     start: Start = PRIOR
+    given: Given | None = None
 
     def __post_init__(self) -> None:
+        if self.given is not None and self.start is not PRIOR:
+            raise ParameterError("Samples that start from rows take no conditions.", "Leave out --from, or --given.")
         check_rows(self.start, [part[-1] for part in self.rows.ranges])
         for name, value in {"steps": self.steps, "batch_size": self.batch}.items():
             if value < 1:
@@ -197,6 +202,8 @@ class Draw:
     @cached_property
     def taken(self) -> int:
         """Number of steps taken: fewer than `steps` if sampling starts from partially noised rows."""
+        if self.given is not None:
+            return self.steps
         return len(self.sampler.times(self.sampler.view(self.trained.model), self.steps, self.start)) - 1
 
     def batches(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Iterator[Generated]:
@@ -225,6 +232,8 @@ class Draw:
         with calls:
             z = self.sample(rows, progress)
         x = self.trained.encoding.decode(z.cpu())
+        if self.given is not None:
+            x = self.given.restored(x, list(rows))
         return Generated(x, self.trained.state.bounds.outside(x), calls.count or self.sampler.evaluations(self.steps))
 
     def sample(self, rows: SampleIndices, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
@@ -238,17 +247,31 @@ class Draw:
             Encoded rows `(n, *encoded event)`, float32 on `device`.
 
         Raises:
+            DataError: if no sample that meets the conditions was found.
             SupportError: as for `batches`.
         """
         shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), device=self.device)
         try:
+            if self.given is not None:
+                return self.conditional.sample(self._model, list(rows), callback)
             return self.sampler.sample(
-                self._model(rows), shape, self.steps, self.seed, rows=list(rows), start=self.start, like=like, callback=callback
+                self._model(list(rows)), shape, self.steps, self.seed, rows=list(rows), start=self.start, like=like, callback=callback
             )
         except LeftSupportError as error:
             raise _with_alternatives(error, self.trained) from None
 
-    def _model(self, rows: SampleIndices) -> Model[Any]:
+    @cached_property
+    def conditional(self) -> ConditionalDraw:
+        """The drawing of samples that meet `given`.
+
+        Raises:
+            SdezooError: as for `ConditionalDraw`, or if there are no conditions.
+        """
+        if self.given is None:
+            raise ParameterError("There are no conditions.", "Give --given COLUMN=VALUE.")
+        return ConditionalDraw(self.trained, self.sampler, self.given, self.steps, self.seed, self.device)
+
+    def _model(self, rows: Sequence[int]) -> Model[Any]:
         model, classes = self.trained.model, self.trained.state.classes
         if self.label is None or classes is None:
             return model
@@ -282,6 +305,7 @@ def generate(
     seed: int = 0,
     batch_size: int | None = None,
     device: torch.device | None = None,
+    given: Given | None = None,
     progress: SamplingProgress | None = None,
 ) -> Generated:
     """Draw `n` samples into memory. Sample `i` depends only on `(seed, i)`.
@@ -294,13 +318,15 @@ def generate(
         seed: the seed.
         batch_size: samples in a batch; affects memory, speed and rounding only. None: 64, and more of small rows.
         device: device to sample on; None: CPU.
+        given: conditions on the columns of the samples; None: none.
         progress: called after every step.
 
     Raises:
         ParameterError: if a number is not positive.
+        DataError: if the conditions cannot be met.
         SupportError: if the sampler leaves the support; the message names the samplers that do not.
     """
-    draw = Draw(trained, sampler, SampleIndices.first(n), steps, seed, batch_size, device)
+    draw = Draw(trained, sampler, SampleIndices.first(n), steps, seed, batch_size, device, given=given)
     trained.model.to(device or torch.device("cpu"))
     return together(draw.batches(progress=progress))
 

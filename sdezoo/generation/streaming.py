@@ -180,6 +180,7 @@ def _form(draw: Draw) -> dict[str, Any]:
 def _identity(draw: Draw, precision: str) -> dict[str, Any]:
     """Everything that determines the samples, up to rounding."""
     given = {"start": draw.start.fingerprint} if draw.start.fingerprint else {}
+    given |= {"given": draw.given.fingerprint} if draw.given else {}
     return {
         "model": _fingerprint(draw.trained),
         "sampler": draw.sampler.spec,

@@ -116,6 +116,16 @@ class AffineSDE(ForwardSDE, Conditional):
     def state_shape(self, shape: Sequence[int]) -> Shape:
         return tuple(self.coordinates.inverse_shape(torch.Size(shape)))
 
+    def known_entries(self, known: Tensor) -> Tensor:
+        """Which entries of a clean state follow from the `known` entries of its row: bool `(B, *event)` to `(B, *state)`.
+
+        Default: the same entries if `φ` is element-wise, else all or none.
+        """
+        if self.element_wise:
+            return known
+        whole = known.flatten(1).all(1)
+        return whole.reshape(-1, *(1,) * (known.ndim - 1)).expand(self.state_shape(known.shape))
+
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """`φ⁻¹(x)`; `noise` is unused."""
         return _tensor(self.coordinates.inv(x))

@@ -28,6 +28,8 @@ from sklearn.utils.validation import check_is_fitted
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
+from sdezoo.generation.conditions import Values
+from sdezoo.generation.given import STEPS, Given
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
 from sdezoo.runs.frames import Rows, make_frame, read_labels, read_rows
 from sdezoo.runs.train import train
@@ -141,13 +143,17 @@ class DiffusionModel(BaseEstimator):
         self._describe(replace(rows, values=values[:0]), None if labels is None else np.array(labels.names))
         return self
 
-    def sample(self, n_samples: int = 1, random_state: RandomState = None, *, condition: str | float | None = None) -> Any:
+    def sample(
+        self, n_samples: int = 1, random_state: RandomState = None, *, condition: str | float | None = None, given: Values | None = None
+    ) -> Any:
         """Draw new rows in the form that `fit` was given. Sample `i` depends only on the seed and `i`.
 
         Args:
             n_samples: number of rows.
             random_state: as for the estimator; None: that of the estimator.
             condition: the class to draw, one of `classes_`; None: none.
+            given: conditions by column: a value, or an interval `(low, high)` with None for an open end, see `sdezoo.generation.given`.
+                Columns of arrays are called x0, x1, ….
 
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
@@ -155,14 +161,16 @@ class DiffusionModel(BaseEstimator):
             were left out, such as identifiers, are not in it.
 
         Raises:
-            SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, or if a data frame is needed and its library is
-                not installed.
+            SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, if a condition cannot be met, or if a data
+                frame is needed and its library is not installed.
         """
         check_is_fitted(self)
         seed = _seed(self.random_state if random_state is None else random_state)
         sampler = choose_sampler(self.trained_, self.sampler)
         label = None if condition is None else self._class(condition)
-        draw = Draw(self.trained_, sampler, SampleIndices.first(int(n_samples)), self.sampling_steps, seed, label=label)
+        meet = Given.of(given, self.trained_) if given else None
+        steps = max(self.sampling_steps, STEPS) if meet and meet.exact else self.sampling_steps
+        draw = Draw(self.trained_, sampler, SampleIndices.first(int(n_samples)), steps, seed, label=label, given=meet)
         made = together(draw.batches())
         state = self.trained_.state
         if not state.columns:

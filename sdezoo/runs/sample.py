@@ -11,6 +11,8 @@ from typing import Literal
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
+from sdezoo.generation.given import STEPS as GIVEN_STEPS
+from sdezoo.generation.given import Given
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
@@ -24,6 +26,8 @@ from sdezoo.zoo.registry import load
 
 SAMPLES = 64
 """Default number of samples."""
+STEPS = 20
+"""Default number of steps of the sampler."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ class Sampled:
         evaluations: network evaluations (NFE) for each sample drawn by this process; None if it drew none.
         trajectory: file with the trajectories of the first `shown` samples; None: not requested.
         shown: number of samples in `trajectory`.
+        effective: smallest effective number of particles of each sample drawn by this process; empty without given values.
         seconds: time spent drawing and writing, in seconds.
     """
 
@@ -66,6 +71,7 @@ class Sampled:
     evaluations: int | None
     trajectory: Path | None
     shown: int
+    effective: tuple[float, ...]
     seconds: float
 
 
@@ -75,7 +81,7 @@ def sample(
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
-    steps: int = 20,
+    steps: int | None = None,
     n: int | None = None,
     seeds: str | None = None,
     batch_size: int | None = None,
@@ -84,6 +90,7 @@ def sample(
     guidance: float = 1.0,
     start: Path | None = None,
     start_time: float | None = None,
+    given: Sequence[str] = (),
     device: str = "auto",
     precision: str = "float32",
     compiled: bool = False,
@@ -103,7 +110,7 @@ def sample(
             for each image, see `sdezoo.generation.single_files`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
-        steps: sampler steps.
+        steps: sampler steps; None: 20, or 50 if values are given.
         n: number of samples, from index 0; None: `SAMPLES`, or the number of rows in `start`.
         seeds: sample indices in place of `n`, such as `3,17,100-120`.
         batch_size: samples in a batch; affects memory, speed and the rounding of the network. None: 64, and more of small rows.
@@ -112,6 +119,7 @@ def sample(
         guidance: scale of classifier-free guidance toward the label.
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
+        given: conditions on the columns of a table, `COLUMN=VALUE` or `COLUMN=LOW..HIGH`, see `sdezoo.generation.given`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: precision of the network, `float32` or `bf16`.
         compiled: whether to compile the network.
@@ -140,7 +148,14 @@ def sample(
     if start is None and start_time is not None:
         raise ParameterError(f"There are no rows to start from at t = {start_time:g}.", "Give --from a file, or leave out --from-time.")
     begin = PRIOR if start is None else start_at(start, trained, start_time)
-    draw = Draw(trained, chosen, _rows(n, seeds, begin.rows or SAMPLES), steps, seed, batch_size, where, label, guidance, begin)
+    if given and trajectory:
+        raise ParameterError("Trajectories are not drawn under conditions.", "Leave out --trajectory, or --given.")
+    meet = Given.of(given, trained) if given else None
+    steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else STEPS
+    rows = _rows(n, seeds, begin.rows or SAMPLES)
+    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, label, guidance, begin, meet)
+    if meet:
+        draw.conditional.check()
     if trajectory:
         check_trajectory(trajectory, out, overwrite)
     if share.first:
@@ -168,6 +183,7 @@ def sample(
         evaluations=written.evaluations,
         trajectory=trajectory,
         shown=shown,
+        effective=tuple(draw.conditional.effective) if meet else (),
         seconds=time.perf_counter() - began,
     )
 

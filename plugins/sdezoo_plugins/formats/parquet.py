@@ -1,11 +1,14 @@
 """Apache Parquet. `sdezoo.data.opening` reads it as untrusted input."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO, ClassVar
 
 from pyarrow import parquet
 
 from sdezoo.data.conversion import from_numbers, schema
+from sdezoo.data.filling import Filling, fill_parquet
 from sdezoo.data.formats import OpenedFormat, Samples
 
 
@@ -20,3 +23,6 @@ class Parquet(OpenedFormat):
         with parquet.ParquetWriter(file, schema(names, samples.types)) as table:
             for part in samples.parts:
                 table.write_batch(from_numbers(part, names, samples.types))
+
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+        fill_parquet(path, file, columns, draws)

@@ -257,6 +257,11 @@ class _AffineProduct(_Parts, AffineSDE):
             spread[place] = each.process.column_spread
         return spread
 
+    def known_entries(self, known: Tensor) -> Tensor:
+        """Those of each part, in its own columns."""
+        parts = [each.process.known_entries(known[:, each.numbers]) for each in self.given]
+        return ordered(parts, self.coordinates.places)
+
     def decode(self, z: Tensor) -> Tensor:
         """The columns of each part, with its own checks."""
         states = zip(self.given, self.coordinates.places, strict=True)

@@ -114,6 +114,10 @@ class Walls(AffineSDE):
             measured = replace(self, center=center, spread=spread, threshold=threshold)
         return replace(measured, sigma_max=TERMINAL * leading_spread(measured.encode(x0)))
 
+    def known_entries(self, known: Tensor) -> Tensor:
+        """The value and the mark of each known entry."""
+        return torch.cat([known, known], 1)
+
     def coefficients(self, t: Tensor) -> Coefficients:
         return exploding(t, (self.sigma_max or TERMINAL) / self.growth, self.growth)
 

@@ -110,6 +110,10 @@ class ZeroInflated(AffineSDE):
     def coordinates(self) -> Transform:
         return Marked(self.unit or (1.0,), self.spread or (1.0,), self.mark or 1.0)
 
+    def known_entries(self, known: Tensor) -> Tensor:
+        """The value and the mark of each known entry."""
+        return torch.cat([known, known], 1)
+
     def decode(self, z: Tensor) -> Tensor:
         x = super().decode(z)
         lost = int(((x == 0) & (z.chunk(2, 1)[1] > 0)).sum())

@@ -1,0 +1,154 @@
+"""Fill the missing cells of a table and leave the others as they are: the text of a .csv or .tsv, the types of a .parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import parquet
+
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import read_table
+from sdezoo.data.opening.text import Text
+from sdezoo.data.reading import reading
+from sdezoo.errors import DataError
+
+DRAW = "draw"
+"""Name of the column that numbers the draws, from 1, if there are several."""
+
+
+class Filling(NamedTuple):
+    """Values for the missing cells of one column.
+
+    Args:
+        missing: which rows are missing, bool `(N,)`.
+        values: values of all rows, an Arrow array `(N,)` for each draw; those of other rows are not used.
+    """
+
+    missing: np.ndarray
+    values: Sequence[pa.Array]
+
+
+def check_draws(names: Sequence[str], draws: int, path: Path) -> None:
+    """Check that a column can be added for the number of a draw.
+
+    Args:
+        names: column names of the file.
+        draws: number of draws.
+        path: the file.
+
+    Raises:
+        DataError: if there are several draws, and a column has the name of that column.
+    """
+    if draws > 1 and DRAW in names:
+        raise DataError(f"'{path}' has a column '{DRAW}', which is to number the draws.", "Rename it, or draw once.")
+
+
+def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+    """Write a table as text with its missing cells filled, once for each draw, all under one line of names.
+
+    Separator and decimal mark are those of the file, and cells that are not missing keep their text. The encoding is UTF-8.
+
+    Args:
+        path: the table to fill.
+        file: the output.
+        columns: values by column.
+        draws: number of draws. If there are several, the first column numbers them.
+
+    Raises:
+        DataError: if the file has changed since it was read, or has a column `draw`.
+    """
+    table = read_table(path)
+    source = Text(path, Dialect())
+    names, separator = list(source.layout.names), source.layout.separator
+    check_draws(names, draws, path)
+    with reading(path, "a table", csv.Error):
+        rows = [row for row in csv.reader(io.TextIOWrapper(source.rows(), "utf-8", newline=""), delimiter=separator) if row]
+    count = len(next(iter(columns.values())).missing)
+    if not len(table) == len(rows) == count or any(len(row) != len(names) for row in rows):
+        raise DataError(f"'{path}' does not have {count} rows of {len(names)} cells.", "Write the table again, with all cells of a row.")
+    texts = {name: [row[place] for row in rows] for place, name in enumerate(names)}
+    mark = _decimal_mark(table, texts)
+    filled = {name: [_texts(values, table[name], texts[name], mark) for values in one.values] for name, one in columns.items()}
+    out = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
+    writer = csv.writer(out, delimiter=separator, lineterminator="\n")
+    writer.writerow([DRAW, *names] if draws > 1 else names)
+    places = {name: names.index(name) for name in columns}
+    for draw in range(draws):
+        for i, row in enumerate(rows):
+            cells = list(row)
+            for name, filling in columns.items():
+                if filling.missing[i]:
+                    cells[places[name]] = filled[name][draw][i]
+            writer.writerow([draw + 1, *cells] if draws > 1 else cells)
+    out.detach()
+
+
+def _decimal_mark(table: pa.Table, texts: Mapping[str, Sequence[str]]) -> str:
+    """The decimal mark of the file: a comma if a text with one is the number that was read."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not pa.types.is_floating(column.type):
+            continue
+        for value, text in zip(column.to_pylist(), texts[name], strict=True):
+            if value is not None and "," in text:
+                with suppress(ValueError):
+                    if float(text.replace(".", "").replace(",", ".")) == value:
+                        return ","
+    return "."
+
+
+def _texts(values: pa.Array, column: pa.ChunkedArray, texts: Sequence[str], mark: str) -> list[str]:
+    """Values as the file writes them: numbers with its decimal mark, others as a cell of equal value."""
+    found = [text or "" for text in values.cast(pa.string()).to_pylist()]
+    if pa.types.is_floating(values.type):
+        return [text.replace(".", mark) for text in found]
+    if pa.types.is_integer(values.type):
+        return found
+    written = dict(zip(column.to_pylist(), texts, strict=True))
+    return [written.get(value, text) for value, text in zip(values.to_pylist(), found, strict=True)]
+
+
+def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+    """Write a .parquet with its missing cells filled; otherwise as `fill_text`.
+
+    Args:
+        path: the table to fill.
+        file: the output.
+        columns: values by column.
+        draws: number of draws.
+
+    Raises:
+        DataError: as for `fill_text`.
+    """
+    with reading(path, "a table", pa.ArrowException):
+        whole = parquet.read_table(path)
+    check_draws(whole.column_names, draws, path)
+    tables = []
+    for draw in range(draws):
+        table = whole
+        for name, filling in columns.items():
+            place = table.column_names.index(name)
+            kind, values = table.schema.field(place).type, filling.values[draw]
+            if pa.types.is_null(kind):
+                found = values
+            else:
+                plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+                parts = [pa.array(filling.missing), _plain(values).cast(plain, safe=False), _plain(table.column(place).combine_chunks())]
+                found = pc.call_function("if_else", [parts[0], parts[1], parts[2].cast(plain)])
+                found = found.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else found
+            table = table.set_column(place, pa.field(name, found.type), found)
+        if draws > 1:
+            table = table.add_column(0, DRAW, pa.array(np.full(len(table), draw + 1)))
+        tables.append(table)
+    parquet.write_table(pa.concat_tables(tables), file)
+
+
+def _plain(values: pa.Array) -> pa.Array:
+    return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values

@@ -1,0 +1,138 @@
+"""Conditions on columns as users write them: `COLUMN=VALUE`, `COLUMN=LOW..HIGH`, `COLUMN=..HIGH`, `COLUMN=LOW..`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
+from sdezoo.data.conversion import schema, to_numbers
+from sdezoo.errors import DataError, ParameterError
+
+Value = float | str | date | timedelta
+"""A value as users give it."""
+
+Values = Mapping[str, Value | tuple[Value | None, Value | None]]
+"""Conditions by column: a value, an interval as a pair (None: open), or text as on the command line."""
+
+
+class Condition(NamedTuple):
+    """A column between two codes (see `sdezoo.data.column_types`), both included; an exact value if they are the same."""
+
+    column: str
+    low: float
+    high: float
+
+
+def parse(text: str, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Condition:
+    """Parse `COLUMN=VALUE` or `COLUMN=LOW..HIGH`, where either end may be left out.
+
+    Args:
+        text: the condition.
+        columns: names of the columns.
+        types: types of the columns; empty: all float32.
+
+    Raises:
+        ParameterError: if the text has another form.
+        DataError: if there is no such column.
+    """
+    named = [name for name in columns if text.startswith(f"{name}=")]
+    if not named:
+        name, equals, _ = text.partition("=")
+        if not equals:
+            raise ParameterError(f"given={text} is not a condition.", "Give COLUMN=VALUE, or COLUMN=LOW..HIGH.")
+        raise DataError(f"There is no column '{name}'.", f"Choose from: {', '.join(columns)}.")
+    name = max(named, key=len)
+    return _condition(name, text[len(name) + 1 :], _type(name, columns, types))
+
+
+def conditions(given: Values | Sequence[str], columns: Sequence[str], types: Sequence[ColumnType] = ()) -> list[Condition]:
+    """Read conditions.
+
+    Args:
+        given: conditions by column, or as texts.
+        columns: names of the columns.
+        types: types of the columns; empty: all float32.
+
+    Raises:
+        ParameterError: if a condition is malformed, or a column has two.
+        DataError: if there is no such column.
+    """
+    if isinstance(given, Mapping):
+        if unknown := [name for name in given if name not in columns]:
+            raise DataError(f"There is no column '{unknown[0]}'.", f"Choose from: {', '.join(columns)}.")
+        found = [_condition(name, value, _type(name, columns, types)) for name, value in given.items()]
+    else:
+        found = [parse(text, columns, types) for text in given]
+    for k, one in enumerate(found):
+        if any(one.column == other.column for other in found[:k]):
+            raise ParameterError(f"The column '{one.column}' has two conditions.", "Give one, such as an interval LOW..HIGH.")
+    return found
+
+
+def _type(name: str, columns: Sequence[str], types: Sequence[ColumnType]) -> ColumnType:
+    return types[list(columns).index(name)] if types else NumberType("float32")
+
+
+def _condition(name: str, value: Value | tuple[Value | None, Value | None], kind: ColumnType) -> Condition:
+    if isinstance(kind, CategoryType):
+        return Condition(name, *((float(_category(name, value, kind)),) * 2))
+    if isinstance(value, str):
+        low, dots, high = value.partition("..")
+        ends = (low, high) if dots else (value, value)
+    elif isinstance(value, tuple):
+        if len(value) != 2:
+            raise ParameterError(f"{name}={value} is not an interval.", "Give a pair of values, None for an open end.")
+        ends = value
+    else:
+        ends = (value, value)
+    least, most = (_code(name, value, end, kind) for end in ends)
+    if least is None and most is None:
+        raise ParameterError(f"{name}={value} has neither a value nor an end.", "Give COLUMN=VALUE, or COLUMN=LOW..HIGH.")
+    least, most = -math.inf if least is None else least, math.inf if most is None else most
+    if not least <= most or least == math.inf or most == -math.inf:
+        raise ParameterError(f"{name}={value} holds no value.", "Give finite values, the smaller one first.")
+    return Condition(name, least, most)
+
+
+def _category(name: str, value: object, kind: CategoryType) -> int:
+    words = [str(word) for word in kind.values]
+    text = str(value).strip().capitalize() if kind.form == "bool" else str(value)
+    if text not in words:
+        some = ", ".join(words[:5]) + (", …" if len(words) > 5 else "")
+        raise DataError(f"The column '{name}' has no category '{value}'.", f"Choose from: {some}.")
+    return words.index(text)
+
+
+def _code(name: str, whole: object, value: Value | None, kind: ColumnType) -> float | None:
+    """The code of one end of a condition; None if it is open."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(kind, TimeType):
+        return _time(name, whole, value, kind)
+    return _number(name, whole, value, kind.offset if isinstance(kind, NumberType) else 0)
+
+
+def _number(name: str, whole: object, value: Value, offset: int) -> float:
+    try:
+        if offset and isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+            return float(int(value) - offset)
+        return float(value) - offset  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError):
+        raise ParameterError(f"{name}={whole} is not a number or an interval: '{value}'.", "Give a number, or LOW..HIGH.") from None
+
+
+def _time(name: str, whole: object, value: Value, kind: TimeType) -> float:
+    try:
+        given = pa.array([value.strip() if isinstance(value, str) else value]).cast(schema([name], [kind]).field(0).type)
+    except (pa.ArrowException, TypeError):
+        raise ParameterError(
+            f"{name}={whole} is not a date or time like those of the column: '{value}'.", "Give one such as 2024-05-01, or LOW..HIGH."
+        ) from None
+    read = to_numbers(pa.table({name: given}))
+    exact = int(read.types[0].exact(read.values[:, 0].numpy(), name)[0])
+    return (exact - kind.offset) / kind.step
