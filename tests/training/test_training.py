@@ -158,9 +158,9 @@ def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
 
 def test_other_data_are_not_gone_on_with(tmp_path: Path) -> None:
     data = tmp_path / "prices.csv"
-    data.write_text("a,b\n" + "".join(f"{k},{k + 1}\n" for k in range(1, 40)))
+    data.write_text("a,b\n" + "".join(f"{k * k},{k * k + 1}\n" for k in range(1, 40)))
     train(config(tmp_path, data=str(data)))
-    data.write_text("a,b\n" + "".join(f"{k},{9 * k}\n" for k in range(1, 40)))
+    data.write_text("a,b\n" + "".join(f"{k * k},{9 * k * k}\n" for k in range(1, 40)))
     with pytest.raises(RunError, match=r"has sde=.*settings and data of the run"):
         train(config(tmp_path, data=str(data), steps=4), resume=True)
 
