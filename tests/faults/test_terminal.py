@@ -34,7 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     table = folder / "table.csv"
     first, second = HOSTILE.replace("\r", "").replace("\u2028", ""), "plain\x1b[0m"
-    rows = "".join(f"{0.5 + k % 37},{1.5 + k % 23}\n" for k in range(300))
+    rows = "".join(f"{(0.5 + k % 37) * 1.01**k:.4g},{(1.5 + k % 23) * 1.01**k:.4g}\n" for k in range(300))
     table.write_text(f'"{first}",{second}\n{rows}', encoding="utf-8")
     settings = {"data": str(table), "net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "device": "cpu", "out": str(folder / "run")}
     train(TrainingConfig.build(settings))
