@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
 from sdezoo.data.encoding import typed_columns
+from sdezoo.data.opening.table import is_text
 from sdezoo.errors import DataError
 
 EXACT = 2**24
@@ -41,24 +42,6 @@ class Columns(NamedTuple):
     """Types of the columns; empty: all float32."""
 
 
-def check_schema(form: pa.Schema) -> None:
-    """Check that columns of these types can be converted, before they are read.
-
-    Args:
-        form: names and types of the columns.
-
-    Raises:
-        DataError: if one cannot.
-    """
-    for field in form:
-        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if not any(accepts(kind) for accepts in _ACCEPTED) or pa.types.is_interval(kind):
-            raise DataError(
-                f"The column '{field.name}' holds {kind}, which is neither a number nor a category nor a time.",
-                "Leave the column out of the table.",
-            )
-
-
 def to_numbers(table: pa.Table, strings: Container[str] = (), text: Container[str] = ()) -> Columns:
     """Convert a table to codes, column by column. Values too large for float32 become infinite.
 
@@ -70,7 +53,7 @@ def to_numbers(table: pa.Table, strings: Container[str] = (), text: Container[st
     Raises:
         DataError: if a column holds something other than numbers, strings, Booleans, dates and times, or mixes numbers and text.
     """
-    check_schema(table.schema)
+    _check_schema(table.schema)
     values = torch.empty(table.num_rows, table.num_columns)
     spans = _shared_spans(table)
     types = []
@@ -135,14 +118,25 @@ def recoded(rows: Tensor, own: Sequence[ColumnType], types: Sequence[ColumnType]
     for i, (old, new, name) in enumerate(zip(own or plain, types or plain, names, strict=True)):
         if old == new:
             continue
-        empty = bool(rows[:, i].isnan().all())
-        if not empty and old.kind != new.kind and not (new.kind == "category" and old.kind == "number"):
+        codes = rows[:, i].numpy()
+        try:
+            read = _recoded(codes, old, new, name) if old.kind == new.kind or _reads(old, new) or np.isnan(codes).all() else None
+        except pa.ArrowException:
+            read = None
+        if read is None:
             raise DataError(f"The column '{name}' holds {_WORD[old.kind]}, not {_WORD[new.kind]}.", "Give values like those of the data.")
-        found[:, i] = torch.from_numpy(_recoded(rows[:, i].numpy(), old, new, name))
+        found[:, i] = torch.from_numpy(read)
     return found
 
 
 _WORD = {"number": "numbers", "category": "categories", "time": "dates or times"}
+
+
+def _reads(old: ColumnType, new: ColumnType) -> bool:
+    """Whether a text may show values of the type `new` as `old`: categories as numbers, durations as integers, times in words."""
+    if isinstance(new, TimeType):
+        return isinstance(old, CategoryType) or (old.whole and new.arrow.startswith("duration"))
+    return isinstance(new, CategoryType) and isinstance(old, NumberType)
 
 
 def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> np.ndarray:
@@ -161,9 +155,9 @@ def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> 
                 f"Give one of {', '.join(map(repr, list(place)[:5]))}{', …' if len(place) > 5 else ''}.",
             )
         out[there] = [place[value] for value in values]
-    elif isinstance(new, TimeType) and isinstance(old, TimeType):
-        read = pa.array(exact).cast(_time_storage(old)).cast(_arrow_type(old)).cast(_arrow_type(new), safe=False)
-        out[there] = (_int64(read) - new.offset) / new.step
+    elif isinstance(new, TimeType) and there.any():
+        read = _array(exact, ~there[there], old, _arrow_type(old)).cast(_arrow_type(new), safe=False)
+        out[there] = np.round((_int64(read) - new.offset) / new.step)
     return out
 
 
@@ -194,11 +188,6 @@ def _column(name: str, column: pa.ChunkedArray, spans: dict[str, TimeType]) -> t
     return _integers(column) if pa.types.is_integer(kind) else _floats(column)
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is one of strings."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-
-
 _ACCEPTED = (
     is_text,
     pa.types.is_null,
@@ -208,6 +197,16 @@ _ACCEPTED = (
     pa.types.is_decimal,
     pa.types.is_temporal,
 )
+
+
+def _check_schema(form: pa.Schema) -> None:
+    for field in form:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not any(accepts(kind) for accepts in _ACCEPTED) or pa.types.is_interval(kind):
+            raise DataError(
+                f"The column '{field.name}' holds {kind}, which is neither a number nor a category nor a time.",
+                "Leave the column out of the table.",
+            )
 
 
 def _float64(column: pa.ChunkedArray) -> np.ndarray:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.arrays import Header
-from sdezoo.data.column_types import ColumnType, column_types
+from sdezoo.data.column_types import CategoryType, ColumnType, column_types
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
 from sdezoo.data.filling import Filling
@@ -191,7 +191,9 @@ class TableFormat(ReadableFormat):
         return None
 
     def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
-        found = self.read(path)
+        return self._coded(self.read(path), path, columns, types)
+
+    def _coded(self, found: Columns, path: Path, columns: Sequence[str], types: Sequence[ColumnType]) -> Tensor:
         if missing := [name for name in columns if name not in found.names]:
             raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
         index = [found.names.index(name) for name in columns] or list(range(len(found.names)))
@@ -206,5 +208,13 @@ class OpenedFormat(TableFormat):
     def read(self, path: Path) -> Columns:
         return read_columns(path)
 
+    def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
+        # Words may look like numbers, such as 007.
+        words = [name for name, kind in zip(columns, types, strict=False) if isinstance(kind, CategoryType) and kind.form != "bool"]
+        return self._coded(read_columns(path, Dialect(text=tuple(words))), path, columns, types)
+
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
-        return read_table(path, dialect, notify)
+        table = read_table(path, dialect, notify)
+        if unknown := [name for name in dialect.text if name not in table.column_names]:
+            raise DataError(f"'{path}' has no column '{unknown[0]}'.", "Correct text=.")
+        return table

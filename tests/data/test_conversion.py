@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import csv, parquet
 
 from sdezoo.data.column_types import CategoryType, NumberType, TimeType, column_types
 from sdezoo.data.conversion import from_numbers, recoded, to_numbers
 from sdezoo.data.discrete import MARK, CategoryCodec, MissingCodec
 from sdezoo.data.encoding import Encoding
+from sdezoo.data.formats import Samples
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.tables import read_columns
 from sdezoo.errors import DataError
+from sdezoo_plugins.formats.csv import Csv
+from sdezoo_plugins.formats.csv_gz import CsvGz
+from sdezoo_plugins.formats.parquet import Parquet
+from sdezoo_plugins.formats.tsv import Tsv
+from sdezoo_plugins.formats.xlsx import Xlsx
 
 DAY, TIME = datetime.date, datetime.datetime
 MONTH = [TIME(2024, 2, 28, 23, 59, 59), TIME(2024, 3, 1), None, TIME(2024, 2, 29, 12)]
@@ -146,3 +156,47 @@ def test_the_largest_of_few_categories_in_numpy_order() -> None:
     found = to_numbers(pa.table({"x": ["b", "a", "c", "a"]}))
     assert found.types == (CategoryType(("a", "b", "c")),)
     assert np.array_equal(found.values[:, 0].numpy(), [1, 0, 2, 0])
+
+
+FORMATS = {"csv": Csv, "csv.gz": CsvGz, "tsv": Tsv, "parquet": Parquet, "xlsx": Xlsx}
+WORDS = pa.array(["007", "$5", None, "1,5"]), pa.array(["true", None, "false", "true"]), pa.array(["2024-01-02", "2024-01-03", None, "x"])
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_codes_come_back_from_every_format(tmp_path: Path, ending: str) -> None:
+    """Though words look like numbers, Booleans and dates, and a format has no durations and no time zones."""
+    if ending == "xlsx":
+        pytest.importorskip("openpyxl")
+    others = {"beyond float32", "near int64", "before 1678", "time of day", "strings"} if ending == "xlsx" else {"strings"}
+    table = {name: column for name, column in COLUMNS.items() if name not in others} | {f"words {i}": w for i, w in enumerate(WORDS)}
+    found = to_numbers(pa.table(table))
+    form, path = FORMATS[ending](), tmp_path / f"a.{ending}"
+    with path.open("wb") as file:
+        form.write(Samples([found.values], tuple(found.values.shape), "table", found.names, types=found.types), file)
+    back = form.read_samples(path, found.names, found.types)
+    assert torch.equal(back.nan_to_num(-7e7), found.values.nan_to_num(-7e7))
+
+
+def test_times_are_no_numbers_and_no_words() -> None:
+    time = (TimeType("timestamp[us]", 0),)
+    for old, says in ((NumberType("int64"), "holds numbers"), (CategoryType(("a", "b")), "holds categories")):
+        with pytest.raises(DataError, match=f"'t' {says}, not dates or times"):
+            recoded(torch.zeros(2, 1), (old,), time, ["t"])
+
+
+def test_columns_of_text_may_be_mostly_numbers() -> None:
+    codes = pa.table({"zip": [f"{10_000 + i}" for i in range(40)] + ["K1A 0B1"]})
+    with pytest.raises(DataError, match="mixes numbers and text"):
+        to_numbers(codes)
+    assert len(to_numbers(codes, text=["zip"]).types[0].values) == 41
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_numbers_may_be_read_as_words(tmp_path: Path, ending: str) -> None:
+    path, table = tmp_path / f"a.{ending}", pa.table({"zip": [10_000, 20_000], "x": [0.5, 1.5]})
+    (csv.write_csv if ending == "csv" else parquet.write_table)(table, path)
+    types = read_columns(path, Dialect(text=("zip",))).types
+    assert types[0] == CategoryType(("10000", "20000"))
+    assert isinstance(types[1], NumberType)
+    with pytest.raises(DataError, match=r"no column 'z'. Correct text="):
+        FORMATS[ending]().open(path, Dialect(text=("z",)), lambda _: None)

@@ -81,6 +81,7 @@ def test_dialects_that_are_unambiguous(tmp_path: Path, content: str, columns: di
         ("a,b\n1,2\n?,4\n3,4\n", "Column 'a' of 'FILE' has numbers, but '?' in row 1 (counted from 0)", {"missing": ("?",)}, 1),
         ("a,b\n1,2\nK2,4\n3,4\n", "if the column is text, text=(a)", {"text": ("a",)}, "1"),
         ("a,b\n2020-01-01,2\nnever,4\n", "has dates, but 'never' in row 1", {"text": ("a",)}, "2020-01-01"),
+        ("a;b\n$1.25;1,25\n$2.5;2,5\n", "decimal points in column 'a' and decimal commas in column 'b'", {"text": ("b",)}, 1.25),
         ("Größe,b\n1,2\n".encode("latin-1"), "in the encoding latin-1 a line of it reads: Größe,b.", {"encoding": "latin-1"}, 1),
         ("b,c\n1,ö\n2,x\n".encode("cp1252"), "is not UTF-8 text", {"encoding": "cp1252"}, 1),
         ("a,b\n1,2\n".encode("utf-16-be"), "encoding=utf-16-be", {"encoding": "utf-16-be"}, 1),

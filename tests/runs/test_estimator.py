@@ -1,5 +1,6 @@
 """The estimator keeps scikit-learn's conventions, and is the same model as that of the command line."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,26 @@ def test_polars_comes_back_as_polars() -> None:
     assert isinstance(made, polars.DataFrame)
     assert made.schema == polars.from_pandas(FRAME).schema
     assert np.array_equal(made.to_numpy(), small().fit(FRAME).sample(5).to_numpy())
+
+
+def test_frames_of_polars_keep_words_dates_and_missing_values() -> None:
+    polars = pytest.importorskip("polars")
+    days = [date(2024, 1, 1 + i % 28) for i in range(60)]
+    columns = {"price": X[:, 0].astype(np.float64), "kind": ["a", "b", None] * 20, "true": [True, False] * 30, "day": days}
+    frame = polars.DataFrame({**columns, "n": [None, *range(9)] * 6, "level": polars.Series(["x", "y"] * 30, dtype=polars.Categorical)})
+    made = small().fit(frame).sample(40)
+    assert made.schema == frame.schema
+    assert set(made["kind"].drop_nulls()) <= {"a", "b"}
+    assert 0 < made["kind"].null_count() < 40
+
+
+def test_a_column_that_training_leaves_out_may_be_given_for_scores() -> None:
+    frame = FRAME.assign(id=[f"N{i}" for i in range(60)])[["price", "id", "weight"]]
+    model = small().fit(frame)
+    assert model.sample(2).columns.tolist() == ["price", "weight"]
+    assert np.array_equal(model.score_samples(frame), model.score_samples(frame[["price", "weight"]]))
+    with pytest.raises(DataError, match="differ in shape or columns"):
+        model.score_samples(frame[["price", "id"]])
 
 
 @pytest.mark.parametrize("names", [[0, 1, 2], [("a", 1), ("a", 2), ("b", 1)], ["x", 1, ("c", 2)]])

@@ -42,7 +42,7 @@ class Dialect:
         encoding: encoding of the text, such as latin-1.
         comment: character that starts a line of comments.
         missing: texts that mark missing values, besides the empty text, NA and NaN.
-        text: columns that are read as text, such as postal codes.
+        text: columns that are read as text, such as postal codes; names that the table does not have are ignored.
         sheet: the sheet of an Excel file.
 
     Raises:

@@ -30,12 +30,13 @@ _NOTATIONS = {
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 
 
-def notation(path: Path, table: pa.Table) -> str | None:
+def notation(path: Path, table: pa.Table, dialect: Dialect) -> str | None:
     """Find the decimal mark of a file whose columns of text are numbers in one notation only.
 
     Args:
         path: the file, for messages.
         table: the table.
+        dialect: what the user says; its columns `text` do not tell.
 
     Returns:
         `.` or `,`; None: no column tells.
@@ -44,7 +45,7 @@ def notation(path: Path, table: pa.Table) -> str | None:
         DataError: if some columns have decimal points, others decimal commas.
     """
     found = {}
-    for name, column in _texts(table):
+    for name, column in _texts(table.drop_columns([name for name in dialect.text if name in table.column_names])):
         marks = [mark for mark in _NOTATIONS if _share(_amounts(column), _NOTATIONS[mark]) == 1]
         if len(marks) == 1:
             found[marks[0]] = name

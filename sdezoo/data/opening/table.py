@@ -55,8 +55,8 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
         with path.open("rb") as file:
             begun = file.read(4)
         if begun == _PARQUET:
-            _take_no(path, dialect, "a Parquet file", ())
-            return _without_index(path, _parquet(path), notify)
+            _take_no(path, dialect, "a Parquet file", ("text",))
+            return _as_text(_without_index(path, _parquet(path), notify), dialect)
         if begun == _ZIP:
             from sdezoo.data.opening.excel import read_sheet
 
@@ -75,6 +75,11 @@ def packed_texts(table: pa.Table) -> set[str]:
         table: from `read_table`.
     """
     return {field.name for field in table.schema if field.metadata == _PACKED}
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of texts."""
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
@@ -118,7 +123,7 @@ def _text(path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Tab
     layout = source.layout
     check_names(path, layout.names)
     table = read_rows(path, source, dialect, dialect.decimal_mark or ".")
-    if dialect.decimal_mark is None and (mark := notation(path, table)) == ",":
+    if dialect.decimal_mark is None and (mark := notation(path, table, dialect)) == ",":
         # Numbers with points are other numbers then: 1.234 is 1234.
         dialect = replace(dialect, decimal=mark)
         table = read_rows(path, Text(path, dialect), dialect, mark)
@@ -131,11 +136,17 @@ def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, n
     """The table with texts that are numbers read as such, and without what is no column."""
     if not table.num_rows:
         raise no_rows(path)
-    if unknown := [name for name in dialect.text if name not in table.column_names]:
-        raise DataError(f"'{path}' has no column '{unknown[0]}'.", "Correct text=.")
     if mark is None:
-        mark = notation(path, table)
+        mark = notation(path, table, dialect)
     return read_numbers(path, _without_index(path, table, notify), dialect, mark)
+
+
+def _as_text(table: pa.Table, dialect: Dialect) -> pa.Table:
+    """The table with the columns that the user says are text as such."""
+    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if name in dialect.text and not pa.types.is_dictionary(column.type):
+            table = table.set_column(place, name, column.cast(pa.string()))
+    return table
 
 
 def _without_index(path: Path, table: pa.Table, notify: Callable[[str], None]) -> pa.Table:
@@ -177,17 +188,13 @@ def _parquet(path: Path) -> pa.Table:
         if not file.metadata.num_rows:
             raise no_rows(path)
         check_size(path, file.metadata.num_rows * len(schema.names))
-        texts = [field.name for field in schema if _is_text(field.type)]
+        texts = [field.name for field in schema if is_text(field.type)]
     with parquet.ParquetFile(path, read_dictionary=texts) as file:
         index = {f"__index_level_{level}__" for level in range(len(schema.names))}
         kept = [name for name in schema.names if name not in index]
         table = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept), schema=None)
     fields = [field.with_metadata(_PACKED if field.name in texts else None) for field in table.schema]
     return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 def _is_nested(kind: pa.DataType) -> bool:
