@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import TimeType
+from sdezoo.data.column_types import NumberType
 from sdezoo.data.conversion import from_numbers
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.generation.conditions import Values, conditions
@@ -80,13 +80,13 @@ class Given:
         for name, least, most in conditions(given, names, types):
             i = names.index(name)
             kind = types[i] if types else None
-            whole = kind is not None and (kind.whole or isinstance(kind, TimeType))
+            whole = kind is not None and (kind.whole or not isinstance(kind, NumberType))
             if whole and least > -math.inf and math.ceil(least) > most:
                 raise DataError(f"The column '{name}' holds whole numbers or times, and none of these.", "Give one, or a wider interval.")
             if least == most and (not whole or isinstance(trained.model.sde, AffineSDE)):
                 x[0, i], known[0, i] = torch.tensor(least, dtype=torch.float64).float(), True
                 if whole and float(x[0, i]) != least:
-                    raise DataError(f"{name}={least:.0f} has too many digits for float32.", "Give an interval LOW..HIGH.")
+                    raise DataError(f"The value of '{name}' has too many digits for float32.", "Give an interval LOW..HIGH.")
             else:
                 low[i], high[i] = least, most
         return cls(x, known, low, high)

@@ -123,3 +123,62 @@ def test_tables_that_cannot_be_filled_are_refused(run: Path, table: Path, termin
         assert message in err
         assert "Traceback" not in err
         assert not Path("filled.csv").exists()
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A table of numbers, categories and dates with holes, in the notation of much of Europe, and a run on it."""
+    folder = tmp_path_factory.mktemp("mixed")
+    random = np.random.default_rng(1)
+    rows = [
+        [f"{value:.2f}".replace(".", ","), ("mild", "warm", "hot;dry")[i % 3], f"2024-05-{i % 28 + 1:02d}", ("True", "False")[i % 2]]
+        for i, value in enumerate(np.exp(random.normal(size=90)))
+    ]
+    for i in range(0, 90, 9):
+        rows[i][i % 4] = "NA"
+    with (folder / "mixed.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([["size", "kind", "day", "wet"], *rows])
+    small = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8}
+    path = folder / "mixed.csv"
+    return path, train(TrainingConfig.build({**small, "data": f"table:path={path}", "out": str(folder / "run")})).run
+
+
+def test_categories_and_dates_are_given_as_they_are_written(mixed: tuple[Path, Path], terminal: Terminal) -> None:
+    given = ("--given", "kind=hot;dry", "--given", "day=2024-05-03", "--given", "wet=true")
+    code, _, err = terminal("sample", mixed[1], *given, "-n", 3, "--steps", 5, "--out", "x.csv")
+    assert code == 0, err
+    assert [row[1:] for row in read("x.csv")[1:]] == [["hot;dry", "2024-05-03", "true"]] * 3
+    code, _, err = terminal("sample", mixed[1], "--given", "day=2024-05-10..2024-05-20", "-n", 3, "--steps", 5, "--out", "y.csv")
+    assert code == 0, err
+    assert all("2024-05-10" <= row[2] <= "2024-05-20" for row in read("y.csv")[1:])
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"), [("kind=cold", "Choose from: hot;dry, mild, warm"), ("day=soon", "not a date"), ("size=mild", "not a number")]
+)
+def test_a_value_of_another_type_is_refused(mixed: tuple[Path, Path], terminal: Terminal, condition: str, message: str) -> None:
+    code, _, err = terminal("sample", mixed[1], "--given", condition, "--out", "x.csv")
+    assert code != 0
+    assert message in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_holes_of_the_training_data_are_filled_in_the_notation_of_the_file(mixed: tuple[Path, Path], terminal: Terminal) -> None:
+    code, _, err = terminal("impute", mixed[1], mixed[0], "--out", "filled.csv", "--draws", 4, "--steps", 5)
+    assert code == 0, err
+    with mixed[0].open(newline="") as old, Path("filled.csv").open(newline="") as new:
+        names, *rows = csv.reader(old, delimiter=";")
+        header, *filled = csv.reader(new, delimiter=";")
+    assert header == ["draw", *names]
+    vocabulary = [{row[i] for row in rows} - {"NA"} for i in range(4)]
+    for before, after in zip(rows * 4, filled, strict=True):
+        for i, (cell, found) in enumerate(zip(before, after[1:], strict=True)):
+            if cell != "NA":
+                assert found == cell
+            elif i == 0:
+                assert float(found.replace(",", ".")) > 0
+                assert "." not in found
+            elif i == 2:
+                assert found.startswith("2024-0")
+            else:
+                assert found in vocabulary[i]
