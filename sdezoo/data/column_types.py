@@ -13,7 +13,7 @@ Everywhere but in files, rows of a table are codes, float32, with NaN for a miss
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -194,6 +194,16 @@ def column_type(given: ColumnType | str | Mapping[str, Any]) -> ColumnType:
 def column_types(given: Iterable[ColumnType | str | Mapping[str, Any]]) -> tuple[ColumnType, ...]:
     """Build the types of all columns, see `column_type`."""
     return tuple(map(column_type, given))
+
+
+def or_numbers(types: Sequence[ColumnType], columns: int) -> Sequence[ColumnType]:
+    """The types, or those of plain float32 if there are none.
+
+    Args:
+        types: types of the columns; empty: all float32.
+        columns: number of columns.
+    """
+    return types or (NumberType("float32"),) * columns
 
 
 def _integers(codes: np.ndarray, name: str, most: float = _WHOLE) -> np.ndarray:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
 from sdezoo.data.encoding import typed_columns
+from sdezoo.data.opening.dialect import is_number
 from sdezoo.data.opening.table import is_text
 from sdezoo.errors import DataError
 
@@ -76,7 +77,7 @@ def schema(names: Sequence[str], types: Sequence[ColumnType]) -> pa.Schema:
         names: column names.
         types: types of the columns; empty: all float32.
     """
-    kinds = types or [NumberType("float32")] * len(names)
+    kinds = or_numbers(types, len(names))
     return pa.schema([pa.field(name, _arrow_type(kind)) for name, kind in zip(names, kinds, strict=True)])
 
 
@@ -94,7 +95,7 @@ def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]
         RunError: if an integer or a time overflows int64.
     """
     form = schema(names, types)
-    kinds = types or [NumberType("float32")] * len(names)
+    kinds = or_numbers(types, len(names))
     exact = typed_columns(rows, kinds, names)
     missing = rows.T.isnan().numpy()
     columns = zip(exact, missing, kinds, form, strict=True)
@@ -113,9 +114,8 @@ def recoded(rows: Tensor, own: Sequence[ColumnType], types: Sequence[ColumnType]
     Raises:
         DataError: if a column has another kind of values, or a category that the other vocabulary does not have.
     """
-    plain = (NumberType("float32"),) * rows.shape[1]
     found = rows.clone()
-    for i, (old, new, name) in enumerate(zip(own or plain, types or plain, names, strict=True)):
+    for i, (old, new, name) in enumerate(zip(or_numbers(own, len(names)), or_numbers(types, len(names)), names, strict=True)):
         if old == new:
             continue
         codes = rows[:, i].numpy()
@@ -278,7 +278,7 @@ def _strings(name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, ColumnType
 
 
 def _refuse_mixture(name: str, codes: np.ndarray, values: Sequence[str | bool]) -> None:
-    words = [k for k, value in enumerate(values) if not _is_number(str(value))]
+    words = [k for k, value in enumerate(values) if not is_number(str(value))]
     if not words or len(words) > (1 - _NUMBERS) * len(values):
         return
     wrong = np.isin(codes, words)
@@ -288,14 +288,6 @@ def _refuse_mixture(name: str, codes: np.ndarray, values: Sequence[str | bool]) 
         f"'{values[int(codes[first])]}' in row {first} (counted from 0).",
         "Correct these rows, or leave their values empty.",
     )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _int64(column: pa.ChunkedArray | pa.Array) -> np.ndarray:

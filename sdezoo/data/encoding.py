@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
-from sdezoo.data.column_types import ColumnType, NumberType, column_types
+from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 from sdezoo.data.discrete import CategoryCodec, MissingCodec
 
 CODECS: dict[str, type[Codec]] = {
@@ -294,7 +294,7 @@ def typed_columns(rows: Tensor, types: Sequence[ColumnType | str], names: Sequen
         RunError: if the values of an integer column exceed 2⁶².
     """
     columns = rows.T.contiguous().numpy()
-    found = column_types(types) or (NumberType("float32"),) * len(columns)
+    found = or_numbers(column_types(types), len(columns))
     exact = [
         np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)
     ]

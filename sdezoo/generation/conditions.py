@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
 from sdezoo.data.conversion import schema, to_numbers
 from sdezoo.errors import DataError, ParameterError
 
@@ -75,7 +75,7 @@ def conditions(given: Values | Sequence[str], columns: Sequence[str], types: Seq
 
 
 def _type(name: str, columns: Sequence[str], types: Sequence[ColumnType]) -> ColumnType:
-    return types[list(columns).index(name)] if types else NumberType("float32")
+    return or_numbers(types, len(columns))[list(columns).index(name)]
 
 
 def _condition(name: str, value: Value | tuple[Value | None, Value | None], kind: ColumnType) -> Condition:

@@ -14,7 +14,7 @@ import torch
 from scipy.sparse import issparse
 from torch import Tensor
 
-from sdezoo.data.column_types import ColumnType, NumberType
+from sdezoo.data.column_types import ColumnType, NumberType, or_numbers
 from sdezoo.data.conversion import from_numbers, to_numbers
 from sdezoo.data.encoding import Encoding, narrowed
 from sdezoo.data.labels import Labels, labels
@@ -72,7 +72,7 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
         RunError: if the library is not installed, or as for `sdezoo.data.conversion.from_numbers`.
     """
     table = from_numbers(made, columns, encoding.types)
-    types = encoding.types or (NumberType("float32"),) * len(columns)
+    types = or_numbers(encoding.types, len(columns))
     whole = [isinstance(kind, NumberType) and kind.whole and place in encoding.missing for place, kind in enumerate(types)]
     narrow = {
         place: narrowed(table.column(place).to_numpy(zero_copy_only=False), kind.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec
-from sdezoo.data.column_types import CategoryType, NumberType, TimeType
+from sdezoo.data.column_types import CategoryType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.encoding import Encoding
@@ -91,7 +91,7 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
         return ()
     codecs, count = list(first), data.event[-1]
     bound = {source for codec in first for source in codec.columns or ()}
-    kinds = data.types or (NumberType("float32"),) * count
+    kinds = or_numbers(data.types, count)
 
     def places(columns: Sequence[int]) -> tuple[int, ...]:
         sources = Encoding(tuple(codecs)).sources(count)

@@ -8,14 +8,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
+from sdezoo.data.opening.table import listed
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
 from sdezoo.zoo.column_options import ColumnOptions, column_names
@@ -91,7 +91,7 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
     known = {*options.dropped, *options.categories, *options.processes, *bound}
     rows = torch.cat([data.train, data.test]).double()
     dropped, categories = [], []
-    for i, (name, kind) in enumerate(zip(names, data.types or [NumberType("float32")] * len(names), strict=True)):
+    for i, (name, kind) in enumerate(zip(names, or_numbers(data.types, len(names)), strict=True)):
         if names.count(name) > 1 or name in known:
             continue
         if what := _identifies(rows[:, i], kind):
@@ -104,7 +104,7 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
             "Every column of the table is an identifier: it names rows, and a model would memorize it.", "Give a table with others."
         )
     if wide := [name for i, name in enumerate(names) if name not in dropped and _loses(rows[:, i], data.types[i] if data.types else None)]:
-        reasons.append(f"{_listed(wide)} rounded to 7 digits: integers that span more than float32 holds")
+        reasons.append(f"{listed(wide)} rounded to 7 digits: integers that span more than float32 holds")
     reasons += [
         f"{column_name(0, [name])} kept to multiples of {kind.step} in {kind.arrow}: a finer step spans more than float32 holds"
         for name, kind in zip(names, data.types, strict=False)
@@ -145,8 +145,3 @@ def _few(column: Tensor, kind: ColumnType) -> bool:
 
 def _loses(column: Tensor, kind: ColumnType | None) -> bool:
     return isinstance(kind, NumberType) and kind.whole and bool((column.abs() > _EXACT).any())
-
-
-def _listed(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(column_name(0, [name]) for name in names[:most]) + more

@@ -15,10 +15,10 @@ from itertools import combinations, permutations
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import NumberType
+from sdezoo.data.column_types import NumberType, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.data.validation import column_name
+from sdezoo.data.opening.table import listed
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
@@ -76,9 +76,9 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
         groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else str(i) for i, name in enumerate(names)}
-    reasons = [f"{spec} for {_listed(list(group))}: {_common(group.values())}" for spec, group in groups.items()]
+    reasons = [f"{spec} for {listed(list(group), _LISTED)}: {_common(group.values())}" for spec, group in groups.items()]
     left = [name for i, name in enumerate(names) if i not in parts]
-    reasons += [f"no process for {_listed(left)}: constant, restored exactly"] if left else []
+    reasons += [f"no process for {listed(left, _LISTED)}: constant, restored exactly"] if left else []
     reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, column_names(data), options, words)]
     if len(groups) == 1:
         return Choice(next(iter(groups)), tuple(reasons))
@@ -117,7 +117,7 @@ def _given(spec: str, name: str, column: Tensor) -> ColumnFit:
 def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:
     """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
-    kinds = data.types or [NumberType("float32")] * len(names)
+    kinds = or_numbers(data.types, len(names))
     rows = torch.cat([data.train, data.test]).double()
     whole = (~rows.isnan()).all(0)
     free = [
@@ -166,11 +166,6 @@ def _classes() -> Iterator[type[Process]]:
             yield SDES.load(name)
         except PluginError:
             continue
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = [column_name(0, [name]) for name in names[:_LISTED]]
-    return ", ".join(shown) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _common(reasons: Iterable[str]) -> str:
