@@ -18,23 +18,11 @@ from sdezoo.process.sde import ForwardSDE
 
 
 @dataclass(frozen=True)
-class Box(ForwardSDE):
-    """Brownian motion on `[0, 1]`, reflected at both walls, with a rule that folds steps of any size."""
+class _Brownian(ForwardSDE):
+    """`dX = σ dW`, in a set."""
 
     sigma: Positive = 1.5
     """Volatility."""
-
-    @property
-    def support(self) -> Constraint:
-        return constraints.unit_interval
-
-    @property
-    def reflecting_boundary(self) -> bool:
-        return True
-
-    def inside(self, z: Tensor) -> Tensor:
-        """Whether states lie in the set, `(B,)`."""
-        return ((z >= 0) & (z <= 1)).flatten(1).all(1)
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return torch.zeros_like(z)
@@ -47,6 +35,26 @@ class Box(ForwardSDE):
 
     def scale(self, t: Tensor) -> Tensor:
         return self.sigma * t.sqrt()
+
+    def inside(self, z: Tensor) -> Tensor:
+        """Whether states lie in the set, `(B,)`."""
+        return torch.ones(len(z), dtype=torch.bool)
+
+
+@dataclass(frozen=True)
+class Box(_Brownian):
+    """Brownian motion on `[0, 1]`, reflected at both walls, with a rule that folds steps of any size."""
+
+    @property
+    def support(self) -> Constraint:
+        return constraints.unit_interval
+
+    @property
+    def reflecting_boundary(self) -> bool:
+        return True
+
+    def inside(self, z: Tensor) -> Tensor:
+        return ((z >= 0) & (z <= 1)).flatten(1).all(1)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         folded = proposal.remainder(2)
@@ -71,7 +79,7 @@ class Stops(Box):
 
 
 @dataclass(frozen=True)
-class SharedNoise(ForwardSDE):
+class SharedNoise(_Brownian):
     """`dX = σ dW` with one Brownian motion for all entries."""
 
     sigma: Positive = 2.0
@@ -79,22 +87,6 @@ class SharedNoise(ForwardSDE):
 
     def noise_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return (shape[0], *(1,) * (len(shape) - 1))
-
-    def inside(self, z: Tensor) -> Tensor:
-        """Whether states lie in the set, `(B,)`: always."""
-        return torch.ones(len(z), dtype=torch.bool)
-
-    def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(z)
-
-    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return torch.full_like(z, self.sigma)
-
-    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
-        return torch.zeros_like(z)
-
-    def scale(self, t: Tensor) -> Tensor:
-        return self.sigma * t.sqrt()
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.sigma * noise.normal(like, self.noise_shape(shape)) + torch.linspace(-1, 1, shape[-1]).to(like)
@@ -107,7 +99,7 @@ class Guarded(Model[Any]):
         sde: `Box`, `Stops` or `SharedNoise`.
     """
 
-    def __init__(self, sde: Box | SharedNoise) -> None:
+    def __init__(self, sde: _Brownian) -> None:
         self.sde, self._set = sde, sde
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
