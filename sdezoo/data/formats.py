@@ -6,11 +6,13 @@ named arrays, read by the dataset `array`. A `TableFormat` stores named columns,
 
 from __future__ import annotations
 
+import gzip
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +23,11 @@ from sdezoo.data.arrays import Header
 from sdezoo.data.column_types import CategoryType, ColumnType, column_types
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
-from sdezoo.data.filling import Filling
+from sdezoo.data.filling import Filling, fill_text
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.table import read_table
 from sdezoo.data.reading import reading
-from sdezoo.data.tables import read_columns
+from sdezoo.data.tables import read_columns, write_text
 from sdezoo.errors import DataError
 from sdezoo.parameters import Plugin
 
@@ -218,3 +220,29 @@ class OpenedFormat(TableFormat):
         if unknown := [name for name in dialect.text if name not in table.column_names]:
             raise DataError(f"'{path}' has no column '{unknown[0]}'.", "Correct text=.")
         return table
+
+
+@dataclass(frozen=True)
+class TextFormat(OpenedFormat):
+    """A table as text, under a line of column names. Override `endings`, and `separator` or `packed`."""
+
+    separator: ClassVar[str] = ","
+    """What separates columns."""
+    packed: ClassVar[bool] = False
+    """Whether the file is compressed by gzip."""
+
+    def write(self, samples: Samples, file: BinaryIO) -> None:
+        with self._output(file) as text:
+            write_text(samples.parts, samples.names, samples.types, self.separator, text)
+
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+        with self._output(file) as text:
+            fill_text(path, text, columns, draws)
+
+    @contextmanager
+    def _output(self, file: BinaryIO) -> Iterator[BinaryIO]:
+        if not self.packed:
+            yield file
+            return
+        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
+            yield cast("BinaryIO", packed)

@@ -1,26 +1,14 @@
 """Comma-separated values, compressed by gzip. `sdezoo.data.opening` reads them as untrusted input."""
 
-import gzip
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO, ClassVar, cast
+from typing import ClassVar
 
-from sdezoo.data.filling import Filling, fill_text
-from sdezoo.data.formats import OpenedFormat, Samples
-from sdezoo.data.tables import write_text
+from sdezoo.data.formats import TextFormat
 
 
 @dataclass(frozen=True)
-class CsvGz(OpenedFormat):
+class CsvGz(TextFormat):
     """A compressed table, .csv.gz: as .csv, by gzip."""
 
     endings: ClassVar[tuple[str, ...]] = (".csv.gz",)
-
-    def write(self, samples: Samples, file: BinaryIO) -> None:
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            write_text(samples.parts, samples.names, samples.types, ",", cast("BinaryIO", packed))
-
-    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
-        with gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed:
-            fill_text(path, cast("BinaryIO", packed), columns, draws)
+    packed: ClassVar[bool] = True
