@@ -27,9 +27,11 @@ from torch import Tensor
 from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 from sdezoo.data.discrete import CategoryCodec, MissingCodec
+from sdezoo.data.normal_scores import NormalScoreCodec
 
 CODECS: dict[str, type[Codec]] = {
-    codec.kind: codec for codec in (AffineCodec, CategoryCodec, CellCodec, ConstantCodec, DifferenceCodec, MissingCodec, ShareCodec)
+    codec.kind: codec
+    for codec in (AffineCodec, CategoryCodec, CellCodec, ConstantCodec, DifferenceCodec, MissingCodec, NormalScoreCodec, ShareCodec)
 }
 """Codec classes by their names in JSON."""
 

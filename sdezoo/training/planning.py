@@ -6,6 +6,7 @@ classes. Both are immutable.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -188,7 +189,9 @@ def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     if data.kind in ("table", "points"):
         sde = sde.for_columns(*Encoding(codecs).named(column_names(data)))
     event = Encoding(codecs).encoded_event(data.event)
-    return sde, fit_encoding(data, sde.support, draft.config.shift, codecs, sde.rounds_up(event))
+    # A heavy tail is what such noise is chosen for: it stays in the data.
+    scores = data.kind == "table" and math.isinf(sde.tail)
+    return sde, fit_encoding(data, sde.support, draft.config.shift, codecs, sde.rounds_up(event), normal_scores=scores)
 
 
 def _network(draft: Draft, event: tuple[int, ...], rows: int) -> Network:

@@ -19,6 +19,7 @@ from sdezoo.data.column_types import CategoryType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.encoding import Encoding
+from sdezoo.data.normal_scores import fit_normal_scores
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
 from sdezoo.zoo.composition import defaults, support_in_words
@@ -34,7 +35,13 @@ _NAMED = 5  # columns that a message names; the others are counted
 
 
 def fit_encoding(
-    data: Data, support: Constraint, shift: Shift = None, codecs: Sequence[Codec] = (), rounds_up: Tensor | None = None
+    data: Data,
+    support: Constraint,
+    shift: Shift = None,
+    codecs: Sequence[Codec] = (),
+    rounds_up: Tensor | None = None,
+    *,
+    normal_scores: bool = False,
 ) -> Encoding:
     """Fit the encoding that maps `data` into `support`.
 
@@ -59,6 +66,8 @@ def fit_encoding(
             one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
         codecs: codecs of a table to apply first.
         rounds_up: which encoded columns are rounded up if they hold whole numbers, `(d,)`, see `Process.rounds_up`; None: none.
+        normal_scores: whether columns on the real line or on a half-line are mapped to normal ones, see `NormalScoreCodec`; not if a
+            `shift` is given.
 
     Raises:
         DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
@@ -68,6 +77,9 @@ def fit_encoding(
     check(data, missing=bool(Encoding(codecs).missing))
     affine = _affine(data, Encoding(codecs), support, shift)
     cells = _cells(data, Encoding(codecs), affine, rounds_up) if rounds_up is not None else ()
+    if normal_scores and shift is None and (scores := _normal_scores(data, Encoding((*codecs, *cells)), support)):
+        cells = (*cells, *scores)
+        affine = _affine(data, Encoding((*codecs, *cells)), support, shift)
     encoding = Encoding((*codecs, *cells, affine), data.types)
     refused = _refused(data, support, encoding)
     if refused.any():
@@ -211,6 +223,18 @@ def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) 
     columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
     fractions = tuple(units[outputs[i].source] for i in columns)
     return (CellCodec(tuple(columns), fractions if any(unit != (1, 1) for unit in fractions) else ()),) if columns else ()
+
+
+def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Codec, ...]:
+    """The codec of the columns that have values on the real line or on a half-line, fitted to those of the training rows."""
+    event = first.encoded_event(data.event)
+    real, half = _real_line(support, event), _half_line(support, event)
+    outputs = first.outputs(data.event[-1])
+    places = [i for i, output in enumerate(outputs) if real.ndim and (real | half)[i] and not output.ready and not output.mark]
+    rows = _training_rows(data, first)
+    gaps = torch.cat([snapshot.train for snapshot in data.snapshots]).isnan()
+    rows = torch.where(gaps[:, [output.source for output in outputs]], math.nan, rows)
+    return fit_normal_scores(rows, places, [bool(half[i]) for i in places])
 
 
 def _of_two_lattices(first: Encoding, units: Sequence[tuple[int, int]]) -> set[int]:

@@ -1,0 +1,260 @@
+"""Normal scores: map the values of each column of a table smoothly to normal ones, before the process adds its noise.
+
+Two peaks, a wall or a long tail in a single column cost a network much of its training. So an increasing function maps each column to a
+normal one (on a half-line: a log-normal one) of the same mean and standard deviation (on a half-line: of the logarithm). The inverse maps
+samples back: if the network is right about a normal column, the quantiles of the samples are those of the data. This is the normal score
+transform of geostatistics (Deutsch and Journel, GSLIB, 1998, section V.2), with a smooth function in place of ranks::
+
+    x = m + s S(v),      S(v_k) = Φ⁻¹(F(v_k)),      v the value, or its logarithm
+
+`F` is the share of the rows below `v_k`, at midpoints between neighbouring values, so that no value lies on a knot: whole numbers keep their
+shares. `S` is the monotone rational quadratic spline of Gregory and Delbourgo (IMA J. Numer. Anal. 2, 1982), whose inverse has a closed form,
+and is linear beyond the first and the last knot.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+
+from sdezoo.data.codec import Codec, damaged, indices
+
+_ROWS, _VALUES = 16, 4
+"""Fewer rows, or fewer different values, give a column no knots."""
+_PER_KNOT, _KNOTS, _ALL_KNOTS = 12, 48, 2**15
+"""Rows for a knot; the largest number of knots of a column, and of a table: they are part of each checkpoint."""
+_BEYOND, _FARTHEST, _PRIOR = 5, 3.7, 0.25
+"""At least 5 rows lie beyond the outermost knots, whose scores are at most 3.7. The slope beyond them is fitted to these rows, with a normal
+column's slope as a prior of this weight, in squared scores."""
+
+
+class Column(NamedTuple):
+    """The map of a column."""
+
+    values: tuple[float, ...]
+    """Values at the knots (if `log`: their logarithms), increasing."""
+    scores: tuple[float, ...]
+    """Normal scores at the knots, increasing."""
+    slopes: tuple[float, float]
+    """Positive slopes of the score before the first knot and after the last."""
+    mean: float
+    """Mean `m` of the column (if `log`: of its logarithm)."""
+    spread: float
+    """Standard deviation `s` of the same."""
+    log: bool
+    """Whether the logarithm is mapped. Values that are not positive then stay as they are."""
+
+
+@dataclass(frozen=True, eq=False)
+class NormalScoreCodec(Codec):
+    """Maps columns smoothly to normal or log-normal ones. Entire rows are encoded, so that columns keep their places.
+
+    Args:
+        places: increasing indices of the columns.
+        maps: the map of each.
+
+    Raises:
+        DataError: if a map does not increase.
+    """
+
+    kind: ClassVar[str] = "normal-score"
+
+    places: tuple[int, ...]
+    maps: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        numbers = [[*m.values, *m.scores, *m.slopes, m.mean, m.spread] for m in self.maps]
+        rising = all(a < b for m in self.maps for knots in (m.values, m.scores) for a, b in zip(knots, knots[1:], strict=False))
+        paired = all(len(m.values) == len(m.scores) >= 2 and min(*m.slopes, m.spread) > 0 for m in self.maps)
+        if not (rising and paired and len(self.maps) == len(self.places) and all(math.isfinite(v) for row in numbers for v in row)):
+            raise damaged()
+
+    def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        if not event or self.places[-1] >= event[-1]:
+            raise damaged()
+        return event
+
+    def encode(self, raw: Tensor) -> Tensor:
+        log, mean, spread = self._units
+        values = raw[..., self.places]
+        scores = self._spline(torch.where(log, values.clamp_min(_TINY).log(), values))
+        made = mean + spread * scores
+        raw[..., self.places] = torch.where(log, torch.where(values > 0, made.where(log, 0.0).exp(), values), made)
+        return raw
+
+    def decode(self, x: Tensor) -> Tensor:
+        log, mean, spread = self._units
+        values = x[..., self.places]
+        found = self._spline.inverse((torch.where(log, values.clamp_min(_TINY).log(), values) - mean) / spread)
+        x[..., self.places] = torch.where(log, torch.where(values > 0, found.where(log, 0.0).exp(), values), found)
+        return x
+
+    def log_det(self, raw: Tensor) -> Tensor:
+        """Compute `Σ log x'` over the mapped columns: `x' = s S'(v)`, for a logarithm `s S'(v) x / raw`, and 1 where a value stays.
+
+        Args:
+            raw: rows `(N, …, d)`.
+        """
+        log, mean, spread = self._units
+        values = raw[..., self.places]
+        v = torch.where(log, values.clamp_min(_TINY).log(), values)
+        found = (self._spline.slope(v) * spread).log()
+        found = torch.where(log, torch.where(values > 0, found + mean + spread * self._spline(v) - v, 0.0), found)
+        return found.flatten(1).sum(1)
+
+    def parameters(self) -> dict[str, Any]:
+        return {"places": list(self.places), "maps": [_record(each) for each in self.maps]}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        try:
+            maps = tuple(_column(record) for record in values["maps"])
+        except (KeyError, TypeError, ValueError):
+            raise damaged() from None
+        return cls(indices(values, "places"), maps)
+
+    @cached_property
+    def _spline(self) -> _Spline:
+        return _Spline(self.maps)
+
+    @cached_property
+    def _units(self) -> tuple[Tensor, Tensor, Tensor]:
+        mean, spread = (torch.tensor([getattr(m, name) for m in self.maps], dtype=torch.float64) for name in ("mean", "spread"))
+        return torch.tensor([m.log for m in self.maps]), mean, spread
+
+
+_TINY = torch.finfo(torch.float64).tiny
+
+
+def _record(each: Column) -> dict[str, Any]:
+    return {**each._asdict(), "values": list(each.values), "scores": list(each.scores), "slopes": list(each.slopes)}
+
+
+def _column(record: Mapping[str, Any]) -> Column:
+    values, scores, slopes = (tuple(float(v) for v in record[name]) for name in ("values", "scores", "slopes"))
+    low, high = slopes
+    return Column(values, scores, (low, high), float(record["mean"]), float(record["spread"]), bool(record["log"]))
+
+
+class _Spline:
+    """Monotone rational quadratic splines, one a column: from values to scores.
+
+    Between knots, with `ξ` from 0 to 1, `s` the slope of the secant, and `d, e` the slopes at the knots::
+
+        y = y_k + h (s ξ² + d ξ (1 − ξ)) / (s + (d + e − 2 s) ξ (1 − ξ))
+    """
+
+    def __init__(self, maps: Sequence[Column]) -> None:
+        most = max(len(m.values) for m in maps)
+        # Shorter splines are continued by knots on the line beyond their last one, where the spline is that line.
+        rows = [_padded(m, most) for m in maps]
+        self.x, self.y, self.d = (torch.tensor(part, dtype=torch.float64) for part in zip(*rows, strict=True))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        k, (x0, y0, w, h, d, e) = self._piece(x, self.x)
+        u, s = ((x - x0) / w).clamp(0, 1), h / w
+        inner = y0 + h * (s * u**2 + d * u * (1 - u)) / (s + (d + e - 2 * s) * u * (1 - u))
+        return torch.where(k < 0, y0 + d * (x - x0), torch.where(k > 0, y0 + h + e * (x - x0 - w), inner))
+
+    def slope(self, x: Tensor) -> Tensor:
+        k, (x0, _, w, h, d, e) = self._piece(x, self.x)
+        u, s = ((x - x0) / w).clamp(0, 1), h / w
+        inner = s**2 * (e * u**2 + 2 * s * u * (1 - u) + d * (1 - u) ** 2) / (s + (d + e - 2 * s) * u * (1 - u)) ** 2
+        return torch.where(k < 0, d, torch.where(k > 0, e, inner))
+
+    def inverse(self, y: Tensor) -> Tensor:
+        k, (x0, y0, w, h, d, e) = self._piece(y, self.y)
+        s, v = h / w, (y - y0).clamp_min(0).minimum(h)
+        bend = d + e - 2 * s
+        a, b, c = h * (s - d) + v * bend, h * d - v * bend, -s * v
+        # The smaller root, without cancellation.
+        u = 2 * c / (-b - (b**2 - 4 * a * c).clamp_min(0).sqrt())
+        return torch.where(k < 0, x0 + (y - y0) / d, torch.where(k > 0, x0 + w + (y - y0 - h) / e, x0 + w * u.clamp(0, 1)))
+
+    def _piece(self, at: Tensor, knots: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Where the points lie (before: −1, between: 0, after the knots: 1), and the piece of each: start, width, height, end slopes."""
+        flat = at.reshape(-1, at.shape[-1]).T.contiguous()
+        k = torch.searchsorted(knots, flat, right=True) - 1
+        side = torch.where(k < 0, -1, torch.where(k >= knots.shape[1] - 1, 1, 0))
+        k = k.clamp(0, knots.shape[1] - 2)
+        x, y, d = self.x, self.y, self.d
+        found = (x, y, x.diff(dim=1), y.diff(dim=1), d[:, :-1], d[:, 1:])
+        return side.T.reshape(at.shape), tuple(part.gather(1, k).T.reshape(at.shape) for part in found)
+
+
+def _padded(each: Column, size: int) -> tuple[list[float], list[float], list[float]]:
+    x, y = list(each.values), list(each.scores)
+    secants = [(b - a) / (q - p) for a, b, p, q in zip(y, y[1:], x, x[1:], strict=False)]
+    # The harmonic mean of neighbouring secants keeps a flat piece beside a steep one flat.
+    inner = [2 / (1 / a + 1 / b) for a, b in zip(secants, secants[1:], strict=False)]
+    slopes = [each.slopes[0], *inner, each.slopes[1]]
+    step = (x[-1] - x[0]) / len(x)
+    for _ in range(size - len(x)):
+        x.append(x[-1] + step)
+        y.append(y[-1] + step * each.slopes[1])
+        slopes.append(each.slopes[1])
+    return x, y, slopes
+
+
+def fit_normal_scores(rows: Tensor, places: Sequence[int], log: Sequence[bool]) -> tuple[NormalScoreCodec, ...]:
+    """Fit the maps of columns; columns of too few rows or values are left as they are.
+
+    Args:
+        rows: training rows `(N, d)`, float64; NaN is left out.
+        places: increasing indices of the columns to map.
+        log: for each of them, whether it is on a half-line, so that its logarithm is mapped.
+
+    Returns:
+        The codec; nothing if no column is mapped.
+    """
+    most = min(_KNOTS, _ALL_KNOTS // max(len(places), 1))
+    found = [_fitted(rows[:, place], half, most) for place, half in zip(places, log, strict=True)]
+    kept = [(place, each) for place, each in zip(places, found, strict=True) if each is not None]
+    return (NormalScoreCodec(tuple(place for place, _ in kept), tuple(each for _, each in kept)),) if kept else ()
+
+
+def _fitted(column: Tensor, log: bool, most: int) -> Column | None:
+    column = column[~column.isnan() & ((column > 0) if log else True)]
+    values, counts = column.unique(return_counts=True)
+    rows = len(column)
+    if rows < _ROWS or len(values) < _VALUES or most < 2:
+        return None
+    seen = column.log() if log else column
+    mean, spread = float(seen.mean()), float(seen.std())
+    edges = (values[1:] + values[:-1]) / 2
+    edges = edges.log() if log else edges
+    scores = torch.special.ndtri(counts.cumsum(0)[:-1].double() / rows)
+    far = min(-float(torch.special.ndtri(torch.tensor(_BEYOND / rows, dtype=torch.float64))), _FARTHEST)
+    levels = torch.linspace(-far, far, min(max(rows // _PER_KNOT, 3), most), dtype=torch.float64)
+    gap = float(levels[1] - levels[0]) / 2
+    right = torch.searchsorted(scores, levels).clamp(1, len(scores) - 1)
+    nearest = torch.where(levels - scores[right - 1] < scores[right] - levels, right - 1, right)
+    knots: list[int] = []
+    for k in nearest.tolist():
+        if abs(float(scores[k])) <= far + gap and (not knots or _apart(edges, scores, knots[-1], k, gap)):
+            knots.append(k)
+    if len(knots) < 2 or not spread > 0:
+        return None
+    first, last = knots[0], knots[-1]
+    slopes = (
+        _slope(edges[:first] - edges[first], scores[:first] - scores[first], spread),
+        _slope(edges[last + 1 :] - edges[last], scores[last + 1 :] - scores[last], spread),
+    )
+    return Column(tuple(edges[knots].tolist()), tuple(scores[knots].tolist()), slopes, mean, spread, log)
+
+
+def _apart(edges: Tensor, scores: Tensor, before: int, after: int, gap: float) -> bool:
+    return bool(scores[after] - scores[before] >= gap and edges[after] > edges[before])
+
+
+def _slope(values: Tensor, scores: Tensor, spread: float) -> float:
+    """Slope of the scores beyond a knot: the inverse of the least-squares slope of the values over the scores, with a prior."""
+    value = (float((values * scores).sum()) + _PRIOR * spread) / (float((scores**2).sum()) + _PRIOR)
+    return 1 / value
+
