@@ -257,4 +257,3 @@ def _slope(values: Tensor, scores: Tensor, spread: float) -> float:
     """Slope of the scores beyond a knot: the inverse of the least-squares slope of the values over the scores, with a prior."""
     value = (float((values * scores).sum()) + _PRIOR * spread) / (float((scores**2).sum()) + _PRIOR)
     return 1 / value
-

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.errors import CompositionError, SdezooError, unknown_prior
+from sdezoo.learning.linear import LinearDenoiser
 from sdezoo.learning.output import OUTPUTS, Call
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, fit
 from sdezoo.process.affine import AffineSDE, slopes
@@ -222,6 +223,7 @@ class ScoreModel(Model[P], nn.Module):
         *,
         moments: Moments | None = None,
         fitted: FittedPrior | None = None,
+        linear: LinearDenoiser | None = None,
     ) -> None:
         nn.Module.__init__(self)
         self.sde = sde
@@ -235,6 +237,7 @@ class ScoreModel(Model[P], nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.fitted = fitted
+        self.linear = linear
 
     @classmethod
     def for_data(cls, sde: P, net: nn.Module, x0: Tensor, output: str | None = None, prior: PriorKind = "full") -> ScoreModel[P]:
@@ -253,7 +256,10 @@ class ScoreModel(Model[P], nn.Module):
             SdezooError: if `output` is unknown.
         """
         moments, fitted = fit(sde, x0, prior)
-        return cls(sde, net, output, moments=moments, fitted=fitted)
+        linear = None
+        if isinstance(sde, AffineSDE) and moments and (output or sde.default_output) == "edm":
+            linear = LinearDenoiser.fit(sde, sde.encode(x0), moments.sigma_data)
+        return cls(sde, net, output, moments=moments, fitted=fitted, linear=linear)
 
     def with_network(self, net: nn.Module) -> ScoreModel[P]:
         """The same model with another version of its network, for example compiled. Moments and prior are shared.
@@ -261,7 +267,7 @@ class ScoreModel(Model[P], nn.Module):
         Args:
             net: the new network.
         """
-        return ScoreModel(self.sde, net, self.output_name, moments=Moments(self.mean, self.std), fitted=self.fitted)
+        return ScoreModel(self.sde, net, self.output_name, moments=Moments(self.mean, self.std), fitted=self.fitted, linear=self.linear)
 
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         return self._output.score(self.sde, self._moments(z), self._call(self.sde.noise_conditioning(t), condition), z, t)
@@ -317,6 +323,11 @@ class ScoreModel(Model[P], nn.Module):
         here = proxy(self)  # as in `Model.intercept_network`
 
         def call(inputs: Tensor) -> Tensor:
+            if here.linear is None:
+                return through(inputs)
+            return here.linear(through, inputs, level)
+
+        def through(inputs: Tensor) -> Tensor:
             count = inputs.shape[0]
             rows = (level.to(inputs).reshape(-1) if isinstance(level, Tensor) else inputs.new_full((1,), level)).expand(count)
             out = here.net(inputs, rows) if condition is None else here.net(inputs, rows, condition)

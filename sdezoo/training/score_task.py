@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
+from sdezoo.learning.linear import LinearDenoiser
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
@@ -46,7 +47,8 @@ class ScoreTask(Task):
         try:
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
-            model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None)
+            linear = LinearDenoiser(sde, moments.sigma_data, tensors["linear.correlation"]) if "linear.correlation" in tensors else None
+            model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None, linear=linear)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError):
             raise MisfitError("'ema.safetensors' does not fit the network") from None

@@ -1,0 +1,120 @@
+"""The best linear denoiser: what a network need not learn of columns that are correlated.
+
+An affine process adds noise of scale `τ_j(t)`, in standard deviations of column `j`, to the standardized clean coordinates `y`. With their
+correlation matrix `R` and `T = diag(τ)`, the best linear denoiser and the covariance of its error are::
+
+    E[y | ŷ] = R (R + T²)⁻¹ ŷ,      P = R − R (R + T²)⁻¹ R
+
+Output `edm` (Karras et al., arXiv 2206.00364, table 1) takes `R = I`, one column at a time. A network `F` behind `LinearDenoiser` learns the
+rest, in units in which, for normal data, its input and its target are uncorrelated and have unit variance at every time::
+
+    F_edm(u) = A u + B F(C u),      C = (R + T²)^{−½} S,    B = S T⁻¹ P^{½},    A = S T⁻¹ (R (R + T²)⁻¹ − S⁻²) S,    S = (I + T²)^{½}
+
+A fresh network gives 0, so that training starts at the score of a normal distribution with the moments of the data. Narrow directions, such as
+those of columns that nearly determine each other, are as wide for `F` as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from sdezoo.process.affine import AffineSDE
+
+_LEVELS = 128
+_WIDEST, _ROWS_PER_COLUMN = 64, 5
+
+
+class LinearDenoiser(nn.Module):
+    """The best linear denoiser of an affine process, around a network.
+
+    Args:
+        sde: the noise process.
+        std: standard deviation of the clean coordinates, broadcasts against `(d,)`.
+        correlation: `R`, positive definite, `(d, d)`.
+    """
+
+    correlation: Tensor
+    """`R`."""
+    levels: Tensor
+    """Noise conditioning of the process at the tabulated times, increasing, `(K,)`."""
+    tables: Tensor
+    """`A`, `B` and `C` at these levels, `(K, 3, d, d)`, between which they are interpolated."""
+
+    def __init__(self, sde: AffineSDE, std: Tensor, correlation: Tensor) -> None:
+        super().__init__()
+        lo, hi = sde.t_span
+        # Equal steps of the logarithm near 0, of the time elsewhere.
+        t = torch.cat([torch.logspace(0, -4, _LEVELS, dtype=torch.float64), torch.linspace(0, 1, _LEVELS, dtype=torch.float64)]).unique()
+        t = lo + (hi - lo) * t
+        levels = torch.stack([sde.noise_conditioning(s) for s in t])
+        noise = torch.stack([sde.exact(s).ratio.expand(len(correlation)) for s in t]) / std.double().cpu()
+        order = levels.argsort()
+        self.register_buffer("correlation", correlation)
+        self.register_buffer("levels", levels[order].float(), persistent=False)
+        self.register_buffer("tables", _tables(correlation.double().cpu(), noise[order]).float(), persistent=False)
+
+    @classmethod
+    def fit(cls, sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | None:
+        """Fit the correlation of clean coordinates.
+
+        Args:
+            sde: the noise process.
+            z0: clean coordinates, `(N, *event)`.
+            std: their standard deviation.
+
+        Returns:
+            The denoiser; None if rows are not vectors of at most 64 columns, at most a fifth as many as rows.
+        """
+        if z0.ndim != 2 or not 2 <= z0.shape[1] <= _WIDEST or len(z0) < _ROWS_PER_COLUMN * z0.shape[1]:
+            return None
+        rows = (z0.double() - z0.double().mean(0)) / std.double()
+        covariance = rows.T @ rows / (len(rows) - 1)
+        # A direction without any width keeps a millionth: what the network learns there is its own.
+        return cls(sde, std, ((covariance + 1e-6 * torch.eye(len(covariance))) / (1 + 1e-6)).float())
+
+    def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
+        """`A u + B F(C u)`.
+
+        Args:
+            net: `F`, `(B, d)` to `(B, d)`.
+            inputs: `u`, `(B, d)`.
+            level: noise conditioning, `(B,)` or one for all.
+        """
+        a, b, c = self._at(level, inputs)
+        return _times(a, inputs) + _times(b, net(_times(c, inputs)))
+
+    def _at(self, level: Tensor | float, like: Tensor) -> tuple[Tensor, ...]:
+        at = torch.as_tensor(level, dtype=self.levels.dtype, device=self.levels.device).reshape(-1)
+        k = torch.searchsorted(self.levels, at).clamp(1, len(self.levels) - 1)
+        low, high = self.levels[k - 1], self.levels[k]
+        share = ((at - low) / (high - low)).clamp(0, 1).reshape(-1, 1, 1, 1)
+        found = torch.lerp(self.tables[k - 1], self.tables[k], share).to(like)
+        return found.unbind(1)
+
+
+def _times(matrices: Tensor, rows: Tensor) -> Tensor:
+    if len(matrices) == 1:
+        return rows @ matrices[0].T
+    return (matrices @ rows.unsqueeze(-1)).squeeze(-1)
+
+
+def _tables(r: Tensor, noise: Tensor) -> Tensor:
+    found = []
+    for tau in noise:
+        s = (1 + tau**2).sqrt()
+        total = r + torch.diag(tau**2)
+        gain = torch.linalg.solve(total, r).T  # R (R + T²)⁻¹
+        error = gain * tau**2  # P = R (R + T²)⁻¹ T²
+        a = (s / tau)[:, None] * (gain - torch.diag(s**-2)) * s
+        b = (s / tau)[:, None] * _power(error, 0.5)
+        c = _power(total, -0.5) * s
+        found.append(torch.stack([a, b, c]))
+    return torch.stack(found)
+
+
+def _power(matrix: Tensor, power: float) -> Tensor:
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    return vectors * values.clamp_min(1e-12) ** power @ vectors.T

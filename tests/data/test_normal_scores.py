@@ -1,0 +1,152 @@
+"""Normal scores: an increasing map of a column, its inverse, its derivative, and what it makes of data."""
+
+import json
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import kstest
+from torch import Tensor
+from torch.distributions import constraints
+
+from sdezoo.data.column_types import ColumnType, column_types
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import Encoding
+from sdezoo.data.normal_scores import NormalScoreCodec, fit_normal_scores
+from sdezoo.errors import DataError
+from sdezoo.training.preprocessing import fit_encoding
+
+N = 600
+
+
+def columns() -> tuple[Tensor, list[bool]]:
+    """Heavy, of whole numbers, nearly constant, with two peaks, with zeros; and which of them are on a half-line."""
+    g = torch.Generator().manual_seed(0)
+    normal, uniform = torch.randn(4, N, generator=g).double(), torch.rand(N, generator=g).double()
+    rows = [
+        (1.5 * normal[0].abs() ** 1.5).exp(),
+        torch.poisson(torch.full((N,), 3.0), generator=g).double(),
+        1e6 + 1e-3 * normal[1],
+        torch.where(uniform < 0.4, -4 + normal[2], 4 + normal[2]),
+        torch.where(uniform < 0.3, 0.0, uniform),
+    ]
+    return torch.stack(rows, 1), [True, False, False, False, True]
+
+
+def fitted() -> tuple[NormalScoreCodec, Tensor]:
+    rows, half = columns()
+    (codec,) = fit_normal_scores(rows, range(5), half)
+    return codec, rows
+
+
+def coordinates(x: Tensor, half: list[bool]) -> list[Tensor]:
+    return [column[column > 0].log() if log else column for column, log in zip(x.T, half, strict=True)]
+
+
+def test_a_mapped_column_is_normal_and_keeps_its_mean_and_its_spread() -> None:
+    codec, rows = fitted()
+    half = columns()[1]
+    for i, (z, raw) in enumerate(zip(coordinates(codec.encode(rows.clone()), half), coordinates(rows, half), strict=True)):
+        error = 4 / math.sqrt(len(z))
+        assert abs(float((z.mean() - raw.mean()) / raw.std())) < error / 2
+        assert float(z.std() / raw.std()) == pytest.approx(1, abs=error)
+        if i != 1:  # whole numbers stay on their cells
+            assert kstest(((z - raw.mean()) / raw.std()).numpy(), "norm").pvalue > 0.5  # the map is fitted to these very rows
+
+
+@given(st.lists(st.floats(1e-12, 1e12), min_size=8, max_size=8), st.integers(0, 4))
+@settings(max_examples=40, deadline=None)
+def test_the_map_increases_and_its_inverse_returns_every_value(values: list[float], column: int) -> None:
+    codec, rows = fitted()
+    raw = rows[:8].clone()
+    raw[:, column] = torch.tensor(sorted(values), dtype=torch.float64)
+    x = codec.encode(raw.clone())
+    assert (x[:, column].diff() >= 0).all()
+    scale = raw.abs().maximum(torch.tensor([0.0 if m.log else abs(m.mean) for m in codec.maps]))
+    assert ((codec.decode(x) - raw).abs() <= 1e-9 * scale + 1e-12).all()
+
+
+def test_the_determinant_is_that_of_the_derivative() -> None:
+    codec, rows = fitted()
+    far = torch.tensor([[1e9, 50, 1e6 + 1, 100.0, 5.0], [1e-9, -50, 1e6 - 1, -100.0, 0.0]]).double()
+    for row in (*rows[:5], *far):
+        jacobian = torch.autograd.functional.jacobian(lambda raw: codec.encode(raw.clone()[None])[0], row)
+        assert isinstance(jacobian, Tensor)
+        assert float(codec.log_det(row[None])) == pytest.approx(float(jacobian.diagonal().abs().log().sum()), abs=1e-9)
+
+
+def test_whole_numbers_keep_their_shares() -> None:
+    codec, rows = fitted()
+    normal = torch.randn(200_000, generator=torch.Generator().manual_seed(1)).double()
+    each = codec.maps[1]
+    x = rows[:1].expand(len(normal), -1).clone()
+    x[:, 1] = each.mean + each.spread * normal
+    made = codec.decode(x)[:, 1].round()
+    for k in range(1, 7):
+        share = float((rows[:, 1] == k).double().mean())
+        assert float((made == k).double().mean()) == pytest.approx(share, abs=4 * math.sqrt(share / len(normal)) + 1e-4)
+
+
+def test_zeros_stay_zeros() -> None:
+    codec, rows = fitted()
+    x = codec.encode(rows.clone())
+    assert torch.equal(x[:, 4] == 0, rows[:, 4] == 0)
+    assert torch.equal(codec.decode(x)[:, 4] == 0, rows[:, 4] == 0)
+
+
+def test_the_map_is_restored_from_its_record() -> None:
+    codec, rows = fitted()
+    again = NormalScoreCodec.from_parameters(json.loads(json.dumps(codec.parameters())))
+    assert torch.equal(again.encode(rows.clone()), codec.encode(rows.clone()))
+
+
+@pytest.mark.parametrize(
+    "change", [{"values": [1.0, 1.0]}, {"scores": [1.0, 0.0]}, {"slopes": [0.0, 1.0]}, {"spread": -1.0}, {"mean": None}]
+)
+def test_a_damaged_record_is_refused(change: dict[str, object]) -> None:
+    record = {"values": [0.0, 1.0], "scores": [0.0, 1.0], "slopes": [1.0, 1.0], "mean": 0.0, "spread": 1.0, "log": False}
+    with pytest.raises(DataError, match="record of the encoding"):
+        NormalScoreCodec.from_parameters({"places": [0], "maps": [record | change]})
+
+
+def test_few_rows_and_few_values_are_left_alone() -> None:
+    rows = torch.stack([torch.arange(100) % 3, torch.arange(100)], 1).double()
+    (codec,) = fit_normal_scores(rows, [0, 1], [False, False])
+    assert codec.places == (1,)
+    assert fit_normal_scores(rows[:15], [0, 1], [False, False]) == ()
+
+
+def test_a_wide_table_has_fewer_knots() -> None:
+    rows = torch.randn(2000, 3, generator=torch.Generator().manual_seed(2)).double()
+    few = fit_normal_scores(rows, [0], [False])[0].maps[0]
+    (wide,) = fit_normal_scores(rows.repeat(1, 1000), range(3000), [False] * 3000)
+    assert len(wide.maps[0].values) < len(few.values)
+    assert sum(len(m.values) for m in wide.maps) <= 2**15
+
+
+def test_the_encoding_maps_positive_and_real_columns_and_skips_missing_values() -> None:
+    rows = columns()[0][:, [0, 3]].float()
+    gaps = rows.clone()
+    gaps[::3, 1] = math.nan
+    data = Data(rows, rows[:0], "table", columns=("a", "b"), types=())
+    positive = fit_encoding(Data(rows[:, :1], rows[:0, :1], "table"), constraints.positive, normal_scores=True)
+    assert isinstance(positive.codecs[0], NormalScoreCodec)
+    assert (positive.encode(rows[:, :1]) > 0).all()
+    real = fit_encoding(data, constraints.real, normal_scores=True)
+    x = real.encode(rows)
+    assert x.mean(0).abs().max() < 1e-5
+    assert torch.allclose(x.std(0), torch.ones(2), atol=1e-5)
+    assert fit_encoding(data, constraints.real, "none", normal_scores=True).codecs[0].kind == "affine"
+
+
+def test_decoded_whole_numbers_are_exact() -> None:
+    rows = (columns()[0][:, 1:2] * 7 + 2000).float()
+    types: tuple[ColumnType, ...] = column_types(("int64",))
+    encoding = fit_encoding(
+        Data(rows, rows[:0], "table", types=types), constraints.positive, rounds_up=torch.tensor([True]), normal_scores=True
+    )
+    assert [codec.kind for codec in encoding.codecs] == ["cell", "normal-score", "affine"]
+    assert torch.equal(encoding.decode(encoding.encode(rows)), rows)
+    assert torch.equal(Encoding.from_json(encoding.to_json()).decode(encoding.encode(rows)), rows)

@@ -1,0 +1,87 @@
+"""The best linear denoiser: a fresh network starts at the score of a normal distribution."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal
+
+from sdezoo import NETWORKS, SDES
+from sdezoo.learning.linear import LinearDenoiser
+from sdezoo.learning.model import ScoreModel
+from sdezoo.process.affine import AffineSDE
+
+D = 4
+
+
+def rows(count: int = 400) -> torch.Tensor:
+    """Correlated normal rows, two columns of which nearly determine each other."""
+    mix = torch.tensor([[1.0, 0, 0, 0], [0.8, 0.6, 0, 0], [1.0, 0, 0.05, 0], [-0.5, 0.2, 0, 3.0]])
+    return torch.randn(count, D, generator=torch.Generator().manual_seed(0)) @ mix.T + torch.tensor([0.0, 5.0, 0.0, -1.0])
+
+
+@pytest.mark.parametrize("spec", ["vp", "ve", "gbm", "subvp"])
+@pytest.mark.parametrize("place", [0.001, 0.1, 0.5, 1.0])
+def test_a_fresh_network_has_the_score_of_a_normal_distribution(spec: str, place: float) -> None:
+    sde = SDES.build(spec)
+    assert isinstance(sde, AffineSDE)
+    z0 = rows()
+    x0 = sde.decode(z0)
+    sde = sde.adapted(x0)
+    assert isinstance(sde, AffineSDE)
+    z0 = sde.encode(x0)
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((D,)), x0)
+    lo, hi = sde.t_span
+    t = torch.tensor(max(lo, place * hi), dtype=torch.float64)
+    k = sde.exact(t)
+    mean, covariance = k.alpha * z0.double().mean(0) + k.shift, k.alpha**2 * z0.double().T.cov()
+    law = MultivariateNormal(mean, covariance + torch.diag(k.variance.expand(D)))
+    z = law.sample((50,)).requires_grad_()
+    (score,) = torch.autograd.grad(law.log_prob(z).sum(), z)
+    with torch.no_grad():
+        found = model.double().score(z, t)
+    assert float((found - score).norm() / score.norm()) < 5e-3
+
+
+def test_the_best_linear_denoiser_is_that_of_each_time_in_a_batch() -> None:
+    sde = SDES.build("vp")
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((D,)), rows())
+    nn.init.normal_(model.net.get_submodule("leave").weight)
+    z, t = rows(5), torch.linspace(0.1, 0.9, 5)
+    with torch.no_grad():
+        together = model.score(z, t[:, None])
+        apart = torch.cat([model.score(z[i : i + 1], t[i]) for i in range(5)])
+    assert torch.allclose(together, apart, atol=1e-4, rtol=1e-4)
+
+
+def test_for_normal_data_the_network_learns_in_units_of_unit_variance() -> None:
+    sde = SDES.build("vp")
+    assert isinstance(sde, AffineSDE)
+    x0 = rows(4000)
+    std = x0.std(0)
+    linear = LinearDenoiser.fit(sde, x0, std)
+    assert linear is not None
+    t = torch.tensor(0.2, dtype=torch.float64)
+    k = sde.at(t, x0)
+    noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(3))
+    y, noised = (x0 - x0.mean(0)) / std, (x0 + k.ratio * noise - x0.mean(0)) / std
+    s = (1 + (k.ratio / std) ** 2).sqrt()
+    seen: list[torch.Tensor] = []
+
+    def record(u: torch.Tensor) -> torch.Tensor:
+        seen.append(u)
+        return torch.zeros_like(u)
+
+    a = linear(record, noised / s, float(sde.noise_conditioning(t)))
+    assert torch.allclose(seen[0].T.cov(), torch.eye(D), atol=0.1)
+    _, b, _ = linear._at(float(sde.noise_conditioning(t)), x0)
+    wanted = (y - noised / s**2) * s / (k.ratio / std) - a  # what B F(C u) has to be
+    target = torch.linalg.solve(b[0].double(), wanted.T.double()).T
+    assert torch.allclose(target.T.cov(), torch.eye(D, dtype=torch.float64), atol=0.1)
+
+
+def test_wide_tables_and_images_have_none() -> None:
+    sde = SDES.build("vp")
+    assert isinstance(sde, AffineSDE)
+    assert LinearDenoiser.fit(sde, torch.randn(19, D), torch.ones(D)) is None
+    assert LinearDenoiser.fit(sde, torch.randn(1000, 65), torch.ones(65)) is None
+    assert LinearDenoiser.fit(sde, torch.randn(1000, 1, 2, 2), torch.ones(1, 2, 2)) is None
