@@ -7,9 +7,9 @@ transform of geostatistics (Deutsch and Journel, GSLIB, 1998, section V.2), with
 
     x = m + s S(v),      S(v_k) = Φ⁻¹(F(v_k)),      v the value, or its logarithm
 
-`F` is the share of the rows below `v_k`, at midpoints between neighbouring values, so that no value lies on a knot: whole numbers keep their
-shares. `S` is the monotone rational quadratic spline of Gregory and Delbourgo (IMA J. Numer. Anal. 2, 1982), whose inverse has a closed form,
-and is linear beyond the first and the last knot.
+`F` is the share of the rows below `v_k`. Knots are midpoints between neighbouring values, so that whole numbers keep their shares.
+`S` is the monotone rational quadratic spline of Gregory and Delbourgo (IMA J. Numer. Anal. 2, 1982), whose inverse has a closed
+form. It is linear beyond the first and the last knot.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -30,8 +31,8 @@ _ROWS, _VALUES = 16, 4
 _PER_KNOT, _KNOTS, _ALL_KNOTS = 12, 48, 2**15
 """Rows for a knot; the largest number of knots of a column, and of a table: they are part of each checkpoint."""
 _BEYOND, _FARTHEST, _PRIOR = 5, 3.7, 0.25
-"""At least 5 rows lie beyond the outermost knots, whose scores are at most 3.7. The slope beyond them is fitted to these rows, with a normal
-column's slope as a prior of this weight, in squared scores."""
+"""At least 5 rows lie beyond the outermost knots, whose scores are at most 3.7. The slope beyond them is fitted to these rows. Its prior is
+the slope of a normal column, with this weight, in squared scores."""
 
 
 class Column(NamedTuple):
@@ -70,7 +71,7 @@ class NormalScoreCodec(Codec):
 
     def __post_init__(self) -> None:
         numbers = [[*m.values, *m.scores, *m.slopes, m.mean, m.spread] for m in self.maps]
-        rising = all(a < b for m in self.maps for knots in (m.values, m.scores) for a, b in zip(knots, knots[1:], strict=False))
+        rising = all(a < b for m in self.maps for knots in (m.values, m.scores) for a, b in pairwise(knots))
         paired = all(len(m.values) == len(m.scores) >= 2 and min(*m.slopes, m.spread) > 0 for m in self.maps)
         if not (rising and paired and len(self.maps) == len(self.places) and all(math.isfinite(v) for row in numbers for v in row)):
             raise damaged()
@@ -192,7 +193,7 @@ def _padded(each: Column, size: int) -> tuple[list[float], list[float], list[flo
     x, y = list(each.values), list(each.scores)
     secants = [(b - a) / (q - p) for a, b, p, q in zip(y, y[1:], x, x[1:], strict=False)]
     # The harmonic mean of neighbouring secants keeps a flat piece beside a steep one flat.
-    inner = [2 / (1 / a + 1 / b) for a, b in zip(secants, secants[1:], strict=False)]
+    inner = [2 / (1 / a + 1 / b) for a, b in pairwise(secants)]
     slopes = [each.slopes[0], *inner, each.slopes[1]]
     step = (x[-1] - x[0]) / len(x)
     for _ in range(size - len(x)):

@@ -5,13 +5,13 @@ correlation matrix `R` and `T = diag(τ)`, the best linear denoiser and the cova
 
     E[y | ŷ] = R (R + T²)⁻¹ ŷ,      P = R − R (R + T²)⁻¹ R
 
-Output `edm` (Karras et al., arXiv 2206.00364, table 1) takes `R = I`, one column at a time. A network `F` behind `LinearDenoiser` learns the
-rest, in units in which, for normal data, its input and its target are uncorrelated and have unit variance at every time::
+Output `edm` (Karras et al., arXiv 2206.00364, table 1) takes `R = I`. A network `F` behind `LinearDenoiser` learns the rest, in units in
+which, for normal data, its input and its target are uncorrelated and have unit variance at every time::
 
     F_edm(u) = A u + B F(C u),      C = (R + T²)^{−½} S,    B = S T⁻¹ P^{½},    A = S T⁻¹ (R (R + T²)⁻¹ − S⁻²) S,    S = (I + T²)^{½}
 
-A fresh network gives 0, so that training starts at the score of a normal distribution with the moments of the data. Narrow directions, such as
-those of columns that nearly determine each other, are as wide for `F` as any other.
+A fresh network gives 0, so training starts at the score of a normal distribution with the moments of the data. Where columns nearly
+determine each other, `F` sees the narrow directions as wide as any other.
 """
 
 from __future__ import annotations
