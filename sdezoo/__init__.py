@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sdezoo.runs.evaluate import evaluate
     from sdezoo.runs.impute import impute
     from sdezoo.runs.likelihood import likelihood
+    from sdezoo.runs.paths import paths
     from sdezoo.runs.sample import sample
     from sdezoo.runs.train import train
     from sdezoo.sampling.guidance import Covariance, Guided, Inpainting, LinearInverse
@@ -128,6 +129,7 @@ __all__ = [
     "losses",
     "needs_multiplicative",
     "networks",
+    "paths",
     "per_sample",
     "restore",
     "sample",
@@ -164,6 +166,7 @@ _HOMES = {
     "sdezoo.runs.evaluate": ("evaluate",),
     "sdezoo.runs.impute": ("impute",),
     "sdezoo.runs.likelihood": ("likelihood",),
+    "sdezoo.runs.paths": ("paths",),
     "sdezoo.runs.sample": ("sample",),
     "sdezoo.runs.train": ("train",),
     "sdezoo.sampling.guidance": ("Covariance", "Guided", "Inpainting", "LinearInverse"),

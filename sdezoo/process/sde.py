@@ -120,6 +120,27 @@ class ForwardSDE(Process):
         dw = noise.normal(z, self.noise_shape(z.shape)) * dt.sqrt().to(z)
         return self.project((z + self.drift(z, t) * dt + self.diffusion(z, t) * dw).to(z), z)
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether drift and diffusion do not depend on time. They then hold at any `t > 0`, also beyond 1. Default: False."""
+        return False
+
+    @property
+    def knows_transition(self) -> bool:
+        """Whether `transition` is exact. Default: whether it is overridden; override this too if that depends on a field."""
+        return type(self).transition is not ForwardSDE.transition
+
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """Sample `z_t` given `z_s = z`, shaped like `z`. Default: one `forward_step`, exact only as `t − s` goes to 0.
+
+        Args:
+            z: state at `s`, `(B, *state)`.
+            s: the earlier time, 0-dim, at least 0.
+            t: the later time, 0-dim.
+            noise: random numbers.
+        """
+        return self.forward_step(z, s, t - s, noise)
+
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """Sample `z_t | x_0` by 200 Euler–Maruyama steps, exact only as the step goes to 0. Override it if the distribution is known."""
         z = self.encode(x0, noise)

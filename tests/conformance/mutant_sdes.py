@@ -1000,6 +1000,30 @@ class ForwardForReverse(CLD):
         return torch.stack([ended[:, 0], -ended[:, 1]], 1)
 
 
+@mutant("transitions-compose")
+class NoiseOfTheDifference(VP):
+    """The noise between two times has the difference of their variances: what was there has not shrunk."""
+
+    def transition(self, z, s, t, noise):
+        p, q = self.exact(s), self.exact(t)
+        return q.alpha / p.alpha * z + (q.variance - p.variance).sqrt() * noise.normal(z)
+
+
+@mutant("transitions-compose", 4.0, 1.0, 1.4, None, 1.0)
+class TransitionFromTheStart(CIR):
+    """The transition over the whole time, from wherever it begins."""
+
+    def transition(self, z, s, t, noise):
+        return super().transition(z, 0 * s, t, noise)
+
+
+@mutant("homogeneous-in-time", 0.2, 0.9)
+class GrowingAndConstant(GBM):
+    """A volatility that grows, said to be constant."""
+
+    homogeneous = True
+
+
 # Coordinates and adapting.
 
 

@@ -170,6 +170,23 @@ def ggt_is_the_product(case: Case) -> None:
     close("g gᵀ s", found, flat.square(y) @ s, rtol=1e-9, atol=1e-12)
 
 
+def _changes_in_time(sde: Process) -> str | None:
+    return None if isinstance(sde, ForwardSDE) and sde.homogeneous else "It does not say that its coefficients are constant."
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=_changes_in_time)
+def homogeneous_in_time(case: Case) -> None:
+    """Drift and diffusion of a process that says so are the same at every time, also beyond 1."""
+    flat, _, y, t = _flat(case)
+    if not case.sde.homogeneous:  # a variant may not be
+        return
+    for later in (3 * t, t + 2):
+        other = Flat(flat.sde, flat.shape, later)
+        f, g = flat.drift(y), flat.diffusion(y)
+        close(f"The drift at t = {float(later):.3g}", other.drift(y), f, rtol=1e-6, atol=1e-7 * float(1 + f.abs().max()))
+        close(f"The diffusion at t = {float(later):.3g}", other.diffusion(y), g, rtol=1e-6, atol=1e-7 * float(1 + g.abs().max()))
+
+
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def reverse_drift_is_andersons(case: Case) -> None:
     """`reverse_drift` is `f − half (∇·(g gᵀ) + g gᵀ s)`, including the divergence of state-dependent noise."""
