@@ -13,6 +13,7 @@ from torch.distributions import ExpTransform, constraints
 
 from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
 from sdezoo.conformance.bank.loss_trials import Logistic
+from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
@@ -1022,6 +1023,49 @@ class GrowingAndConstant(GBM):
     """A volatility that grows, said to be constant."""
 
     homogeneous = True
+
+
+# Noise that is a matrix.
+
+
+@mutant("noise-is-linear")
+class NoiseWithoutItsSign(GBMInX):
+    """The increment's absolute value."""
+
+    def diffuse(self, z, t, dw):
+        return super().diffuse(z, t, dw.abs())
+
+
+@mutant("ggt-is-the-product")
+class DiagonalOfTheProduct(Sheared):
+    """The diagonal of `G Gᵀ` alone."""
+
+    def ggt(self, z, t, s):
+        return (self.columns(z, t) ** 2).sum(0) * s
+
+
+@mutant("ggt-is-the-product")
+class ProductTurnedAround(Sheared):
+    """`Gᵀ G s` for `G Gᵀ s`."""
+
+    def ggt(self, z, t, s):
+        columns = self.columns(z, t).flatten(2).movedim(0, -1)
+        return (columns.mT @ columns @ s.flatten(1)[..., None])[..., 0].reshape(z.shape)
+
+
+@mutant("divergence-is-that-of-ggt")
+class DivergenceOfTheDiagonal(Sheared):
+    """`∂_i D_ii`, as if the noise were a number for each entry."""
+
+    def divergence(self, z, t):
+        return torch.zeros_like(z)
+
+
+@mutant("stratonovich-correction-turns-the-columns")
+class CorrectionOfDiagonalNoise(Sheared):
+    """`¼ ∇·D`, right for diagonal noise alone."""
+
+    stratonovich_correction = ForwardSDE.stratonovich_correction
 
 
 # Coordinates and adapting.

@@ -138,7 +138,7 @@ def stationary_reversal_agrees_with_paths(sde: Any, seed: int) -> float:
         begin = sde.encode(draws.data(PATHS), noise).double()
 
         def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-            return sde.project(z + sde.reverse_drift(z, t, sde.stationary_score(z, t)) * h + sde.diffusion(z, t) * dw, z)
+            return sde.project(z + sde.reverse_drift(z, t, sde.stationary_score(z, t)) * h + sde.diffuse(z, t, dw), z)
 
         coarse, fine = extrapolated(step, tuple(sde.noise_shape(begin.shape)), begin, a, b, draws.noise())
         drawn, pilot = (sde.reverse_transition(z, a, b, draws.noise()) for z in (begin, begin.repeat(4, *(1,) * (begin.ndim - 1))))

@@ -1,7 +1,7 @@
 """Laws of processes that hold on average, tested on samples.
 
-All are identities of expectations that hold exactly, so the p-values of a correct process are uniform. With a bump
-`φ` that vanishes near every boundary, the generator `L φ = f·∇φ + ½ D : ∇²φ`, `D = g gᵀ`, and `s = ∇ log p(z_t | x_0)`:
+All are identities of expectations that hold exactly, so the p-values of a correct process are uniform. With a bump `φ` that
+vanishes near every boundary, the generator `L φ = f·∇φ + ½ D : ∇²φ`, `D = g gᵀ`, and `s = ∇ log p(z_t | x_0)`:
 
 - density:             `E φ(z_t) = ∫ φ p`
 - score (Stein):       `E[φ (D s)_i + φ (∇·D)_i + (D ∇φ)_i] = 0`
@@ -32,7 +32,7 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Process, Shape
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
 DRAW_LAWS: Suite[Process] = Suite()
 
@@ -126,10 +126,10 @@ class Draws:
 
     def diffuse(self, z: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """`D v` for flattened `v` `(B, k, n)`, one of the `k` vectors at a time."""
-        g = self.sde.diffusion(z, t)
-        noise = self.sde.noise_shape(z.shape)
-        columns = [(g * (g * v[:, k].reshape(z.shape)).sum_to_size(noise)).flatten(1) for k in range(v.shape[1])]
-        return torch.stack(columns, 1)
+        if isinstance(self.sde, MatrixSDE):
+            return torch.stack([self.sde.ggt(z, t, v[:, k].reshape(z.shape)).flatten(1) for k in range(v.shape[1])], 1)
+        g, noise = self.sde.diffusion(z, t), self.sde.noise_shape(z.shape)
+        return torch.stack([(g * (g * v[:, k].reshape(z.shape)).sum_to_size(noise)).flatten(1) for k in range(v.shape[1])], 1)
 
     def contract(self, z: Tensor, t: Tensor, hessian: Tensor) -> Tensor:
         """`D : ∇²φ`, `(B, k)`."""
@@ -314,7 +314,7 @@ def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]
         z = draws.states(a, PATHS)
 
         def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-            return sde.project(z + sde.drift(z, t) * h + sde.diffusion(z, t) * dw, z)
+            return sde.project(z + sde.drift(z, t) * h + sde.diffuse(z, t, dw), z)
 
         coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
         drawn, pilot = draws.states(b, PATHS), draws.states(b, 4 * PATHS)
@@ -349,7 +349,7 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
         return sde.perturb(model.clean(count, draws.noise()), t, draws.noise()).double()
 
     def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-        return sde.project(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffusion(z, t) * dw, z)
+        return sde.project(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffuse(z, t, dw), z)
 
     z = noised(a, PATHS)
     coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise(), _STEPS // 2)
