@@ -12,8 +12,8 @@ arXiv 2011.13456, eq. 6 and 15)::
 
 The divergence vanishes for additive noise, and toolkits for additive noise leave it out. State-dependent noise requires it.
 
-In general the noise is a matrix, `G(z, t) dW`: entries share Brownian motions, or an entry of `G` depends on other entries of the state. All
-of the above holds with `G` for `g`. A process applies its noise to an increment (`diffuse`), and knows `G Gᵀ s` and `∇·(G Gᵀ)`.
+In general the noise is a matrix, `G(z, t) dW`: entries share Brownian motions, or `G` depends on other entries of the state. All of the
+above holds with `G` for `g`. A process applies its noise to an increment (`diffuse`), and knows `G Gᵀ s` and `∇·(G Gᵀ)`.
 """
 
 from __future__ import annotations

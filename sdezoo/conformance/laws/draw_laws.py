@@ -382,18 +382,18 @@ def _joint(sde: Process) -> Shape:
 
 @DRAW_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
-    """The prior is the distribution of fully noised data, to 0.01 nats an entry: of the origin if affine, else of some data."""
+    """The prior is that of fully noised data, to 0.01 nats an entry: of the origin if affine, of all data if it adapts, else of some."""
     for kind in {sde, busy(sde)}:
         starts = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0)
         gaps = {}
         for start in starts:
-            draws = Draws(kind, start, 0, _joint(kind))
-            count = 2**15
+            draws, count = Draws(kind, start, 0, _joint(kind)), 2**15
+            whole = kind.adapted(draws.data(2)) if kind.prior_from_data else kind
             noised = draws.states(torch.tensor(kind.t_span[1], dtype=torch.float64), count).flatten(1)
             shape = (count, *draws.point.shape[1:])
-            prior = kind.prior(shape, draws.noise(), draws.point).double().flatten(1)
+            prior = whole.prior(shape, draws.noise(), draws.point).double().flatten(1)
             gaps[start] = gap_in_nats(noised, prior)
-        start = min(gaps, key=lambda s: gaps[s])
+        start = (max if kind.prior_from_data else min)(gaps, key=lambda s: gaps[s])
         if gaps[start] > GAP:
             x0 = [round(x, 4) for x in Draws(kind, start, 0, _joint(kind)).point.flatten().tolist()]
             at = f"{kind.spec}, x0 = {x0}"
