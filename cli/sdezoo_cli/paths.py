@@ -24,7 +24,7 @@ def paths(
     ] = None,
     substeps: Annotated[
         int | None,
-        typer.Option(help="Euler–Maruyama steps between recorded times, without an exact transition. Default: 10.", show_default=False),
+        typer.Option(help="Steps between recorded times, if the SDE has no exact transition. Default: 10.", show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed; path i depends on (seed, i) only.")] = 0,
     out: Annotated[Path, typer.Option(help="Output file, .npz (with the times) or .npy.")] = Path("paths.npz"),

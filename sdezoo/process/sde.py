@@ -130,6 +130,11 @@ class ForwardSDE(Process):
         """
         return None
 
+    @property
+    def forward_scheme(self) -> str:
+        """What `forward_step` is, with its orders, as a phrase for summaries."""
+        return "Euler–Maruyama, weak order 1, strong order ½"
+
     def forward_step(self, z: Tensor, t: Tensor, dt: Tensor, noise: Noise) -> Tensor:
         """One Euler–Maruyama step of the forward SDE, including the boundary rule.
 

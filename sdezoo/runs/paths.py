@@ -4,8 +4,9 @@ The state goes from each time to the next by `ForwardSDE.transition`, which is e
 
     z_t = (α_t/α_s) z_s + m_t − (α_t/α_s) m_s + √(v_t − (α_t/α_s)² v_s) ε
 
-and where a process writes its own. Any number of steps then has the right distribution at the recorded times. Other processes take
-Euler–Maruyama steps, several between two recorded times: strong order ½ in the step (1 for additive noise), weak order 1.
+and where a process writes its own. Any number of steps then has the right distribution at the recorded times. Other processes take several
+of their `forward_step` between two recorded times, by default Euler–Maruyama: strong order ½ in the step (1 for additive noise), weak
+order 1.
 
 Time is that of the process: `dX = μX dt + σX dW` with `sigma=0.2` has a volatility of 0.2 over a time of 1. A process whose coefficients
 do not depend on time (`homogeneous`) runs to any horizon.
@@ -33,7 +34,7 @@ from sdezoo.store.files import atomic_write
 from sdezoo.zoo.registry import SDES, load
 
 SUBSTEPS = 10
-"""Default number of Euler–Maruyama steps between two recorded times."""
+"""Default number of steps between two recorded times, without an exact transition."""
 
 _NUMBERS = 2**22
 _PROBES = 8
@@ -73,7 +74,7 @@ class Paths:
         if self.exact:
             return "exact transitions"
         step = float(self.times[1]) / self.substeps
-        return f"Euler–Maruyama steps of {step:.3g} (weak order 1, strong order ½)"
+        return f"steps of {step:.3g} ({self.sde.forward_scheme})"
 
     @cached_property
     def x(self) -> Tensor:
@@ -191,7 +192,7 @@ def paths(
         n: number of paths.
         horizon: the last time, in units of the process's time; None: the last time of the process, usually 1.
         seed: the seed; path `i` depends only on `(seed, i)` and on the times.
-        substeps: Euler–Maruyama steps between two recorded times, for a process without an exact transition; None: 10.
+        substeps: steps between two recorded times, for a process without an exact transition; None: 10.
         plugins: files or modules to load first, see `sdezoo.zoo.registry.load`.
 
     Returns:

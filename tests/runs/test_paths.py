@@ -96,7 +96,7 @@ def test_columns_have_starts_of_their_own():
 def test_without_an_exact_transition_steps_are_counted_and_named():
     made = paths("reflected:sigma_max=1", 0.5, steps=4, n=50, substeps=5)
     assert not made.exact
-    assert made.scheme.startswith("Euler–Maruyama steps of 0.05")
+    assert made.scheme.startswith("steps of 0.05 (Euler–Maruyama, weak order 1")
     assert ((made.x >= 0) & (made.x <= 1)).all()
 
 

@@ -37,6 +37,9 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
 from sdezoo.process.sde import MatrixSDE
 
+STEPS = 32
+"""Steps by which data are noised."""
+
 
 @dataclass(frozen=True)
 class Heston(MatrixSDE):
@@ -125,6 +128,10 @@ class Heston(MatrixSDE):
         v = proposal[..., 1:].abs()
         return torch.cat([proposal[..., :1], torch.where(v == 0, z[..., 1:], v)], -1)
 
+    @property
+    def forward_scheme(self) -> str:
+        return "exact variance, price by the trapezoidal rule, weak order 1"
+
     def forward_step(self, z: Tensor, t: Tensor, dt: Tensor, noise: Noise) -> Tensor:
         y, v = z.double().split(1, -1)
         h = dt.double().to(z.device)
@@ -136,6 +143,13 @@ class Heston(MatrixSDE):
         y = y + self.mu * h + tied + (self.kappa * self.rho / self.xi - 0.5) * total
         y = y + ((1 - self.rho**2) * total).sqrt() * noise.normal(y)
         return torch.where(h > 0, torch.cat([y, end], -1), z.double()).to(z)
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """Sample `z_t | x_0` by 32 steps."""
+        z = self.encode(x0)
+        for k in range(STEPS):
+            z = self.forward_step(z, k * t / STEPS, t / STEPS, noise)
+        return z
 
     def scale(self, t: Tensor) -> Tensor:
         """Standard deviation of `log S`, about: `√(θt)`."""
