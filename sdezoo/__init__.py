@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sdezoo.process.noise import KeyedNoise, Noise
     from sdezoo.process.process import Conditional, Denoised, Process, Supervised
     from sdezoo.process.requirement import Requirement, needs_multiplicative
-    from sdezoo.process.sde import ForwardSDE, Stationary
+    from sdezoo.process.sde import ForwardSDE, MatrixSDE, Stationary
     from sdezoo.process.standardized import column_moments, standardized
     from sdezoo.runs.estimator import DiffusionModel
     from sdezoo.runs.evaluate import evaluate
@@ -87,6 +87,7 @@ __all__ = [
     "Interpolant",
     "KeyedNoise",
     "LinearInverse",
+    "MatrixSDE",
     "MirroredLangevin",
     "Mix",
     "Model",
@@ -160,7 +161,7 @@ _HOMES = {
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
     "sdezoo.process.process": ("Conditional", "Denoised", "Process", "Supervised"),
     "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),
-    "sdezoo.process.sde": ("ForwardSDE", "Stationary"),
+    "sdezoo.process.sde": ("ForwardSDE", "MatrixSDE", "Stationary"),
     "sdezoo.process.standardized": ("column_moments", "standardized"),
     "sdezoo.runs.estimator": ("DiffusionModel",),
     "sdezoo.runs.evaluate": ("evaluate",),

@@ -11,7 +11,7 @@ from sdezoo import DataError, ParameterError, paths
 from sdezoo_plugins.sdes.heston import Heston
 
 MU, KAPPA, THETA, XI, RHO, V0 = 0.03, 2.0, 0.04, 0.3, -0.7, 0.06
-MODEL = Heston(MU, KAPPA, THETA, XI, RHO, (100.0, V0))
+MODEL = Heston(MU, KAPPA, THETA, XI, RHO)
 
 
 def characteristic(u, spot, t):
