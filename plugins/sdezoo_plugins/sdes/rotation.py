@@ -66,7 +66,7 @@ class Rotation(MatrixSDE):
     skew: Matrices | None = None
     """Skew-symmetric matrices `A_k`, a list of lists of rows: ((0,1),(-1,0)) is one; None: all planes alike."""
     radii: tuple[NonNegative, ...] | None = None
-    """Quantiles of the norms, at equal levels from 0 to 1; None: set from the data."""
+    """Quantiles of the norms, at the levels `1 − (1 − k/K)³` from 0 to 1, dense at large norms; None: set from the data."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -119,9 +119,11 @@ class Rotation(MatrixSDE):
             )
         if self.radii is not None:
             return self
-        norms = x0.double().norm(dim=-1).flatten()
-        levels = torch.linspace(0, 1, min(len(norms), LEVELS), dtype=torch.float64)
-        return replace(self, radii=tuple(float(f"{value:.7g}") for value in torch.quantile(norms, levels).tolist()))
+        norms = x0.double().norm(dim=-1).flatten().sort().values
+        place = _levels(LEVELS) * (len(norms) - 1)
+        low = place.long()
+        radii = torch.lerp(norms[low], norms[(low + 1).clamp_max(len(norms) - 1)], place - low)
+        return replace(self, radii=tuple(float(f"{value:.7g}") for value in radii.tolist()))
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self.divergence(z, t) / 2
@@ -188,7 +190,7 @@ class Rotation(MatrixSDE):
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         _, u = _polar(noise.normal(like, shape))
         quantiles = torch.tensor(self.radii or (1.0,), dtype=torch.float64, device=like.device)
-        place = noise.uniform(u[..., :1].double()) * (len(quantiles) - 1)
+        place = (1 - (1 - noise.uniform(u[..., :1].double())) ** (1 / 3)) * (len(quantiles) - 1)
         low = place.long().clamp_max(max(len(quantiles) - 2, 0))
         high = (low + 1).clamp_max(len(quantiles) - 1)
         return (quantiles[low] + (place - low) * (quantiles[high] - quantiles[low])).to(u) * u
@@ -223,9 +225,17 @@ class Rotation(MatrixSDE):
 
     @cached_property
     def _log_moments(self) -> tuple[float, float]:
-        logs = torch.tensor([value for value in self.radii or (1.0,) if value > 0] or [1.0], dtype=torch.float64).log()
-        spread = float(logs.std(correction=0))
-        return float(logs.mean()), spread if spread > 0 else 1.0
+        logs = torch.tensor(self.radii or (1.0,), dtype=torch.float64).clamp_min(torch.finfo(torch.float32).tiny).log()
+        middle, mass = (logs[1:] + logs[:-1]) / 2, _levels(len(logs)).diff()
+        if len(middle) == 0:
+            return float(logs[0]), 1.0
+        mean = (mass * middle).sum()
+        spread = float((mass * (middle - mean) ** 2).sum().sqrt())
+        return float(mean), spread if spread > 0 else 1.0
+
+
+def _levels(count: int) -> Tensor:
+    return 1 - (1 - torch.linspace(0, 1, count, dtype=torch.float64)) ** 3
 
 
 def _polar(z: Tensor) -> tuple[Tensor, Tensor]:
