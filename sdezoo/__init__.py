@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from sdezoo.process.noise import KeyedNoise, Noise
     from sdezoo.process.process import Conditional, Denoised, Process, Supervised
     from sdezoo.process.requirement import Requirement, needs_multiplicative
-    from sdezoo.process.sde import ForwardSDE, Stationary
+    from sdezoo.process.sde import ForwardSDE, MatrixSDE, Stationary
     from sdezoo.process.standardized import column_moments, standardized
     from sdezoo.runs.estimator import DiffusionModel
     from sdezoo.runs.evaluate import evaluate
     from sdezoo.runs.impute import impute
     from sdezoo.runs.likelihood import likelihood
+    from sdezoo.runs.paths import paths
     from sdezoo.runs.sample import sample
     from sdezoo.runs.train import train
     from sdezoo.sampling.guidance import Covariance, Guided, Inpainting, LinearInverse
@@ -86,6 +87,7 @@ __all__ = [
     "Interpolant",
     "KeyedNoise",
     "LinearInverse",
+    "MatrixSDE",
     "MirroredLangevin",
     "Mix",
     "Model",
@@ -128,6 +130,7 @@ __all__ = [
     "losses",
     "needs_multiplicative",
     "networks",
+    "paths",
     "per_sample",
     "restore",
     "sample",
@@ -158,12 +161,13 @@ _HOMES = {
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
     "sdezoo.process.process": ("Conditional", "Denoised", "Process", "Supervised"),
     "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),
-    "sdezoo.process.sde": ("ForwardSDE", "Stationary"),
+    "sdezoo.process.sde": ("ForwardSDE", "MatrixSDE", "Stationary"),
     "sdezoo.process.standardized": ("column_moments", "standardized"),
     "sdezoo.runs.estimator": ("DiffusionModel",),
     "sdezoo.runs.evaluate": ("evaluate",),
     "sdezoo.runs.impute": ("impute",),
     "sdezoo.runs.likelihood": ("likelihood",),
+    "sdezoo.runs.paths": ("paths",),
     "sdezoo.runs.sample": ("sample",),
     "sdezoo.runs.train": ("train",),
     "sdezoo.sampling.guidance": ("Covariance", "Guided", "Inpainting", "LinearInverse"),

@@ -17,6 +17,7 @@ from sdezoo_cli.evaluate import evaluate
 from sdezoo_cli.impute import impute
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
+from sdezoo_cli.paths import paths
 from sdezoo_cli.sample import sample
 from sdezoo_cli.show import show
 from sdezoo_cli.train import train
@@ -68,6 +69,7 @@ app = typer.Typer(
 app.command()(train)
 app.command()(sample)
 app.command()(impute)
+app.command()(paths)
 app.command()(evaluate)
 app.command("list")(list_plugins)
 app.command()(show)

@@ -8,6 +8,7 @@ its base class, `ScoreLoss[Conditional]`. A loss that regresses on the `target` 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -85,7 +86,9 @@ def per_sample(entries: Tensor) -> Tensor:
     return entries.flatten(1).sum(1)
 
 
-def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+def score_along(
+    model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction: Tensor, field: Callable[[Tensor, Tensor], Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
     """The model's score `s` at `z` and `∇_z (vᵀ s)` for `v = direction`; both are differentiable.
 
     `E vᵀ ∇_z (vᵀ s)` over random signs `v` is the divergence of the score (Hutchinson).
@@ -96,6 +99,7 @@ def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction
         z: state, `(B, *state)`.
         t: times, `(B, 1, …, 1)`.
         direction: `v`, shaped like `z`.
+        field: maps `z` and `s` to what is differentiated in place of `s`, such as `g gᵀ s`.
 
     Returns:
         `s` and `∇_z (vᵀ s)`, both shaped like `z`.
@@ -104,5 +108,5 @@ def score_along(model: ScoreModel, batch: Batch, z: Tensor, t: Tensor, direction
     with sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
         z = z.detach().requires_grad_()
         s = model.score(z, t, batch.condition)
-        (slope,) = torch.autograd.grad((s * direction).sum(), z, create_graph=True)
+        (slope,) = torch.autograd.grad(((s if field is None else field(z, s)) * direction).sum(), z, create_graph=True)
     return s, slope

@@ -242,6 +242,12 @@ class AffineSDE(ForwardSDE, Conditional):
         z0, k = self.encode(x0), self.at(t, x0)
         return k.alpha * z0 + k.shift + k.sigma * noise.normal(z0)
 
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        p, q = self.exact(s), self.exact(t)
+        alpha = q.alpha / p.alpha
+        k = Coefficients(alpha, q.shift - alpha * p.shift, q.variance - alpha**2 * p.variance)
+        return (k.alpha * z + k.shift + k.sigma * noise.normal(z)).to(z)
+
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         """`log N(z; α z_0 + m, v)` of each entry, shaped like `z`."""
         k = self.at(t, z)

@@ -73,6 +73,11 @@ class Process(Plugin, ABC):
         return math.inf
 
     @property
+    def prior_from_data(self) -> bool:
+        """Whether the prior keeps something of the data, such as norms, which `adapted` measures. Default: False."""
+        return False
+
+    @property
     def t_span(self) -> tuple[float, float]:
         """`(lo, hi)`: the times at which the score is evaluated. A sampler steps from `hi` to `lo`, then to 0 without noise."""
         return 1e-3, 1.0

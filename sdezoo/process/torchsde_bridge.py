@@ -1,8 +1,8 @@
 """The bridge to torchsde: a reversed process as an SDE for its solvers.
 
 With `u = t_0 − t` running forward, the reverse SDE of `sdezoo.process.sde` is
-`dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, with diagonal noise. In the sense of Stratonovich the drift is
-`f − ½ g ∂g = f − ¼ ∇·(g gᵀ)`.
+`dz = −f̃(z, t_0 − u) du + g(z, t_0 − u) dW`, with diagonal noise, or general noise for a `MatrixSDE`. In the sense of Stratonovich the
+drift is `f − ½ Σ_k (∂G_k/∂z) G_k`, for diagonal noise `f − ½ g ∂g = f − ¼ ∇·(g gᵀ)`.
 
 A solver requests from a Brownian motion its increment `W` over an interval of length `h` and, for order 1.5, for
 `U = ∫ (W_u − W_a) du = h (½ W + H)`, where the space-time Lévy area `H ~ N(0, h/12)` is independent of `W` (Foster, Lyons &
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
 Method = Literal["euler", "milstein", "srk", "euler_heun", "heun", "midpoint", "log_ode", "reversible_heun"]
 Score = Callable[[Tensor, Tensor], Tensor]
@@ -33,8 +33,14 @@ ITO: tuple[Method, ...] = ("euler", "milstein", "srk")
 """The methods for Itô SDEs; the others are for Stratonovich SDEs."""
 
 
-def bridge_refuses(sde: Process) -> str | None:
-    """Why torchsde cannot integrate `sde`, as a phrase; None: it can. The bridge supports only diagonal noise."""
+GENERAL: tuple[Method, ...] = ("euler", "euler_heun", "heun", "midpoint", "reversible_heun")
+"""The methods for noise that is a matrix. torchsde's others need diagonal noise, or Lévy areas, which `KeyedBrownian` does not draw."""
+
+
+def bridge_refuses(sde: Process, method: Method = "euler") -> str | None:
+    """Why torchsde's `method` cannot integrate `sde`, as a phrase; None: it can. The noise must be diagonal, or that of a `MatrixSDE`."""
+    if isinstance(sde, MatrixSDE):
+        return None if method in GENERAL else f"needs method={', '.join(GENERAL[:-1])} or {GENERAL[-1]} for an SDE whose noise is a matrix"
     state = sde.state_shape((1, 3))
     if isinstance(sde, ForwardSDE) and sde.noise_shape(state) != state:
         return "needs an SDE with one Brownian motion for every entry of its state"
@@ -45,7 +51,7 @@ class ReverseEquation(nn.Module):
     """The reverse SDE from `origin` on, for torchsde. States are flattened to `(B, entries)`, as torchsde requires.
 
     Args:
-        sde: the forward process, with diagonal noise.
+        sde: the forward process.
         score: score of the marginals, `(z, t) -> (B, *state)`.
         shape: shape of the state, `(B, *state)`.
         origin: the time `t_0` at which `u = 0`.
@@ -54,13 +60,12 @@ class ReverseEquation(nn.Module):
             several times.
     """
 
-    noise_type = "diagonal"
-
     def __init__(
         self, sde: ForwardSDE, score: Score, shape: torch.Size, origin: float, *, stratonovich: bool = False, remembers: int = 1
     ) -> None:
         super().__init__()
         self.sde, self.score, self.shape, self.origin = sde, score, shape, origin
+        self.noise_type = "general" if isinstance(sde, MatrixSDE) else "diagonal"
         self.sde_type = "stratonovich" if stratonovich else "ito"
         self._known: dict[str, deque[tuple[float, Tensor, Tensor]]] = {name: deque(maxlen=remembers) for name in "fg"}
         self._clock: tuple[float, Tensor] | None = None
@@ -70,7 +75,7 @@ class ReverseEquation(nn.Module):
         return self._once("f", self._drift, u, y)
 
     def g(self, u: Tensor, y: Tensor) -> Tensor:
-        """Diffusion at time `u` and flattened state `y`, `(B, entries)`."""
+        """Diffusion at time `u` and flattened state `y`, `(B, entries)`; `(B, entries, m)` for a matrix."""
         return self._once("g", self._diffusion, u, y)
 
     def _once(self, name: str, fn: Callable[[Tensor, Tensor], Tensor], u: Tensor, y: Tensor) -> Tensor:
@@ -86,11 +91,13 @@ class ReverseEquation(nn.Module):
         z, t = y.reshape(self.shape), self._time(u)
         drift = -self.sde.reverse_drift(z, t, self.score(z, t))
         if self.sde_type == "stratonovich":
-            drift = drift - self.sde.divergence(z, t) / 4
+            drift = drift - self.sde.stratonovich_correction(z, t)
         return drift.flatten(1)
 
     def _diffusion(self, u: Tensor, y: Tensor) -> Tensor:
         z = y.reshape(self.shape)
+        if isinstance(self.sde, MatrixSDE):
+            return self.sde.columns(z, self._time(u)).flatten(2).movedim(0, -1)
         return self.sde.diffusion(z, self._time(u)).to(z).expand_as(z).flatten(1)
 
     def _time(self, u: Tensor) -> Tensor:
@@ -107,7 +114,7 @@ class KeyedBrownian:
 
     Args:
         noise: random numbers.
-        like: flattened state `(B, entries)` with the dtype and device of the increments.
+        like: a tensor of the shape, dtype and device of the increments, `(B, m)`; `(B, entries)` for diagonal noise.
     """
 
     levy_area_approximation = "foster"
@@ -188,7 +195,8 @@ def integrate(equation: ReverseEquation, z: Tensor, span: float, method: Method,
     Returns:
         The state at `u = span`, shaped like `z`.
     """
-    return solve(equation, z, span, method, KeyedBrownian(noise, z.flatten(1)))
+    like = z.new_empty(equation.sde.noise_shape(z.shape)) if equation.noise_type == "general" else z
+    return solve(equation, z, span, method, KeyedBrownian(noise, like.flatten(1)))
 
 
 def solve(equation: nn.Module, z: Tensor, span: float, method: Method, brownian: Brownian | None, steps: int = 1) -> Tensor:

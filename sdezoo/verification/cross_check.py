@@ -25,7 +25,7 @@ from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 from sdezoo.process.torchsde_bridge import ITO, bridge_refuses
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.verification.findings import Curve, Finding, Part, order_with_error
@@ -120,6 +120,8 @@ def refuses(sde: Any) -> str | None:
         return "is no SDE"
     if not isinstance(sde, Conditional):
         return "no exact score is known, since its conditional score is unknown"
+    if isinstance(sde, MatrixSDE):
+        return "the noise is a matrix, and the closed forms are those of diagonal noise"
     return bridge_refuses(sde)
 
 

@@ -19,6 +19,7 @@ from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES, Registry
 
 _SUPPORTS = {
     constraints.real: "the real line",
+    constraints.real_vector: "rows of real numbers",
     constraints.positive: "the positive numbers",
     constraints.nonnegative: "the non-negative numbers",
     constraints.unit_interval: "the unit interval",

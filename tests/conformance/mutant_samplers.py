@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.process.differentiation import along
+from sdezoo.process.sde import MatrixSDE
 from tests.conformance.mutant_integrators import OF_OTHER_KINDS
 from tests.conformance.right_samplers import Euler, mutants
 
@@ -26,6 +27,16 @@ class HalfTheDivergence(Euler):
 
     def slope(self, model, z, t):
         return super().slope(model, z, t) + model.sde.divergence(z, t) / 2
+
+
+@killed_by("matrix-noise-recovered")
+class DiagonalOfTheNoise(Euler):
+    """Each entry gets its own increment alone, as if the noise were a number for each entry."""
+
+    def kick(self, sde, z, t, dt, noise):
+        if not isinstance(sde, MatrixSDE):
+            return super().kick(sde, z, t, dt, noise)
+        return torch.einsum("ibi->bi", sde.columns(z, t)) * noise.normal(z) * dt.sqrt()
 
 
 @killed_by("weak-order")

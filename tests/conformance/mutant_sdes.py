@@ -13,6 +13,7 @@ from torch.distributions import ExpTransform, constraints
 
 from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
 from sdezoo.conformance.bank.loss_trials import Logistic
+from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
@@ -998,6 +999,73 @@ class ForwardForReverse(CLD):
         turned = torch.stack([z[:, 0], -z[:, 1]], 1)
         ended = super().reverse_transition(turned, t, s, noise)
         return torch.stack([ended[:, 0], -ended[:, 1]], 1)
+
+
+@mutant("transitions-compose")
+class NoiseOfTheDifference(VP):
+    """The noise between two times has the difference of their variances: what was there has not shrunk."""
+
+    def transition(self, z, s, t, noise):
+        p, q = self.exact(s), self.exact(t)
+        return q.alpha / p.alpha * z + (q.variance - p.variance).sqrt() * noise.normal(z)
+
+
+@mutant("transitions-compose", 4.0, 1.0, 1.4, None, 1.0)
+class TransitionFromTheStart(CIR):
+    """The transition over the whole time, from wherever it begins."""
+
+    def transition(self, z, s, t, noise):
+        return super().transition(z, 0 * s, t, noise)
+
+
+@mutant("homogeneous-in-time", 0.2, 0.9)
+class GrowingAndConstant(GBM):
+    """A volatility that grows, said to be constant."""
+
+    homogeneous = True
+
+
+# Noise that is a matrix.
+
+
+@mutant("noise-is-linear")
+class NoiseWithoutItsSign(GBMInX):
+    """The increment's absolute value."""
+
+    def diffuse(self, z, t, dw):
+        return super().diffuse(z, t, dw.abs())
+
+
+@mutant("ggt-is-the-product")
+class DiagonalOfTheProduct(Sheared):
+    """The diagonal of `G Gᵀ` alone."""
+
+    def ggt(self, z, t, s):
+        return (self.columns(z, t) ** 2).sum(0) * s
+
+
+@mutant("ggt-is-the-product")
+class ProductTurnedAround(Sheared):
+    """`Gᵀ G s` for `G Gᵀ s`."""
+
+    def ggt(self, z, t, s):
+        columns = self.columns(z, t).flatten(2).movedim(0, -1)
+        return (columns.mT @ columns @ s.flatten(1)[..., None])[..., 0].reshape(z.shape)
+
+
+@mutant("divergence-is-that-of-ggt")
+class DivergenceOfTheDiagonal(Sheared):
+    """`∂_i D_ii`, as if the noise were a number for each entry."""
+
+    def divergence(self, z, t):
+        return torch.zeros_like(z)
+
+
+@mutant("stratonovich-correction-turns-the-columns")
+class CorrectionOfDiagonalNoise(Sheared):
+    """`¼ ∇·D`, right for diagonal noise alone."""
+
+    stratonovich_correction = ForwardSDE.stratonovich_correction
 
 
 # Coordinates and adapting.

@@ -32,7 +32,7 @@ class Euler(Sampler[ForwardSDE]):
         return model.sde.reverse_drift(z, t, model.score(z, t))
 
     def kick(self, sde, z, t, dt, noise):
-        return sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt()
+        return sde.diffuse(z, t, noise.normal(z, sde.noise_shape(z.shape))) * dt.sqrt()
 
     def step(self, model, z, t, s, noise, memory):
         mean = z - (t - s) * self.slope(model, z, t)

@@ -3,6 +3,7 @@
 import pytest
 
 from sdezoo.conformance.bank.loss_trials import Logistic
+from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from tests.conformance.mutant_sdes import MUTANTS, GBMInX, MeanReverting, NormalInterpolant, ScoreAlone
@@ -16,6 +17,6 @@ def test_the_mutant_is_killed(mutant, law):
 
 
 @pytest.mark.parametrize("law", SDE_LAWS.names)
-@pytest.mark.parametrize("right", [GBMInX, MeanReverting, ScoreAlone, Logistic, NormalInterpolant])
+@pytest.mark.parametrize("right", [GBMInX, MeanReverting, ScoreAlone, Logistic, NormalInterpolant, Sheared])
 def test_what_they_derive_from_is_right(right, law):
     try_law(SDE_LAWS, law, right())

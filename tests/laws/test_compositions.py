@@ -49,19 +49,20 @@ def train(model, loss, x0, seed=0):
 def test_every_sampler_runs_on_what_every_loss_trained(sde, loss, prior):
     torch.manual_seed(0)
     process = SDES.build(sde)
-    x0 = data(process, (6, 3))
+    event = process.row_shape or (3,)
+    x0 = data(process, (6, *event))
     process = process.adapted(x0)
-    model = ScoreModel.for_data(process, network(process, "mlp:width=8,depth=1", (3,)), x0, prior=prior)
+    model = ScoreModel.for_data(process, network(process, "mlp:width=8,depth=1", event), x0, prior=prior)
     train(model, LOSSES.build(loss), x0)
     for name, sampler in defaults(SAMPLERS):
         if sampler.refuses(process) is not None:
             continue
         try:
-            x = sampler.sample(model, (5, 3), 2)
+            x = sampler.sample(model, (5, *event), 2)
         except SupportError:
             assert not sampler.preserves_support, name
             continue
-        assert x.shape == (5, 3)
+        assert x.shape == (5, *event)
         assert process.support.check(x).all(), name
 
 
@@ -70,15 +71,16 @@ def test_every_sampler_runs_on_what_every_loss_trained(sde, loss, prior):
 def test_every_output_trains_and_samples(sde, output):
     torch.manual_seed(0)
     process = SDES.build(sde)
-    x0 = data(process, (6, 3))
-    net = network(process, "mlp:width=8,depth=1", (3,))
+    event = process.row_shape or (3,)
+    x0 = data(process, (6, *event))
+    net = network(process, "mlp:width=8,depth=1", event)
     if OUTPUTS[output].refuses(process):
         with pytest.raises(CompositionError):
             ScoreModel.for_data(process, net, x0, output)
         return
     model = ScoreModel.for_data(process, net, x0, output)
     train(model, LOSSES.build(fitting(process, LOSSES)[0]), x0)
-    x = SAMPLERS.build(preferred(fitting_parts(process, SAMPLERS), "samplers", "table")).sample(model, (5, 3), 2)
+    x = SAMPLERS.build(preferred(fitting_parts(process, SAMPLERS), "samplers", "table")).sample(model, (5, *event), 2)
     assert process.support.check(x).all()
 
 

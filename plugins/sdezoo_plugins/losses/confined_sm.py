@@ -33,7 +33,8 @@ from sdezoo.learning.loss import Batch, ScoreLoss, per_sample
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.weighting import weight
 from sdezoo.process.noise import Noise
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.process import Process
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
 STEP = 0.1
 
@@ -41,6 +42,10 @@ STEP = 0.1
 @dataclass(frozen=True)
 class ConfinedSM(ScoreLoss[ForwardSDE]):
     """Implicit score matching in a bounded set: for every SDE with a symmetric boundary rule, known transition or not."""
+
+    def refuses(self, sde: Process) -> str | None:
+        matrix = isinstance(sde, MatrixSDE)
+        return super().refuses(sde) or ("needs an SDE whose noise is a number for each entry" if matrix else None)
 
     def weight(self, model: ScoreModel[ForwardSDE], t: Tensor, like: Tensor) -> Tensor:
         return weight("uniform", model, t, like) / 2

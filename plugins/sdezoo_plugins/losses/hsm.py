@@ -19,7 +19,7 @@ from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 from sdezoo.zoo.registry import LOSSES
 
 
@@ -31,7 +31,7 @@ class HSM(ScoreLoss[Conditional]):
 
     def refuses(self, sde: Process) -> str | None:
         state = sde.state_shape((1, 3))
-        partial = isinstance(sde, ForwardSDE) and sde.noise_shape(state) != state
+        partial = isinstance(sde, ForwardSDE) and not isinstance(sde, MatrixSDE) and sde.noise_shape(state) != state
         return super().refuses(sde) or (None if partial else "needs an SDE whose noise drives auxiliary variables, such as a velocity")
 
     @cached_property

@@ -3,6 +3,12 @@
 Song et al., arXiv 1905.07088, eq. 8 (the variance-reduced form), on the noised state at every `t`, with `λ = scale(t)²`. It equals
 denoising score matching up to a constant, with more variance. It trains processes without a known transition.
 
+If the noise is a matrix, errors count as they do in the reverse process, in the geometry of `D = G Gᵀ`::
+
+    E t [vᵀ ∂(D s_θ) v + ½ s_θᵀ D s_θ]                     its minimizer is the score in the directions of the noise
+
+This is the likelihood weighting of Song et al., arXiv 2101.09258, at times uniform in `log t`.
+
 The loss rests on integration by parts. On a bounded domain where the density does not vanish at the boundary, its minimizer is not the
 score.
 """
@@ -17,6 +23,7 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.weighting import weight
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
+from sdezoo.process.sde import MatrixSDE
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,15 @@ class SlicedSM(ScoreLoss[Process]):
 
     preference: ClassVar[int] = 10
 
-    def weight(self, model: ScoreModel[Process], t: Tensor, like: Tensor) -> Tensor:
-        return weight("uniform", model, t, like) / 2
+    def weight(self, model: ScoreModel[Process], t: Tensor, like: Tensor) -> Tensor | None:
+        return None if isinstance(model.sde, MatrixSDE) else weight("uniform", model, t, like) / 2
 
     def __call__(self, model: ScoreModel[Process], batch: Batch, t: Tensor, noise: Noise) -> Tensor:
         z = model.sde.perturb(batch.x0, t, noise)
         sign = noise.normal(z).sign()
+        sde = model.sde
+        if isinstance(sde, MatrixSDE):
+            s, slope = score_along(model, batch, z, t, sign, lambda u, score: sde.ggt(u, t, score))
+            return per_sample(t.to(z) * (sign * slope + s * sde.ggt(z, t, s) / 2))
         s, slope = score_along(model, batch, z, t, sign)
-        return per_sample(2 * self.weight(model, t, z) * (sign * slope + s**2 / 2))
+        return per_sample(weight("uniform", model, t, z) * (sign * slope + s**2 / 2))

@@ -1,4 +1,4 @@
-"""Euler–Maruyama on the reverse SDE: `z ← z − δ [f − ∇·(g gᵀ) − g gᵀ s] + √δ g ∘ ε`, then the boundary rule; no noise in the last step.
+"""Euler–Maruyama on the reverse SDE: `z ← z − δ [f − ∇·(g gᵀ) − g gᵀ s] + √δ g ε`, then the boundary rule; no noise in the last step.
 
 Weak order 1, strong order ½ (1 for additive noise). One network evaluation per step.
 """
@@ -26,5 +26,5 @@ class EulerMaruyama(Sampler[ForwardSDE]):
         sde, dt = model.sde, t - s
         proposal = z - sde.reverse_drift(z, t, model.score(z, t)) * dt
         if s > 0:
-            proposal = proposal + sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt()
+            proposal = proposal + sde.diffuse(z, t, noise.normal(z, sde.noise_shape(z.shape))) * dt.sqrt()
         return sde.project(proposal, z), None

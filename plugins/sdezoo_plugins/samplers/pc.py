@@ -20,13 +20,16 @@ from torch import Tensor
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Count, Positive
 from sdezoo.process.noise import Noise
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.process import Process
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 from sdezoo.sampling.sampler import Sampler
+
+_ONE_NUMBER = "needs an SDE whose noise is a number for each entry, since its corrector does not know another geometry"
 
 
 @dataclass(frozen=True)
 class PC(Sampler[ForwardSDE]):
-    """Predictor–corrector: alternating Euler–Maruyama and Langevin steps; works for every SDE."""
+    """Predictor–corrector: alternating Euler–Maruyama and Langevin steps; works for every SDE but those whose noise is a matrix."""
 
     weak_order: ClassVar[float | None] = 0.5
 
@@ -34,6 +37,9 @@ class PC(Sampler[ForwardSDE]):
     """Signal-to-noise ratio that sets the size of a corrector step."""
     inner: Count = 1
     """Number of corrector steps per time step."""
+
+    def refuses(self, sde: Process) -> str | None:
+        return super().refuses(sde) or (_ONE_NUMBER if isinstance(sde, MatrixSDE) else None)
 
     def evaluations(self, steps: int) -> int:
         return (1 + self.inner) * steps - self.inner
@@ -43,7 +49,7 @@ class PC(Sampler[ForwardSDE]):
         proposal = z - sde.reverse_drift(z, t, model.score(z, t)) * dt
         if s == 0:
             return sde.project(proposal, z), None
-        z = sde.project(proposal + sde.diffusion(z, t) * noise.normal(z, sde.noise_shape(z.shape)) * dt.sqrt(), z)
+        z = sde.project(proposal + sde.diffuse(z, t, noise.normal(z, sde.noise_shape(z.shape))) * dt.sqrt(), z)
         size = 2 * (self.snr * sde.scale(s)) ** 2
         moves = sde.diffusion(z, s) != 0  # entries without noise have no score
         shape = sde.noise_shape(z.shape)

@@ -29,7 +29,8 @@ from torch import Tensor
 
 from sdezoo.learning.model import Model
 from sdezoo.process.noise import Noise
-from sdezoo.process.sde import Stationary
+from sdezoo.process.process import Process
+from sdezoo.process.sde import MatrixSDE, Stationary
 from sdezoo.sampling.sampler import Sampler
 
 
@@ -38,6 +39,10 @@ class SSCS(Sampler[Stationary]):
     """Symmetric splitting for processes with a known stationary reversal, such as cld: order 2, two evaluations per step."""
 
     weak_order: ClassVar[float | None] = 2.0
+
+    def refuses(self, sde: Process) -> str | None:
+        matrix = isinstance(sde, MatrixSDE)
+        return super().refuses(sde) or ("needs an SDE whose noise is a number for each entry" if matrix else None)
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1

@@ -129,9 +129,12 @@ class CIR(SquareRoot):
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return self._moved(self.encode(x0), self.clock(t.double()), noise)
 
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return self._moved(z, self.clock(t) - self.clock(s), noise)
+
     def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """The stationary process is reversible: its transition is the same in both directions of time."""
-        return self._moved(z, self.clock(t) - self.clock(s), noise)
+        return self.transition(z, s, t, noise)
 
     def _moved(self, z: Tensor, clock: Tensor, noise: Noise) -> Tensor:
         c, decay = self._law(clock, z)

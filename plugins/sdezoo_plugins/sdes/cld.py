@@ -101,12 +101,21 @@ class CLD(Stationary, Conditional):
     def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
         return self._driven(-z[:, 1] / self._unit**2)
 
-    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
-        b, (x, w) = self._turned(t - s), (z[:, 0], -z[:, 1] / self._unit)
+    @property
+    def homogeneous(self) -> bool:
+        return True
+
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        b, (x, w) = self._turned(t - s), (z[:, 0], z[:, 1] / self._unit)
         shrink = torch.exp(-b)
         dx, dw = _correlated(_spread(b, 0.0, 0.0), x, noise)
         x, w = shrink * ((1 + b) * x + b * w) + dx, shrink * (-b * x + (1 - b) * w) + dw
-        return torch.stack([x, -self._unit * w], 1)
+        return torch.stack([x, self._unit * w], 1)
+
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """The transition with the velocity turned around, before and after."""
+        turned = z.new_tensor([1.0, -1.0]).reshape(1, 2, *(1,) * (z.ndim - 2))
+        return turned * self.transition(turned * z, s, t, noise)
 
     @property
     def _unit(self) -> float:

@@ -53,6 +53,10 @@ class ExpOU(AffineSDE):
         # The rate is constant, so noise grows fast at first: at 1e-3 it would already be a tenth of the data's spread.
         return 1e-5, 1.0
 
+    @property
+    def homogeneous(self) -> bool:
+        return True
+
     def adapted(self, x0: Tensor) -> Self:
         if self.mean is not None and self.sigma is not None:
             return self

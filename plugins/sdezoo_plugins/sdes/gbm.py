@@ -61,6 +61,11 @@ class GBM(AffineSDE):
     def column_fit(cls, column: Tensor) -> ColumnFit | None:
         return ColumnFit(2, "positive", cls.title()) if column.min() > 0 else None
 
+    @property
+    def homogeneous(self) -> bool:
+        start, end = self._volatilities
+        return start == end
+
     def adapted(self, x0: Tensor) -> Self:
         if self.sigma is not None or self.sigma_end is not None:
             return self

@@ -107,9 +107,12 @@ class Jacobi(SquareRoot):
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return self._moved(x0, self._tau(t.double()), noise)
 
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return self._moved(z, self._tau(t) - self._tau(s), noise)
+
     def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """The stationary process is reversible: its transition is the same in both directions of time."""
-        return self._moved(z, self._tau(t) - self._tau(s), noise)
+        return self.transition(z, s, t, noise)
 
     def _moved(self, z: Tensor, tau: Tensor, noise: Noise) -> Tensor:
         tau = tau.to(z.device)

@@ -214,6 +214,10 @@ class Lift(AffineSDE):
             measured = replace(self, center=center, spread=spread)
         return replace(measured, base=self.process.adapted(measured.encode(x0)).full_spec)
 
+    @property
+    def homogeneous(self) -> bool:
+        return self.process.homogeneous
+
     def coefficients(self, t: Tensor) -> Coefficients:
         return self.process.coefficients(t)
 

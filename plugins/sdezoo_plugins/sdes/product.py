@@ -30,7 +30,7 @@ from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, Shape
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 from sdezoo_plugins.sdes.exploding import TERMINAL, exploding
 from sdezoo_plugins.sdes.side_by_side import Columns, Part, SideBySide, ordered, part
 
@@ -112,6 +112,11 @@ class Product(_Parts, ForwardSDE, Conditional):
             if not (isinstance(process, ForwardSDE) and isinstance(process, Conditional)):
                 raise ParameterError(
                     f"{self.title()}: '{process.title()}' is not an SDE with a known score.", "Choose another process for its columns."
+                )
+            if isinstance(process, MatrixSDE):
+                raise ParameterError(
+                    f"{self.title()}: the noise of '{process.title()}' is a matrix, which a product cannot apply.",
+                    "Choose another process for its columns.",
                 )
 
     @cached_property

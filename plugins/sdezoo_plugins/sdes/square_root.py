@@ -117,6 +117,11 @@ class SquareRoot(Stationary, Conditional):
         """Map data to the state at `t = 0`; `noise` is unused. Default: the data unchanged."""
         return x
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether the clock is `β = t`."""
+        return self.start == 1
+
     def own_sampler(self) -> str | None:
         """`heun` with the geometric clock: near the data every step shrinks the noise by the same factor, which few Euler steps follow
         too coarsely."""

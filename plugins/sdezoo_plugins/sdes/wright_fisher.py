@@ -137,9 +137,12 @@ class WrightFisher(SquareRoot):
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return self._moved(self.encode(x0.double()), self._tau(t.double()), noise, x0)
 
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return self._moved(z.double(), self._tau(t) - self._tau(s), noise, z)
+
     def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """The stationary process is reversible: its transition is the same in both directions of time."""
-        return self._moved(z.double(), self._tau(t) - self._tau(s), noise, z)
+        return self.transition(z, s, t, noise)
 
     def _moved(self, sticks: Tensor, tau: Tensor, noise: Noise, like: Tensor) -> Tensor:
         tau = tau.to(sticks)

@@ -23,8 +23,8 @@ from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Supervised
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.process import Shape, Supervised
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
@@ -93,6 +93,73 @@ class CurvedMixture(Model[Curved]):
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """Exact samples of `p(z_1)`."""
         return self.law.prior(shape, noise, like).sinh()
+
+
+@dataclass(frozen=True)
+class Sheared(MatrixSDE):
+    """`dX = (0, ½σ²) dt + σ J(X) dW`, `J` the identity with `X_0` below its first entry: Brownian motion in `X_i − ½X_0²`, `i > 0`."""
+
+    sigma: Positive = 1.0
+    """Volatility `σ`."""
+    lo: Positive = FINE
+    """First time of `t_span`."""
+
+    @property
+    def t_span(self) -> tuple[float, float]:
+        return self.lo, 1.0
+
+    @property
+    def flat(self) -> AffineSDE:
+        """Brownian motion in the coordinates that are not sheared: `α = 1`, `m = 0`, `v = σ² t`."""
+        return Multiplicative(self.sigma, self.sigma**2 / 2, self.lo)
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.sigma**2 / 2 * _below(torch.ones_like(z[..., :1]), z)
+
+    def diffuse(self, z: Tensor, t: Tensor, dw: Tensor) -> Tensor:
+        return self.sigma * (dw + _below(z[..., :1] * dw[..., :1], z))
+
+    def noise_shape(self, shape: Sequence[int]) -> Shape:
+        return tuple(shape)
+
+    def scale(self, t: Tensor) -> Tensor:
+        return self.sigma * t.sqrt()
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return sheared(sheared(x0, -1) + self.scale(t).to(x0) * noise.normal(x0))
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return sheared(self.sigma * noise.normal(like, shape))
+
+
+def _below(first: Tensor, like: Tensor) -> Tensor:
+    """0 in the first entry, and `first` in the others."""
+    return torch.cat([torch.zeros_like(first), first.expand_as(like[..., 1:])], -1)
+
+
+def sheared(y: Tensor, sign: int = 1) -> Tensor:
+    """`y_i ± ½ y_0²` for `i > 0`, shaped like `y`."""
+    return y + sign * _below(y[..., :1] ** 2 / 2, y)
+
+
+class ShearedMixture(Model[Sheared]):
+    """The exact score of data whose flat coordinates are a mixture: `(s_0 − x_0 Σ s_i, s_i)` with the mixture's score `s`.
+
+    Args:
+        sde: The process.
+        law: The mixture, under the process `sde.flat`.
+    """
+
+    def __init__(self, sde: Sheared, law: Mixture) -> None:
+        self.sde, self.law = sde, law
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        s = self.law.score(sheared(z, -1), t)
+        return torch.cat([s[..., :1] - z[..., :1] * s[..., 1:].sum(-1, keepdim=True), s[..., 1:]], -1)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """Exact samples of `p(z_1)`."""
+        return sheared(self.law.prior(shape, noise, like))
 
 
 @dataclass(frozen=True)
@@ -208,6 +275,21 @@ def reference_problems(
         mixture = law(mixed.flat)
         found.append(ReferenceProblem(MixedMixture(mixed, mixture), mixture, torch.clone, torch.clone))
     return found
+
+
+def matrix_problem(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE) -> ReferenceProblem | None:
+    """The reference process whose noise is a matrix, `Sheared`; None if the sampler does not take it.
+
+    Args:
+        sampler: The sampler.
+        law: Takes an affine process; returns the distribution of the data in its coordinates.
+        lo: First time of `t_span`.
+    """
+    sde = Sheared(lo=lo)
+    if sampler.refuses(sde) is not None:
+        return None
+    mixture = law(sde.flat)
+    return ReferenceProblem(ShearedMixture(sde, mixture), mixture, sheared, lambda x: sheared(x, -1))
 
 
 class Problem(NamedTuple):

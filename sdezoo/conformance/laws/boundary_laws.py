@@ -1,4 +1,4 @@
-"""Laws of the ends of a process and of the boundary of its state, tested on samples: the start, the walls, the stationary distribution.
+"""Laws of the ends of a process, of its boundary and of its exact transitions, tested on samples.
 
 Identities of expectations that hold exactly, so the p-values of a correct process are uniform. `D = g gᵀ`, and `u` is the state in units of
 its spread around its median:
@@ -6,6 +6,7 @@ its spread around its median:
 - the start:       `perturb(x_0, 0)` has the distribution of `encode(x_0)`, auxiliaries included
 - no walls:        `E[φ (D s + ∇·D)_i + (D ∇φ)_i] = 0`, `φ = exp(−u²/8)` and `u_i φ`, which do not vanish where a wall would be
 - stationary:      the same under `π` for the stationary score, with bumps
+- transitions:     `perturb` to `s`, then `transition` from `s` to `t`, has the distribution of `perturb` to `t`
 - its reversal:    `reverse_transition` has the distribution of paths of the reverse SDE with the score of `π`
 """
 
@@ -22,7 +23,7 @@ from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
 from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated, paths_agree
 from sdezoo.process.noise import mix
 from sdezoo.process.process import Process
-from sdezoo.process.sde import Stationary
+from sdezoo.process.sde import ForwardSDE, Stationary
 
 BOUNDARY_LAWS: Suite[Process] = Suite()
 
@@ -78,6 +79,26 @@ def no_density_at_walls(sde: Any, seed: int) -> float:
     return together(found)
 
 
+def _no_transition(sde: Process) -> str | None:
+    if isinstance(sde, ForwardSDE) and sde.knows_transition:
+        return drawn_by_simulation(sde)
+    return "It offers no exact transition."
+
+
+@BOUNDARY_LAWS.monte_carlo_law(excuses=_no_transition)
+@both
+def transitions_compose(sde: Any, seed: int) -> float:
+    """Noising to `s` and then `transition` from `s` to `t` equals noising to `t`, from the data and from noised data."""
+    found = []
+    for (early, late), start in zip(((0.0, 0.3), (0.1, 0.3), (0.5, 0.9)), STARTS, strict=True):
+        draws = Draws(sde, start, seed)
+        a, b = draws.time(early) if early else torch.zeros((), dtype=torch.float64), draws.time(late)
+        moved = sde.transition(draws.states(a, PATHS), a, b, draws.noise())
+        drawn, pilot = draws.states(b, PATHS), draws.states(b, 4 * PATHS)
+        found.append(draws.at(paths_agree(*(rows.flatten(1) for rows in (moved, moved, drawn, pilot))), a, b))
+    return together(found)
+
+
 def _not_stationary(sde: Process) -> str | None:
     return None if isinstance(sde, Stationary) else "It states no stationary distribution."
 
@@ -117,7 +138,7 @@ def stationary_reversal_agrees_with_paths(sde: Any, seed: int) -> float:
         begin = sde.encode(draws.data(PATHS), noise).double()
 
         def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-            return sde.project(z + sde.reverse_drift(z, t, sde.stationary_score(z, t)) * h + sde.diffusion(z, t) * dw, z)
+            return sde.project(z + sde.reverse_drift(z, t, sde.stationary_score(z, t)) * h + sde.diffuse(z, t, dw), z)
 
         coarse, fine = extrapolated(step, tuple(sde.noise_shape(begin.shape)), begin, a, b, draws.noise())
         drawn, pilot = (sde.reverse_transition(z, a, b, draws.noise()) for z in (begin, begin.repeat(4, *(1,) * (begin.ndim - 1))))

@@ -2,7 +2,7 @@
 
 The state is flattened to `R^n` and the noise to `R^m`, so that the diffusion is a matrix `G(z, t)` with `D = G Gᵀ`.
 Everything that a process derives or writes in closed form is compared with what automatic differentiation of `drift`,
-`diffusion`, `noise_shape` and `log_prob` gives.
+`diffuse`, `noise_shape` and `log_prob` gives.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional, Process, Supervised
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
 CALCULUS_LAWS: Suite[Process] = Suite()
 
@@ -71,10 +71,9 @@ class Flat:
     def diffusion(self, y: Tensor) -> Tensor:
         """`G`, `(n, m)`: column `j` is the effect of one unit of the `j`-th Brownian motion."""
         z = y.reshape(self.shape)
-        g = self.sde.diffusion(z, self.t).to(z)
         noise = self.sde.noise_shape(self.shape)
         units = torch.eye(int(torch.Size(noise).numel()), dtype=y.dtype).reshape(-1, *noise)
-        return torch.stack([(g * unit).expand(self.shape).reshape(-1) for unit in units], 1)
+        return torch.stack([self.sde.diffuse(z, self.t, unit).to(z).expand(self.shape).reshape(-1) for unit in units], 1)
 
     def square(self, y: Tensor) -> Tensor:
         """`D = G Gᵀ`, `(n, n)`."""
@@ -103,7 +102,7 @@ def score_is_gradient(case: Case) -> None:
     """The conditional score is the gradient of the log-density in every direction that the noise drives."""
     sde, z, t = case.sde, case.draw(), case.t
     found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
-    if isinstance(sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any():
+    if isinstance(sde, MatrixSDE) or (isinstance(sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any()):
         found, expected = sde.ggt(z, t, found), sde.ggt(z, t, expected)
     close("The score", found, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
 
@@ -154,6 +153,30 @@ def fokker_planck(case: Case) -> None:
 
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
+def noise_is_linear(case: Case) -> None:
+    """`diffuse` is linear in the increment, so that it is the product with a matrix, and 0 for none."""
+    flat, z, _, t = _flat(case)
+    shape = case.sde.noise_shape(flat.shape)
+    one, other = (torch.sin(torch.arange(1.0, torch.Size(shape).numel() + 1, dtype=z.dtype) + k).reshape(shape) for k in (0, 2))
+    a, b = case.sde.diffuse(z, t, one), case.sde.diffuse(z, t, other)
+    for factor in (-1.0, 0.5):
+        size = float(1 + a.abs().max() + b.abs().max())
+        close("The noise of a sum", case.sde.diffuse(z, t, factor * one + other), factor * a + b, rtol=1e-9, atol=1e-12 * size)
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
+def stratonovich_correction_turns_the_columns(case: Case) -> None:
+    """`stratonovich_correction` is `½ Σ_k (∂G_k/∂z) G_k` over the columns of the noise; not asked of a process with shared noise."""
+    flat, z, y, t = _flat(case)
+    if not isinstance(case.sde, MatrixSDE) and tuple(case.sde.noise_shape(flat.shape)) != flat.shape:
+        return
+    slopes, columns = _jacobian(flat.diffusion, y), flat.diffusion(y)
+    expected = torch.einsum("ikj,jk->i", slopes, columns) / 2
+    found = case.sde.stratonovich_correction(z, t).reshape(-1)
+    close("The correction", found, expected, rtol=1e-6, atol=1e-9 * float(1 + flat.square(y).abs().max()))
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def divergence_is_that_of_ggt(case: Case) -> None:
     """`divergence` is `Σ_j ∂_j D_ij` of the full matrix `D = g gᵀ`."""
     flat, z, y, t = _flat(case)
@@ -168,6 +191,23 @@ def ggt_is_the_product(case: Case) -> None:
     s = torch.cos(torch.arange(1.0, y.numel() + 1, dtype=y.dtype))
     found = case.sde.ggt(z, t, s.reshape(z.shape)).reshape(-1)
     close("g gᵀ s", found, flat.square(y) @ s, rtol=1e-9, atol=1e-12)
+
+
+def _changes_in_time(sde: Process) -> str | None:
+    return None if isinstance(sde, ForwardSDE) and sde.homogeneous else "It does not say that its coefficients are constant."
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=_changes_in_time)
+def homogeneous_in_time(case: Case) -> None:
+    """Drift and diffusion of a process that says so are the same at every time, also beyond 1."""
+    flat, _, y, t = _flat(case)
+    if not case.sde.homogeneous:  # a variant may not be
+        return
+    for later in (3 * t, t + 2):
+        other = Flat(flat.sde, flat.shape, later)
+        f, g = flat.drift(y), flat.diffusion(y)
+        close(f"The drift at t = {float(later):.3g}", other.drift(y), f, rtol=1e-6, atol=1e-7 * float(1 + f.abs().max()))
+        close(f"The diffusion at t = {float(later):.3g}", other.diffusion(y), g, rtol=1e-6, atol=1e-7 * float(1 + g.abs().max()))
 
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
@@ -291,6 +331,8 @@ def ambient_is_ito(case: Case) -> None:
 def _states_nothing(sde: Process) -> str | None:
     if not isinstance(sde, ForwardSDE):
         return no_sde(sde)
+    if isinstance(sde, MatrixSDE):
+        return "Its noise is a matrix."
     event = events(sde)[-1]
     x0 = typical(sde, torch.zeros(1, *event, dtype=torch.float64))
     if sde.equation(x0, torch.tensor(sde.t_span[1], dtype=torch.float64)) is None:

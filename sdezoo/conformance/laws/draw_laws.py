@@ -1,7 +1,7 @@
 """Laws of processes that hold on average, tested on samples.
 
-All are identities of expectations that hold exactly, so the p-values of a correct process are uniform. With a bump
-`φ` that vanishes near every boundary, the generator `L φ = f·∇φ + ½ D : ∇²φ`, `D = g gᵀ`, and `s = ∇ log p(z_t | x_0)`:
+All are identities of expectations that hold exactly, so the p-values of a correct process are uniform. With a bump `φ` that
+vanishes near every boundary, the generator `L φ = f·∇φ + ½ D : ∇²φ`, `D = g gᵀ`, and `s = ∇ log p(z_t | x_0)`:
 
 - density:             `E φ(z_t) = ∫ φ p`
 - score (Stein):       `E[φ (D s)_i + φ (∇·D)_i + (D ∇φ)_i] = 0`
@@ -32,7 +32,7 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Process, Shape
-from sdezoo.process.sde import ForwardSDE
+from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
 DRAW_LAWS: Suite[Process] = Suite()
 
@@ -126,10 +126,10 @@ class Draws:
 
     def diffuse(self, z: Tensor, t: Tensor, v: Tensor) -> Tensor:
         """`D v` for flattened `v` `(B, k, n)`, one of the `k` vectors at a time."""
-        g = self.sde.diffusion(z, t)
-        noise = self.sde.noise_shape(z.shape)
-        columns = [(g * (g * v[:, k].reshape(z.shape)).sum_to_size(noise)).flatten(1) for k in range(v.shape[1])]
-        return torch.stack(columns, 1)
+        if isinstance(self.sde, MatrixSDE):
+            return torch.stack([self.sde.ggt(z, t, v[:, k].reshape(z.shape)).flatten(1) for k in range(v.shape[1])], 1)
+        g, noise = self.sde.diffusion(z, t), self.sde.noise_shape(z.shape)
+        return torch.stack([(g * (g * v[:, k].reshape(z.shape)).sum_to_size(noise)).flatten(1) for k in range(v.shape[1])], 1)
 
     def contract(self, z: Tensor, t: Tensor, hessian: Tensor) -> Tensor:
         """`D : ∇²φ`, `(B, k)`."""
@@ -314,7 +314,7 @@ def _simulated(sde: Any, seed: int, windows: Sequence[tuple[float | None, float]
         z = draws.states(a, PATHS)
 
         def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-            return sde.project(z + sde.drift(z, t) * h + sde.diffusion(z, t) * dw, z)
+            return sde.project(z + sde.drift(z, t) * h + sde.diffuse(z, t, dw), z)
 
         coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise())
         drawn, pilot = draws.states(b, PATHS), draws.states(b, 4 * PATHS)
@@ -349,7 +349,7 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
         return sde.perturb(model.clean(count, draws.noise()), t, draws.noise()).double()
 
     def step(z: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
-        return sde.project(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffusion(z, t) * dw, z)
+        return sde.project(z + sde.reverse_drift(z, t, model.score(z, t)) * h + sde.diffuse(z, t, dw), z)
 
     z = noised(a, PATHS)
     coarse, fine = extrapolated(step, tuple(sde.noise_shape(z.shape)), z, a, b, draws.noise(), _STEPS // 2)
@@ -382,18 +382,18 @@ def _joint(sde: Process) -> Shape:
 
 @DRAW_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
-    """The prior is the distribution of fully noised data, to 0.01 nats an entry: of the origin if affine, else of some data."""
+    """The prior is that of fully noised data, to 0.01 nats an entry: of the origin if affine, of all data if it adapts, else of some."""
     for kind in {sde, busy(sde)}:
         starts = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0)
         gaps = {}
         for start in starts:
-            draws = Draws(kind, start, 0, _joint(kind))
-            count = 2**15
+            draws, count = Draws(kind, start, 0, _joint(kind)), 2**15
+            whole = kind.adapted(draws.data(2)) if kind.prior_from_data else kind
             noised = draws.states(torch.tensor(kind.t_span[1], dtype=torch.float64), count).flatten(1)
             shape = (count, *draws.point.shape[1:])
-            prior = kind.prior(shape, draws.noise(), draws.point).double().flatten(1)
+            prior = whole.prior(shape, draws.noise(), draws.point).double().flatten(1)
             gaps[start] = gap_in_nats(noised, prior)
-        start = min(gaps, key=lambda s: gaps[s])
+        start = (max if kind.prior_from_data else min)(gaps, key=lambda s: gaps[s])
         if gaps[start] > GAP:
             x0 = [round(x, 4) for x in Draws(kind, start, 0, _joint(kind)).point.flatten().tolist()]
             at = f"{kind.spec}, x0 = {x0}"

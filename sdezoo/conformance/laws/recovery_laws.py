@@ -27,11 +27,13 @@ from sdezoo.conformance.bank.sampler_problems import (
     atoms_of,
     drive,
     enough,
+    matrix_problem,
     no_problem,
     reference_problems,
 )
 from sdezoo.conformance.evidence import bounded_moments, mean_is_zero, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
+from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
 from sdezoo.sampling.sampler import Sampler
@@ -270,16 +272,39 @@ class Waves:
 @RECOVERY_LAWS.monte_carlo_law(excuses=_no_law)
 def law_recovered(sampler: Sampler, seed: int) -> float:
     """Samples follow the distribution of the data, after extrapolation to step size 0 with the declared weak order."""
+    return _recovered(sampler, _banks(sampler), seed)
+
+
+def _no_matrix(sampler: Sampler) -> str | None:
+    problem = matrix_problem(sampler, gaussian)
+    if reason := _no_law(sampler) or (None if problem else "It takes no process whose noise is a matrix."):
+        return reason
+    try:
+        _sampled(sampler, problem, 2, 0)  # pyright: ignore[reportArgumentType]
+    except CompositionError as refusal:
+        return f"It does not take noise that is a matrix: {refusal.problem}"
+    return None
+
+
+@RECOVERY_LAWS.monte_carlo_law(excuses=_no_matrix)
+def matrix_noise_recovered(sampler: Sampler, seed: int) -> float:
+    """The same for a process whose noise is a matrix that depends on the state."""
+    problem = matrix_problem(sampler, _asymmetric, COARSE)
+    assert problem is not None
+    return _recovered(sampler, [Bank(partial(_drawn, problem), partial(_sampled, sampler, problem))], seed)
+
+
+def _recovered(sampler: Sampler, banks: list[Bank], seed: int) -> float:
     steps = enough(sampler, 32)
-    found = _extrapolated(sampler, seed, steps)
+    found = _extrapolated(sampler, banks, seed, steps)
     # A method that is stiff may not be in its asymptotic range yet. What it ends in shows with more steps.
-    return found if found >= LEVEL else _extrapolated(sampler, seed, _FINER * steps)
+    return found if found >= LEVEL else _extrapolated(sampler, banks, seed, _FINER * steps)
 
 
-def _extrapolated(sampler: Sampler, seed: int, steps: int) -> float:
+def _extrapolated(sampler: Sampler, banks: list[Bank], seed: int, steps: int) -> float:
     assert sampler.weak_order is not None
     gain, p_values = 2.0**sampler.weak_order, []
-    for k, bank in enumerate(_banks(sampler)):
+    for k, bank in enumerate(banks):
         own = mix(seed, k) % 2**40
         waves = Waves(bank.draw(4 * _DRAWS, 0))
         coarse, fine = (waves(bank.sample(n, own)) for n in (steps, 2 * steps))
