@@ -28,7 +28,7 @@ from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.numerals import notation, read_numbers
 from sdezoo.data.opening.text import Text, no_rows, read_rows
 from sdezoo.data.reading import check_size, reading
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, shortened
 
 _BATCH = 65_536
 _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -106,8 +106,7 @@ def listed(columns: Sequence[str], most: int = 5) -> str:
         columns: the names.
         most: number of names that are listed.
     """
-    more = f" and {len(columns) - most} more" if len(columns) > most else ""
-    return ", ".join(f"'{name}'" for name in columns[:most]) + more
+    return shortened((f"'{name}'" for name in columns), most)
 
 
 def _take_no(path: Path, dialect: Dialect, form: str, allowed: Sequence[str]) -> None:
