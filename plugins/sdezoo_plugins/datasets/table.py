@@ -1,6 +1,6 @@
 """Tables with named columns, in any installed table format, with a fraction of the rows held out."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
@@ -78,4 +78,4 @@ class Table(Dataset):
 
     @property
     def _dialect(self) -> Dialect:
-        return Dialect(**{field.name: getattr(self, field.name) for field in fields(Dialect)})
+        return Dialect.of(self)

@@ -34,6 +34,12 @@ _BATCH = 65_536
 _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _PACKED = {b"text": b""}
 """Metadata of a field of texts that were read as a dictionary."""
+OF_TEXT = ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text")
+"""What a user can say of a table in text."""
+OF_EXCEL = ("sheet", "text", "missing", "decimal", "thousands")
+"""What a user can say of an Excel file."""
+OF_PARQUET = ("text",)
+"""What a user can say of a Parquet file."""
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
@@ -55,16 +61,16 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
         with path.open("rb") as file:
             begun = file.read(4)
         if begun == _PARQUET:
-            _take_no(path, dialect, "a Parquet file", ("text",))
+            _take_no(path, dialect, "a Parquet file", OF_PARQUET)
             return _as_text(_without_index(path, _parquet(path), notify), dialect)
         if begun == _ZIP:
             from sdezoo.data.opening.excel import read_sheet
 
-            _take_no(path, dialect, "an Excel file", ("sheet", "text", "missing", "decimal", "thousands"))
+            _take_no(path, dialect, "an Excel file", OF_EXCEL)
             return _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
         if begun == _OLD_EXCEL:
             raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
-        _take_no(path, dialect, "text", ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text"))
+        _take_no(path, dialect, "text", OF_TEXT)
         return _text(path, dialect, notify)
 
 
