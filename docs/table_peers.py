@@ -1,9 +1,11 @@
-"""Real tables from packages, and what else a user may sample tables with. Run by `tables.py`, in the environment of `make tables`.
+"""Real tables from packages, and what else a user may sample tables with, in an environment of their own: see `tables.py`.
 
     python docs/table_peers.py table NAME OUT.csv
     python docs/table_peers.py METHOD TRAIN.csv ROWS SEED OUT.csv
+    python docs/table_peers.py forest-imputation TRAIN.csv HOLES.csv DRAWS SEED OUT.csv
 
-The first writes a table of `TABLES`, the second fits a method of `METHODS` to a table and samples as many rows. Each method runs with the
+The first writes a table of `TABLES`, the second fits a method of `METHODS` to a table and samples as many rows, and the third fills the
+missing cells of a table of numbers by ForestDiffusion, several times, one below the other. Each method runs with the
 settings of its library, but for those said at its function. It is told what its interface asks for: which columns are categories, and which
 are whole numbers. Whole numbers are rounded where the library does not.
 """
@@ -182,6 +184,17 @@ def forest_diffusion(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     return _unknown(samples.assign(**{name: np.array(values)[samples[name].astype(int)] for name, values in kinds.items()}))
 
 
+def forest_imputation(table: pd.DataFrame, holes: pd.DataFrame, draws: int, seed: int) -> pd.DataFrame:
+    """Imputation by ForestDiffusion, whose noise is then that of `vp`; rows are repeated as in `forest_diffusion`."""
+    from ForestDiffusion import ForestDiffusionModel
+
+    settings = {"diffusion_type": "vp", "duplicate_K": 10, "n_jobs": 1, "nthread": 1}
+    model = ForestDiffusionModel(table.to_numpy(float), seed=seed, **settings)
+    seeded(seed)
+    found = np.stack([model.impute(X=model.scaler.transform(holes.to_numpy(float))) for _ in range(draws)])
+    return pd.DataFrame(found.reshape(-1, holes.shape[1]), columns=list(holes))
+
+
 def log_mixture(table: pd.DataFrame, rows: int, seed: int) -> pd.DataFrame:
     """A Gaussian mixture of scikit-learn, the number of components chosen by BIC.
 
@@ -239,6 +252,8 @@ def main() -> None:
     try:
         if what == "table":
             TABLES[rest[0]]().to_csv(rest[1], index=False)
+        elif what == "forest-imputation":
+            forest_imputation(read(rest[0]), read(rest[1]), int(rest[2]), int(rest[3])).to_csv(rest[4], index=False)
         else:
             METHODS[what](read(rest[0]), int(rest[1]), int(rest[2])).to_csv(rest[3], index=False)
     except Exception as error:  # any failure of another library is a result

@@ -247,10 +247,12 @@ def markdown(results: dict[str, Any], tables: list[str] | None, methods: list[st
         for method in methods or dict.fromkeys(key[1] for key in keys if key[0] == table):
             runs = [run for key, run in results.items() if key.startswith(f"{table}/{method}/")]
             done = [run for run in runs if "error" not in run]
+            failed = [run["error"] for run in runs if "error" in run]
+            some = f" ({len(failed)} of {len(runs)} cannot run)" if failed else ""
             if done:
-                lines.append([method, *cells(done)])
+                lines.append([method + some, *cells(done)])
             elif runs:
-                lines.append([method, f"cannot run: {runs[0]['error'][:120]}", *[""] * (len(head) - 2)])
+                lines.append([method, f"cannot run: {failed[0][:120]}", *[""] * (len(head) - 2)])
         size = next((run for key, run in results.items() if key.startswith(f"{table}/") and "rows" in run), None)
         text.append(f"**{table}**" + (f", {size['rows']} rows of {size['columns']} columns in each half\n" if size else "\n"))
         text += ["| " + " | ".join(line) + " |" for line in lines] + [""]
