@@ -66,12 +66,12 @@ def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws:
     Raises:
         DataError: if the file has changed since it was read, or has a column `draw`.
     """
-    table = read_table(path, dialect)
-    source = Text(path, dialect)
-    names, separator = list(source.layout.names), source.layout.separator
-    check_draws(names, draws, path)
-    with reading(path, "a table", csv.Error):
+    with reading(path, "a table", csv.Error), path.open("rb") as opened:
+        table = read_table(path, dialect, file=opened)
+        source = Text(path, opened, dialect)
+        names, separator = list(source.layout.names), source.layout.separator
         rows = [row for row in csv.reader(io.TextIOWrapper(source.rows(), "utf-8", newline=""), delimiter=separator) if row]
+    check_draws(names, draws, path)
     count = len(next(iter(columns.values())).missing)
     if not len(table) == len(rows) == count or any(len(row) != len(names) for row in rows):
         raise DataError(f"'{path}' does not have {count} rows of {len(names)} cells.", "Write the table again, with all cells of a row.")

@@ -1,15 +1,19 @@
 """`sdezoo sample --given` and `sdezoo impute`."""
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from sdezoo.data.filling import Filling, fill_text
+from sdezoo.data.opening.dialect import Dialect
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
 
@@ -228,3 +232,21 @@ def test_numbers_that_were_trained_as_categories_are_named(told: Path, terminal:
     Path("holes.csv").write_text("x|year|zip\n?|2011|01\n")
     code, _, err = terminal("impute", told, "holes.csv", "--out", "filled.csv")
     assert (code != 0, "do not have the value 2011" in err) == (True, True)
+
+
+def test_cells_and_their_texts_are_those_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is replaced while it is filled is not read half from one file and half from the other."""
+    path, other, once = tmp_path / "holes.csv", tmp_path / "other.csv", Path.open
+    path.write_text("x;kind\n1,5;a\n;b\n2,5;a\n")
+    other.write_text("x;kind\n7.5;a\n7.5;b\n7.5;a\n")
+
+    def opened(self: Path, *arguments: str, **values: str) -> IO[Any]:
+        file = once(self, *arguments, **values)
+        other.replace(path)  # whoever opens it again finds another one, or fails
+        return file
+
+    monkeypatch.setattr(Path, "open", opened)
+    filling = Filling(np.array([False, True, False]), [pa.array([1.5, 2.25, 2.5])])
+    out = io.BytesIO()
+    fill_text(path, out, {"x": filling}, 1, Dialect())
+    assert out.getvalue().decode() == "x;kind\n1,5;a\n2,25;b\n2,5;a\n"

@@ -13,12 +13,15 @@ decoded; texts keep their dictionary, so that equal ones are stored once. `sdezo
 from __future__ import annotations
 
 import csv
+import os
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,13 +46,16 @@ OF_PARQUET = ("text",)
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
-def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str], None] = lambda _: None) -> pa.Table:
+def read_table(
+    path: Path, dialect: Dialect | None = None, notify: Callable[[str], None] = lambda _: None, file: BinaryIO | None = None
+) -> pa.Table:
     """Read a table with named columns of any types. Missing values are null.
 
     Args:
         path: the file: text with a line of column names, also gzipped; Parquet; Excel (.xlsx, with the extra `excel`).
         dialect: how the file is written, as far as the user says; None: nothing.
         notify: called with each sentence that the user should know, such as that an index was left out.
+        file: the file, open, so that the caller reads the same one again; None: it is opened.
 
     Raises:
         DataError: if the file cannot be read, is too large or has no rows; if names are repeated; if it can be read in two ways; if a row
@@ -57,9 +63,8 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
         RunError: if openpyxl is needed and not installed.
     """
     dialect = dialect or Dialect()
-    with reading(path, "a table", *_FAILURES):
-        with path.open("rb") as file:
-            begun = file.read(4)
+    with reading(path, "a table", *_FAILURES), nullcontext(file) if file else path.open("rb") as opened:
+        begun = opened.read(4)
         if begun == _PARQUET:
             _take_no(path, dialect, "a Parquet file", OF_PARQUET)
             return _as_text(_without_index(path, _parquet(path), notify), dialect)
@@ -71,7 +76,7 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
         if begun == _OLD_EXCEL:
             raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
         _take_no(path, dialect, "text", OF_TEXT)
-        return _text(path, dialect, notify)
+        return _text(path, opened, dialect, notify)
 
 
 def packed_texts(table: pa.Table) -> set[str]:
@@ -122,16 +127,16 @@ def _take_no(path: Path, dialect: Dialect, form: str, allowed: Sequence[str]) ->
         raise DataError(f"'{path}' is {form}, to which {given[0]}= does not apply.", f"Leave out {given[0]}.")
 
 
-def _text(path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
-    check_size(path, path.stat().st_size // 4)
-    source = Text(path, dialect)
+def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
+    check_size(path, os.fstat(file.fileno()).st_size // 4)
+    source = Text(path, file, dialect)
     layout = source.layout
     check_names(path, layout.names)
-    table = read_rows(path, source, dialect, dialect.decimal_mark or ".")
+    table = read_rows(path, file, source, dialect, dialect.decimal_mark or ".")
     if dialect.decimal_mark is None and (mark := notation(path, table, dialect)) == ",":
         # Numbers with points are other numbers then: 1.234 is 1234.
         dialect = replace(dialect, decimal=mark)
-        table = read_rows(path, Text(path, dialect), dialect, mark)
+        table = read_rows(path, file, Text(path, file, dialect), dialect, mark)
     for note in layout.notes:
         notify(note)
     return _finished(path, table, dialect, dialect.decimal_mark, notify)
