@@ -227,57 +227,64 @@ def off_lattice(whole: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 
 def markdown(results: dict[str, Any], tables: list[str] | None, methods: list[str] | None) -> str:
-    """The results in Markdown: a table for each table, a row for each method."""
+    """The results in Markdown: a table for each figure, a row for each table of data, a column for each method."""
     keys = [key.split("/") for key in results]
+    tables = tables or list(dict.fromkeys(key[0] for key in keys))
+    methods = methods or sorted({key[1] for key in keys}, key=lambda name: (name != OURS, name))
+    every = {(t, m): [run for key, run in results.items() if key.startswith(f"{t}/{m}/")] for t in tables for m in methods}
+    done = {pair: [run for run in runs if "error" not in run] for pair, runs in every.items()}
     text = []
-    for table in tables or dict.fromkeys(key[0] for key in keys):
-        head = [
-            "method",
-            "C2ST, random forest",
-            "distance ratio",
-            "5 % of it",
-            "membership AUC",
-            "impossible",
-            "off lattice",
-            "spread",
-            "KS",
-            "s",
-        ]
-        lines = [head, ["---"] * len(head)]
-        for method in methods or dict.fromkeys(key[1] for key in keys if key[0] == table):
-            runs = [run for key, run in results.items() if key.startswith(f"{table}/{method}/")]
-            done = [run for run in runs if "error" not in run]
-            failed = [run["error"] for run in runs if "error" in run]
-            some = f" ({len(failed)} of {len(runs)} cannot run)" if failed else ""
-            if done:
-                lines.append([method + some, *cells(done)])
-            elif runs:
-                lines.append([method, f"cannot run: {failed[0][:120]}", *[""] * (len(head) - 2)])
-        size = next((run for key, run in results.items() if key.startswith(f"{table}/") and "rows" in run), None)
-        text.append(f"**{table}**" + (f", {size['rows']} rows of {size['columns']} columns in each half\n" if size else "\n"))
-        text += ["| " + " | ".join(line) + " |" for line in lines] + [""]
+    for title, show in FIGURES_SHOWN.items():
+        lines = [["", *methods], ["---"] * (len(methods) + 1)]
+        lines += [[name, *(show(done[name, method]) if done[name, method] else "–" for method in methods)] for name in tables]
+        text += [f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines), ""]
+    for (name, method), runs in every.items():
+        for error in dict.fromkeys(run["error"] for run in runs if "error" in run):
+            count = sum(run.get("error") == error for run in runs)
+            text.append(f"- {method} cannot run on {name} ({count} of {len(runs)} seeds): {error[:100]}")
     return "\n".join(text)
 
 
-def cells(runs: list[dict[str, Any]]) -> list[str]:
-    """Means over seeds. The standard error is the larger of that of the rows and that of the seeds."""
+def accuracy(runs: list[dict[str, Any]]) -> str:
+    """Mean over seeds. The standard error is the larger of that of the rows and that of the seeds."""
     score = np.array([run["c2st"] for run in runs])
     error = np.sqrt((score[:, 1] ** 2).sum()) / len(runs)
     error = max(error, score[:, 0].std(ddof=1) / np.sqrt(len(runs))) if len(runs) > 1 else error
-    ratios = [[run[key][0] for run in runs if run[key]] for key in ("distance", "distance_5")]
-    member = [run["membership"] for run in runs]
-    apart = sum(not low <= 0.5 <= high for _, low, high in member)
-    spreads = [abs(value - 1) <= SPREAD or low <= 1 <= high for run in runs for value, low, high in run["spread"].values()]
+    return f"{score[:, 0].mean():.3f} ± {error:.3f}"
+
+
+def distances(runs: list[dict[str, Any]]) -> str:
+    """Means over seeds, of the median and of the 5 % quantile; none where that of held-out rows is 0."""
+    means = [[run[key][0] for run in runs if run[key]] for key in ("distance", "distance_5")]
+    return ", ".join(f"{np.mean(values):.2f}" if values else "–" for values in means)
+
+
+def membership(runs: list[dict[str, Any]]) -> str:
+    """Mean over seeds, and the number of seeds whose interval does not hold 0.5."""
+    apart = sum(not low <= 0.5 <= high for _, low, high in (run["membership"] for run in runs))
+    return f"{np.mean([run['membership'][0] for run in runs]):.3f}" + (f" ({apart}/{len(runs)})" if apart else "")
+
+
+def shares(runs: list[dict[str, Any]]) -> str:
+    """Means over seeds, in percent."""
+    return ", ".join(f"{100 * np.mean([run[key] for run in runs]):.1f}" for key in ("impossible", "off_lattice"))
+
+
+def right_columns(runs: list[dict[str, Any]]) -> str:
+    """Counts over columns and seeds."""
+    spread = [abs(value - 1) <= SPREAD or low <= 1 <= high for run in runs for value, low, high in run["spread"].values()]
     same = [p > SIGNIFICANT for run in runs for p in run["ks"].values()]
-    return [
-        f"{score[:, 0].mean():.3f} ± {error:.3f}",
-        *(f"{np.mean(values):.2f}" if values else "" for values in ratios),
-        f"{np.mean([value for value, *_ in member]):.3f}" + (f" (not 0.5 in {apart} of {len(runs)})" if apart else ""),
-        *(f"{100 * np.mean([run[key] for run in runs]):.1f} %" for key in ("impossible", "off_lattice")),
-        f"{sum(spreads)}/{len(spreads)}",
-        f"{sum(same)}/{len(same)}",
-        f"{np.mean([run['seconds'] for run in runs]):.0f}",
-    ]
+    return f"{sum(spread)}, {sum(same)} of {len(same)}"
+
+
+FIGURES_SHOWN = {
+    "Accuracy of a random forest that tells samples from held-out rows (0.5 is best)": accuracy,
+    "Distance to the closest training row over that of held-out rows: median, 5 % quantile (1 is best, below 1: copies)": distances,
+    "Membership AUC (0.5 is best), and on how many seeds its interval is apart from 0.5": membership,
+    "Rows with a value that the column cannot have, rows off the lattice of the data, in %": shares,
+    "Columns of numbers whose standard deviation is right, whose KS test has p > 0.01": right_columns,
+    "Seconds for training and sampling": lambda runs: f"{np.mean([run['seconds'] for run in runs]):.0f}",
+}
 
 
 if __name__ == "__main__":
