@@ -1,6 +1,7 @@
 """Errors shown to the user: one sentence on what is wrong, one on what to do."""
 
 import unicodedata
+from collections.abc import Iterable
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats such as changes of direction, half characters, separators
 _KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join and part letters in several scripts
@@ -22,6 +23,19 @@ def printable(text: str) -> str:
         text: any text. Line breaks and tabs stay.
     """
     return "".join(c if is_plain(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def shortened(texts: Iterable[str], most: int = 5, separator: str = ", ") -> str:
+    """Join the first texts, and count the others: `a, b and 3 more`.
+
+    Args:
+        texts: what is listed.
+        most: number of texts that are shown.
+        separator: what stands between them.
+    """
+    every = list(texts)
+    left = len(every) - most
+    return separator.join(every[:most]) + (f" and {left} more" if left > 0 else "")
 
 
 class SdezooError(Exception):

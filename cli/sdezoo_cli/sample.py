@@ -6,11 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sdezoo.errors import ParameterError
 from sdezoo_cli.options import Checkpoint, Compile, Device, Json, Plugins, Precision, Quiet, Sampler
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
@@ -36,7 +35,7 @@ def sample(
         typer.Option(help="Samples per batch; affects only memory, speed and rounding. Default: 64, and more of small rows."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed; sample i depends on (seed, i) only.")] = 0,
-    label: Annotated[str | None, typer.Option(help="Class to draw, an integer; each: all classes in turn.")] = None,
+    label: Annotated[str | None, typer.Option(help="Class to draw, by name or number; each: all classes in turn.")] = None,
     guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: no guidance.")] = 1.0,
     start: Annotated[
         Path | None,
@@ -86,7 +85,7 @@ def sample(
                 seeds=seeds,
                 batch_size=batch_size,
                 seed=seed,
-                label=_label(label),
+                label=label,
                 guidance=guidance,
                 start=start,
                 start_time=start_time,
@@ -142,11 +141,3 @@ def _interruptible() -> Iterator[None]:
         if os.environ.get("RANK", "0") == "0":
             say(f"Interrupted: {str(stop) or 'nothing was written.'}\n", error=True)
         raise typer.Exit(_INTERRUPTED) from None
-
-
-def _label(text: str | None) -> int | Literal["each"] | None:
-    if text is None or text == "each":
-        return text
-    if not text.isdecimal():
-        raise ParameterError(f"label={text} is not a class.", "Give the number of a class, or each.")
-    return int(text)

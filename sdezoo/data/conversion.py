@@ -19,7 +19,7 @@ from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeT
 from sdezoo.data.encoding import typed_columns
 from sdezoo.data.opening.dialect import is_number
 from sdezoo.data.opening.table import is_text
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, shortened
 
 EXACT = 2**24
 """float32 holds every integer up to here."""
@@ -152,7 +152,7 @@ def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> 
         if unknown:
             raise DataError(
                 f"The column '{name}' has the category '{unknown[0]}', which the data of the run did not have.",
-                f"Give one of {', '.join(map(repr, list(place)[:5]))}{', …' if len(place) > 5 else ''}.",
+                f"Give one of {shortened(map(repr, place))}.",
             )
         out[there] = [place[value] for value in values]
     elif isinstance(new, TimeType) and there.any():

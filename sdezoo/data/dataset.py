@@ -25,6 +25,8 @@ from sdezoo.parameters import Plugin
 Kind = Literal["image", "table", "points", "paths"]
 """The kind of a row: an image `(C, H, W)`, a table row or a point `(d,)`, or a path `(T, d)` observed at `T` times."""
 
+LABEL = "label"
+"""Name of the column of class labels in tables of samples, if the labels of the data had none."""
 
 _BLOCK = 2**24  # bytes of float32 in a block
 
@@ -99,6 +101,9 @@ class Data:
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
         times: observation times of paths, `(T,)`, float64, increasing; None for other kinds.
         notes: what the user should know of how the data were read, a sentence each.
+        class_names: the label of each class; empty: its index.
+        label_column: name of the column that samples of a table have their labels in.
+        maximum: what the pixels of images were divided by; None: the largest of their depth, or 1.
     """
 
     train: Tensor
@@ -113,6 +118,9 @@ class Data:
     later: tuple[Snapshot, ...] = ()
     times: Tensor | None = None
     notes: tuple[str, ...] = ()
+    class_names: tuple[str | int, ...] = ()
+    label_column: str = LABEL
+    maximum: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -228,6 +236,9 @@ def split(
     types: tuple[ColumnType, ...] = (),
     times: Tensor | None = None,
     notes: tuple[str, ...] = (),
+    class_names: tuple[str | int, ...] = (),
+    label_column: str = LABEL,
+    maximum: float | None = None,
 ) -> Data:
     """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
 
@@ -241,12 +252,16 @@ def split(
         types: see `Data`.
         times: see `Data`.
         notes: see `Data`.
+        class_names: see `Data`.
+        label_column: see `Data`.
+        maximum: see `Data`.
     """
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     held = round(holdout * len(values))
     test, train = order[:held].sort().values, order[held:].sort().values
     train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
+    data = Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
+    return replace(data, class_names=class_names, label_column=label_column, maximum=maximum)
 
 
 def _rows(event: Sequence[int]) -> int:

@@ -208,6 +208,16 @@ class Encoding:
         return sorted({source for columns, codec in self._stages if isinstance(codec, CategoryCodec) for source in columns})
 
     @property
+    def category_values(self) -> dict[int, tuple[float, ...]]:
+        """The codes that each column of categories can have, without NaN for a missing value."""
+        pairs = ((columns, codec) for columns, codec in self._stages if isinstance(codec, CategoryCodec))
+        return {
+            source: tuple(value for value in values if not math.isnan(value))
+            for columns, codec in pairs
+            for source, values in zip(columns, codec.values, strict=True)
+        }
+
+    @property
     def missing(self) -> list[int]:
         """The columns of the table that have missing values."""
         found = set()

@@ -51,7 +51,7 @@ def check_draws(names: Sequence[str], draws: int, path: Path) -> None:
         raise DataError(f"'{path}' has a column '{DRAW}', which is to number the draws.", "Rename it, or draw once.")
 
 
-def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int, dialect: Dialect) -> None:
     """Write a table as text with its missing cells filled, once for each draw, all under one line of names.
 
     Separator and decimal mark are those of the file, and cells that are not missing keep their text. The encoding is UTF-8.
@@ -61,21 +61,22 @@ def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws:
         file: the output.
         columns: values by column.
         draws: number of draws. If there are several, the first column numbers them.
+        dialect: how the table is written, as far as the user says.
 
     Raises:
         DataError: if the file has changed since it was read, or has a column `draw`.
     """
-    table = read_table(path)
-    source = Text(path, Dialect())
-    names, separator = list(source.layout.names), source.layout.separator
-    check_draws(names, draws, path)
-    with reading(path, "a table", csv.Error):
+    with reading(path, "a table", csv.Error), path.open("rb") as opened:
+        table = read_table(path, dialect, file=opened)
+        source = Text(path, opened, dialect)
+        names, separator = list(source.layout.names), source.layout.separator
         rows = [row for row in csv.reader(io.TextIOWrapper(source.rows(), "utf-8", newline=""), delimiter=separator) if row]
+    check_draws(names, draws, path)
     count = len(next(iter(columns.values())).missing)
     if not len(table) == len(rows) == count or any(len(row) != len(names) for row in rows):
         raise DataError(f"'{path}' does not have {count} rows of {len(names)} cells.", "Write the table again, with all cells of a row.")
     texts = {name: [row[place] for row in rows] for place, name in enumerate(names)}
-    mark = _decimal_mark(table, texts)
+    mark = dialect.decimal_mark or _decimal_mark(table, texts)
     filled = {name: [_texts(values, table[name], texts[name], mark) for values in one.values] for name, one in columns.items()}
     out = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(out, delimiter=separator, lineterminator="\n")

@@ -10,9 +10,9 @@ import gzip
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, ClassVar, cast
+from typing import BinaryIO, ClassVar, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
 from sdezoo.data.filling import Filling, fill_text
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.table import read_table
+from sdezoo.data.opening.table import OF_TEXT, read_table
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import read_columns, write_text
 from sdezoo.errors import DataError
@@ -145,10 +145,24 @@ class ArrayFormat(ReadableFormat):
             return torch.from_numpy(self.read(path, lambda names: ["x"])["x"].astype(np.float32))
 
 
+class Cells(NamedTuple):
+    """The cells of a table.
+
+    Args:
+        x: codes of the columns that were asked for, float32 `(N, columns)`, NaN where a value is missing.
+        names: names of all columns of the file.
+    """
+
+    x: Tensor
+    names: tuple[str, ...]
+
+
 class TableFormat(ReadableFormat):
     """A format that stores named columns. Abstract: `read` and `write`."""
 
     form: ClassVar[str] = "a table"
+    fillable: ClassVar[bool] = False
+    """Whether `fill` writes such a file."""
     kinds: ClassVar[tuple[Kind, ...]] = ("table", "points")
 
     @abstractmethod
@@ -162,7 +176,19 @@ class TableFormat(ReadableFormat):
             DataError: if the file cannot be read, has columns of nested values, or does not fit in memory.
         """
 
-    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+    def check_fill(self, path: Path) -> None:
+        """Check that missing cells of a file can be filled, without reading it.
+
+        Args:
+            path: the file.
+
+        Raises:
+            DataError: if they cannot.
+        """
+        if not self.fillable:
+            raise DataError(f"Missing cells of '{path}' cannot be filled.", "Give a .csv, .tsv or .parquet.")
+
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int, dialect: Dialect) -> None:
         """Write a table with its missing cells filled and all others as they are, once for each draw. Default: refused.
 
         Args:
@@ -170,11 +196,27 @@ class TableFormat(ReadableFormat):
             file: output, written sequentially.
             columns: values by column.
             draws: number of draws. If there are several, the first column `draw` numbers them, from 1.
+            dialect: how the file is written, as far as the user says.
 
         Raises:
             DataError: if the format cannot be filled, or has a column `draw` already.
         """
-        raise DataError(f"Missing cells of '{path}' cannot be filled.", "Give a .csv, .tsv or .parquet.")
+        self.check_fill(path)
+
+    def read_cells(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType], dialect: Dialect) -> Cells:
+        """Read columns of a table.
+
+        Args:
+            path: the file.
+            columns: names of the columns to read, in this order.
+            types: types of these columns; empty: all float32.
+            dialect: how the file is written, as far as the user says; what does not apply to the format is ignored.
+
+        Raises:
+            DataError: if the file cannot be read, or a column is missing.
+        """
+        found = self.read(path)
+        return Cells(self._coded(found, path, columns, types), found.names)
 
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table | None:
         """Open the file as an Arrow table, before its values become codes.
@@ -207,13 +249,20 @@ class TableFormat(ReadableFormat):
 class OpenedFormat(TableFormat):
     """A format that `sdezoo.data.opening.table` opens. Abstract: `write`."""
 
+    takes: ClassVar[tuple[str, ...]] = ()
+    """Fields of `Dialect` that apply."""
+
     def read(self, path: Path) -> Columns:
         return read_columns(path)
 
     def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
+        return self.read_cells(path, columns, types, Dialect()).x
+
+    def read_cells(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType], dialect: Dialect) -> Cells:
         # Words may look like numbers, such as 007.
         words = [name for name, kind in zip(columns, types, strict=False) if isinstance(kind, CategoryType) and kind.form != "bool"]
-        return self._coded(read_columns(path, Dialect(text=tuple(words))), path, columns, types)
+        found = read_columns(path, replace(dialect.only(self.takes), text=tuple(words)))
+        return Cells(self._coded(found, path, columns, types), found.names)
 
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
         table = read_table(path, dialect, notify)
@@ -228,6 +277,8 @@ class TextFormat(OpenedFormat):
 
     separator: ClassVar[str] = ","
     """What separates columns."""
+    takes: ClassVar[tuple[str, ...]] = OF_TEXT
+    fillable: ClassVar[bool] = True
     packed: ClassVar[bool] = False
     """Whether the file is compressed by gzip."""
 
@@ -235,9 +286,9 @@ class TextFormat(OpenedFormat):
         with self._output(file) as text:
             write_text(samples.parts, samples.names, samples.types, self.separator, text)
 
-    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:
+    def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int, dialect: Dialect) -> None:
         with self._output(file) as text:
-            fill_text(path, text, columns, draws)
+            fill_text(path, text, columns, draws, dialect.only(self.takes))
 
     @contextmanager
     def _output(self, file: BinaryIO) -> Iterator[BinaryIO]:

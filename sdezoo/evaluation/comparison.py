@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, shortened
 from sdezoo.evaluation import sheet, suite
 from sdezoo.evaluation.measures.classifier import Judge
 from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
@@ -27,8 +27,6 @@ from sdezoo.evaluation.rows import FloatArray, flat
 from sdezoo.evaluation.suite import Measured, Sets, shares_of
 from sdezoo.evaluation.table import number
 from sdezoo.plots import Figure
-
-_NAMED = 5
 
 EvaluationProgress = Callable[[float, int, str], None]
 """Called with the amount done, the total amount, and a description of the work."""
@@ -171,8 +169,8 @@ def columns(
     names_of = [names[i] for i in columns_of]
     worst = [i for i in np.argsort(tests.p) if tests.p[i] <= suite.SIGNIFICANT]
     if worst:
-        named = ", ".join(f"{names_of[i]} (D {number(float(tests.statistic[i]))}, p {tests.p[i]:.1e})" for i in worst[:_NAMED])
-        notes.append(f"Columns that differ by the KS test: {named}{f' and {len(worst) - _NAMED} more' if len(worst) > _NAMED else ''}.")
+        named = shortened(f"{names_of[i]} (D {number(float(tests.statistic[i]))}, p {tests.p[i]:.1e})" for i in worst)
+        notes.append(f"Columns that differ by the KS test: {named}.")
     notes += [*_tails_apart(tails), *found.notes, *_left_out(size)]
     each = zip(names_of, tests.statistic.tolist(), tests.p.tolist(), strict=True)
     facts = {"columns": [{"name": name, "ks": statistic, "p": p} for name, statistic, p in each]}
@@ -220,9 +218,8 @@ def _tails_apart(tails: Sequence[Contrast]) -> list[str]:
     sentences = []
     for word, apart in (("lighter", lambda c: c.data.heavier(c.samples)), ("heavier", lambda c: c.samples.heavier(c.data))):
         found = [c for c in tails if c.name != ROWS and apart(c)]
-        named = ", ".join(f"{c.name} ({number(c.samples.index)}, data {number(c.data.index)})" for c in found[:_NAMED])
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        sentences += [f"Columns whose tails are {word} than the data's, by index: {named}{more}."] if found else []
+        named = shortened(f"{c.name} ({number(c.samples.index)}, data {number(c.data.index)})" for c in found)
+        sentences += [f"Columns whose tails are {word} than the data's, by index: {named}."] if found else []
     return sentences
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
 from sdezoo.data.conversion import schema, to_numbers
-from sdezoo.errors import DataError, ParameterError
+from sdezoo.errors import DataError, ParameterError, shortened
 
 Value = float | str | date | timedelta
 """A value as users give it."""
@@ -103,8 +103,7 @@ def _category(name: str, value: object, kind: CategoryType) -> int:
     words = [str(word) for word in kind.values]
     text = str(value).strip().capitalize() if kind.form == "bool" else str(value)
     if text not in words:
-        some = ", ".join(words[:5]) + (", …" if len(words) > 5 else "")
-        raise DataError(f"The column '{name}' has no category '{value}'.", f"Choose from: {some}.")
+        raise DataError(f"The column '{name}' has no category '{value}'.", f"Choose from: {shortened(words)}.")
     return words.index(text)
 
 

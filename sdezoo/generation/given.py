@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sdezoo.data.column_types import NumberType
 from sdezoo.data.conversion import from_numbers
-from sdezoo.errors import CompositionError, DataError, ParameterError
+from sdezoo.errors import CompositionError, DataError, ParameterError, shortened
 from sdezoo.generation.conditions import Values, conditions
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
@@ -312,6 +312,7 @@ class ConditionalDraw:
 
     def _check(self) -> None:
         names, sde, known = column_names(self.trained), self.trained.model.sde, self.given.known
+        self._check_categories()
         found, encoded = self._encoded
         allowed = sde.support.check(encoded)
         refused = found & ~encoded.isfinite() | (found & ~allowed if allowed.shape == found.shape else ~allowed[:, None])
@@ -342,6 +343,18 @@ class ConditionalDraw:
                 )
             if len(known) == 1 and i not in self.trained.encoding.categories:
                 self._check_rarity(names[i], i)
+
+    def _check_categories(self) -> None:
+        """Refuse values of categories that the data did not have, numbers that were trained as categories among them."""
+        for i, values in self.trained.encoding.category_values.items():
+            given = self.given.x[self.given.known[:, i], i].double()
+            unknown = given[(~torch.isin(given, torch.tensor(values, dtype=torch.float64))) & ~given.isnan()]
+            if len(unknown):
+                raise DataError(
+                    f"The column '{column_names(self.trained)[i]}' is one of categories, and the data do not have the value "
+                    f"{self._shown(i, float(unknown[0]))}.",
+                    f"Give one of {shortened(self._shown(i, value) for value in values)}, or an interval LOW..HIGH that holds some.",
+                )
 
     def _check_rarity(self, name: str, column: int) -> None:
         sde = self.trained.model.sde

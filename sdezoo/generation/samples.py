@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
-from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
+from sdezoo.errors import LeftSupportError, ParameterError
+from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.learning.model import Model
 from sdezoo.sampling.guidance import Guided
@@ -185,14 +186,11 @@ class Draw:
         for name, value in {"steps": self.steps, "batch_size": self.batch}.items():
             if value < 1:
                 raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
-        classes = self.trained.state.classes
         if self.label is None:
             if self.guidance != 1:
                 raise ParameterError(f"guidance={self.guidance:g} has no label to guide to.", "Give --label a class, or each.")
-        elif classes is None:
-            raise CompositionError("This model is unconditional.", "Train one with --condition labels, or leave out --label.")
-        elif self.label != "each" and not 0 <= self.label < classes:
-            raise ParameterError(f"There is no class {self.label}.", f"Give --label a number from 0 to {classes - 1}, or each.")
+        elif self.label != "each" and not 0 <= self.label < len(names := class_names(self.trained.state)):
+            raise ParameterError(f"There is no class {self.label}.", f"Give a number from 0 to {len(names) - 1}, or each.")
 
     @cached_property
     def batch(self) -> int:
@@ -272,11 +270,19 @@ class Draw:
         return ConditionalDraw(self.trained, self.sampler, self.given, self.steps, self.seed, self.device)
 
     def _model(self, rows: Sequence[int]) -> Model[Any]:
-        model, classes = self.trained.model, self.trained.state.classes
-        if self.label is None or classes is None:
-            return model
-        labels = torch.tensor([row % classes if self.label == "each" else self.label for row in rows], device=self.device)
-        return Guided(model, labels, self.guidance)
+        labels = self.labels(rows)
+        return self.trained.model if labels is None else Guided(self.trained.model, labels.to(self.device), self.guidance)
+
+    def labels(self, rows: Sequence[int]) -> Tensor | None:
+        """The classes of samples, int64 `(n,)`; None: no label.
+
+        Args:
+            rows: indices of the samples, `n` of them.
+        """
+        if self.label is None:
+            return None
+        classes = len(class_names(self.trained.state))
+        return torch.tensor([row % classes if self.label == "each" else self.label for row in rows])
 
 
 def choose_sampler(trained: Trained, spec: str | None) -> Sampler:

@@ -1,13 +1,16 @@
 """Write images into a folder, one file each, at the depth of the data.
 
-Levels up to 255 become 8-bit .png, more become 16-bit .png, which are grey. Data without levels, which are floating, become .tif of
-float32, not clamped. Pillow writes neither colour of 16 bits nor floating colour.
+Levels up to 255 become 8-bit .png, more become 16-bit .png. Data without levels, which are floating, become .tif of float32, not clamped.
+Pixels are multiplied by what those of the data were divided by. Pillow does not write colour of 16 bits, which is written here (PNG,
+third edition, W3C 2025, sections 5 and 11.2: one filter, none, for all rows), nor floating colour.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import struct
+import zlib
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -22,6 +25,8 @@ from sdezoo.store.files import atomic_folder, is_link
 
 _NAME = re.compile(r"\d{6,}\.(png|tif)")
 _BYTE = 255
+_COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
+"""Colour types of PNG by the number of channels."""
 
 
 def names_a_folder(out: str | Path) -> bool:
@@ -49,8 +54,7 @@ def check_folder(folder: Path, kind: Kind, event: tuple[int, ...], levels: int |
     """
     if kind != "image":
         raise RunError(f"'{folder}' is a folder, and only images are written as single files.", "Give the name of a file.")
-    most = 4 if levels is not None and levels <= _BYTE else 1
-    if event[0] > most:
+    if event[0] > (1 if levels is None else 4):
         depth = "floating values" if levels is None else "8 bits" if levels <= _BYTE else "16 bits"
         raise RunError(f"Images of {event[0]} channels of {depth} cannot be written as single files.", "Give the name of an .npz.")
     if is_link(folder) or (os.path.lexists(folder) and not folder.is_dir()):
@@ -62,7 +66,7 @@ def check_folder(folder: Path, kind: Kind, event: tuple[int, ...], levels: int |
         raise RunError(f"The folder '{folder}' has images.", "Give --overwrite to replace them, or another name.")
 
 
-def write_folder(parts: Iterable[Tensor], folder: Path, levels: int | None, remedy: str) -> None:
+def write_folder(parts: Iterable[Tensor], folder: Path, levels: int | None, remedy: str, maximum: float | None = None) -> None:
     """Write images into a folder, `000000.png` and so on. The folder appears when all are written.
 
     Args:
@@ -70,20 +74,33 @@ def write_folder(parts: Iterable[Tensor], folder: Path, levels: int | None, reme
         folder: the folder, see `check_folder`; it is replaced.
         levels: see `check_folder`.
         remedy: what the user can do if the folder cannot be written.
+        maximum: the pixel that stands for 1; None: 255 or 1 for levels up to 255 and for floating pixels.
 
     Raises:
         RunError: if the folder cannot be written.
     """
     with atomic_folder(folder.absolute(), remedy) as place:
         for number, image in enumerate(chain.from_iterable(parts)):
-            _image(image, levels).save(place / f"{number:06}.{'tif' if levels is None else 'png'}")
+            name = place / f"{number:06}.{'tif' if levels is None else 'png'}"
+            if levels is not None and levels > _BYTE:
+                name.write_bytes(_deep((image.clamp(0, 1) * levels).round().permute(1, 2, 0).numpy().astype(">u2")))
+            else:
+                _image(image, levels, maximum).save(name)
 
 
-def _image(image: Tensor, levels: int | None) -> Image.Image:
+def _image(image: Tensor, levels: int | None, maximum: float | None) -> Image.Image:
     if levels is None:
-        return Image.fromarray(image[0].numpy())
+        return Image.fromarray(image[0].mul(maximum or 1).numpy())
     steps = (image.clamp(0, 1) * levels).round()
-    if levels > _BYTE:
-        return Image.fromarray(steps[0].numpy().astype(np.uint16))
-    pixels = (steps / levels * _BYTE).round().permute(1, 2, 0).numpy().astype(np.uint8)
+    pixels = (steps / levels * (maximum or _BYTE)).round().permute(1, 2, 0).numpy().astype(np.uint8)
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
+def _deep(pixels: np.ndarray) -> bytes:
+    """A PNG of 16 bits: `(H, W, C)` of big-endian uint16, grey or colour, with or without alpha."""
+    height, width, channels = pixels.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, _COLOUR[channels], 0, 0, 0)
+    rows = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1).view(np.uint8)], axis=1)
+    chunks = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
+    parts = (struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)

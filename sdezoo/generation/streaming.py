@@ -17,15 +17,21 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sdezoo.data.bounds import Outside
+from sdezoo.data.column_types import or_numbers
+from sdezoo.data.formats import TableFormat
+from sdezoo.generation.classes import label_column
 from sdezoo.generation.export import check_output, write_parts
+from sdezoo.generation.given import column_names
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import check_folder, write_folder
 from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
+from sdezoo.zoo.formats import find_format
 
 _BATCHES = 8
 
@@ -117,7 +123,7 @@ def stream(
 def _is_merged(draw: Draw, shards: Shards, out: Path) -> bool:
     """Whether `out` holds just these shards: a process may be killed after it has written the file and before it removes them."""
     again = shards.folder / f"again-{out.name}"
-    write_parts(shards.read(), (shards.total, *shards.event), again, remedy=shards.remedy, **_form(draw))
+    _write(draw, shards.read(), shards.total, again, False, shards.remedy)
     try:
         return filecmp.cmp(again, out, shallow=False)
     finally:
@@ -125,10 +131,28 @@ def _is_merged(draw: Draw, shards: Shards, out: Path) -> bool:
 
 
 def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool, remedy: str) -> None:
+    state, types = draw.trained.state, draw.trained.encoding.types
     if singly:
-        write_folder(parts, out, draw.trained.state.levels, remedy)
-    else:
-        write_parts(parts, (n, *draw.trained.state.event), out, remedy=remedy, **_form(draw))
+        write_folder(parts, out, state.levels, remedy, state.maximum)
+        return
+    event, columns = state.event, state.columns
+    if draw.label is not None and find_format(out, TableFormat) is not None:
+        added = label_column(state)
+        parts = _labelled(draw, parts, added.codes)
+        types = (*or_numbers(types, event[0]), added.type)
+        columns = (*column_names(draw.trained), added.name)
+        event = (event[0] + 1,)
+    write_parts(parts, (n, *event), out, kind=state.kind, columns=columns, levels=state.levels, types=types, remedy=remedy)
+
+
+def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Tensor]:
+    """The samples with the codes of their classes in a last column."""
+    first = 0
+    for part in parts:
+        last = first + len(part)
+        labels = draw.labels(list(draw.rows.cut(first, last)))
+        first = last
+        yield part if labels is None else torch.cat([part, codes[labels][:, None]], 1)
 
 
 def _at_once(draw: Draw, out: Path, singly: bool, progress: SamplingProgress | None) -> Written:
@@ -170,11 +194,6 @@ class _Counter:
         for part in parts:
             self.found += self._bounds.outside(part)
             yield part
-
-
-def _form(draw: Draw) -> dict[str, Any]:
-    state = draw.trained.state
-    return {"kind": state.kind, "columns": state.columns, "levels": state.levels, "types": draw.trained.encoding.types}
 
 
 def _identity(draw: Draw, precision: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import column_name
+from sdezoo.errors import shortened
 from sdezoo.evaluation.comparison import copied
 from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
 from sdezoo.generation.samples import choose_sampler, generate
@@ -33,7 +34,6 @@ from sdezoo.store.restoring import restore
 
 _LEVEL, _TOLERANCE = 0.01, 0.1
 _ENOUGH, _FEWEST, _MOST = 100, 200, 1000
-_NAMED = 5
 _KNOWN, _EXPECTED = 2, 5
 _BATCH = 500
 
@@ -160,7 +160,7 @@ def _figures(gap: ColumnGap) -> dict[str, float]:
 
 
 def _note(gaps: Sequence[ColumnGap]) -> str:
-    named = "; ".join(map(str, gaps[:_NAMED])) + (f"; and {len(gaps) - _NAMED} more" if len(gaps) > _NAMED else "")
+    named = shortened(map(str, gaps), separator="; ")
     one = len(gaps) == 1
     return (
         f"The samples of {'a column are' if one else f'{len(gaps)} columns are'} not distributed as the data: {named}. "

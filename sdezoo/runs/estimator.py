@@ -134,7 +134,9 @@ class DiffusionModel(BaseEstimator):
             labels = read_labels(y, len(values))
         kind = "image" if values.ndim == 4 else "table" if rows.columns else "points"
         classes = None if labels is None else labels.numbers
-        data = Data(values, values[:0], kind, rows.columns, classes, None if classes is None else classes[:0], types=rows.types)
+        held_out = None if classes is None else classes[:0]
+        names = () if labels is None else labels.names
+        data = Data(values, values[:0], kind, rows.columns, classes, held_out, types=rows.types, class_names=names)
         self.seed_ = _seed(self.random_state)
         with tempfile.TemporaryDirectory() as folder:
             config = self._config(f"{folder}/run", self.seed_)
@@ -251,7 +253,7 @@ class DiffusionModel(BaseEstimator):
         state = model.trained_.state
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model.seed_ = config.seed
-        model._describe(rows, None if state.classes is None else np.arange(state.classes))
+        model._describe(rows, None if state.classes is None else np.array(state.class_names or range(state.classes)))
         return model
 
     def _describe(self, rows: Rows, classes: np.ndarray | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,13 +12,16 @@ from pathlib import Path
 from sdezoo.data.conversion import from_numbers
 from sdezoo.data.filling import Filling, check_draws
 from sdezoo.data.formats import TableFormat
-from sdezoo.errors import DataError, ParameterError
+from sdezoo.data.opening.dialect import Dialect
+from sdezoo.errors import DataError, ParameterError, PluginError
 from sdezoo.generation.export import check_place
 from sdezoo.generation.given import STEPS, Given, column_names
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler, together
 from sdezoo.store.files import atomic_write
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import load
 
@@ -69,7 +73,8 @@ def impute(
 
     Args:
         run: the run folder.
-        table: file with the columns of the run, in any order.
+        table: file with the columns of the run, in any order, written as the table for training: what the parameters of its dataset say,
+            such as `missing=?`, holds for this one too.
         out: output file, of the same format.
         draws: number of draws.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
@@ -96,10 +101,11 @@ def impute(
         raise DataError(f"No installed format can read a table from '{table}'.", f"Give one of {', '.join(endings(TableFormat))}.")
     if find_format(out, TableFormat) != form:
         raise ParameterError(f"'{out}' has another format than '{table}'.", "Give both files the same ending.")
+    form.check_fill(table)
     check_place(out, overwrite)
-    x = form.read_samples(table, names, trained.encoding.types)
-    if draws > 1:
-        check_draws(form.read(table).names, draws, table)
+    dialect = _dialect(Path(run))
+    x, columns = form.read_cells(table, names, trained.encoding.types, dialect)
+    check_draws(columns, draws, table)
     if infinite := int(x.isinf().sum()):
         raise DataError(f"{infinite} cells of '{table}' are infinite.", "Give finite numbers, or leave the cells empty.")
     given = Given.cells(x)
@@ -113,11 +119,18 @@ def impute(
     filled[list(rows)] = together(draw.batches(progress=progress)).x
     values = [from_numbers(part, names, trained.encoding.types) for part in filled.split(len(x))]
     missing = ~given.known.numpy()
-    columns = {name: Filling(missing[:, i], [part.column(i) for part in values]) for i, name in enumerate(names) if missing[:, i].any()}
+    filling = {name: Filling(missing[:, i], [part.column(i) for part in values]) for i, name in enumerate(names) if missing[:, i].any()}
     with atomic_write(out, "Give --out another place.") as file:
-        form.fill(table, file, columns, draws)
+        form.fill(table, file, filling, draws, dialect)
     effective = tuple(draw.conditional.effective)
     return Imputed(out, len(x), len(given.incomplete), int(missing.sum()), draws, effective, time.perf_counter() - began)
+
+
+def _dialect(run: Path) -> Dialect:
+    """How the user says that the table for training is written; nothing, if the data were in memory."""
+    with suppress(PluginError):
+        return Dialect.of(find_dataset(TrainingConfig.build(TrainingConfig.read(run / "config.yaml")).data))
+    return Dialect()
 
 
 def _ranges(indices: Sequence[int]) -> list[range]:

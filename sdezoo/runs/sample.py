@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
+from sdezoo.generation.classes import class_names, class_number
 from sdezoo.generation.given import STEPS as GIVEN_STEPS
 from sdezoo.generation.given import Given
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
@@ -45,7 +45,7 @@ class Sampled:
         steps: sampler steps, as requested.
         seed: the seed.
         seeds: indices of the samples, in the form that `SampleIndices.parse` reads.
-        label: class, or `each`; None: no label.
+        label: name of the class, or `each`; None: no label.
         guidance: scale of classifier-free guidance.
         start: file of initial rows; None: the prior.
         evaluations: network evaluations (NFE) for each sample drawn by this process; None if it drew none.
@@ -86,7 +86,7 @@ def sample(
     seeds: str | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    label: int | Literal["each"] | None = None,
+    label: str | int | None = None,
     guidance: float = 1.0,
     start: Path | None = None,
     start_time: float | None = None,
@@ -115,7 +115,8 @@ def sample(
         seeds: sample indices in place of `n`, such as `3,17,100-120`.
         batch_size: samples in a batch; affects memory, speed and the rounding of the network. None: 64, and more of small rows.
         seed: the seed; sample `i` depends only on `(seed, i)`.
-        label: class to condition on; `each`: cycle through all classes; None: no label.
+        label: class to condition on, by its name, or by its number if names are texts; `each`: cycle through all classes; None: no label.
+            Tables as text, .parquet and .xlsx get a column of labels.
         guidance: scale of classifier-free guidance toward the label.
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
@@ -153,7 +154,8 @@ def sample(
     meet = Given.of(given, trained) if given else None
     steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else STEPS
     rows = _rows(n, seeds, begin.rows or SAMPLES)
-    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, label, guidance, begin, meet)
+    chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
+    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet)
     if meet:
         draw.conditional.check()
     if trajectory:
@@ -177,7 +179,7 @@ def sample(
         steps=steps,
         seed=seed,
         seeds=str(draw.rows),
-        label=label,
+        label=class_names(trained.state)[chosen_class] if isinstance(chosen_class, int) else label,
         guidance=guidance,
         start=start,
         evaluations=written.evaluations,

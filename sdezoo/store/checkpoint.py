@@ -34,7 +34,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from sdezoo.data.bounds import Bounds
-from sdezoo.data.dataset import Kind
+from sdezoo.data.dataset import LABEL, Kind
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import RunError
 from sdezoo.store.files import atomic_folder, is_link, remove, writing
@@ -93,6 +93,12 @@ class State:
     """Training time in seconds."""
     classes: int | None = None
     """Number of classes that the network is conditioned on; None: unconditional."""
+    class_names: tuple[str | int, ...] = ()
+    """The label of each class; empty: its index."""
+    label_column: str = LABEL
+    """Name of the column of the labels."""
+    maximum: float | None = None
+    """What the pixels of images were divided by, see `sdezoo.data.dataset.Data`."""
     optimizer: str = "adamw"
     """Name of the optimizer."""
     scaling: dict[str, float] | None = None

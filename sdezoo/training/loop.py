@@ -276,6 +276,7 @@ class Training:
             kind=data.kind,
             columns=data.columns,
             levels=data.levels,
+            maximum=data.maximum,
             range=(low, high),
             encoding=self.plan.encoding.to_json(),
             averaged=int(self.ema.n_averaged),

@@ -21,7 +21,7 @@ from sdezoo.data.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.normal_scores import fit_normal_scores
 from sdezoo.data.validation import check, column_name
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, shortened
 from sdezoo.zoo.composition import defaults, support_in_words
 from sdezoo.zoo.registry import SDES
 
@@ -30,8 +30,6 @@ Shift = Literal["auto", "none"] | float | None
 _ROWS = 4096  # rows checked at a time, to keep float64 copies small
 CATEGORIES = 500
 """Largest number of categories of a column."""
-
-_NAMED = 5  # columns that a message names; the others are counted
 
 
 def fit_encoding(
@@ -355,6 +353,5 @@ def _others(data: Data) -> str:
 
 def _columns(counts: Tensor, names: Sequence[str], sources: Sequence[int]) -> str:
     troubled = [int(i) for i in counts.nonzero()]
-    named = [f"{column_name(sources[i], names)} ({int(counts[i])})" for i in troubled[:_NAMED]]
-    more = f" and {len(troubled) - _NAMED} more" if len(troubled) > _NAMED else ""
-    return f"column{'s' if len(troubled) > 1 else ''} {', '.join(named)}{more}"
+    named = shortened(f"{column_name(sources[i], names)} ({int(counts[i])})" for i in troubled)
+    return f"column{'s' if len(troubled) > 1 else ''} {named}"

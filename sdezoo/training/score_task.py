@@ -134,6 +134,8 @@ class ScoreLearner(Learner[ScoreModel]):
             "net": self.network.full_spec,
             "output": self.module.output_name,
             "classes": self.plan.classes,
+            "class_names": self.plan.data.class_names if self.plan.classes else (),
+            "label_column": self.plan.data.label_column,
         }
 
     def note(self) -> str | None:

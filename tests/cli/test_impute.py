@@ -1,15 +1,19 @@
 """`sdezoo sample --given` and `sdezoo impute`."""
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from sdezoo.data.filling import Filling, fill_text
+from sdezoo.data.opening.dialect import Dialect
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
 
@@ -182,3 +186,67 @@ def test_holes_of_the_training_data_are_filled_in_the_notation_of_the_file(mixed
                 assert found.startswith("2024-0")
             else:
                 assert found in vocabulary[i]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a table that only the user can say how to read."""
+    folder = tmp_path_factory.mktemp("told")
+    random = np.random.default_rng(2)
+    rows = [[f"{value:.2f}", 2007 + i % 3, "?" if i % 10 == 0 else ("00", "01")[i % 2]] for i, value in enumerate(random.normal(size=60))]
+    with (folder / "told.csv").open("w", newline="") as file:
+        csv.writer(file, delimiter="|").writerows([["x", "year", "zip"], *rows])
+    small = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8}
+    data = f"table:path={folder}/told.csv,separator=pipe,missing=(?),text=(zip)"
+    return train(TrainingConfig.build({**small, "data": data, "out": str(folder / "run")})).run
+
+
+def test_what_the_user_said_of_the_table_holds_for_the_one_to_fill(told: Path, terminal: Terminal) -> None:
+    """Its separator and its mark of missing values; what does not apply to another form of file is ignored there."""
+    Path("holes.csv").write_text("x|year|zip\n0.5|?|01\n?|2008|?\n")
+    code, _, err = terminal("impute", told, "holes.csv", "--out", "filled.csv", "--steps", 5)
+    assert code == 0, err
+    names, first, second = [line.split("|") for line in Path("filled.csv").read_text().splitlines()]
+    assert names == ["x", "year", "zip"]
+    assert (first[0], first[2], second[1]) == ("0.5", "01", "2008")
+    assert first[1] in ("2007", "2008", "2009")
+    assert second[2] in ("00", "01")
+    parquet.write_table(pa.table({"x": [0.5, None], "year": [2007, 2008], "zip": ["01", None]}), "holes.parquet")
+    code, _, err = terminal("impute", told, "holes.parquet", "--out", "filled.parquet", "--steps", 5)
+    assert code == 0, err
+    assert not parquet.read_table("filled.parquet")["zip"].null_count
+
+
+def test_a_format_that_cannot_be_filled_is_refused_before_it_is_read(run: Path, terminal: Terminal) -> None:
+    Path("holes.xlsx").write_bytes(b"no sheet at all")
+    code, _, err = terminal("impute", run, "holes.xlsx", "--out", "filled.xlsx")
+    assert code != 0
+    assert "cannot be filled. Give a .csv, .tsv or .parquet." in " ".join(err.split())
+    assert not Path("filled.xlsx").exists()
+
+
+def test_numbers_that_were_trained_as_categories_are_named(told: Path, terminal: Terminal) -> None:
+    code, _, err = terminal("sample", told, "--given", "year=2011", "--out", "x.csv")
+    assert code != 0
+    assert "'year' is one of categories, and the data do not have the value 2011. Give one of 2007, 2008, 2009" in " ".join(err.split())
+    Path("holes.csv").write_text("x|year|zip\n?|2011|01\n")
+    code, _, err = terminal("impute", told, "holes.csv", "--out", "filled.csv")
+    assert (code != 0, "do not have the value 2011" in err) == (True, True)
+
+
+def test_cells_and_their_texts_are_those_of_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table that is replaced while it is filled is not read half from one file and half from the other."""
+    path, other, once = tmp_path / "holes.csv", tmp_path / "other.csv", Path.open
+    path.write_text("x;kind\n1,5;a\n;b\n2,5;a\n")
+    other.write_text("x;kind\n7.5;a\n7.5;b\n7.5;a\n")
+
+    def opened(self: Path, *arguments: str, **values: str) -> IO[Any]:
+        file = once(self, *arguments, **values)
+        other.replace(path)  # whoever opens it again finds another one, or fails
+        return file
+
+    monkeypatch.setattr(Path, "open", opened)
+    filling = Filling(np.array([False, True, False]), [pa.array([1.5, 2.25, 2.5])])
+    out = io.BytesIO()
+    fill_text(path, out, {"x": filling}, 1, Dialect())
+    assert out.getvalue().decode() == "x;kind\n1,5;a\n2,25;b\n2,5;a\n"

@@ -1,5 +1,7 @@
 """Images of every depth: read to [0, 1] on their own lattice, and written one file each at the depth that they came in."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +124,38 @@ def test_floats_beyond_one_are_refused_with_what_to_give(tmp_path: Path) -> None
         Folder(str(tmp_path)).load()
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_colour_of_16_bits_is_written_exactly(tmp_path: Path, channels: int) -> None:
+    """Read here by its definition: Pillow reads 8 of the bits, which are the first."""
+    pixels = RNG.integers(0, 65536, (3, 4, 6, channels)).astype(np.uint16)
+    x, out = torch.from_numpy(pixels / 65535).movedim(-1, 1).float(), tmp_path / "out"
+    check_folder(out, "image", (channels, 4, 6), 65535)
+    write_folder([x], out, 65535, "")
+    for file, image in zip(sorted(out.iterdir()), pixels, strict=True):
+        content = file.read_bytes()
+        assert struct.unpack(">IIBB", content[16:26]) == (6, 4, 16, (0, 4, 2, 6)[channels - 1])
+        packed = content[content.index(b"IDAT") + 4 : content.index(b"IEND") - 8]
+        rows = np.frombuffer(zlib.decompress(packed), np.uint8).reshape(4, -1)
+        assert not rows[:, 0].any()
+        assert np.array_equal(np.ascontiguousarray(rows[:, 1:]).view(">u2").reshape(4, 6, channels), image)
+        with Image.open(file) as read:
+            seen = np.asarray(read.convert("RGBA") if channels == 2 else read).reshape(4, 6, -1)
+        seen = seen[..., [0, 3]] if channels == 2 else seen
+        assert np.array_equal(seen, image if channels == 1 else image >> 8)
+
+
+@pytest.mark.parametrize(("dtype", "maximum", "ending"), [("float32", 1000.0, "tif"), ("uint8", 100, "png"), ("uint16", 4095, "png")])
+def test_pixels_come_out_in_the_units_of_the_data(tmp_path: Path, dtype: str, maximum: float, ending: str) -> None:
+    """A largest pixel that the user names is undone in single files."""
+    pixels = (RNG.random(SHAPE) * maximum).astype(dtype)
+    data = Folder(str(put(tmp_path / "in", pixels, ending)), holdout=0, maximum=maximum).load()
+    write_folder([data.train], tmp_path / "out", data.levels, "", data.maximum)
+    written = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "out").iterdir())])
+    np.testing.assert_allclose(written, pixels, rtol=1e-6)
+    np.save(tmp_path / "x.npy", pixels[:, None])
+    assert Array(str(tmp_path / "x.npy"), maximum=maximum).load().maximum == maximum
+
+
 def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     x, out = torch.rand(3, 1, 4, 4), tmp_path / "out"
     write_folder([x], out, 255, "")
@@ -133,7 +167,7 @@ def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     (out / "mine.txt").touch()
     with pytest.raises(RunError, match=r"other files, such as 'mine\.txt'"):
         check_folder(out, "image", (1, 4, 4), 255, overwrite=True)
-    for event, levels, says in (((3, 4, 4), 65535, "3 channels of 16 bits"), ((3, 4, 4), None, "floating values")):
+    for event, levels, says in (((5, 4, 4), 65535, "5 channels of 16 bits"), ((3, 4, 4), None, "floating values")):
         with pytest.raises(RunError, match=says):
             check_folder(tmp_path / "new", "image", event, levels)
     with pytest.raises(RunError, match="only images"):

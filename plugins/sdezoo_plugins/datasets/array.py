@@ -1,7 +1,7 @@
 """Arrays in any installed array format: images, points or paths. Large files stay on disk if their format allows it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ class Array(Dataset):
 
     def _whole(self, arrays: dict[str, np.ndarray]) -> Data:
         """The data from arrays in memory, keyed by their names."""
-        data = self._parts(arrays)
+        data = replace(self._parts(arrays), maximum=self.maximum)
         check_times(data)
         return data
 

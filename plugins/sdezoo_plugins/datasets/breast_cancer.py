@@ -24,4 +24,5 @@ class BreastCancer(Dataset):
         split = train_test_split(cells["data"], cells["target"], test_size=0.5, random_state=0, stratify=cells["target"])
         train, test, train_labels, test_labels = map(torch.from_numpy, split)
         columns = tuple(cells["feature_names"])
-        return Data(train.float(), test.float(), "table", columns, train_labels.long(), test_labels.long())
+        names = tuple(cells["target_names"].tolist())
+        return Data(train.float(), test.float(), "table", columns, train_labels.long(), test_labels.long(), class_names=names)

@@ -31,7 +31,7 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 class Folder(Dataset):
     """A folder of images of one size: png, jpg, bmp, webp, tif, pgm or ppm.
 
-    Images lie directly in the folder, or one level down. In sub-folders, each sub-folder is a class, numbered in the order of their names.
+    Images lie directly in the folder, or one level down. In sub-folders, each sub-folder is a class of its name.
     Images are 8-bit grey or RGB, with or without alpha, 16-bit grey, or floating grey in [0, 1], all of the same depth, and all grey or all
     colour. Black-and-white images are read as grey, palette images as colour. If some have alpha, the others are opaque. Other files and
     hidden files are ignored.
@@ -49,7 +49,7 @@ class Folder(Dataset):
     def load(self) -> Data:
         root = Path(self.path)
         with reading(root, "a folder of images"):
-            files, labels = _files(root)
+            files, labels, names = _files(root)
         first, lossy = _pixels(files[0])
         check_size(root, len(files) * first.size)
         images, notes = [first], [files[0].name] if lossy else []
@@ -74,7 +74,8 @@ class Folder(Dataset):
         classes = None if labels is None else torch.tensor(labels)
         levels = None if pixels.dtype == np.float32 else round(largest)
         note = f"{len(notes)} images of 16-bit colour, such as '{notes[0]}', are read at 8 bits." if notes else ""
-        return split(values, "image", holdout=self.holdout, labels=classes, levels=levels, notes=(note,) if note else ())
+        known = {"labels": classes, "class_names": names, "maximum": self.maximum}
+        return split(values, "image", holdout=self.holdout, levels=levels, notes=(note,) if note else (), **known)
 
     def _largest(self, root: Path, pixels: np.ndarray) -> float:
         if pixels.dtype == np.float32:
@@ -84,21 +85,22 @@ class Folder(Dataset):
         return self.maximum or (255.0 if pixels.dtype == np.uint8 else 65535.0)
 
 
-def _files(root: Path) -> tuple[list[Path], list[int] | None]:
-    """The images in the order of their names, and their classes if they lie in sub-folders."""
+def _files(root: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
+    """The images in the order of their names, and their classes and these' names if they lie in sub-folders."""
     folders = [entry for entry in sorted(root.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
     direct = _within(root)
-    classes = [files for files in map(_within, folders) if files]
+    classes = {folder.name: files for folder in folders if (files := _within(folder))}
     if direct and classes:
         raise DataError(
             f"'{root}' has images both in itself and in sub-folders.",
             "Put all images into sub-folders, one per class, or all directly into the folder.",
         )
     if direct:
-        return direct, None
+        return direct, None, ()
     if not classes:
         raise DataError(f"'{root}' has no images ({', '.join(_ENDINGS)}).", "Check the path.")
-    return [file for files in classes for file in files], [label for label, files in enumerate(classes) for _ in files]
+    files = [file for files in classes.values() for file in files]
+    return files, [label for label, files in enumerate(classes.values()) for _ in files], tuple(classes)
 
 
 def _within(folder: Path) -> list[Path]:

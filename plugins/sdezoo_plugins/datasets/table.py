@@ -1,6 +1,6 @@
 """Tables with named columns, in any installed table format, with a fraction of the rows held out."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sdezoo.data.labels import take_labels
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.tables import columns
 from sdezoo.data.validation import check_finite
-from sdezoo.errors import ParameterError
+from sdezoo.errors import ParameterError, shortened
 from sdezoo.parameters import Fraction
 from sdezoo.zoo.formats import endings, find_format
 from sdezoo.zoo.registry import FORMATS
@@ -30,7 +30,7 @@ class Table(Dataset):
     holdout: Fraction = 0.1
     """Fraction of the rows that are held out; the same ones every time."""
     label_column: str | None = None
-    """Column with class labels, texts or whole numbers, for `--condition labels`; classes are numbered in the order of their labels."""
+    """Column with class labels, texts or whole numbers, for `--condition labels`; `sdezoo sample --label` takes one of them."""
     separator: str | None = None
     """What separates columns of a text: comma, semicolon, tab, space, pipe, or a character."""
     decimal: str | None = None
@@ -57,7 +57,7 @@ class Table(Dataset):
         return endings(TableFormat)
 
     def load(self) -> Data:
-        path, notes, labels = Path(self.path), [], None
+        path, notes, known = Path(self.path), [], {}
         form = find_format(path, TableFormat) or FORMATS.build("csv")
         table = form.open(path, self._dialect, notes.append)
         if table is None:
@@ -69,19 +69,13 @@ class Table(Dataset):
         else:
             if self.label_column is not None:
                 table, labels = take_labels(table, self.label_column)
-                notes += [f"The classes of column '{self.label_column}' are numbered: {_numbered(labels.names)}."]
+                numbered = shortened((f"{number} = {name}" for number, name in enumerate(labels.names)), 20)
+                notes += [f"The classes of column '{self.label_column}' are numbered: {numbered}."]
+                known = {"labels": labels.numbers, "class_names": labels.names, "label_column": self.label_column}
             found = columns(path, table, self.text)
         check_finite(found.values.nan_to_num(0, inf, -inf), found.names)  # missing values are for the user to decide on
-        numbers = None if labels is None else labels.numbers
-        return split(
-            found.values, "table", holdout=self.holdout, columns=found.names, types=found.types, labels=numbers, notes=tuple(notes)
-        )
+        return split(found.values, "table", holdout=self.holdout, columns=found.names, types=found.types, notes=tuple(notes), **known)
 
     @property
     def _dialect(self) -> Dialect:
-        return Dialect(**{field.name: getattr(self, field.name) for field in fields(Dialect)})
-
-
-def _numbered(names: tuple[str | int, ...], most: int = 20) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"{number} = {name}" for number, name in enumerate(names[:most])) + more
+        return Dialect.of(self)

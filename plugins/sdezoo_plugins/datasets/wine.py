@@ -24,4 +24,5 @@ class Wine(Dataset):
         split = train_test_split(wine["data"], wine["target"], test_size=0.5, random_state=0, stratify=wine["target"])
         train, test, train_labels, test_labels = map(torch.from_numpy, split)
         columns = tuple(wine["feature_names"])
-        return Data(train.float(), test.float(), "table", columns, train_labels.long(), test_labels.long())
+        names = tuple(wine["target_names"].tolist())
+        return Data(train.float(), test.float(), "table", columns, train_labels.long(), test_labels.long(), class_names=names)

@@ -8,6 +8,7 @@ import pyarrow as pa
 from sdezoo.data.conversion import from_numbers
 from sdezoo.data.formats import OpenedFormat, Samples
 from sdezoo.data.opening.excel import Cell, write_sheet
+from sdezoo.data.opening.table import OF_EXCEL
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Xlsx(OpenedFormat):
     """A sheet of Excel, .xlsx, with the extra `excel`: float32 as Excel's numbers, whole numbers as such."""
 
     endings: ClassVar[tuple[str, ...]] = (".xlsx",)
+    takes: ClassVar[tuple[str, ...]] = OF_EXCEL
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
         parts = (from_numbers(part, samples.names, samples.types) for part in samples.parts)

@@ -10,10 +10,11 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 from sdezoo.errors import DataError, ParameterError
 
@@ -72,6 +73,23 @@ class Dialect:
             raise ParameterError("decimal and thousands are the same character.", "Give two different ones.")
         if self.encoding is not None:
             _check_encoding(self.encoding)
+
+    @classmethod
+    def of(cls, source: object) -> Self:
+        """What the user says in the parameters of a dataset.
+
+        Args:
+            source: anything that has some of the fields of a dialect.
+        """
+        return cls(**{one.name: getattr(source, one.name) for one in fields(cls) if hasattr(source, one.name)})
+
+    def only(self, names: Sequence[str]) -> Dialect:
+        """The dialect without what does not apply to a form of file.
+
+        Args:
+            names: names of the fields to keep.
+        """
+        return Dialect(**{name: getattr(self, name) for name in names})
 
     @property
     def decimal_mark(self) -> str | None:

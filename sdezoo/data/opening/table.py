@@ -13,12 +13,15 @@ decoded; texts keep their dictionary, so that equal ones are stored once. `sdezo
 from __future__ import annotations
 
 import csv
+import os
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,22 +31,31 @@ from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.numerals import notation, read_numbers
 from sdezoo.data.opening.text import Text, no_rows, read_rows
 from sdezoo.data.reading import check_size, reading
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, shortened
 
 _BATCH = 65_536
 _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _PACKED = {b"text": b""}
 """Metadata of a field of texts that were read as a dictionary."""
+OF_TEXT = ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text")
+"""What a user can say of a table in text."""
+OF_EXCEL = ("sheet", "text", "missing", "decimal", "thousands")
+"""What a user can say of an Excel file."""
+OF_PARQUET = ("text",)
+"""What a user can say of a Parquet file."""
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
-def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str], None] = lambda _: None) -> pa.Table:
+def read_table(
+    path: Path, dialect: Dialect | None = None, notify: Callable[[str], None] = lambda _: None, file: BinaryIO | None = None
+) -> pa.Table:
     """Read a table with named columns of any types. Missing values are null.
 
     Args:
         path: the file: text with a line of column names, also gzipped; Parquet; Excel (.xlsx, with the extra `excel`).
         dialect: how the file is written, as far as the user says; None: nothing.
         notify: called with each sentence that the user should know, such as that an index was left out.
+        file: the file, open, so that the caller reads the same one again; None: it is opened.
 
     Raises:
         DataError: if the file cannot be read, is too large or has no rows; if names are repeated; if it can be read in two ways; if a row
@@ -51,21 +63,20 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
         RunError: if openpyxl is needed and not installed.
     """
     dialect = dialect or Dialect()
-    with reading(path, "a table", *_FAILURES):
-        with path.open("rb") as file:
-            begun = file.read(4)
+    with reading(path, "a table", *_FAILURES), nullcontext(file) if file else path.open("rb") as opened:
+        begun = opened.read(4)
         if begun == _PARQUET:
-            _take_no(path, dialect, "a Parquet file", ("text",))
+            _take_no(path, dialect, "a Parquet file", OF_PARQUET)
             return _as_text(_without_index(path, _parquet(path), notify), dialect)
         if begun == _ZIP:
             from sdezoo.data.opening.excel import read_sheet
 
-            _take_no(path, dialect, "an Excel file", ("sheet", "text", "missing", "decimal", "thousands"))
+            _take_no(path, dialect, "an Excel file", OF_EXCEL)
             return _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
         if begun == _OLD_EXCEL:
             raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
-        _take_no(path, dialect, "text", ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text"))
-        return _text(path, dialect, notify)
+        _take_no(path, dialect, "text", OF_TEXT)
+        return _text(path, opened, dialect, notify)
 
 
 def packed_texts(table: pa.Table) -> set[str]:
@@ -106,8 +117,7 @@ def listed(columns: Sequence[str], most: int = 5) -> str:
         columns: the names.
         most: number of names that are listed.
     """
-    more = f" and {len(columns) - most} more" if len(columns) > most else ""
-    return ", ".join(f"'{name}'" for name in columns[:most]) + more
+    return shortened((f"'{name}'" for name in columns), most)
 
 
 def _take_no(path: Path, dialect: Dialect, form: str, allowed: Sequence[str]) -> None:
@@ -117,16 +127,16 @@ def _take_no(path: Path, dialect: Dialect, form: str, allowed: Sequence[str]) ->
         raise DataError(f"'{path}' is {form}, to which {given[0]}= does not apply.", f"Leave out {given[0]}.")
 
 
-def _text(path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
-    check_size(path, path.stat().st_size // 4)
-    source = Text(path, dialect)
+def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
+    check_size(path, os.fstat(file.fileno()).st_size // 4)
+    source = Text(path, file, dialect)
     layout = source.layout
     check_names(path, layout.names)
-    table = read_rows(path, source, dialect, dialect.decimal_mark or ".")
+    table = read_rows(path, file, source, dialect, dialect.decimal_mark or ".")
     if dialect.decimal_mark is None and (mark := notation(path, table, dialect)) == ",":
         # Numbers with points are other numbers then: 1.234 is 1234.
         dialect = replace(dialect, decimal=mark)
-        table = read_rows(path, Text(path, dialect), dialect, mark)
+        table = read_rows(path, file, Text(path, file, dialect), dialect, mark)
     for note in layout.notes:
         notify(note)
     return _finished(path, table, dialect, dialect.decimal_mark, notify)

@@ -17,6 +17,7 @@ import io
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
@@ -37,12 +38,13 @@ class Text:
     """The bytes of a text file as UTF-8, from the line of column names on.
 
     Args:
-        path: the file.
+        path: the file, for messages.
+        file: the file, open; it is read from its beginning. Texts of one file are read one after the other.
         dialect: what the user says.
     """
 
-    def __init__(self, path: Path, dialect: Dialect) -> None:
-        self._path, self._quotes = path, 0
+    def __init__(self, path: Path, file: BinaryIO, dialect: Dialect) -> None:
+        self._path, self._file, self._quotes = path, file, 0
         chunks = self._decompressed()
         begun = next(chunks, b"")
         encoding = dialect.encoding or byte_order(begun)
@@ -72,15 +74,15 @@ class Text:
         return self._quotes % 2 == 1
 
     def _decompressed(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
-            packed = file.read(2) == GZIP
-            file.seek(0)
-            source, total = gzip.GzipFile(fileobj=file) if packed else file, 0
-            while chunk := source.read(_CHUNK):
-                total += len(chunk)
-                if packed and total % _CHECKED < len(chunk):
-                    check_size(self._path, total // 4)
-                yield chunk
+        self._file.seek(0)
+        packed = self._file.read(2) == GZIP
+        self._file.seek(0)
+        source, total = gzip.GzipFile(fileobj=self._file) if packed else self._file, 0
+        while chunk := source.read(_CHUNK):
+            total += len(chunk)
+            if packed and total % _CHECKED < len(chunk):
+                check_size(self._path, total // 4)
+            yield chunk
 
     def _recoded(self, chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(encoding)()
@@ -157,12 +159,13 @@ def _uncommented(chunks: Iterator[bytes], mark: bytes) -> Iterator[bytes]:
         yield b"".join(kept)
 
 
-def read_rows(path: Path, source: Text, dialect: Dialect, decimal: str) -> pa.Table:
+def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str) -> pa.Table:
     """Read the rows of a text. Columns without a name are called by NUL and their number.
 
     Args:
         path: the file, for messages.
-        source: the text; another one is opened for each further pass.
+        file: the file, open.
+        source: the text; the file is read again for each further pass.
         dialect: what the user says.
         decimal: decimal mark.
 
@@ -173,7 +176,7 @@ def read_rows(path: Path, source: Text, dialect: Dialect, decimal: str) -> pa.Ta
     slabs = [names] if len(names) <= _WIDE else [names[i : i + _WIDE] for i in range(0, len(names), _WIDE)]
     parts = []
     for number, slab in enumerate(slabs):
-        parts.append(_slab(path, source if number == 0 else Text(path, dialect), names, slab, dialect, decimal))
+        parts.append(_slab(path, source if number == 0 else Text(path, file, dialect), names, slab, dialect, decimal))
     columns = [column for part in parts for column in part.columns]
     return pa.table(columns, names=names)
 
