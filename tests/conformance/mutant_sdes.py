@@ -881,10 +881,11 @@ class ScalesSubtracted(Levy):
 
 
 @mutant("increments-keep-the-noise")
+@dataclass(frozen=True)
 class SumsOfTruncatedNoise(Levy):
     """Truncated noise whose sums are said to be truncated alike."""
 
-    clamp = 2.0
+    clamp: Positive | None = 2.0
 
     @property
     def inexact_increments(self):

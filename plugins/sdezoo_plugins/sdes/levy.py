@@ -43,6 +43,7 @@ from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
 from sdezoo.process.interpolant import Mix, ScaleMixture
 from sdezoo.process.noise import Noise
+from sdezoo.process.standardized import wide
 
 _OFFSET = 0.008
 _LAST = 0.9946
@@ -105,7 +106,8 @@ class Levy(ScaleMixture):
         """Joint log-density of all entries, `(B, 1, …, 1)`: they share a scale."""
         k, event = self.at(t, z), list(range(1, z.ndim))
         square = (((z - k.alpha * x0) / k.sigma) ** 2).sum(event, keepdim=True)
-        return _log_density(self.alpha / 2, self.angle_cut, self._largest, z[0].numel(), square) - z[0].numel() * k.sigma.log()
+        table = _radial(self.alpha / 2, self.angle_cut, self._largest, z[0].numel())
+        return (_interpolated(*table, wide(square)) - z[0].numel() * wide(k.sigma).log()).to(z)
 
     def variance_given(self, y: Tensor, t: Tensor, noise: Noise) -> Tensor:
         sigma, event, nodes = self.mix(t).sigma, list(range(1, y.ndim)), self._nodes(y)
@@ -121,6 +123,7 @@ class Levy(ScaleMixture):
         fresh = (p.sigma**self.alpha - kept ** (self.alpha / 2)) ** (2 / self.alpha)
         nodes = self._nodes(variance)
         totals = nodes.log_a[nodes.log_weight > -30] + (p.sigma**2).log()  # a smaller one never occurs
+        totals = totals[totals < nodes.log_a[-1] + torch.minimum(kept, fresh).log()]
         quantiles = _quantiles(nodes, totals, kept.log(), fresh.log())
         place = _between(totals, (variance / 2).log()), _between(_LEVELS.to(totals), torch.logit(noise.uniform(variance) + _HALF_A_GRAIN))
         return variance / shrink**2 * torch.sigmoid(_bilinear(quantiles, *place))
@@ -148,8 +151,7 @@ class Levy(ScaleMixture):
 
     def _subordinator(self, shape: tuple[int, ...], noise: Noise, like: Tensor) -> Tensor:
         """Sample `A`, float64."""
-        wide = torch.empty((), dtype=torch.float64, device=like.device)
-        angle, waiting = ((noise.uniform(wide, shape) + _HALF_A_GRAIN) for _ in range(2))
+        angle, waiting = ((noise.uniform(wide(like.new_empty(())), shape) + _HALF_A_GRAIN) for _ in range(2))
         angle = (math.pi - self.angle_cut) * angle
         a = _log_subordinator(self.alpha / 2, angle, math.pi - angle, (-waiting.log()).log()).exp()
         return a if self.clamp is None else a.clamp(max=self._largest)
@@ -247,9 +249,9 @@ def _radial(h: float, cut: float, largest: float, entries: int) -> tuple[Tensor,
     return terms.logsumexp(-1), slope
 
 
-def _log_density(h: float, cut: float, largest: float, entries: int, square: Tensor) -> Tensor:
-    """`ln p(e)` from `|e|²`: a cubic between the points of a table, a power of `|e|` beyond its end."""
-    value, slope = (part.to(square) for part in _radial(h, cut, largest, entries))
+def _interpolated(value: Tensor, slope: Tensor, square: Tensor) -> Tensor:
+    """`ln p(e)` from `|e|²` and the table of `_radial`: a cubic between its points, a power of `|e|` beyond its end."""
+    value, slope = value.to(square), slope.to(square)
     omega = torch.log1p(square) / 2
     inside = omega.clamp(max=60.0)
     place = (20 * inside.detach()).long().clamp(max=1199)
@@ -275,17 +277,15 @@ def _quantiles(nodes: Nodes, totals: Tensor, kept: Tensor, fresh: Tensor) -> Ten
     small_x = torch.where(x < beside_x, nodes.log_weight + nodes.log_density(beside_x - fresh) - beside_x, -math.inf)
     small_y = torch.where(y <= beside_y, nodes.log_weight + nodes.log_density(beside_y - kept) - beside_y, -math.inf)
     # ln(X/Y) rises with X up to the middle, and falls with Y from there.
-    ratio = torch.cat([x - beside_x, (beside_y - y).flip(-1)], -1)
+    to_y, to_x = (torch.where(part < beside, part - beside, 0.0) for part, beside in ((x, beside_x), (y, beside_y)))
+    ratio = torch.cat([to_y, -to_x.flip(-1)], -1)
     shares = torch.cat([small_x, small_y.flip(-1)], -1).softmax(-1)
     reached = shares.cumsum(-1) - shares / 2
-    levels = torch.sigmoid(_LEVELS).to(totals)
-    rows = []
-    for at, value, share in zip(reached, ratio, shares, strict=True):
-        used = share > 0
-        place, within = _between(at[used], levels)
-        found = value[used]
-        rows.append(found[place] + within.clamp(0, 1) * (found[place + 1] - found[place]))
-    return torch.stack(rows)
+    levels = torch.sigmoid(_LEVELS).to(totals).clamp(reached[:, :1], reached[:, -1:])
+    place = (torch.searchsorted(reached, levels) - 1).clamp(min=0)
+    left, right = reached.gather(-1, place), reached.gather(-1, place + 1)
+    share = ((levels - left) / (right - left).clamp(min=1e-300)).clamp(0, 1)
+    return ratio.gather(-1, place) + share * (ratio.gather(-1, place + 1) - ratio.gather(-1, place))
 
 
 def _between(knots: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:

@@ -97,7 +97,6 @@ _SPANS = ((0.05, 0.1), (0.2, 0.5), (0.6, 0.65), (0.1, 1.0))
 
 
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_increments)
-@both
 def increments_keep_the_noise(sde: Any, seed: int) -> float:
     """A noised state, shrunk, plus the increment of the noise from there to a later time has the distribution of the state at that time."""
     found = []
@@ -115,7 +114,6 @@ def _no_mixture(sde: Process) -> str | None:
 
 
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_mixture)
-@both
 def variances_make_the_noise(sde: Any, seed: int) -> float:
     """Normal numbers times the roots of the random variances, at a time and at an earlier one, are the noise and its increment."""
     found = []
