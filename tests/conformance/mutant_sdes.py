@@ -880,8 +880,7 @@ class ScalesSubtracted(Levy):
         return (p.sigma - p.alpha / q.alpha * q.sigma) * self.base(z.shape, noise, z)
 
 
-@mutant("increments-keep-the-noise")
-@dataclass(frozen=True)
+@mutant("increments-keep-the-noise", 1.2)
 class SumsOfTruncatedNoise(Levy):
     """Truncated noise whose sums are said to be truncated alike."""
 
