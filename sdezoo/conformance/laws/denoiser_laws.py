@@ -110,7 +110,9 @@ def increments_keep_the_noise(sde: Any, seed: int) -> float:
 
 
 def _no_mixture(sde: Process) -> str | None:
-    return _no_increments(sde) or (None if isinstance(sde, ScaleMixture) else "Its noise does not say that it is normal given its variance.")
+    return _no_increments(sde) or (
+        None if isinstance(sde, ScaleMixture) else "Its noise does not say that it is normal given its variance."
+    )
 
 
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_mixture)
