@@ -16,13 +16,13 @@ A network learns `D`. No score is needed: if `e` is not normal, the velocity of 
 is normal, `∇ log p(z_t) = (α D − z_t)/σ²` (Tweedie): such an interpolant may override `score_from_denoiser`, and derive from `Conditional`
 too.
 
-Stable noise of index `κ`, `a e + b e' ~ (a^κ + b^κ)^{1/κ} e` for independent `e`, `e'`, is that of a Markov process (`SelfSimilar`). With the
-noise level `ρ = σ/α` and `s < t`::
+Stable noise of index `κ`, `a e + b e' ~ (a^κ + b^κ)^{1/κ} e` for independent `e`, `e'`, is that of a Markov process (`SelfSimilar`). With
+the noise level `ρ = σ/α` and `s < t`::
 
     z_t = (α_t/α_s) z_s + α_t (ρ_t^κ − ρ_s^κ)^{1/κ} e
 
-Stable noise with `κ < 2` is normal noise of random variance (`ScaleMixture`), and so are its increments. Given the variances, the process is
-Gaussian.
+Stable noise with `κ < 2` is normal noise of random variance (`ScaleMixture`), and so are its increments. Given the variances, the process
+is Gaussian.
 """
 
 from __future__ import annotations

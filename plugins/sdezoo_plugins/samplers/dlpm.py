@@ -1,12 +1,13 @@
 """Denoising Lévy probabilistic models: DDPM's posterior step, given the random variances of the noise.
 
-Shariatian, Simsekli & Durmus, arXiv 2407.18609. Stable noise is normal given its variance `V_t`. Given the variances at all times the process is
-Gaussian, and with `γ = α_t/α_s` its reverse step is::
+Shariatian, Simsekli & Durmus, arXiv 2407.18609. Stable noise is normal given its variance `V_t`. Given the variances at all times the
+process is Gaussian, and with `γ = α_t/α_s` its reverse step is::
 
     z_s = α_s z_0 + γ (V_s/V_t) (z_t − α_t z_0) + √(V_s Γ) ε,      Γ = 1 − γ² V_s/V_t
 
-with `D = E[z_0 | z_t]` in the place of `z_0`. The paper draws all variances before the first step. Here each is drawn from its distribution given
-the next, `V_s | V_t`, and the first from that given the noise of the first state, so that sampling may start from any state.
+with `D = E[z_0 | z_t]` in the place of `z_0`. The paper draws all variances before the first step. Here each is drawn from its
+distribution given the next, `V_s | V_t`, and the first from that given the noise of the first state, so that sampling may start from any
+state.
 
 Given the data, the step is exact. `D` is a mean over the data given `z_t` alone, while the weight of the data in the step depends on the
 variances: for several values of `z_0` the marginals are kept approximately only, as the step vanishes too, except for normal noise. No weak

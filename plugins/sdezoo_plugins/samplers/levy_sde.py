@@ -1,18 +1,18 @@
 """The reverse SDE of self-similar noise, for `z_t = α z_0 + σ e` with stable `e` of index `κ`.
 
-Yoon et al., *Score-based generative models with Lévy processes*, NeurIPS 2023. The forward process is `dz = f dt + dL`, `f = α'/α z`, and its
-flow has the velocity `v = E[dz_t/dt | z_t]`. Noise spreads a density as the velocity `v − f` does, so that backward in time::
+Yoon et al., *Score-based generative models with Lévy processes*, NeurIPS 2023. The forward process is `dz = f dt + dL`, `f = α'/α z`, and
+its flow has the velocity `v = E[dz_t/dt | z_t]`. Noise spreads a density as the velocity `v − f` does, so that backward in time::
 
     dz = (2v − f) dt + dL̄
 
-has the same marginals. The factor 2 does not depend on `κ`: the published code has `κ` in its place, which is right for normal noise alone. With
-the noise level `ρ = σ/α` and the denoiser `D = E[z_0 | z_t]` held constant over a step from `t` to `s`, the equation is linear, and its exact
-solution is::
+has the same marginals. The factor 2 does not depend on `κ`: the published code has `κ` in its place, which is right for normal noise
+alone. With the noise level `ρ = σ/α` and the denoiser `D = E[z_0 | z_t]` held constant over a step from `t` to `s`, the equation is
+linear, and its exact solution is::
 
     z_s = α_s D + (σ_s/σ_t) [(ρ_s/ρ_t) (z_t − α_t D) + Δ]
 
-where `Δ` is an increment of the noise from `s` to `t` (`SelfSimilar.increment`). For `κ = 2` this is DDPM's posterior step, `ancestral`. The last
-step ends in `D`. Weak order 1, one network evaluation per step.
+where `Δ` is an increment of the noise from `s` to `t` (`SelfSimilar.increment`). For `κ = 2` this is DDPM's posterior step, `ancestral`.
+The last step ends in `D`. Weak order 1, one network evaluation per step.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Generative fractional diffusion: noise with memory, in the place of Brownian motion.
 
-Nobis et al., *Generative fractional diffusion models*, arXiv 2310.17638. Fractional Brownian motion of Hurst index `H` is approximated by a sum of
-Ornstein–Uhlenbeck processes that share one Brownian motion `B` an entry (Harms & Stefanovits, Stoch. Proc. Appl. 129 (2019))::
+Nobis et al., *Generative fractional diffusion models*, arXiv 2310.17638. Fractional Brownian motion of Hurst index `H` is approximated by
+a sum of Ornstein–Uhlenbeck processes that share one Brownian motion `B` an entry (Harms & Stefanovits, Stoch. Proc. Appl. 129 (2019))::
 
     dX = [μ X − g Σ_k ω_k γ_k Y_k] dt + g Σ_k ω_k dB,      dY_k = −γ_k Y_k dt + dB,      Y_k(0) ~ N(0, ε)
 
@@ -12,28 +12,30 @@ Ornstein–Uhlenbeck processes that share one Brownian motion `B` an entry (Harm
 `fve`             0                 `σ_min r^t √(2 ln r)`, `r = σ_max/σ_min`
 ================= ================= ============================
 
-`γ = 1` for `K = 1`, else `γ_k = 20^{2 (k − (K + 1)/2)/(K − 1)}`. `ω = A⁻¹ b` minimizes the mean squared error of `Σ ω_k Y_k` on [0, 1], against
-fractional Brownian motion of type II. With the regularized incomplete gamma function `P`::
+`γ = 1` for `K = 1`, else `γ_k = 20^{2 (k − (K + 1)/2)/(K − 1)}`. `ω = A⁻¹ b` minimizes the mean squared error of `Σ ω_k Y_k` on [0, 1],
+against fractional Brownian motion of type II. With the regularized incomplete gamma function `P`::
 
-    A_ij = [1 + (e^{−(γ_i + γ_j)} − 1)/(γ_i + γ_j)]/(γ_i + γ_j),      b_k = γ_k^{−H − ½} P(H + ½, γ_k) − (H + ½) γ_k^{−H − 3/2} P(H + 3/2, γ_k)
+    A_ij = [1 + (e^{−(γ_i + γ_j)} − 1)/(γ_i + γ_j)]/(γ_i + γ_j),      b_k = γ_k^{−H − ½} P(H + ½, γ_k) − (H + ½) γ_k^{−H − 3/2} P(H + 3/2,
+    γ_k)
 
-`ω` is then scaled so that `Var(X_1 | x_0)` is 1, or `σ_max²` for `fve`. The state `(B, 1 + K, *event)` is `(X, Y_1, …, Y_K)`, and normal given
-`x_0`, with the mean `(a x_0, 0)`, `a = e^{∫μ}`, and the covariance, `δ` Kronecker's::
+`ω` is then scaled so that `Var(X_1 | x_0)` is 1, or `σ_max²` for `fve`. The state `(B, 1 + K, *event)` is `(X, Y_1, …, Y_K)`, and normal
+given `x_0`, with the mean `(a x_0, 0)`, `a = e^{∫μ}`, and the covariance, `δ` Kronecker's::
 
     S_ij = Cov(Y_i, Y_j) = (1 − e^{−(γ_i + γ_j) t})/(γ_i + γ_j) + ε δ_ij e^{−2 γ_i t}
     C_k' = (μ − γ_k) C_k + g [Σ ω − Σ_j ω_j γ_j S_jk],      V' = 2 μ V − 2 g Σ ω_k γ_k C_k + (g Σ ω)²
 
-`C = Cov(X, Y)` and `V = Var(X)` are integrals, taken by Gauss and Legendre's rule once, and interpolated by Chebyshev polynomials; both in `√β`
-for `fvp`, where the integrands are entire functions. Without the
-start `ε` the covariance is singular to rounding at small times; the paper adds `ε e^{−2γt}` to `S` alone, which leaves out what the start does to `C`
-and `V`.
+`C = Cov(X, Y)` and `V = Var(X)` are integrals, taken by Gauss and Legendre's rule once, and interpolated by Chebyshev polynomials; both
+in `√β` for `fvp`, where the integrands are entire functions. Without the
+start `ε` the covariance is singular to rounding at small times; the paper adds `ε e^{−2γt}` to `S` alone, which leaves out what the start
+does to `C` and `V`.
 
 With `η = S⁻¹ C` and `v = V − η·C`, the score of the state follows from one number an entry, `∇_x` (augmented score matching)::
 
     ∇_y log p = −η ∇_x log p − S⁻¹ y,      ∇_x log p(z | x_0) = −(x − η·y − a x_0)/v
 
-A network sees `x − η·y`. Its output is added to the score of normal data with variance 1, so scale the data to that. An error of the score in `x` is
-one of `η` times its size in `y`; the weights of the squared errors, `1/(K (1 + η_k²))` in `y_k`, keep that from deciding the loss.
+A network sees `x − η·y`. Its output is added to the score of normal data with variance 1, so scale the data to that. An error of the
+score in `x` is one of `η` times its size in `y`; the weights of the squared errors, `1/(K (1 + η_k²))` in `y_k`, keep that from deciding
+the loss.
 """
 
 import math

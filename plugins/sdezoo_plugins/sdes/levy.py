@@ -4,16 +4,17 @@ Yoon et al., *Score-based generative models with Lévy processes*, NeurIPS 2023.
 
     z_t = a x_0 + s σ e,      σ^α = 1 − a^α,      E exp(i u·e) = exp(−|u|^α),      P(|e_i| > r) ~ r^{−α}
 
-`e = √(2A) ε` is isotropic: one `A` for all entries of a sample, `ε ~ N(0, I)`, and `A` positive α/2-stable, `E exp(−qA) = exp(−q^{α/2})`. With
-`h = α/2`, `U` uniform on (0, π) and `W` exponential (Kanter, Ann. Probab. 3 (1975))::
+`e = √(2A) ε` is isotropic: one `A` for all entries of a sample, `ε ~ N(0, I)`, and `A` positive α/2-stable, `E exp(−qA) = exp(−q^{α/2})`.
+With `h = α/2`, `U` uniform on (0, π) and `W` exponential (Kanter, Ann. Probab. 3 (1975))::
 
     A = (g(U)/W)^{(1 − h)/h},      g(u) = (sin hu/sin u)^{1/(1 − h)} sin((1 − h)u)/sin hu
 
 `a = cos(ω(t))/cos(ω(0))`, `ω(t) = (t + 0.008)/1.008 · π/2`, up to `t = 0.9946`, and `s` is the standard deviation of the data. At `α = 2`,
 `A = 1`, and `e` is normal with variance 2.
 
-The paper's fractional score is `S = (sσ)^{2 − α}/α · E[(a x_0 − z)/(sσ)² | z]`, so that its ODE is the flow of `sdezoo.process.interpolant`, and its
-SDE the sampler `levy-sde`. A network learns `E[x_0 | z]` instead, whose error has a second moment: that of `e` has none for `α < 2`.
+The paper's fractional score is `S = (sσ)^{2 − α}/α · E[(a x_0 − z)/(sσ)² | z]`, so that its ODE is the flow of
+`sdezoo.process.interpolant`, and its SDE the sampler `levy-sde`. A network learns `E[x_0 | z]` instead, whose error has a second moment:
+that of `e` has none for `α < 2`.
 
 With `n² = a² + 2σ²` and `u = z/(s n)`, the network sees `4 asinh(u/4)`, and its output `F` is read as::
 
@@ -24,8 +25,8 @@ The first term is the denoiser of normal data at `α = 2`. Below, a far outlier 
 The density is an integral over `A`, taken by the trapezoidal rule in `λ = −ln(A) h/(1 − h)`, whose density is
 `E[e^{λ + ℓ} exp(−e^{λ + ℓ})]`, `ℓ = ln g(U)`.
 
-The published code truncates its noise, with `clamp=20` or `angle_cut=0.3`. Then `e` has lighter tails, its increments are no longer those of the
-same noise, and only `flow` is exact.
+The published code truncates its noise, with `clamp=20` or `angle_cut=0.3`. Then `e` has lighter tails, its increments are no longer those
+of the same noise, and only `flow` is exact.
 """
 
 import math

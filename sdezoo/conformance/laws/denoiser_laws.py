@@ -9,7 +9,8 @@ Like those of `sdezoo.conformance.laws.draw_laws`, they are exact identities of 
 Noise with increments of its own kind is compared, by bounded functions of the state, with the samples of `perturb`:
 
 - `(α_t/α_s) z_s + Δ` has the distribution of `z_t`, `Δ` the increment from `s` to `t`;
-- the noise at `t` over `√V_t` is standard normal for every `V_t`, and `√V_s ε` and `√(V_t − γ² V_s) ε'` are independent, the noise at `s` and `Δ`.
+- the noise at `t` over `√V_t` is standard normal for every `V_t`, and `√V_s ε` and `√(V_t − γ² V_s) ε'` are independent, the noise at `s`
+and `Δ`.
 """
 
 from __future__ import annotations
