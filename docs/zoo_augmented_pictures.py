@@ -2,8 +2,8 @@
 
     python docs/zoo_augmented_pictures.py
 
-writes `docs/zoo/{cld,zero-inflated,student-t,levy,fractional}.png`: paths of the process from data at a few points, and paths of a sampler of this
-library back from the prior, with the exact score. Everything is seeded.
+writes `docs/zoo/{cld,zero-inflated,student-t,levy,fractional}.png`: paths of the process from data at a few points, and paths of a
+sampler of this library back from the prior, with the exact score. Everything is seeded.
 """
 
 from itertools import pairwise

@@ -1,8 +1,8 @@
 """Prepare a trained model for fast sampling: move it to a device, set the precision, compile the network.
 
-With `bf16`, calls of the network run under autocast, and their outputs are cast back to float32; states and all computations of a sampler stay
-float32. With `float64` it is the other way round: states and sampler compute in float64, and the network in float32. Processes whose states
-are large sums that nearly cancel need it.
+With `bf16`, calls of the network run under autocast, and their outputs are cast back to float32; states and all computations of a sampler
+stay float32. With `float64` it is the other way round: states and sampler compute in float64, and the network in float32. Processes whose
+states are large sums that nearly cancel need it.
 """
 
 from __future__ import annotations

@@ -254,7 +254,10 @@ class Draw:
             DataError: if no sample that meets the conditions was found.
             SupportError: as for `batches`.
         """
-        shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), dtype=torch.float64 if self.wide else torch.float32, device=self.device)
+        shape, like = (
+            (len(rows), *self.trained.encoded_event),
+            torch.empty((), dtype=torch.float64 if self.wide else torch.float32, device=self.device),
+        )
         try:
             if self.given is not None:
                 return self.conditional.sample(self._model, list(rows), callback)

@@ -65,7 +65,7 @@ _LEAST = 1e-13
 
 @dataclass(frozen=True)
 class Fractional(ForwardSDE, Conditional):
-    """Fractional diffusion: noise with memory, by Ornstein–Uhlenbeck processes that share one Brownian motion; sample in float64."""
+    """Fractional diffusion: noise with memory, by Ornstein–Uhlenbeck processes that share one Brownian motion; it takes many steps."""
 
     hurst: Annotated[float, Interval(gt=0, lt=1)] = 0.9
     """Hurst index `H`: ½ is Brownian motion, more is smoother, less is rougher."""
