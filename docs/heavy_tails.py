@@ -78,9 +78,15 @@ def main() -> None:
     parser.add_argument("--noise", action="store_true")
     parser.add_argument("--exact", action="store_true")
     options = parser.parse_args()
-    if options.noise or options.exact:
-        return truncations() if options.noise else samplers_alone()
-    runs = options.runs
+    if options.noise:
+        truncations()
+    elif options.exact:
+        samplers_alone()
+    else:
+        duel(options.runs)
+
+
+def duel(runs: int) -> None:
     exact_modes, exact_sizes = shares(mixture(1_000_000, 1)), sizes(heavy(1_000_000, 1))
     print("| process, sampler | share of the four rarest modes | error of all shares | near no mode | 99 % | 99.9 % | 99.99 % |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
