@@ -117,6 +117,14 @@ def test_published_truncations_shorten_the_tail(spec, beyond):
     assert (e.abs() > 15).double().mean().item() == pytest.approx(beyond, abs=2e-4 + 0.2 * beyond)
 
 
+def test_far_out_errors_of_the_output_count_alike():
+    """The output is scaled by the size of the state, and the weight takes that back: no outlier decides the loss."""
+    sde, out = SDES.build("levy:alpha=1.5,spread=2"), torch.ones(3, 1, dtype=torch.float64)
+    z = torch.tensor([[0.1], [50.0], [1e6]], dtype=torch.float64)
+    moved = sde.denoiser_from_output(out, z, at(0.5)) - sde.denoiser_from_output(0 * out, z, at(0.5))
+    torch.testing.assert_close(sde.error_weighting(z, at(0.5)) * moved**2, (out * sde.error_scale(at(0.5))) ** 2)
+
+
 def test_tail_indices():
     assert SDES.build("levy").tail == 1.8
     assert SDES.build("levy:alpha=2").tail == math.inf

@@ -18,9 +18,11 @@ that of `e` has none for `α < 2`.
 
 With `n² = a² + 2σ²` and `u = z/(s n)`, the network sees `4 asinh(u/4)`, and its output `F` is read as::
 
-    E[x_0 | z] = s (a/n) u/(1 + (2 − α) u²/16) − s (√2 σ/n) F
+    E[x_0 | z] = s (a/n) u − s (√2 σ/n) r F,      r² = 1 + (2 − α) u²/16
 
-The first term is the denoiser of normal data at `α = 2`. Below, a far outlier says little about the data, and the term falls.
+The first term is the denoiser of normal data at `α = 2`. Far out, the denoiser of data with a light tail is bounded, and that of data
+with the tail of the noise in proportion to `z`: in both cases `F` tends to a constant. Squared errors are weighed by `1/r²`, and so have
+a mean.
 
 The density is an integral over `A`, taken by the trapezoidal rule in `λ = −ln(A) h/(1 − h)`, whose density is
 `E[e^{λ + ℓ} exp(−e^{λ + ℓ})]`, `ℓ = ln g(U)`.
@@ -135,7 +137,10 @@ class Levy(ScaleMixture):
     def denoiser_from_output(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
         u, size, k = self._standard(z, t), self.error_scale(t), self.at(t, z)
         kept = self._unit**2 * k.alpha / (self._unit**2 * k.alpha**2 + 2 * k.sigma**2).sqrt()
-        return kept * u / (1 + (2 - self.alpha) / 16 * u**2) - (size if size.ndim == 0 else size.to(z)) * out
+        return kept * u - (size if size.ndim == 0 else size.to(z)) * self._reach(u).sqrt() * out
+
+    def error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
+        return 1 / self._reach(self._standard(z, t))
 
     def error_scale(self, t: Tensor) -> Tensor:
         """`√2 s σ/n`."""
@@ -145,6 +150,10 @@ class Levy(ScaleMixture):
     @property
     def _unit(self) -> float:
         return 1.0 if self.spread is None else self.spread
+
+    def _reach(self, u: Tensor) -> Tensor:
+        """`r²`."""
+        return 1 + (2 - self.alpha) / 16 * u**2
 
     def _standard(self, z: Tensor, t: Tensor) -> Tensor:
         k = self.at(t, z)
