@@ -2,8 +2,8 @@
 
     python docs/zoo_augmented_pictures.py
 
-writes `docs/zoo/{cld,zero-inflated,student-t}.png`: paths of the process from data at a few points, and paths of a sampler of this
-library back from the prior, with the exact score. Everything is seeded.
+writes `docs/zoo/{cld,zero-inflated,student-t,levy,fractional}.png`: paths of the process from data at a few points, and paths of a
+sampler of this library back from the prior, with the exact score. Everything is seeded.
 """
 
 from itertools import pairwise
@@ -80,6 +80,29 @@ def student_t() -> list[Panel]:
     return [("forward", TIMES, out[..., 0]), ("reverse: flow", times, back[..., 0])]
 
 
+def levy() -> list[Panel]:
+    points, noise = torch.tensor([[-1.0], [1.0]], dtype=torch.float64), KeyedNoise(0, range(PATHS))
+    sde = SDES.build("levy:alpha=1.5,spread=1")
+    times = TIMES * sde.t_span[1]
+    out = [points.repeat(PATHS // 2, 1)]
+    for s, t in pairwise(times.unbind()):
+        out.append(sde.mix(t).alpha / sde.mix(s).alpha * out[-1] + sde.increment(out[-1], t, s, noise))
+    back = [reverse(Atoms(sde, points), sampler, points) for sampler in ("flow", "levy-sde")]
+    titles = ("reverse: flow", "reverse: levy-sde")
+    paths = [(title, seen, z[..., 0]) for title, (seen, z) in zip(titles, back, strict=True)]
+    return [("forward", times, torch.stack(out)[..., 0]), *paths]
+
+
+def fractional() -> list[Panel]:
+    points = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    panels = []
+    for hurst in (0.2, 0.9):
+        out = forward(SDES.build(f"fractional:hurst={hurst}"), points.repeat(PATHS // 2, 1))
+        panels.append((f"forward: H = {hurst}", TIMES, out[:, :, 0, 0]))
+    times, back = reverse(Atoms(SDES.build("fractional"), points), "euler-maruyama", points)
+    return [*panels, ("reverse: H = 0.9, euler-maruyama", times, back[:, :, 0, 0])]
+
+
 def draw(name: str, panels: list[Panel], scales: dict[int, str]) -> None:
     figure, row = plt.subplots(1, len(panels), figsize=(3.7 * len(panels), 2.6), layout="constrained")
     for k, (axes, (title, times, paths)) in enumerate(zip(row, panels, strict=True)):
@@ -102,3 +125,5 @@ if __name__ == "__main__":
     draw("cld", cld(), {})
     draw("zero-inflated", zero_inflated(), {2: "symlog"})
     draw("student-t", student_t(), {0: "symlog", 1: "symlog"})
+    draw("levy", levy(), {0: "symlog", 1: "symlog", 2: "symlog"})
+    draw("fractional", fractional(), {})

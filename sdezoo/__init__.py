@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sdezoo.parameters import Count, Fraction, NonNegative, Plugin, Positive
     from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
     from sdezoo.process.confined import ConfinedBrownian
-    from sdezoo.process.interpolant import Interpolant, Mix
+    from sdezoo.process.interpolant import Interpolant, Mix, ScaleMixture, SelfSimilar
     from sdezoo.process.noise import KeyedNoise, Noise
     from sdezoo.process.process import Conditional, Denoised, Process, Supervised
     from sdezoo.process.requirement import Requirement, needs_multiplicative
@@ -103,9 +103,11 @@ __all__ = [
     "RunError",
     "Sampler",
     "Samples",
+    "ScaleMixture",
     "ScoreLoss",
     "ScoreModel",
     "SdezooError",
+    "SelfSimilar",
     "Snapshot",
     "Start",
     "Stationary",
@@ -157,7 +159,7 @@ _HOMES = {
     "sdezoo.parameters": ("Count", "Fraction", "NonNegative", "Plugin", "Positive"),
     "sdezoo.process.affine": ("AffineSDE", "Coefficients", "leading_spread"),
     "sdezoo.process.confined": ("ConfinedBrownian",),
-    "sdezoo.process.interpolant": ("Interpolant", "Mix"),
+    "sdezoo.process.interpolant": ("Interpolant", "Mix", "ScaleMixture", "SelfSimilar"),
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
     "sdezoo.process.process": ("Conditional", "Denoised", "Process", "Supervised"),
     "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),

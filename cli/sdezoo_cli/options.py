@@ -23,7 +23,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Print errors only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Checkpoint = Annotated[str, typer.Option("--checkpoint", help="Checkpoint of the run: newest, best (lowest validation loss), or a step.")]
 Device = Annotated[str, typer.Option("--device", help="Device: auto, cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="Precision of the network: float32 or bf16. States stay float32.")]
+Precision = Annotated[str, typer.Option("--precision", help="float32, bf16 (the network in bfloat16) or float64 (the states in float64).")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network; takes about a minute, then runs faster.")]
 
 

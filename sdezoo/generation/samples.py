@@ -160,6 +160,7 @@ class Draw:
         guidance: scale `w` of classifier-free guidance, see `sdezoo.sampling.guidance.Guided`.
         start: initial states.
         given: conditions on the columns of the samples; None: none.
+        wide: whether states are float64; the network has to take them, see `sdezoo.generation.acceleration.prepare`.
 
     Raises:
         ParameterError: if a number is not positive, the class does not exist, there is guidance without a label, or `start` has no row for
@@ -178,8 +179,11 @@ class Draw:
     guidance: float = 1.0
     start: Start = PRIOR
     given: Given | None = None
+    wide: bool = False
 
     def __post_init__(self) -> None:
+        if self.given is not None and self.wide:
+            raise ParameterError("Samples that meet conditions are drawn in float32.", "Leave out --precision float64, or --given.")
         if self.given is not None and self.start is not PRIOR:
             raise ParameterError("Samples that start from rows take no conditions.", "Leave out --from, or --given.")
         check_rows(self.start, [part[-1] for part in self.rows.ranges])
@@ -248,13 +252,16 @@ class Draw:
             DataError: if no sample that meets the conditions was found.
             SupportError: as for `batches`.
         """
-        shape, like = (len(rows), *self.trained.encoded_event), torch.empty((), device=self.device)
+        shape, like = (
+            (len(rows), *self.trained.encoded_event),
+            torch.empty((), dtype=torch.float64 if self.wide else torch.float32, device=self.device),
+        )
         try:
             if self.given is not None:
                 return self.conditional.sample(self._model, list(rows), callback)
             return self.sampler.sample(
                 self._model(list(rows)), shape, self.steps, self.seed, rows=list(rows), start=self.start, like=like, callback=callback
-            )
+            ).float()
         except LeftSupportError as error:
             raise _with_alternatives(error, self.trained) from None
 

@@ -15,6 +15,14 @@ of the flow.
 A network learns `D`. No score is needed: if `e` is not normal, the velocity of the flow does not contain the gradient of a density. If `e`
 is normal, `∇ log p(z_t) = (α D − z_t)/σ²` (Tweedie): such an interpolant may override `score_from_denoiser`, and derive from `Conditional`
 too.
+
+Stable noise of index `κ`, `a e + b e' ~ (a^κ + b^κ)^{1/κ} e` for independent `e`, `e'`, is that of a Markov process (`SelfSimilar`). With
+the noise level `ρ = σ/α` and `s < t`::
+
+    z_t = (α_t/α_s) z_s + α_t (ρ_t^κ − ρ_s^κ)^{1/κ} e
+
+Stable noise with `κ < 2` is normal noise of random variance (`ScaleMixture`), and so are its increments. Given the variances, the process
+is Gaussian.
 """
 
 from __future__ import annotations
@@ -105,6 +113,71 @@ class Interpolant(Denoised):
         (alpha, sigma), (alpha_rate, sigma_rate) = along(lambda u: tuple(self.mix(u)), t.double())
         toward, away = alpha_rate - alpha * sigma_rate / sigma, sigma_rate / sigma
         return _like(toward, z) * denoised + _like(away, z) * z
+
+
+class SelfSimilar(Interpolant):
+    """An interpolant with stable noise, whose increments have the distribution of the noise itself. Abstract: `index`."""
+
+    in_words = "an interpolant with self-similar noise (a sum of two noises is distributed as one)"
+
+    @property
+    @abstractmethod
+    def index(self) -> float:
+        """Index `κ` of stability: `a e + b e' ~ (a^κ + b^κ)^{1/κ} e`. It is 2 for normal noise and 1 for Cauchy's."""
+
+    @property
+    def inexact_increments(self) -> str | None:
+        """Why `increment` is not exact for these parameters, as a phrase that follows *needs*. None, the default: it is exact."""
+        return None
+
+    def increment(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """Sample `z_t − (α_t/α_s) z_s`, which does not depend on `z_s`; shaped like `z`.
+
+        Args:
+            z: a state, for its shape, dtype and device, `(B, *state)`.
+            t: the later time, 0-dim or `(B, 1, …, 1)`.
+            s: the earlier time, shaped like `t`.
+            noise: random numbers.
+        """
+        p, q = self.mix(t), self.mix(s)
+        level = (p.sigma / p.alpha) ** self.index - (q.sigma / q.alpha) ** self.index
+        return _like(p.alpha * level ** (1 / self.index), z) * self.base(z.shape, noise, z)
+
+
+class ScaleMixture(SelfSimilar):
+    """Self-similar noise that is normal given its variance, `σ e = √V ε` with one random `V` for each sample.
+
+    Abstract: `variance_given`, `earlier_variance`.
+    """
+
+    in_words = "an interpolant with self-similar noise that is normal given its variance"
+
+    @abstractmethod
+    def variance_given(self, y: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """Sample the variance `V_t` of the noise given the noise.
+
+        Args:
+            y: the noise `z_t − α_t z_0`, `(B, *state)`.
+            t: time, 0-dim.
+            noise: random numbers.
+
+        Returns:
+            `V_t`, float64 `(B, 1, …, 1)`.
+        """
+
+    @abstractmethod
+    def earlier_variance(self, variance: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """Sample `V_s` given `V_t`, where `V_t = (α_t/α_s)² V_s` plus the variance of the increment.
+
+        Args:
+            variance: `V_t`, float64 `(B, 1, …, 1)`.
+            t: the later time, 0-dim.
+            s: the earlier time, 0-dim.
+            noise: random numbers.
+
+        Returns:
+            `V_s`, shaped like `variance`.
+        """
 
 
 def _like(k: Tensor, z: Tensor) -> Tensor:

@@ -389,6 +389,13 @@ class Denoised(Supervised):
         """Typical error of the denoiser at `t`, by which losses normalize: float64, shaped like `t`. Default: 1."""
         return torch.ones_like(t, dtype=torch.float64)
 
+    def error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
+        """Weight of the squared error of the denoiser at `z`, shaped like `z`, in losses that regress on `z_0`. Default: 1.
+
+        Override it if the error grows without bound with `z`, as where the output is scaled by the size of the state.
+        """
+        return torch.ones_like(z)
+
     def score_from_denoiser(self, denoised: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """`∇ log p_t(z)` from `denoised`, `E[z_0 | z_t = z]`; shaped like the state.
 

@@ -122,7 +122,7 @@ def sample(
         start_time: process time up to which these rows are noised; None: the final time.
         given: conditions on the columns of a table, `COLUMN=VALUE` or `COLUMN=LOW..HIGH`, see `sdezoo.generation.given`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        precision: precision of the network, `float32` or `bf16`.
+        precision: `float32`, `bf16` (the network in bfloat16) or `float64` (the states in float64).
         compiled: whether to compile the network.
         trajectory: file for the trajectories of the first samples, see `sdezoo.generation.trajectory.record`; None: no file.
         overwrite: whether existing files may be replaced.
@@ -155,7 +155,7 @@ def sample(
     steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else STEPS
     rows = _rows(n, seeds, begin.rows or SAMPLES)
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
-    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet)
+    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet, precision == "float64")
     if meet:
         draw.conditional.check()
     if trajectory:

@@ -7,6 +7,7 @@ from sdezoo_plugins.samplers.dale_langevin import DaleLangevin
 from sdezoo_plugins.samplers.ddim import DDIM
 from sdezoo_plugins.samplers.dpmpp_2m import DPMpp2M
 from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
+from sdezoo_plugins.samplers.levy_sde import LevySDE
 from sdezoo_plugins.samplers.multiplicative import Multiplicative
 from sdezoo_plugins.samplers.pc import PC
 from tests.conformance.right_samplers import Flow, mutants
@@ -256,6 +257,14 @@ class NoiseForEachEntry(EulerMaruyama):
             return end, None
         move = model.sde.diffusion(z, t) * noise.normal(z) * (t - s).sqrt()
         return model.sde.project(z - (t - s) * model.sde.reverse_drift(z, t, model.score(z, t)) + move, z), None
+
+
+@killed_by("law-recovered")
+class FactorOfTheIndex(LevySDE):
+    """The index `κ` for the factor 2 of the score: right for normal noise alone."""
+
+    def kept(self, sde, ratio):
+        return ratio ** (sde.index - 1)
 
 
 @killed_by("equivalence")

@@ -20,6 +20,7 @@ from sdezoo.process.interpolant import Interpolant, Mix
 from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.cld import CLD
 from sdezoo_plugins.sdes.gbm import GBM
+from sdezoo_plugins.sdes.levy import Levy
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.subvp import SubVP
 from sdezoo_plugins.sdes.ve import VE
@@ -869,6 +870,42 @@ class NoErrorAtAll(Logistic):
 
     def error_scale(self, t):
         return torch.zeros_like(t)
+
+
+@mutant("increments-keep-the-noise")
+class ScalesSubtracted(Levy):
+    """The scale of an increment is a difference of scales."""
+
+    def increment(self, z, t, s, noise):
+        p, q = self.mix(t), self.mix(s)
+        return (p.sigma - p.alpha / q.alpha * q.sigma) * self.base(z.shape, noise, z)
+
+
+@mutant("increments-keep-the-noise", 1.2)
+class SumsOfTruncatedNoise(Levy):
+    """Truncated noise whose sums are said to be truncated alike."""
+
+    clamp: Positive | None = 2.0
+
+    @property
+    def inexact_increments(self):
+        return None
+
+
+@mutant("variances-make-the-noise")
+class VarianceOfAnyNoise(Levy):
+    """A variance that has nothing to do with the noise at hand."""
+
+    def variance_given(self, y, t, noise):
+        return super().variance_given(self.mix(t).sigma * self.base(y.shape, noise, y), t, noise)
+
+
+@mutant("variances-make-the-noise")
+class ShrinkForgotten(Levy):
+    """The variance of the earlier noise as it is seen at the later time."""
+
+    def earlier_variance(self, variance, t, s, noise):
+        return (self.mix(t).alpha / self.mix(s).alpha) ** 2 * super().earlier_variance(variance, t, s, noise)
 
 
 # Other SDEs: drift and diffusion against the equation that they state.

@@ -81,3 +81,18 @@ def test_what_is_not_known_or_cannot_be_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(preparation, "_has_bfloat16", lambda _: False)
     with pytest.raises(RunError, match="'cpu' does not support bfloat16"):
         prepare(model(), CPU, "bf16")
+
+
+def test_float64_is_of_the_states_alone() -> None:
+    plain = model()
+    wide = prepare(plain, CPU, "float64")
+    inside, states = [], []
+    linear = next(m for m in plain.net.modules() if isinstance(m, torch.nn.Linear))
+    hook = linear.register_forward_hook(lambda _m, _i, out: inside.append(out.dtype))
+    sampler = SAMPLERS.build("dpmpp-2m")
+    like = torch.empty((), dtype=torch.float64)
+    x = sampler.sample(wide, (4, 3), 4, like=like, callback=lambda _k, z, _t: states.append(z.dtype))
+    hook.remove()
+    assert set(inside) == {torch.float32}
+    assert {x.dtype, *states} == {torch.float64}
+    torch.testing.assert_close(x.float(), sampler.sample(plain, (4, 3), 4), rtol=1e-4, atol=1e-4)

@@ -4,7 +4,8 @@ Vincent 2011; Song et al., arXiv 2011.13456, eq. 7. The weightings `λ` are thos
 `score_error_weighting`: 1, except for noise that vanishes at a boundary. It depends on `z_t` and `t` alone, so it does not change the
 minimizer.
 
-If the process learns a denoiser, the target is `z_0` instead of the conditional score: `E λ(t) ‖D_θ(z_t, t) − z_0‖²`.
+If the process learns a denoiser, the target is `z_0` instead of the conditional score: `E λ(t) Σ_i m_i(z_t, t) (D_θ(z_t, t) − z_0)_i²`,
+with the process's `error_weighting` for `m`.
 """
 
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from sdezoo.learning.loss import Batch, ScoreLoss, per_sample
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.weighting import WeightingName, default_weighting, weight, weighting_refuses
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Process, Supervised
+from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class DSM(ScoreLoss[Supervised]):
 
     def weight(self, model: ScoreModel[Supervised], t: Tensor, like: Tensor) -> Tensor:
         by_time = weight(self.weighting or default_weighting(model.sde), model, t, like)
+        if isinstance(model.sde, Denoised):
+            return by_time * model.sde.error_weighting(like, t)
         return by_time * model.sde.score_error_weighting(like, t) if isinstance(model.sde, Conditional) else by_time
 
     def __call__(self, model: ScoreModel[Supervised], batch: Batch, t: Tensor, noise: Noise) -> Tensor:

@@ -3,11 +3,12 @@
 There are three reference processes, on which the data are a mixture whose distribution is known at every time:
 `Additive`, `Multiplicative` and `Curved`. `Curved` is an SDE that is not affine and whose noise depends on the state, so
 that a sampler that leaves out the divergence fails. A sampler of interpolants is tried on `Mixed`. One that takes none of
-these is tried on installed processes that it takes, with data on a few points.
+these is tried on data on a few points: under `Cauchy` if it takes self-similar noise, and under installed processes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,7 +22,7 @@ from sdezoo.conformance.bank.problems import Additive, Atoms, Mixture, Multiplic
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.interpolant import Interpolant, Mix
+from sdezoo.process.interpolant import Interpolant, Mix, SelfSimilar
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape, Supervised
 from sdezoo.process.sde import ForwardSDE, MatrixSDE
@@ -210,6 +211,36 @@ class MixedMixture(Model[Mixed]):
         return self.law.prior(shape, noise, like)
 
 
+@dataclass(frozen=True)
+class Cauchy(SelfSimilar):
+    """`z_t = e^{−t} z_0 + σ(t) e` with Cauchy noise, `σ = 1 − e^{−t}`: self-similar of index 1, far from normal."""
+
+    lo: Positive = FINE
+    """First time of `t_span`."""
+
+    @property
+    def t_span(self) -> tuple[float, float]:
+        return self.lo, 2.0
+
+    @property
+    def index(self) -> float:
+        return 1.0
+
+    def mix(self, t: Tensor) -> Mix:
+        return Mix(torch.exp(-t.double()), -torch.expm1(-t.double()))
+
+    def base(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        one = noise.normal(like, (shape[0], *(1,) * (len(shape) - 1)))
+        return noise.normal(like, shape) / one.abs()
+
+    def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """Joint log-density of all entries, `(B, 1, …, 1)`: they share a scale."""
+        k, d = self.at(t, z), z[0].numel()
+        away = (((z - k.alpha * x0) / k.sigma) ** 2).sum(list(range(1, z.ndim)), keepdim=True)
+        constant = math.lgamma((d + 1) / 2) - (d + 1) / 2 * math.log(math.pi)
+        return constant - d * k.sigma.log() - (d + 1) / 2 * away.log1p()
+
+
 @dataclass(frozen=True, eq=False)
 class ReferenceProblem:
     """A reference process and a distribution of the data."""
@@ -336,9 +367,9 @@ def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Ato
 
     Args:
         sampler: The sampler.
-        event: Event shape of the data under the reference processes; None: use the first installed processes instead.
+        event: Event shape of the data under the affine reference processes; None: use `Cauchy` and the first installed processes instead.
     """
-    candidates = [Additive(), Multiplicative()] if event else [sde for _, sde in defaults(SDES)]
+    candidates = [Additive(), Multiplicative()] if event else [Cauchy(), *(sde for _, sde in defaults(SDES))]
     found = []
     for sde in candidates:
         if isinstance(sde, Supervised) and sampler.refuses(sde) is None:

@@ -5,6 +5,12 @@ Like those of `sdezoo.conformance.laws.draw_laws`, they are exact identities of 
 - the flow of an interpolant: `E φ(z_b) − E φ(z_a) = (b − a) E[v·∇φ(z_u)]`, `u` uniform on `[a, b]`. The velocity
   `v = α' z_0 + σ' e`, which its `target` gives, is linear in `z_0`, so that its mean given `z_u` is the velocity of the flow;
 - the target: `E[(y − E[y | z_t]) φ(z_t)] = 0` for `y = target`, the conditional mean taken over a few data points.
+
+Noise with increments of its own kind is compared, by bounded functions of the state, with the samples of `perturb`:
+
+- `(α_t/α_s) z_s + Δ` has the distribution of `z_t`, `Δ` the increment from `s` to `t`;
+- the noise at `t` over `√V_t` is standard normal for every `V_t`, and `√V_s ε` and `√(V_t − γ² V_s) ε'` are independent, the noise at `s`
+and `Δ`.
 """
 
 from __future__ import annotations
@@ -12,13 +18,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sdezoo.conformance.bank.problems import Atoms
-from sdezoo.conformance.evidence import ROWS, Bumps, mean_is_zero, together
+from sdezoo.conformance.evidence import ROWS, Bumps, below, bounded_moments, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
 from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
-from sdezoo.process.interpolant import Interpolant
+from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfSimilar
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process
 
@@ -69,4 +76,66 @@ def target_has_its_mean(sde: Any, seed: int) -> float:
         error = (sde.target(z, x0, t) - model.predict(z, t)).flatten(1)
         rows = bumps.value(z.flatten(1))[..., None] * error[:, None]
         found.append(draws.at(mean_is_zero(rows.flatten(1)), t))
+    return together(found)
+
+
+def _no_increments(sde: Process) -> str | None:
+    if not isinstance(sde, SelfSimilar):
+        return "Its noise does not say that it is self-similar."
+    return f"Its increments need {sde.inexact_increments}." if sde.inexact_increments else None
+
+
+def _alike(left: Tensor, right: Tensor) -> float:
+    """p-value of two samples, `(n, k)` each, having one distribution."""
+    pilot = torch.cat([left[:2048], right[:2048]])
+    low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
+    width = ((high - low) / 2).clamp_min(1e-12)
+    knots = torch.stack([torch.quantile(pilot, q, 0) for q in (0.02, 0.1, 0.3, 0.7, 0.9, 0.98)])
+    return means_are_equal(*(torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1) for rows in (left, right)))
+
+
+_SPANS = ((0.05, 0.1), (0.2, 0.5), (0.6, 0.65), (0.1, 1.0))
+
+
+@DENOISER_LAWS.monte_carlo_law(excuses=_no_increments)
+def increments_keep_the_noise(sde: Any, seed: int) -> float:
+    """A noised state, shrunk, plus the increment of the noise from there to a later time has the distribution of the state at that time."""
+    found = []
+    for (first, last), start in zip(_SPANS, (*STARTS, 0.4), strict=True):
+        draws = Draws(sde, start, seed)
+        s, t = draws.time(first), draws.time(last)
+        z = draws.states(s)
+        later = sde.mix(t).alpha / sde.mix(s).alpha * z + sde.increment(z, t, s, draws.noise()).double()
+        found.append(draws.at(_alike(later.flatten(1), draws.states(t).flatten(1)), s, t))
+    return together(found)
+
+
+def _no_mixture(sde: Process) -> str | None:
+    return _no_increments(sde) or (
+        None if isinstance(sde, ScaleMixture) else "Its noise does not say that it is normal given its variance."
+    )
+
+
+@DENOISER_LAWS.monte_carlo_law(excuses=_no_mixture)
+def variances_make_the_noise(sde: Any, seed: int) -> float:
+    """Normal numbers times the roots of the random variances, at a time and at an earlier one, are the noise and its increment."""
+    found = []
+    for (first, last), start in zip(_SPANS, (*STARTS, 0.4), strict=True):
+        draws = Draws(sde, start, seed)
+        s, t = draws.time(first), draws.time(last)
+        shrink = sde.mix(t).alpha / sde.mix(s).alpha
+        y = draws.states(t) - sde.mix(t).alpha * sde.encode(draws.data(ROWS)).double()
+        variance = sde.variance_given(y, t, draws.noise())
+        earlier = sde.earlier_variance(variance, t, s, draws.noise())
+
+        def normal(like: Tensor, draws: Draws = draws) -> Tensor:
+            return draws.noise().normal(like).flatten(1)
+
+        size = variance.log().reshape(ROWS, -1)[:, :1]
+        known = [torch.cat([rows, size], 1) for rows in ((y / variance.sqrt()).flatten(1), normal(y))]
+        parts = (earlier, variance - shrink**2 * earlier)
+        made = torch.cat([part.clamp(min=0).sqrt().reshape(ROWS, 1) * normal(y) for part in parts], 1)
+        noise = draws.states(s) - sde.mix(s).alpha * sde.encode(draws.data(ROWS)).double()
+        drawn = torch.cat([noise.flatten(1), sde.increment(y, t, s, draws.noise()).double().flatten(1)], 1)
+        found += [draws.at(_alike(*known), t), draws.at(_alike(made, drawn), s, t)]
     return together(found)
