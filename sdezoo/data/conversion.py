@@ -19,7 +19,7 @@ from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeT
 from sdezoo.data.encoding import typed_columns
 from sdezoo.data.opening.dialect import is_number
 from sdezoo.data.opening.table import is_text
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, RunError
 
 EXACT = 2**24
 """float32 holds every integer up to here."""
@@ -92,14 +92,20 @@ def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]
         types: types of the columns; empty: all float32.
 
     Raises:
-        RunError: if an integer or a time overflows int64.
+        RunError: if a sample is not a value of its column's type: an integer or a time overflows.
     """
     form = schema(names, types)
     kinds = or_numbers(types, len(names))
     exact = typed_columns(rows, kinds, names)
     missing = rows.T.isnan().numpy()
     columns = zip(exact, missing, kinds, form, strict=True)
-    return pa.record_batch([_array(values, mask, kind, field.type) for values, mask, kind, field in columns], schema=form)
+    arrays = []
+    for values, mask, kind, field in columns:
+        try:
+            arrays.append(_array(values, mask, kind, field.type))
+        except pa.ArrowException:
+            raise RunError(f"The column '{field.name}' has samples that {field.type} does not hold.", "Train longer.") from None
+    return pa.record_batch(arrays, schema=form)
 
 
 def recoded(rows: Tensor, own: Sequence[ColumnType], types: Sequence[ColumnType], names: Sequence[str]) -> Tensor:
@@ -366,6 +372,20 @@ def _named_type(name: str) -> pa.DataType:
     if head in makers:
         return makers[head]()
     return {"time32": pa.time32, "time64": pa.time64, "duration": pa.duration}[head](unit)
+
+
+def is_time(name: str) -> bool:
+    """Whether there is an Arrow type of times with this name, and its time zone is known.
+
+    Args:
+        name: the name.
+    """
+    try:
+        kind = _named_type(name)
+        pa.array([0]).cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind).cast(pa.string())
+    except (KeyError, ValueError, pa.ArrowException):
+        return False
+    return str(kind) == name
 
 
 def _time_storage(kind: TimeType) -> pa.DataType:

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -176,6 +177,39 @@ def refuse_links(folder: Path) -> None:
         for path in (Path(place, name) for name in sorted((*folders, *files))):
             if is_link(path):
                 raise RunError(f"'{path}' is a link.", f"Replace it by what it points to: everything in '{folder}' must lie in it.")
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a pipe, which might never answer, or a device is an error.
+
+    Args:
+        path: the file. A link is followed.
+
+    Raises:
+        OSError: if it cannot be read, or is something else.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(handle, "rb")
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Read a small file.
+
+    Args:
+        path: the file.
+        most: largest size in bytes.
+
+    Raises:
+        OSError: if it is larger, or as for `opened`.
+    """
+    with opened(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, "file too large", str(path))
+    return content
 
 
 def _to_disk(folder: Path) -> None:
