@@ -27,6 +27,7 @@ Kind = Literal["image", "table", "points", "paths"]
 
 
 _BLOCK = 2**24  # bytes of float32 in a block
+_ROWS = 2**16  # rows that are parted at a time
 
 
 class StoredRows(ABC):
@@ -242,11 +243,24 @@ def split(
         times: see `Data`.
         notes: see `Data`.
     """
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
-    held = round(holdout * len(values))
-    test, train = order[:held].sort().values, order[held:].sort().values
-    train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    return Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
+    held = torch.zeros(len(values), dtype=torch.bool)
+    held[torch.randperm(len(values), generator=torch.Generator().manual_seed(0))[: round(holdout * len(values))]] = True
+    train, test = _parted(values, held)
+    train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
+    return Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
+
+
+def _parted(values: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that are not held out, and those that are; a mask of all rows at once would take eight bytes for each."""
+    test = values.new_empty(int(held.sum()), *values.shape[1:])
+    train = values.new_empty(len(values) - len(test), *values.shape[1:])
+    for part, mask in ((train, ~held), (test, held)):
+        at = 0
+        for rows, chosen in zip(values.split(_ROWS), mask.split(_ROWS), strict=True):
+            found = rows[chosen]
+            part[at : at + len(found)] = found
+            at += len(found)
+    return train, test
 
 
 def _rows(event: Sequence[int]) -> int:

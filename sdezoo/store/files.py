@@ -14,6 +14,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -179,7 +180,7 @@ def refuse_links(folder: Path) -> None:
                 raise RunError(f"'{path}' is a link.", f"Replace it by what it points to: everything in '{folder}' must lie in it.")
 
 
-def opened(path: Path) -> BinaryIO:
+def opened(path: Path) -> BufferedReader:
     """Open a regular file for reading; a pipe, which might never answer, or a device is an error.
 
     Args:

@@ -94,7 +94,7 @@ def test_shards_of_other_samples_are_missing(out: Path) -> None:
 def test_a_changed_manifest_is_refused(out: Path, name: str, value: object) -> None:
     file = Shards.folder_of(out) / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
-    with pytest.raises(RunError, match="does not hold shards|another command began"):
+    with pytest.raises(RunError, match=r"does not hold shards|another command began"):
         Shards.reserve(out, **SAME, size=8)
     with pytest.raises(RunError, match="does not hold"):
         Shards.found(out, **SAME)
