@@ -11,6 +11,7 @@ float32, and for integers and times that span more than float32 tells apart (2²
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -54,11 +55,12 @@ def to_numbers(table: pa.Table, strings: Container[str] = (), text: Container[st
     """
     _check_schema(table.schema)
     values = torch.empty(table.num_rows, table.num_columns)
-    spans = shared_times(table)
+    columns = [_plain(column) for column in table.columns]
+    spans = shared_times(columns)
     types = []
-    for name, column, codes in zip(table.column_names, table.columns, values.numpy().T, strict=True):
+    for name, column, codes in zip(table.column_names, columns, values.numpy().T, strict=True):
         with np.errstate(over="ignore"):
-            kind = _column(name, _plain(column), spans, codes)
+            kind = _column(name, column, spans, codes)
         if isinstance(kind, CategoryType):
             if name not in text and len(kind.values) > _WORDS:
                 _refuse_mixture(name, codes, kind.values)
@@ -241,8 +243,9 @@ def _strings(column: pa.ChunkedArray, codes: np.ndarray) -> ColumnType:
 
 
 def _refuse_mixture(name: str, codes: np.ndarray, values: Sequence[str | bool]) -> None:
-    words = [k for k, value in enumerate(values) if not is_number(str(value))]
-    if not words or len(words) > (1 - _NUMBERS) * len(values):
+    most = int((1 - _NUMBERS) * len(values))
+    words = list(islice((k for k, value in enumerate(values) if not is_number(str(value))), most + 1))
+    if not words or len(words) > most:
         return
     wrong = np.isin(codes, words)
     first = int(wrong.argmax())

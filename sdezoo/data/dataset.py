@@ -244,7 +244,11 @@ def split(
         notes: see `Data`.
     """
     held = torch.zeros(len(values), dtype=torch.bool)
-    held[torch.randperm(len(values), generator=torch.Generator().manual_seed(0))[: round(holdout * len(values))]] = True
+    small = torch.int32 if len(values) < 2**31 else torch.int64  # the permutation is the same
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0), dtype=small)
+    for rows in order[: round(holdout * len(values))].split(_ROWS):
+        held[rows.long()] = True
+    del order
     train, test = _parted(values, held)
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
     return Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)

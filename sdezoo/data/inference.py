@@ -119,21 +119,21 @@ def as_int64(part: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.asarray(part.cast(pa.int32() if part.type.bit_width == 32 else pa.int64()).to_numpy(), dtype=np.int64)
 
 
-def shared_times(table: pa.Table) -> dict[str, TimeType]:
-    """Find one type for all columns of times of one Arrow type, so that they can be compared, if float32 tells all of their values apart.
+def shared_times(columns: Sequence[pa.ChunkedArray]) -> dict[str, TimeType]:
+    """Find one type for all columns of times of one Arrow type, so that they can be compared, if float32 tells all values apart.
 
     Args:
-        table: the table.
+        columns: the columns.
 
     Returns:
         Types by the name of the Arrow type.
     """
-    kinds = {column.type for column in table.columns if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type)}
+    kinds = {column.type for column in columns if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type)}
     found = {}
     for kind in kinds:
-        columns = [column for column in table.columns if column.type == kind]
-        shared = time_type(kind, columns)
-        if shared.step == _exact_step(columns, _own(kind)):
+        alike = [column for column in columns if column.type == kind]
+        shared = time_type(kind, alike)
+        if shared.step == _exact_step(alike, _own(kind)):
             found[str(kind)] = shared
     return found
 

@@ -16,7 +16,8 @@ import csv
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError
 
 _BATCH = 65_536
+_WIDE = 512  # columns of a Parquet file that are read at a time
+_MOST = 2**15  # columns of a Parquet file
 _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _PACKED = {b"text": b""}
 """Metadata of a field of texts that were read as a dictionary."""
@@ -51,7 +54,7 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
         RunError: if openpyxl is needed and not installed.
     """
     dialect = dialect or Dialect()
-    with reading(path, "a table", *_FAILURES):
+    with reading(path, "a table", *_FAILURES), _returning_memory():
         with path.open("rb") as file:
             begun = file.read(4)
         if begun == _PARQUET:
@@ -66,6 +69,24 @@ def read_table(path: Path, dialect: Dialect | None = None, notify: Callable[[str
             raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
         _take_no(path, dialect, "text", ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text"))
         return _text(path, dialect, notify)
+
+
+def return_memory() -> None:
+    """Return to the system what Arrow has freed and allocators keep."""
+    for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
+        pool.release_unused()
+
+
+@contextmanager
+def _returning_memory() -> Iterator[None]:
+    """Let Arrow take memory from the system and return it at once: its own pool keeps what a finished step took."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+        return_memory()
 
 
 def packed_texts(table: pa.Table) -> set[str]:
@@ -185,16 +206,21 @@ def _parquet(path: Path) -> pa.Table:
                 f"'{path}' has columns of lists, records or bytes, which are neither numbers nor categories nor times: {listed(nested)}.",
                 "Leave these columns out of the table.",
             )
+        if len(schema.names) > _MOST:
+            raise DataError(f"'{path}' has {len(schema.names)} columns, more than {_MOST}.", "Give fewer columns, or a .csv or .npy.")
         if not file.metadata.num_rows:
             raise no_rows(path)
         check_size(path, file.metadata.num_rows * len(schema.names))
         texts = [field.name for field in schema if is_text(field.type)]
+    index = {f"__index_level_{level}__" for level in range(len(schema.names))}
+    kept = [name for name in schema.names if name not in index]
+    columns, packed = {}, set(texts)
     with parquet.ParquetFile(path, read_dictionary=texts) as file:
-        index = {f"__index_level_{level}__" for level in range(len(schema.names))}
-        kept = [name for name in schema.names if name not in index]
-        table = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept), schema=None)
-    fields = [field.with_metadata(_PACKED if field.name in texts else None) for field in table.schema]
-    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+        for first in range(0, len(kept), _WIDE):  # a reader of a column takes some KB
+            slab = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept[first : first + _WIDE]))
+            columns |= dict(zip(slab.column_names, slab.columns, strict=True))
+    fields = [pa.field(name, column.type, metadata=_PACKED if name in packed else None) for name, column in columns.items()]
+    return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
 
 def _is_nested(kind: pa.DataType) -> bool:
