@@ -4,7 +4,7 @@
 
 A process that imports torch once, and starts no thread, forks each command. A kill comes after a time that is uniform over that of the
 whole command; the next command resumes. What it ends with must be what an uninterrupted one ends with, byte for byte (but for the seconds
-in `metrics.jsonl` and `state.json`), and nothing half-written may lie beside it.
+that are recorded), and nothing half-written may lie beside it.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import torch
 
+from sdezoo.errors import RunError
 from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.impute import impute
 from sdezoo.runs.sample import sample
@@ -59,7 +60,13 @@ def of_run(place: Path) -> str:
 
 def of_files(place: Path) -> str:
     files = sorted(path for path in place.rglob("*") if path.is_file())
-    return digest([(str(path.relative_to(place)), hashlib.sha256(path.read_bytes()).hexdigest()) for path in files])
+    return digest([(str(path.relative_to(place)), hashlib.sha256(_content(path)).hexdigest()) for path in files])
+
+
+def _content(path: Path) -> bytes:
+    if path.name != "evaluation.json":
+        return path.read_bytes()
+    return json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}).encode()
 
 
 def commands(folder: Path) -> dict[str, Command]:
@@ -75,16 +82,15 @@ def commands(folder: Path) -> dict[str, Command]:
         config = TrainingConfig.build({**SETTINGS, "data": "wine", "noise_levels": "importance", "steps": 40, "out": str(run)})
         train(config, resume=(run / "config.yaml").is_file(), notify=lambda _: None)
 
-    def drawn(ending: str, **options: object) -> Callable[[Path], object]:
+    def drawn(ending: str) -> Callable[[Path], object]:
         def act(place: Path) -> None:
-            if not finished(place / f"out.{ending}"):
-                sample(trained, place / f"out.{ending}", n=60, steps=4, batch_size=2, **options)  # pyright: ignore[reportArgumentType]
+            try:
+                sample(trained, place / f"out.{ending}", n=60, steps=4, batch_size=2)
+            except RunError as error:
+                if "exists" not in error.problem:  # a kill at the very end
+                    raise
 
         return act
-
-    def finished(out: Path) -> bool:
-        """A kill after the last removal is a kill after the end."""
-        return out.is_file() and not out.with_name(out.name + ".parts").exists()
 
     def filled(place: Path) -> None:
         impute(trained, table, place / "out.csv", steps=6, overwrite=True)

@@ -28,6 +28,7 @@ def check(data: Data, *, missing: bool = False) -> None:
             increase, labels are out of range, or images leave [0, 1].
     """
     parts = {"training": data.train, "held-out": data.test}
+    _check_types(data)
     everything = dict(parts)
     for later in data.later:
         everything |= {f"training (time {later.time:g})": later.train, f"held-out (time {later.time:g})": later.test}
@@ -60,6 +61,19 @@ def check(data: Data, *, missing: bool = False) -> None:
     if data.kind == "image":
         for values in everything.values():
             check_pixels(values)
+
+
+def _check_types(data: Data) -> None:
+    """Check what no shape tells: that rows and labels are tensors of numbers."""
+    if data.kind not in _SHAPES:
+        raise DataError(f"There is no kind '{data.kind}' of data.", f"Give one of {', '.join(_SHAPES)}.")
+    for rows in (part for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)):
+        plain = isinstance(rows, Tensor) and rows.layout == torch.strided and rows.device.type != "meta"
+        if not plain or rows.dtype.is_complex or rows.requires_grad:
+            raise DataError("The rows are not a plain tensor of real numbers.", "Give float32 tensors without gradients.")
+    for labels in (data.train_labels, data.test_labels):
+        if labels is not None and not isinstance(labels, Tensor):
+            raise DataError("The labels are not a tensor.", "Number the classes from 0: torch.tensor(numbers).")
 
 
 def check_one_time(data: Data, what: str) -> None:

@@ -83,6 +83,7 @@ def stream(
     state, n = draw.trained.state, len(draw.rows)
     size = _BATCHES * draw.batch
     if share.first:
+        Shards.clear(out)
         there = not overwrite and out.is_file() and Shards.folder_of(out).exists()
         merged = Shards.complete(out, _identity(draw, precision), total=n, event=state.event) if there else None
         if singly:

@@ -8,6 +8,7 @@ Links are not followed. A folder may come from somebody else, and a link in it m
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import shutil
@@ -149,6 +150,18 @@ def sweep(folder: Path) -> None:
             found = _REMAINS.fullmatch(left.name)
             if found and not (found["process"] and _lives(int(found["process"]))):
                 discard(left)
+
+
+def clear(path: Path) -> None:
+    """Remove the temporary files that killed processes left behind when they wrote a file. Other files stay.
+
+    Args:
+        path: the file; it may be missing.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial") if path.parent.is_dir() else ():
+        number = left.name[len(path.name) + 2 : -len(".partial")]
+        if number.isdecimal() and not _lives(int(number)):
+            discard(left)
 
 
 def _lives(process: int) -> bool:

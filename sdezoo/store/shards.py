@@ -68,6 +68,16 @@ class Shards:
         return out.with_name(f"{out.name}.parts")
 
     @classmethod
+    def clear(cls, out: Path) -> None:
+        """Remove what is left of shards of which a killed command has removed the folder.
+
+        Args:
+            out: the result file.
+        """
+        folder = cls.folder_of(out)
+        discard(folder.with_name(f".{folder.name}.removed"))
+
+    @classmethod
     def reserve(
         cls, out: Path, identity: Mapping[str, Any], *, total: int, event: tuple[int, ...], size: int, overwrite: bool = False
     ) -> Shards:
@@ -86,7 +96,6 @@ class Shards:
                 written to.
         """
         folder = cls.folder_of(out)
-        discard(folder.with_name(f".{folder.name}.removed"))
         known = _read(folder)
         if known is not None and known._holds(identity, total, event):
             return known
