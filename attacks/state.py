@@ -1,6 +1,6 @@
 """Change entries of a checkpoint's `state.json`, seal it again with new sums, and sample: a sample or two sentences, never anything else.
 
-    python -P attacks/state.py --changes 200 --seed 0
+python -P attacks/state.py --changes 200 --seed 0
 """
 
 import argparse
