@@ -34,9 +34,22 @@ def main() -> None:
                 raise RunError(problem, "Give another name, or see that it can be read and written.") from None
         except SdezooError as error:
             if len(arguments) < len(sys.argv) - 1:
+                _hook_tracebacks()
                 raise
             _tell(error.problem, error.remedy)
             sys.exit(2)
+        except Exception:
+            _hook_tracebacks()
+            raise
+
+
+def _hook_tracebacks() -> None:
+    """Print tracebacks without characters that a terminal obeys."""
+    import traceback
+
+    from sdezoo_cli.printing import say
+
+    sys.excepthook = lambda kind, error, trace: say("".join(traceback.format_exception(kind, error, trace)), error=True)
 
 
 def _check_folder() -> None:

@@ -29,6 +29,7 @@ LABEL = "label"
 """Name of the column of class labels in tables of samples, if the labels of the data had none."""
 
 _BLOCK = 2**24  # bytes of float32 in a block
+_ROWS = 2**16  # rows that are parted at a time
 
 
 class StoredRows(ABC):
@@ -256,12 +257,29 @@ def split(
         label_column: see `Data`.
         maximum: see `Data`.
     """
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
-    held = round(holdout * len(values))
-    test, train = order[:held].sort().values, order[held:].sort().values
-    train_labels, test_labels = (None, None) if labels is None else (labels[train], labels[test])
-    data = Data(values[train], values[test], kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
+    held = torch.zeros(len(values), dtype=torch.bool)
+    small = torch.int32 if len(values) < 2**31 else torch.int64  # the permutation is the same
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0), dtype=small)
+    for rows in order[: round(holdout * len(values))].split(_ROWS):
+        held[rows.long()] = True
+    del order
+    train, test = _parted(values, held)
+    train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
+    data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
     return replace(data, class_names=class_names, label_column=label_column, maximum=maximum)
+
+
+def _parted(values: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows that are not held out, and those that are; a mask of all rows at once would take eight bytes for each."""
+    test = values.new_empty(int(held.sum()), *values.shape[1:])
+    train = values.new_empty(len(values) - len(test), *values.shape[1:])
+    for part, mask in ((train, ~held), (test, held)):
+        at = 0
+        for rows, chosen in zip(values.split(_ROWS), mask.split(_ROWS), strict=True):
+            found = rows[chosen]
+            part[at : at + len(found)] = found
+            at += len(found)
+    return train, test
 
 
 def _rows(event: Sequence[int]) -> int:

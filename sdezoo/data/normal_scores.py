@@ -28,7 +28,7 @@ from sdezoo.data.codec import Codec, damaged, indices
 
 _ROWS, _VALUES = 16, 4
 """Fewer rows, or fewer different values, give a column no knots."""
-_PER_KNOT, _KNOTS, _ALL_KNOTS = 12, 48, 2**15
+_PER_KNOT, _KNOTS, _ALL_KNOTS = 12, 48, 2**13
 """Rows for a knot; the largest number of knots of a column, and of a table: they are part of each checkpoint."""
 _BEYOND, _FARTHEST, _PRIOR = 5, 3.7, 0.25
 """At least 5 rows lie beyond the outermost knots, whose scores are at most 3.7. The slope beyond them is fitted to these rows. Its prior is

@@ -12,6 +12,7 @@ from sdezoo.data.dataset import Data, Kind, Snapshot
 from sdezoo.errors import DataError
 
 _CLASSES = 2**16
+_ROWS = 2**16  # rows that are checked at a time
 _SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)"}
 
 
@@ -27,11 +28,12 @@ def check(data: Data, *, missing: bool = False) -> None:
             increase, labels are out of range, or images leave [0, 1].
     """
     parts = {"training": data.train, "held-out": data.test}
+    _check_types(data)
     everything = dict(parts)
     for later in data.later:
         everything |= {f"training (time {later.time:g})": later.train, f"held-out (time {later.time:g})": later.test}
     for part, values in everything.items():
-        check_finite(values.nan_to_num(0, float("inf"), float("-inf")) if missing and data.kind == "table" else values, data.columns, part)
+        check_finite(values, data.columns, part, missing=missing and data.kind == "table")
     _check_stored(data)
     wanted = _SHAPES[data.kind]
     for part, values in everything.items():
@@ -59,6 +61,19 @@ def check(data: Data, *, missing: bool = False) -> None:
     if data.kind == "image":
         for values in everything.values():
             check_pixels(values)
+
+
+def _check_types(data: Data) -> None:
+    """Check what no shape tells: that rows and labels are tensors of numbers."""
+    if data.kind not in _SHAPES:
+        raise DataError(f"There is no kind '{data.kind}' of data.", f"Give one of {', '.join(_SHAPES)}.")
+    for rows in (part for snapshot in data.snapshots for part in (snapshot.train, snapshot.test)):
+        plain = isinstance(rows, Tensor) and rows.layout == torch.strided and rows.device.type != "meta"
+        if not plain or rows.dtype.is_complex or rows.requires_grad:
+            raise DataError("The rows are not a plain tensor of real numbers.", "Give float32 tensors without gradients.")
+    for labels in (data.train_labels, data.test_labels):
+        if labels is not None and not isinstance(labels, Tensor):
+            raise DataError("The labels are not a tensor.", "Number the classes from 0: torch.tensor(numbers).")
 
 
 def check_one_time(data: Data, what: str) -> None:
@@ -119,7 +134,7 @@ def check_times(data: Data) -> None:
         )
 
 
-def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", first: int = 0) -> None:
+def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", first: int = 0, *, missing: bool = False) -> None:
     """Check that all values are finite.
 
     Args:
@@ -127,16 +142,17 @@ def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", fi
         columns: column names for the message; empty: column indices are used.
         part: name of the part of the data, such as "training", for the message.
         first: index of the first row, for the message.
+        missing: whether NaN stands for a missing value, and is allowed.
 
     Raises:
         DataError: if values are NaN or infinite, with their number and the position of the first.
     """
-    finite = values.isfinite()
-    if finite.all():
+    if not any((rows.isinf() if missing else ~rows.isfinite()).any() for rows in values.split(_ROWS)):
         return
-    missing, wrong = int(values.isnan().sum()), int((~finite).sum())
-    parts = [f"{missing} missing (NaN)"] * (missing > 0) + [f"{wrong - missing} infinite (or too large for float32)"] * (wrong > missing)
-    row, *position = map(int, np.unravel_index(int((~finite).flatten().to(torch.uint8).argmax()), finite.shape))
+    right = ~values.isinf() if missing else values.isfinite()
+    absent, wrong = 0 if missing else int(values.isnan().sum()), int((~right).sum())
+    parts = [f"{absent} missing (NaN)"] * (absent > 0) + [f"{wrong - absent} infinite (or too large for float32)"] * (wrong > absent)
+    row, *position = map(int, np.unravel_index(int((~right).flatten().to(torch.uint8).argmax()), right.shape))
     raise DataError(
         f"The {part + ' ' if part else ''}data have {' and '.join(parts)} value{'s' * (wrong > 1)}, the first in "
         f"{_position([first + row, *position], columns)} (counted from 0).",

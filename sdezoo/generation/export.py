@@ -16,7 +16,7 @@ from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.data.dataset import Kind
 from sdezoo.data.formats import FileFormat, Samples
 from sdezoo.errors import RunError
-from sdezoo.store.files import atomic_write
+from sdezoo.store.files import atomic_write, clear
 from sdezoo.zoo.formats import endings, find_format
 
 _IN_WORDS: dict[Kind, str] = {"image": "Images", "table": "Tables", "points": "Points", "paths": "Paths"}
@@ -39,7 +39,7 @@ def check_output(path: str | Path, kind: Kind, overwrite: bool = False) -> None:
 
 
 def check_place(path: str | Path, overwrite: bool = False) -> None:
-    """Check that a file can be written to `path`, without writing; the ending is not checked.
+    """Check that a file can be written to `path`, without writing it; the ending is not checked. Leftovers of killed commands are removed.
 
     Args:
         path: the file.
@@ -49,6 +49,7 @@ def check_place(path: str | Path, overwrite: bool = False) -> None:
         RunError: as for `check_output`, except for the ending.
     """
     path = Path(path)
+    clear(path)
     if path.is_dir():
         raise RunError(f"'{path}' is a folder.", "Give the name of a file in it.")
     if os.path.lexists(path) and not overwrite:

@@ -89,19 +89,23 @@ def stream(
     state, n = draw.trained.state, len(draw.rows)
     size = _BATCHES * draw.batch
     if share.first:
-        merged = None if overwrite or not out.is_file() else Shards.complete(out, _identity(draw, precision), state.event)
+        Shards.clear(out)
+        there = not overwrite and out.is_file() and Shards.folder_of(out).exists()
+        merged = Shards.complete(out, _identity(draw, precision), total=n, event=state.event) if there else None
         if singly:
             check_folder(out, state.kind, state.event, state.levels, overwrite)
         else:
             check_output(out, state.kind, overwrite or (merged is not None and _is_merged(draw, merged, out)))
     if n <= size and not Shards.folder_of(out).exists():
         return _at_once(draw, out, singly, progress) if share.first else None
+    identity = _identity(draw, precision)
     if share.first:
-        Shards.reserve(out, _identity(draw, precision), total=n, event=state.event, size=size, overwrite=overwrite)
+        Shards.reserve(out, identity, total=n, event=state.event, size=size, overwrite=overwrite)
     share.wait()
-    shards = Shards.found(out)
+    shards = Shards.found(out, identity, total=n, event=state.event)
     try:
-        kept, missing = shards.rows(), shards.missing()
+        missing = shards.missing()
+        kept = n - sum(last - first for first, last in map(shards.bounds, missing))
         share.wait()
         evaluations = _fill(draw, shards, missing[share.index :: share.count], progress if share.first else None)
         share.wait()

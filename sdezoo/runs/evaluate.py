@@ -32,7 +32,7 @@ from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
 from sdezoo.runs.given_rows import as_trained, read_samples
-from sdezoo.store.files import atomic_write, refuse_links, writable_folder
+from sdezoo.store.files import atomic_write, clear, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
@@ -177,7 +177,7 @@ def evaluate(
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Check that results can be written to a folder, without writing. Call it before the computation.
+    """Check that results can be written to a folder, and remove leftovers of killed commands. Call it before the computation.
 
     Args:
         folder: the folder.
@@ -187,6 +187,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         RunError: if the folder cannot be written to, or holds results (unless `overwrite`).
     """
     writable_folder(folder)
+    for name in FILES:
+        clear(folder / name)
     there = next((folder / name for name in FILES if (folder / name).exists()), None)
     if there and not overwrite:
         raise RunError(f"'{there}' exists.", "Give --overwrite to replace it, or another --out.")

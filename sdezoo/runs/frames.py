@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from sdezoo.data.conversion import from_numbers, to_numbers
 from sdezoo.data.encoding import Encoding, narrowed
 from sdezoo.data.labels import Labels, labels
 from sdezoo.errors import DataError, RunError
+
+_TIMES = (np.datetime64, np.timedelta64, date, timedelta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +112,13 @@ def read_labels(given: Any, rows: int) -> Labels:
     Raises:
         DataError: if there are more or fewer labels than rows, or as for `sdezoo.data.labels.labels`.
     """
-    array = np.asarray(given)
+    array = _plain(given)
     if array.shape not in ((rows,), (rows, 1)):
         raise DataError(f"There are {rows} rows, but y has shape {array.shape}.", "Give each row one label.")
     try:
-        found = pa.array(array.reshape(-1), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return labels(pa.array(array.reshape(-1), from_pandas=True), "y")
+    except (pa.ArrowException, OverflowError):
         raise DataError("The labels y are neither all texts nor all numbers.", "Give classes as texts or whole numbers.") from None
-    return labels(found, "y")
 
 
 def _of_pandas(given: Any) -> pa.Table:
@@ -144,14 +146,25 @@ def _text(name: Hashable) -> str:
     return " ".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
+def _plain(given: Any) -> np.ndarray:
+    """The array of what a user gave, without what a conversion would lose: masks, gradients."""
+    if isinstance(given, np.ma.MaskedArray):
+        if np.ma.is_masked(given):
+            raise DataError("The array has masked values.", "Fill them in, or give a data frame with missing values.")
+        given = given.data
+    return np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+
+
 def _of_array(given: Any) -> Tensor:
     try:
-        array = np.asarray(given)
-        if np.iscomplexobj(array) or (array.dtype == object and any(isinstance(value, complex) for value in array.flat)):
+        array = _plain(given)
+        if np.iscomplexobj(array) or (array.dtype == object and any(np.iscomplexobj(value) for value in array.flat)):
             raise DataError("Complex data not supported.", "Give real numbers.")
+        if array.dtype.kind in "mM" or (array.dtype == object and any(isinstance(value, _TIMES) for value in array.flat)):
+            raise DataError("The array holds dates or times.", "Give a data frame, whose columns have types.")
         with np.errstate(over="ignore"):
             values = torch.from_numpy(np.array(array, dtype=np.float32))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None

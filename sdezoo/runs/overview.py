@@ -10,6 +10,7 @@ from typing import Any
 from sdezoo.errors import RunError
 from sdezoo.store import checkpoint
 from sdezoo.store.checkpoint import DamagedError
+from sdezoo.store.files import opened, read_small
 from sdezoo.training.config import TrainingConfig
 
 _LARGEST = 2**20  # most bytes read of a JSON file, or of the end of the metrics
@@ -65,9 +66,7 @@ def _entry(step: int, folder: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _LARGEST:
-            return {}
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_small(path, _LARGEST).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -75,7 +74,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _last(path: Path) -> dict[str, Any] | None:
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             file.seek(max(0, path.stat().st_size - _LARGEST))
             lines = file.read().splitlines()
     except OSError:

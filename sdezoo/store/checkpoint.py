@@ -22,28 +22,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from sdezoo.data.bounds import Bounds
-from sdezoo.data.dataset import LABEL, Kind
-from sdezoo.data.encoding import Encoding
 from sdezoo.errors import RunError
-from sdezoo.store.files import atomic_folder, is_link, remove, writing
+from sdezoo.store.files import atomic_folder, is_link, opened, read_small, remove, writing
+from sdezoo.store.state import State
 from sdezoo.store.upgrade import upgrade_state
 
-FORMAT = 4
 _READ = (2, 3, 4)
 """Readable formats. Format 2 has no `SHA256SUMS`; formats 2 and 3 use older names, see `sdezoo.store.upgrade`."""
 
+METADATA = 2**20
+"""Most bytes of `state.json`, of `SHA256SUMS`, and of the header of a tensor file: reading takes up to 45 times as much memory."""
+
+_NAME = re.compile(r"step-(\d{1,18})")
 _SUMS = "SHA256SUMS"
 _REMEDY = "Make room, or make it writable, then give --resume: existing checkpoints stay intact, and training continues from the newest."
 
@@ -61,79 +59,6 @@ class DamagedError(RunError):
             f"The checkpoint '{checkpoint}' is damaged ({what}).", "Remove it to resume from the previous one, or train again."
         )
         self.checkpoint, self.what = checkpoint, what
-
-
-@dataclass(frozen=True)
-class State:
-    """The contents of `state.json`."""
-
-    step: int
-    """Optimizer steps taken."""
-    sde: str
-    """Full spec string of the process, including the parameters inferred from the data."""
-    net: str
-    """Full spec string of the network; empty if the task has none."""
-    output: str
-    """Output parameterization of the network; empty if the task has none."""
-    event: tuple[int, ...]
-    """Shape of a row in the user's units."""
-    kind: Kind
-    """Kind of a row, see `sdezoo.data.dataset.Data`."""
-    columns: tuple[str, ...]
-    """Column names; empty: unnamed."""
-    levels: int | None
-    """Lattice of the data: values are multiples of 1/levels; None: continuous."""
-    range: tuple[list[float] | float, list[float] | float]
-    """Smallest and largest value of the data, in the user's units."""
-    encoding: dict[str, Any]
-    """Encoding of the data, see `sdezoo.data.encoding.Encoding.to_json`."""
-    averaged: int
-    """Number of updates of the moving average."""
-    seconds: float
-    """Training time in seconds."""
-    classes: int | None = None
-    """Number of classes that the network is conditioned on; None: unconditional."""
-    class_names: tuple[str | int, ...] = ()
-    """The label of each class; empty: its index."""
-    label_column: str = LABEL
-    """Name of the column of the labels."""
-    maximum: float | None = None
-    """What the pixels of images were divided by, see `sdezoo.data.dataset.Data`."""
-    optimizer: str = "adamw"
-    """Name of the optimizer."""
-    scaling: dict[str, float] | None = None
-    """State of the gradient scaler; None without fp16."""
-    seed: int | None = None
-    """Seed of all randomness in training."""
-    batch: int | None = None
-    """Batch size. The next step starts at row `step · batch` of the shuffled data; the seed fixes their order."""
-    lr: float | None = None
-    """Peak learning rate."""
-    loss: float | None = None
-    """Mean training loss since the last line of the metrics, per entry of the state."""
-    validation_loss: float | None = None
-    """Loss on held-out rows, see `sdezoo.training.validation`; None: not measured."""
-    computing: dict[str, str | int | bool] = field(default_factory=dict)
-    """Settings that affect rounding: device, precision, threads, workers, …"""
-    format: int = FORMAT
-    """Format of the checkpoint."""
-    versions: dict[str, str] = field(default_factory=dict)
-    """Versions of Python, sdezoo and torch."""
-    data: str | None = None
-    """Fingerprint of the data and of their encoding, see `sdezoo.store.provenance`."""
-    task: str = "score"
-    """Spec string of the task, see `sdezoo.training.task`."""
-    plugins: dict[str, str] = field(default_factory=dict)
-    """Distribution and version, or source file, of each plugin `REGISTRY/NAME`."""
-
-    @property
-    def bounds(self) -> Bounds:
-        """Range and lattice of the data, to compare samples with."""
-        low, high = (torch.tensor(bound) for bound in self.range)
-        return Bounds(low, high, self.levels, Encoding.from_json(self.encoding).missing if self.kind == "table" else ())
-
-
-_STATE = TypeAdapter(State)
 
 
 def folder_of(run: Path, step: int) -> Path:
@@ -155,7 +80,7 @@ def steps(run: Path) -> dict[int, Path]:
     Returns:
         Checkpoint folders by step, in increasing order.
     """
-    found = {int(m[1]): p for p in (run / "checkpoints").glob("step-*") if (m := re.fullmatch(r"step-(\d{1,18})", p.name))}
+    found = {int(m[1]): p for p in (run / "checkpoints").glob("step-*") if (m := _NAME.fullmatch(p.name))}
     return dict(sorted(found.items()))
 
 
@@ -262,12 +187,28 @@ def save(run: Path, state: State, parts: dict[str, dict[str, Tensor]]) -> Path:
     """
     folder = folder_of(run, state.step)
     with atomic_folder(folder, _REMEDY) as beside:
-        sums = _put(beside / "state.json", json.dumps(asdict(state), indent=1).encode())
+        sums = _put(beside / "state.json", state.write())
         for name, tensors in parts.items():
             values = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
             sums += _put(beside / f"{name}.safetensors", serialize(values))
         (beside / _SUMS).write_text(sums, encoding="ascii")
     return folder
+
+
+def check_size(state: State) -> None:
+    """Check that a state can be read once it is written.
+
+    Args:
+        state: the state.
+
+    Raises:
+        RunError: if it is too large.
+    """
+    if (size := len(state.write())) > METADATA:
+        raise RunError(
+            f"What a checkpoint records of the {state.event[-1]} columns takes {size / 2**20:.1f} MiB, more than {METADATA // 2**20}.",
+            "Give a table with fewer columns, or with fewer different texts in a column.",
+        )
 
 
 def prune(run: Path, step: int, keep: int) -> None:
@@ -302,13 +243,13 @@ def check(checkpoint: Path, *names: str) -> None:
     if not (checkpoint / _SUMS).exists() and _values(checkpoint)["format"] < 3:
         return
     try:
-        content = (checkpoint / _SUMS).read_text(encoding="ascii")
+        content = read_small(checkpoint / _SUMS, METADATA).decode("ascii")
     except (OSError, UnicodeDecodeError):
         raise DamagedError(checkpoint, f"'{_SUMS}' cannot be read") from None
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in content.splitlines())}
     for name in names or {"state.json", *(file.name for file in checkpoint.glob("*.safetensors"))} | sums.keys():
         try:
-            with (checkpoint / Path(name).name).open("rb") as file:
+            with opened(checkpoint / Path(name).name) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except (OSError, ValueError):
             raise DamagedError(checkpoint, f"'{name}' cannot be read") from None
@@ -329,7 +270,8 @@ def read_state(checkpoint: Path) -> State:
     values = _values(checkpoint)
     check(checkpoint, "state.json")
     try:
-        return _STATE.validate_python(upgrade_state(values))
+        step = _NAME.fullmatch(checkpoint.name)
+        return State.read(upgrade_state(values), int(step[1]) if step else None)
     except ValueError:
         raise DamagedError(checkpoint, "'state.json' has missing or invalid entries") from None
 
@@ -337,7 +279,7 @@ def read_state(checkpoint: Path) -> State:
 def _values(checkpoint: Path) -> dict[str, Any]:
     """Read the raw values of `state.json`, and check the format."""
     try:
-        values = json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+        values = json.loads(read_small(checkpoint / "state.json", METADATA).decode("utf-8"))
         known = values["format"] in _READ
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         raise DamagedError(checkpoint, "'state.json' cannot be read") from None
@@ -364,6 +306,9 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     """
     check(checkpoint, f"{name}.safetensors")
     try:
+        with opened(checkpoint / f"{name}.safetensors") as file:
+            if int.from_bytes(file.read(8), "little") > METADATA:
+                raise DamagedError(checkpoint, f"'{name}.safetensors' lists too many tensors")
         return load_file(checkpoint / f"{name}.safetensors")
     except (OSError, SafetensorError, ValueError):
         raise DamagedError(checkpoint, f"'{name}.safetensors' cannot be read") from None

@@ -8,11 +8,14 @@ Links are not followed. A folder may come from somebody else, and a link in it m
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -149,6 +152,18 @@ def sweep(folder: Path) -> None:
                 discard(left)
 
 
+def clear(path: Path) -> None:
+    """Remove the temporary files that killed processes left behind when they wrote a file. Other files stay.
+
+    Args:
+        path: the file; it may be missing.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial") if path.parent.is_dir() else ():
+        number = left.name[len(path.name) + 2 : -len(".partial")]
+        if number.isdecimal() and not _lives(int(number)):
+            discard(left)
+
+
 def _lives(process: int) -> bool:
     """Whether a process of this machine, other than this one, has this number."""
     return process != os.getpid() and psutil.pid_exists(process)
@@ -176,6 +191,39 @@ def refuse_links(folder: Path) -> None:
         for path in (Path(place, name) for name in sorted((*folders, *files))):
             if is_link(path):
                 raise RunError(f"'{path}' is a link.", f"Replace it by what it points to: everything in '{folder}' must lie in it.")
+
+
+def opened(path: Path) -> BufferedReader:
+    """Open a regular file for reading; a pipe, which might never answer, or a device is an error.
+
+    Args:
+        path: the file. A link is followed.
+
+    Raises:
+        OSError: if it cannot be read, or is something else.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(handle, "rb")
+
+
+def read_small(path: Path, most: int) -> bytes:
+    """Read a small file.
+
+    Args:
+        path: the file.
+        most: largest size in bytes.
+
+    Raises:
+        OSError: if it is larger, or as for `opened`.
+    """
+    with opened(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, "file too large", str(path))
+    return content
 
 
 def _to_disk(folder: Path) -> None:

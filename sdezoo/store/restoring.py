@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sdezoo.data.encoding import Encoding
-from sdezoo.errors import DataError, RunError, SdezooError
+from sdezoo.errors import RunError, SdezooError
 from sdezoo.sampling.likelihood import Estimate, estimate
 from sdezoo.store.checkpoint import DamagedError, State, choose, newest_whole, read_state, read_tensors
 from sdezoo.store.provenance import check_providers
@@ -173,7 +173,7 @@ class _Bounded(TorchDispatchMode):
 
 def _restored(checkpoint: Path) -> Trained:
     state, tensors = read_state(checkpoint), read_tensors(checkpoint, "ema")
-    encoding = _encoding(checkpoint, state)
+    encoding = Encoding.from_json(state.encoding)
     check_providers({key: provider for key, provider in state.plugins.items() if key.startswith(_NEEDED)})
     task = TASKS.build(state.task)
     try:
@@ -188,12 +188,3 @@ def _restored(checkpoint: Path) -> Trained:
             f"Fix its plugins: {', '.join(map(shown, filter(None, [state.task, state.sde, state.net])))}.",
         ) from error
     return Trained(model.eval().requires_grad_(False), state, encoding)
-
-
-def _encoding(checkpoint: Path, state: State) -> Encoding:
-    try:
-        encoding = Encoding.from_json(state.encoding)
-        encoding.encoded_event(state.event)
-    except DataError:
-        raise DamagedError(checkpoint, "the encoding in 'state.json' does not fit its rows") from None
-    return encoding

@@ -78,7 +78,7 @@ class Training:
         workers: the workers that train.
 
     Raises:
-        SdezooError: if the batch cannot be split evenly among the workers.
+        SdezooError: if the batch cannot be split evenly among the workers, or a checkpoint would be too large to be read.
     """
 
     def __init__(self, plan: Plan, workers: Workers) -> None:
@@ -98,6 +98,7 @@ class Training:
         self.plugins = providers(parts)
         self.step, self.loss = 0, math.nan
         self.seconds = self._began = 0.0
+        checkpoint.check_size(self._state(None))
 
     def resume(self, notify: Notify) -> None:
         """Resume from the newest intact checkpoint, or start from the beginning if there is no checkpoint.

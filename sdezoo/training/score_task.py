@@ -42,6 +42,8 @@ class ScoreTask(Task):
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
         sde, network = SDES.build(state.sde), NETWORKS.build(state.net)
         event = Encoding.from_json(state.encoding).encoded_event(state.event)
+        if sde.row_shape not in (None, event):
+            raise MisfitError(f"its process takes rows {sde.row_shape}, not {event}")
         with no_larger_than(tensors):
             net = network.module(sde.network_input_shape(event), state.classes)
         try:

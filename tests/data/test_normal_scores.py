@@ -123,7 +123,7 @@ def test_a_wide_table_has_fewer_knots() -> None:
     few = fit_normal_scores(rows, [0], [False])[0].maps[0]
     (wide,) = fit_normal_scores(rows.repeat(1, 1000), range(3000), [False] * 3000)
     assert len(wide.maps[0].values) < len(few.values)
-    assert sum(len(m.values) for m in wide.maps) <= 2**15
+    assert sum(len(m.values) for m in wide.maps) <= 2**13
 
 
 def test_the_encoding_maps_positive_and_real_columns_and_skips_missing_values() -> None:

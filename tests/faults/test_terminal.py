@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import shutil
+import subprocess
 import sys
 import unicodedata
 import warnings
@@ -125,6 +126,15 @@ def test_no_message_controls_the_terminal(terminal: Terminal, tmp_path: Path, co
     _, out, err = terminal(*command)
     assert out or err
     assert hidden(out) | hidden(err) == set()
+
+
+def test_no_traceback_controls_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text(PLUGIN)
+    command = [sys.executable, "-P", "-m", "sdezoo_cli", "train", "--sde", f"x{HOSTILE}", "--debug"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert not hidden(done.stdout + done.stderr)
 
 
 def test_a_message_of_two_sentences_has_two_lines(terminal: Terminal) -> None:

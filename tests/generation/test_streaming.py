@@ -82,7 +82,7 @@ def test_it_goes_on_in_other_batches_and_draws_a_damaged_shard_again(trained: Tr
     out = tmp_path / "out.npy"
     with pytest.raises(KeyboardInterrupt):
         stream(draw(trained), out, progress=Stop(40))
-    file = Shards.folder_of(out) / "000000.npy"
+    file = Shards.folder_of(out) / "000000.shard"
     file.write_bytes(file.read_bytes()[:-8])
     stream(draw(trained, batch_size=7), out)
     torch.testing.assert_close(torch.from_numpy(np.load(out)), torch.from_numpy(np.load(tmp_path / "whole.npy")))
@@ -123,17 +123,17 @@ def test_a_folder_of_ones_own_is_never_removed(trained: Trained, tmp_path: Path)
 
 
 def test_a_full_disk_keeps_what_is_whole(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put, out = module.put_array, tmp_path / "out.npy"
+    put, out = module.put_rows, tmp_path / "out.npy"
 
     def full(*arguments: object) -> None:
-        if (Shards.folder_of(out) / "000001.npy").exists():
+        if (Shards.folder_of(out) / "000001.shard").exists():
             raise OSError(errno.ENOSPC, "No space left on device")
         put(*arguments)  # pyright: ignore[reportArgumentType]
 
-    monkeypatch.setattr(module, "put_array", full)
-    with pytest.raises(RunError, match=r"000002\.npy' cannot be written \(No space left on device\).*Make room.*repeat the command"):
+    monkeypatch.setattr(module, "put_rows", full)
+    with pytest.raises(RunError, match=r"000002\.shard' cannot be written \(No space left on device\).*Make room.*repeat the command"):
         stream(draw(trained), out)
-    assert sorted(file.name for file in Shards.folder_of(out).iterdir()) == ["000000.npy", "000001.npy", "manifest.json"]
+    assert sorted(file.name for file in Shards.folder_of(out).iterdir()) == ["000000.shard", "000001.shard", "manifest.json"]
     monkeypatch.undo()
     written = stream(draw(trained), out)
     assert written is not None

@@ -23,6 +23,7 @@ _FAILURES = (
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 _FREE = 2**22  # pixels that any file may declare
+_MOST = 2**24  # pixels of an image
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 _DEEP = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -119,6 +120,10 @@ def _pixels(file: Path) -> tuple[np.ndarray, bool]:
         # Up to twice `Image.MAX_IMAGE_PIXELS`, Pillow only warns; training data should not be that large.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(file, formats=_FORMATS) as image:
+            if image.width * image.height > _MOST:
+                raise DataError(
+                    f"'{file}' has {image.width} × {image.height} pixels, more than {_MOST // 2**20} million.", "Scale it down, or cut it."
+                )
             # One compressed byte expands to at most 1032 bytes of 8 pixels each.
             if image.width * image.height > max(_FREE, 8 * DEFLATE * file.stat().st_size):
                 raise DataError(f"'{file}' declares {image.width} × {image.height} pixels, more than it can hold.", "Remove or replace it.")

@@ -1,13 +1,13 @@
 """Tables with named columns, in any installed table format, with a fraction of the rows held out."""
 
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 from sdezoo.data.dataset import Data, Dataset, split
 from sdezoo.data.formats import TableFormat
 from sdezoo.data.labels import take_labels
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import return_memory
 from sdezoo.data.tables import columns
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import ParameterError, shortened
@@ -73,7 +73,9 @@ class Table(Dataset):
                 notes += [f"The classes of column '{self.label_column}' are numbered: {numbered}."]
                 known = {"labels": labels.numbers, "class_names": labels.names, "label_column": self.label_column}
             found = columns(path, table, self.text)
-        check_finite(found.values.nan_to_num(0, inf, -inf), found.names)  # missing values are for the user to decide on
+        del table
+        return_memory()
+        check_finite(found.values, found.names, missing=True)  # missing values are for the user to decide on
         return split(found.values, "table", holdout=self.holdout, columns=found.names, types=found.types, notes=tuple(notes), **known)
 
     @property

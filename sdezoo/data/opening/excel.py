@@ -8,7 +8,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
@@ -58,7 +58,7 @@ def read_sheet(path: Path, dialect: Dialect) -> pa.Table:
 
 
 def write_sheet(names: Sequence[str], rows: Iterable[Sequence[Cell]], file: BinaryIO) -> None:
-    """Write a sheet, row by row.
+    """Write a sheet, row by row. Texts are texts, even if they begin like a formula.
 
     Args:
         names: column names.
@@ -68,11 +68,19 @@ def write_sheet(names: Sequence[str], rows: Iterable[Sequence[Cell]], file: Bina
     Raises:
         RunError: if openpyxl is not installed.
     """
-    book = _openpyxl(Path("the samples")).Workbook(write_only=True)
+    excel = _openpyxl(Path("the samples"))
+    book = excel.Workbook(write_only=True)
     sheet = book.create_sheet("samples")
-    sheet.append(list(names))
-    for row in rows:
-        sheet.append(list(row))
+
+    def cell(value: Cell) -> object:
+        if not isinstance(value, str) or not value.startswith("="):
+            return value
+        made = excel.cell.WriteOnlyCell(sheet, value)
+        made.data_type = "s"
+        return made
+
+    for row in chain([names], rows):
+        sheet.append([cell(value) for value in row])
     book.save(file)
 
 

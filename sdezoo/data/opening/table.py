@@ -17,8 +17,8 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -34,6 +34,8 @@ from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError, shortened
 
 _BATCH = 65_536
+_WIDE = 512  # columns of a Parquet file that are read at a time
+_MOST = 2**15  # columns of a Parquet file
 _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _PACKED = {b"text": b""}
 """Metadata of a field of texts that were read as a dictionary."""
@@ -63,7 +65,7 @@ def read_table(
         RunError: if openpyxl is needed and not installed.
     """
     dialect = dialect or Dialect()
-    with reading(path, "a table", *_FAILURES), nullcontext(file) if file else path.open("rb") as opened:
+    with reading(path, "a table", *_FAILURES), _returning_memory(), nullcontext(file) if file else path.open("rb") as opened:
         begun = opened.read(4)
         if begun == _PARQUET:
             _take_no(path, dialect, "a Parquet file", OF_PARQUET)
@@ -77,6 +79,24 @@ def read_table(
             raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
         _take_no(path, dialect, "text", OF_TEXT)
         return _text(path, opened, dialect, notify)
+
+
+def return_memory() -> None:
+    """Return to the system what Arrow has freed and allocators keep."""
+    for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
+        pool.release_unused()
+
+
+@contextmanager
+def _returning_memory() -> Iterator[None]:
+    """Let Arrow take memory from the system and return it at once: its own pool keeps what a finished step took."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+        return_memory()
 
 
 def packed_texts(table: pa.Table) -> set[str]:
@@ -195,16 +215,21 @@ def _parquet(path: Path) -> pa.Table:
                 f"'{path}' has columns of lists, records or bytes, which are neither numbers nor categories nor times: {listed(nested)}.",
                 "Leave these columns out of the table.",
             )
+        if len(schema.names) > _MOST:
+            raise DataError(f"'{path}' has {len(schema.names)} columns, more than {_MOST}.", "Give fewer columns, or a .csv or .npy.")
         if not file.metadata.num_rows:
             raise no_rows(path)
         check_size(path, file.metadata.num_rows * len(schema.names))
         texts = [field.name for field in schema if is_text(field.type)]
+    index = {f"__index_level_{level}__" for level in range(len(schema.names))}
+    kept = [name for name in schema.names if name not in index]
+    columns, packed = {}, set(texts)
     with parquet.ParquetFile(path, read_dictionary=texts) as file:
-        index = {f"__index_level_{level}__" for level in range(len(schema.names))}
-        kept = [name for name in schema.names if name not in index]
-        table = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept), schema=None)
-    fields = [field.with_metadata(_PACKED if field.name in texts else None) for field in table.schema]
-    return pa.Table.from_arrays(table.columns, schema=pa.schema(fields))
+        for first in range(0, len(kept), _WIDE):  # a reader of a column takes some KB
+            slab = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept[first : first + _WIDE]))
+            columns |= dict(zip(slab.column_names, slab.columns, strict=True))
+    fields = [pa.field(name, column.type, metadata=_PACKED if name in packed else None) for name, column in columns.items()]
+    return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
 
 def _is_nested(kind: pa.DataType) -> bool:

@@ -1,0 +1,152 @@
+"""Read files of 15 MiB and more, real and forged, and measure the peak of memory of each in a process of its own.
+
+Reading may take four times the honest size of a file, six of text, and 64 MiB. The honest size is its length, or 4 bytes for each value
+that it holds.
+"""
+
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pyarrow import parquet
+
+from sdezoo.data.dataset import Data
+from sdezoo.data.validation import check
+from sdezoo.errors import SdezooError
+from sdezoo.store import checkpoint
+from sdezoo.zoo.datasets import find_dataset
+
+MIB = 2**20
+TIMES, TEXT, SLACK = 4, 6, 64 * MIB
+
+
+def text(names: str, row: bytes, size: int) -> bytes:
+    return names.encode() + b"\n" + row * (size // len(row))
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            archive.writestr(f"{name}.npy", npy(array))
+    return buffer.getvalue()
+
+
+def table(**columns: Any) -> bytes:
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table(columns), buffer)
+    return buffer.getvalue()
+
+
+def files() -> Iterator[tuple[str, bytes]]:
+    twenty = ",".join("abcdefghijklmnopqrst")
+    yield "one.csv", text("a", b"1\n2\n3\n4\n5\n6\n7\n8\n9\n", 15 * MIB)
+    yield "floats.csv", text("a,b", b"-0.52349,11.25234\n1.0123,2.4\n", 15 * MIB)
+    yield "empty.csv", text("a,b,c,d", b"1,2,3,4\n,,,\n,,,\n,,,\n,,,\n", 15 * MIB)
+    yield "twenty.csv", text(twenty, b",".join([b"7"] * 20) + b"\n" + b",".join([b"5"] * 20) + b"\n", 15 * MIB)
+    yield "doubles.parquet", table(a=np.random.default_rng(0).normal(size=2 * MIB))
+    yield "doubles.npy", npy(np.random.default_rng(0).normal(size=(2 * MIB, 1)))
+    yield "halves.npy", npy(np.zeros((8 * MIB, 1), np.float16))
+    yield "column.npz", npz(x=np.zeros((6 * MIB, 1), np.float32), y=np.zeros(6 * MIB, np.uint8))
+
+
+def metadata() -> Iterator[tuple[str, bytes]]:
+    """Files of a checkpoint that hold nothing but entries."""
+    for size in (MIB - 100, 29 * MIB):
+        yield "state.json", b'{"format": 4, "columns": [' + b"[]," * (size // 3) + b"0]}"
+        yield "SHA256SUMS", b"0  a\n" * (size // 5)
+        head = json.dumps({f"{k}": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for k in range(size // 68)}).encode()
+        yield "ema.safetensors", len(head).to_bytes(8, "little") + head
+
+
+def resident(name: str) -> int:
+    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+
+
+def measured(read: Callable[[], object]) -> tuple[int, int, str]:
+    """Peak of memory, honest size of what was read, and what was said, of `read` in a forked process."""
+    source, sink = os.pipe()
+    pid = os.fork()
+    if not pid:
+        Path("/proc/self/clear_refs").write_text("5")
+        before, size, said = resident("VmRSS"), 0, "read"
+        try:
+            found = read()
+            if isinstance(found, Data):
+                labels = 0 if found.train_labels is None else found.rows
+                size = 4 * (found.train.numel() + found.test.numel() + labels)
+        except SdezooError as error:
+            said = error.problem
+        except BaseException as error:
+            said = f"TRACEBACK {type(error).__name__}: {error}"
+        os.write(sink, json.dumps([resident("VmHWM") - before, size, said]).encode())
+        os._exit(0)
+    os.close(sink)
+    with os.fdopen(source, "rb") as answer:
+        content = answer.read()
+    os.waitpid(pid, 0)
+    return tuple(json.loads(content)) if content else (0, 0, "TRACEBACK: the process died")
+
+
+def load(path: Path) -> Data:
+    data = find_dataset(str(path)).load()
+    check(data, missing=True)
+    return data
+
+
+def opened(folder: Path, name: str) -> object:
+    if name == "state.json":
+        return checkpoint.read_state(folder)
+    if name == "SHA256SUMS":
+        return checkpoint.check(folder, "a")
+    (folder / "SHA256SUMS").write_text(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n")
+    return checkpoint.read_tensors(folder, name.removesuffix(".safetensors"))
+
+
+def main() -> int:
+    torch.set_num_threads(1)
+    bad = 0
+    with tempfile.TemporaryDirectory() as folder:
+        warm = Path(folder, "warm.csv")
+        warm.write_text("a,b,c\n" + "1,x,2020-01-01\n2,y,2020-01-03\n" * 9)
+        load(warm)
+        for name, content in [("warm.npz", npz(x=np.ones((9, 2)))), ("warm.parquet", table(a=[1.5, 2.5] * 9))]:
+            Path(folder, name).write_bytes(content)
+            load(Path(folder, name))
+        place = Path(folder, "step-1")
+        place.mkdir()
+        for kind in (files, metadata):
+            for name, content in kind():
+                path = (place if kind is metadata else Path(folder)) / name
+                path.write_bytes(content)
+                honest = len(content)
+                del content
+                peak, size, said = measured(lambda kind=kind, path=path, name=name: load(path) if kind is files else opened(place, name))
+                most = (TEXT if name.endswith(".csv") else TIMES) * max(honest, size) + SLACK
+                wrong = peak > most or said.startswith("TRACEBACK")
+                bad += wrong
+                sys.stdout.write(
+                    f"{name}, {honest / MIB:.0f} MiB: {peak / MIB:.0f} of {most / MIB:.0f} MiB{' WRONG' * wrong}: {said[:80]}\n"
+                )
+                path.unlink()
+    return bad != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Change entries of a checkpoint's `state.json`, seal it again with new sums, and sample: a sample or two sentences, never anything else.
+
+python -P attacks/state.py --changes 200 --seed 0
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdezoo.errors import SdezooError
+from sdezoo.runs.sample import sample
+from sdezoo.runs.train import train
+from sdezoo.store import checkpoint
+from sdezoo.training.config import TrainingConfig
+
+VALUES = [None, -1, 0, 1, 10**6, 10**30, 1.5, float("nan"), float("inf"), "", "x", "gbm", "mlp", "a" * 5000, [], [0], [1, 2, 3], [[1]], {}]
+VALUES += [{"a": 1}, True, "int64", "timestamp[us]", "dictionary", 2**63, [-1], "score", "lift"]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*path, key))
+
+
+def changed(state: Any, path: tuple[Any, ...], how: Any) -> Any:
+    """`state` with another value at `path`, or without the entry, where `how` is `...`."""
+    if not path:
+        return how
+    state = json.loads(json.dumps(state))
+    inner = state
+    for key in path[:-1]:
+        inner = inner[key]
+    if how is ...:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = how
+    return state
+
+
+def seal(folder: Path) -> None:
+    parts = sorted({*folder.iterdir()} - {folder / "SHA256SUMS"})
+    (folder / "SHA256SUMS").write_text("".join(f"{hashlib.sha256(part.read_bytes()).hexdigest()}  {part.name}\n" for part in parts))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--changes", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    given, bad = parser.parse_args(), 0
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as place:
+        table, run = Path(place, "table.csv"), Path(place, "run")
+        rows = (f"{k * 37 % 101 / 10:.1f},{k % 7},{'xyz'[k % 3]},2020-01-{1 + k % 28:02},{'' if k % 5 else 1.5 + k}\n" for k in range(120))
+        table.write_text("a,b,c,d,e\n" + "".join(rows))
+        settings = {"net": "mlp:width=8,depth=1", "steps": 1, "batch_size": 4, "device": "cpu", "sde": "auto"}
+        train(TrainingConfig.build({**settings, "data": str(table), "out": str(run)}), notify=lambda _: None)
+        folder = checkpoint.newest(run)
+        assert folder
+        state = json.loads((folder / "state.json").read_text())
+        trials = [(path, how) for path in places(state) for how in [*VALUES, ...] if path or how is not ...]
+        for path, how in random.Random(given.seed).sample(trials, given.changes):
+            (folder / "state.json").write_text(json.dumps(changed(state, path, how)))
+            seal(folder)
+            try:
+                sample(run, Path(place, "out.csv"), n=2, steps=2, overwrite=True)
+            except SdezooError:
+                pass
+            except Exception as error:
+                bad += 1
+                sys.stdout.write(f"{path} as {str(how)[:40]}: {type(error).__name__}: {error}\n")
+    sys.stdout.write(f"{given.changes} changes of state.json were sealed and sampled from; {bad} ended in a traceback.\n")
+    return bad != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

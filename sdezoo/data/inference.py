@@ -1,0 +1,186 @@
+"""Find the types of numbers and times in a table: lattices, offsets and steps, from all of their values.
+
+Columns are gone through in parts of 2¹⁸ rows, several times if need be, so that memory is that of a part.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from sdezoo.data.column_types import NumberType, TimeType
+
+EXACT = 2**24
+"""float32 holds every integer up to here."""
+
+_PART = 2**18
+_DIGITS, _DIFFERENT = 6, 10
+"""Decimal places of a lattice at most; different values at least for multiples of a number above one in the last place."""
+_SPANS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "day": 86_400 * 10**9}
+"""Spans of time in nanoseconds."""
+
+
+def column_parts(column: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]]:
+    """Iterate over a column in parts of at most 2¹⁸ rows, each with the row at which it begins.
+
+    Args:
+        column: the column.
+    """
+    first = 0
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), _PART):
+            yield first + start, chunk.slice(start, _PART)
+        first += len(chunk)
+
+
+def as_float64(part: pa.Array) -> np.ndarray:
+    """Convert numbers to float64, missing ones to NaN.
+
+    Args:
+        part: numbers.
+    """
+    return part.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+
+
+def integer_type(column: pa.ChunkedArray) -> NumberType:
+    """Find the type of a column of integers.
+
+    Args:
+        column: the column.
+    """
+    dtype = np.dtype(column.type.to_pandas_dtype()).name
+    ends = [np.asarray(part.drop_null()) for _, part in column_parts(column)]
+    ends = [(int(known.min()), int(known.max())) for known in ends if len(known)]
+    if not ends:
+        return NumberType(dtype)
+    low, high = min(first for first, _ in ends), max(last for _, last in ends)
+    if max(abs(low), abs(high)) > EXACT and high < 2**63:
+        if high - low < 2 * EXACT:
+            step = _divisor(as_int64(part.drop_null()) - low for _, part in column_parts(column))
+            return NumberType(dtype, step, 0, low + (high - low) // (2 * step) * step)
+        return NumberType(dtype, _divisor(as_int64(part.drop_null()) for _, part in column_parts(column)))
+    return NumberType(dtype, _divisor(as_float64(part.drop_null()) for _, part in column_parts(column)))
+
+
+def float_type(column: pa.ChunkedArray) -> NumberType:
+    """Find the type of a column of floating-point numbers, decimals, or nothing.
+
+    Args:
+        column: the column.
+    """
+    if pa.types.is_null(column.type):
+        return NumberType("float64")
+    single = column.type == pa.float32()
+    dtype = "float32" if single else "float16" if column.type == pa.float16() else "float64"
+
+    def known() -> Iterator[np.ndarray]:
+        values = (as_float64(part) for _, part in column_parts(column))
+        return (finite for block in values if len(finite := block[np.isfinite(block)]))
+
+    largest = max((float(np.abs(block).max()) for block in known()), default=np.inf)
+    if largest > EXACT:
+        return NumberType(dtype)
+    for digits in range(_DIGITS + 1):
+        scale = 10**digits
+        if np.round(largest * scale) > EXACT:
+            break
+        if all(_equal(np.round(block * scale) / scale, block, single) for block in known()):
+            return NumberType(dtype, _divisor(np.round(block * scale) for block in known()), digits)
+    return NumberType(dtype)
+
+
+def _equal(a: np.ndarray, b: np.ndarray, single: bool) -> bool:
+    return np.array_equal(a.astype(np.float32), b.astype(np.float32)) if single else np.array_equal(a, b)
+
+
+def _divisor(multiples: Iterable[np.ndarray]) -> int:
+    """The largest integer that divides all; 1 for few different ones, which may share a divisor by chance."""
+    divisor, different = 0, set()
+    for block in multiples:
+        whole = np.unique(np.abs(block.astype(np.int64)))
+        divisor = int(np.gcd.reduce(whole, initial=divisor))
+        different |= {*whole[:_DIFFERENT].tolist()}
+    return max(1, divisor) if len(different) >= _DIFFERENT else 1
+
+
+def as_int64(part: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """Convert integers or times to int64.
+
+    Args:
+        part: values, none missing.
+    """
+    if pa.types.is_integer(part.type):
+        return np.asarray(part.cast(pa.int64()))
+    return np.asarray(part.cast(pa.int32() if part.type.bit_width == 32 else pa.int64()).to_numpy(), dtype=np.int64)
+
+
+def shared_times(columns: Sequence[pa.ChunkedArray]) -> dict[str, TimeType]:
+    """Find one type for all columns of times of one Arrow type, so that they can be compared, if float32 tells all values apart.
+
+    Args:
+        columns: the columns.
+
+    Returns:
+        Types by the name of the Arrow type.
+    """
+    kinds = {column.type for column in columns if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type)}
+    found = {}
+    for kind in kinds:
+        alike = [column for column in columns if column.type == kind]
+        shared = time_type(kind, alike)
+        if shared.step == _exact_step(alike, _own(kind)):
+            found[str(kind)] = shared
+    return found
+
+
+def _own(kind: pa.DataType) -> int:
+    """Nanoseconds in the unit of a type of times."""
+    return _SPANS[kind.unit if hasattr(kind, "unit") else "ms" if kind == pa.date64() else "day"]
+
+
+def _moments(columns: Sequence[pa.ChunkedArray]) -> Iterator[np.ndarray]:
+    """The times that are known, in parts."""
+    parts = (as_int64(part.drop_null()) for column in columns for _, part in column_parts(column))
+    return (known for known in parts if len(known))
+
+
+def _exact_step(columns: Sequence[pa.ChunkedArray], own: int) -> int:
+    """The common step of times; of few different ones, which may share one by chance, the longest span of time that divides it."""
+    low = min((int(known.min()) for known in _moments(columns)), default=0)
+    step, different = 0, set()
+    for known in _moments(columns):
+        since = np.unique(known - low)
+        step = int(np.gcd.reduce(since, initial=step))
+        different |= {*since[:_DIFFERENT].tolist()}
+    if len(different) < 2:
+        return 1
+    return (
+        step
+        if len(different) >= _DIFFERENT
+        else max([span // own for span in _SPANS.values() if step * own % span == 0 and span >= own], default=1)
+    )
+
+
+def time_type(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType:
+    """Find the type of columns of times: the coarsest step that is exact, or the finest span of which float32 holds all multiples.
+
+    Args:
+        kind: their Arrow type.
+        columns: the columns.
+    """
+    ends = [(int(known.min()), int(known.max())) for known in _moments(columns)]
+    if not ends:
+        return TimeType(str(kind), 0)
+    low, high = min(first for first, _ in ends), max(last for _, last in ends)
+    step = _exact_step(columns, _own(kind))
+    if coarse := (high - low) // step >= 2 * EXACT:
+        own = _own(kind)
+        spans = [span // own for span in _SPANS.values() if span % own == 0 and span >= own * step]
+        step = next((span for span in spans if (high - low) // span < 2 * EXACT), spans[-1] if spans else step)
+        low = low // step * step
+    return TimeType(str(kind), low + (high - low) // (2 * step) * step, step, coarse)
