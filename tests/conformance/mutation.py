@@ -177,6 +177,8 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path, default=[])
     options = parser.parse_args()
 
+    import sdezoo.conformance.report  # noqa: F401  (children share what is imported before they are forked)
+
     files = [f.resolve() for f in options.files] or [f for kind in KINDS for f in sorted((PLUGINS / kind).glob("[a-z]*.py"))]
     tried = killed = 0
     for file in files:

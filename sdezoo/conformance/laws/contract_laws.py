@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -130,11 +130,17 @@ def contract(case: Case) -> None:
             raise LawError(f"noise_shape{state} is {shape}, which does not broadcast to the state.")
 
 
-@st.composite
-def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
-    """Batches as large as their events, with a different time for each row."""
+def _batches(sde: Process) -> st.SearchStrategy[Case]:
+    """Small batches, and batches as large as their events if the process takes rows of one dimension."""
     sizes = [event[0] for event in events(sde) if len(event) == 1] if sde.support.event_dim or sde.row_shape else [1, 2, 3, 4]
-    n = draw(st.sampled_from(sizes))
+    small = process_cases(sde, rows=4, dtypes=_WIDE)
+    return _square_cases(sde, sizes) | small if sizes else small
+
+
+@st.composite
+def _square_cases(draw: st.DrawFn, sde: Process, sizes: Sequence[int]) -> Case:
+    """Batches as large as their events, with a different time for each row."""
+    n = draw(st.sampled_from(list(sizes)))
     chosen: Any = draw(st.sampled_from(fitting_variants(sde, (n,))))
     lo, hi = chosen.t_span
     t = torch.linspace(lo, hi, n + 2, dtype=torch.float64)[1:-1]
@@ -143,7 +149,7 @@ def _square_cases(draw: st.DrawFn, sde: Process) -> Case:
     return Case(chosen, draw(st.sampled_from([0.5, 1.5])) * normals, t.reshape(n, *ones), draw(st.integers(0, 3)))
 
 
-@CONTRACT_LAWS.property_law(lambda sde: _square_cases(sde) | process_cases(sde, rows=4, dtypes=_WIDE))
+@CONTRACT_LAWS.property_law(_batches)
 def rows_are_independent(case: Case) -> None:
     """A row has the same results alone and in a batch, also if the batch is as large as the event and if times are a column."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
