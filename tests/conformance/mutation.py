@@ -121,14 +121,14 @@ def _replace(tree: ast.AST, old: ast.expr, new: ast.expr) -> None:
 
 
 def plugins_of(file: Path) -> list[tuple[str, str]]:
-    """The plugins that a file defines, or for a module that others share, the first that use it: pairs of kind and name."""
+    """The plugins that a file defines, or for a module that others share, those that use it: pairs of kind and name."""
     from sdezoo.zoo.registry import REGISTRIES
 
     module = _module(file)
     entries = [(kind, entry) for kind in KINDS for name in REGISTRIES[kind].names() for entry in REGISTRIES[kind].entries(name)]
     own = [(kind, entry.name) for kind, entry in entries if entry.module == module]
     users = [other for other in file.parent.glob("*.py") if f"from {module} import" in other.read_text(encoding="utf-8")]
-    return own or [pair for user in sorted(users) for pair in plugins_of(user)][:2]
+    return own or list(dict.fromkeys(pair for user in sorted(users) for pair in plugins_of(user)))
 
 
 def _module(file: Path) -> str:

@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Le
 from torch.distributions import AffineTransform, ComposeTransform, SigmoidTransform, SoftplusTransform, Transform, constraints
 
 from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
@@ -272,7 +274,7 @@ class Blur(Conditional):
 class Circle(Interpolant):
     """`α = cos`, `σ = sin`, with noise of Laplace's distribution."""
 
-    turn: Positive = 1.5
+    turn: Annotated[float, Ge(0.01), Le(1.5)] = 1.5
 
     def mix(self, t):
         return Mix(torch.cos(self.turn * t), torch.sin(self.turn * t))
