@@ -26,6 +26,13 @@ SWAPPED = {"cos": "sin", "sin": "cos", "minimum": "maximum", "maximum": "minimum
 UNTOUCHED = {"annotation", "returns", "decorator_list", "bases", "keywords", "type_params", "defaults", "kw_defaults", "msg"}
 IN_WORDS = {"__repr__", "column_fit", "shares_fit", "default_output", "__post_init__"}
 OTHER = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+BY_NAME = {
+    "lift": ["lift:transform=softplus", "lift:transform=sigmoid", "lift:transform=stick-breaking", "lift:transform=exp,low=-1"],
+    "metropolis": ["metropolis:set=ball", "metropolis:set=annulus"],
+    "ddim": ["ddim:eta=1"],
+    "torchsde": ["torchsde:method=srk", "torchsde:method=heun"],
+}
+"""Choices that the laws do not try by themselves; a mutant that lives is checked with each."""
 FLIPPED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 
 Mutant = tuple[str, ast.Module]
@@ -163,7 +170,8 @@ def _check(file: Path, tree: ast.Module) -> str:
     module.__file__ = str(file)
     sys.modules[name] = module
     exec(compile(tree, str(file), "exec"), vars(module))
-    for kind, plugin in plugins_of(file):
+    plugins = plugins_of(file)
+    for kind, plugin in plugins + [(kind, spec) for kind, name in plugins for spec in BY_NAME.get(name, [])]:
         for verdict in verdicts(kind, plugin):
             if verdict.outcome == "broken":
                 return f"{plugin} {verdict.law}"

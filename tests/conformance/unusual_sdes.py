@@ -18,7 +18,7 @@ class Sinh(Transform):
 
     domain = codomain = constraints.real
     bijective = True
-    sign = 1
+    sign = 1  # pyright: ignore
 
     def __eq__(self, other):
         return isinstance(other, Sinh)
@@ -321,5 +321,5 @@ SDES = [
     Coins(),
     OneNoise(),
 ]
-SPECS = ["ve:sigma_max=20000", "vp:beta_max=150", "gbm:sigma=6", "cir:theta=20", "student-t:sigma_max=2000", "exp-ou:kappa=0.05"]
+SPECS = ["ve:sigma_max=20000", "vp:beta_max=150", "gbm:sigma=6", "cir:theta=20", "student-t:sigma_max=2000", "exp-ou:kappa=20"]
 """Built-in processes with huge and tiny hyper-parameters."""

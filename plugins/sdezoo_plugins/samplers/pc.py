@@ -28,6 +28,8 @@ from sdezoo.sampling.sampler import Sampler
 class PC(Sampler[ForwardSDE]):
     """Predictor–corrector: alternating Euler–Maruyama and Langevin steps; works for every SDE."""
 
+    papers: ClassVar[tuple[str, ...]] = ("song2020score",)
+
     weak_order: ClassVar[float | None] = 0.5
 
     snr: Positive = 0.16

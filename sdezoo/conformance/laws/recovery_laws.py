@@ -164,19 +164,25 @@ def _normal(sampler: Sampler, k: int, lo: float) -> str | None:
     assert sampler.weak_order is not None
     problem = reference_problems(sampler, gaussian, lo)[k]
     if affine_error(sampler, problem, 2) is not None:
-        return falls(lambda n: _known(affine_error(sampler, problem, n)), sampler.weak_order, _STEPS)
+        return falls(lambda n: _known(affine_error(sampler, problem, n)), sampler.weak_order, _counts(sampler))
     if not draws_noise(sampler, problem):
         return None
     paths = ReferencePaths.of(reference_problems(sampler, _one, COARSE)[k], COARSE, _PATHS)
     if paths.ends(sampler, 2) is None:
         return None
-    return falls(lambda n: _known(paths.error(sampler, n)), sampler.weak_order, _STEPS)
+    return falls(lambda n: _known(paths.error(sampler, n)), sampler.weak_order, _counts(sampler))
 
 
 def _bimodal(sampler: Sampler, k: int) -> str | None:
     assert sampler.weak_order is not None
     problem = reference_problems(sampler, _unequal, COARSE)[k]
-    return falls(lambda n: flow_error(sampler, problem, n), sampler.weak_order, _STEPS)
+    return falls(lambda n: flow_error(sampler, problem, n), sampler.weak_order, _counts(sampler))
+
+
+def _counts(sampler: Sampler) -> tuple[int, int]:
+    """Numbers of steps at which weak orders are measured: half of them if a step takes many evaluations."""
+    few, many = _STEPS
+    return (few, many) if sampler.evaluations(many) <= _COSTLY else (few // 2, many // 2)
 
 
 def _known(error: Error | None) -> Error:
