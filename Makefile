@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 LOWEST ?= .venv-lowest
+NEWEST ?= .venv-newest
 BENCH ?= .venv-bench
 DEMO ?= runs/demo
 
@@ -17,14 +18,14 @@ pip = @echo "$(2) (what pip says: $(1)/pip.log)"; \
 
 # A process for each core, with one thread each: the tensors of the tests are small.
 SUITE := python -m pytest -m "not slow" --numprocesses=logical --maxprocesses=8 --dist=worksteal
-smoke test test-lowest: export OMP_NUM_THREADS = 1
+smoke test test-lowest test-newest: export OMP_NUM_THREADS = 1
 
 # Under a minute on two cores: the way of a user, and what is quick and likely to break.
 SMOKE := tests/cli/test_whole_way.py tests/zoo tests/store tests/training/test_config.py tests/learning/test_output.py \
 	tests/learning/test_prior.py tests/conformance/test_law.py tests/conformance/test_restoring_law.py tests/sampling/test_grid.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-lowest lint bench docs clean
+.PHONY: help demo smoke test test-lowest test-newest lint bench docs clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -47,6 +48,11 @@ test-lowest: ## run the tests at the lowest versions of the dependencies that ar
 	$(call venv,$(LOWEST))
 	$(call pip,$(LOWEST),Installing sdezoo at the lowest versions of its dependencies,install -c constraints-lowest.txt -e ".[dev]")
 	$(LOWEST)/bin/$(SUITE)
+
+test-newest: ## run the tests at the newest versions of the dependencies, in an environment of their own
+	$(call venv,$(NEWEST))
+	$(call pip,$(NEWEST),Installing sdezoo at the newest versions of its dependencies,install --upgrade -e ".[dev]")
+	$(NEWEST)/bin/$(SUITE)
 
 lint: $(DEV) ## check formatting, lint, import rules and types
 	$(BIN)/ruff format --check

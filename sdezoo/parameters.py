@@ -55,6 +55,10 @@ class Plugin:
     """Spec of the plugin that computes the same, or `SPEC on SDE` if only on one process, with the other parameters at their defaults.
     None: none is known. Not inherited."""
 
+    papers: ClassVar[tuple[str, ...]] = ()
+    """The papers behind the plugin, which `sdezoo cite` prints: BibTeX entries, or keys of entries in a file `references.bib` beside the
+    module or in a package above it, where entries are separated by empty lines. Literal texts. Not inherited."""
+
     def __post_init__(self) -> None:
         for key, value in self.parameters().items():
             object.__setattr__(self, key, convert(type(self), key, value))

@@ -60,7 +60,7 @@ def clone(tmp_path: Path) -> Clone:
     return Clone(tmp_path)
 
 
-@pytest.mark.parametrize("target", [*TARGETS, "test-lowest"])
+@pytest.mark.parametrize("target", [*TARGETS, "test-lowest", "test-newest"])
 def test_pip_is_a_line_a_stage(clone: Clone, target: str) -> None:
     code, said = clone.make(target)
     assert code == 0, said
@@ -70,7 +70,7 @@ def test_pip_is_a_line_a_stage(clone: Clone, target: str) -> None:
     assert len(said.splitlines()) <= len(stages) + 6  # the target's own commands
 
 
-@pytest.mark.parametrize("target", [*TARGETS, "test-lowest"])
+@pytest.mark.parametrize("target", [*TARGETS, "test-lowest", "test-newest"])
 def test_an_error_of_pip_is_shown_in_full_and_tried_again(clone: Clone, target: str) -> None:
     code, said = clone.make(target, fails="yes")
     assert code != 0
@@ -114,5 +114,5 @@ def test_every_extra_that_is_installed_exists_and_is_constrained(clone: Clone) -
 def test_environments_are_ignored_by_git() -> None:
     ignored = (HOUSE / ".gitignore").read_text().split()
     folders = re.findall(r"^\w+ \?= (\.venv\S*)$", (HOUSE / "Makefile").read_text(), re.MULTILINE)
-    assert len(folders) == 3
+    assert len(folders) == 4
     assert {f"{folder}/" for folder in folders} <= set(ignored)

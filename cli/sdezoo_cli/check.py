@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +13,9 @@ from sdezoo.errors import PluginError, SdezooError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
+
+if TYPE_CHECKING:
+    from sdezoo.conformance.law import Verdict
 
 
 def check(
@@ -24,6 +28,10 @@ def check(
     compare: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Fail if the errors of a sampler exceed this baseline.", show_default=False)
     ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Also train each SDE briefly on a table, and check the spread of its columns (half a minute)."),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +59,7 @@ def check(
         with bar("checking", None, shown=shown and len(chosen) > 1) as update:
             for k, (kind, spec) in enumerate(chosen):
                 update(k, len(chosen), detail=spec)
-                reports.append(_report(kind, spec, listed=shown and len(chosen) == 1))
+                reports.append(_report(kind, spec, deep=deep, listed=shown and len(chosen) == 1))
     broken = [report for report in reports if not report["holds"]]
     if as_json:
         say_json(reports)
@@ -80,14 +88,12 @@ def _chosen(specs: list[str], named: list[tuple[str, str]], everything: bool) ->
     return chosen
 
 
-def _report(kind: str, spec: str, *, listed: bool) -> dict[str, Any]:
+def _report(kind: str, spec: str, *, deep: bool, listed: bool) -> dict[str, Any]:
     import torch
-
-    from sdezoo.conformance.report import verdicts
 
     torch.set_num_threads(1)  # the cases are tiny: more threads are slower
     began, rows = time.perf_counter(), []
-    for verdict in verdicts(kind, spec):
+    for verdict in _verdicts(kind, spec, deep):
         rows.append({key: getattr(verdict, key) for key in ("law", "statement", "outcome", "reason", "case", "seconds")})
         if listed and verdict.outcome != "untried":
             mark = {"holds": "ok", "broken": "BROKEN", "excused": "-"}[verdict.outcome]
@@ -95,6 +101,19 @@ def _report(kind: str, spec: str, *, listed: bool) -> dict[str, Any]:
             say(f"  {mark:<8}{verdict.law}{note}\n")
     holds = all(row["outcome"] in ("holds", "excused") for row in rows)
     return {"kind": kind, "spec": spec, "holds": holds, "seconds": time.perf_counter() - began, "laws": rows}
+
+
+def _verdicts(kind: str, spec: str, deep: bool) -> Iterator[Verdict]:
+    from sdezoo.conformance.report import verdicts
+
+    broken = False
+    for verdict in verdicts(kind, spec):
+        broken = broken or verdict.outcome == "broken"
+        yield verdict
+    if deep and kind == "sdes" and not broken:
+        from sdezoo.runs.deep_check import check_spreads
+
+        yield check_spreads(spec)
 
 
 def _unloadable(files: list[Path], error: SdezooError) -> dict[str, Any]:

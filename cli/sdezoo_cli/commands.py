@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from sdezoo.errors import printable
 from sdezoo_cli.bench import bench
 from sdezoo_cli.check import check
+from sdezoo_cli.cite import cite
 from sdezoo_cli.evaluate import evaluate
 from sdezoo_cli.impute import impute
 from sdezoo_cli.list_plugins import list_plugins
@@ -74,6 +75,7 @@ app.command()(evaluate)
 app.command("list")(list_plugins)
 app.command()(show)
 app.command()(check)
+app.command()(cite)
 app.command()(verify)
 app.command()(new)
 app.command()(bench)

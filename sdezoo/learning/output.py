@@ -15,6 +15,8 @@ For `edm`, `ẑ = (z − m)/α` and `σ̂ = σ/α`. With mean `μ` and standard 
 `c_skip = s²/(σ̂² + s²)`, `c_out = σ̂ s/√(σ̂² + s²)` and `c_in = 1/√(σ̂² + s²)`. Input and target of the network then
 have unit variance at every time.
 
+The last four feed the network the state itself, or a multiple of it: they do not fit a process with a `network_input` of its own.
+
 If the network learns a denoiser (`sdezoo.process.process.Denoised`), only `epsilon` fits, and `denoiser_from_output` of the process
 converts `F` to `D`.
 """
@@ -71,7 +73,17 @@ class _FromScore(Output[P]):
         return sde.denoised(z, t, self.score(sde, moments, net, z, t))
 
 
+def _own_input(sde: Process) -> str | None:
+    """Why an output that feeds the network the state itself does not fit; None if it fits."""
+    if type(sde).network_input is Process.network_input:
+        return None
+    return "needs a process whose network sees the state as it is, without a `network_input` of its own"
+
+
 class _FromDenoiser(Output[AffineSDE]):
+    def refuses(self, sde: Process) -> str | None:
+        return super().refuses(sde) or _own_input(sde)
+
     def score(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
         k = sde.at(t, z)
         return (k.alpha * self.denoise(sde, moments, net, z, t) + k.shift - z) / k.variance
@@ -109,7 +121,7 @@ class _Hyvarinen(_FromScore[AffineSDE]):
     name = "hyvarinen"
 
     def refuses(self, sde: Process) -> str | None:
-        return needs_multiplicative(sde)
+        return needs_multiplicative(sde) or _own_input(sde)
 
     def score(self, sde: AffineSDE, moments: Moments, net: Call, z: Tensor, t: Tensor) -> Tensor:
         return net(z) + 1

@@ -35,7 +35,7 @@ from sdezoo.errors import CompositionError, DataError, SupportError, unknown_pri
 from sdezoo.process.columns import count_outside
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Shape
+from sdezoo.process.process import Conditional, Process, Shape
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.process.standardized import Standardized, unstandardized, wide
 
@@ -105,7 +105,8 @@ class AffineSDE(ForwardSDE, Conditional):
 
     @property
     def default_output(self) -> str:
-        return "edm"
+        """`edm`; `epsilon` if the process overrides `network_input`, which `edm` would not use."""
+        return "edm" if type(self).network_input is Process.network_input else "epsilon"
 
     @property
     def element_wise(self) -> bool:

@@ -27,14 +27,45 @@ def read_summary(module: str, attribute: str) -> str:
         SyntaxError: if the file does not parse.
         LookupError: if the module does not define the name.
     """
+    node, _ = _find_class(module, attribute)
+    return (ast.get_docstring(node) or "").partition("\n")[0] + _same(node) if node else ""
+
+
+def read_papers(module: str, attribute: str) -> tuple[tuple[str, ...], Path | None]:
+    """Read what a class states as `papers` from its source. An imported class is followed to the module that defines it.
+
+    Args:
+        module: dotted name of the module.
+        attribute: name of the class.
+
+    Returns:
+        The texts, and the file that defines the class; nothing and None if the class is created at run time.
+
+    Raises:
+        ImportError: if the module, or a module that it imports, is not installed.
+        SyntaxError: if the file does not parse.
+        LookupError: if the module does not define the name.
+    """
+    node, file = _find_class(module, attribute)
+    for part in node.body if node else []:
+        match part:
+            case ast.AnnAssign(target=ast.Name(id="papers"), value=ast.Tuple(elts=parts)):
+                return tuple(p.value for p in parts if isinstance(p, ast.Constant) and isinstance(p.value, str)), file
+            case _:
+                continue
+    return (), file
+
+
+def _find_class(module: str, attribute: str) -> tuple[ast.ClassDef | None, Path | None]:
+    """The definition of a class and its file; None if it is created at run time."""
     spec = _find(module)
     if spec is None:
         raise ModuleNotFoundError(f"no module {module}")
     if spec.origin is None or not spec.origin.endswith(".py"):
-        return ""
+        return None, None
     tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
-    found: str | None = None
+    found: tuple[ast.ClassDef | None, Path | None] | None = None
     for node in tree.body:
         match node:
             case ast.Import(names=names):
@@ -45,12 +76,12 @@ def read_summary(module: str, attribute: str) -> str:
                 _require(origin)
                 for alias in names:
                     if attribute == (alias.asname or alias.name):
-                        found = read_summary(origin, alias.name)
+                        found = _find_class(origin, alias.name)
             case ast.ClassDef(name=name) if name == attribute:
-                found = (ast.get_docstring(node) or "").partition("\n")[0] + _same(node)
+                found = node, Path(spec.origin)
     if found is None and not _bound_somewhere(tree, attribute):
         raise LookupError(f"{module} defines no {attribute}")
-    return found or ""
+    return found or (None, None)
 
 
 def _same(node: ast.ClassDef) -> str:

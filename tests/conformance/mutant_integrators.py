@@ -10,6 +10,7 @@ from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
 from sdezoo_plugins.samplers.levy_sde import LevySDE
 from sdezoo_plugins.samplers.multiplicative import Multiplicative
 from sdezoo_plugins.samplers.pc import PC
+from sdezoo_plugins.samplers.sscs import SSCS
 from tests.conformance.right_samplers import Flow, mutants
 
 OF_OTHER_KINDS, killed_by = mutants()
@@ -265,6 +266,38 @@ class FactorOfTheIndex(LevySDE):
 
     def kept(self, sde, ratio):
         return ratio ** (sde.index - 1)
+
+
+@killed_by("shared-noise-is-shared")
+class LoudWhereShared(EulerMaruyama):
+    """Twice the variance for the noise that entries share."""
+
+    def step(self, model, z, t, s, noise, memory):
+        shared = model.sde.noise_shape(z.shape) != z.shape
+        flow = z - (t - s) * model.sde.reverse_drift(z, t, model.score(z, t))
+        end = super().step(model, z, t, s, noise, memory)[0]
+        return flow + (end - flow) * 2**0.5 if shared and s > 0 else end, None
+
+
+@killed_by("weak-order")
+class HalfOfAStep(SSCS):
+    """The second stage without what its rate has changed since the first: order 1 for 2."""
+
+    def step(self, model, z, t, s, noise, memory):
+        if s == 0:
+            return super().step(model, z, t, s, noise, memory)
+        sde, middle = model.sde, (t + s) / 2
+        z = sde.reverse_transition(z, t, middle, noise)
+        z = sde.project(z + (t - s) * sde.ggt(z, middle, model.score(z, middle) - sde.stationary_score(z, middle)), z)
+        model.score(z, middle)
+        return sde.reverse_transition(z, middle, s, noise), None
+
+
+@killed_by("equivalence")
+class NotWhereItSays(DDIM):
+    """Said to be the same on a process that it refuses."""
+
+    same_as: ClassVar[str | None] = "ddim on cld"
 
 
 @killed_by("equivalence")

@@ -2,10 +2,31 @@
 
 import pytest
 
+from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.zoo.registry import SDES
+from tests.conformance import unusual_losses, unusual_samplers, unusual_sdes
 from tests.conformance.right_plugins import Churned, HalfLine
 from tests.conformance.trying import try_law
+
+QUICK = {"Coins", "Blur", "Straight", "Waving"}
+UNUSUAL = [
+    *((SDE_LAWS, sde) for sde in [*unusual_sdes.SDES, HalfLine(), *map(SDES.build, unusual_sdes.SPECS)]),
+    *((SAMPLER_LAWS, sampler) for sampler in unusual_samplers.SAMPLERS),
+    *((LOSS_LAWS, loss) for loss in unusual_losses.LOSSES),
+]
+
+
+@pytest.mark.parametrize(
+    ("suite", "plugin"),
+    [
+        pytest.param(suite, plugin, id=plugin.spec, marks=[] if type(plugin).__name__ in QUICK else pytest.mark.slow)
+        for suite, plugin in UNUSUAL
+    ],
+)
+def test_every_law_holds(suite, plugin):
+    assert [(one.law, one.reason, one.case) for one in suite.verdicts(plugin) if one.outcome not in ("holds", "excused")] == []
 
 
 @pytest.mark.parametrize("law", ["contract", "fokker-planck", "score-is-gradient", "draws-have-the-score"])

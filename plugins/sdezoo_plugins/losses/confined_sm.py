@@ -26,6 +26,7 @@ breaks this, and in bfloat16 the difference is lost to rounding.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -42,6 +43,8 @@ STEP = 0.1
 @dataclass(frozen=True)
 class ConfinedSM(ScoreLoss[ForwardSDE]):
     """Implicit score matching in a bounded set: for every SDE with a symmetric boundary rule, known transition or not."""
+
+    papers: ClassVar[tuple[str, ...]] = ("hyvarinen2005estimation", "song2019sliced")
 
     def refuses(self, sde: Process) -> str | None:
         matrix = isinstance(sde, MatrixSDE)

@@ -24,6 +24,8 @@ from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 class DSM(ScoreLoss[Supervised]):
     """Denoising score matching, for every process with a known conditional score, or one that learns a denoiser."""
 
+    papers: ClassVar[tuple[str, ...]] = ("vincent2011connection", "song2020score")
+
     preference: ClassVar[int] = 20
 
     weighting: WeightingName | None = None

@@ -27,6 +27,8 @@ from sdezoo.zoo.registry import LOSSES
 class HSM(ScoreLoss[Conditional]):
     """Hybrid score matching, for processes with auxiliary variables, such as cld: the target integrates them out."""
 
+    papers: ClassVar[tuple[str, ...]] = ("dockhorn2021critically",)
+
     same_as: ClassVar[str | None] = "dsm on cld"
 
     def refuses(self, sde: Process) -> str | None:

@@ -25,6 +25,8 @@ from sdezoo.process.requirement import needs_multiplicative
 class MultDSM(ScoreLoss[AffineSDE]):
     """Multiplicative denoising score matching: regress on the Hyvärinen score x∘∇log p."""
 
+    papers: ClassVar[tuple[str, ...]] = ("shetty2025dale",)
+
     preference: ClassVar[int] = 30
     same_as: ClassVar[str | None] = "dsm"
 

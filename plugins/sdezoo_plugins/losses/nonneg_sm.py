@@ -9,7 +9,7 @@ sample.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -25,6 +25,8 @@ from sdezoo.process.requirement import needs_multiplicative
 @dataclass(frozen=True)
 class NonnegSM(ScoreLoss[AffineSDE]):
     """Hyvärinen's non-negative score matching: needs no conditional score; levels=data is his own, on data without noise."""
+
+    papers: ClassVar[tuple[str, ...]] = ("hyvarinen2007extensions",)
 
     levels: Literal["data", "all"] = "all"
     """`data`: the clean data alone; `all`: the noised data, at every time."""

@@ -30,6 +30,8 @@ from sdezoo.process.sde import MatrixSDE
 class SlicedSM(ScoreLoss[Process]):
     """Sliced score matching at every noise level: works for every process, known transition or not."""
 
+    papers: ClassVar[tuple[str, ...]] = ("song2019sliced",)
+
     preference: ClassVar[int] = 10
 
     def weight(self, model: ScoreModel[Process], t: Tensor, like: Tensor) -> Tensor | None:

@@ -21,6 +21,8 @@ from sdezoo.zoo.registry import SAMPLERS
 class Ancestral(Sampler[AffineSDE]):
     """Ancestral (DDPM) sampling for every affine process: posterior steps at the denoised state."""
 
+    papers: ClassVar[tuple[str, ...]] = ("ho2020denoising",)
+
     same_as: ClassVar[str | None] = "ddim:eta=1"
     strong_order: ClassVar[float | None] = 1.0
 

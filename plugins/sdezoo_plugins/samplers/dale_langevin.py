@@ -22,6 +22,8 @@ from sdezoo_plugins.samplers.multiplicative_recipe import MultiplicativeRecipe
 class DaleLangevin(MultiplicativeRecipe):
     """The paper's sign-preserving multiplicative sampler: Euler–Maruyama in log coordinates."""
 
+    papers: ClassVar[tuple[str, ...]] = ("shetty2025dale",)
+
     same_as: ClassVar[str | None] = "euler-maruyama:spacing=uniform on gbm"
     consistent_order: ClassVar[float] = 1.0
     authors: ClassVar = {

@@ -6,6 +6,7 @@ order is claimed.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -19,6 +20,8 @@ from sdezoo.sampling.sampler import Sampler
 @dataclass(frozen=True)
 class DDIM(Sampler[AffineSDE]):
     """DDIM for every affine process: deterministic at eta=0, ancestral at eta=1."""
+
+    papers: ClassVar[tuple[str, ...]] = ("song2020denoising",)
 
     eta: Fraction = 0.0
     """`η`, the fraction of the posterior's standard deviation that is fresh noise: 0 is deterministic, 1 is ancestral."""

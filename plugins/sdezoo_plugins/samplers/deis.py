@@ -36,6 +36,8 @@ Known = list[tuple[Tensor, Tensor]]
 class DEIS(Sampler[AffineSDE, Known]):
     """DEIS (tAB, ρAB) for every affine process: deterministic Adams–Bashforth in the noise, one evaluation per step."""
 
+    papers: ClassVar[tuple[str, ...]] = ("zhang2022fast", "lu2022dpm")
+
     weak_order: ClassVar[float | None] = 2.0
 
     order: Annotated[int, Interval(ge=2, le=4)] = 3

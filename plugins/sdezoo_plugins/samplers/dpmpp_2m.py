@@ -25,6 +25,8 @@ Last = tuple[Tensor, Tensor]
 class DPMpp2M(Sampler[AffineSDE, Last]):
     """DPM-Solver++(2M) for every affine process: deterministic, order 2, one evaluation per step."""
 
+    papers: ClassVar[tuple[str, ...]] = ("lu2022dpmpp",)
+
     preference: ClassVar[int] = 20
     preferred_for: ClassVar[tuple[str, ...]] = ("table", "points")
     weak_order: ClassVar[float | None] = 2.0

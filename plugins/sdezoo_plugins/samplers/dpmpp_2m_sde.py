@@ -27,6 +27,8 @@ Last = tuple[Tensor, Tensor]
 class DPMpp2MSDE(Sampler[AffineSDE, Last]):
     """SDE-DPM-Solver++(2M) for every affine process: stochastic, two-step, one evaluation per step."""
 
+    papers: ClassVar[tuple[str, ...]] = ("lu2022dpmpp",)
+
     preference: ClassVar[int] = 20
     preferred_for: ClassVar[tuple[str, ...]] = ("image",)  # at 20 evaluations fresh noise improves images and degrades tables
     weak_order: ClassVar[float | None] = 2.0

@@ -28,6 +28,8 @@ Known = list[tuple[Tensor, Tensor]]
 class DPMpp3M(Sampler[AffineSDE, Known]):
     """DPM-Solver++(3M) for every affine process: deterministic, three-step, one evaluation per step."""
 
+    papers: ClassVar[tuple[str, ...]] = ("lu2022dpmpp",)
+
     weak_order: ClassVar[float | None] = 2.0
 
     def step(

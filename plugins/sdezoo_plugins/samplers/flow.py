@@ -27,6 +27,8 @@ Last = tuple[Tensor, Tensor]
 class Flow(Sampler[Interpolant, Last]):
     """The flow of data mixed with noise of any distribution, such as student-t: deterministic, order 2, one evaluation per step."""
 
+    papers: ClassVar[tuple[str, ...]] = ("karras2022elucidating", "lu2022dpmpp")
+
     weak_order: ClassVar[float | None] = 2.0
 
     def step(

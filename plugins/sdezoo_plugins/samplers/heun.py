@@ -23,6 +23,8 @@ from sdezoo.sampling.sampler import Sampler
 class Heun(Sampler[ForwardSDE]):
     """Heun on the probability flow: deterministic, order 2, two evaluations per step; works for every SDE."""
 
+    papers: ClassVar[tuple[str, ...]] = ("karras2022elucidating",)
+
     weak_order: ClassVar[float | None] = 2.0
 
     def evaluations(self, steps: int) -> int:

@@ -22,6 +22,8 @@ from sdezoo_plugins.samplers.multiplicative_recipe import MultiplicativeRecipe
 class Multiplicative(MultiplicativeRecipe):
     """The paper's unconstrained multiplicative sampler: Euler–Maruyama in x itself, which may leave the positive numbers."""
 
+    papers: ClassVar[tuple[str, ...]] = ("shetty2025dale",)
+
     preserves_support: ClassVar[bool] = False
     consistent_order: ClassVar[float] = 0.5
     authors: ClassVar = {

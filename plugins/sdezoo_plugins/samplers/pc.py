@@ -31,6 +31,8 @@ _ONE_NUMBER = "needs an SDE whose noise is a number for each entry, since its co
 class PC(Sampler[ForwardSDE]):
     """Predictor–corrector: alternating Euler–Maruyama and Langevin steps; works for every SDE but those whose noise is a matrix."""
 
+    papers: ClassVar[tuple[str, ...]] = ("song2020score",)
+
     weak_order: ClassVar[float | None] = 0.5
 
     snr: Positive = 0.16

@@ -44,6 +44,8 @@ Last = tuple[Tensor, Tensor]
 class PFODE(Sampler[AffineSDE, Last]):
     """Adaptive probability flow (Dormand–Prince) for every affine process: deterministic, as many evaluations as the tolerance needs."""
 
+    papers: ClassVar[tuple[str, ...]] = ("song2020score", "karras2022elucidating")
+
     weak_order: ClassVar[float | None] = 5.0
     adaptive: ClassVar[bool] = True
 

@@ -27,6 +27,9 @@ from sdezoo.sampling.sampler import Sampler
 class RectifiedSDE(Sampler[AffineSDE]):
     """Stochastic sampling of rectified flow, for every affine process: DDPM's posterior step, with the paper's time grid."""
 
+    papers: ClassVar[tuple[str, ...]] = ("roy2026low", "ho2020denoising")
+
+    same_as: ClassVar[str | None] = "ancestral"
     strong_order: ClassVar[float | None] = 1.0
 
     constants: tuple[Positive, Positive] | None = None

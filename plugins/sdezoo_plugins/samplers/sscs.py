@@ -38,6 +38,8 @@ from sdezoo.sampling.sampler import Sampler
 class SSCS(Sampler[Stationary]):
     """Symmetric splitting for processes with a known stationary reversal, such as cld: order 2, two evaluations per step."""
 
+    papers: ClassVar[tuple[str, ...]] = ("dockhorn2021critically", "strang1968construction", "hochbruck2010exponential")
+
     weak_order: ClassVar[float | None] = 2.0
 
     def refuses(self, sde: Process) -> str | None:

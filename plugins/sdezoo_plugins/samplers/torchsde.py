@@ -9,6 +9,7 @@ For state-dependent noise, weak order, strong order and evaluations per step: `e
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -34,6 +35,8 @@ _FACTS: dict[Method, tuple[float, float | None, int]] = {
 @dataclass(frozen=True)
 class TorchSDE(Sampler[ForwardSDE]):
     """Any torchsde method on the reverse SDE: method=euler, milstein, srk, heun, midpoint, …"""
+
+    papers: ClassVar[tuple[str, ...]] = ("li2020scalable",)
 
     method: Method = "euler"
     """torchsde's method. `euler`, `milstein` and `srk` integrate in the Itô sense, the others in the Stratonovich sense."""

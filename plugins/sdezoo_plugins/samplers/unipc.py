@@ -34,6 +34,8 @@ Last = tuple[Coefficients, Tensor, list[tuple[Tensor, Tensor]]]
 class UniPC(Sampler[AffineSDE, Last]):
     """UniPC for every affine process: deterministic predictor–corrector, order 3, one evaluation per step."""
 
+    papers: ClassVar[tuple[str, ...]] = ("zhao2023unipc",)
+
     weak_order: ClassVar[float | None] = 3.0
 
     order: Annotated[int, Interval(ge=2, le=3)] = 2

@@ -25,7 +25,7 @@ output is `√x` times the score minus that of the prior, `q/x − 2κ/σ²`: it
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start
 @dataclass(frozen=True)
 class CIR(SquareRoot):
     """Square-root diffusion dX = κ(θ − X)dt + σ√X dW on positive data, zeros included; its prior is a Gamma distribution."""
+
+    papers: ClassVar[tuple[str, ...]] = ("feller1951singular", "cox1985theory")
 
     kappa: Positive = 4.0
     """Mean-reversion rate `κ`."""

@@ -25,6 +25,7 @@ Run backward, the stationary process is the same process with the velocity rever
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ from sdezoo.process.sde import Stationary
 @dataclass(frozen=True)
 class CLD(Stationary, Conditional):
     """Critically damped Langevin diffusion: data with a velocity, which alone is noised; its sampler is sscs."""
+
+    papers: ClassVar[tuple[str, ...]] = ("dockhorn2021critically",)
 
     beta: Positive = 4.0
     """Rate `β`, the speed of time."""

@@ -10,7 +10,7 @@ near `t = 0`.
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Interval
@@ -23,6 +23,8 @@ from sdezoo.process.affine import AffineSDE, Coefficients
 @dataclass(frozen=True)
 class Cosine(AffineSDE):
     """Variance-preserving diffusion with the cosine schedule: noise grows evenly, more slowly at both ends than with vp."""
+
+    papers: ClassVar[tuple[str, ...]] = ("nichol2021improved",)
 
     s: Positive = 0.008
     """Offset `s`; it keeps `β(0)` above 0."""

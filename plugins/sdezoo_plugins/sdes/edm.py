@@ -7,6 +7,7 @@ same, and equal steps in `t` are the paper's. `t_span` goes from `(σ_min/σ_max
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from sdezoo.process.affine import AffineSDE, Coefficients
 @dataclass(frozen=True)
 class EDM(AffineSDE):
     """Data plus noise with the noise levels of Karras et al., 0.002 to 80: for data of about unit size."""
+
+    papers: ClassVar[tuple[str, ...]] = ("karras2022elucidating",)
 
     sigma_min: Positive = 0.002
     """Standard deviation of the noise at the start of `t_span`."""

@@ -15,7 +15,7 @@ moves to `N(θ, s²) = N(0, 1)`. In the data that is the equation above with `c_
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ from sdezoo.process.standardized import column_moments, standardized, wide
 @dataclass(frozen=True)
 class ExpOU(AffineSDE):
     """Mean-reverting geometric Brownian motion on positive data: its stationary distribution is log-normal, with the data's moments."""
+
+    papers: ClassVar[tuple[str, ...]] = ("schwartz1997stochastic",)
 
     kappa: Positive = 2.3
     """Mean-reversion rate `κ`; the fraction `e^{−κ}` of the data, by default a tenth, remains at the end."""

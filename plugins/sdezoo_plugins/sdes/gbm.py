@@ -38,6 +38,8 @@ GROWTH = 50.0
 class GBM(AffineSDE):
     """Geometric Brownian motion dX = μX dt + σ(t)X dW on positive data; sigma=0.8 is the paper's constant volatility."""
 
+    papers: ClassVar[tuple[str, ...]] = ("shetty2025dale",)
+
     preference: ClassVar[int] = 1
     preferred_for: ClassVar[tuple[str, ...]] = ("image", "paths")
 

@@ -24,7 +24,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Ge
@@ -45,6 +45,14 @@ NEAR = 5.6
 @dataclass(frozen=True)
 class Jacobi(SquareRoot):
     """Jacobi's diffusion dX = (s/2)[a(1 − X) − bX]dt + √(sX(1 − X)) dW on [0, 1], ends included; its prior is a Beta distribution."""
+
+    papers: ClassVar[tuple[str, ...]] = (
+        "wright1931evolution",
+        "karlin1981second",
+        "griffiths1979exact",
+        "jenkins2017exact",
+        "griffiths1984asymptotic",
+    )
 
     a: Annotated[float, Ge(1)] = 2.0
     """First parameter of the Beta distribution."""

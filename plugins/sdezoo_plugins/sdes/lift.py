@@ -35,7 +35,7 @@ With `α = 1`, `m = 0`, `v = σ_min² (r^{2t} − 1)` of `ve` and `φ = exp` thi
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import BeforeValidator
@@ -138,6 +138,8 @@ TRANSFORMS: dict[str, tuple[type[Transform], float, float]] = {
 @dataclass(frozen=True)
 class Lift(AffineSDE):
     """Any affine process on the real line, lifted by x = φ(z): exp, softplus, sigmoid, tanh, any box, stick-breaking."""
+
+    papers: ClassVar[tuple[str, ...]] = ("kim2022maximum",)
 
     base: Annotated[str, BeforeValidator(_written)] = "ve"
     """Spec string of an affine process on the real line; in parentheses if it has commas: `base=(ve:sigma_max=4,sigma_min=0.1)`."""

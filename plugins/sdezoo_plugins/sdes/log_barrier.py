@@ -21,6 +21,7 @@ fraction 6e−7 of the uniform distribution, so that nothing rounds to the bound
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ FAR, END = 15.0, 3e-7
 @dataclass(frozen=True)
 class LogBarrier(ForwardSDE):
     """Brownian motion under a log-barrier metric, for data inside the unit box: the baseline of reflected and metropolis."""
+
+    papers: ClassVar[tuple[str, ...]] = ("fishman2023constrained",)
 
     sigma_min: Positive = 0.02
     """Noise scale near `t = 0`, in `logit x`."""

@@ -30,7 +30,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from scipy.optimize import linprog
@@ -179,6 +179,8 @@ class MetropolisWalk(ConfinedBrownian):
 @dataclass(frozen=True)
 class Metropolis(MetropolisWalk):
     """Metropolis noising in a box, ball, annulus or polytope, or your own set; samples cannot leave it."""
+
+    papers: ClassVar[tuple[str, ...]] = ("fishman2023metropolis",)
 
     set: Literal["box", "ball", "annulus", "polytope"] = "box"
     """The set."""

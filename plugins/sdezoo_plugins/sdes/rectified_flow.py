@@ -10,7 +10,7 @@ of Roy, Rinaldo & Sarkar, arXiv 2601.15500, the first of which is `spacing=u-gri
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Interval
@@ -22,6 +22,8 @@ from sdezoo.process.affine import AffineSDE, Coefficients
 @dataclass(frozen=True)
 class RectifiedFlow(AffineSDE):
     """Rectified flow: a straight line from data to noise, x_t = (1 − t)x_0 + tε; for data of about unit size."""
+
+    papers: ClassVar[tuple[str, ...]] = ("liu2022flow", "roy2026low")
 
     delta: Annotated[float, Interval(gt=0, lt=0.5)] = 0.01
     """`δ`: the fraction of noise at the start of `t_span`, and of signal at its end."""

@@ -20,6 +20,7 @@ the step. Nothing is clipped or retried.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ IMAGES, TERMS = 2, 6
 @dataclass(frozen=True)
 class Reflected(ConfinedBrownian, Conditional):
     """Reflected Brownian motion in a box; its prior is uniform, and samples cannot leave the box."""
+
+    papers: ClassVar[tuple[str, ...]] = ("lou2023reflected",)
 
     sigma_max: Positive = 5.0
     """Terminal noise, in units of the box's width."""

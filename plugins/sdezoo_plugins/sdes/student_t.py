@@ -20,7 +20,7 @@ this noise)::
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Gt
@@ -34,6 +34,8 @@ from sdezoo.process.noise import Noise
 @dataclass(frozen=True)
 class StudentT(Interpolant):
     """Heavy-tailed noise: Student's t instead of the normal distribution, for data with power-law tails."""
+
+    papers: ClassVar[tuple[str, ...]] = ("pandey2024heavy", "karras2022elucidating")
 
     nu: Annotated[float, Gt(2)] = 4.0
     """Tail index `ν` of the noise; at most that of the data, see the tail report of `sdezoo evaluate`."""

@@ -4,6 +4,7 @@ Song et al., arXiv 2011.13456, eq. 12 and 34: `α = e^{−B/2}`, `m = 0`, `v = (
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from sdezoo.process.affine import AffineSDE, Coefficients
 @dataclass(frozen=True)
 class SubVP(AffineSDE):
     """Sub-variance-preserving diffusion: the drift of vp with less noise, v = (1 − e^{−∫β})²."""
+
+    papers: ClassVar[tuple[str, ...]] = ("song2020score",)
 
     beta_min: NonNegative = 0.1
     """Noise rate at `t = 0`, `β(0)`."""

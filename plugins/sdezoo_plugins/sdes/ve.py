@@ -6,7 +6,7 @@ Song et al., arXiv 2011.13456, eq. 9 and 31, with the variance of the transition
 
 import math
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -21,6 +21,8 @@ GROWTH = 50.0
 @dataclass(frozen=True)
 class VE(AffineSDE):
     """Variance-exploding diffusion dX = g(t) dW, g geometric in t; sigma_max is set from the data unless given."""
+
+    papers: ClassVar[tuple[str, ...]] = ("song2020score",)
 
     sigma_max: Positive | None = None
     """Standard deviation of the noise at `t = 1`; None: four times the data's leading principal standard deviation."""

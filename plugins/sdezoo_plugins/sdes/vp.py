@@ -4,6 +4,7 @@ Song et al., arXiv 2011.13456, eq. 11 and 33: with `B(t) = ∫β`, `α = e^{−B
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from sdezoo.process.columns import ColumnFit
 @dataclass(frozen=True)
 class VP(AffineSDE):
     """Variance-preserving diffusion dX = −½βX dt + √β dW, β linear in t (the continuous DDPM)."""
+
+    papers: ClassVar[tuple[str, ...]] = ("song2020score",)
 
     beta_min: NonNegative = 0.1
     """Noise rate at `t = 0`, `β(0)`."""

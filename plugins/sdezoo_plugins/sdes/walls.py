@@ -16,7 +16,7 @@ Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (b
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Gt
@@ -68,6 +68,8 @@ class Walled(WithMarks):
 @dataclass(frozen=True)
 class Walls(AffineSDE):
     """Data in a box with values exactly on its walls: each value has a mark, noised too, that says whether it is on a wall."""
+
+    papers: ClassVar[tuple[str, ...]] = ("chen2023analog",)
 
     low: float = 0.0
     """Lower wall."""

@@ -27,7 +27,7 @@ output, without its last part, is `√(V (1 − V)/R)` times the score minus tha
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Ge
@@ -49,6 +49,8 @@ RETURN = 4.0
 @dataclass(frozen=True)
 class WrightFisher(SquareRoot):
     """Wright–Fisher diffusion dX = (s/2)α(1 − KX)dt + √(s(diag X − XXᵀ)) dW on the simplex; its prior is a Dirichlet distribution."""
+
+    papers: ClassVar[tuple[str, ...]] = ("ethier1986markov", "griffiths1979exact", "jenkins2017exact", "griffiths1984asymptotic")
 
     alpha: Annotated[float, Ge(1)] = 2.0
     """Parameter `α` of the Dirichlet distribution, the same for all parts."""

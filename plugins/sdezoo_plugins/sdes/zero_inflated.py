@@ -21,7 +21,7 @@ Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (b
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Gt
@@ -65,6 +65,8 @@ class Marked(WithMarks):
 @dataclass(frozen=True)
 class ZeroInflated(AffineSDE):
     """Geometric Brownian motion for positive data with exact zeros: each value has a mark, noised too, that says whether it is positive."""
+
+    papers: ClassVar[tuple[str, ...]] = ("chen2023analog",)
 
     sigma_max: Positive | None = None
     """Terminal standard deviation of the noise in coordinates; None: four times the data's leading principal standard deviation."""

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import transform_to
 
 from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.law import LawError
 from sdezoo.errors import SdezooError
 from sdezoo.parameters import Plugin
 from sdezoo.process.affine import AffineSDE
@@ -65,22 +66,28 @@ def busy(plugin: Q) -> Q:
     return _changed(plugin, {key: (0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None})
 
 
-def equivalent(plugin: Plugin, registry: Registry[Any]) -> tuple[Any, Process | None] | None:
+def equivalent(plugin: Any, registry: Registry[Any]) -> tuple[Any, Process | None] | None:
     """The plugin that `same_as` names, with all parameters that both have, and the process on which they are the same; None: any.
 
     Args:
         plugin: The plugin. If a parameter that only it has is not at its default, nothing is the same.
         registry: Where the other is registered.
+
+    Raises:
+        LawError: It refuses the process on which it says that it is the same.
     """
     spec, _, on = (vars(type(plugin)).get("same_as") or "").partition(" on ")
     if not spec:
         return None
     other, values, stated = registry.build(spec), plugin.parameters(), parse(spec)[1]
-    usual = {field.name: field.default for field in fields(plugin)}  # pyright: ignore[reportArgumentType]
+    usual = {field.name: field.default for field in fields(plugin)}
     if any(value != usual[key] for key, value in values.items() if key not in other.parameters()):
         return None
     shared = {key: value for key, value in values.items() if key in other.parameters() and key not in stated}
-    return replace(other, **shared), SDES.build(on) if on else None
+    process = SDES.build(on) if on else None
+    if process is not None and (reason := plugin.refuses(process)):
+        raise LawError(f"It says that it is {spec} on {on}, but it {reason}.")
+    return replace(other, **shared), process
 
 
 def _changed(plugin: Q, candidates: dict[str, Sequence[Any]]) -> Q:

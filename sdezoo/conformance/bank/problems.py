@@ -25,11 +25,12 @@ from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Denoised, Supervised
+from sdezoo.process.sde import Stationary
 
 
 @dataclass(frozen=True)
-class Additive(AffineSDE):
-    """`dX = −X dt + σ dW` on the real line: `α = e^{−t}`, `v = σ² (1 − e^{−2t})/2`."""
+class Additive(AffineSDE, Stationary):
+    """`dX = −X dt + σ dW` on the real line: `α = e^{−t}`, `v = σ² (1 − e^{−2t})/2`. Its stationary distribution is `N(0, σ²/2)`."""
 
     sigma: Positive = 2.0
     """Volatility `σ`."""
@@ -45,6 +46,14 @@ class Additive(AffineSDE):
 
     def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         return -x, x.new_tensor(self.sigma)
+
+    def stationary_score(self, z: Tensor, t: Tensor) -> Tensor:
+        return -2 * z / self.sigma**2
+
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """The stationary process is reversible: its transition is the same in both directions of time."""
+        k = self.at(t - s, z)
+        return k.alpha * z + k.sigma * noise.normal(z)
 
 
 @dataclass(frozen=True)

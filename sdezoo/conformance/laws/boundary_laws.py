@@ -3,6 +3,7 @@
 Identities of expectations that hold exactly, so the p-values of a correct process are uniform. `D = g gᵀ`, and `u` is the state in units of
 its spread around its median:
 
+- the prior:       it is the distribution of fully noised data, to 0.01 nats an entry
 - the start:       `perturb(x_0, 0)` has the distribution of `encode(x_0)`, auxiliaries included
 - no walls:        `E[φ (D s + ∇·D)_i + (D ∇φ)_i] = 0`, `φ = exp(−u²/8)` and `u_i φ`, which do not vanish where a wall would be
 - stationary:      the same under `π` for the stationary score, with bumps
@@ -17,18 +18,54 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.evidence import ROWS, bounded_moments, mean_is_zero, means_are_equal, together
-from sdezoo.conformance.law import Suite
+from sdezoo.conformance.bank.cases import busy, events, smallest_event
+from sdezoo.conformance.evidence import ROWS, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
 from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated, paths_agree
+from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import mix
-from sdezoo.process.process import Process
+from sdezoo.process.process import Process, Shape
 from sdezoo.process.sde import ForwardSDE, Stationary
 
 BOUNDARY_LAWS: Suite[Process] = Suite()
 
+GAP = 0.01
+"""Largest allowed gap between the prior and the distribution of fully noised data, in nats."""
+
 _WIDTH = 2.0
 _ENTRIES = 6
+
+
+def _no_origin(sde: Process) -> str | None:
+    if isinstance(sde, AffineSDE) and not sde.coordinates.bijective:
+        return "No data lie at the origin of its coordinates."
+    return None
+
+
+def _joint(sde: Process) -> Shape:
+    """Two entries, so that a prior whose entries depend on each other shows."""
+    return next((event for event in events(sde) if torch.Size(event).numel() > 1), smallest_event(sde))
+
+
+@BOUNDARY_LAWS.law(excuses=_no_origin)
+def prior_gap(sde: Any) -> None:
+    """The prior is that of fully noised data, to 0.01 nats an entry: of the origin if affine, of all data if it adapts, else of some."""
+    for kind in {sde, busy(sde)}:
+        starts = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0)
+        gaps = {}
+        for start in starts:
+            draws, count = Draws(kind, start, 0, _joint(kind)), 2**15
+            whole = kind.adapted(draws.data(2)) if kind.prior_from_data else kind
+            noised = draws.states(torch.tensor(kind.t_span[1], dtype=torch.float64), count).flatten(1)
+            shape = (count, *draws.point.shape[1:])
+            prior = whole.prior(shape, draws.noise(), draws.point).double().flatten(1)
+            gaps[start] = gap_in_nats(noised, prior)
+        start = (max if kind.prior_from_data else min)(gaps, key=lambda s: gaps[s])
+        if gaps[start] > GAP:
+            x0 = [round(x, 4) for x in Draws(kind, start, 0, _joint(kind)).point.flatten().tolist()]
+            at = f"{kind.spec}, x0 = {x0}"
+            raise LawError(f"The prior is {gaps[start]:.3f} nats an entry from fully noised data (bound {GAP:g}).", at)
 
 
 @BOUNDARY_LAWS.monte_carlo_law()

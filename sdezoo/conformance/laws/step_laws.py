@@ -8,16 +8,18 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from sdezoo.conformance.bank.cases import equivalent
 from sdezoo.conformance.bank.noise_doubles import keyed
-from sdezoo.conformance.bank.orders import Error, affine_error, falls
+from sdezoo.conformance.bank.orders import Error, affine_error, falls, normal_end
 from sdezoo.conformance.bank.problems import Mixture, gaussian
 from sdezoo.conformance.bank.sampler_problems import COARSE, WIDE, ReferenceProblem, drive, enough, no_problem, problems, reference_problems
 from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Stops, thirds
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.registry import SAMPLERS
 
@@ -27,6 +29,9 @@ _EVEN = (32, 128)
 _LEFT = 0.6
 _SURE = 4.5
 _ROWS = 64
+_SHARED_UNTIL = 0.1
+_SHARED_STEPS = 256
+_WRONG = 0.2
 
 
 def _point(sde: AffineSDE) -> Mixture:
@@ -110,7 +115,7 @@ def _no_shared_noise(sampler: Sampler) -> str | None:
 
 @STEP_LAWS.law(excuses=_no_shared_noise)
 def shared_noise_is_shared(sampler: Sampler) -> None:
-    """If one Brownian motion drives all entries equally, their differences never change."""
+    """If one Brownian motion drives all entries equally, their differences never change, and their mean has the right distribution."""
     sde, model = SharedNoise(), Guarded(SharedNoise())
     view = sampler.view(model)
     z = sde.prior((_ROWS, 3), keyed(_ROWS), WIDE)
@@ -120,6 +125,22 @@ def shared_noise_is_shared(sampler: Sampler) -> None:
         raise LawError(f"Entries that share their noise moved apart, by {float(moved):.3g}.")
     if torch.allclose(end, z):
         raise LawError("States do not move if entries share their noise.")
+    # The guarded score is that of data whose entries have the mean 0.2. So at `t` the mean has the distribution `N(0.2, σ² t)`.
+    times = torch.linspace(1.0, _SHARED_UNTIL, _SHARED_STEPS + 1, dtype=torch.float64)
+
+    def means(start: Tensor, noise: Noise) -> Tensor:
+        state = start + torch.linspace(-1, 1, 3, dtype=torch.float64)
+        return drive(sampler, view, state, times, noise).mean(1, keepdim=True)
+
+    found = normal_end(means, torch.tensor([0.2], dtype=torch.float64), torch.tensor([sde.sigma**2], dtype=torch.float64))
+    if found is None:
+        return
+    deviation = sde.sigma * _SHARED_UNTIL**0.5
+    mean, spread = (float(found.mean[0]) - 0.2) / deviation, float(found.covariance[0, 0]) / deviation**2
+    if not (abs(mean) < _WRONG and abs(spread - 1) < _WRONG):
+        raise LawError(
+            f"The mean of entries that share their noise is off by {mean:.3g} deviations, its variance by the factor {spread:.3g}."
+        )
 
 
 def _claims_an_order(sampler: Sampler) -> str | None:
