@@ -22,8 +22,8 @@ from torch import Tensor
 
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
 from sdezoo.data.encoding import typed_columns
-from sdezoo.data.inference import as_float64, as_int64, column_parts, float_type, integer_type, shared_times, time_type
 from sdezoo.data.opening.dialect import is_number
+from sdezoo.data.opening.inference import as_float64, as_int64, column_parts, float_type, integer_type, shared_times, time_type
 from sdezoo.data.opening.table import is_text
 from sdezoo.errors import DataError, RunError, shortened
 
