@@ -30,6 +30,8 @@ from sdezoo.sampling.sampler import Sampler
 class DLPM(Sampler[ScaleMixture, Tensor]):
     """Denoising Lévy probabilistic models: DDPM's posterior step given the random variances of stable noise, such as that of levy."""
 
+    papers: ClassVar[tuple[str, ...]] = ("shariatian2024denoising",)
+
     weak_order: ClassVar[float | None] = None
 
     def refuses(self, sde: Process) -> str | None:

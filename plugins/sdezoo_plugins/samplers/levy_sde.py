@@ -16,6 +16,7 @@ The last step ends in `D`. Weak order 1, one network evaluation per step.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,6 +30,8 @@ from sdezoo.sampling.sampler import Sampler
 @dataclass(frozen=True)
 class LevySDE(Sampler[SelfSimilar]):
     """The reverse SDE driven by self-similar noise, such as that of levy: jumps backward in time, with exact marginals."""
+
+    papers: ClassVar[tuple[str, ...]] = ("yoon2023score",)
 
     def refuses(self, sde: Process) -> str | None:
         reason = sde.inexact_increments if isinstance(sde, SelfSimilar) else None

@@ -42,7 +42,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -66,6 +66,8 @@ _LEAST = 1e-13
 @dataclass(frozen=True)
 class Fractional(ForwardSDE, Conditional):
     """Fractional diffusion: noise with memory, by Ornstein–Uhlenbeck processes that share one Brownian motion; it takes many steps."""
+
+    papers: ClassVar[tuple[str, ...]] = ("nobis2023generative",)
 
     hurst: Annotated[float, Interval(gt=0, lt=1)] = 0.9
     """Hurst index `H`: ½ is Brownian motion, more is smoother, less is rougher."""

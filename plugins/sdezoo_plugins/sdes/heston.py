@@ -23,7 +23,7 @@ There is no stationary distribution: the prior is simulated from a typical row.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Interval
@@ -44,6 +44,8 @@ STEPS = 32
 @dataclass(frozen=True)
 class Heston(MatrixSDE):
     """Heston's price and variance with correlated noise: two positive columns, in real time; meant for `sdezoo paths`."""
+
+    papers: ClassVar[tuple[str, ...]] = ("heston1993closed",)
 
     mu: float = 0.0
     """Drift rate `μ` of the price."""

@@ -35,7 +35,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -57,6 +57,8 @@ _HALF_A_GRAIN = 2.0**-25
 @dataclass(frozen=True)
 class Levy(ScaleMixture):
     """Lévy–Itô model: α-stable noise with heavy tails instead of normal noise; its samplers are flow, levy-sde and dlpm."""
+
+    papers: ClassVar[tuple[str, ...]] = ("yoon2023score",)
 
     alpha: Annotated[float, Interval(gt=0, le=2)] = 1.8
     """Index `α` of stability, the tail index of the noise; 2 is normal noise."""

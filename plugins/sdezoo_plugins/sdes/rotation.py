@@ -27,7 +27,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
 from pydantic import BeforeValidator
@@ -60,6 +60,8 @@ Matrices = Annotated[tuple[tuple[tuple[float, ...], ...], ...], BeforeValidator(
 @dataclass(frozen=True)
 class Rotation(MatrixSDE):
     """Skew-symmetric multiplicative noise, which keeps every row's norm: latents have the data's norms and a uniform direction."""
+
+    papers: ClassVar[tuple[str, ...]] = ("multiplicative2026latents",)
 
     decay: Positive = 4.0
     """`λ`: the mean of the data decays by `e^{−λ}` over the whole time."""
