@@ -349,17 +349,13 @@ class Conditional(Supervised):
     def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         """Weight of the squared score error at `z`, shaped like `z`, in losses that compare with a known score. Default: 1.
 
-        If `g` vanishes at some `z`, the score grows as `1/g` there. Large errors of the score then do not affect the reverse
-        process, which uses `g gᵀ s`. The weight `g²`, up to its scale, compensates.
+        If `g` vanishes at some `z`, the score grows as `1/g` there, and the reverse process uses only `g gᵀ s`: weigh by `g²`.
         """
         return torch.ones_like(z)
 
 
 class Denoised(Supervised):
-    """A process whose network learns the denoiser `E[z_0 | z_t]`; no score is required. Abstract: `denoiser_from_output`.
-
-    If the score of the marginals follows from the denoiser, override `score_from_denoiser`.
-    """
+    """A process whose network learns the denoiser `E[z_0 | z_t]`. Abstract: `denoiser_from_output`; optional: `score_from_denoiser`."""
 
     in_words = "a process whose network learns a denoiser"
     learns = "the denoiser E[z_0 | z_t]"
@@ -374,15 +370,12 @@ class Denoised(Supervised):
 
     @abstractmethod
     def denoiser_from_output(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """Convert the network's output to the denoiser.
+        """Convert the network's output to the denoiser `E[z_0 | z_t = z]`, shaped like `z`.
 
         Args:
             out: output of the network at `network_input(z, t)`, of the same shape.
             z: noised state, `(B, *state)`.
             t: time, 0-dim or `(B, 1, …, 1)`.
-
-        Returns:
-            An estimate of `E[z_0 | z_t = z]`, shaped like `z`.
         """
 
     def error_scale(self, t: Tensor) -> Tensor:
@@ -392,8 +385,7 @@ class Denoised(Supervised):
     def error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         """Weight of the squared error of the denoiser at `z`, shaped like `z`, in losses that regress on `z_0`. Default: 1.
 
-        Override it if the error grows without bound with `z`, as where the output is scaled by the size of the state.
-        """
+        Override it if the error grows without bound with `z`."""
         return torch.ones_like(z)
 
     def score_from_denoiser(self, denoised: Tensor, z: Tensor, t: Tensor) -> Tensor:
