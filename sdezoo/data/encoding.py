@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
+from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
+from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
+from sdezoo.data.codecs.normal_scores import NormalScoreCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
-from sdezoo.data.discrete import CategoryCodec, MissingCodec
-from sdezoo.data.normal_scores import NormalScoreCodec
 
 CODECS: dict[str, type[Codec]] = {
     codec.kind: codec
@@ -201,6 +201,11 @@ class Encoding:
         places = {source: len(names) + k for k, source in enumerate(marked)}
         found = [places[output.source] if output.mark else output.source for output in outputs]
         return [*names, *(f"{names[source]} is missing" for source in marked)], found
+
+    @property
+    def without_scores(self) -> Encoding:
+        """The same encoding without the map to normal scores."""
+        return Encoding(tuple(codec for codec in self.codecs if not isinstance(codec, NormalScoreCodec)), self.types)
 
     @property
     def categories(self) -> list[int]:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from sdezoo.process.affine import AffineSDE
 
-_LEVELS = 128
+_LEVELS = 32
 _WIDEST, _ROWS_PER_COLUMN = 64, 5
 
 

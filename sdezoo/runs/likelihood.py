@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -271,12 +271,13 @@ def _reference(trained: Trained, load: Callable[[], Data], raw: Tensor, seed: in
     train = data.train[:: -(-len(data.train) // _REFERENCE_ROWS)]
     train = _spread(train, data.levels, Noise.seeded(seed, _REFERENCE_CELLS))
     sde, diagonal = trained.model.sde, data.kind == "image"
-    z, _ = encoded(sde, trained.encoding.encode(train).double())
+    plain = replace(trained, encoding=trained.encoding.without_scores)
+    z, _ = encoded(sde, plain.encoding.encode(train).double())
     law = _moment_matched(z.flatten(1), diagonal)
     if law is None:
         return None, f"none, because the covariance of the {len(train)} training rows is not of full rank"
-    here, stretch = encoded(sde, trained.encoding.encode(raw).double())
-    nats = law.log_prob(here.flatten(1)) - stretch + trained.log_det(raw)
+    here, stretch = encoded(sde, plain.encoding.encode(raw).double())
+    nats = law.log_prob(here.flatten(1)) - stretch + plain.log_det(raw)
     name = "log-normal" if sde.multiplicative else "Gaussian in coordinates"
     return nats, f"{name}, {'diagonal' if diagonal else 'full'} covariance"
 

@@ -38,7 +38,7 @@ from sdezoo.store.upgrade import upgrade_state
 _READ = (2, 3, 4)
 """Readable formats. Format 2 has no `SHA256SUMS`; formats 2 and 3 use older names, see `sdezoo.store.upgrade`."""
 
-METADATA = 2**20
+METADATA = 2**21
 """Most bytes of `state.json`, of `SHA256SUMS`, and of the header of a tensor file: reading takes up to 45 times as much memory."""
 
 _NAME = re.compile(r"step-(\d{1,18})")

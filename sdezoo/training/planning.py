@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from sdezoo.data.codec import Codec
+from sdezoo.data.codecs.codec import Codec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError, RunError
@@ -189,6 +189,10 @@ def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     if data.kind in ("table", "points"):
         sde = sde.for_columns(*Encoding(codecs).named(column_names(data)))
     event = Encoding(codecs).encoded_event(data.event)
+    if sde.row_shape not in (None, event):
+        raise DataError(
+            f"'{sde.title()}' takes rows of shape {sde.row_shape}, not {event}.", "Leave out columns, or choose another process."
+        )
     # A heavy tail is what such noise is chosen for: it stays in the data.
     scores = data.kind == "table" and math.isinf(sde.tail)
     return sde, fit_encoding(data, sde.support, draft.config.shift, codecs, sde.rounds_up(event), normal_scores=scores)

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from sdezoo.data.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec
+from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec
+from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
+from sdezoo.data.codecs.normal_scores import fit_normal_scores
 from sdezoo.data.column_types import CategoryType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
-from sdezoo.data.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.encoding import Encoding
-from sdezoo.data.normal_scores import fit_normal_scores
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError, shortened
 from sdezoo.zoo.composition import defaults, support_in_words

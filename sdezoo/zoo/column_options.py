@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import torch
 
-from sdezoo.data.codec import Codec, DifferenceCodec, ShareCodec
+from sdezoo.data.codecs.codec import Codec, DifferenceCodec, ShareCodec
 from sdezoo.data.column_types import CategoryType, NumberType, TimeType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding

@@ -1,4 +1,4 @@
-"""Laws of `sdezoo.data.conversion` and `sdezoo.data.discrete`: values of every type come back, and shares are kept."""
+"""Laws of `sdezoo.data.conversion` and `sdezoo.data.codecs.discrete`: values of every type come back, and shares are kept."""
 
 import datetime
 import json
@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import csv, parquet
 
+from sdezoo.data.codecs.discrete import MARK, CategoryCodec, MissingCodec
 from sdezoo.data.column_types import CategoryType, NumberType, TimeType, column_types
 from sdezoo.data.conversion import from_numbers, recoded, to_numbers
-from sdezoo.data.discrete import MARK, CategoryCodec, MissingCodec
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.formats import Samples
 from sdezoo.data.opening.dialect import Dialect

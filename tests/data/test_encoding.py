@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sdezoo.data import encoding as module
-from sdezoo.data.codec import AffineCodec, Codec
+from sdezoo.data.codecs.codec import AffineCodec, Codec
 from sdezoo.data.encoding import Encoding, narrowed, typed_columns
 from sdezoo.errors import DataError, RunError
 

@@ -11,10 +11,10 @@ from scipy.stats import kstest
 from torch import Tensor
 from torch.distributions import constraints
 
+from sdezoo.data.codecs.normal_scores import NormalScoreCodec, fit_normal_scores
 from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.data.normal_scores import NormalScoreCodec, fit_normal_scores
 from sdezoo.errors import DataError
 from sdezoo.training.preprocessing import fit_encoding
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdezoo.data.codec import DifferenceCodec
+from sdezoo.data.codecs.codec import DifferenceCodec
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError, SdezooError
 from sdezoo.generation.conditions import Condition, Values, conditions, parse

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 
 from sdezoo import DATASETS, NETWORKS, SDES, ScoreModel
 from sdezoo.conformance.bank.problems import Mixture
-from sdezoo.data.codec import AffineCodec
+from sdezoo.data.codecs.codec import AffineCodec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError

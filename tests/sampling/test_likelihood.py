@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from torch.distributions import LogNormal, Normal, StickBreakingTransform
+from torch.distributions import LogNormal, MultivariateNormal, Normal, StickBreakingTransform
 
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.bank.problems import Additive, Mixture, eight, gaussian
@@ -188,13 +188,17 @@ def test_a_network_has_a_density():
     """In float32 too."""
     sde = SDES.build("gbm")
     z = 0.4 + 0.7 * torch.randn(4000, 2, generator=torch.Generator().manual_seed(0), dtype=WIDE)
-    model = ScoreModel.for_data(sde, Silent(), z.exp(), prior="white")
+    model = ScoreModel.for_data(sde, Silent(), z.exp())
     x = z[:50].exp()
-    law = LogNormal(model.mean.double(), model.std.double())
-    for dtype, rows in ((WIDE, x), (torch.float32, x.float())):
+    law = MultivariateNormal(z.mean(0), z.T.cov())
+
+    def wanted(rows: torch.Tensor) -> torch.Tensor:
+        return law.log_prob(rows.double().log()) - rows.double().log().sum(1)
+
+    for rows in (x, x.float()):
         found = log_likelihood(model, rows)
         assert not found.requires_grad
-        assert float((found - law.log_prob(rows.to(dtype).double()).sum(1)).abs().max()) < 2 * CLOSE
+        assert float((found - wanted(rows)).abs().max()) < 2 * CLOSE
 
 
 def test_dequantization_and_bits():

@@ -69,6 +69,6 @@ def test_a_plugin_from_a_file_is_traced_to_the_file(tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named_with_what_brought_it() -> None:
     check_providers({"sdes/gbm": "sdezoo 0.1.0"})
-    with pytest.raises(PluginError, match=r"SDE 'levy' of levy-plugins 2\.1, which is not installed") as error:
-        check_providers({"sdes/gbm": "sdezoo 0.1.0", "sdes/levy": "levy-plugins 2.1"})
-    assert "levy-plugins 2.1" in error.value.remedy
+    with pytest.raises(PluginError, match=r"SDE 'absent' of absent-plugins 2\.1, which is not installed") as error:
+        check_providers({"sdes/gbm": "sdezoo 0.1.0", "sdes/absent": "absent-plugins 2.1"})
+    assert "absent-plugins 2.1" in error.value.remedy

@@ -98,7 +98,7 @@ def test_labels_condition_the_network(tmp_path: Path) -> None:
     assert trained.state.classes == 2
     model = trained.model.condition_on(torch.tensor([0, 1]))
     end, sde = torch.tensor(1.0, dtype=torch.float64), trained.model.sde
-    found = sde.decode(model.denoise(torch.zeros(2, 2), end)).log().mean(1)
+    found = trained.encoding.decode(sde.decode(model.denoise(torch.zeros(2, 2), end))).log().mean(1)
     assert found.tolist() == pytest.approx([-2, 2], abs=0.5)
     free = sde.decode(trained.model.denoise(torch.zeros(2, 2), end)).log().mean()
     assert abs(free) < 1.7

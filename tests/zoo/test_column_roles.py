@@ -11,7 +11,8 @@ import torch
 from pyarrow import csv, parquet
 
 from sdezoo import DiffusionModel
-from sdezoo.data.codec import AffineCodec
+from sdezoo.data.codecs.codec import AffineCodec
+from sdezoo.data.codecs.normal_scores import NormalScoreCodec
 from sdezoo.errors import DataError, SdezooError
 from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.sample import sample
@@ -139,11 +140,11 @@ def test_the_estimator_gives_back_the_types_of_a_frame() -> None:
     assert set(made["sex"].dropna()) <= {"f", "m"}
 
 
-def test_numbers_alone_train_as_they_always_did(tmp_path: Path) -> None:
-    """No codec but the affine one, of the same figures."""
+def test_numbers_alone_have_normal_scores_and_an_affine_codec(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(100, 2))
     pandas.DataFrame(x, columns=["a", "b"]).to_csv(tmp_path / "t.csv", index=False)
     result = train(config(tmp_path, data=str(tmp_path / "t.csv"), steps=1))
-    [codec] = restore(result.run).encoding.codecs
+    scores, codec = restore(result.run).encoding.codecs
+    assert isinstance(scores, NormalScoreCodec)
     assert isinstance(codec, AffineCodec)
-    assert torch.allclose(codec.shift / codec.scale, -result.data.train.double().mean(0))
+    assert torch.allclose(codec.shift / codec.scale, -scores.encode(result.data.train.double()).mean(0))

@@ -14,7 +14,7 @@ With matrices, `D = β' Σ_k A_k X (A_k X)ᵀ` and `∇·D = β' Σ_k A_k² X`. 
 it is 0. The mean decays as `E X_t = e^{−λβ} x_0` in the slowest direction: `σ² = 2λ/(d − 1)`, and given matrices are scaled alike.
 
 The angle from the start is sampled exactly. `(1 − cos)/2` is a Wright–Fisher diffusion, whose transition is a mixture of Beta distributions
-(Mijatović, Mramor & Uribe Bravo, arXiv 1809.09092); for two columns the angle is normal. With matrices, paths are simulated. A step ends on
+(Mijatović, Mramor & Uribe Bravo, arXiv 2012.12018); for two columns the angle is normal. With matrices, paths are simulated. A step ends on
 the sphere that it began on.
 
 The score matters only along the sphere. The network sees the direction times `√d` and the standardized `log |X|`, and its output is
@@ -61,7 +61,7 @@ Matrices = Annotated[tuple[tuple[tuple[float, ...], ...], ...], BeforeValidator(
 class Rotation(MatrixSDE):
     """Skew-symmetric multiplicative noise, which keeps every row's norm: latents have the data's norms and a uniform direction."""
 
-    papers: ClassVar[tuple[str, ...]] = ("multiplicative2026latents",)
+    papers: ClassVar[tuple[str, ...]] = ("mijatovic2020algorithm",)
 
     decay: Positive = 4.0
     """`λ`: the mean of the data decays by `e^{−λ}` over the whole time."""

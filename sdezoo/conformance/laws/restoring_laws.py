@@ -19,6 +19,7 @@ from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.contract_laws import answers
+from sdezoo.data.dataset import Kind
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError
 from sdezoo.learning.model import ScoreModel
@@ -84,17 +85,21 @@ def _answers(model: ScoreModel[Any], x0: Tensor, states: list[tuple[Tensor, Tens
     return found
 
 
+_KINDS: dict[int, Kind] = {2: "paths", 3: "image"}  # by the number of axes of a row; else points
+
+
 def _state(model: ScoreModel[Any], net: Network, x0: Tensor) -> State:
+    kind, low, high = _KINDS.get(x0.ndim - 1, "points"), float(x0.min()), float(x0.max())
     return State(
         step=1,
         sde=model.sde.full_spec,
         net=net.full_spec,
         output=model.output_name,
         event=tuple(x0.shape[1:]),
-        kind="points",
+        kind=kind,
         columns=(),
         levels=None,
-        range=(float(x0.min()), float(x0.max())),
+        range=(low, high) if kind == "image" else ([low], [high]),
         encoding=Encoding.affine(1.0, 0.0).to_json(),
         averaged=1,
         seconds=0.0,

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from sdezoo.data.codec import Codec, Output, damaged, indices
+from sdezoo.data.codecs.codec import Codec, Output, damaged, indices
 from sdezoo.errors import DataError
 
 MARK = 2.0

@@ -24,7 +24,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 
-from sdezoo.data.codec import Codec, damaged, indices
+from sdezoo.data.codecs.codec import Codec, damaged, indices
 
 _ROWS, _VALUES = 16, 4
 """Fewer rows, or fewer different values, give a column no knots."""

@@ -1,0 +1,1 @@
+"""Codecs: the invertible column transforms that make up an encoding."""
