@@ -91,6 +91,12 @@ def test_what_does_not_fit_is_refused_before_data_are_read(tmp_path: Path, sde: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rows_of_another_shape_are_refused(tmp_path: Path, shares: str) -> None:
+    with pytest.raises(DataError, match=r"'heston' takes rows of shape \(2,\), not \(13,\)"):
+        train(config(tmp_path, sde="heston", loss="sliced-sm", data=shares))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("sde", [name for name, _ in defaults(SDES)])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_every_output_that_fits_trains_and_samples(tmp_path: Path, shares: str, sde: str, output: str) -> None:
