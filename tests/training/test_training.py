@@ -80,7 +80,7 @@ def test_what_fits_trains_and_samples(tmp_path: Path, shares: str, sde: str, los
             found = not part.preserves_support and re.search(r"left the support.*dale-langevin", str(left))
             assert found, left  # noqa: PT017
             continue
-        assert made.x.shape == (3, 13)
+        assert made.x.shape == (3, *(trained.model.sde.row_shape or (13,)))
         assert made.x.isfinite().all()
 
 
