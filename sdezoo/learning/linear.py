@@ -96,8 +96,8 @@ class LinearDenoiser(nn.Module):
 
 
 def _times(matrices: Tensor, rows: Tensor) -> Tensor:
-    if len(matrices) == 1:
-        return rows @ matrices[0].T
+    if len(matrices) == 1:  # as sums of products: how a matrix product rounds depends on the number of rows
+        return (rows.unsqueeze(-2) * matrices).sum(-1)
     return (matrices @ rows.unsqueeze(-1)).squeeze(-1)
 
 
