@@ -10,7 +10,7 @@ Noise with increments of its own kind is compared, by bounded functions of the s
 
 - `(α_t/α_s) z_s + Δ` has the distribution of `z_t`, `Δ` the increment from `s` to `t`;
 - the noise at `t` over `√V_t` is standard normal for every `V_t`, and `√V_s ε` and `√(V_t − γ² V_s) ε'` are independent, the noise at `s`
-and `Δ`.
+  and `Δ`.
 """
 
 from __future__ import annotations
