@@ -108,6 +108,7 @@ def commands(folder: Path) -> dict[str, Command]:
 
 
 def forked(work: Callable[[], object]) -> int:
+    """Fork a process that does `work` and ends."""
     pid = os.fork()
     if pid:
         return pid

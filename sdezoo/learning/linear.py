@@ -33,7 +33,10 @@ class LinearDenoiser(nn.Module):
     Args:
         sde: the noise process.
         std: standard deviation of the clean coordinates, broadcasts against `(d,)`.
-        correlation: `R`, positive definite, `(d, d)`.
+        correlation: `R`, positive definite, `(d, d)`, `d` at most 64: the tables are 190 times as large.
+
+    Raises:
+        ValueError: if `correlation` has another shape.
     """
 
     correlation: Tensor
@@ -45,6 +48,8 @@ class LinearDenoiser(nn.Module):
 
     def __init__(self, sde: AffineSDE, std: Tensor, correlation: Tensor) -> None:
         super().__init__()
+        if correlation.ndim != 2 or not len(correlation) == correlation.shape[1] <= _WIDEST:
+            raise ValueError(f"no correlation matrix of at most {_WIDEST} columns")
         lo, hi = sde.t_span
         # Equal steps of the logarithm near 0, of the time elsewhere.
         t = torch.cat([torch.logspace(0, -4, _LEVELS, dtype=torch.float64), torch.linspace(0, 1, _LEVELS, dtype=torch.float64)]).unique()
@@ -87,7 +92,8 @@ class LinearDenoiser(nn.Module):
         return _times(a, inputs) + _times(b, net(_times(c, inputs)))
 
     def _at(self, level: Tensor | float, like: Tensor) -> tuple[Tensor, ...]:
-        at = torch.as_tensor(level, dtype=self.levels.dtype, device=self.levels.device).reshape(-1)
+        # A number is filled in on the device; a tensor made of it would be copied there.
+        at = level.to(self.levels).reshape(-1) if isinstance(level, Tensor) else self.levels.new_full((1,), level)
         k = torch.searchsorted(self.levels, at).clamp(1, len(self.levels) - 1)
         low, high = self.levels[k - 1], self.levels[k]
         share = ((at - low) / (high - low)).clamp(0, 1).reshape(-1, 1, 1, 1)

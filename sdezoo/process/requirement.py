@@ -6,7 +6,9 @@ from typing import ClassVar, Generic, TypeVar, get_args
 
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import SelfSimilar
 from sdezoo.process.process import Process
+from sdezoo.process.sde import MatrixSDE
 
 P = TypeVar("P", bound=Process)
 
@@ -45,6 +47,17 @@ class Requirement(Generic[P]):
 def needs_multiplicative(sde: Process) -> str | None:
     """The phrase of `refuses` for parts that use the Hyvärinen score `x ∘ ∇ log p`. None: `sde` has one."""
     return None if sde.multiplicative else "needs an SDE on positive data with multiplicative noise"
+
+
+def needs_number_noise(sde: Process) -> str | None:
+    """The phrase of `refuses` for parts that multiply noise by one number for each entry. None: `sde` has such noise."""
+    return "needs an SDE whose noise is a number for each entry" if isinstance(sde, MatrixSDE) else None
+
+
+def needs_exact_increments(sde: Process) -> str | None:
+    """The phrase of `refuses` for parts that draw increments of self-similar noise. None: those of `sde` are exact, or it has none."""
+    reason = sde.inexact_increments if isinstance(sde, SelfSimilar) else None
+    return f"needs {reason}" if reason else None
 
 
 def as_affine(sde: Process, what: str) -> AffineSDE:

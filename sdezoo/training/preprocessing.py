@@ -74,11 +74,12 @@ def fit_encoding(
     codecs = tuple(codecs)
     check(data, missing=bool(Encoding(codecs).missing))
     affine = _affine(data, Encoding(codecs), support, shift)
-    cells = _cells(data, Encoding(codecs), affine, rounds_up) if rounds_up is not None else ()
-    if normal_scores and shift is None and (scores := _normal_scores(data, Encoding((*codecs, *cells)), support)):
-        cells = (*cells, *scores)
-        affine = _affine(data, Encoding((*codecs, *cells)), support, shift)
-    encoding = Encoding((*codecs, *cells, affine), data.types)
+    if rounds_up is not None:
+        codecs += _cells(data, Encoding(codecs), affine, rounds_up)
+    if normal_scores and shift is None and (scores := _normal_scores(data, Encoding(codecs), support)):
+        codecs += scores
+        affine = _affine(data, Encoding(codecs), support, shift)
+    encoding = Encoding((*codecs, affine), data.types)
     refused = _refused(data, support, encoding)
     if refused.any():
         raise _refusal(data, support, shift, refused, encoding)

@@ -52,7 +52,7 @@ class ScoreTask(Task):
             linear = LinearDenoiser(sde, moments.sigma_data, tensors["linear.correlation"]) if "linear.correlation" in tensors else None
             model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None, linear=linear)
             model.load_state_dict(tensors)
-        except (KeyError, RuntimeError):
+        except (KeyError, RuntimeError, ValueError):
             raise MisfitError("'ema.safetensors' does not fit the network") from None
         return model
 

@@ -14,13 +14,12 @@ import random
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from attacks.kill import forked
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.training.config import TrainingConfig
@@ -32,21 +31,6 @@ def trained(run: Path, settings: dict[str, Any]) -> None:
     """Begin a training, or go on with it."""
     config = TrainingConfig.build({**SETTINGS, **settings, "out": str(run)})
     train(config, resume=(run / "config.yaml").is_file(), notify=lambda _: None)
-
-
-def forked(work: Callable[[], None]) -> int:
-    """The process that does `work` and ends."""
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    try:
-        work()
-        code = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(code)
 
 
 def outcome(run: Path) -> tuple[Any, ...]:

@@ -85,3 +85,12 @@ def test_wide_tables_and_images_have_none() -> None:
     assert LinearDenoiser.fit(sde, torch.randn(19, D), torch.ones(D)) is None
     assert LinearDenoiser.fit(sde, torch.randn(1000, 65), torch.ones(65)) is None
     assert LinearDenoiser.fit(sde, torch.randn(1000, 1, 2, 2), torch.ones(1, 2, 2)) is None
+
+
+@pytest.mark.parametrize("shape", [(65, 65), (3, 4), (9,)])
+def test_a_matrix_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    """A file may come from somebody else, and the tables are far larger than the matrix."""
+    sde = SDES.build("vp")
+    assert isinstance(sde, AffineSDE)
+    with pytest.raises(ValueError, match="no correlation matrix of at most 64 columns"):
+        LinearDenoiser(sde, torch.ones(()), torch.ones(shape))

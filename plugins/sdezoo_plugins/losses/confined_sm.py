@@ -35,7 +35,8 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.weighting import weight
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
-from sdezoo.process.sde import ForwardSDE, MatrixSDE
+from sdezoo.process.requirement import needs_number_noise
+from sdezoo.process.sde import ForwardSDE
 
 STEP = 0.1
 
@@ -47,8 +48,7 @@ class ConfinedSM(ScoreLoss[ForwardSDE]):
     papers: ClassVar[tuple[str, ...]] = ("hyvarinen2005estimation", "song2019sliced")
 
     def refuses(self, sde: Process) -> str | None:
-        matrix = isinstance(sde, MatrixSDE)
-        return super().refuses(sde) or ("needs an SDE whose noise is a number for each entry" if matrix else None)
+        return super().refuses(sde) or needs_number_noise(sde)
 
     def weight(self, model: ScoreModel[ForwardSDE], t: Tensor, like: Tensor) -> Tensor:
         return weight("uniform", model, t, like) / 2

@@ -23,6 +23,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.interpolant import ScaleMixture
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
+from sdezoo.process.requirement import needs_exact_increments
 from sdezoo.sampling.sampler import Sampler
 
 
@@ -35,8 +36,7 @@ class DLPM(Sampler[ScaleMixture, Tensor]):
     weak_order: ClassVar[float | None] = None
 
     def refuses(self, sde: Process) -> str | None:
-        reason = sde.inexact_increments if isinstance(sde, ScaleMixture) else None
-        return super().refuses(sde) or (f"needs {reason}" if reason else None)
+        return super().refuses(sde) or needs_exact_increments(sde)
 
     def step(
         self, model: Model[ScaleMixture], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Tensor | None

@@ -24,6 +24,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.interpolant import SelfSimilar
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
+from sdezoo.process.requirement import needs_exact_increments
 from sdezoo.sampling.sampler import Sampler
 
 
@@ -34,8 +35,7 @@ class LevySDE(Sampler[SelfSimilar]):
     papers: ClassVar[tuple[str, ...]] = ("yoon2023score",)
 
     def refuses(self, sde: Process) -> str | None:
-        reason = sde.inexact_increments if isinstance(sde, SelfSimilar) else None
-        return super().refuses(sde) or (f"needs {reason}" if reason else None)
+        return super().refuses(sde) or needs_exact_increments(sde)
 
     def step(self, model: Model[SelfSimilar], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         denoised = model.denoise(z, t)

@@ -21,10 +21,9 @@ from sdezoo.learning.model import Model
 from sdezoo.parameters import Count, Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
-from sdezoo.process.sde import ForwardSDE, MatrixSDE
+from sdezoo.process.requirement import needs_number_noise
+from sdezoo.process.sde import ForwardSDE
 from sdezoo.sampling.sampler import Sampler
-
-_ONE_NUMBER = "needs an SDE whose noise is a number for each entry, since its corrector does not know another geometry"
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class PC(Sampler[ForwardSDE]):
     """Number of corrector steps per time step."""
 
     def refuses(self, sde: Process) -> str | None:
-        return super().refuses(sde) or (_ONE_NUMBER if isinstance(sde, MatrixSDE) else None)
+        return super().refuses(sde) or needs_number_noise(sde)
 
     def evaluations(self, steps: int) -> int:
         return (1 + self.inner) * steps - self.inner

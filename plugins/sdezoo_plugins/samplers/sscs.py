@@ -30,7 +30,8 @@ from torch import Tensor
 from sdezoo.learning.model import Model
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
-from sdezoo.process.sde import MatrixSDE, Stationary
+from sdezoo.process.requirement import needs_number_noise
+from sdezoo.process.sde import Stationary
 from sdezoo.sampling.sampler import Sampler
 
 
@@ -43,8 +44,7 @@ class SSCS(Sampler[Stationary]):
     weak_order: ClassVar[float | None] = 2.0
 
     def refuses(self, sde: Process) -> str | None:
-        matrix = isinstance(sde, MatrixSDE)
-        return super().refuses(sde) or ("needs an SDE whose noise is a number for each entry" if matrix else None)
+        return super().refuses(sde) or needs_number_noise(sde)
 
     def evaluations(self, steps: int) -> int:
         return 2 * steps - 1

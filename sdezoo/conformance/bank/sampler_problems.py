@@ -43,8 +43,8 @@ _INSTALLED = 2
 
 
 @dataclass(frozen=True)
-class Curved(ForwardSDE):
-    """`dX = ½σ²X dt + σ√(1 + X²) dW` on the real line: Brownian motion in `asinh X`."""
+class _Bent(ForwardSDE):
+    """Brownian motion `σ W` in other coordinates than those of the state."""
 
     sigma: Positive = 0.8
     """Volatility `σ`."""
@@ -57,17 +57,22 @@ class Curved(ForwardSDE):
 
     @property
     def flat(self) -> AffineSDE:
-        """The affine process whose coordinates obey the same equation as `asinh X`: `α = 1`, `m = 0`, `v = σ² t`."""
+        """The affine process whose coordinates obey the same equation as the straight ones: `α = 1`, `m = 0`, `v = σ² t`."""
         return Multiplicative(self.sigma, self.sigma**2 / 2, self.lo)
+
+    def scale(self, t: Tensor) -> Tensor:
+        return self.sigma * t.sqrt()
+
+
+@dataclass(frozen=True)
+class Curved(_Bent):
+    """`dX = ½σ²X dt + σ√(1 + X²) dW` on the real line: Brownian motion in `asinh X`."""
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self.sigma**2 / 2 * z
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
         return self.sigma * (1 + z**2).sqrt()
-
-    def scale(self, t: Tensor) -> Tensor:
-        return self.sigma * t.sqrt()
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return (x0.asinh() + self.scale(t).to(x0) * noise.normal(x0)).sinh()
@@ -97,22 +102,11 @@ class CurvedMixture(Model[Curved]):
 
 
 @dataclass(frozen=True)
-class Sheared(MatrixSDE):
+class Sheared(_Bent, MatrixSDE):
     """`dX = (0, ½σ²) dt + σ J(X) dW`, `J` the identity with `X_0` below its first entry: Brownian motion in `X_i − ½X_0²`, `i > 0`."""
 
     sigma: Positive = 1.0
     """Volatility `σ`."""
-    lo: Positive = FINE
-    """First time of `t_span`."""
-
-    @property
-    def t_span(self) -> tuple[float, float]:
-        return self.lo, 1.0
-
-    @property
-    def flat(self) -> AffineSDE:
-        """Brownian motion in the coordinates that are not sheared: `α = 1`, `m = 0`, `v = σ² t`."""
-        return Multiplicative(self.sigma, self.sigma**2 / 2, self.lo)
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
         return self.sigma**2 / 2 * _below(torch.ones_like(z[..., :1]), z)
@@ -122,9 +116,6 @@ class Sheared(MatrixSDE):
 
     def noise_shape(self, shape: Sequence[int]) -> Shape:
         return tuple(shape)
-
-    def scale(self, t: Tensor) -> Tensor:
-        return self.sigma * t.sqrt()
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
         return sheared(sheared(x0, -1) + self.scale(t).to(x0) * noise.normal(x0))

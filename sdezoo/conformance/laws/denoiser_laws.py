@@ -15,6 +15,7 @@ Noise with increments of its own kind is compared, by bounded functions of the s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -97,13 +98,18 @@ def _alike(left: Tensor, right: Tensor) -> float:
 _SPANS = ((0.05, 0.1), (0.2, 0.5), (0.6, 0.65), (0.1, 1.0))
 
 
+def _spans(sde: Any, seed: int) -> Iterator[tuple[Draws, Tensor, Tensor]]:
+    """Draws of several data points, each with an earlier and a later time."""
+    for (first, last), start in zip(_SPANS, (*STARTS, 0.4), strict=True):
+        draws = Draws(sde, start, seed)
+        yield draws, draws.time(first), draws.time(last)
+
+
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_increments)
 def increments_keep_the_noise(sde: Any, seed: int) -> float:
     """A noised state, shrunk, plus the increment of the noise from there to a later time has the distribution of the state at that time."""
     found = []
-    for (first, last), start in zip(_SPANS, (*STARTS, 0.4), strict=True):
-        draws = Draws(sde, start, seed)
-        s, t = draws.time(first), draws.time(last)
+    for draws, s, t in _spans(sde, seed):
         z = draws.states(s)
         later = sde.mix(t).alpha / sde.mix(s).alpha * z + sde.increment(z, t, s, draws.noise()).double()
         found.append(draws.at(_alike(later.flatten(1), draws.states(t).flatten(1)), s, t))
@@ -120,9 +126,7 @@ def _no_mixture(sde: Process) -> str | None:
 def variances_make_the_noise(sde: Any, seed: int) -> float:
     """Normal numbers times the roots of the random variances, at a time and at an earlier one, are the noise and its increment."""
     found = []
-    for (first, last), start in zip(_SPANS, (*STARTS, 0.4), strict=True):
-        draws = Draws(sde, start, seed)
-        s, t = draws.time(first), draws.time(last)
+    for draws, s, t in _spans(sde, seed):
         shrink = sde.mix(t).alpha / sde.mix(s).alpha
         y = draws.states(t) - sde.mix(t).alpha * sde.encode(draws.data(ROWS)).double()
         variance = sde.variance_given(y, t, draws.noise())

@@ -84,7 +84,7 @@ class NormalScoreCodec(Codec):
     def encode(self, raw: Tensor) -> Tensor:
         log, mean, spread = self._units
         values = raw[..., self.places]
-        scores = self._spline(torch.where(log, values.clamp_min(_TINY).log(), values))
+        scores = self._spline(self._logged(values))
         made = mean + spread * scores
         raw[..., self.places] = torch.where(log, torch.where(values > 0, made.where(log, 0.0).exp(), values), made)
         return raw
@@ -92,7 +92,7 @@ class NormalScoreCodec(Codec):
     def decode(self, x: Tensor) -> Tensor:
         log, mean, spread = self._units
         values = x[..., self.places]
-        found = self._spline.inverse((torch.where(log, values.clamp_min(_TINY).log(), values) - mean) / spread)
+        found = self._spline.inverse((self._logged(values) - mean) / spread)
         x[..., self.places] = torch.where(log, torch.where(values > 0, found.where(log, 0.0).exp(), values), found)
         return x
 
@@ -104,7 +104,7 @@ class NormalScoreCodec(Codec):
         """
         log, mean, spread = self._units
         values = raw[..., self.places]
-        v = torch.where(log, values.clamp_min(_TINY).log(), values)
+        v = self._logged(values)
         found = (self._spline.slope(v) * spread).log()
         found = torch.where(log, torch.where(values > 0, found + mean + spread * self._spline(v) - v, 0.0), found)
         return found.flatten(1).sum(1)
@@ -119,6 +119,10 @@ class NormalScoreCodec(Codec):
         except (KeyError, TypeError, ValueError):
             raise damaged() from None
         return cls(indices(values, "places"), maps)
+
+    def _logged(self, values: Tensor) -> Tensor:
+        """`v`: the logarithms of values on a half-line, the others themselves."""
+        return torch.where(self._units[0], values.clamp_min(_TINY).log(), values)
 
     @cached_property
     def _spline(self) -> _Spline:
