@@ -19,6 +19,7 @@ from sdezoo_cli.impute import impute
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
 from sdezoo_cli.paths import paths
+from sdezoo_cli.report import report
 from sdezoo_cli.sample import sample
 from sdezoo_cli.show import show
 from sdezoo_cli.train import train
@@ -72,6 +73,7 @@ app.command()(sample)
 app.command()(impute)
 app.command()(paths)
 app.command()(evaluate)
+app.command()(report)
 app.command("list")(list_plugins)
 app.command()(show)
 app.command()(check)

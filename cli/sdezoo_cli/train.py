@@ -122,6 +122,7 @@ def train(
             + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
             + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
+            + f"Report next:  sdezoo report {shlex.quote(str(result.run))}\n"
         )
 
 

@@ -75,6 +75,18 @@ def read(text: str) -> dict[str, str]:
     return {found[1]: part for part in parts if (found := _KEY.match(part))}
 
 
+def of_run(folder: Path) -> list[tuple[Registry[object], str]]:
+    """The registry and the spec string of each plugin behind a run: its process and the parts of it, its loss, and its network.
+
+    Args:
+        folder: the run folder.
+
+    Raises:
+        RunError: if it is not a run.
+    """
+    return [pair for registry, spec in _of_run(folder) for pair in _with_parts(registry, spec)]
+
+
 def _stated(plugin: Entry) -> tuple[tuple[str, ...], list[Path]]:
     """What a plugin states as `papers`, and the folders that may have the entries, nearest first."""
     if plugin.loaded:
@@ -91,7 +103,7 @@ def _stated(plugin: Entry) -> tuple[tuple[str, ...], list[Path]]:
 def _plugins(name: str) -> list[tuple[Registry[object], str]]:
     """The plugins that a spec string or a run folder names, the parts of a product included."""
     if "/" in name or Path(name).is_dir():
-        return [pair for registry, spec in _of_run(Path(name)) for pair in _with_parts(registry, spec)]
+        return of_run(Path(name))
     plugin = parse(name)[0]
     registries = [REGISTRIES[kind] for kind in _KINDS if REGISTRIES[kind].entries(plugin)]
     if not registries:
@@ -114,9 +126,9 @@ def _of_run(folder: Path) -> list[tuple[Registry[object], str]]:
 
 
 def _with_parts(registry: Registry[object], spec: str) -> list[tuple[Registry[object], str]]:
-    """The plugin, and those that its items without a key name, as `product:gbm[price],(vp:beta_max=5)[age]`."""
+    """The plugin, and those that its items name, as `product:gbm[price],(vp:beta_max=5)[age]`, or `product:parts=(gbm[0],vp[1])`."""
     found = [(registry, spec)]
-    for item in parse(spec)[1].get("", ()):
+    for item in (item for value in parse(spec)[1].values() if isinstance(value, tuple) for item in value):
         inner = item.rpartition("[")[0].strip().removeprefix("(").removesuffix(")")
         if inner and registry.entries(parse(inner)[0]):
             found += _with_parts(registry, inner)
