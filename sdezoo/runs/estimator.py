@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -37,13 +39,16 @@ from sdezoo.store import checkpoint
 from sdezoo.store.files import writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.loop import TrainingProgress
+from sdezoo.training.metrics import recorded
 from sdezoo.zoo.spec import shown
 
 RandomState = int | np.integer | np.random.RandomState | np.random.Generator | None
 """What fixes random numbers: a seed, or a generator that draws one each time; None: NumPy's global generator."""
 
 _SEEDS = 2**31 - 1
-_OWN = ("sampler", "sampling_steps", "random_state")
+_LINES = 10.0  # seconds between two lines of progress
+_OWN = ("sampler", "sampling_steps", "random_state", "verbose")
 """Parameters without a `TrainingConfig` setting of the same name."""
 
 
@@ -73,8 +78,11 @@ class DiffusionModel(BaseEstimator):
         sampling_steps: steps of the sampler.
         random_state: seed of training and of samples; or a NumPy generator, which draws a seed for each call of `fit` and `sample`;
             None: NumPy's global generator.
+        verbose: 1: while training, print a line to standard error every ten seconds; 0: print nothing.
 
     Attributes:
+        history_: losses in training by name, `step`, `loss` and `validation_loss`, equally long; a validation loss is None where it
+            was not measured. Empty if loaded from a folder without them.
         trained_: the fitted model with the encoding of the data, a `sdezoo.store.restoring.Trained`.
         n_features_in_: number of values in a row.
         feature_names_in_: column names, `(d,)`; only if fitted on a data frame whose names are texts.
@@ -105,6 +113,7 @@ class DiffusionModel(BaseEstimator):
         sampler: str | None = None,
         sampling_steps: int = 20,
         random_state: RandomState = 0,
+        verbose: int = 0,
     ) -> None:
         self.sde, self.loss, self.net, self.output, self.prior = sde, loss, net, output, prior
         self.column, self.missing = column, missing
@@ -112,6 +121,12 @@ class DiffusionModel(BaseEstimator):
         self.steps, self.batch_size, self.lr, self.ema_half_life_images = steps, batch_size, lr, ema_half_life_images
         self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
         self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
+        self.verbose = verbose
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803
+        """The parameters, and the process of the fitted model."""
+        shown = super().__repr__(N_CHAR_MAX)
+        return f"{shown}, fitted: {self.trained_.model.sde.spec}" if "trained_" in vars(self) else shown
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Train the model.
@@ -140,8 +155,9 @@ class DiffusionModel(BaseEstimator):
         self.seed_ = _seed(self.random_state)
         with tempfile.TemporaryDirectory() as folder:
             config = self._config(f"{folder}/run", self.seed_)
-            result = train(config, data=data)
+            result = train(config, data=data, progress=_follow() if self.verbose else None)
             self.trained_: Trained = restore(result.run)
+            self.history_ = _history(result.run)
         self._describe(replace(rows, values=values[:0]), None if labels is None else np.array(labels.names))
         return self
 
@@ -250,6 +266,7 @@ class DiffusionModel(BaseEstimator):
         names = set(cls().get_params())
         model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
         model.trained_ = restore(path)
+        model.history_ = _history(path)
         state = model.trained_.state
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model.seed_ = config.seed
@@ -279,6 +296,26 @@ class DiffusionModel(BaseEstimator):
         settings = {name: value for name, value in self.get_params().items() if name not in _OWN}
         settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
         return TrainingConfig.build({**settings, "data": "memory", "seed": seed, "out": out})
+
+
+def _history(run: Path) -> dict[str, list[float | None]]:
+    """The losses that a run folder records."""
+    rows = [row for row in recorded(run) if "loss" in row]
+    return {name: [row.get(name) for row in rows] for name in ("step", "loss", "validation_loss")}
+
+
+def _follow() -> TrainingProgress:
+    """A callback that prints a line every ten seconds, and at the end."""
+    told = time.monotonic()
+
+    def follow(done: int, total: int, loss: float) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _LINES or done == total:
+            told = time.monotonic()
+            shown = "" if math.isnan(loss) else f"  loss {loss:.4f}"
+            sys.stderr.write(f"training {done}/{total}{shown}\n")
+
+    return follow
 
 
 def _seed(random_state: RandomState) -> int:
