@@ -16,6 +16,7 @@ from sdezoo_cli.bench import bench
 from sdezoo_cli.check import check
 from sdezoo_cli.cite import cite
 from sdezoo_cli.evaluate import evaluate
+from sdezoo_cli.export import export
 from sdezoo_cli.impute import impute
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
@@ -77,6 +78,7 @@ app.command()(paths)
 app.command()(evaluate)
 app.command()(report)
 app.command()(advise)
+app.command()(export)
 app.command("list")(list_plugins)
 app.command()(show)
 app.command()(check)

@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from sdezoo.errors import ParameterError, RunError, printable
-from sdezoo.report import records
+from sdezoo.exchange import records
 from sdezoo.report.motion import motion
 from sdezoo.report.pictures import drawing
 from sdezoo.runs.overview import overview
@@ -103,7 +103,7 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     losses = [row for row in rows if "loss" in row]
     return {
         "name": printable(str(run)),
-        "processes": records.processes(run),
+        "processes": records.processes(state.get("sde") or config.get("sde")),
         "facts": _facts(seen, losses[-1] if losses else {}),
         "paths": _picture(paths, words) if paths else None,
         "paths_words": printable(words),

@@ -21,11 +21,9 @@ from PIL import Image
 
 from sdezoo.errors import SdezooError, printable
 from sdezoo.evaluation.table import number
-from sdezoo.runs.citations import of_run
-from sdezoo.runs.evaluate import FILES
 from sdezoo.store.files import opened, read_small
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.registry import SDES
+from sdezoo.zoo.registry import SDES, with_parts
 
 _RECORD, _PICTURE, _TABLE = 2**22, 2**23, 2**16  # most bytes read of a record, a picture, and the beginning of a table
 _PIXELS = 2**24
@@ -117,14 +115,14 @@ def notes(evaluation: dict[str, Any]) -> list[str]:
     return [_text(note, 2 * _LONGEST) for note in found if isinstance(note, str)] if isinstance(found, list) else []
 
 
-def processes(run: Path) -> list[tuple[str, list[list[Span]]]]:
-    """The processes of a run, those of a product apart: spec string, and what its author states, formulas marked.
+def processes(spec: str | None) -> list[tuple[str, list[list[Span]]]]:
+    """A process and those of its parts: spec string, and what its author states, formulas marked.
 
     Args:
-        run: the run folder.
+        spec: spec string of the process; None: it is not known.
     """
     try:
-        specs = [spec for registry, spec in of_run(run) if registry is SDES]
+        specs = [part for _, part in with_parts(SDES, spec)] if spec else []
     except SdezooError:
         return []
     return [(_text(spec), _stated(spec.partition(":")[0])) for spec in specs]
@@ -221,7 +219,7 @@ def evaluation_picture(run: Path) -> bytes | None:
     Args:
         run: the run folder.
     """
-    return picture(run / "evaluation" / FILES[1])
+    return picture(run / "evaluation" / "evaluation.png")
 
 
 def picture(path: Path) -> bytes | None:
