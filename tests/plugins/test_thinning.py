@@ -101,5 +101,5 @@ def test_whole_numbers_are_written_and_others_refused(tmp_path: Path):
     assert (x >= 0).all()
     assert (x == x.round()).all()
     table.write_text("visits\n" + "".join(f"{k / 2}\n" for k in range(30)))
-    with pytest.raises(DataError, match="outside the support"):
+    with pytest.raises(DataError, match="outside the support of the SDE, the whole numbers from 0 on"):
         train(TrainingConfig.build({"data": str(table), "sde": "thinning", "out": str(tmp_path / "other"), "device": "cpu"}))

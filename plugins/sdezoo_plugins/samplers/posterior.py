@@ -20,7 +20,7 @@ from sdezoo.sampling.sampler import Sampler
 class Posterior(Sampler[Rewindable]):
     """Earlier states given the denoiser, for a process that has no score, such as thinning; stochastic, one evaluation per step."""
 
-    papers: ClassVar[tuple[str, ...]] = ("chen2023learning",)
+    papers: ClassVar[tuple[str, ...]] = ("ho2020denoising", "chen2023learning")
 
     weak_order: ClassVar[float | None] = None
 
