@@ -22,6 +22,7 @@ _SUPPORTS = {
     constraints.real: "the real line",
     constraints.real_vector: "rows of real numbers",
     constraints.positive: "the positive numbers",
+    constraints.nonnegative_integer: "the whole numbers from 0 on",
     constraints.nonnegative: "the non-negative numbers",
     constraints.unit_interval: "the unit interval",
     constraints.simplex: "the simplex",
