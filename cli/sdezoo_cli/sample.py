@@ -52,11 +52,13 @@ def sample(
     precision: Precision = "float32",
     compiled: Compile = False,
     out: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="PATH", help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image."
+            metavar="PATH",
+            help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image. "
+            "Default: a new file in the run's samples/, .csv for tables, .png for images and points.",
         ),
-    ] = "samples.png",
+    ] = None,
     trajectory: Annotated[
         Path | None, typer.Option(help=".gif or .png for the trajectories of the first samples, from noise to data.")
     ] = None,
@@ -65,7 +67,7 @@ def sample(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64 --out samples.png
+    """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64
 
     Large numbers of samples are written to disk as they are drawn. If sampling is interrupted, run the same command again to resume. Use
     `accelerate launch --no_python sdezoo sample …` to share the work among processes.

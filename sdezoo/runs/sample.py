@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from sdezoo.data.bounds import Outside
+from sdezoo.data.dataset import Kind
 from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
 from sdezoo.generation.classes import class_names, class_number
@@ -20,6 +22,7 @@ from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.runs.given_rows import start_at
 from sdezoo.sampling.start import PRIOR
+from sdezoo.store.files import refuse_links
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import restore
 from sdezoo.zoo.registry import load
@@ -28,6 +31,7 @@ SAMPLES = 64
 """Default number of samples."""
 STEPS = 20
 """Default number of steps of the sampler."""
+_ENDINGS: dict[Kind, str] = {"table": ".csv", "image": ".png", "points": ".png", "paths": ".npz"}
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Sampled:
 
 def sample(
     run: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
@@ -107,7 +111,7 @@ def sample(
     Args:
         run: the run folder.
         out: output file; its ending selects the format, see `sdezoo.generation.export.write`. A folder, with a slash at the end: one file
-            for each image, see `sdezoo.generation.single_files`.
+            for each image, see `sdezoo.generation.single_files`. None: a new file in the run's `samples/`, see `default_place`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
         steps: sampler steps; None: 20, or 50 if values are given.
@@ -136,7 +140,7 @@ def sample(
         SdezooError: before anything is written, if an argument is invalid; later, if the sampler leaves the support or the disk is full.
         KeyboardInterrupt: if interrupted, with a message on what is kept.
     """
-    run, out, singly = Path(run), Path(out), names_a_folder(out)
+    run, singly = Path(run), out is not None and names_a_folder(out)
     share = Share.join()
     if not share.first:
         share.wait()  # let the main process alone report errors
@@ -144,6 +148,7 @@ def sample(
         load(file)
     where = share.device(resolve_device(device))
     trained = restore(run, checkpoint)
+    out = Path(out) if out is not None else default_place(run, trained.state.kind, overwrite=overwrite)
     chosen = choose_sampler(trained, sampler)
     trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
     if start is None and start_time is not None:
@@ -188,6 +193,22 @@ def sample(
         effective=tuple(draw.conditional.effective) if meet else (),
         seconds=time.perf_counter() - began,
     )
+
+
+def default_place(run: Path, kind: Kind, *, overwrite: bool = False) -> Path:
+    """Name the file for samples where the user names none: `samples/samples.csv` of the run for a table, `.png` for images and points.
+
+    Args:
+        run: the run folder.
+        kind: kind of the data.
+        overwrite: whether an existing file may be replaced; else `samples-2.csv` follows, and so on.
+
+    Raises:
+        RunError: if the run folder contains links.
+    """
+    refuse_links(run)
+    names = (run / "samples" / f"samples{'' if k == 1 else f'-{k}'}{_ENDINGS[kind]}" for k in count(1))
+    return next(path for path in names if overwrite or not path.exists())
 
 
 def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:

@@ -20,10 +20,11 @@ from torch import Tensor
 from sdezoo.errors import RunError
 from sdezoo.process.process import Process
 from sdezoo.store.checkpoint import newest
-from sdezoo.store.files import atomic_write, writing
+from sdezoo.store.files import atomic_write, opened, writing
 from sdezoo.training.batches import BatchSampler
 
 _BINS = 8
+_MOST = 2**25  # most bytes that are read back
 _REMEDY = "Make room, or restore the folder, then give --resume to resume from the newest checkpoint."
 
 
@@ -81,6 +82,28 @@ def _lines(path: Path, step: int) -> Iterator[bytes]:
                     yield line
             except (ValueError, TypeError, KeyError):
                 continue
+
+
+def recorded(run: Path) -> list[dict[str, Any]]:
+    """Read the lines of `metrics.jsonl` back. Lines that are damaged, or have no whole number `step`, are left out.
+
+    Args:
+        run: the run folder.
+    """
+    try:
+        with opened(run / "metrics.jsonl") as file:
+            lines = file.read(_MOST).splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            found.append(row)
+    return found
 
 
 def _existing(path: str, flags: int) -> int:
