@@ -32,8 +32,8 @@ class Series(Dataset):
     """Windows cut from long series: a table with a row for each step.
 
     The columns of numbers are the channels of one series, or of several, told apart by a column `key`. A column of dates, or the column
-    `time`, must increase within each series, and is left out. Windows never cross a missing value or a gap in time. The last part of the
-    time is held out, and no training window shares a step with a held-out one.
+    `time`, must increase within each series, and is left out. Rows with missing values are left out; windows never cross a gap in
+    time, or without times a missing row. The last part of the time is held out, and no training window shares a step with a held-out one.
 
     Prices are learned relative to the start of their window: each window is divided by its first value, and samples start at 1.
     """
@@ -140,18 +140,15 @@ class Series(Dataset):
         missing = np.asarray(np.isnan(values).any(1))
         usual = None if times is None else self._usual_step(series, times)
         stretches, gaps = [], 0
-        for rows in series:
-            breaks = np.zeros(len(rows), bool)
-            if times is not None and usual is not None:
-                breaks[1:] = np.diff(times[rows]) > self.longest_gap * usual
-                gaps += int(breaks.sum())
-            breaks |= missing[rows]
-            breaks[1:] |= missing[rows][:-1]
-            parts = np.split(rows, np.flatnonzero(breaks))
-            stretches += [part for part in parts if len(part) and not missing[part[0]]]
-        notes = [f"Windows do not cross {gaps} gap{'s' * (gaps > 1)} in time."] if gaps else []
-        if missing.any():
-            notes.append(f"Windows do not cross {int(missing.sum())} of {len(values)} rows with missing values.")
+        for every in series:
+            places = np.flatnonzero(~missing[every])
+            rows = every[places]
+            # Where times are known, they tell whether a missing row leaves a gap.
+            breaks = np.diff(places) > 1 if times is None or usual is None else np.diff(times[rows]) > self.longest_gap * usual
+            gaps += int(breaks.sum())
+            stretches += [part for part in np.split(rows, 1 + np.flatnonzero(breaks)) if len(part)]
+        notes = [f"{int(missing.sum())} of {len(values)} rows have missing values, and are left out."] if missing.any() else []
+        notes += [f"Windows do not cross {gaps} gap{'s' * (gaps > 1)}."] if gaps else []
         longest = max(map(len, stretches), default=0)
         if longest < self.window:
             raise DataError(
@@ -200,14 +197,14 @@ class Series(Dataset):
         self, stretches: Sequence[np.ndarray], values: np.ndarray, cut: tuple[np.ndarray, np.ndarray], path: Path
     ) -> tuple[np.ndarray, np.ndarray]:
         found = []
-        for name, inside in zip(("training", "held-out"), cut, strict=True):
+        for name, inside, least in zip(("training", "held-out"), cut, (2, 1 if self.holdout else 0), strict=True):
             parts = [rows[inside[rows]] for rows in stretches]
             parts = [rows for rows in parts if len(rows) >= self.window]
             number = sum((len(rows) - self.window) // self.stride + 1 for rows in parts)
-            if number < 2 and inside.any():
+            if number < least:
                 raise DataError(
                     f"The {name} part of '{path}' has {number} window{'s' * (number != 1)} of {self.window} steps.",
-                    "Give a shorter window, a smaller stride, or another holdout (0 holds nothing out).",
+                    "Give a shorter window, or another holdout or embargo; holdout=0 holds nothing out.",
                 )
             if 4 * number * self.window * values.shape[1] > _LARGEST:
                 raise DataError(f"{number} windows of {self.window} steps do not fit into 1 GiB.", "Give a larger stride.")
