@@ -13,7 +13,7 @@ from sdezoo.errors import DataError
 
 _CLASSES = 2**16
 _ROWS = 2**16  # rows that are checked at a time
-_SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)"}
+_SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)", "series": "(N, T, d)"}
 
 
 def check(data: Data, *, missing: bool = False) -> None:
