@@ -19,13 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
-from sdezoo.errors import LeftSupportError, ParameterError
+from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
 from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.learning.model import Model
+from sdezoo.learning.observed import is_simulated
 from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.sampling.simulation import Simulation
 from sdezoo.sampling.start import PRIOR, Start, check_rows
 from sdezoo.store.restoring import Trained
 from sdezoo.zoo.composition import check_fit, fitting, fitting_parts, preferred
@@ -311,6 +313,10 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
         CompositionError: if the sampler does not fit the process of the model, or none does.
     """
     sde = trained.model.sde
+    if is_simulated(trained.model):
+        if spec is not None:
+            raise CompositionError("Paths are simulated forward in time, which takes no sampler.", "Leave out --sampler.")
+        return Simulation(substeps=trained.model.substeps)
     chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
     sampler: Sampler = SAMPLERS.build(chosen)
     check_fit(sde, sampler)

@@ -21,6 +21,7 @@ from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
+from sdezoo.learning.observed import is_simulated
 from sdezoo.runs.given_rows import read_windows, start_at
 from sdezoo.sampling.start import PRIOR
 from sdezoo.store.files import refuse_links
@@ -32,8 +33,6 @@ from sdezoo.zoo.registry import load
 
 SAMPLES = 64
 """Default number of samples."""
-STEPS = 20
-"""Default number of steps of the sampler."""
 _ENDINGS: dict[Kind, str] = {"table": ".csv", "image": ".png", "points": ".png", "paths": ".npz", "series": ".csv"}
 
 
@@ -119,7 +118,7 @@ def sample(
             for each image, see `sdezoo.generation.single_files`. None: a new file in the run's `samples/`, see `default_place`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
-        steps: sampler steps; None: 20, or 50 if values are given.
+        steps: sampler steps; None: `Sampler.usual_steps`, 20, or 50 if values are given. For paths: between two observations.
         n: number of samples, from index 0; None: `SAMPLES`, or the number of rows in `start`.
         seeds: sample indices in place of `n`, such as `3,17,100-120`.
         batch_size: samples in a batch; affects memory, speed and the rounding of the network. None: 64, and more of small rows.
@@ -166,7 +165,7 @@ def sample(
     if given and trajectory:
         raise ParameterError("Trajectories are not drawn under conditions.", "Leave out --trajectory, or --given.")
     meet = Given.of(given, trained) if given else None
-    steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else STEPS
+    steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else chosen.usual_steps
     rows = _rows(n, seeds, begin.rows or SAMPLES * (len(begun.observed) if begun else 1))
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
     draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet, precision == "float64", begun)
@@ -175,6 +174,8 @@ def sample(
     if begun and trajectory:
         raise ParameterError("Trajectories are not drawn of series from given values.", "Leave out --trajectory.")
     if trajectory:
+        if is_simulated(trained.model):
+            raise ParameterError("Samples of this model are trajectories themselves.", "Leave out --trajectory.")
         check_trajectory(trajectory, out, overwrite)
     if share.first:
         share.wait()
