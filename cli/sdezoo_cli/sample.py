@@ -48,6 +48,12 @@ def sample(
         list[str] | None,
         typer.Option(metavar="CONDITION", help="Condition on a column of a table: x=1, x=1..2, x=..2 or x=1.. (repeatable)."),
     ] = None,
+    given_first: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Continue series from so many steps of the windows in --from, or held-out ones.")
+    ] = None,
+    start_value: Annotated[
+        str | None, typer.Option(metavar="VALUES", help="Where series that start at 1 start instead; one value a column, or one for all.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = "float32",
     compiled: Compile = False,
@@ -92,6 +98,8 @@ def sample(
                 start=start,
                 start_time=start_time,
                 given=given or (),
+                given_first=given_first,
+                start_value=_numbers(start_value),
                 device=device,
                 precision=precision,
                 compiled=compiled,
@@ -112,6 +120,13 @@ def sample(
         say_json(summary)
     elif not quiet:
         say(_text(made))
+
+
+def _numbers(text: str | None) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a list of numbers, such as 100 or 100,2.5.", param_hint="--start-value") from None
 
 
 def _text(made: Sampled) -> str:

@@ -118,7 +118,7 @@ def train(
         summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best, "chosen": list(result.reasons)}
         say_json({**summary, "seconds": round(result.seconds, 3), "note": result.note})
     elif not quiet:
-        ending = "csv" if result.data.kind == "table" else "png"
+        ending = {"table": "csv", "paths": "npz"}.get(result.data.kind, "png")
         say(
             f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}{_held_out(result)}.\n"
             f"  run         {result.run}\n"

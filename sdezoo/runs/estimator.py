@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import math
 import numbers
-import sys
 import tempfile
-import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -26,35 +25,37 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.exchange import hub
+from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS, Given
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
-from sdezoo.runs.frames import Rows, make_frame, read_labels, read_rows
+from sdezoo.runs.frames import Rows, make_frame, read_labels, read_rows, series_form
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.files import writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.metrics import recorded
+from sdezoo.training.metrics import history, print_progress
 from sdezoo.zoo.spec import shown
 
 RandomState = int | np.integer | np.random.RandomState | np.random.Generator | None
 """What fixes random numbers: a seed, or a generator that draws one each time; None: NumPy's global generator."""
 
 _SEEDS = 2**31 - 1
-_LINES = 10.0  # seconds between two lines of progress
 _OWN = ("sampler", "sampling_steps", "random_state", "verbose")
 """Parameters without a `TrainingConfig` setting of the same name."""
 
 
 class DiffusionModel(BaseEstimator):
-    """A score-based generative model of the rows of an array `(N, d)`, a data frame, or images `(N, C, H, W)` in [0, 1].
+    """A score-based generative model of rows `(N, d)`, a data frame, series `(N, T, d)`, or images `(N, C, H, W)` in [0, 1].
+
+    Windows of series that are all positive, such as prices, are divided by their first value; samples start at 1.
 
     Args:
         sde: spec string of the noise process, such as `gbm`.
@@ -133,7 +134,7 @@ class DiffusionModel(BaseEstimator):
         """Train the model.
 
         Args:
-            X: array `(N, d)`, data frame of pandas or polars, or images `(N, C, H, W)` in [0, 1].
+            X: array `(N, d)`, data frame of pandas or polars, windows of series `(N, T, d)`, or images `(N, C, H, W)` in [0, 1].
             y: class labels `(N,)`, texts or whole numbers, used with `condition="labels"`; else ignored.
 
         Returns:
@@ -148,22 +149,29 @@ class DiffusionModel(BaseEstimator):
             raise DataError("There is 1 sample (n_samples=1), and at least 2 are needed.", "Give more rows.")
         if self.condition is not None and y is not None:
             labels = read_labels(y, len(values))
-        kind = "image" if values.ndim == 4 else "table" if rows.columns else "points"
+        kind = "image" if values.ndim == 4 else "series" if values.ndim == 3 else "table" if rows.columns else "points"
+        form = series_form(values) if values.ndim == 3 else None
+        values = values / values[:, :1] if form == "growth" else values
         classes = None if labels is None else labels.numbers
         held_out = None if classes is None else classes[:0]
         names = () if labels is None else labels.names
-        data = Data(values, values[:0], kind, rows.columns, classes, held_out, types=rows.types, class_names=names)
+        data = Data(values, values[:0], kind, rows.columns, classes, held_out, types=rows.types, class_names=names, form=form)
         self.seed_ = _seed(self.random_state)
         with tempfile.TemporaryDirectory() as folder:
             config = self._config(f"{folder}/run", self.seed_)
-            result = train(config, data=data, progress=_follow() if self.verbose else None)
+            result = train(config, data=data, progress=print_progress() if self.verbose else None)
             self.trained_: Trained = restore(result.run)
-            self.history_ = _history(result.run)
+            self.history_ = history(result.run)
         self._describe(replace(rows, values=values[:0]), None if labels is None else np.array(labels.names))
         return self
 
     def sample(
-        self, n_samples: int = 1, random_state: RandomState = None, *, condition: str | float | None = None, given: Values | None = None
+        self,
+        n_samples: int = 1,
+        random_state: RandomState = None,
+        *,
+        condition: str | float | None = None,
+        given: Values | np.ndarray | Tensor | None = None,
     ) -> Any:
         """Draw new rows in the form that `fit` was given. Sample `i` depends only on the seed and `i`.
 
@@ -172,7 +180,8 @@ class DiffusionModel(BaseEstimator):
             random_state: as for the estimator; None: that of the estimator.
             condition: the class to draw, one of `classes_`; None: none.
             given: conditions by column: a value, or an interval `(low, high)` with None for an open end, see `sdezoo.generation.given`.
-                Columns of arrays are called x0, x1, ….
+                Columns of arrays are called x0, x1, …. Of series: their beginnings `(M, steps, d)`; sample `i` continues number `i`
+                modulo `M`.
 
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
@@ -187,9 +196,10 @@ class DiffusionModel(BaseEstimator):
         seed = _seed(self.random_state if random_state is None else random_state)
         sampler = choose_sampler(self.trained_, self.sampler)
         label = None if condition is None else self._class(condition)
-        meet = Given.of(given, self.trained_) if given else None
+        begun = _begun(given, self.trained_) if isinstance(given, np.ndarray | Tensor) else None
+        meet = Given.of(given, self.trained_) if isinstance(given, Mapping) and given else None
         steps = max(self.sampling_steps, STEPS) if meet and meet.exact else self.sampling_steps
-        draw = Draw(self.trained_, sampler, SampleIndices.first(int(n_samples)), steps, seed, label=label, given=meet)
+        draw = Draw(self.trained_, sampler, SampleIndices.first(int(n_samples)), steps, seed, label=label, given=meet, begun=begun)
         made = together(draw.batches())
         state = self.trained_.state
         if not state.columns:
@@ -222,6 +232,8 @@ class DiffusionModel(BaseEstimator):
             )
         if tuple(values.shape[1:]) != state.event or (columns and state.columns and columns != state.columns):
             raise DataError("The rows differ in shape or columns from the fitted data.", "Give the same columns in the same order.")
+        if self.trained_.encoding.starts_at_one:
+            values = values / values[:, :1]
         if columns and state.columns:
             values = recoded(values, types, self.trained_.encoding.types, columns)
         return self.trained_.log_prob(values, seed=self.seed_).numpy()
@@ -267,7 +279,7 @@ class DiffusionModel(BaseEstimator):
         names = set(cls().get_params())
         model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
         model.trained_ = restore(path)
-        model.history_ = _history(path)
+        model.history_ = history(path)
         state = model.trained_.state
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model.seed_ = config.seed
@@ -347,24 +359,10 @@ class DiffusionModel(BaseEstimator):
         return TrainingConfig.build({**settings, "data": "memory", "seed": seed, "out": out})
 
 
-def _history(run: Path) -> dict[str, list[float | None]]:
-    """The losses that a run folder records."""
-    rows = [row for row in recorded(run) if "loss" in row]
-    return {name: [row.get(name) for row in rows] for name in ("step", "loss", "validation_loss")}
-
-
-def _follow() -> TrainingProgress:
-    """A callback that prints a line every ten seconds, and at the end."""
-    told = time.monotonic()
-
-    def follow(done: int, total: int, loss: float) -> None:
-        nonlocal told
-        if time.monotonic() - told >= _LINES or done == total:
-            told = time.monotonic()
-            shown = "" if math.isnan(loss) else f"  loss {loss:.4f}"
-            sys.stderr.write(f"training {done}/{total}{shown}\n")
-
-    return follow
+def _begun(given: np.ndarray | Tensor, trained: Trained) -> Beginnings:
+    """The beginnings of series that samples continue."""
+    windows = torch.as_tensor(given).detach().cpu().float()
+    return Beginnings.of(windows, windows.shape[1] if windows.ndim == 3 else 0, trained)
 
 
 def _seed(random_state: RandomState) -> int:

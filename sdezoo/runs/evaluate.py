@@ -20,7 +20,7 @@ from torch import Tensor
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
-from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
+from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images, series
 from sdezoo.evaluation.measures.classifier import Judge, classifier
 from sdezoo.evaluation.measures.inception import Inception
 from sdezoo.evaluation.measures.tails import Contrast
@@ -167,6 +167,9 @@ def evaluate(
     if data.kind == "image":
         labels = data.train_labels
         found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, progress=progress)
+    elif data.form:
+        options = {"names": data.columns, "relative": data.form != "real", "overlap": data.overlap}
+        found = series(parts, title, held_out=data.test if len(data.test) else held_out, seed=seed, progress=progress, **options)
     else:
         options = {"seed": seed, "progress": progress, "private": (data.test, x), "categories": trained.encoding.categories}
         found = columns(parts, title, names=data.columns, **options)

@@ -12,6 +12,7 @@ import torch
 
 from sdezoo.generation.export import write
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
+from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import FIRST, GREY, SECOND, Figure, colormaps, plain, save, tidy
 from sdezoo.store.files import atomic_write
 from sdezoo.store.restoring import restore
@@ -31,7 +32,7 @@ def draw_preview(run: Path, device: torch.device) -> Path:
         device: device to sample on.
 
     Returns:
-        The file, `samples/step-N.csv` for a table, else `samples/step-N.png`.
+        The file, `samples/step-N.csv` for a table, `.npz` for paths, else `samples/step-N.png`.
 
     Raises:
         CompositionError: if no sampler fits.
@@ -42,9 +43,13 @@ def draw_preview(run: Path, device: torch.device) -> Path:
     trained.model.to(device)
     state = trained.state
     label = "each" if state.classes else None
-    made = together(Draw(trained, choose_sampler(trained, None), SampleIndices.first(_SAMPLES), device=device, label=label).batches())
-    path = run / "samples" / f"step-{state.step}.{'csv' if state.kind == 'table' else 'png'}"
-    write(made.x, path, kind=state.kind, columns=state.columns, levels=state.levels, types=trained.encoding.types)
+    sampler = choose_sampler(trained, None)
+    steps = sampler.usual_steps
+    made = together(Draw(trained, sampler, SampleIndices.first(_SAMPLES), steps, device=device, label=label).batches())
+    ending = {"table": "csv", "paths": "npz"}.get(state.kind, "png")
+    path = run / "samples" / f"step-{state.step}.{ending}"
+    times = trained.model.times if is_simulated(trained.model) else None
+    write(made.x, path, kind=state.kind, columns=state.columns, levels=state.levels, types=trained.encoding.types, times=times)
     return path
 
 

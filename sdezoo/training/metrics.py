@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +26,7 @@ from sdezoo.store.files import atomic_write, opened, writing
 from sdezoo.training.batches import BatchSampler
 
 _BINS = 8
+_LINES = 10.0  # seconds between two lines of progress
 _MOST = 2**25  # most bytes that are read back
 _REMEDY = "Make room, or restore the folder, then give --resume to resume from the newest checkpoint."
 
@@ -104,6 +107,26 @@ def recorded(run: Path) -> list[dict[str, Any]]:
         if isinstance(row, dict) and type(row.get("step")) is int:
             found.append(row)
     return found
+
+
+def history(run: Path) -> dict[str, list[float | None]]:
+    """Steps, losses and validation losses that a run folder records."""
+    rows = [row for row in recorded(run) if "loss" in row]
+    return {name: [row.get(name) for row in rows] for name in ("step", "loss", "validation_loss")}
+
+
+def print_progress() -> Callable[[int, int, float], None]:
+    """A callback of training that prints a line every ten seconds, and at the end."""
+    told = time.monotonic()
+
+    def follow(done: int, total: int, loss: float) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _LINES or done == total:
+            told = time.monotonic()
+            shown = "" if math.isnan(loss) else f"  loss {loss:.4f}"
+            sys.stderr.write(f"training {done}/{total}{shown}\n")
+
+    return follow
 
 
 def _existing(path: str, flags: int) -> int:

@@ -26,7 +26,7 @@ from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.preprocessing import constant_codecs, fit_encoding, value_codecs
+from sdezoo.training.preprocessing import constant_codecs, fit_encoding, series_codecs, value_codecs
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
 from sdezoo.training.workers import Workers
@@ -79,21 +79,23 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
         SdezooError: if a part is invalid or does not fit. Nothing has been read or written.
     """
     task: Task = TASKS.build(config.task)
+    own = task.process()
+    _refuse_unused(config, task, own)
     options = ColumnOptions.parse(config.column)
     read = cache(find_dataset(config.data).load if data is None else lambda: data)
     reasons: tuple[str, ...] = ()
-    if config.sde == AUTO:
+    if config.sde == AUTO and own is None:
         options, reasons = find_roles(_checked(read, task, options), options)
         config = config.model_copy(update={"missing": config.missing or KEEP})
     load = cache(partial(_read, read, task, options, config.missing))
-    if config.sde == AUTO:
+    if config.sde == AUTO and own is None:
         chosen = choose_process(load(), Encoding(_first_codecs(load(), options)), options)
         # The processes of columns stand in the spec from here on.
         config = config.model_copy(update={"sde": chosen.spec, "column": options.others})
         reasons = (*chosen.reasons, *reasons, *_rows_left_out(read(), load()))
     elif options.processes:
         raise ParameterError("--column gives columns a process, and so does --sde.", "Leave out --sde.")
-    sde = SDES.build(config.sde)
+    sde = own or SDES.build(config.sde)
     loss = None
     if task.uses_loss:
         loss = LOSSES.build(config.loss or preferred(fitting_parts(sde, LOSSES), f"losses for '{sde.title()}'"))
@@ -104,7 +106,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     source = config.data.partition(":")[0] if names_a_dataset(config.data) else Path(config.data).stem
     if config.tensorboard and find_spec("tensorboard") is None:
         raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or omit --tensorboard.')
-    run = Path(config.out or f"runs/{source}-{sde.title()}-{(loss or task).title()}")
+    run = Path(config.out or f"runs/{'-'.join([source, *([] if own else [sde.title()]), (loss or task).title()])}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
     return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons)
@@ -176,6 +178,8 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
 
 def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
     """The codecs that do not depend on the process: those of chains and groups, categories, missing values and constant columns."""
+    if data.form:
+        return series_codecs(data)
     bound = options.codecs(data)
     kept = [column_names(data).index(name) for group, _ in options.groups for name in group]
     first = (*bound, *value_codecs(data, bound, options.categories))
@@ -185,7 +189,7 @@ def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
 def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     """The process for the encoded columns, and the encoding."""
     sde = draft.sde
-    codecs = () if sde.support.event_dim else _first_codecs(data, draft.options)
+    codecs = series_codecs(data) if sde.support.event_dim else _first_codecs(data, draft.options)
     if data.kind in ("table", "points"):
         sde = sde.for_columns(*Encoding(codecs).named(column_names(data)))
     event = Encoding(codecs).encoded_event(data.event)
@@ -195,7 +199,17 @@ def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
         )
     # A heavy tail is what such noise is chosen for: it stays in the data.
     scores = data.kind == "table" and math.isinf(sde.tail)
-    return sde, fit_encoding(data, sde.support, draft.config.shift, codecs, sde.rounds_up(event), normal_scores=scores)
+    shift = draft.config.shift if draft.task.process() is None else "none"
+    return sde, fit_encoding(data, sde.support, shift, codecs, sde.rounds_up(event), normal_scores=scores)
+
+
+def _refuse_unused(config: TrainingConfig, task: Task, own: Process | None) -> None:
+    """Refuse settings that a task does not use, since it brings these parts itself."""
+    unused = {"loss": not task.uses_loss, "net": not task.uses_network}
+    unused |= dict.fromkeys(("sde", "column", "missing", "output", "shift", "condition", "compile"), own is not None)
+    for key in (key for key, refused in unused.items() if refused):
+        if getattr(config, key) != TrainingConfig.model_fields[key].default:
+            raise ParameterError(f"The task '{task.title()}' does not use the setting {key}.", f"Leave out --{key}.")
 
 
 def _network(draft: Draft, event: tuple[int, ...], rows: int) -> Network:

@@ -197,6 +197,10 @@ class Task(Plugin, ABC):
     uses_network: ClassVar[bool] = True
     """Whether it trains a network of the registry, chosen by the plan."""
 
+    def process(self) -> Process | None:
+        """The process that the task brings, in place of `--sde`; the data then keep their units. Default: None, that of the plan."""
+        return None
+
     def check_data(self, data: Data) -> None:
         """Reject data that this task cannot learn from. Default: accept all.
 

@@ -239,3 +239,21 @@ def test_training_is_told_and_remembered(capsys) -> None:
     assert f"fitted: {model.trained_.model.sde.spec}" in repr(model)
     DiffusionModel(sde="gbm", net="mlp:width=8,depth=1", steps=2, batch_size=8).fit(rows)
     assert capsys.readouterr().err == ""
+
+
+def test_series_start_at_one_and_continue_what_is_given() -> None:
+    rng = np.random.default_rng(0)
+    prices = 100 * np.exp(np.cumsum(0.01 * rng.standard_normal((80, 8, 2)), 1)).astype(np.float32)
+    model = DiffusionModel(net="unet1d:width=8", steps=5, batch_size=16).fit(prices)
+    made = model.sample(3)
+    assert made.shape == (3, 8, 2)
+    assert (made[:, 0] == 1).all()
+    given = prices[:2, :3]
+    continued = model.sample(4, given=given)
+    np.testing.assert_array_equal(continued[:, :3], np.tile(given, (2, 1, 1)))
+    real = DiffusionModel(net="unet1d:width=8", steps=5, batch_size=16).fit(np.log(prices / 100))
+    assert real.trained_.state.sde.startswith("vp")
+    with pytest.raises(DataError, match="one step"):
+        DiffusionModel().fit(prices[:, :1])
+    with pytest.raises(ParameterError, match="does not leave"):
+        model.sample(2, given=prices[:2])
