@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdezoo.bridging.rounds import newest_round
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
@@ -90,6 +91,7 @@ def sample(
     guidance: float = 1.0,
     start: Path | None = None,
     start_time: float | None = None,
+    direction: str | None = None,
     given: Sequence[str] = (),
     device: str = "auto",
     precision: str = "float32",
@@ -120,6 +122,7 @@ def sample(
         guidance: scale of classifier-free guidance toward the label.
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
+        direction: direction of a bridge, `forward` or `backward`, see `sdezoo.bridging.rounds.newest_round`; None: no bridge.
         given: conditions on the columns of a table, `COLUMN=VALUE` or `COLUMN=LOW..HIGH`, see `sdezoo.generation.given`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `float32`, `bf16` (the network in bfloat16) or `float64` (the states in float64).
@@ -143,7 +146,7 @@ def sample(
     for file in plugins:
         load(file)
     where = share.device(resolve_device(device))
-    trained = restore(run, checkpoint)
+    trained = restore(newest_round(run, direction), checkpoint)
     chosen = choose_sampler(trained, sampler)
     trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
     if start is None and start_time is not None:

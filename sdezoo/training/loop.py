@@ -141,6 +141,15 @@ class Training:
             if sentence:
                 notify(sentence)
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with given weights instead of fresh ones, also in the moving average; the optimizer is new.
+
+        Args:
+            weights: tensors under the names of `Learner.module.state_dict()`, of a model of the same shape.
+        """
+        self.module.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
     @property
     def average(self) -> nn.Module:
         """The module with the moving average of the weights."""

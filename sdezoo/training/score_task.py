@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,9 @@ from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import KeyedNoise, mix
+from sdezoo.process.process import Process
 from sdezoo.store.checkpoint import State
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
@@ -32,6 +34,11 @@ _WEIGHTS, _DROPOUT = -2, -3  # random keys that no step 0, 1, … uses
 @dataclass(frozen=True)
 class ScoreTask(Task):
     """A network learns the score of the noised data by a score loss."""
+
+    preference: ClassVar[int] = 10
+
+    def refuses(self, sde: Process) -> str | None:
+        return "needs a process from data to noise" if isinstance(sde, Bridge) else super().refuses(sde)
 
     def check_data(self, data: Data) -> None:
         check_one_time(data, "Score learning")
