@@ -126,7 +126,7 @@ def train(
             + (f"  samples     {result.preview}\n" if result.preview else "")
             + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
-            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
+            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} {result.usage} --out samples.{ending}\n"
         )
 
 

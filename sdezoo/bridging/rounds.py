@@ -142,7 +142,7 @@ def train_rounds(
             except Interrupted as stop:
                 raise Interrupted(stop.number, stop.checkpoint, before + stop.step, total, plan.run) from None
     assert result is not None, "the last round always runs"
-    return replace(result, run=plan.run, steps=total, note=None)
+    return replace(result, run=plan.run, steps=total, note=None, usage=f"--direction {DIRECTIONS[rounds > 1]}")
 
 
 def _done(folder: Path, steps: int) -> bool:

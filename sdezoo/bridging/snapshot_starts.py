@@ -10,6 +10,8 @@ from torch import Tensor
 from sdezoo.process.process import Process
 from sdezoo.sampling.start import AtRows
 
+_CLOSE = 1e-9
+
 
 @dataclass(frozen=True, eq=False)
 class AtKnot(AtRows):
@@ -46,4 +48,6 @@ class ThroughTimes(AtRows):
         return f"{type(self).__name__} {self.pass_by}"
 
     def times(self, grid: Tensor, sde: Process) -> Tensor:
-        return torch.cat([grid, torch.tensor(self.pass_by, dtype=torch.float64)]).unique().flip(0)
+        passed = torch.tensor(self.pass_by, dtype=torch.float64)
+        own = grid[((grid[:, None] - passed).abs() > _CLOSE).all(1)]
+        return torch.cat([own, passed]).unique().flip(0)

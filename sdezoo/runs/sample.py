@@ -7,11 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from sdezoo.bridging.curves import Curves, parse_times
 from sdezoo.bridging.rounds import newest_round
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import ParameterError
 from sdezoo.generation.acceleration import prepare
 from sdezoo.generation.classes import class_names, class_number
+from sdezoo.generation.export import check_output
 from sdezoo.generation.given import STEPS as GIVEN_STEPS
 from sdezoo.generation.given import Given
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
@@ -19,10 +24,11 @@ from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
-from sdezoo.runs.given_rows import start_at
-from sdezoo.sampling.start import PRIOR
+from sdezoo.process.bridge import Bridge
+from sdezoo.runs.given_rows import snapshot_rows, start_at, start_at_end
+from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.launch import resolve_device
-from sdezoo.store.restoring import restore
+from sdezoo.store.restoring import Trained, restore
 from sdezoo.zoo.registry import load
 
 SAMPLES = 64
@@ -92,6 +98,7 @@ def sample(
     start: Path | None = None,
     start_time: float | None = None,
     direction: str | None = None,
+    times: str | None = None,
     given: Sequence[str] = (),
     device: str = "auto",
     precision: str = "float32",
@@ -123,6 +130,7 @@ def sample(
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
         direction: direction of a bridge, `forward` or `backward`, see `sdezoo.bridging.rounds.newest_round`; None: no bridge.
+        times: times of a bridge at which to record, see `sdezoo.bridging.curves.parse_times`: the file then holds curves. None: the end.
         given: conditions on the columns of a table, `COLUMN=VALUE` or `COLUMN=LOW..HIGH`, see `sdezoo.generation.given`.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `float32`, `bf16` (the network in bfloat16) or `float64` (the states in float64).
@@ -146,12 +154,14 @@ def sample(
     for file in plugins:
         load(file)
     where = share.device(resolve_device(device))
-    trained = restore(newest_round(run, direction), checkpoint)
+    run = newest_round(run, direction)
+    trained = restore(run, checkpoint)
     chosen = choose_sampler(trained, sampler)
     trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
     if start is None and start_time is not None:
         raise ParameterError(f"There are no rows to start from at t = {start_time:g}.", "Give --from a file, or leave out --from-time.")
-    begin = PRIOR if start is None else start_at(start, trained, start_time)
+    behind = snapshot_rows(run, trained) if start is None and isinstance(trained.model.sde, Bridge) else []
+    begin = _start(trained, start, start_time, behind)
     if given and trajectory:
         raise ParameterError("Trajectories are not drawn under conditions.", "Leave out --trajectory, or --given.")
     meet = Given.of(given, trained) if given else None
@@ -163,14 +173,18 @@ def sample(
         draw.conditional.check()
     if trajectory:
         check_trajectory(trajectory, out, overwrite)
+    curves = None if times is None else _curves(draw, times, out, overwrite=overwrite)
     if share.first:
         share.wait()
     began = time.perf_counter()
     follow = progress if share.first else None
-    written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
+    if curves:
+        written = curves.write(out, overwrite=overwrite, progress=follow) if share.first else None
+    else:
+        written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
     if written is None:
         return None
-    shown = record(draw, trajectory) if trajectory else 0
+    shown = 0 if trajectory is None else curves.draw(trajectory, behind) if curves else record(draw, trajectory)
     return Sampled(
         out=out,
         kind=trained.state.kind,
@@ -191,6 +205,21 @@ def sample(
         effective=tuple(draw.conditional.effective) if meet else (),
         seconds=time.perf_counter() - began,
     )
+
+
+def _start(trained: Trained, path: Path | None, time: float | None, snapshots: Sequence[Tensor]) -> Start:
+    """Where sampling starts: rows of a file, the end of a bridge, or the prior."""
+    if path is not None:
+        return start_at(path, trained, time)
+    return start_at_end(snapshots, trained) if snapshots else PRIOR
+
+
+def _curves(draw: Draw, times: str, out: Path, *, overwrite: bool) -> Curves:
+    if not isinstance(draw.start, AtRows):
+        raise ParameterError("--times is for bridges, which start from rows.", "Leave out --times.")
+    check_output(out, "paths", overwrite)
+    device = draw.device or torch.device("cpu")
+    return Curves(draw.trained, draw.sampler, draw.start.x, parse_times(times), draw.rows, draw.steps, draw.seed, device)
 
 
 def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:

@@ -68,6 +68,8 @@ class Result:
     """Choices made from the data, with reasons."""
     preview: Path | None = None
     """Samples drawn after training, see `sdezoo.runs.preview`; None if not requested or not possible."""
+    usage: str = "-n 64 --seed 0"
+    """Options of `sdezoo sample` for a first look at the model."""
 
 
 class Training:

@@ -82,7 +82,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     config = _with_task(config)
     task: Task = TASKS.build(config.task or "")
     options = ColumnOptions.parse(config.column)
-    read = cache(partial(_load, config) if data is None else lambda: data)
+    read = cache(partial(load_data, config) if data is None else lambda: data)
     reasons: tuple[str, ...] = ()
     if config.sde == AUTO:
         options, reasons = find_roles(_checked(read, task, options), options)
@@ -171,8 +171,15 @@ def _with_task(config: TrainingConfig) -> TrainingConfig:
     return config.model_copy(update={"task": name})
 
 
-def _load(config: TrainingConfig) -> Data:
-    """The data, joined with those at the other end of a bridge."""
+def load_data(config: TrainingConfig) -> Data:
+    """Read the data of a run, joined with those at the other end of a bridge.
+
+    Args:
+        config: the settings of the run.
+
+    Raises:
+        SdezooError: if they cannot be read or do not fit together.
+    """
     data = find_dataset(config.data).load()
     return data if config.target is None else joined(data, find_dataset(config.target).load())
 

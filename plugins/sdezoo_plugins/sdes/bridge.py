@@ -7,6 +7,9 @@ expected at the end of a span, see `sdezoo.process.bridge`. Several snapshots sh
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
+
 from sdezoo_plugins.sdes.pinned import Pinned
 
 
@@ -15,3 +18,7 @@ class BrownianBridge(Pinned):
     """Brownian bridge from one data set to another (--target), or through snapshots with times (--snapshots)."""
 
     papers: ClassVar[tuple[str, ...]] = ("shi2023dsbm",)
+
+    @property
+    def support(self) -> Constraint:
+        return constraints.real

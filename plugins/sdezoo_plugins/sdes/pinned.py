@@ -1,11 +1,13 @@
 """No plugin: what the bridges `bridge` and `geometric-bridge` share, a Brownian motion of constant rate through snapshots."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
 from torch import Tensor
+from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
@@ -15,7 +17,7 @@ from sdezoo.process.noise import Noise
 
 @dataclass(frozen=True)
 class Pinned(Bridge):
-    """A Brownian motion of constant rate, pinned at snapshots."""
+    """A Brownian motion of constant rate, pinned at snapshots. Abstract: `support`."""
 
     sigma: Positive = 1.0
     """Noise scale `σ` per square root of the time unit, in units of the state; the two ends of `--target` are one time unit apart."""
@@ -31,6 +33,10 @@ class Pinned(Bridge):
         if len(self._times) < 2 or any(not a < b for a, b in pairwise(self._times)):
             listed = ", ".join(f"{time:g}" for time in self._times)
             raise ParameterError(f"{self.title()}: times=({listed}) do not increase, or are fewer than two.", "Give increasing times.")
+
+    @property
+    @abstractmethod
+    def support(self) -> Constraint: ...
 
     @property
     def knots(self) -> tuple[float, ...]:
