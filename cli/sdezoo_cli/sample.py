@@ -44,6 +44,13 @@ def sample(
     start_time: Annotated[
         float | None, typer.Option("--from-time", help="Time between 0 and 1 up to which rows are noised. Default: the end.")
     ] = None,
+    direction: Annotated[
+        str | None, typer.Option(metavar="DIRECTION", help="forward or backward: the way that rows take over a bridge.", show_default=False)
+    ] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(metavar="TIMES", help="Record curves of a bridge at these times: FIRST:LAST:COUNT, or 0,0.5,1.", show_default=False),
+    ] = None,
     given: Annotated[
         list[str] | None,
         typer.Option(metavar="CONDITION", help="Condition on a column of a table: x=1, x=1..2, x=..2 or x=1.. (repeatable)."),
@@ -97,6 +104,8 @@ def sample(
                 guidance=guidance,
                 start=start,
                 start_time=start_time,
+                direction=direction,
+                times=times,
                 given=given or (),
                 given_first=given_first,
                 start_value=_numbers(start_value),

@@ -35,6 +35,9 @@ def train(
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
+    target: Annotated[Text, typer.Option(help="Data at the other end of a bridge, as for --data.")] = None,
+    snapshots: Annotated[Text, typer.Option(metavar="FILE", help="Instead of --data: an .npz with points x and their times time.")] = None,
+    rounds: Annotated[Whole, typer.Option(help="Rounds of a bridge, backward and forward in turn. Default: 6.")] = None,
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
     output: Annotated[
         Text,
@@ -92,6 +95,8 @@ def train(
     options = locals()
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
     values = _values(config, given, resume=resume)
+    if snapshots is not None:
+        values["data"] = _snapshots(snapshots, data)
     if label_column is not None:
         from sdezoo.zoo.datasets import with_parameter
 
@@ -126,9 +131,19 @@ def train(
             + (f"  samples     {result.preview}\n" if result.preview else "")
             + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
-            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
+            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} {result.usage} --out samples.{ending}\n"
             + f"Report next:  sdezoo report {shlex.quote(str(result.run))}\n"
         )
+
+
+def _snapshots(path: str, data: str | None) -> str:
+    """The spec of snapshots in a file."""
+    from sdezoo.errors import ParameterError
+    from sdezoo.parameters import format_value
+
+    if data is not None:
+        raise ParameterError("Both --data and --snapshots were given.", "Give one of them.")
+    return path if path.startswith("snapshots:") else f"snapshots:path={format_value(path)}"
 
 
 def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict[str, Any]:
@@ -161,7 +176,7 @@ def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
             _say("Stopped at once. Earlier checkpoints are kept; give --resume to resume from the newest.")
         return typer.Exit(128 + signal.SIGINT)
     if is_first():
-        command = ["sdezoo", "train", "--out", str(stop.checkpoint.parents[1]), "--resume"]
+        command = ["sdezoo", "train", "--out", str(stop.run), "--resume"]
         command += [part for file in plugin or () for part in ("--plugin", str(file))]
         _say(f"{stop}\n" + (f"Resume with:  {shlex.join(command)}" if stop.step < stop.steps else "There is nothing left to train."))
     return typer.Exit(128 + stop.number)

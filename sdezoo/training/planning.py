@@ -18,7 +18,8 @@ import torch
 from sdezoo.data.codecs.codec import Codec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.errors import DataError, ParameterError, RunError
+from sdezoo.data.snapshots import joined
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.process.process import Process
@@ -78,11 +79,12 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     Raises:
         SdezooError: if a part is invalid or does not fit. Nothing has been read or written.
     """
-    task: Task = TASKS.build(config.task)
+    config = _with_task(config)
+    task: Task = TASKS.build(config.task or "")
     own = task.process()
     _refuse_unused(config, task, own)
     options = ColumnOptions.parse(config.column)
-    read = cache(find_dataset(config.data).load if data is None else lambda: data)
+    read = cache(partial(load_data, config) if data is None else lambda: data)
     reasons: tuple[str, ...] = ()
     if config.sde == AUTO and own is None:
         options, reasons = find_roles(_checked(read, task, options), options)
@@ -96,6 +98,10 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     elif options.processes:
         raise ParameterError("--column gives columns a process, and so does --sde.", "Leave out --sde.")
     sde = own or SDES.build(config.sde)
+    if reason := task.refuses(sde):
+        raise CompositionError(
+            f"The task '{task.title()}' {reason}, and '{sde.title()}' is none.", "Leave out --task, or give another --sde."
+        )
     loss = None
     if task.uses_loss:
         loss = LOSSES.build(config.loss or preferred(fitting_parts(sde, LOSSES), f"losses for '{sde.title()}'"))
@@ -134,7 +140,7 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
     chosen = Plan(
         config=config,
         task=draft.task,
-        sde=sde.adapted(x0),
+        sde=sde.adapted(torch.cat([x0, *(encoding.encode(at.train).to(x0.device) for at in data.later)])),
         loss=draft.loss,
         network=network,
         data=data,
@@ -145,7 +151,39 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         run=draft.run,
         reasons=draft.reasons,
     )
-    return _with_steps(chosen, workers, progress)
+    return _with_steps(draft.task.completed(chosen), workers, progress)
+
+
+def _with_task(config: TrainingConfig) -> TrainingConfig:
+    """The settings with a task: the preferred one that fits the process, if none is given."""
+    name = config.task
+    if name is None:
+        # A process that is chosen by column fits what fits every process.
+        sde = None if config.sde == AUTO else SDES.build(config.sde)
+        fits = [(name, part) for name, part in defaults(TASKS) if (part.refuses(sde) is None if sde else part.requires is Process)]
+        what = f"tasks for '{sde.title()}'" if sde else "tasks"
+        name = preferred(fits, what)
+    task = TASKS.load(name.partition(":")[0])
+    for setting in ("target", "rounds"):
+        if getattr(config, setting) is not None and not task.in_rounds:
+            raise ParameterError(
+                f"--{setting} is for a bridge between two data sets, and '{config.sde}' is none.",
+                f"Give --sde bridge, or leave out --{setting}.",
+            )
+    return config.model_copy(update={"task": name})
+
+
+def load_data(config: TrainingConfig) -> Data:
+    """Read the data of a run, joined with those at the other end of a bridge.
+
+    Args:
+        config: the settings of the run.
+
+    Raises:
+        SdezooError: if they cannot be read or do not fit together.
+    """
+    data = find_dataset(config.data).load()
+    return data if config.target is None else joined(data, find_dataset(config.target).load())
 
 
 def _checked(read: Callable[[], Data], task: Task, options: ColumnOptions) -> Data:
