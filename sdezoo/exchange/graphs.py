@@ -53,6 +53,9 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _DENOISED = 1e-5
 """Largest error of a denoised state, in units of the largest value, or absolute below 1."""
 _DECODED = 1e-5
+_NETWORK = ("The network", "Export a run with a built-in network.")
+_DECODING = ("The way back to the units of the data", "Export a run whose columns are numbers or categories, images, or points.")
+"""What is exported, and what to do if it cannot be."""
 _TIMES = (0.02, 0.35, 0.98)
 _INT64 = 7  # number of the type in ONNX
 _ROWS = 3
@@ -190,7 +193,7 @@ class _Decode(nn.Module):
 def _denoiser(trained: Trained, start: Tensor) -> tuple[bytes, float]:
     module = _Denoise(trained.model).eval()
     times = [torch.tensor(share * trained.model.sde.t_span[1], dtype=torch.float64) for share in _TIMES]
-    content = _graph(module, {"z": start[:_ROWS].repeat(2, *[1] * (start.ndim - 1)), "t": times[0]}, "The network")
+    content = _graph(module, {"z": start[:_ROWS].repeat(2, *[1] * (start.ndim - 1)), "t": times[0]}, _NETWORK)
     error = 0.0
     for t in times:
         z = trained.model.sde.perturb(trained.model.sde.decode_unchecked(start.clamp(-1, 1)), t, KeyedNoise(0, range(len(start))))
@@ -205,7 +208,7 @@ def _decoder(trained: Trained, start: Tensor) -> bytes:
     module = _Decode(trained).eval()
     z = start.clamp(-2, 2)
     module(z.clone())  # constants of codecs are then known, and enter the graph as numbers
-    content = _graph(module, {"z": z[:_ROWS].repeat(2, *[1] * (z.ndim - 1))}, "The way back to the units of the data")
+    content = _graph(module, {"z": z[:_ROWS].repeat(2, *[1] * (z.ndim - 1))}, _DECODING)
     error = _apart(module(z.clone()), _run(content, {"z": z}))
     if not error <= _DECODED:
         raise RunError(f"The graph of the decoding differs from torch's by {error:.1e}.", "Train on data with plainer columns.")
@@ -226,7 +229,7 @@ def _run(content: bytes, inputs: dict[str, Tensor]) -> np.ndarray:
     return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
 
 
-def _graph(module: nn.Module, inputs: dict[str, Tensor], what: str) -> bytes:
+def _graph(module: nn.Module, inputs: dict[str, Tensor], words: tuple[str, str]) -> bytes:
     """Trace a module into a graph whose first dimension of `z` is free."""
     rows = torch.export.Dim("rows")
     shapes = [{0: rows} if name == "z" else {} for name in inputs]
@@ -244,7 +247,7 @@ def _graph(module: nn.Module, inputs: dict[str, Tensor], what: str) -> bytes:
                 custom_translation_table={torch.ops.aten.searchsorted.Tensor: _searchsorted},
             )
         except Exception as error:  # whatever a third party's network does while it is traced
-            raise RunError(f"{what} cannot be written as ONNX: {_reason(error)}.", "Export a run with a built-in network.") from error
+            raise RunError(f"{words[0]} cannot be written as ONNX: {_reason(error)}.", words[1]) from error
     return program.model_proto.SerializeToString()
 
 
