@@ -9,10 +9,22 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from typer.models import OptionInfo
 
 TRAINING: Mapping[str, Sequence[str]] = {
-    "Data": ("data", "column", "missing", "label_column", "shift"),
+    "Data": ("data", "snapshots", "target", "column", "missing", "label_column", "shift"),
     "Process and model": ("sde", "task", "net", "output", "prior", "condition"),
     "Loss and optimizer": (
-        *("loss", "noise_levels", "steps", "batch_size", "accumulate", "optimizer", "lr", "schedule", "warmup_steps", "grad_clip_norm"),
+        *(
+            "loss",
+            "noise_levels",
+            "steps",
+            "rounds",
+            "batch_size",
+            "accumulate",
+            "optimizer",
+            "lr",
+            "schedule",
+            "warmup_steps",
+            "grad_clip_norm",
+        ),
         *("ema_half_life_images", "label_dropout"),
     ),
     "Run": ("out", "config", "resume", "overwrite", "checkpoint_every", "keep", "tensorboard", "seed", "deterministic"),

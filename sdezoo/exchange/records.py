@@ -283,7 +283,7 @@ def _figure(value: object) -> str:
 
 
 def _default(value: object) -> str:
-    return "chosen from the data" if value is None else _text(value)
+    return "automatic" if value is None else _text(value)
 
 
 def _text(value: object, longest: int = _LONGEST) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from sdezoo.errors import ParameterError, RunError, printable
+from sdezoo.errors import ParameterError, RunError, printable, shortened
 from sdezoo.exchange import records
 from sdezoo.report.motion import motion
 from sdezoo.report.pictures import drawing
@@ -98,7 +98,7 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     evaluation = records.json_object(run / "evaluation" / "evaluation.json")
     tables = records.measures(evaluation)
     curves = loss_figure(rows)
-    paths, words = motion(run) if state else (None, "There is no intact checkpoint.")
+    paths, words = motion(run) if state else (None, _without_checkpoint(run))
     sheet, shown = records.evaluation_picture(run), records.sample_picture(run)
     losses = [row for row in rows if "loss" in row]
     return {
@@ -124,6 +124,15 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
         "provenance": _provenance(seen),
         "commands": records.commands(run, config, evaluation),
     }
+
+
+def _without_checkpoint(run: Path) -> str:
+    """Say that there is nothing to draw, and where rounds of training have checkpoints."""
+    rounds = sorted(path.parent.name for path in (run / "rounds").glob("*/config.yaml"))
+    if not rounds:
+        return "There is no intact checkpoint."
+    named = shortened(f"sdezoo report {run}/rounds/{name}" for name in rounds)
+    return f"This run was trained in rounds, and each has a report of its own: {named}."
 
 
 def _facts(seen: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, str]]:
