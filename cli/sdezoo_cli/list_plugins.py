@@ -12,7 +12,9 @@ from sdezoo_cli.printing import say
 
 
 def list_plugins(
-    kind: Annotated[str | None, typer.Argument(help="sdes, losses, samplers, networks, datasets, formats or tasks; default: all.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="sdes, losses, samplers, networks, datasets, formats, tasks, guides or optimizers; default: all.")
+    ] = None,
     fits: Annotated[
         bool, typer.Option("--fits", help="Show which losses and samplers work with which SDEs instead, as a Markdown table.")
     ] = False,

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdezoo.errors import ParameterError, RunError, SdezooError
 from sdezoo.learning.noise_levels import NoiseLevels
-from sdezoo.learning.optimizers import OptimizerName
 from sdezoo.learning.prior import PriorKind
 from sdezoo.parameters import in_words, not_allowed
 from sdezoo.store.files import atomic_write
@@ -62,8 +61,8 @@ class TrainingConfig(BaseModel):
     """Samples per step, over all workers; None: 128. Rows of a smaller data set occur more than once in a batch, with different noise."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches per step on each worker (gradient accumulation), to save memory."""
-    optimizer: OptimizerName = "adamw"
-    """Optimizer, see `sdezoo.learning.optimizers`."""
+    optimizer: str = "adamw"
+    """Optimizer, see `sdezoo.learning.optimizer`."""
     lr: float | None = Field(None, gt=0)
     """Peak learning rate; None: the one that the optimizer recommends, or the network for adamw."""
     schedule: ScheduleName = "cosine"

@@ -35,7 +35,7 @@ from sdezoo.zoo.column_roles import KEEP, find_roles, prepared
 from sdezoo.zoo.columns import AUTO, choose_process
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
-from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS
+from sdezoo.zoo.registry import LOSSES, NETWORKS, OPTIMIZERS, SDES, TASKS
 
 _BATCH, _STEPS = 128, 2000
 
@@ -101,6 +101,10 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     if config.output:
         check_output(sde, config.output)
     network = NETWORKS.build(config.net) if config.net and task.uses_network else None
+    if OPTIMIZERS.build(config.optimizer).watches and config.compile:
+        raise ParameterError(
+            f"The optimizer '{config.optimizer}' sees what layers are given, and compiled layers hide it.", "Omit --compile."
+        )
     source = config.data.partition(":")[0] if names_a_dataset(config.data) else Path(config.data).stem
     if config.tensorboard and find_spec("tensorboard") is None:
         raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or omit --tensorboard.')
