@@ -48,6 +48,9 @@ def train(
     batch_size: Annotated[Whole, typer.Option(help="Samples per step. Default: 128.")] = None,
     accumulate: Annotated[Whole, typer.Option(help="Micro-batches per step (gradient accumulation), to save memory. Default: 1.")] = None,
     optimizer: Annotated[Text, typer.Option(help="Optimizer, NAME[:key=value,…]. Default: adamw.")] = None,
+    order: Annotated[
+        Text, typer.Option(help="Order of the rows: reshuffle, single-shuffle, flip-flop, with-replacement. Default: reshuffle.")
+    ] = None,
     lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the one that the optimizer or the network recommends.")] = None,
     schedule: Annotated[Text, typer.Option(help="Learning-rate schedule: cosine, constant. Default: cosine.")] = None,
     warmup_steps: Annotated[Whole, typer.Option(help="Steps of linear learning-rate warm-up. Default: 100.")] = None,

@@ -14,6 +14,7 @@ from sdezoo.learning.prior import PriorKind
 from sdezoo.parameters import in_words, not_allowed
 from sdezoo.store.files import atomic_write
 from sdezoo.store.upgrade import upgrade_settings
+from sdezoo.training.batches import Order
 from sdezoo.training.schedule import ScheduleName
 from sdezoo.training.workers import PrecisionName
 from sdezoo.zoo.spec import shown, suggestion
@@ -61,6 +62,8 @@ class TrainingConfig(BaseModel):
     """Samples per step, over all workers; None: 128. Rows of a smaller data set occur more than once in a batch, with different noise."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches per step on each worker (gradient accumulation), to save memory."""
+    order: Order = "reshuffle"
+    """Order of the training rows, see `sdezoo.training.batches`."""
     optimizer: str = "adamw"
     """Optimizer, see `sdezoo.learning.optimizer`."""
     lr: float | None = Field(None, gt=0)

@@ -97,7 +97,7 @@ class Training:
                 f"The optimizer '{self.rule.title()}' sees the layers of one process, and there are {workers.count}.", "Start one process."
             )
         self.optimizer = self.rule.build(self.module, self.lr, steps=plan.steps, seed=config.seed)
-        self.order = BatchSampler(plan.data.rows, plan.batch, config.seed)
+        self.order = BatchSampler(plan.data.rows, plan.batch, config.seed, config.order)
         self.fingerprint = fingerprint(plan.data, plan.encoding)
         parts = {"sdes": config.sde, "datasets": config.data, "tasks": config.task, "optimizers": config.optimizer}
         parts |= {"losses": plan.loss.title()} if plan.loss else {}
