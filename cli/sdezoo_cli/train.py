@@ -32,6 +32,14 @@ def train(
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
+    origin: Annotated[
+        Text,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Run folder whose model is trained on with these data; its process, encoding and network are kept.",
+        ),
+    ] = None,
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
     output: Annotated[
         Text,

@@ -36,6 +36,8 @@ class TrainingConfig(BaseModel):
 
     task: str = "score"
     """Training task, see `sdezoo.training.task`."""
+    origin: str | None = None
+    """Run folder whose model is trained on with these data; its process, encoding and network are kept. None: a new model."""
     sde: str = "auto"
     """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
     column: str | None = None

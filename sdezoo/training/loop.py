@@ -87,6 +87,8 @@ class Training:
         config = plan.config
         self.positions = workers.positions(plan.batch, config.accumulate)
         self.learner = plan.task.learner(plan, self.positions)
+        if plan.origin:
+            self.learner.module = plan.task.rebuild(plan.origin.state, plan.origin.tensors).to(plan.device)
         self.module = self.learner.module
         self.rule: Optimizer = OPTIMIZERS.build(config.optimizer)
         half_life = config.ema_half_life_images if self.rule.averaged else 0
@@ -97,6 +99,8 @@ class Training:
                 f"The optimizer '{self.rule.title()}' sees the layers of one process, and there are {workers.count}.", "Start one process."
             )
         self.optimizer = self.rule.build(self.module, self.lr, steps=plan.steps, seed=config.seed)
+        if plan.origin:
+            self.rule.inherit(self.optimizer, plan.origin.optimizer)
         self.order = BatchSampler(plan.data.rows, plan.batch, config.seed, config.order)
         self.fingerprint = fingerprint(plan.data, plan.encoding)
         parts = {"sdes": config.sde, "datasets": config.data, "tasks": config.task, "optimizers": config.optimizer}

@@ -5,7 +5,7 @@ Hebbian and anti-Hebbian rule, Oja's rule of subspaces, from a batch of `B` inpu
 
     y = x Hᵀ,      x̂ = y H,      ΔH = yᵀ(x − x̂)/B,      clamped at ±10, rate 0.01, momentum 0.9, 5 iterations a step
 
-When the network is trained on with other data, the subspaces of before are kept, and a step `ΔW` of a layer becomes
+When the network is trained on with other data (`sdezoo train --from`), the subspaces of before are kept, and a step `ΔW` of a layer becomes
 `ΔW (I − HᵀH)`: where inputs of before lie in `H`, the layer answers as before. A new subspace is found for the new data, in what is left.
 
 What differs from the published rule: the *step* is projected, Adam's, and not the gradient, so that it keeps off `H` exactly; inputs get a
