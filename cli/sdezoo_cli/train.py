@@ -38,6 +38,14 @@ def train(
     target: Annotated[Text, typer.Option(help="Data at the other end of a bridge, as for --data.")] = None,
     snapshots: Annotated[Text, typer.Option(metavar="FILE", help="Instead of --data: an .npz with points x and their times time.")] = None,
     rounds: Annotated[Whole, typer.Option(help="Rounds of a bridge, backward and forward in turn. Default: 6.")] = None,
+    origin: Annotated[
+        Text,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Run folder whose model is trained on with these data; its process, encoding and network are kept.",
+        ),
+    ] = None,
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
     output: Annotated[
         Text,
@@ -53,7 +61,10 @@ def train(
     steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000; small tables: by cross-validation.")] = None,
     batch_size: Annotated[Whole, typer.Option(help="Samples per step. Default: 128.")] = None,
     accumulate: Annotated[Whole, typer.Option(help="Micro-batches per step (gradient accumulation), to save memory. Default: 1.")] = None,
-    optimizer: Annotated[Text, typer.Option(help="Optimizer: adamw, egd, egd-adam. Default: adamw.")] = None,
+    optimizer: Annotated[Text, typer.Option(help="Optimizer, NAME[:key=value,…]. Default: adamw.")] = None,
+    order: Annotated[
+        Text, typer.Option(help="Order of the rows: reshuffle, single-shuffle, flip-flop, with-replacement. Default: reshuffle.")
+    ] = None,
     lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the one that the optimizer or the network recommends.")] = None,
     schedule: Annotated[Text, typer.Option(help="Learning-rate schedule: cosine, constant. Default: cosine.")] = None,
     warmup_steps: Annotated[Whole, typer.Option(help="Steps of linear learning-rate warm-up. Default: 100.")] = None,

@@ -18,12 +18,14 @@ from sdezoo.errors import DataError, ParameterError
 from sdezoo.learning.observed import is_simulated
 from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import AtRows, FromRows
+from sdezoo.store.provenance import fingerprint
 from sdezoo.store.restoring import Trained
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.planning import load_data
 from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import endings, find_format
 
 
@@ -44,6 +46,24 @@ def as_trained(data: Data, trained: Trained, config: TrainingConfig) -> Data:
         return data
     train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
     return replace(data, train=train, test=test, types=types)
+
+
+def training_data(run: Path, trained: Trained) -> Data:
+    """Read the data that a run was trained on.
+
+    Args:
+        run: the run folder.
+        trained: its model.
+
+    Raises:
+        DataError: if they are no longer those of the run.
+        PluginError: if they were in memory, or cannot be found.
+    """
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    data = as_trained(find_dataset(config.data).load(), trained, config)
+    if trained.state.data is not None and fingerprint(data, trained.encoding) != trained.state.data:
+        raise DataError(f"The data '{config.data}' are not those that the run was trained on.", "Restore them.")
+    return data
 
 
 def read_samples(path: Path, trained: Trained) -> Tensor:

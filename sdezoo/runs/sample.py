@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sdezoo.generation.classes import class_names, class_number
 from sdezoo.generation.export import check_output
 from sdezoo.generation.given import STEPS as GIVEN_STEPS
 from sdezoo.generation.given import Given
+from sdezoo.generation.guiding import Guides
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
@@ -29,7 +31,7 @@ from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.learning.observed import is_simulated
 from sdezoo.process.bridge import Bridge
-from sdezoo.runs.given_rows import read_windows, snapshot_rows, start_at, start_at_end
+from sdezoo.runs.given_rows import read_windows, snapshot_rows, start_at, start_at_end, training_data
 from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.files import refuse_links
 from sdezoo.store.launch import resolve_device
@@ -59,7 +61,7 @@ class Sampled:
         seed: the seed.
         seeds: indices of the samples, in the form that `SampleIndices.parse` reads.
         label: name of the class, or `each`; None: no label.
-        guidance: scale of classifier-free guidance.
+        guides: spec strings of the guides, from the inside to the outside.
         start: file of initial rows; None: the prior.
         evaluations: network evaluations (NFE) for each sample drawn by this process; None if it drew none.
         trajectory: file with the trajectories of the first `shown` samples; None: not requested.
@@ -79,7 +81,7 @@ class Sampled:
     seed: int
     seeds: str
     label: int | str | None
-    guidance: float
+    guides: tuple[str, ...]
     start: Path | None
     evaluations: int | None
     trajectory: Path | None
@@ -100,7 +102,7 @@ def sample(
     batch_size: int | None = None,
     seed: int = 0,
     label: str | int | None = None,
-    guidance: float = 1.0,
+    guides: Sequence[str] = (),
     start: Path | None = None,
     start_time: float | None = None,
     direction: str | None = None,
@@ -134,7 +136,7 @@ def sample(
         seed: the seed; sample `i` depends only on `(seed, i)`.
         label: class to condition on, by its name, or by its number if names are texts; `each`: cycle through all classes; None: no label.
             Tables as text, .parquet and .xlsx get a column of labels.
-        guidance: scale of classifier-free guidance toward the label.
+        guides: spec strings of guides, which steer the samples, such as `cfg:weight=2`; the later stand around the earlier.
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
         direction: direction of a bridge, `forward` or `backward`, see `sdezoo.bridging.rounds.newest_round`; None: no bridge.
@@ -181,7 +183,8 @@ def sample(
     steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else chosen.usual_steps
     rows = _rows(n, seeds, begin.rows or SAMPLES * (len(begun.observed) if begun else 1))
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
-    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet, precision == "float64", begun)
+    steered = Guides.of(guides, trained, cache(lambda: training_data(run, trained)))
+    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, steered, begin, meet, precision == "float64", begun)
     if meet:
         draw.conditional.check()
     if begun and trajectory:
@@ -214,7 +217,7 @@ def sample(
         seed=seed,
         seeds=str(draw.rows),
         label=class_names(trained.state)[chosen_class] if isinstance(chosen_class, int) else label,
-        guidance=guidance,
+        guides=steered.specs,
         start=start,
         evaluations=written.evaluations,
         trajectory=trajectory,

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdezoo.errors import ParameterError, RunError, SdezooError
 from sdezoo.learning.noise_levels import NoiseLevels
-from sdezoo.learning.optimizers import OptimizerName
 from sdezoo.learning.prior import PriorKind
 from sdezoo.parameters import in_words, not_allowed
 from sdezoo.store.files import atomic_write
 from sdezoo.store.upgrade import upgrade_settings
+from sdezoo.training.batches import Order
 from sdezoo.training.schedule import ScheduleName
 from sdezoo.training.workers import PrecisionName
 from sdezoo.zoo.spec import shown, suggestion
@@ -36,6 +36,8 @@ class TrainingConfig(BaseModel):
 
     task: str | None = None
     """Training task, see `sdezoo.training.task`; None: score, and for a bridge its own."""
+    origin: str | None = None
+    """Run folder whose model is trained on with these data; its process, encoding and network are kept. None: a new model."""
     sde: str = "auto"
     """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
     column: str | None = None
@@ -66,8 +68,10 @@ class TrainingConfig(BaseModel):
     """Samples per step, over all workers; None: 128. Rows of a smaller data set occur more than once in a batch, with different noise."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches per step on each worker (gradient accumulation), to save memory."""
-    optimizer: OptimizerName = "adamw"
-    """Optimizer, see `sdezoo.learning.optimizers`."""
+    order: Order = "reshuffle"
+    """Order of the training rows, see `sdezoo.training.batches`."""
+    optimizer: str = "adamw"
+    """Optimizer, see `sdezoo.learning.optimizer`."""
     lr: float | None = Field(None, gt=0)
     """Peak learning rate; None: the one that the optimizer recommends, or the network for adamw."""
     schedule: ScheduleName = "cosine"

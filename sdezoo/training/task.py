@@ -26,6 +26,7 @@ from sdezoo.parameters import Plugin
 from sdezoo.process.process import Process
 from sdezoo.process.requirement import P, Requirement
 from sdezoo.store.checkpoint import State
+from sdezoo.store.origin import Origin
 from sdezoo.training.config import TrainingConfig
 
 M = TypeVar("M", bound=nn.Module)
@@ -48,6 +49,7 @@ class Plan:
         device: device to train on.
         run: the run folder.
         reasons: choices made from the data, with reasons, one phrase each.
+        origin: the run whose model is trained on; None: a new model.
     """
 
     config: TrainingConfig
@@ -62,6 +64,7 @@ class Plan:
     device: torch.device
     run: Path
     reasons: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     @property
     def steps(self) -> int:

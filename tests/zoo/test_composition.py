@@ -81,4 +81,4 @@ def test_registered_sdes_state_their_support():
     for _, sde in defaults(SDES):
         if isinstance(sde, AffineSDE):
             assert sde.support is sde.coordinates.codomain
-        assert sde.support.check(sde.decode(sde.encode(torch.full((1, 2), 0.5), Noise.seeded(0)))).all()
+        assert sde.support.check(sde.decode(sde.encode(torch.full((1, 2), 1.0 if sde.support.is_discrete else 0.5), Noise.seeded(0)))).all()
