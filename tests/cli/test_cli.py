@@ -38,7 +38,7 @@ def test_train_says_where_things_are_and_how_to_sample(sdezoo: Terminal, tmp_pat
     run = Path("runs/digits-gbm-mult-dsm")
     assert f"sdezoo sample {run}" in out
     assert Image.open(run / "samples" / "step-2.png").size >= (64, 64)
-    command = out.split("Sample next:")[1].split()[1:]
+    command = out.split("Sample next:")[1].splitlines()[0].split()[1:]
     code, out, err = sdezoo(*command)
     assert code == 0, err
     assert Path("samples.png").is_file()
@@ -121,7 +121,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --plugin empty.py", "defines no plugin", "Derive"),
         ("sample nowhere", "does not exist", "sdezoo train"),
         ("sample folder", "holds no checkpoint", "sdezoo train"),
-        ("show nothing", "There is no plugin 'nothing'", "Choose one of"),
+        ("show qqqq", "There is no plugin 'qqqq'", "Choose one of"),
         ("list sdess", "'sdess'", "'sdes'"),
     ],
 )

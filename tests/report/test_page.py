@@ -98,7 +98,7 @@ def test_every_section_is_there_and_filled(page: Page) -> None:
         "dX = μ(t) X dt + σ(t) X dW",
         "sliced W1",
         "membership inference, AUC",
-        "sdezoo train --sde gbm",
+        "--sde gbm",
         "150",
         "torch",
         "price",
