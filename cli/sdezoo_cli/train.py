@@ -32,7 +32,7 @@ def train(
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
-    net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
+    net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors, unet1d for series.")] = None,
     output: Annotated[
         Text,
         typer.Option(

@@ -37,7 +37,7 @@ class TrainingConfig(BaseModel):
     task: str = "score"
     """Training task, see `sdezoo.training.task`."""
     sde: str = "auto"
-    """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
+    """Noise process; auto: by the values of series and of each column of tables and points, see `sdezoo.zoo.columns`; else gbm."""
     column: str | None = None
     """Overrides for the columns of a table: `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas."""
     missing: Literal["keep", "drop", "refuse"] | None = None
@@ -47,7 +47,7 @@ class TrainingConfig(BaseModel):
     data: str = "digits"
     """Spec string of a dataset, or path of a file or folder."""
     net: str | None = None
-    """Network; None: the first of unet, mlp that fits the data."""
+    """Network; None: the first of unet, unet1d, mlp that fits the data."""
     output: str | None = None
     """Output parameterization; None: edm for affine processes, else epsilon."""
     prior: PriorKind = "full"
