@@ -22,7 +22,7 @@ from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
 
 WINDOW, GIVEN, HOLDOUT = 64, 32, 0.3
-STEPS, SHORT, PATHS, EVERY = 1000, 300, 100, 32
+STEPS, SHORT, PATHS, EVERY = 1000, 200, 100, 32
 HORIZONS = (1, 5, 10, 32)
 SERIES = {"sp500": "Adj Close", "nasdaq": "Adj Close", "wti": "DCOILWTICO"}
 
@@ -94,7 +94,7 @@ def forecasts(folder: Path) -> None:
         np.testing.assert_allclose(windows / windows[:, :1], held_out[begins], rtol=1e-5)
         np.savez(folder / "windows.npz", x=windows[:, :GIVEN, None])
         options = {"given_first": GIVEN, "start": folder / "windows.npz", "n": PATHS * len(windows), "overwrite": True}
-        sample(run, folder / "paths.npz", checkpoint="best", **options)
+        sample(run, folder / "paths.npz", **options)
         drawn = np.load(folder / "paths.npz")["x"].reshape(PATHS, len(windows), WINDOW)
         ahead = [GIVEN - 1 + h for h in HORIZONS]
         logs = np.log(drawn[:, :, ahead] / drawn[:, :, [GIVEN - 1]])
@@ -120,7 +120,7 @@ def processes(folder: Path) -> None:
         run = folder / f"run-{form}-{sde}"
         if not run.exists():
             train(TrainingConfig.build({"data": data, "sde": sde, "steps": SHORT, "out": str(run)}))
-        made = evaluate(run, n=500)
+        made = evaluate(run, n=300)
         print(f"{form} {sde}")
         for line in made.measured:
             if line.group == "returns" and line.interval:
