@@ -105,7 +105,8 @@ class Data:
         stored: all training rows, if they are too many to hold in memory. Then `train` is a random subset, used for statistics, and there
             are no labels.
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
-        times: observation times of paths, `(T,)`, float64, increasing; None for other kinds.
+        times: observation times of paths, float64, increasing: `(T,)`, or those of each path of `train`, `(N, T)`; None for other kinds.
+        test_times: observation times of each path of `test`, `(M, T)`, if those of `train` are `(N, T)`; else None.
         notes: what the user should know of how the data were read, a sentence each.
         class_names: the label of each class; empty: its index.
         label_column: name of the column that samples of a table have their labels in.
@@ -131,6 +132,7 @@ class Data:
     maximum: float | None = None
     form: SeriesForm | None = None
     overlap: int = 1
+    test_times: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -171,6 +173,8 @@ class Data:
         train, test = keep(self.train), keep(self.test)
         labels = [None if known is None else known[mask] for known, mask in ((self.train_labels, train), (self.test_labels, test))]
         parts = {"train": self.train[train], "test": self.test[test], "train_labels": labels[0], "test_labels": labels[1]}
+        if self.times is not None and self.test_times is not None:
+            parts |= {"times": self.times[train], "test_times": self.test_times[test]}
         return replace(self, **parts, later=tuple(snapshots))
 
     def select(self, columns: Sequence[int]) -> Data:
@@ -260,7 +264,7 @@ def split(
         columns: see `Data`.
         levels: see `Data`.
         types: see `Data`.
-        times: see `Data`.
+        times: observation times of paths, `(T,)` or `(N, T)`, float64.
         notes: see `Data`.
         class_names: see `Data`.
         label_column: see `Data`.
@@ -274,7 +278,8 @@ def split(
     del order
     train, test = _parted(values, held)
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
-    data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
+    times, test_times = (times, None) if times is None or times.ndim != 2 or len(times) != len(values) else _parted(times, held)
+    data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes, test_times=test_times)
     return replace(data, class_names=class_names, label_column=label_column, maximum=maximum)
 
 

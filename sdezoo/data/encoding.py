@@ -294,7 +294,7 @@ class Encoding:
     def _decoded(self, x: Tensor) -> _Values:
         values = _values(x)
         for codec in reversed(self.codecs):
-            values = _restored(codec, values, len(x))
+            values = _restored(codec, values, x.shape[0])
         return values
 
 

@@ -73,6 +73,10 @@ class Comparison:
     """The picture."""
     tails: Sequence[Contrast] = ()
     """Tails of columns."""
+    tests: Sequence[tuple[str, float]] = ()
+    """Name and p-value of the test of each column."""
+    copies: Sequence[str] | None = None
+    """Figures by which samples repeat training rows; None: not judged."""
 
 
 def images(
@@ -154,7 +158,9 @@ def columns(
     found = privacy(Records(*(mixed.vectors(rows) for rows in (every, flat(held_out), flat(samples)))), seed=seed)
     columns_of = [i for i in mixed.numbers if i not in mixed.gaps or _known(compared, i)]
     numbers = [rows[:, columns_of] / mixed.units[columns_of] for rows in compared]
-    tests, floor = (kolmogorov_smirnov(numbers[0], rows) for rows in numbers[1:])
+    # The test takes sets of any sizes: more samples find smaller differences.
+    drawn = flat(samples)[:, columns_of] / mixed.units[columns_of] if len(samples) > len(parts.samples) else numbers[1]
+    tests, floor = (kolmogorov_smirnov(numbers[0], rows) for rows in (drawn, numbers[2]))
     size = min(map(len, sets))
     whole = [k for k, i in enumerate(columns_of) if i not in mixed.gaps]
     tails = contrasts([names[columns_of[k]] for k in whole], *(rows[:, whole] for rows in numbers)) if size >= suite.TAIL and whole else []
@@ -188,7 +194,7 @@ def columns(
         )
     facts["tails"] = [{"name": c.name, "data": _record(c.data), "samples": _record(c.samples)} for c in tails]
     picture = sheet.columns(title, names, mixed.filled(compared.reference), mixed.filled(compared.samples), found.distances)
-    return Comparison(measured, notes, facts, picture, tails)
+    return Comparison(measured, notes, facts, picture, tails, list(zip(names_of, tests.p.tolist(), strict=True)), found.alarms)
 
 
 def copied(training: Tensor, held_out: Tensor, samples: Tensor, seed: int, categories: Sequence[int] = ()) -> list[str]:

@@ -15,6 +15,7 @@ from sdezoo.plots import Axes, Figure, SubFigure, label, plain
 
 DATA, SAMPLES = "0.45", "tab:blue"
 
+_NAMED, _SHORT = 30, 14  # columns whose names stand at a matrix, and characters of a name
 _PAIRS, _ACROSS, _COLUMNS, _BINS, _GAP = 50, 5, 25, 30, 0.5
 _LINES = 32  # most paths in a panel, and lags
 
@@ -83,7 +84,7 @@ def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: Flo
     if len(names) == 2:
         _plane(above, names, held_out, samples, distances)
     else:
-        _matrices(above, held_out, samples, distances)
+        _matrices(above, names, held_out, samples, distances)
     panels = below.subplots(down, across, squeeze=False).ravel()
     for k, axes in enumerate(panels):
         if k < shown:
@@ -167,7 +168,7 @@ def _histograms(axes: Axes, held_out: FloatArray, samples: FloatArray, bins: Flo
     axes.set_yticks([])
 
 
-def _matrices(part: SubFigure, held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
+def _matrices(part: SubFigure, names: Sequence[str], held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
     panels = part.subplots(1, 4)
     found = [correlations(rows) for rows in (held_out, samples)]
     named = {"correlations, data": found[0], "correlations, samples": found[1], "difference": found[1] - found[0]}
@@ -175,6 +176,10 @@ def _matrices(part: SubFigure, held_out: FloatArray, samples: FloatArray, distan
         axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
         axes.set_title(name, fontsize=9)
         axes.set(xticks=[], yticks=[])
+        if len(names) <= _NAMED:
+            places, words = range(len(names)), [label(name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…") for name in names]
+            axes.set_xticks(places, words, rotation=90, fontsize=6)
+            axes.set_yticks(places, words if axes is panels[0] else [""] * len(names), fontsize=6)
     part.colorbar(panels[2].images[0], ax=panels[2], shrink=0.8)
     _distances(panels[3], distances)
 

@@ -38,6 +38,9 @@ MANIFOLD, TAIL = 20, 64
 SIGNIFICANT = 0.01
 """p-value below which a column counts as different."""
 
+TWO_SAMPLE = "C2ST, random forest"
+"""Name of the two-sample test by a classifier."""
+
 _SPLIT = 0
 
 
@@ -89,7 +92,7 @@ def distances(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
     return [
         *_halved(group, {"sliced W1": 0, "sliced W2": 0}, lambda a, b: sliced_wasserstein(a, b, seed=seed), sets, seed),
         *_halved(group, {"MMD², Gaussian kernel": 0}, lambda a, b: [mmd2(a, b, bandwidth=bandwidth)], sets, seed),
-        Measured(group, "C2ST, random forest", float(drawn.mean()), (float(low), float(high)), "bootstrap", float(real.mean()), 0.5),
+        Measured(group, TWO_SAMPLE, float(drawn.mean()), (float(low), float(high)), "bootstrap", float(real.mean()), 0.5),
     ]
 
 

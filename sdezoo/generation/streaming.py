@@ -29,6 +29,7 @@ from sdezoo.generation.given import column_names
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import check_folder, write_folder
+from sdezoo.learning.observed import is_simulated
 from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
 from sdezoo.zoo.formats import find_format
@@ -148,8 +149,9 @@ def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool,
         event = (event[0] + 1,)
     begun = draw.begun if draw.begun and draw.begun.steps else None
     observed, steps = (begun.observed, begun.steps) if begun else (None, 0)
-    options = {"columns": columns, "levels": state.levels, "types": types, "observed": observed, "given": steps, "remedy": remedy}
-    write_parts(parts, (n, *event), out, kind=state.kind, **options)
+    times = draw.trained.model.times if is_simulated(draw.trained.model) else None
+    form = {"columns": columns, "levels": state.levels, "types": types, "times": times, "observed": observed, "given": steps}
+    write_parts(parts, (n, *event), out, kind=state.kind, **form, remedy=remedy)
 
 
 def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Tensor]:
@@ -215,7 +217,7 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
         "seed": draw.seed,
         "seeds": str(draw.rows),
         "label": draw.label,
-        "guidance": draw.guidance,
+        "guides": list(draw.guides.specs),
         "precision": precision,
         **given,
     }

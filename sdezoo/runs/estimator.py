@@ -30,6 +30,7 @@ from torch import Tensor
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
+from sdezoo.exchange import hub
 from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS, Given
@@ -40,13 +41,14 @@ from sdezoo.store import checkpoint
 from sdezoo.store.files import writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.metrics import history, print_progress
 from sdezoo.zoo.spec import shown
 
 RandomState = int | np.integer | np.random.RandomState | np.random.Generator | None
 """What fixes random numbers: a seed, or a generator that draws one each time; None: NumPy's global generator."""
 
 _SEEDS = 2**31 - 1
-_OWN = ("sampler", "sampling_steps", "random_state")
+_OWN = ("sampler", "sampling_steps", "random_state", "verbose")
 """Parameters without a `TrainingConfig` setting of the same name."""
 
 
@@ -67,7 +69,7 @@ class DiffusionModel(BaseEstimator):
         shift: shift of the data into the domain of the process, `auto`, `none` or a number.
         steps: optimizer steps; None: by cross-validation for arrays and tables of fewer than 600 rows, else 2000.
         batch_size: batch size of training; None: 128.
-        optimizer: `adamw`, `egd` or `egd-adam`.
+        optimizer: spec string of the optimizer.
         lr: peak learning rate; None: the default of the optimizer or the network.
         ema_half_life_images: half-life of the exponential moving average of the weights, in images; 0: no average.
         condition: `labels` conditions the network on the classes `y`; None: unconditional.
@@ -78,8 +80,11 @@ class DiffusionModel(BaseEstimator):
         sampling_steps: steps of the sampler.
         random_state: seed of training and of samples; or a NumPy generator, which draws a seed for each call of `fit` and `sample`;
             None: NumPy's global generator.
+        verbose: 1: while training, print a line to standard error every ten seconds; 0: print nothing.
 
     Attributes:
+        history_: losses in training by name, `step`, `loss` and `validation_loss`, equally long; a validation loss is None where it
+            was not measured. Empty if loaded from a folder without them.
         trained_: the fitted model with the encoding of the data, a `sdezoo.store.restoring.Trained`.
         n_features_in_: number of values in a row.
         feature_names_in_: column names, `(d,)`; only if fitted on a data frame whose names are texts.
@@ -110,6 +115,7 @@ class DiffusionModel(BaseEstimator):
         sampler: str | None = None,
         sampling_steps: int = 20,
         random_state: RandomState = 0,
+        verbose: int = 0,
     ) -> None:
         self.sde, self.loss, self.net, self.output, self.prior = sde, loss, net, output, prior
         self.column, self.missing = column, missing
@@ -117,6 +123,12 @@ class DiffusionModel(BaseEstimator):
         self.steps, self.batch_size, self.lr, self.ema_half_life_images = steps, batch_size, lr, ema_half_life_images
         self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
         self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
+        self.verbose = verbose
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803
+        """The parameters, and the process of the fitted model."""
+        shown = super().__repr__(N_CHAR_MAX)
+        return f"{shown}, fitted: {self.trained_.model.sde.spec}" if "trained_" in vars(self) else shown
 
     def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
         """Train the model.
@@ -147,8 +159,9 @@ class DiffusionModel(BaseEstimator):
         self.seed_ = _seed(self.random_state)
         with tempfile.TemporaryDirectory() as folder:
             config = self._config(f"{folder}/run", self.seed_)
-            result = train(config, data=data)
+            result = train(config, data=data, progress=print_progress() if self.verbose else None)
             self.trained_: Trained = restore(result.run)
+            self.history_ = history(result.run)
         self._describe(replace(rows, values=values[:0]), None if labels is None else np.array(labels.names))
         return self
 
@@ -266,11 +279,60 @@ class DiffusionModel(BaseEstimator):
         names = set(cls().get_params())
         model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
         model.trained_ = restore(path)
+        model.history_ = history(path)
         state = model.trained_.state
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model.seed_ = config.seed
         model._describe(rows, None if state.classes is None else np.array(state.class_names or range(state.classes)))
         return model
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a folder by the conventions of the Hub: that of `save`, with a model card, `README.md`.
+
+        Args:
+            path: a new or empty folder.
+
+        Raises:
+            RunError: if the folder is not empty, or cannot be written to.
+        """
+        self.save(path)
+        hub.write_card(Path(path))
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, revision: str | None = None, *, endpoint: str | None = None) -> Self:
+        """Load an estimator from a folder, or from a repository of the Hugging Face Hub. Nothing of it is executed.
+
+        Args:
+            source: a folder of `save_pretrained`, of `save` or of `sdezoo train`; or the id `OWNER/NAME` of a repository, which needs the
+                extra `hub`.
+            revision: the commit of the repository, 40 hexadecimal digits: a branch may change.
+            endpoint: address of the Hub; None: that of `huggingface_hub`.
+
+        Raises:
+            SdezooError: if there is neither, the revision is no commit, or the folder cannot be read.
+        """
+        return cls.load(hub.find(source, revision, endpoint=endpoint))
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None, endpoint: str | None = None) -> str:
+        """Upload the model to the Hugging Face Hub, with a card; needs the extra `hub`.
+
+        Args:
+            repo_id: the id `OWNER/NAME`; a repository that does not exist is created.
+            private: whether a new repository is private.
+            token: access token; None: that of `huggingface_hub`.
+            endpoint: address of the Hub; None: that of `huggingface_hub`.
+
+        Returns:
+            The commit, for `from_pretrained`.
+
+        Raises:
+            SdezooError: if the id has another form, or the upload fails.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model"
+            self.save(path)
+            hub.write_card(path, repo_id)
+            return hub.push(path, repo_id, private=private, token=token, endpoint=endpoint)
 
     def _describe(self, rows: Rows, classes: np.ndarray | None) -> None:
         """Set the attributes that describe the fitted data."""

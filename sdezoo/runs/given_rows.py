@@ -14,14 +14,18 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.formats import SERIES, STEP, ReadableFormat, TableFormat
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.validation import check_finite
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, ParameterError
+from sdezoo.learning.observed import is_simulated
 from sdezoo.process.columns import count_outside
-from sdezoo.sampling.start import FromRows
+from sdezoo.sampling.start import AtRows, FromRows
+from sdezoo.store.provenance import fingerprint
 from sdezoo.store.restoring import Trained
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.planning import load_data
 from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import endings, find_format
 
 
@@ -42,6 +46,24 @@ def as_trained(data: Data, trained: Trained, config: TrainingConfig) -> Data:
         return data
     train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
     return replace(data, train=train, test=test, types=types)
+
+
+def training_data(run: Path, trained: Trained) -> Data:
+    """Read the data that a run was trained on.
+
+    Args:
+        run: the run folder.
+        trained: its model.
+
+    Raises:
+        DataError: if they are no longer those of the run.
+        PluginError: if they were in memory, or cannot be found.
+    """
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    data = as_trained(find_dataset(config.data).load(), trained, config)
+    if trained.state.data is not None and fingerprint(data, trained.encoding) != trained.state.data:
+        raise DataError(f"The data '{config.data}' are not those that the run was trained on.", "Restore them.")
+    return data
 
 
 def read_samples(path: Path, trained: Trained) -> Tensor:
@@ -117,7 +139,36 @@ def _long_table(path: Path, form: TableFormat, columns: Sequence[str]) -> Tensor
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=torch.nan)
 
 
-def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRows:
+def snapshot_rows(run: Path, trained: Trained) -> list[Tensor]:
+    """Read the snapshots of the data that a bridge was trained on, in the codes of the model.
+
+    Args:
+        run: the run folder of a direction.
+        trained: its model.
+
+    Returns:
+        The rows of each snapshot `(N, *event)`, float32, in the user's units: training rows, then held-out ones.
+
+    Raises:
+        SdezooError: if the data cannot be read.
+    """
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    parts = [replace(data, train=at.train, test=at.test, later=()) for data in [load_data(config)] for at in data.snapshots]
+    return [torch.cat([part.train, part.test]) for part in (as_trained(each, trained, config) for each in parts)]
+
+
+def start_at_end(snapshots: Sequence[Tensor], trained: Trained) -> FromRows:
+    """Build a start from the data at the end of a bridge where sampling begins.
+
+    Args:
+        snapshots: the rows of each snapshot, see `snapshot_rows`.
+        trained: the model of a direction.
+    """
+    rows = snapshots[0] if trained.model.sde.forward else snapshots[-1]
+    return FromRows(trained.encoding.encode(rows))
+
+
+def start_at(path: Path, trained: Trained, time: float | None = None) -> AtRows:
     """Build a start from the rows of a file; sample `i` starts from row `i`, noised if the process adds noise.
 
     Args:
@@ -126,9 +177,12 @@ def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRow
         time: process time up to which rows are noised, see `FromRows`; None: the final time.
 
     Raises:
-        DataError: as for `read_samples`, or if the file has no rows, or values outside the support of the process.
+        DataError: as for `read_samples`, or if the file has no rows, or values outside the support of the process. For a model of paths,
+            rows are `(n, d)`, or paths, of which the first observations count.
         ParameterError: if the process has no such time.
     """
+    if is_simulated(trained.model):
+        return _first_observations(path, trained, time)
     given = read_samples(path, trained)
     if not len(given):
         raise DataError(f"'{path}' holds no rows.", "Give a file with a row for each sample.")
@@ -142,3 +196,23 @@ def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRow
     start = FromRows(x, time)
     start.begin(sde)
     return start
+
+
+def _first_observations(path: Path, trained: Trained, time: float | None) -> AtRows:
+    """A start of paths."""
+    if time is not None:
+        raise ParameterError("Paths start at their rows, and are not noised before.", "Leave out --from-time.")
+    form, columns = find_format(path, ReadableFormat), trained.state.event[-1]
+    if form is None:
+        raise DataError(f"No installed format can read rows from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    x = form.read_samples(path, trained.state.columns, ())
+    if x.ndim == 3:
+        x = x[:, 0]
+    if x.ndim != 2 or x.shape[1] != columns or not len(x):
+        raise DataError(f"The rows in '{path}' have shape {tuple(x.shape)}.", f"Give rows (n, {columns}), or paths (n, T, {columns}).")
+    check_finite(x, trained.state.columns, "given")
+    outside = count_outside(trained.model.sde.support, x)
+    if outside:
+        support = support_in_words(trained.model.sde.support)
+        raise DataError(f"{outside} values in '{path}' lie outside {support}, where the paths live.", "Give rows like those of the data.")
+    return AtRows(x)

@@ -183,6 +183,8 @@ NETWORKS: Registry[Any] = Registry("network", "sdezoo.networks", "sdezoo.learnin
 DATASETS: Registry[Any] = Registry("dataset", "sdezoo.datasets", "sdezoo.data.dataset:Dataset")
 FORMATS: Registry[Any] = Registry("file format", "sdezoo.formats", "sdezoo.data.formats:FileFormat")
 TASKS: Registry[Any] = Registry("task", "sdezoo.tasks", "sdezoo.training.task:Task")
+GUIDES: Registry[Any] = Registry("guide", "sdezoo.guides", "sdezoo.sampling.guide:Guide")
+OPTIMIZERS: Registry[Any] = Registry("optimizer", "sdezoo.optimizers", "sdezoo.learning.optimizer:Optimizer")
 REGISTRIES: dict[str, Registry[Any]] = {
     "sdes": SDES,
     "losses": LOSSES,
@@ -191,6 +193,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "datasets": DATASETS,
     "formats": FORMATS,
     "tasks": TASKS,
+    "guides": GUIDES,
+    "optimizers": OPTIMIZERS,
 }
 
 
@@ -256,9 +260,31 @@ def load_file(path: str | Path) -> list[str]:
         raise PluginError(f"The plugin file '{path}' defines no complete plugin: {missing}.", "Implement the abstract members.")
     if not names:
         raise PluginError(
-            f"The plugin file '{path}' defines no plugin.", "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network or Dataset."
+            f"The plugin file '{path}' defines no plugin.",
+            "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network, Dataset, Guide or Optimizer.",
         )
     return names
+
+
+def with_parts(registry: Registry[Any], spec: str) -> list[tuple[Registry[Any], str]]:
+    """The plugin, and those that its items name, as `product:gbm[price],(vp:beta_max=5)[age]`, or `product:parts=(gbm[0],vp[1])`.
+
+    Args:
+        registry: its kind.
+        spec: its spec string.
+
+    Returns:
+        The registry and the spec string of each.
+
+    Raises:
+        ParameterError: if a spec string is malformed.
+    """
+    found: list[tuple[Registry[Any], str]] = [(registry, spec)]
+    for item in (item for value in parse(spec)[1].values() if isinstance(value, tuple) for item in value):
+        inner = item.rpartition("[")[0].strip().removeprefix("(").removesuffix(")")
+        if inner and registry.entries(parse(inner)[0]):
+            found += with_parts(registry, inner)
+    return found
 
 
 def kebab(name: str) -> str:
