@@ -187,8 +187,8 @@ def sample(
     draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, steered, begin, meet, precision == "float64", begun)
     if meet:
         draw.conditional.check()
-    if begun and trajectory:
-        raise ParameterError("Trajectories are not drawn of series from given values.", "Leave out --trajectory.")
+    if trajectory and trained.state.kind == "series":
+        raise ParameterError("Trajectories from noise to data are not drawn of series.", "Leave out --trajectory.")
     if trajectory:
         if is_simulated(trained.model):
             raise ParameterError("Samples of this model are trajectories themselves.", "Leave out --trajectory.")
