@@ -19,6 +19,7 @@ from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.store.checkpoint import State
+from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
@@ -139,6 +140,12 @@ class ScoreLearner(Learner[ScoreModel]):
             "class_names": self.plan.data.class_names if self.plan.classes else (),
             "label_column": self.plan.data.label_column,
         }
+
+    def take(self, origin: Origin) -> None:
+        # Moments, prior and linear part are those of the earlier data too, and other data may have none.
+        rebuilt = self.plan.task.rebuild(origin.state, origin.tensors)
+        assert isinstance(rebuilt, ScoreModel)
+        self.module = rebuilt.to(self.plan.device)
 
     def note(self) -> str | None:
         if _learns_every_level(self.loss, self.plan):
