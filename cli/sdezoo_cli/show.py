@@ -64,7 +64,9 @@ def _show_run(folder: Path, as_json: bool) -> None:
     state, environment = run["state"] or {}, dict(run["environment"])
     plugins = environment.pop("plugins", {})
     parts = {
-        "run": {key: state.get(key) for key in ("sde", "net", "output", "event", "kind", "columns", "classes", "class_names", "seconds")},
+        "run": {
+            key: state.get(key) for key in ("task", "sde", "net", "output", "event", "kind", "columns", "classes", "class_names", "seconds")
+        },
         "settings": run["config"],
         "environment": {**environment, **plugins},
         "last metrics": {key: value for key, value in (run["metrics"] or {}).items() if key != "levels"},

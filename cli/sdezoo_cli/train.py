@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdezoo.errors import ParameterError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
@@ -23,6 +25,7 @@ Number = float | None
 
 
 def train(
+    file: Annotated[Text, typer.Argument(hidden=True, metavar="")] = None,
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
     column: Annotated[Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category or COLUMN=drop, separated by commas.")] = None,
     missing: Annotated[
@@ -32,6 +35,9 @@ def train(
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
+    target: Annotated[Text, typer.Option(help="Data at the other end of a bridge, as for --data.")] = None,
+    snapshots: Annotated[Text, typer.Option(metavar="FILE", help="Instead of --data: an .npz with points x and their times time.")] = None,
+    rounds: Annotated[Whole, typer.Option(help="Rounds of a bridge, backward and forward in turn. Default: 6.")] = None,
     origin: Annotated[
         Text,
         typer.Option(
@@ -90,6 +96,8 @@ def train(
 
     SIGINT (Ctrl-C), SIGTERM and SIGHUP finish the current step and save; a second signal stops at once. Give --resume to resume a run.
     """
+    if file is not None:
+        raise ParameterError(f"'{file}' is given without the name of an option.", f"If these are the data: --data {shlex.quote(file)}")
     load_plugins(plugin)
     from sdezoo.runs.train import train as run_training
     from sdezoo.store.launch import is_first
@@ -98,6 +106,8 @@ def train(
     options = locals()
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
     values = _values(config, given, resume=resume)
+    if snapshots is not None:
+        values["data"] = _snapshots(snapshots, data)
     if label_column is not None:
         from sdezoo.zoo.datasets import with_parameter
 
@@ -111,7 +121,7 @@ def train(
                 overwrite=overwrite,
                 interruptible=True,
                 preview=True,
-                progress=lambda done, total, loss: update(done, total, f"loss {loss:.4f}"),
+                progress=lambda done, total, loss: update(done, total, "" if math.isnan(loss) else f"loss {loss:.4f}"),
                 notify=lambda sentence: _say(f"Note: {sentence}"),
             )
     except KeyboardInterrupt as stop:
@@ -124,7 +134,7 @@ def train(
         summary |= {"loss": result.loss, "validation_loss": result.validation_loss, "best": result.best, "chosen": list(result.reasons)}
         say_json({**summary, "seconds": round(result.seconds, 3), "note": result.note})
     elif not quiet:
-        ending = "csv" if result.data.kind == "table" else "png"
+        ending = {"table": "csv", "paths": "npz"}.get(result.data.kind, "png")
         say(
             f"Trained {result.steps} steps in {result.seconds:.0f} s; loss {result.loss:.4f}{_held_out(result)}.\n"
             f"  run         {result.run}\n"
@@ -132,8 +142,19 @@ def train(
             + (f"  samples     {result.preview}\n" if result.preview else "")
             + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
-            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
+            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} {result.usage} --out samples.{ending}\n"
+            + f"Report next:  sdezoo report {shlex.quote(str(result.run))}\n"
         )
+
+
+def _snapshots(path: str, data: str | None) -> str:
+    """The spec of snapshots in a file."""
+    from sdezoo.errors import ParameterError
+    from sdezoo.parameters import format_value
+
+    if data is not None:
+        raise ParameterError("Both --data and --snapshots were given.", "Give one of them.")
+    return path if path.startswith("snapshots:") else f"snapshots:path={format_value(path)}"
 
 
 def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict[str, Any]:
@@ -166,7 +187,7 @@ def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
             _say("Stopped at once. Earlier checkpoints are kept; give --resume to resume from the newest.")
         return typer.Exit(128 + signal.SIGINT)
     if is_first():
-        command = ["sdezoo", "train", "--out", str(stop.checkpoint.parents[1]), "--resume"]
+        command = ["sdezoo", "train", "--out", str(stop.run), "--resume"]
         command += [part for file in plugin or () for part in ("--plugin", str(file))]
         _say(f"{stop}\n" + (f"Resume with:  {shlex.join(command)}" if stop.step < stop.steps else "There is nothing left to train."))
     return typer.Exit(128 + stop.number)

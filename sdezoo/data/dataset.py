@@ -22,8 +22,13 @@ from torch import Tensor
 from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.parameters import Plugin
 
-Kind = Literal["image", "table", "points", "paths"]
-"""The kind of a row: an image `(C, H, W)`, a table row or a point `(d,)`, or a path `(T, d)` observed at `T` times."""
+Kind = Literal["image", "table", "points", "paths", "series"]
+"""The kind of a row: an image `(C, H, W)`, a table row or a point `(d,)`, a path `(T, d)` observed at `T` times, or a window `(T, d)` of a
+series, at equal steps."""
+
+SeriesForm = Literal["growth", "level", "real"]
+"""What is learned of windows: the growth factor of each step, or the value relative to the start, both of windows divided by their first
+value; or the values themselves."""
 
 LABEL = "label"
 """Name of the column of class labels in tables of samples, if the labels of the data had none."""
@@ -89,7 +94,7 @@ class Data:
 
     Args:
         train: training rows `(N, *event)`, float32: images `(N, C, H, W)` in [0, 1], tables and points `(N, d)`, paths `(N, T, d)`. Tables
-            hold codes, see `sdezoo.data.column_types`, and NaN for a missing value.
+            hold codes, see `sdezoo.data.column_types`, and NaN for a missing value. Windows of series are `(N, T, d)`, in order of time.
         test: held-out rows `(M, *event)`, float32; M may be 0.
         kind: the kind of a row.
         columns: the `d` column names of a table or of paths; empty: unnamed.
@@ -100,11 +105,14 @@ class Data:
         stored: all training rows, if they are too many to hold in memory. Then `train` is a random subset, used for statistics, and there
             are no labels.
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
-        times: observation times of paths, `(T,)`, float64, increasing; None for other kinds.
+        times: observation times of paths, float64, increasing: `(T,)`, or those of each path of `train`, `(N, T)`; None for other kinds.
+        test_times: observation times of each path of `test`, `(M, T)`, if those of `train` are `(N, T)`; else None.
         notes: what the user should know of how the data were read, a sentence each.
         class_names: the label of each class; empty: its index.
         label_column: name of the column that samples of a table have their labels in.
         maximum: what the pixels of images were divided by; None: the largest of their depth, or 1.
+        form: what is learned of windows of series; None for other kinds.
+        overlap: how many windows in a row share an observation; 1: none do.
     """
 
     train: Tensor
@@ -122,6 +130,9 @@ class Data:
     class_names: tuple[str | int, ...] = ()
     label_column: str = LABEL
     maximum: float | None = None
+    form: SeriesForm | None = None
+    overlap: int = 1
+    test_times: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -162,6 +173,8 @@ class Data:
         train, test = keep(self.train), keep(self.test)
         labels = [None if known is None else known[mask] for known, mask in ((self.train_labels, train), (self.test_labels, test))]
         parts = {"train": self.train[train], "test": self.test[test], "train_labels": labels[0], "test_labels": labels[1]}
+        if self.times is not None and self.test_times is not None:
+            parts |= {"times": self.times[train], "test_times": self.test_times[test]}
         return replace(self, **parts, later=tuple(snapshots))
 
     def select(self, columns: Sequence[int]) -> Data:
@@ -251,7 +264,7 @@ def split(
         columns: see `Data`.
         levels: see `Data`.
         types: see `Data`.
-        times: see `Data`.
+        times: observation times of paths, `(T,)` or `(N, T)`, float64.
         notes: see `Data`.
         class_names: see `Data`.
         label_column: see `Data`.
@@ -265,7 +278,8 @@ def split(
     del order
     train, test = _parted(values, held)
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
-    data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes)
+    times, test_times = (times, None) if times is None or times.ndim != 2 or len(times) != len(values) else _parted(times, held)
+    data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes, test_times=test_times)
     return replace(data, class_names=class_names, label_column=label_column, maximum=maximum)
 
 

@@ -13,7 +13,7 @@ from sdezoo.errors import DataError
 
 _CLASSES = 2**16
 _ROWS = 2**16  # rows that are checked at a time
-_SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)"}
+_SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)", "series": "(N, T, d)"}
 
 
 def check(data: Data, *, missing: bool = False) -> None:
@@ -121,17 +121,28 @@ def check_times(data: Data) -> None:
         )
     if data.times is None:
         return
-    if data.times.shape != data.event[:1]:
+    own = data.times.ndim == 2
+    for times, rows in ((data.times, data.train), (data.test_times, data.test)):
+        if (times is None) == (own or rows is data.train):
+            raise DataError("The training and the held-out paths do not both have times.", "Give both parts times of one kind.")
+        if times is not None:
+            _check_observed(times, rows, own=own)
+
+
+def _check_observed(times: Tensor, rows: Tensor, *, own: bool) -> None:
+    """Check the times of observation of paths `rows`, `(N, T, d)`: `(T,)`, or `(N, T)` if each path has its `own`."""
+    if times.shape != (rows.shape[:2] if own else rows.shape[1:2]):
         raise DataError(
-            f"The paths have {data.event[0]} observations, and times of shape {tuple(data.times.shape)}.",
-            f"Give one time for each observation, in an array ({data.event[0]},).",
+            f"The paths have {rows.shape[1]} observations, and times of shape {tuple(times.shape)}.",
+            f"Give one time for each observation, in an array ({rows.shape[1]},), or {tuple(rows.shape[:2])} if each path has its own.",
         )
-    if (wrong := _not_later(data.times)) is not None:
-        raise DataError(
-            f"The times of observation do not increase: number {wrong} (counted from 0), {float(data.times[wrong]):g}, is not later than "
-            "the one before.",
-            "Sort the observations by time, and give each time once.",
-        )
+    for path, of_path in enumerate(times if own else times[None]):
+        if (wrong := _not_later(of_path)) is not None:
+            raise DataError(
+                f"The times of observation{f' of path {path}' if own else ''} do not increase: number {wrong} (counted from 0), "
+                f"{float(of_path[wrong]):g}, is not later than the one before.",
+                "Sort the observations by time, and give each time once.",
+            )
 
 
 def check_finite(values: Tensor, columns: Sequence[str] = (), part: str = "", first: int = 0, *, missing: bool = False) -> None:

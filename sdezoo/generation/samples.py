@@ -19,12 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
-from sdezoo.errors import LeftSupportError, ParameterError
+from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
+from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.generation.guiding import NO_GUIDES, Guides
 from sdezoo.learning.model import Model
+from sdezoo.learning.observed import is_simulated
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.sampling.simulation import Simulation
 from sdezoo.sampling.start import PRIOR, Start, check_rows
 from sdezoo.store.restoring import Trained
 from sdezoo.zoo.composition import check_fit, fitting, fitting_parts, preferred
@@ -160,6 +163,7 @@ class Draw:
         guides: what steers the samples.
         start: initial states.
         given: conditions on the columns of the samples; None: none.
+        begun: the beginnings that samples of series continue, or the values that they start at; None: none.
         wide: whether states are float64; the network has to take them, see `sdezoo.generation.acceleration.prepare`.
 
     Raises:
@@ -180,6 +184,7 @@ class Draw:
     start: Start = PRIOR
     given: Given | None = None
     wide: bool = False
+    begun: Beginnings | None = None
 
     def __post_init__(self) -> None:
         if self.given is not None and self.wide:
@@ -236,7 +241,10 @@ class Draw:
         x = self.trained.encoding.decode(z.cpu())
         if self.given is not None:
             x = self.given.restored(x, list(rows))
-        return Generated(x, self.trained.state.bounds.outside(x), calls.count or self.sampler.evaluations(self.steps))
+        outside = self.trained.state.bounds.outside(x)
+        if self.begun is not None:
+            x = self.begun.restored(x, list(rows))
+        return Generated(x, outside, calls.count or self.sampler.evaluations(self.steps))
 
     def sample(self, rows: SampleIndices, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
         """Draw one batch of samples in the domain of the process.
@@ -274,6 +282,8 @@ class Draw:
         return ConditionalDraw(self.trained, self.sampler, self.given, self.steps, self.seed, self.device)
 
     def _model(self, rows: Sequence[int]) -> Model[Any]:
+        if self.begun is not None:
+            return self.begun.continued(self.trained.model, rows, self.trained.encoded_event[0])
         labels = self.labels(rows)
         labels = None if labels is None else labels.to(self.device)
         return self.guides.model(self.trained, self.sampler, self.steps, self.seed, labels, self._like)
@@ -305,6 +315,10 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
         CompositionError: if the sampler does not fit the process of the model, or none does.
     """
     sde = trained.model.sde
+    if is_simulated(trained.model):
+        if spec is not None:
+            raise CompositionError("Paths are simulated forward in time, which takes no sampler.", "Leave out --sampler.")
+        return Simulation(substeps=trained.model.substeps)
     chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
     sampler: Sampler = SAMPLERS.build(chosen)
     check_fit(sde, sampler)

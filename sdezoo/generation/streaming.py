@@ -29,6 +29,7 @@ from sdezoo.generation.given import column_names
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import check_folder, write_folder
+from sdezoo.learning.observed import is_simulated
 from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
 from sdezoo.zoo.formats import find_format
@@ -146,7 +147,11 @@ def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool,
         types = (*or_numbers(types, event[0]), added.type)
         columns = (*column_names(draw.trained), added.name)
         event = (event[0] + 1,)
-    write_parts(parts, (n, *event), out, kind=state.kind, columns=columns, levels=state.levels, types=types, remedy=remedy)
+    begun = draw.begun if draw.begun and draw.begun.steps else None
+    observed, steps = (begun.observed, begun.steps) if begun else (None, 0)
+    times = draw.trained.model.times if is_simulated(draw.trained.model) else None
+    form = {"columns": columns, "levels": state.levels, "types": types, "times": times, "observed": observed, "given": steps}
+    write_parts(parts, (n, *event), out, kind=state.kind, **form, remedy=remedy)
 
 
 def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Tensor]:
@@ -204,6 +209,7 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
     """Everything that determines the samples, up to rounding."""
     given = {"start": draw.start.fingerprint} if draw.start.fingerprint else {}
     given |= {"given": draw.given.fingerprint} if draw.given else {}
+    given |= {"begun": draw.begun.fingerprint} if draw.begun else {}
     return {
         "model": _fingerprint(draw.trained),
         "sampler": draw.sampler.spec,

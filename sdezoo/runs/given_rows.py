@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,17 @@ from torch import Tensor
 
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
-from sdezoo.data.formats import ReadableFormat
+from sdezoo.data.formats import SERIES, STEP, ReadableFormat, TableFormat
+from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.validation import check_finite
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, ParameterError
+from sdezoo.learning.observed import is_simulated
 from sdezoo.process.columns import count_outside
-from sdezoo.sampling.start import FromRows
+from sdezoo.sampling.start import AtRows, FromRows
 from sdezoo.store.provenance import fingerprint
 from sdezoo.store.restoring import Trained
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.planning import load_data
 from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
@@ -78,7 +82,10 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     state, form = trained.state, find_format(path, ReadableFormat)
     if form is None:
         raise DataError(f"No installed format can read samples from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
-    x = form.read_samples(path, state.columns, trained.encoding.types)
+    if state.kind == "series" and isinstance(form, TableFormat):
+        x = _long_table(path, form, state.columns)
+    else:
+        x = form.read_samples(path, state.columns, trained.encoding.types)
     if tuple(x.shape[1:]) != tuple(state.event):
         raise DataError(
             f"The samples in '{path}' have shape {tuple(x.shape)}.", f"Give rows of the shape of the run's data, {state.event}."
@@ -90,7 +97,72 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     return x
 
 
-def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRows:
+def read_windows(path: Path, trained: Trained) -> Tensor:
+    """Read windows of series: an array `x` `(M, length, d)`, or a table with a row for each step, and a column `series` if several.
+
+    Args:
+        path: the file.
+        trained: the model.
+
+    Returns:
+        Windows `(M, length, d)`, float32, in the user's units, NaN after the end of a shorter one.
+
+    Raises:
+        DataError: if the file cannot be read, or lacks a column.
+    """
+    form = find_format(path, ReadableFormat)
+    if form is None:
+        raise DataError(f"No installed format can read series from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    if isinstance(form, TableFormat):
+        return _long_table(path, form, trained.state.columns)
+    return form.read_samples(path, trained.state.columns, ())
+
+
+def _long_table(path: Path, form: TableFormat, columns: Sequence[str]) -> Tensor:
+    """Series of a table with a row for each step, `(M, T, d)`, NaN after the end of a shorter one."""
+    cells = form.read_cells(path, columns, (), Dialect())
+    if SERIES not in cells.names:
+        return cells.x[None]
+    keys = form.read_cells(path, [SERIES, *([STEP] if STEP in cells.names else [])], (), Dialect()).x
+    parts = []
+    for key in keys[:, 0].unique():
+        rows = keys[:, 0] == key
+        if keys.shape[1] > 1 and (keys[rows, 1].diff() <= 0).any():
+            raise DataError(f"The steps of series {key:g} in '{path}' do not increase.", "Sort its rows by step.")
+        parts.append(cells.x[rows])
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=torch.nan)
+
+
+def snapshot_rows(run: Path, trained: Trained) -> list[Tensor]:
+    """Read the snapshots of the data that a bridge was trained on, in the codes of the model.
+
+    Args:
+        run: the run folder of a direction.
+        trained: its model.
+
+    Returns:
+        The rows of each snapshot `(N, *event)`, float32, in the user's units: training rows, then held-out ones.
+
+    Raises:
+        SdezooError: if the data cannot be read.
+    """
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    parts = [replace(data, train=at.train, test=at.test, later=()) for data in [load_data(config)] for at in data.snapshots]
+    return [torch.cat([part.train, part.test]) for part in (as_trained(each, trained, config) for each in parts)]
+
+
+def start_at_end(snapshots: Sequence[Tensor], trained: Trained) -> FromRows:
+    """Build a start from the data at the end of a bridge where sampling begins.
+
+    Args:
+        snapshots: the rows of each snapshot, see `snapshot_rows`.
+        trained: the model of a direction.
+    """
+    rows = snapshots[0] if trained.model.sde.forward else snapshots[-1]
+    return FromRows(trained.encoding.encode(rows))
+
+
+def start_at(path: Path, trained: Trained, time: float | None = None) -> AtRows:
     """Build a start from the rows of a file; sample `i` starts from row `i`, noised if the process adds noise.
 
     Args:
@@ -99,9 +171,12 @@ def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRow
         time: process time up to which rows are noised, see `FromRows`; None: the final time.
 
     Raises:
-        DataError: as for `read_samples`, or if the file has no rows, or values outside the support of the process.
+        DataError: as for `read_samples`, or if the file has no rows, or values outside the support of the process. For a model of paths,
+            rows are `(n, d)`, or paths, of which the first observations count.
         ParameterError: if the process has no such time.
     """
+    if is_simulated(trained.model):
+        return _first_observations(path, trained, time)
     given = read_samples(path, trained)
     if not len(given):
         raise DataError(f"'{path}' holds no rows.", "Give a file with a row for each sample.")
@@ -115,3 +190,23 @@ def start_at(path: Path, trained: Trained, time: float | None = None) -> FromRow
     start = FromRows(x, time)
     start.begin(sde)
     return start
+
+
+def _first_observations(path: Path, trained: Trained, time: float | None) -> AtRows:
+    """A start of paths."""
+    if time is not None:
+        raise ParameterError("Paths start at their rows, and are not noised before.", "Leave out --from-time.")
+    form, columns = find_format(path, ReadableFormat), trained.state.event[-1]
+    if form is None:
+        raise DataError(f"No installed format can read rows from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    x = form.read_samples(path, trained.state.columns, ())
+    if x.ndim == 3:
+        x = x[:, 0]
+    if x.ndim != 2 or x.shape[1] != columns or not len(x):
+        raise DataError(f"The rows in '{path}' have shape {tuple(x.shape)}.", f"Give rows (n, {columns}), or paths (n, T, {columns}).")
+    check_finite(x, trained.state.columns, "given")
+    outside = count_outside(trained.model.sde.support, x)
+    if outside:
+        support = support_in_words(trained.model.sde.support)
+        raise DataError(f"{outside} values in '{path}' lie outside {support}, where the paths live.", "Give rows like those of the data.")
+    return AtRows(x)

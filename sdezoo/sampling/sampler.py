@@ -59,6 +59,11 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
     spacing: Spacing = "auto"
     """Spacing of the time grid, see `sdezoo.sampling.grid`; `auto`: karras for affine processes, else uniform."""
 
+    @property
+    def usual_steps(self) -> int:
+        """Number of steps if the user gives none. Default: 20."""
+        return 20
+
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or grid_refuses(self.spacing, sde)
 

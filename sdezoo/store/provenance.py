@@ -87,8 +87,9 @@ def fingerprint(data: Data, encoding: Encoding) -> str:
         digest.update(f"at {snapshot.time!r}".encode())
         _update(digest, snapshot.train)
         _update(digest, snapshot.test)
-    if data.times is not None:
-        _update(digest, data.times)
+    for times in (data.times, data.test_times):
+        if times is not None:
+            _update(digest, times)
     digest.update(json.dumps([data.columns, *(codec.parameters() for codec in encoding.codecs)]).encode())
     return digest.hexdigest()
 

@@ -20,7 +20,7 @@ from sdezoo.training.workers import PrecisionName
 from sdezoo.zoo.spec import shown, suggestion
 
 FREE = frozenset(
-    {"out", "steps", "device", "checkpoint_every", "keep", "accumulate", "precision", "compile", "tensorboard", "deterministic"}
+    {"out", "steps", "rounds", "device", "checkpoint_every", "keep", "accumulate", "precision", "compile", "tensorboard", "deterministic"}
 )
 """Settings that may change when a run resumes."""
 
@@ -34,8 +34,8 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    task: str = "score"
-    """Training task, see `sdezoo.training.task`."""
+    task: str | None = None
+    """Training task, see `sdezoo.training.task`; None: score, and for a bridge its own."""
     origin: str | None = None
     """Run folder whose model is trained on with these data; its process, encoding and network are kept. None: a new model."""
     sde: str = "auto"
@@ -48,6 +48,10 @@ class TrainingConfig(BaseModel):
     """Score loss; None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
     data: str = "digits"
     """Spec string of a dataset, or path of a file or folder."""
+    target: str | None = None
+    """The data at the other end of a bridge, as for `data`; `data` is the first end."""
+    rounds: int | None = Field(None, ge=1)
+    """Rounds in which a bridge is trained, backward and forward in turn, see `sdezoo.bridging`; None: 6."""
     net: str | None = None
     """Network; None: the first of unet, mlp that fits the data."""
     output: str | None = None

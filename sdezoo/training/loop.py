@@ -69,6 +69,8 @@ class Result:
     """Choices made from the data, with reasons."""
     preview: Path | None = None
     """Samples drawn after training, see `sdezoo.runs.preview`; None if not requested or not possible."""
+    usage: str = "-n 64 --seed 0"
+    """Options of `sdezoo sample` for a first look at the model."""
 
 
 class Training:
@@ -151,6 +153,15 @@ class Training:
         for sentence in (passed_over(damaged, state.step) if damaged else None, rounding(state, now)):
             if sentence:
                 notify(sentence)
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with given weights instead of fresh ones, also in the moving average; the optimizer is new.
+
+        Args:
+            weights: tensors under the names of `Learner.module.state_dict()`, of a model of the same shape.
+        """
+        self.module.load_state_dict(weights)
+        self.average.load_state_dict(weights)
 
     @property
     def average(self) -> nn.Module:

@@ -18,7 +18,8 @@ import torch
 from sdezoo.data.codecs.codec import Codec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.errors import DataError, ParameterError, RunError
+from sdezoo.data.snapshots import joined
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.process.process import Process
@@ -27,7 +28,7 @@ from sdezoo.store.launch import resolve_device
 from sdezoo.store.origin import Origin
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.preprocessing import constant_codecs, fit_encoding, value_codecs
+from sdezoo.training.preprocessing import constant_codecs, fit_encoding, series_codecs, value_codecs
 from sdezoo.training.resumption import trained_on
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
@@ -84,22 +85,29 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     origin = Origin.of(Path(config.origin)) if config.origin else None
     if origin:
         config = trained_on(config, origin)
-    task: Task = TASKS.build(config.task)
+    config = _with_task(config)
+    task: Task = TASKS.build(config.task or "")
+    own = task.process()
+    _refuse_unused(config, task, own)
     options = ColumnOptions.parse(config.column)
-    read = cache(find_dataset(config.data).load if data is None else lambda: data)
+    read = cache(partial(load_data, config) if data is None else lambda: data)
     reasons: tuple[str, ...] = ()
-    if config.sde == AUTO:
+    if config.sde == AUTO and own is None:
         options, reasons = find_roles(_checked(read, task, options), options)
         config = config.model_copy(update={"missing": config.missing or KEEP})
     load = cache(partial(_read, read, task, options, config.missing))
-    if config.sde == AUTO:
+    if config.sde == AUTO and own is None:
         chosen = choose_process(load(), Encoding(_first_codecs(load(), options)), options)
         # The processes of columns stand in the spec from here on.
         config = config.model_copy(update={"sde": chosen.spec, "column": options.others})
         reasons = (*chosen.reasons, *reasons, *_rows_left_out(read(), load()))
     elif options.processes and not origin:
         raise ParameterError("--column gives columns a process, and so does --sde.", "Leave out --sde.")
-    sde = SDES.build(config.sde)
+    sde = own or SDES.build(config.sde)
+    if reason := task.refuses(sde):
+        raise CompositionError(
+            f"The task '{task.title()}' {reason}, and '{sde.title()}' is none.", "Leave out --task, or give another --sde."
+        )
     loss = None
     if task.uses_loss:
         loss = LOSSES.build(config.loss or preferred(fitting_parts(sde, LOSSES), f"losses for '{sde.title()}'"))
@@ -114,7 +122,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     source = config.data.partition(":")[0] if names_a_dataset(config.data) else Path(config.data).stem
     if config.tensorboard and find_spec("tensorboard") is None:
         raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or omit --tensorboard.')
-    run = Path(config.out or f"runs/{source}-{sde.title()}-{(loss or task).title()}")
+    run = Path(config.out or f"runs/{'-'.join([source, *([] if own else [sde.title()]), (loss or task).title()])}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
     return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons, origin)
@@ -146,7 +154,7 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
     chosen = Plan(
         config=config,
         task=draft.task,
-        sde=sde if draft.origin else sde.adapted(x0),
+        sde=sde if draft.origin else sde.adapted(torch.cat([x0, *(encoding.encode(at.train).to(x0.device) for at in data.later)])),
         loss=draft.loss,
         network=network,
         data=data,
@@ -158,7 +166,39 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         reasons=draft.reasons,
         origin=draft.origin,
     )
-    return _with_steps(chosen, workers, progress)
+    return _with_steps(draft.task.completed(chosen), workers, progress)
+
+
+def _with_task(config: TrainingConfig) -> TrainingConfig:
+    """The settings with a task: the preferred one that fits the process, if none is given."""
+    name = config.task
+    if name is None:
+        # A process that is chosen by column fits what fits every process.
+        sde = None if config.sde == AUTO else SDES.build(config.sde)
+        fits = [(name, part) for name, part in defaults(TASKS) if (part.refuses(sde) is None if sde else part.requires is Process)]
+        what = f"tasks for '{sde.title()}'" if sde else "tasks"
+        name = preferred(fits, what)
+    task = TASKS.load(name.partition(":")[0])
+    for setting in ("target", "rounds"):
+        if getattr(config, setting) is not None and not task.in_rounds:
+            raise ParameterError(
+                f"--{setting} is for a bridge between two data sets, and '{config.sde}' is none.",
+                f"Give --sde bridge, or leave out --{setting}.",
+            )
+    return config.model_copy(update={"task": name})
+
+
+def load_data(config: TrainingConfig) -> Data:
+    """Read the data of a run, joined with those at the other end of a bridge.
+
+    Args:
+        config: the settings of the run.
+
+    Raises:
+        SdezooError: if they cannot be read or do not fit together.
+    """
+    data = find_dataset(config.data).load()
+    return data if config.target is None else joined(data, find_dataset(config.target).load())
 
 
 def _checked(read: Callable[[], Data], task: Task, options: ColumnOptions) -> Data:
@@ -191,6 +231,8 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
 
 def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
     """The codecs that do not depend on the process: those of chains and groups, categories, missing values and constant columns."""
+    if data.form:
+        return series_codecs(data)
     bound = options.codecs(data)
     kept = [column_names(data).index(name) for group, _ in options.groups for name in group]
     first = (*bound, *value_codecs(data, bound, options.categories))
@@ -200,7 +242,7 @@ def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
 def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     """The process for the encoded columns, and the encoding."""
     sde = draft.sde
-    codecs = () if sde.support.event_dim else _first_codecs(data, draft.options)
+    codecs = series_codecs(data) if sde.support.event_dim else _first_codecs(data, draft.options)
     if data.kind in ("table", "points"):
         sde = sde.for_columns(*Encoding(codecs).named(column_names(data)))
     event = Encoding(codecs).encoded_event(data.event)
@@ -210,7 +252,17 @@ def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
         )
     # A heavy tail is what such noise is chosen for: it stays in the data.
     scores = data.kind == "table" and math.isinf(sde.tail)
-    return sde, fit_encoding(data, sde.support, draft.config.shift, codecs, sde.rounds_up(event), normal_scores=scores)
+    shift = draft.config.shift if draft.task.process() is None else "none"
+    return sde, fit_encoding(data, sde.support, shift, codecs, sde.rounds_up(event), normal_scores=scores)
+
+
+def _refuse_unused(config: TrainingConfig, task: Task, own: Process | None) -> None:
+    """Refuse settings that a task does not use, since it brings these parts itself."""
+    unused = {"loss": not task.uses_loss, "net": not task.uses_network}
+    unused |= dict.fromkeys(("sde", "column", "missing", "output", "shift", "condition", "compile"), own is not None)
+    for key in (key for key, refused in unused.items() if refused):
+        if getattr(config, key) != TrainingConfig.model_fields[key].default:
+            raise ParameterError(f"The task '{task.title()}' does not use the setting {key}.", f"Leave out --{key}.")
 
 
 def _network(draft: Draft, event: tuple[int, ...], rows: int) -> Network:

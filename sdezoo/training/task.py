@@ -25,6 +25,7 @@ from sdezoo.learning.model import Model
 from sdezoo.learning.network import Network
 from sdezoo.parameters import Plugin
 from sdezoo.process.process import Process
+from sdezoo.process.requirement import P, Requirement
 from sdezoo.store.checkpoint import State
 from sdezoo.store.origin import Origin
 from sdezoo.training.config import TrainingConfig
@@ -209,13 +210,34 @@ class Learner(ABC, Generic[M]):
         return None
 
 
-class Task(Plugin, ABC):
-    """Base class of tasks. Fields are hyper-parameters; `learner` (builds a fresh module) and `rebuild` (restores one) are abstract."""
+class Task(Plugin, Requirement[P], ABC):
+    """Base class of tasks. Fields are hyper-parameters; `learner` (builds a fresh module) and `rebuild` (restores one) are abstract.
+
+    `Task[P]` learns for processes of class `P`. Where the user names no task, the one with the highest `preference` that fits is taken.
+    """
 
     uses_loss: ClassVar[bool] = True
     """Whether it trains with a score loss of the registry, chosen by the plan."""
     uses_network: ClassVar[bool] = True
     """Whether it trains a network of the registry, chosen by the plan."""
+
+    def process(self) -> Process | None:
+        """The process that the task brings, in place of `--sde`; the data then keep their units. Default: None, that of the plan."""
+        return None
+
+    in_rounds: ClassVar[bool] = False
+    """Whether it learns between snapshots, in rounds (`sdezoo.bridging`): the settings `target` and `rounds` are for such tasks."""
+
+    def completed(self, plan: Plan) -> Plan:
+        """Return the plan with the choices that this task makes from the data. Default: the plan itself.
+
+        Args:
+            plan: the plan, whose number of steps may still be open.
+
+        Raises:
+            SdezooError: if a setting does not fit the task.
+        """
+        return plan
 
     def check_data(self, data: Data) -> None:
         """Reject data that this task cannot learn from. Default: accept all.

@@ -1,6 +1,7 @@
 """Snapshots and paths: one encoding, one range and one fingerprint for all of their rows, and a sentence where they do not fit."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sdezoo.runs.train import train
 from sdezoo.store.provenance import fingerprint
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.zoo.datasets import find_dataset
 
 IDENTITY = Encoding.affine(1.0, 0.0)
 
@@ -35,6 +37,27 @@ def snapshots(*later: tuple[float, Tensor]) -> Data:
 def paths(values: Tensor, times: list[float] | None = None) -> Data:
     known = torch.arange(float(values.shape[1])) if times is None else torch.tensor(times)
     return Data(values, values[:0], "paths", times=known.double())
+
+
+def own_times(times: list[list[float]]) -> Data:
+    known = torch.tensor(times).double()
+    return Data(rows(3, 2, 1), rows(0, 2, 1), "paths", times=known, test_times=known[:0])
+
+
+def test_each_path_may_have_times_of_its_own(tmp_path: Path) -> None:
+    """They stay with their path where some are held out or left out, and they count in the fingerprint."""
+    x = torch.arange(40.0).reshape(10, 2, 2)
+    np.savez(tmp_path / "paths.npz", x=x.numpy(), times=np.stack([np.arange(10.0), np.arange(10.0) + 1 + np.arange(10.0)], 1))
+    data = find_dataset(f"array:path={tmp_path / 'paths.npz'},holdout=0.3").load()
+    check(data)
+    assert data.times is not None
+    assert data.test_times is not None
+    assert len(data.test) == 3
+    for part, times in ((data.train, data.times), (data.test, data.test_times)):
+        assert torch.equal(times[:, 0], part[:, 0, 0].double() / 4)
+    kept = data.where(lambda some: some[:, 0, 0] > 16)
+    assert torch.equal(kept.times[:, 0], kept.train[:, 0, 0].double() / 4)  # pyright: ignore[reportOptionalSubscript]
+    assert fingerprint(data, IDENTITY) != fingerprint(replace(data, test_times=data.test_times + 1), IDENTITY)
 
 
 def test_one_snapshot_is_at_time_zero() -> None:
@@ -116,6 +139,9 @@ def test_the_fingerprint_of_one_snapshot_is_what_it_has_always_been() -> None:
         (paths(rows(3, 4, 2, 1), [0, 1, 2, 3]), r"which is not \(N, T, d\) for kind 'paths'"),
         (Data(rows(3, 4, 2), rows(0, 4, 2), "paths"), "no times of observation"),
         (Data(rows(3, 2), rows(0, 2), "points", times=torch.arange(2.0)), "'points' cannot have times of observation"),
+        (own_times([[0, 1], [0, 2], [1, 1]]), r"times of observation of path 2 do not increase: number 1 .*, 1, is not later"),
+        (own_times([[0, 1], [0, 2]]), r"2 observations, and times of shape \(2, 2\)\. .* or \(3, 2\) if each path has its own"),
+        (replace(own_times([[0, 1], [0, 2], [0, 3]]), test_times=None), "held-out paths do not both have times"),
         (paths(torch.tensor([[[0.0], [math.nan]], [[1.0], [2.0]]])), "the first in path 0, observation 1, column 0"),
     ],
 )

@@ -37,7 +37,8 @@ class Array(Dataset):
     .npz holds one of: x_train with optional x_test, y_train and y_test; x with optional y; a single array of any name. Labels are whole
     numbers from 0.
 
-    Paths are (N, T, d), of any real dtype, in an .npz that also holds their observation times: times, (T,), increasing.
+    Paths are (N, T, d), of any real dtype, in an .npz that also holds their observation times, increasing: times, (T,), or (N, T) if each
+    path has its own; beside x_test then test_times.
 
     A .npy in C order of more than 1 GiB as float32 stays on disk, and its rows are read on demand. Statistics then come from a random
     sample of rows, the same every time: at most 64 MiB and one million rows. Every row is checked for NaN, infinities and range.
@@ -84,7 +85,8 @@ class Array(Dataset):
                 "Store both parts with the same shape and dtype.",
             )
         labels, test_labels = _labels(labels, len(values)), _labels(test_labels, len(test))
-        return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels, times=times)
+        own = _times(arrays["test_times"]) if "test_times" in arrays else None
+        return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels, times=times, test_times=own)
 
     def _checked(self, array: np.ndarray, *, paths: bool) -> tuple[Tensor, Kind, int | None]:
         """As `_values`, with empty arrays and bad values rejected; `paths`: the array has observation times."""
@@ -117,7 +119,7 @@ class Array(Dataset):
 
 def _roles(keys: tuple[str, ...], path: Path) -> dict[str, str]:
     if "x_train" in keys:
-        return {key: key for key in ("x_train", "x_test", "y_train", "y_test", "times") if key in keys}
+        return {key: key for key in ("x_train", "x_test", "y_train", "y_test", "times", "test_times") if key in keys}
     if "x" in keys:
         return {"x_train": "x"} | {role: key for role, key in (("y_train", "y"), ("times", "times")) if key in keys}
     if len(keys) == 1:

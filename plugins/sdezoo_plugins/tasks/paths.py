@@ -1,0 +1,233 @@
+"""The task `paths`: fit an SDE to observed paths, by the likelihood of their transitions.
+
+In coordinates `z` (`x`, or `log x`), the paths are a Markov chain at their times of observation, which need not be regular. With the normal
+transition of `sdezoo.learning.observed`, of mean `z + m_θ(z, t, h)` and covariance `S_θ(z, t, h)`, the loss is::
+
+    ℓ(θ) = −Σ_k log N(z_{k+1}; z_k + m_θ, S_θ),      h = t_{k+1} − t_k
+
+For a linear drift with constant noise this is the exact likelihood, and the estimates are those of maximum likelihood. Otherwise
+the transition is approximate, and the times between observations should be short against those in which drift and diffusion change
+(Kessler, Scandinavian Journal of Statistics 24 (1997), for the order of the bias).
+
+The loss is reported per entry, less `½ log |R Rᵀ h|`, the units: paths without drift, of constant diffusion, give `½ (1 + log 2π) = 1.419`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
+
+from sdezoo.data.dataset import Data
+from sdezoo.errors import DataError
+from sdezoo.learning.observed import PathCoefficients, PathModel, Scheme
+from sdezoo.parameters import Count
+from sdezoo.process.noise import KeyedNoise, Noise, mix
+from sdezoo.process.process import Process
+from sdezoo.store.checkpoint import State
+from sdezoo.store.restoring import MisfitError, no_larger_than
+from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
+
+_WEIGHTS, _HELD_OUT = -2, 2**14  # a random key that no step has; transitions of held-out paths that are computed at a time
+_STARTS = 2**16  # first observations that a model keeps
+_FLAT = 1e-10  # smallest share of an increment that is its own, in the directions of the columns
+
+
+@dataclass(frozen=True)
+class Paths(Task):
+    """Drift and diffusion networks learn the SDE of observed paths, by the likelihood of transitions."""
+
+    uses_loss: ClassVar[bool] = False
+    uses_network: ClassVar[bool] = False
+
+    coordinates: Literal["identity", "exp"] = "identity"
+    """exp: the SDE is that of `log x`, for positive paths, which stay positive."""
+    drift: Literal["network", "linear"] = "network"
+    """linear: the drift is `A z + b`."""
+    diffusion: Literal["network", "constant"] = "network"
+    """constant: the diffusion is a matrix that depends on nothing."""
+    autonomous: bool = True
+    """Whether drift and diffusion do not depend on time; the SDE then runs to any horizon."""
+    transition: Literal["local-linear", "euler"] = "local-linear"
+    """Normal approximation of a transition."""
+    width: Count = 64
+    """Width of the hidden layers of each network."""
+    depth: Count = 2
+    """Number of hidden layers of each network."""
+    transitions: Count = 16
+    """Transitions of each path in a step, at most; drawn anew in every step."""
+
+    def process(self) -> Process:
+        return _Observed(self.coordinates)
+
+    def check_data(self, data: Data) -> None:
+        if data.kind != "paths":
+            raise DataError(
+                f"The task '{self.title()}' learns from paths, and these data are of kind '{data.kind}'.",
+                "Store paths (N, T, d) as x in an .npz, beside their times, (T,) or (N, T).",
+            )
+        if data.event[0] < 2:
+            raise DataError("The paths have one observation, and so no transition.", "Give paths of two observations or more.")
+        wrong = sum(int((rows <= 0).sum()) for rows in (data.train, data.test))
+        if self.coordinates == "exp" and wrong:
+            raise DataError(
+                f"{wrong} values of the paths are 0 or less, and have no logarithm.", "Leave out coordinates=exp, or leave out these paths."
+            )
+
+    def learner(self, plan: Plan, positions: Sequence[Tensor]) -> TransitionLearner:
+        return TransitionLearner(self, plan)
+
+    def rebuild(self, state: State, tensors: dict[str, Tensor]) -> PathModel:
+        with no_larger_than(tensors):
+            net = self.coefficients(state.event[-1])
+        try:
+            model = PathModel(net, torch.zeros_like(tensors["times"]), torch.zeros_like(tensors["starts"]))
+            model.load_state_dict(tensors)
+            shapes = (tuple(model.times.shape), tuple(model.starts.shape[1:]))
+        except (KeyError, RuntimeError, ValueError):
+            raise MisfitError("'ema.safetensors' does not fit the networks") from None
+        if shapes != (state.event[:1], state.event[1:]) or not len(model.starts) or not (model.times.diff() > 0).all():
+            raise MisfitError("its times and first observations are not those of such paths")
+        return model.double()
+
+    def coefficients(self, columns: int) -> PathCoefficients:
+        """Build the networks.
+
+        Args:
+            columns: number of columns of the paths.
+        """
+        scheme: Scheme = self.transition
+        return PathCoefficients(
+            columns,
+            width=self.width,
+            depth=self.depth,
+            linear=self.drift == "linear",
+            constant=self.diffusion == "constant",
+            autonomous=self.autonomous,
+            positive=self.coordinates == "exp",
+            scheme=scheme,
+        )
+
+
+class TransitionLearner(Learner[nn.Module]):
+    """A model of paths during training.
+
+    Args:
+        task: the task.
+        plan: the plan of the run.
+
+    Raises:
+        DataError: if a column never changes, or follows from others.
+    """
+
+    learning_rate = 3e-3
+
+    def __init__(self, task: Paths, plan: Plan) -> None:
+        self.task, self.plan = task, plan
+        data = plan.data
+        assert data.times is not None, "paths have times"
+        origin = data.times.min()
+        self.z, self.t = task.process().encode(plan.x0.double(), _NONE), (data.times - origin).to(plan.device)
+        _check_changes(self.z, data.columns)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(mix(plan.config.seed, _WEIGHTS))
+            net = task.coefficients(data.event[-1])
+        net.fit_units(self.z.cpu(), self.t.cpu())
+        times = data.times if data.times.ndim == 1 else torch.linspace(float(origin), float(data.times.max()), data.event[0])
+        starts = data.train[:, 0]
+        if len(starts) > _STARTS:
+            starts = starts[torch.randperm(len(starts), generator=torch.Generator().manual_seed(0))[:_STARTS]]
+        self.module = PathModel(net, times, starts).to(plan.device)
+        self.floor = float(net.root.diagonal().log().sum())
+        self.held_out = task.process().encode(plan.encoding.encode(data.test).to(plan.device).double(), _NONE)
+        test_times = data.times if data.test_times is None else data.test_times
+        self.held_out_t = (test_times - origin).to(plan.device)
+
+    def live(self, prepare: Callable[[nn.Module], nn.Module]) -> nn.Module:
+        assert isinstance(self.module, PathModel)
+        return prepare(self.module.net)
+
+    def losses(self, live: nn.Module, draw: Draw) -> Losses:
+        rows = draw.rows.to(self.z.device)
+        z, count, most = self.z[rows], self.z.shape[1] - 1, self.task.transitions
+        t = self.t[rows] if self.t.ndim == 2 else self.t.expand(len(rows), -1)
+        k = torch.arange(count, device=z.device).expand(len(rows), -1)
+        if count > most:
+            noise = KeyedNoise(mix(self.plan.config.seed, draw.step), draw.positions.tolist(), ahead=1)
+            k = (noise.uniform(torch.empty(()), (len(rows), most)).double() * count).long().clamp_max(count - 1).to(z.device)
+        values = self._nats(live, z, t, k).mean(1)
+        nothing = torch.zeros(len(rows), device=z.device)
+        return Losses(values.float(), 1.0, nothing, nothing)
+
+    def validation_loss(self, module: nn.Module) -> float | None:
+        if not len(self.held_out):
+            return None
+        assert isinstance(module, PathModel)
+        found, t = [], self.held_out_t
+        rows = max(1, _HELD_OUT // (self.z.shape[1] - 1))
+        with torch.no_grad():
+            for first in range(0, len(self.held_out), rows):
+                z = self.held_out[first : first + rows]
+                times = t[first : first + rows] if t.ndim == 2 else t.expand(len(z), -1)
+                k = torch.arange(z.shape[1] - 1, device=z.device).expand(len(z), -1)
+                found.append(self._nats(module.net, z, times, k).mean(1))
+        return float(torch.cat(found).mean())
+
+    def record(self) -> dict[str, Any]:
+        return {"sde": "", "net": "", "output": ""}
+
+    def note(self) -> str | None:
+        if self.task.coordinates == "identity" and bool((self.z > 0).all()):
+            return "All values are positive. If the quantity cannot be 0 or less, give --task paths:coordinates=exp."
+        return None
+
+    def _nats(self, net: nn.Module, z: Tensor, t: Tensor, k: Tensor) -> Tensor:
+        """`−log p` of transitions `k`, `(B, K)`, of paths `z`, `(B, T, d)`, per entry, less the units."""
+        at, then = (torch.gather(z, 1, i[..., None].expand(-1, -1, z.shape[-1])) for i in (k, k + 1))
+        s, u = (torch.gather(t, 1, i)[..., None] for i in (k, k + 1))
+        shift, factor = net(at, s, u - s)
+        rest = torch.linalg.solve_triangular(factor, (then - at - shift).unsqueeze(-1), upper=False).squeeze(-1)
+        d = z.shape[-1]
+        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - self.floor - d / 2 * (u - s).log().squeeze(-1)
+        return (rest.square().sum(-1) / 2 + log_det) / d + math.log(2 * math.pi) / 2
+
+
+@dataclass(frozen=True)
+class _Observed(Process):
+    """Where observed paths live, before an SDE of them is known."""
+
+    coordinates: Literal["identity", "exp"] = "identity"
+
+    @property
+    def support(self) -> Constraint:
+        return constraints.positive if self.coordinates == "exp" else constraints.real
+
+    def encode(self, x: Tensor, noise: Noise) -> Tensor:
+        return x.log() if self.coordinates == "exp" else x
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        return self.encode(x0, noise)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return noise.normal(like, shape)
+
+
+_NONE = Noise.seeded(0)
+
+
+def _check_changes(z: Tensor, names: Sequence[str]) -> None:
+    """Check that increments have noise in all directions."""
+    steps = z.diff(dim=1).flatten(0, 1)
+    sizes = steps.square().mean(0).sqrt()
+    for column in (sizes == 0).nonzero().flatten().tolist():
+        name = f"'{names[column]}'" if names else str(column)
+        raise DataError(f"The column {name} never changes within a path.", "Leave it out.")
+    scaled = steps / sizes
+    if float(torch.linalg.eigvalsh(scaled.T @ scaled / len(scaled))[0]) < _FLAT:
+        raise DataError("The changes of one column follow from those of the others, so they have no joint density.", "Leave it out.")

@@ -1,0 +1,343 @@
+"""SDEs learned from observed paths: their coefficients are networks.
+
+In coordinates `z` of the data, `z = x` or `z = log x` for positive data, the SDE is::
+
+    dz = f(z, t) dt + G(z, t) dW,      f = m + s ρ N_f(u, t),      G = R L(N_G(u, t)),      u = (z − c) / s
+
+`c` and `s` are mean and standard deviation of the columns, and `m` is their mean rate of change. `R` is the Cholesky factor of the average
+rate of quadratic variation, `R Rᵀ = Σ Δz Δzᵀ / Σ Δt`, and `L` is lower triangular with a positive diagonal, so that `G Gᵀ` may be any
+positive matrix. `ρ = d⁻¹ Σ_i (R Rᵀ)_ii / 2 s_i²` is the rate at which an Ornstein–Uhlenbeck process of that noise and that deviation
+returns. All networks start at 0: `f = m`, and `G = R`.
+
+Over a time `h`, the transition is approximated by a normal distribution, of which two are known here::
+
+    euler:          z + f h,   G Gᵀ h                                                               (Maruyama 1955)
+    local-linear:   z + ∫ e^{Ju} f du,   ∫ e^{Ju} G Gᵀ e^{Jᵀu} du,   J = ∂f/∂z,   u from 0 to h     (Ozaki, Statistica Sinica 2 (1992))
+
+The second is exact if the drift is linear and the noise additive. Here the integrals are Taylor series over `h/4`, doubled twice: relative
+errors of `(‖J‖ h/4)⁵/120`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.distributions.constraints import Constraint
+
+from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.learning.model import Model
+from sdezoo.process.differentiation import along
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Shape
+from sdezoo.process.sde import MatrixSDE
+
+Scheme = Literal["euler", "local-linear", "heun"]
+"""How a step is taken: the two normal transitions, or Heun's method for an SDE in the sense of Stratonovich."""
+
+_DOUBLINGS, _TERMS = 2, 5
+_UNIT = math.log(math.e - 1)  # softplus is 1 there
+_BUFFERS = ("center", "spread", "trend", "root", "horizon", "end_mean", "end_root")
+
+
+class PathCoefficients(nn.Module):
+    """Drift and diffusion of an SDE, as networks with the units of the data.
+
+    Args:
+        columns: number of columns `d`.
+        width: width of the hidden layers.
+        depth: number of hidden layers.
+        linear: whether the drift is a linear function in place of a network.
+        constant: whether the diffusion is a constant matrix in place of a network.
+        autonomous: whether drift and diffusion do not depend on time.
+        positive: whether the coordinates are `log x`.
+        scheme: how a step is taken; `heun`: drift and diffusion are those of the Stratonovich form.
+    """
+
+    center: Tensor
+    spread: Tensor
+    trend: Tensor
+    root: Tensor
+    horizon: Tensor
+    end_mean: Tensor
+    end_root: Tensor
+
+    def __init__(
+        self, columns: int, *, width: int, depth: int, linear: bool, constant: bool, autonomous: bool, positive: bool, scheme: Scheme
+    ) -> None:
+        super().__init__()
+        self.columns, self.autonomous, self.positive, self.scheme = columns, autonomous, positive, scheme
+        inputs, entries = columns + (not autonomous), columns * (columns + 1) // 2
+        self.drift = _Layers(inputs, 0 if linear else width, depth, columns)
+        self.diffusion = _Constant(entries) if constant else _Layers(inputs, width, depth, entries)
+        unit, one = torch.eye(columns, dtype=torch.float64), torch.ones((), dtype=torch.float64)
+        for name, value in zip(_BUFFERS, (0 * unit[0], 1 + 0 * unit[0], 0 * unit[0], unit, one, 0 * unit[0], unit), strict=True):
+            self.register_buffer(name, value.clone())
+
+    def fit_units(self, z: Tensor, times: Tensor) -> None:
+        """Set the units from paths.
+
+        Args:
+            z: coordinates of the paths, `(N, T, d)`, float64.
+            times: their times from 0 on, `(T,)` or `(N, T)`, float64.
+        """
+        steps = z.diff(dim=1).flatten(0, 1)
+        elapsed = times.diff(dim=-1).expand(z.shape[0], -1).sum()
+        everything, ends = z.flatten(0, 1), z[:, -1]
+        root = torch.linalg.cholesky(steps.T @ steps / elapsed)
+        end_root = torch.diag(ends.std(0).clamp_min(1e-3 * everything.std(0)))
+        found = (everything.mean(0), everything.std(0), steps.sum(0) / elapsed, root, times.max(), ends.mean(0), end_root)
+        for name, value in zip(_BUFFERS, found, strict=True):
+            getattr(self, name).copy_(value)
+
+    def forward(self, z: Tensor, t: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Drift and diffusion; or, given a time `h`, the normal transition over it.
+
+        Args:
+            z: coordinates, `(…, d)`.
+            t: time, 0-dim or `(…, 1)`.
+            h: a positive time, 0-dim or `(…, 1)`; None: none.
+
+        Returns:
+            `f`, `(…, d)`, and `G`, `(…, d, d)`, lower triangular; or the mean of the change of `z` over `h`, and the Cholesky factor of
+            its covariance, shaped alike.
+        """
+        return self.rates(z, t) if h is None else self._transition(z, t, h.to(z))
+
+    def rates(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift `(…, d)` and diffusion `(…, d, d)`; arguments as for `forward`."""
+        return self._drift(z, t), self._diffusion(z, t)
+
+    def _diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        out = self.diffusion(self._inputs(z, t))
+        size = self.columns
+        lower = out.new_zeros(*out.shape[:-1], size, size)
+        rows, columns = torch.tril_indices(size, size, -1, device=out.device)
+        diagonal = nn.functional.softplus(out[..., :size] + _UNIT)
+        lower[..., rows, columns] = out[..., size:]
+        lower = lower + torch.diag_embed(diagonal)
+        return (self.root.to(z) @ lower.to(z)).expand(*z.shape[:-1], size, size)
+
+    def _drift(self, z: Tensor, t: Tensor) -> Tensor:
+        rate = (self.root.square().sum(1) / self.spread.square()).mean() / 2
+        return self.trend.to(z) + (self.spread * rate).to(z) * self.drift(self._inputs(z, t)).to(z)
+
+    def _inputs(self, z: Tensor, t: Tensor) -> Tensor:
+        u = (z - self.center.to(z)) / self.spread.to(z)
+        if not self.autonomous:
+            u = torch.cat([u, (t.to(z) / self.horizon.to(z)).expand(*z.shape[:-1], 1)], -1)
+        return u.to(next(self.parameters()).dtype)
+
+    def _transition(self, z: Tensor, t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        g = self._diffusion(z, t)
+        if self.scheme == "euler":
+            return self._drift(z, t) * h, g * h.sqrt().unsqueeze(-1)
+        units = torch.eye(self.columns, dtype=z.dtype, device=z.device)
+        found = [along(lambda q: self._drift(q, t), z, unit.expand_as(z).contiguous()) for unit in units]
+        product = torch.mul if self.columns == 1 else torch.matmul  # a product of many small matrices costs much more
+        j, h = torch.stack([slope for _, slope in found], -1), (h / 2**_DOUBLINGS).unsqueeze(-1)
+        flow, term = units.expand_as(j), units.expand_as(j)
+        shift = step = h * found[0][0].unsqueeze(-1)
+        covariance = part = h * product(g, g.mT)
+        for k in range(1, _TERMS):
+            turned = product(j, part)
+            term, step, part = h / k * product(j, term), h / (k + 1) * product(j, step), h / (k + 1) * (turned + turned.mT)
+            flow, shift, covariance = flow + term, shift + step, covariance + part
+        for k in range(_DOUBLINGS):
+            shift, covariance = shift + product(flow, shift), covariance + product(product(flow, covariance), flow.mT)
+            flow = product(flow, flow) if k + 1 < _DOUBLINGS else flow
+        return shift.squeeze(-1), torch.where(h > 0, _factor(covariance), 0.0)
+
+
+class LearnedSDE(MatrixSDE):
+    """An SDE with learned coefficients. Abstract: `learned`. Time is that of the observations, from the first one on."""
+
+    in_words = "an SDE that was fitted to observed paths"
+
+    @property
+    @abstractmethod
+    def learned(self) -> PathCoefficients:
+        """The coefficients, float64."""
+
+    @property
+    def support(self) -> Constraint:
+        return constraints.positive if self.learned.positive else constraints.real
+
+    @property
+    def row_shape(self) -> Shape:
+        return (self.learned.columns,)
+
+    @property
+    def t_span(self) -> tuple[float, float]:
+        end = float(self.learned.horizon)
+        return 1e-3 * end, end
+
+    @property
+    def homogeneous(self) -> bool:
+        return self.learned.autonomous
+
+    @property
+    def forward_scheme(self) -> str:
+        return {
+            "euler": "Euler–Maruyama, weak order 1, strong order ½",
+            "local-linear": "local linearization, exact for a linear drift with additive noise",
+            "heun": "Heun's method in the sense of Stratonovich, strong order ½",
+        }[self.learned.scheme]
+
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """The coordinates of data: `log x` if they are positive, else `x`. `noise` is unused."""
+        return x.log() if self.learned.positive else x
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(self.decode_unchecked(z))
+
+    def decode_unchecked(self, z: Tensor) -> Tensor:
+        return z.exp() if self.learned.positive else z
+
+    def drift(self, z: Tensor, t: Tensor) -> Tensor:
+        f = self._rates(z, t)[0]
+        return f + self.stratonovich_correction(z, t) if self.learned.scheme == "heun" else f
+
+    def diffuse(self, z: Tensor, t: Tensor, dw: Tensor) -> Tensor:
+        return (self._rates(z, t)[1] @ dw.to(z).unsqueeze(-1)).squeeze(-1)
+
+    def noise_shape(self, shape: Sequence[int]) -> Shape:
+        return tuple(shape)
+
+    def forward_step(self, z: Tensor, t: Tensor, dt: Tensor, noise: Noise) -> Tensor:
+        """One step of the scheme with which the coefficients were fitted.
+
+        Args:
+            z: coordinates at `t`, `(B, d)`.
+            t: time at the start of the step.
+            dt: step size, positive.
+            noise: random numbers.
+        """
+        e = noise.normal(z)
+        if self.learned.scheme != "heun":
+            shift, factor = (part.to(z) for part in self._placed(z)(z, t, dt))
+            return z + shift + (factor @ e.unsqueeze(-1)).squeeze(-1)
+        dw = (e * dt.sqrt().to(z)).unsqueeze(-1)
+        f, g = self._rates(z, t)
+        proposal = z + f * dt + (g @ dw).squeeze(-1)
+        f_end, g_end = self._rates(proposal, t + dt)
+        return (z + (f + f_end) / 2 * dt + ((g + g_end) @ dw).squeeze(-1) / 2).to(z)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """A normal distribution with mean and deviation of the last observations."""
+        net = self.learned
+        return net.end_mean.to(like) + noise.normal(like, shape) @ net.end_root.to(like).T
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        mean, deviation = self.learned.end_mean.cpu(), self.learned.end_root.diagonal().cpu()
+        return torch.distributions.Normal(mean, deviation).log_prob(z.cpu().double()).sum(-1)
+
+    def _rates(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        return self._placed(z).rates(z, t)
+
+    def _placed(self, z: Tensor) -> PathCoefficients:
+        return self.learned.to(z.device)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inside(LearnedSDE):
+    """The SDE of a model that is in memory."""
+
+    coefficients: nn.Module
+
+    @property
+    def learned(self) -> PathCoefficients:
+        assert isinstance(self.coefficients, PathCoefficients)
+        return self.coefficients
+
+
+class PathModel(Model[LearnedSDE], nn.Module):
+    """An SDE that was learned from paths. It has no score; samples are paths, simulated from first observations of the data.
+
+    Args:
+        net: drift and diffusion.
+        times: times of observation of a sample, `(T,)`, float64.
+        starts: first observations, in the user's units, `(n, d)`.
+        substeps: steps between two observations.
+    """
+
+    net: PathCoefficients
+    times: Tensor
+    starts: Tensor
+
+    def __init__(self, net: PathCoefficients, times: Tensor, starts: Tensor, substeps: int = 1) -> None:
+        nn.Module.__init__(self)
+        self.net, self.substeps = net, substeps
+        self.register_buffer("times", times.double())
+        self.register_buffer("starts", starts)
+
+    @property
+    def sde(self) -> LearnedSDE:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The learned SDE, as an object that shares the networks."""
+        return _Inside(self.net)
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        """Not defined.
+
+        Raises:
+            CompositionError: always.
+        """
+        raise CompositionError("A model of paths has learned an SDE, and no score.", "Sample paths from it.")
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """Coordinates of first observations of the data, drawn with replacement: `(B, d)` for paths of `shape` `(B, T, d)`."""
+        chosen = (noise.uniform(like, (shape[0], 1)).double() * len(self.starts)).long().clamp_max(len(self.starts) - 1)
+        return self.sde.encode(self.starts[chosen.flatten().to(self.starts.device)].to(like), noise)
+
+    def with_network(self, net: nn.Module) -> PathModel:
+        """Not possible.
+
+        Raises:
+            ParameterError: always.
+        """
+        raise ParameterError("Paths are simulated in float64, by networks that are not compiled.", "Leave out --precision and --compile.")
+
+
+class _Layers(nn.Sequential):
+    """A network whose last layer starts at 0; linear without width."""
+
+    def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
+        sizes = [inputs, *([width] * depth if width else [])]
+        hidden: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            hidden += [nn.Linear(a, b), nn.SiLU()]
+        last = nn.Linear(sizes[-1], outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(*hidden, last)
+
+
+class _Constant(nn.Module):
+    """The same output for all inputs, 0 at first."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.value.expand(*u.shape[:-1], -1)
+
+
+def _factor(covariance: Tensor) -> Tensor:
+    """The Cholesky factor; NaN where there is none."""
+    if covariance.shape[-1] == 1:
+        return covariance.sqrt()
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    return torch.where((failed > 0)[..., None, None], torch.nan, factor)
+
+
+def is_simulated(model: Any) -> bool:
+    """Whether samples of a model are paths that are simulated forward in time."""
+    return isinstance(model, PathModel)

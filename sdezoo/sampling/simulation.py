@@ -1,0 +1,90 @@
+"""Simulation: samples of a model of paths are paths of its SDE, forward in time.
+
+Every path starts at a first observation of the data, or at a given row, and takes the steps of the learned SDE
+(`LearnedSDE.forward_step`) from one time of observation to the next. States are float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.learning.model import Model
+from sdezoo.learning.observed import LearnedSDE, PathModel
+from sdezoo.process.noise import KeyedNoise, Noise
+from sdezoo.sampling.sampler import Callback, Sampler
+from sdezoo.sampling.start import PRIOR, Start
+
+
+@dataclass(frozen=True)
+class Simulation(Sampler[LearnedSDE]):
+    """Simulate a learned SDE forward; `steps` are those between two observations."""
+
+    name: ClassVar[str] = "simulation"
+    weak_order: ClassVar[float | None] = None
+
+    substeps: int = 1
+    """Number of steps between two observations, if the user gives none."""
+
+    @property
+    def usual_steps(self) -> int:
+        return self.substeps
+
+    def times(self, view: Model[Any], steps: int, start: Start) -> Tensor:
+        """Return the times of all steps, increasing from 0, float64, `((T − 1) steps + 1,)`."""
+        assert isinstance(view, PathModel)
+        t = (view.times - view.times[0]).cpu()
+        shares = torch.arange(steps, dtype=torch.float64) / steps
+        return torch.cat([(t[:-1, None] + t.diff()[:, None] * shares).flatten(), t[-1:]])
+
+    def evaluations(self, steps: int) -> int:
+        return steps
+
+    def step(self, model: Model[LearnedSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
+        """Take one step forward, from `t` to `s > t`; otherwise as `Sampler.step`."""
+        return model.sde.forward_step(z, t, s - t, noise), None
+
+    def sample(
+        self,
+        model: Model[LearnedSDE],
+        shape: Sequence[int],
+        steps: int,
+        seed: int = 0,
+        *,
+        first: int = 0,
+        rows: Sequence[int] | None = None,
+        start: Start | None = None,
+        like: Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Draw paths `(B, T, d)`, float64, in the user's units; arguments as for `Sampler.sample`.
+
+        Raises:
+            CompositionError: if the model has learned no SDE.
+            ParameterError: if there are no steps, or `start` has no row for a path.
+            SupportError: if a path does not stay finite.
+        """
+        if not isinstance(model, PathModel):
+            raise CompositionError("Only a model of paths is simulated forward in time.", "Choose a sampler, such as heun.")
+        if steps < 1:
+            raise ParameterError(f"{self.title()}: {steps} steps is too few.", "Give at least 1.")
+        rows = range(first, first + shape[0]) if rows is None else rows
+        noise = KeyedNoise(seed, rows)
+        like = (torch.empty(()) if like is None else like).double()
+        times, sde = self.times(model, steps, start or PRIOR), model.sde
+        with torch.no_grad():
+            z = (start or PRIOR).states(model, shape, rows, noise, like)
+            found = [sde.decode(z)]
+            for k, (t, s) in enumerate(pairwise(times.unbind()), start=1):
+                z, _ = self.step(model, z, t, s, noise, None)
+                if k % steps == 0:
+                    found.append(sde.decode(z))
+                if callback:
+                    callback(k, z, times[k])
+        return torch.stack(found, 1)
