@@ -23,6 +23,7 @@ from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.process.process import Process
 from sdezoo.store.checkpoint import State
+from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
@@ -151,6 +152,12 @@ class ScoreLearner(Learner[ScoreModel]):
             "class_names": self.plan.data.class_names if self.plan.classes else (),
             "label_column": self.plan.data.label_column,
         }
+
+    def take(self, origin: Origin) -> None:
+        # Moments, prior and linear part are those of the earlier data too, and other data may have none.
+        rebuilt = self.plan.task.rebuild(origin.state, origin.tensors)
+        assert isinstance(rebuilt, ScoreModel)
+        self.module = rebuilt.to(self.plan.device)
 
     def note(self) -> str | None:
         if _learns_every_level(self.loss, self.plan):
