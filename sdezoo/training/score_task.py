@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
+from sdezoo.errors import CompositionError
 from sdezoo.learning.linear import LinearDenoiser
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.noise import KeyedNoise, mix
+from sdezoo.process.sde import ForwardSDE
 from sdezoo.store.checkpoint import State
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
@@ -37,6 +39,11 @@ class ScoreTask(Task):
         check_one_time(data, "Score learning")
 
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner:
+        if isinstance(plan.sde, ForwardSDE) and not plan.sde.forgets_data:
+            raise CompositionError(
+                f"Data under '{plan.sde.title()}' need not forget where they started, so sampling has no prior to start from.",
+                "Choose a process that turns data into noise, such as vp.",
+            )
         return ScoreLearner(plan, positions)
 
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
