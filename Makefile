@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 LOWEST ?= .venv-lowest
 NEWEST ?= .venv-newest
 BENCH ?= .venv-bench
+DIST ?= .venv-dist
+TRIED ?= .venv-tried
 DEMO ?= runs/demo
 
 DEV := $(VENV)/.installed-dev
@@ -25,7 +27,7 @@ SMOKE := tests/cli/test_whole_way.py tests/zoo tests/store tests/training/test_c
 	tests/learning/test_prior.py tests/conformance/test_law.py tests/conformance/test_restoring_law.py tests/sampling/test_grid.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-lowest test-newest lint bench docs clean
+.PHONY: help demo smoke test test-lowest test-newest lint bench docs dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -66,6 +68,20 @@ bench: $(PEERS) ## measure speed, memory and evaluations as ratios, beside other
 docs: $(DOCS) ## build the documentation; a warning is an error
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 	@echo "The documentation: docs/_build/html/index.html"
+
+# What is tried is the wheel, outside the clone, in an environment that holds nothing else.
+dist: ## build wheel and sdist in dist/, check them, install the wheel in a clean environment, and train from it
+	$(call venv,$(DIST))
+	$(call pip,$(DIST),Installing what builds and checks,install build hatchling twine)
+	rm -rf dist $(TRIED)
+	$(DIST)/bin/python -m build --no-isolation
+	$(DIST)/bin/python -m twine check --strict dist/*
+	$(call venv,$(TRIED))
+	$(call pip,$(TRIED),Installing torch,install -c constraints.txt torch)
+	$(call pip,$(TRIED),Installing the wheel,install -c constraints.txt dist/*.whl)
+	cd $(TRIED) && bin/sdezoo train --data spirals --steps 20 --out run --overwrite --quiet
+	cd $(TRIED) && bin/sdezoo report run --out run.html --overwrite
+	@echo "What is released: dist/"
 
 clean: ## remove caches and built documentation; environments and runs stay
 	rm -rf docs/_build docs/jupyter_execute dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from sdezoo.process.noise import KeyedNoise, Noise
     from sdezoo.process.process import Conditional, Denoised, Process, Supervised
     from sdezoo.process.requirement import Requirement, needs_multiplicative
+    from sdezoo.process.rewindable import Rewindable
     from sdezoo.process.sde import ForwardSDE, MatrixSDE, Stationary
     from sdezoo.process.standardized import column_moments, standardized
     from sdezoo.runs.estimator import DiffusionModel
@@ -100,6 +101,7 @@ __all__ = [
     "Positive",
     "Process",
     "Requirement",
+    "Rewindable",
     "RunError",
     "Sampler",
     "Samples",
@@ -160,6 +162,7 @@ _HOMES = {
     "sdezoo.process.affine": ("AffineSDE", "Coefficients", "leading_spread"),
     "sdezoo.process.confined": ("ConfinedBrownian",),
     "sdezoo.process.interpolant": ("Interpolant", "Mix", "ScaleMixture", "SelfSimilar"),
+    "sdezoo.process.rewindable": ("Rewindable",),
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
     "sdezoo.process.process": ("Conditional", "Denoised", "Process", "Supervised"),
     "sdezoo.process.requirement": ("Requirement", "needs_multiplicative"),

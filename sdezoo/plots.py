@@ -24,7 +24,10 @@ from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["Axes", "Figure", "SubFigure", "colormaps", "label", "plain", "save"]
+__all__ = ["FIRST", "GREY", "SECOND", "Axes", "Figure", "SubFigure", "colormaps", "label", "plain", "save", "save_drawing", "tidy"]
+
+GREY, FIRST, SECOND = "#808890", "#3a86d8", "#e07b39"
+"""Colours that are readable on white and on black: of axes and text, and of two lines."""
 
 _LONGEST = 200
 
@@ -56,3 +59,31 @@ def save(figure: Figure, file: BinaryIO, dpi: float | None = None) -> None:
         dpi: resolution in dots per inch; None: the figure's own.
     """
     figure.savefig(file, format="png", dpi="figure" if dpi is None else dpi, pil_kwargs={"optimize": True})
+
+
+def save_drawing(figure: Figure, file: BinaryIO) -> None:
+    """Write a figure as an SVG on no background, text as outlines: the same bytes for the same figure, and no reference to anything else.
+
+    Args:
+        figure: the figure.
+        file: the output.
+    """
+    with style.context("default"), mpl.rc_context({"text.usetex": False, "svg.hashsalt": "sdezoo", "svg.fonttype": "path"}):
+        figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+
+
+def tidy(axes: Axes, title: str) -> None:
+    """Set a title, and colour what is no data grey.
+
+    Args:
+        axes: a panel.
+        title: its title.
+    """
+    axes.set_title(title, fontsize=9, color=GREY)
+    axes.tick_params(colors=GREY, labelsize=8)
+    axes.xaxis.label.set_color(GREY)
+    axes.yaxis.label.set_color(GREY)
+    axes.patch.set_alpha(0)
+    for side, spine in axes.spines.items():
+        spine.set_color(GREY)
+        spine.set_visible(side in ("left", "bottom"))

@@ -57,6 +57,8 @@ PLANTED = {
     "one module of training looks up": ("sdezoo/training/config.py", "import sdezoo.training.loop", "Inside training"),
     "one module of generation looks up": ("sdezoo/generation/export.py", "import sdezoo.generation.streaming", "Inside generation"),
     "one module of runs looks up": ("sdezoo/runs/train.py", "import sdezoo.runs.estimator", "Inside runs"),
+    "one module of report looks up": ("sdezoo/report/motion.py", "import sdezoo.report.page", "Inside report"),
+    "one module of exchange looks up": ("sdezoo/exchange/card.py", "import sdezoo.exchange.hub", "Inside exchange"),
     "conformance looks up": ("sdezoo/conformance/law.py", "import sdezoo.conformance.laws.sde_laws", "Inside conformance"),
     "one module of the bank looks up": (
         "sdezoo/conformance/bank/cases.py",

@@ -114,5 +114,5 @@ def test_every_extra_that_is_installed_exists_and_is_constrained(clone: Clone) -
 def test_environments_are_ignored_by_git() -> None:
     ignored = (HOUSE / ".gitignore").read_text().split()
     folders = re.findall(r"^\w+ \?= (\.venv\S*)$", (HOUSE / "Makefile").read_text(), re.MULTILINE)
-    assert len(folders) == 4
+    assert len(folders) == 6
     assert {f"{folder}/" for folder in folders} <= set(ignored)

@@ -96,7 +96,7 @@ def test_a_near_miss_is_told_the_class(asked: str) -> None:
 
 
 def test_a_far_miss_is_told_all_classes() -> None:
-    with pytest.raises(AttributeError, match=r"choose one of: DiffusersUNet, MLP, Module, UNet"):
+    with pytest.raises(AttributeError, match=r"choose one of: DiffusersUNet, MLP, Module, Transformer, UNet, UNet1D"):
         _ = import_module("sdezoo.networks").Qqqqqq
 
 

@@ -11,14 +11,18 @@ import typer
 from typer.core import TyperGroup
 
 from sdezoo.errors import printable
+from sdezoo_cli.advise import advise
 from sdezoo_cli.bench import bench
 from sdezoo_cli.check import check
 from sdezoo_cli.cite import cite
 from sdezoo_cli.evaluate import evaluate
+from sdezoo_cli.export import export
 from sdezoo_cli.impute import impute
 from sdezoo_cli.list_plugins import list_plugins
 from sdezoo_cli.new import new
+from sdezoo_cli.panels import TRAINING, in_panels
 from sdezoo_cli.paths import paths
+from sdezoo_cli.report import report
 from sdezoo_cli.sample import sample
 from sdezoo_cli.show import show
 from sdezoo_cli.train import train
@@ -67,11 +71,14 @@ app = typer.Typer(
     epilog="Add --debug to any command to see the traceback of an error.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(train)
+app.command()(in_panels(train, TRAINING))
 app.command()(sample)
 app.command()(impute)
 app.command()(paths)
 app.command()(evaluate)
+app.command()(report)
+app.command()(advise)
+app.command()(export)
 app.command("list")(list_plugins)
 app.command()(show)
 app.command()(check)

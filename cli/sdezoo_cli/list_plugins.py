@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from shutil import get_terminal_size
 from typing import Annotated
 
 import typer
@@ -14,7 +16,10 @@ from sdezoo_cli.printing import say
 def list_plugins(
     kind: Annotated[str | None, typer.Argument(help="sdes, losses, samplers, networks, datasets, formats or tasks; default: all.")] = None,
     fits: Annotated[
-        bool, typer.Option("--fits", help="Show which losses and samplers work with which SDEs instead, as a Markdown table.")
+        bool,
+        typer.Option(
+            "--fits", help="Show which losses and samplers work with which SDEs instead; as a Markdown table where output is no terminal."
+        ),
     ] = False,
     plugin: Plugins = None,
     as_json: Json = False,
@@ -22,10 +27,10 @@ def list_plugins(
     """List installed plugins, one per line.  Example: sdezoo list samplers"""
     load_plugins(plugin)
     if fits:
-        from sdezoo.zoo.composition import broken, table
+        from sdezoo.zoo.composition import broken, in_lines, table
         from sdezoo.zoo.registry import REGISTRIES
 
-        say(table() + "\n")
+        say((in_lines(get_terminal_size().columns) if sys.stdout.isatty() else table()) + "\n")
         for registry in REGISTRIES.values():
             say("".join(f"Omitted: {reason}\n" for reason in broken(registry).values()), error=True)
         return

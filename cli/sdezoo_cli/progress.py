@@ -1,14 +1,16 @@
-"""Progress bars, on standard error: standard output is for results."""
+"""Progress, on standard error: standard output is for results. A bar on a terminal; elsewhere, as in a log, a line every ten seconds."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from sdezoo.errors import printable
+from sdezoo_cli.printing import say
 
-_REDRAW = 0.1
+_REDRAW, _LINES = 0.1, 10.0  # seconds
 
 
 @contextmanager
@@ -25,6 +27,9 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
     """
     if not shown:
         yield lambda *_, **__: None
+        return
+    if not sys.stderr.isatty():
+        yield _lines(label)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -63,3 +68,36 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
         if first is not None:
             with suppress(OSError):
                 progress.stop()
+
+
+def _lines(label: str) -> Callable[..., None]:
+    """An `update` that prints a line every ten seconds, and one at the end."""
+    began = last = time.monotonic()
+    first: float | None = None
+    before, told = 0.0, False
+
+    def update(done: float, total: int | None = None, detail: str = "") -> None:
+        nonlocal began, last, first, before, told
+        now = time.monotonic()
+        if first is None or done < before:  # what comes next, such as measuring after sampling, has a rate of its own
+            began, first, told = now, done, False
+        before = done
+        ends = total is not None and done >= total
+        if told or (now - last < _LINES and not ends):
+            return
+        last, told = now, ends
+        parts = [f"{label} {done:.0f}" + ("" if total is None else f"/{total:.0f}"), detail]
+        if done > first and now > began:
+            rate = (done - first) / (now - began)
+            parts.append(f"{rate:.1f}/s")
+            parts += [] if total is None else [f"{_time((total - done) / rate)} left"]
+        with suppress(OSError):
+            say("  ".join(filter(None, parts)) + "\n", error=True)
+
+    return update
+
+
+def _time(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

@@ -48,15 +48,23 @@ def sample(
         list[str] | None,
         typer.Option(metavar="CONDITION", help="Condition on a column of a table: x=1, x=1..2, x=..2 or x=1.. (repeatable)."),
     ] = None,
+    given_first: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Continue series from so many steps of the windows in --from, or held-out ones.")
+    ] = None,
+    start_value: Annotated[
+        str | None, typer.Option(metavar="VALUES", help="Where series that start at 1 start instead; one value a column, or one for all.")
+    ] = None,
     device: Device = "auto",
     precision: Precision = "float32",
     compiled: Compile = False,
     out: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="PATH", help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image."
+            metavar="PATH",
+            help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image. "
+            "Default: a new file in the run's samples/, .csv for tables, .png for images and points.",
         ),
-    ] = "samples.png",
+    ] = None,
     trajectory: Annotated[
         Path | None, typer.Option(help=".gif or .png for the trajectories of the first samples, from noise to data.")
     ] = None,
@@ -65,7 +73,7 @@ def sample(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64 --out samples.png
+    """Draw samples from a trained model.  Example: sdezoo sample runs/demo -n 64
 
     Large numbers of samples are written to disk as they are drawn. If sampling is interrupted, run the same command again to resume. Use
     `accelerate launch --no_python sdezoo sample …` to share the work among processes.
@@ -90,6 +98,8 @@ def sample(
                 start=start,
                 start_time=start_time,
                 given=given or (),
+                given_first=given_first,
+                start_value=_numbers(start_value),
                 device=device,
                 precision=precision,
                 compiled=compiled,
@@ -110,6 +120,13 @@ def sample(
         say_json(summary)
     elif not quiet:
         say(_text(made))
+
+
+def _numbers(text: str | None) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")] if text else []
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a list of numbers, such as 100 or 100,2.5.", param_hint="--start-value") from None
 
 
 def _text(made: Sampled) -> str:

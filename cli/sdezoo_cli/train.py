@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import signal
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sdezoo.errors import ParameterError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
@@ -23,6 +25,7 @@ Number = float | None
 
 
 def train(
+    file: Annotated[Text, typer.Argument(hidden=True, metavar="")] = None,
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
     column: Annotated[Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category or COLUMN=drop, separated by commas.")] = None,
     missing: Annotated[
@@ -79,6 +82,8 @@ def train(
 
     SIGINT (Ctrl-C), SIGTERM and SIGHUP finish the current step and save; a second signal stops at once. Give --resume to resume a run.
     """
+    if file is not None:
+        raise ParameterError(f"'{file}' is given without the name of an option.", f"If these are the data: --data {shlex.quote(file)}")
     load_plugins(plugin)
     from sdezoo.runs.train import train as run_training
     from sdezoo.store.launch import is_first
@@ -100,7 +105,7 @@ def train(
                 overwrite=overwrite,
                 interruptible=True,
                 preview=True,
-                progress=lambda done, total, loss: update(done, total, f"loss {loss:.4f}"),
+                progress=lambda done, total, loss: update(done, total, "" if math.isnan(loss) else f"loss {loss:.4f}"),
                 notify=lambda sentence: _say(f"Note: {sentence}"),
             )
     except KeyboardInterrupt as stop:
@@ -122,6 +127,7 @@ def train(
             + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
             + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
+            + f"Report next:  sdezoo report {shlex.quote(str(result.run))}\n"
         )
 
 

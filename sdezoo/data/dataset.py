@@ -22,8 +22,13 @@ from torch import Tensor
 from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.parameters import Plugin
 
-Kind = Literal["image", "table", "points", "paths"]
-"""The kind of a row: an image `(C, H, W)`, a table row or a point `(d,)`, or a path `(T, d)` observed at `T` times."""
+Kind = Literal["image", "table", "points", "paths", "series"]
+"""The kind of a row: an image `(C, H, W)`, a table row or a point `(d,)`, a path `(T, d)` observed at `T` times, or a window `(T, d)` of a
+series, at equal steps."""
+
+SeriesForm = Literal["growth", "level", "real"]
+"""What is learned of windows: the growth factor of each step, or the value relative to the start, both of windows divided by their first
+value; or the values themselves."""
 
 LABEL = "label"
 """Name of the column of class labels in tables of samples, if the labels of the data had none."""
@@ -89,7 +94,7 @@ class Data:
 
     Args:
         train: training rows `(N, *event)`, float32: images `(N, C, H, W)` in [0, 1], tables and points `(N, d)`, paths `(N, T, d)`. Tables
-            hold codes, see `sdezoo.data.column_types`, and NaN for a missing value.
+            hold codes, see `sdezoo.data.column_types`, and NaN for a missing value. Windows of series are `(N, T, d)`, in order of time.
         test: held-out rows `(M, *event)`, float32; M may be 0.
         kind: the kind of a row.
         columns: the `d` column names of a table or of paths; empty: unnamed.
@@ -106,6 +111,8 @@ class Data:
         class_names: the label of each class; empty: its index.
         label_column: name of the column that samples of a table have their labels in.
         maximum: what the pixels of images were divided by; None: the largest of their depth, or 1.
+        form: what is learned of windows of series; None for other kinds.
+        overlap: how many windows in a row share an observation; 1: none do.
     """
 
     train: Tensor
@@ -123,6 +130,8 @@ class Data:
     class_names: tuple[str | int, ...] = ()
     label_column: str = LABEL
     maximum: float | None = None
+    form: SeriesForm | None = None
+    overlap: int = 1
     test_times: Tensor | None = None
 
     def __post_init__(self) -> None:

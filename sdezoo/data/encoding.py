@@ -26,13 +26,12 @@ from torch import Tensor
 
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
+from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 
-CODECS: dict[str, type[Codec]] = {
-    codec.kind: codec
-    for codec in (AffineCodec, CategoryCodec, CellCodec, ConstantCodec, DifferenceCodec, MissingCodec, NormalScoreCodec, ShareCodec)
-}
+_OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, GrowthCodec, NormalScoreCodec, ShareCodec)
+CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (*_OF_NUMBERS, CategoryCodec, MissingCodec)}
 """Codec classes by their names in JSON."""
 
 _Values = Tensor | list[Tensor]
@@ -203,6 +202,11 @@ class Encoding:
         return [*names, *(f"{names[source]} is missing" for source in marked)], found
 
     @property
+    def starts_at_one(self) -> bool:
+        """Whether rows are series that start at 1; the start is not encoded."""
+        return any(codec.starts_at_one for codec in self.codecs)
+
+    @property
     def without_scores(self) -> Encoding:
         """The same encoding without the map to normal scores."""
         return Encoding(tuple(codec for codec in self.codecs if not isinstance(codec, NormalScoreCodec)), self.types)
@@ -290,7 +294,7 @@ class Encoding:
     def _decoded(self, x: Tensor) -> _Values:
         values = _values(x)
         for codec in reversed(self.codecs):
-            values = _restored(codec, values, len(x))
+            values = _restored(codec, values, x.shape[0])
         return values
 
 

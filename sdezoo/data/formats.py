@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.arrays import Header
-from sdezoo.data.column_types import CategoryType, ColumnType, column_types
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, column_types, or_numbers
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
 from sdezoo.data.filling import Filling, fill_text
@@ -28,8 +28,12 @@ from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.table import OF_TEXT, read_table
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import read_columns, write_text
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, RunError
 from sdezoo.parameters import Plugin
+
+SERIES, STEP = "series", "step"
+"""Columns of series as a table: the index of the series, and the number of the step, from 0."""
+_WHOLE = 2**24  # whole numbers that float32 holds
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,8 @@ class Samples:
         levels: lattice of images: values are multiples of 1/levels; None: continuous.
         types: types of the columns, see `sdezoo.data.encoding.Encoding`.
         times: observation times of paths, `(T,)`, float64; None: unknown.
+        observed: windows `(M, T, d)` of which series `i` continues number `i` modulo `M`, NaN where they are unknown; None: none.
+        given: number of their given steps.
     """
 
     parts: Iterable[Tensor]
@@ -53,6 +59,8 @@ class Samples:
     levels: int | None = None
     types: tuple[ColumnType, ...] = ()
     times: Tensor | None = None
+    observed: Tensor | None = None
+    given: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -61,6 +69,26 @@ class Samples:
     def names(self) -> list[str]:
         """Column names; x0, x1, … if unnamed."""
         return list(self.columns) or [f"x{i}" for i in range(self.shape[-1])]
+
+    @property
+    def table(self) -> Samples:
+        """The samples as rows of a table: series become long, with a row for each step, under its series and its number."""
+        if self.kind != "series":
+            return self
+        count, steps, width = self.shape
+        if count > _WHOLE:
+            raise RunError(f"{count} series are too many for a table.", "Write .npz instead.")
+        types = (NumberType("int64"), NumberType("int64"), *or_numbers(self.types, width))
+        shape = (count * steps, width + 2)
+        return Samples(self._long(steps), shape, "table", (SERIES, STEP, *self.names), types=types)
+
+    def _long(self, steps: int) -> Iterator[Tensor]:
+        first = 0
+        for part in self.parts:
+            series = torch.arange(first, first + len(part)).repeat_interleave(steps)
+            number = torch.arange(steps).repeat(len(part))
+            first += len(part)
+            yield torch.cat([torch.stack([series, number], 1).float(), part.flatten(0, 1)], 1)
 
 
 class FileFormat(Plugin, ABC):
@@ -163,7 +191,7 @@ class TableFormat(ReadableFormat):
     form: ClassVar[str] = "a table"
     fillable: ClassVar[bool] = False
     """Whether `fill` writes such a file."""
-    kinds: ClassVar[tuple[Kind, ...]] = ("table", "points")
+    kinds: ClassVar[tuple[Kind, ...]] = ("table", "points", "series")
 
     @abstractmethod
     def read(self, path: Path) -> Columns:
@@ -283,6 +311,7 @@ class TextFormat(OpenedFormat):
     """Whether the file is compressed by gzip."""
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
+        samples = samples.table
         with self._output(file) as text:
             write_text(samples.parts, samples.names, samples.types, self.separator, text)
 

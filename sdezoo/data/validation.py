@@ -13,7 +13,7 @@ from sdezoo.errors import DataError
 
 _CLASSES = 2**16
 _ROWS = 2**16  # rows that are checked at a time
-_SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)"}
+_SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)", "series": "(N, T, d)"}
 
 
 def check(data: Data, *, missing: bool = False) -> None:
@@ -89,7 +89,7 @@ def check_one_time(data: Data, what: str) -> None:
     if data.kind == "paths":
         raise DataError(
             f"{what} takes rows of one time, and these data are paths.",
-            "Store the rows of one time, x[:, k], as points (N, d), without times.",
+            "Store the rows of one time, x[:, k], as points (N, d), without times, or train an SDE of paths: --task paths.",
         )
     if data.later:
         raise DataError(

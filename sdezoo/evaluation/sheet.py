@@ -15,7 +15,9 @@ from sdezoo.plots import Axes, Figure, SubFigure, label, plain
 
 DATA, SAMPLES = "0.45", "tab:blue"
 
+_NAMED, _SHORT = 30, 14  # columns whose names stand at a matrix, and characters of a name
 _PAIRS, _ACROSS, _COLUMNS, _BINS, _GAP = 50, 5, 25, 30, 0.5
+_LINES = 32  # most paths in a panel, and lags
 
 
 Distances = tuple[FloatArray, FloatArray]
@@ -82,7 +84,7 @@ def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: Flo
     if len(names) == 2:
         _plane(above, names, held_out, samples, distances)
     else:
-        _matrices(above, held_out, samples, distances)
+        _matrices(above, names, held_out, samples, distances)
     panels = below.subplots(down, across, squeeze=False).ravel()
     for k, axes in enumerate(panels):
         if k < shown:
@@ -91,6 +93,41 @@ def columns(title: str, names: Sequence[str], held_out: FloatArray, samples: Flo
         else:
             axes.set_axis_off()
     panels[0].legend(fontsize=6)
+    return figure
+
+
+@plain()
+def series(title: str, name: str, samples: NDArray, held_out: NDArray, drawn: FloatArray, real: FloatArray) -> Figure:
+    """Draw paths of one column, the distribution of its returns, and autocorrelations of absolute returns.
+
+    Args:
+        title: title of the figure.
+        name: name of the column.
+        samples: windows `(n, T)`.
+        held_out: windows `(m, T)`.
+        drawn: returns of samples, `(n, L)`.
+        real: returns of held-out windows, `(k, L)`.
+    """
+    figure = Figure(figsize=(11, 6), dpi=110, layout="constrained")
+    figure.suptitle(label(title))
+    panels = figure.subplots(2, 2, squeeze=False)
+    low, high = np.quantile(np.concatenate([samples, held_out]), [0.001, 0.999])
+    for axes, paths, what in zip(panels[0], (held_out, samples), ("held-out", "samples"), strict=True):
+        axes.plot(paths[:_LINES].T, linewidth=0.6, alpha=0.6)
+        axes.set(ylabel=label(name), ylim=(low, high))
+        axes.set_title(f"{what}: {min(len(paths), _LINES)} windows", fontsize=9)
+    sizes = [np.abs(r - r.mean()) for r in (real, drawn)]
+    for size, what in zip(sizes, ("held-out", "samples"), strict=True):
+        values = np.sort(size.ravel())[::-1]
+        panels[1, 0].loglog(values, np.arange(1, len(values) + 1) / len(values), label=what)
+        centred = size - size.mean()
+        lags = range(1, max(2, min(_LINES, size.shape[1] // 2)))
+        spread = max(float((centred**2).mean()), 1e-300)
+        panels[1, 1].plot(lags, [(centred[:, :-lag] * centred[:, lag:]).mean() / spread for lag in lags], label=what)
+    panels[1, 0].set_title("share of returns that are larger in size", fontsize=9)
+    panels[1, 1].set_title("autocorrelation of |returns| by lag", fontsize=9)
+    panels[1, 1].axhline(0, color="grey", linewidth=0.6)
+    panels[1, 0].legend(fontsize=7)
     return figure
 
 
@@ -131,7 +168,7 @@ def _histograms(axes: Axes, held_out: FloatArray, samples: FloatArray, bins: Flo
     axes.set_yticks([])
 
 
-def _matrices(part: SubFigure, held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
+def _matrices(part: SubFigure, names: Sequence[str], held_out: FloatArray, samples: FloatArray, distances: Distances) -> None:
     panels = part.subplots(1, 4)
     found = [correlations(rows) for rows in (held_out, samples)]
     named = {"correlations, data": found[0], "correlations, samples": found[1], "difference": found[1] - found[0]}
@@ -139,6 +176,10 @@ def _matrices(part: SubFigure, held_out: FloatArray, samples: FloatArray, distan
         axes.imshow(matrix, cmap="RdBu_r", vmin=-1, vmax=1)
         axes.set_title(name, fontsize=9)
         axes.set(xticks=[], yticks=[])
+        if len(names) <= _NAMED:
+            places, words = range(len(names)), [label(name if len(name) <= _SHORT else f"{name[: _SHORT - 1]}…") for name in names]
+            axes.set_xticks(places, words, rotation=90, fontsize=6)
+            axes.set_yticks(places, words if axes is panels[0] else [""] * len(names), fontsize=6)
     part.colorbar(panels[2].images[0], ax=panels[2], shrink=0.8)
     _distances(panels[3], distances)
 

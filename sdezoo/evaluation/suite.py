@@ -21,6 +21,7 @@ from sdezoo.evaluation.measures.frechet import frechet_distance
 from sdezoo.evaluation.measures.kernels import kid, median_distance, mmd2
 from sdezoo.evaluation.measures.manifold import manifold
 from sdezoo.evaluation.measures.neighbours import NEAR, copying
+from sdezoo.evaluation.measures.stylized import Fact
 from sdezoo.evaluation.measures.tails import ROWS, Contrast
 from sdezoo.evaluation.measures.transport import sliced_wasserstein
 from sdezoo.evaluation.measures.two_sample import c2st
@@ -36,6 +37,9 @@ MANIFOLD, TAIL = 20, 64
 
 SIGNIFICANT = 0.01
 """p-value below which a column counts as different."""
+
+TWO_SAMPLE = "C2ST, random forest"
+"""Name of the two-sample test by a classifier."""
 
 _SPLIT = 0
 
@@ -88,7 +92,7 @@ def distances(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
     return [
         *_halved(group, {"sliced W1": 0, "sliced W2": 0}, lambda a, b: sliced_wasserstein(a, b, seed=seed), sets, seed),
         *_halved(group, {"MMD², Gaussian kernel": 0}, lambda a, b: [mmd2(a, b, bandwidth=bandwidth)], sets, seed),
-        Measured(group, "C2ST, random forest", float(drawn.mean()), (float(low), float(high)), "bootstrap", float(real.mean()), 0.5),
+        Measured(group, TWO_SAMPLE, float(drawn.mean()), (float(low), float(high)), "bootstrap", float(real.mean()), 0.5),
     ]
 
 
@@ -155,6 +159,20 @@ def tails(group: str, found: Sequence[Contrast]) -> list[Measured]:
         Measured(group, f"tail index, {c.name}", c.samples.index, (c.samples.low, c.samples.high), "exact", c.training.index, c.data.index)
         for c in found
         if c.name == ROWS and all(math.isfinite(tail.index) for tail in (c.data, c.samples, c.training))
+    ]
+
+
+def facts(group: str, found: Sequence[tuple[Fact, Fact, Fact]]) -> list[Measured]:
+    """Return the lines of stylized facts.
+
+    Args:
+        group: what is compared, for the table.
+        found: each fact of held-out rows, samples and training rows; those that cannot be measured are left out.
+    """
+    return [
+        Measured(group, data.name, drawn.value, (drawn.low, drawn.high), "bootstrap", training.value, data.value)
+        for data, drawn, training in found
+        if all(math.isfinite(fact.value) for fact in (data, drawn, training))
     ]
 
 

@@ -19,7 +19,7 @@ from sdezoo.errors import RunError
 from sdezoo.store.files import atomic_write, clear
 from sdezoo.zoo.formats import endings, find_format
 
-_IN_WORDS: dict[Kind, str] = {"image": "Images", "table": "Tables", "points": "Points", "paths": "Paths"}
+_IN_WORDS: dict[Kind, str] = {"image": "Images", "table": "Tables", "points": "Points", "paths": "Paths", "series": "Series"}
 
 
 def check_output(path: str | Path, kind: Kind, overwrite: bool = False) -> None:
@@ -102,6 +102,8 @@ def write_parts(
     levels: int | None = None,
     types: Sequence[ColumnType | str] = (),
     times: Tensor | None = None,
+    observed: Tensor | None = None,
+    given: int = 0,
     remedy: str = "Give --out another place.",
 ) -> None:
     """Write samples that arrive in chunks; otherwise the same as `write`.
@@ -115,6 +117,8 @@ def write_parts(
         levels: see `write`.
         types: see `write`.
         times: see `write`.
+        observed: windows that series continue, see `sdezoo.data.formats.Samples`.
+        given: number of their given steps.
         remedy: what the user can do if the file cannot be written.
 
     Raises:
@@ -123,7 +127,7 @@ def write_parts(
     path = Path(path)
     form = _format(path, kind)
     with atomic_write(path, remedy) as file:
-        form.write(Samples(parts, tuple(shape), kind, tuple(columns), levels, column_types(types), times), file)
+        form.write(Samples(parts, tuple(shape), kind, tuple(columns), levels, column_types(types), times, observed, given), file)
 
 
 def _format(path: Path, kind: Kind) -> FileFormat:

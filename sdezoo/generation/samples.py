@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
+from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.learning.model import Model
@@ -162,6 +163,7 @@ class Draw:
         guidance: scale `w` of classifier-free guidance, see `sdezoo.sampling.guidance.Guided`.
         start: initial states.
         given: conditions on the columns of the samples; None: none.
+        begun: the beginnings that samples of series continue, or the values that they start at; None: none.
         wide: whether states are float64; the network has to take them, see `sdezoo.generation.acceleration.prepare`.
 
     Raises:
@@ -182,6 +184,7 @@ class Draw:
     start: Start = PRIOR
     given: Given | None = None
     wide: bool = False
+    begun: Beginnings | None = None
 
     def __post_init__(self) -> None:
         if self.given is not None and self.wide:
@@ -238,7 +241,10 @@ class Draw:
         x = self.trained.encoding.decode(z.cpu())
         if self.given is not None:
             x = self.given.restored(x, list(rows))
-        return Generated(x, self.trained.state.bounds.outside(x), calls.count or self.sampler.evaluations(self.steps))
+        outside = self.trained.state.bounds.outside(x)
+        if self.begun is not None:
+            x = self.begun.restored(x, list(rows))
+        return Generated(x, outside, calls.count or self.sampler.evaluations(self.steps))
 
     def sample(self, rows: SampleIndices, callback: Callable[[int, Tensor, Tensor], None]) -> Tensor:
         """Draw one batch of samples in the domain of the process.
@@ -279,6 +285,8 @@ class Draw:
         return ConditionalDraw(self.trained, self.sampler, self.given, self.steps, self.seed, self.device)
 
     def _model(self, rows: Sequence[int]) -> Model[Any]:
+        if self.begun is not None:
+            return self.begun.continued(self.trained.model, rows, self.trained.encoded_event[0])
         labels = self.labels(rows)
         return self.trained.model if labels is None else Guided(self.trained.model, labels.to(self.device), self.guidance)
 

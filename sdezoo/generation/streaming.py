@@ -147,8 +147,10 @@ def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool,
         types = (*or_numbers(types, event[0]), added.type)
         columns = (*column_names(draw.trained), added.name)
         event = (event[0] + 1,)
+    begun = draw.begun if draw.begun and draw.begun.steps else None
+    observed, steps = (begun.observed, begun.steps) if begun else (None, 0)
     times = draw.trained.model.times if is_simulated(draw.trained.model) else None
-    form = {"columns": columns, "levels": state.levels, "types": types, "times": times}
+    form = {"columns": columns, "levels": state.levels, "types": types, "times": times, "observed": observed, "given": steps}
     write_parts(parts, (n, *event), out, kind=state.kind, **form, remedy=remedy)
 
 
@@ -207,6 +209,7 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
     """Everything that determines the samples, up to rounding."""
     given = {"start": draw.start.fingerprint} if draw.start.fingerprint else {}
     given |= {"given": draw.given.fingerprint} if draw.given else {}
+    given |= {"begun": draw.begun.fingerprint} if draw.begun else {}
     return {
         "model": _fingerprint(draw.trained),
         "sampler": draw.sampler.spec,

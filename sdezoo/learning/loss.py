@@ -31,7 +31,7 @@ class Batch:
     x1: Tensor | None = None
     """The other endpoint, for bridges, `(B, *event)`."""
     condition: Tensor | None = None
-    """Class indices, integers `(B,)`; None: unconditional."""
+    """Class indices, integers `(B,)`, or what is given of series, see `sdezoo.learning.forecast`; None: unconditional."""
 
 
 class ScoreLoss(Plugin, Requirement[P], ABC):

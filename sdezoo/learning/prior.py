@@ -44,12 +44,12 @@ class Moments(NamedTuple):
 
 
 def measure(z: Tensor) -> Moments:
-    """Compute the moments of each column of vectors, or of each channel of images.
+    """Compute the moments of each column of vectors, paths and series, or of each channel of images.
 
     Args:
         z: clean coordinates, `(N, *event)`.
     """
-    axes = [0, *range(2, z.ndim)]
+    axes = [0, 1] if z.ndim == 3 else [0, *range(2, z.ndim)]
     wide = z.double()
     mean, std = wide.mean(axes, keepdim=True)[0], wide.std(axes, keepdim=True)[0]
     # A constant column has standard deviation 0, which would divide by zero; use 1.

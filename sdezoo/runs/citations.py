@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdezoo.errors import PluginError
-from sdezoo.zoo.registry import LOSSES, NETWORKS, REGISTRIES, SDES, Entry, Registry
+from sdezoo.zoo.registry import LOSSES, NETWORKS, REGISTRIES, SDES, Entry, Registry, with_parts
 from sdezoo.zoo.source import read_papers
 from sdezoo.zoo.spec import parse, suggestion
 
@@ -91,13 +91,13 @@ def _stated(plugin: Entry) -> tuple[tuple[str, ...], list[Path]]:
 def _plugins(name: str) -> list[tuple[Registry[object], str]]:
     """The plugins that a spec string or a run folder names, the parts of a product included."""
     if "/" in name or Path(name).is_dir():
-        return [pair for registry, spec in _of_run(Path(name)) for pair in _with_parts(registry, spec)]
+        return [pair for registry, spec in _of_run(Path(name)) for pair in with_parts(registry, spec)]
     plugin = parse(name)[0]
     registries = [REGISTRIES[kind] for kind in _KINDS if REGISTRIES[kind].entries(plugin)]
     if not registries:
         known = [other for kind in _KINDS for other in REGISTRIES[kind].names()]
         raise PluginError(f"There is no SDE, loss, sampler or network '{plugin}'.", suggestion(plugin, known))
-    return [pair for registry in registries for pair in _with_parts(registry, name)]
+    return [pair for registry in registries for pair in with_parts(registry, name)]
 
 
 def _of_run(folder: Path) -> list[tuple[Registry[object], str]]:
@@ -111,13 +111,3 @@ def _of_run(folder: Path) -> list[tuple[Registry[object], str]]:
         (NETWORKS, state.get("net") or config.get("net")),
     )
     return [(registry, spec) for registry, spec in named if spec and registry.entries(parse(spec)[0])]
-
-
-def _with_parts(registry: Registry[object], spec: str) -> list[tuple[Registry[object], str]]:
-    """The plugin, and those that its items without a key name, as `product:gbm[price],(vp:beta_max=5)[age]`."""
-    found = [(registry, spec)]
-    for item in parse(spec)[1].get("", ()):
-        inner = item.rpartition("[")[0].strip().removeprefix("(").removesuffix(")")
-        if inner and registry.entries(parse(inner)[0]):
-            found += _with_parts(registry, inner)
-    return found

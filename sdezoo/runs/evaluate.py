@@ -20,7 +20,7 @@ from torch import Tensor
 from sdezoo.data.dataset import Data
 from sdezoo.data.validation import check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
-from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images
+from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images, series
 from sdezoo.evaluation.measures.classifier import Judge, classifier
 from sdezoo.evaluation.measures.inception import Inception
 from sdezoo.evaluation.measures.tails import Contrast
@@ -28,6 +28,7 @@ from sdezoo.evaluation.rows import choice
 from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
 from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
+from sdezoo.evaluation.verdict import verdict
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
@@ -61,6 +62,7 @@ class Evaluation:
         notes: remarks and warnings for the reader of the table.
         facts: settings and further results, as JSON values.
         picture: figure that compares samples with data.
+        verdict: the answer in two sentences, see `sdezoo.evaluation.verdict`.
     """
 
     source: str
@@ -69,6 +71,7 @@ class Evaluation:
     notes: list[str]
     facts: dict[str, Any]
     picture: Figure
+    verdict: str
 
     @property
     def n(self) -> int:
@@ -78,14 +81,15 @@ class Evaluation:
     @property
     def record(self) -> dict[str, Any]:
         """All results as JSON values."""
-        return {**self.facts, "n": self.n, "measures": record(self.measured), "notes": self.notes}
+        return {"verdict": self.verdict, **self.facts, "n": self.n, "measures": record(self.measured), "notes": self.notes}
 
     @property
     def text(self) -> str:
-        """The table as text, followed by the notes."""
+        """The verdict, the table as text, and the notes."""
         data, others = ("held-out rows", "training rows") if self.sizes.held_out else ("rows of the data", "others")
-        head = f"{self.source}: {self.n} samples against {self.n} {data}; real rows: {self.n} {others} in their place."
-        return "\n".join([head, "", text(self.measured), *self.notes, ""])
+        drawn = f"{self.n} of {self.sizes.samples}" if self.sizes.samples > self.n else f"{self.n}"
+        head = f"{self.source}: {drawn} samples against {self.n} {data}; real rows: {self.n} {others} in their place."
+        return "\n".join([self.verdict, "", head, "", text(self.measured), *self.notes, ""])
 
 
 def evaluate(
@@ -163,14 +167,20 @@ def evaluate(
     if data.kind == "image":
         labels = data.train_labels
         found = images(parts, title, levels=data.levels, extractor=extractor, judge=judge, labels=labels, seed=seed, progress=progress)
+    elif data.form:
+        options = {"names": data.columns, "relative": data.form != "real", "overlap": data.overlap}
+        found = series(parts, title, held_out=data.test if len(data.test) else held_out, seed=seed, progress=progress, **options)
     else:
         options = {"seed": seed, "progress": progress, "private": (data.test, x), "categories": trained.encoding.categories}
         found = columns(parts, title, names=data.columns, **options)
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
+    facts |= {"step": trained.state.step, "asked": n}
     facts["seconds"] = round(time.perf_counter() - began, 3)
     notes = [words, *size.notes, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
-    evaluation = Evaluation(source, size, found.measured, notes, facts, found.picture)
+    real = "held-out rows" if size.held_out else "rows of the data"
+    answer = verdict(found.measured, size.compared, found.tests, found.copies, real)
+    evaluation = Evaluation(source, size, found.measured, notes, facts, found.picture, answer)
     if out:
         write(evaluation, out)
     return evaluation

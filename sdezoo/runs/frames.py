@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sdezoo.data.column_types import ColumnType, NumberType, or_numbers
 from sdezoo.data.conversion import from_numbers, to_numbers
+from sdezoo.data.dataset import SeriesForm
 from sdezoo.data.encoding import Encoding, narrowed
 from sdezoo.data.labels import Labels, labels
 from sdezoo.errors import DataError, RunError
@@ -47,7 +48,8 @@ def read_rows(given: Any) -> Rows:
     """Convert an array, nested lists, or a data frame.
 
     Args:
-        given: numbers `(N, d)`, a data frame of numbers, categories, dates and times, or images `(N, C, H, W)`.
+        given: numbers `(N, d)`, a data frame of numbers, categories, dates and times, windows of series `(N, T, d)`, or images
+            `(N, C, H, W)`.
 
     Raises:
         DataError: if they are sparse, complex, or have another shape; if an array is not of numbers; if column names are repeated, or a
@@ -146,6 +148,20 @@ def _text(name: Hashable) -> str:
     return " ".join(map(str, name)) if isinstance(name, tuple) else str(name)
 
 
+def series_form(windows: Tensor) -> SeriesForm:
+    """Find what is learned of windows: growth if they are all positive, else the values.
+
+    Args:
+        windows: `(N, T, d)`, float32.
+
+    Raises:
+        DataError: if a window has one step.
+    """
+    if windows.shape[1] < 2:
+        raise DataError("Series of one step are no series.", "Give windows (N, T, d) with T at least 2, or rows (N, d).")
+    return "growth" if bool((windows > 0).all()) else "real"
+
+
 def _plain(given: Any) -> np.ndarray:
     """The array of what a user gave, without what a conversion would lose: masks, gradients."""
     if isinstance(given, np.ma.MaskedArray):
@@ -168,10 +184,11 @@ def _of_array(given: Any) -> Tensor:
         if isinstance(error, DataError):
             raise
         raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None
-    if values.ndim not in (2, 4):
+    if values.ndim not in (2, 3, 4):
         raise DataError(
             f"The data have shape {tuple(values.shape)}.",
-            "Give rows (N, d) or images (N, C, H, W). Reshape your data: X.reshape(-1, 1) makes one column, X.reshape(1, -1) one row.",
+            "Give rows (N, d), series (N, T, d) or images (N, C, H, W). "
+            "Reshape your data: X.reshape(-1, 1) makes one column, X.reshape(1, -1) one row.",
         )
     _check_size(tuple(values.shape))
     return values

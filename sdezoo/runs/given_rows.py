@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from torch import Tensor
 
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
-from sdezoo.data.formats import ReadableFormat
+from sdezoo.data.formats import SERIES, STEP, ReadableFormat, TableFormat
+from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.learning.observed import is_simulated
@@ -59,7 +61,10 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     state, form = trained.state, find_format(path, ReadableFormat)
     if form is None:
         raise DataError(f"No installed format can read samples from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
-    x = form.read_samples(path, state.columns, trained.encoding.types)
+    if state.kind == "series" and isinstance(form, TableFormat):
+        x = _long_table(path, form, state.columns)
+    else:
+        x = form.read_samples(path, state.columns, trained.encoding.types)
     if tuple(x.shape[1:]) != tuple(state.event):
         raise DataError(
             f"The samples in '{path}' have shape {tuple(x.shape)}.", f"Give rows of the shape of the run's data, {state.event}."
@@ -69,6 +74,42 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     seen[:, gaps] = seen[:, gaps].nan_to_num(0, torch.inf, -torch.inf)
     check_finite(seen if gaps else x, state.columns, "given")
     return x
+
+
+def read_windows(path: Path, trained: Trained) -> Tensor:
+    """Read windows of series: an array `x` `(M, length, d)`, or a table with a row for each step, and a column `series` if several.
+
+    Args:
+        path: the file.
+        trained: the model.
+
+    Returns:
+        Windows `(M, length, d)`, float32, in the user's units, NaN after the end of a shorter one.
+
+    Raises:
+        DataError: if the file cannot be read, or lacks a column.
+    """
+    form = find_format(path, ReadableFormat)
+    if form is None:
+        raise DataError(f"No installed format can read series from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    if isinstance(form, TableFormat):
+        return _long_table(path, form, trained.state.columns)
+    return form.read_samples(path, trained.state.columns, ())
+
+
+def _long_table(path: Path, form: TableFormat, columns: Sequence[str]) -> Tensor:
+    """Series of a table with a row for each step, `(M, T, d)`, NaN after the end of a shorter one."""
+    cells = form.read_cells(path, columns, (), Dialect())
+    if SERIES not in cells.names:
+        return cells.x[None]
+    keys = form.read_cells(path, [SERIES, *([STEP] if STEP in cells.names else [])], (), Dialect()).x
+    parts = []
+    for key in keys[:, 0].unique():
+        rows = keys[:, 0] == key
+        if keys.shape[1] > 1 and (keys[rows, 1].diff() <= 0).any():
+            raise DataError(f"The steps of series {key:g} in '{path}' do not increase.", "Sort its rows by step.")
+        parts.append(cells.x[rows])
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=torch.nan)
 
 
 def start_at(path: Path, trained: Trained, time: float | None = None) -> AtRows:

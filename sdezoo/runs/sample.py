@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from sdezoo.data.bounds import Outside
-from sdezoo.errors import ParameterError
+from sdezoo.data.dataset import Kind
+from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.generation.acceleration import prepare
+from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names, class_number
 from sdezoo.generation.given import STEPS as GIVEN_STEPS
 from sdezoo.generation.given import Given
@@ -19,14 +22,18 @@ from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.learning.observed import is_simulated
-from sdezoo.runs.given_rows import start_at
+from sdezoo.runs.given_rows import read_windows, start_at
 from sdezoo.sampling.start import PRIOR
+from sdezoo.store.files import refuse_links
 from sdezoo.store.launch import resolve_device
-from sdezoo.store.restoring import restore
+from sdezoo.store.restoring import Trained, restore
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import load
 
 SAMPLES = 64
 """Default number of samples."""
+_ENDINGS: dict[Kind, str] = {"table": ".csv", "image": ".png", "points": ".png", "paths": ".npz", "series": ".csv"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Sampled:
 
 def sample(
     run: str | Path,
-    out: str | Path,
+    out: str | Path | None = None,
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
@@ -90,6 +97,8 @@ def sample(
     start: Path | None = None,
     start_time: float | None = None,
     given: Sequence[str] = (),
+    given_first: int | None = None,
+    start_value: Sequence[float] = (),
     device: str = "auto",
     precision: str = "float32",
     compiled: bool = False,
@@ -106,7 +115,7 @@ def sample(
     Args:
         run: the run folder.
         out: output file; its ending selects the format, see `sdezoo.generation.export.write`. A folder, with a slash at the end: one file
-            for each image, see `sdezoo.generation.single_files`.
+            for each image, see `sdezoo.generation.single_files`. None: a new file in the run's `samples/`, see `default_place`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
         steps: sampler steps; None: `Sampler.usual_steps`, 20, or 50 if values are given. For paths: between two observations.
@@ -120,6 +129,9 @@ def sample(
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
         given: conditions on the columns of a table, `COLUMN=VALUE` or `COLUMN=LOW..HIGH`, see `sdezoo.generation.given`.
+        given_first: number of given steps of series: sample `i` continues window `i` modulo their number, of those in `start`, or of the
+            held-out ones of the run. Default `n`: 64 for each window.
+        start_value: where series that start at 1 start instead, one number for each column, or one for all.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         precision: `float32`, `bf16` (the network in bfloat16) or `float64` (the states in float64).
         compiled: whether to compile the network.
@@ -135,7 +147,7 @@ def sample(
         SdezooError: before anything is written, if an argument is invalid; later, if the sampler leaves the support or the disk is full.
         KeyboardInterrupt: if interrupted, with a message on what is kept.
     """
-    run, out, singly = Path(run), Path(out), names_a_folder(out)
+    run, singly = Path(run), out is not None and names_a_folder(out)
     share = Share.join()
     if not share.first:
         share.wait()  # let the main process alone report errors
@@ -143,20 +155,24 @@ def sample(
         load(file)
     where = share.device(resolve_device(device))
     trained = restore(run, checkpoint)
+    out = Path(out) if out is not None else default_place(run, trained.state.kind, overwrite=overwrite)
     chosen = choose_sampler(trained, sampler)
     trained = replace(trained, model=prepare(trained.model, where, precision, compiled=compiled))
     if start is None and start_time is not None:
         raise ParameterError(f"There are no rows to start from at t = {start_time:g}.", "Give --from a file, or leave out --from-time.")
-    begin = PRIOR if start is None else start_at(start, trained, start_time)
+    begun = _begun(run, trained, given_first, start, start_value, start_time)
+    begin = PRIOR if start is None or begun else start_at(start, trained, start_time)
     if given and trajectory:
         raise ParameterError("Trajectories are not drawn under conditions.", "Leave out --trajectory, or --given.")
     meet = Given.of(given, trained) if given else None
     steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else chosen.usual_steps
-    rows = _rows(n, seeds, begin.rows or SAMPLES)
+    rows = _rows(n, seeds, begin.rows or SAMPLES * (len(begun.observed) if begun else 1))
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
-    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet, precision == "float64")
+    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet, precision == "float64", begun)
     if meet:
         draw.conditional.check()
+    if begun and trajectory:
+        raise ParameterError("Trajectories are not drawn of series from given values.", "Leave out --trajectory.")
     if trajectory:
         if is_simulated(trained.model):
             raise ParameterError("Samples of this model are trajectories themselves.", "Leave out --trajectory.")
@@ -189,6 +205,45 @@ def sample(
         effective=tuple(draw.conditional.effective) if meet else (),
         seconds=time.perf_counter() - began,
     )
+
+
+def default_place(run: Path, kind: Kind, *, overwrite: bool = False) -> Path:
+    """Name the file for samples where the user names none: `samples/samples.csv` of the run for a table, `.png` for images and points.
+
+    Args:
+        run: the run folder.
+        kind: kind of the data.
+        overwrite: whether an existing file may be replaced; else `samples-2.csv` follows, and so on.
+
+    Raises:
+        RunError: if the run folder contains links.
+    """
+    refuse_links(run)
+    names = (run / "samples" / f"samples{'' if k == 1 else f'-{k}'}{_ENDINGS[kind]}" for k in count(1))
+    return next(path for path in names if overwrite or not path.exists())
+
+
+def _begun(
+    run: Path, trained: Trained, steps: int | None, start: Path | None, values: Sequence[float], time: float | None
+) -> Beginnings | None:
+    """What series continue, or start at; None: nothing is given."""
+    if steps is None:
+        if values and start is not None:
+            raise ParameterError("Series start from rows, or at a value.", "Leave out --from, or --start-value.")
+        return Beginnings.starting(values, trained) if values else None
+    if values or time is not None:
+        raise ParameterError(
+            "Series that continue windows start where those do.", "Leave out --start-value and --from-time, or --given-first."
+        )
+    if start is not None:
+        return Beginnings.of(read_windows(start, trained), steps, trained)
+    if trained.state.kind != "series":
+        raise CompositionError(f"This model is of {trained.state.kind} data, not of series.", "Leave out --given-first.")
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    held_out = find_dataset(config.data).load().test
+    if not len(held_out):
+        raise ParameterError("The run has no held-out windows to continue.", "Give windows: --from windows.csv.")
+    return Beginnings.of(held_out, steps, trained)
 
 
 def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:

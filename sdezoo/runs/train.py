@@ -19,7 +19,7 @@ import torch
 from sdezoo.data.dataset import Data
 from sdezoo.errors import SdezooError
 from sdezoo.runs.column_check import last_look
-from sdezoo.runs.preview import draw_preview
+from sdezoo.runs.preview import draw_loss, draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
 from sdezoo.store.launch import is_first
 from sdezoo.store.locking import reserve, run_lock
@@ -90,6 +90,7 @@ def train(
 
 def _with_preview(result: Result, device: torch.device) -> Result:
     try:
+        draw_loss(result.run)
         return replace(result, preview=draw_preview(result.run, device))
     except Exception as error:  # a third party's network or sampler may raise anything, and the run is saved
         return _noted(result, f"The run is saved, but no preview could be drawn: {_reason(error)}.")
@@ -122,7 +123,7 @@ def _clear(run: Path, overwrite: bool) -> None:
     with writing(run, _REMEDY):
         for part in ("checkpoints", "samples", "tensorboard"):
             remove(run / part)
-        for name in ("metrics.jsonl", "env.json"):
+        for name in ("metrics.jsonl", "env.json", "loss.png", "report.html", "evaluation/evaluation.json", "evaluation/evaluation.png"):
             (run / name).unlink(missing_ok=True)
 
 

@@ -21,7 +21,7 @@ from sdezoo.data.dataset import LABEL, Kind
 from sdezoo.data.encoding import Encoding
 
 FORMAT = 4
-_AXES: dict[Kind, int] = {"image": 3, "table": 1, "points": 1, "paths": 2}
+_AXES: dict[Kind, int] = {"image": 3, "table": 1, "points": 1, "paths": 2, "series": 2}
 _WHOLE = 2**62  # integers beyond may overflow int64
 _CLASSES = 2**16
 _DIGITS = 18
@@ -132,7 +132,7 @@ def _holds(state: State, encoding: Encoding, step: int | None) -> list[bool]:
     return [
         0 <= state.step < _WHOLE and step in (None, state.step),
         len(state.event) == _AXES[state.kind] and min(state.event) >= 1,
-        not state.columns or (state.kind in ("table", "paths") and len(state.columns) == width),
+        not state.columns or (state.kind in ("table", "paths", "series") and len(state.columns) == width),
         state.levels is None or 1 <= state.levels < _WHOLE,
         all(_is_bound(bound, state.kind, width) for bound in state.range),
         not encoding.types or (len(state.event) == 1 and len(encoding.types) == width),

@@ -31,7 +31,7 @@ from sdezoo.training.metrics import DivergenceMonitor, MetricBuffer, MetricLogge
 from sdezoo.training.resumption import passed_over, refuse_other_model, rounding
 from sdezoo.training.schedule import moving_average, rate
 from sdezoo.training.task import Draw, Plan
-from sdezoo.training.workers import Workers
+from sdezoo.training.workers import Workers, threads, threads_for
 
 _LOG_EVERY = 50
 
@@ -98,6 +98,7 @@ class Training:
         self.plugins = providers(parts)
         self.step, self.loss = 0, math.nan
         self.seconds = self._began = 0.0
+        self.threads = torch.get_num_threads() if workers.device.type != "cpu" else threads_for(self._forward)
         checkpoint.check_size(self._state(None))
 
     def resume(self, notify: Notify) -> None:
@@ -165,7 +166,7 @@ class Training:
         monitor = DivergenceMonitor(self.plan.run, self.learner.describe, self.order, self.lr)
         logger = MetricLogger(self.plan.run, self.step, tensorboard=config.tensorboard) if is_first() else None
         stop, validation_loss = 0, None
-        with requests(interruptible) as request:
+        with requests(interruptible) as request, threads(self.threads):
             while self.step < steps and not stop:
                 norm = self.advance(live, optimizer, buffer)
                 stop = self.workers.most(request.number)
@@ -262,6 +263,12 @@ class Training:
         self.step += 1
         return norm
 
+    def _forward(self) -> None:
+        """Compute the losses of the first micro-batch, to see how much work that is."""
+        live, positions = self.learner.live(lambda net: net), self.positions[0]
+        with torch.no_grad():
+            self.learner.losses(live, Draw(self.step, positions, self.order.rows(self.step)[positions]))
+
     def _rate(self, step: int) -> float:
         config = self.plan.config
         return rate(config.schedule, step, self.plan.steps, config.warmup_steps)
@@ -296,7 +303,7 @@ class Training:
                 "deterministic": config.deterministic,
                 "workers": workers.count,
                 "accumulate": config.accumulate,
-                "threads": torch.get_num_threads(),
+                "threads": self.threads,
             },
             versions=versions(),
             data=self.fingerprint,

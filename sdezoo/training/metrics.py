@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +22,12 @@ from torch import Tensor
 from sdezoo.errors import RunError
 from sdezoo.process.process import Process
 from sdezoo.store.checkpoint import newest
-from sdezoo.store.files import atomic_write, writing
+from sdezoo.store.files import atomic_write, opened, writing
 from sdezoo.training.batches import BatchSampler
 
 _BINS = 8
+_LINES = 10.0  # seconds between two lines of progress
+_MOST = 2**25  # most bytes that are read back
 _REMEDY = "Make room, or restore the folder, then give --resume to resume from the newest checkpoint."
 
 
@@ -81,6 +85,48 @@ def _lines(path: Path, step: int) -> Iterator[bytes]:
                     yield line
             except (ValueError, TypeError, KeyError):
                 continue
+
+
+def recorded(run: Path) -> list[dict[str, Any]]:
+    """Read the lines of `metrics.jsonl` back. Lines that are damaged, or have no whole number `step`, are left out.
+
+    Args:
+        run: the run folder.
+    """
+    try:
+        with opened(run / "metrics.jsonl") as file:
+            lines = file.read(_MOST).splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            found.append(row)
+    return found
+
+
+def history(run: Path) -> dict[str, list[float | None]]:
+    """Steps, losses and validation losses that a run folder records."""
+    rows = [row for row in recorded(run) if "loss" in row]
+    return {name: [row.get(name) for row in rows] for name in ("step", "loss", "validation_loss")}
+
+
+def print_progress() -> Callable[[int, int, float], None]:
+    """A callback of training that prints a line every ten seconds, and at the end."""
+    told = time.monotonic()
+
+    def follow(done: int, total: int, loss: float) -> None:
+        nonlocal told
+        if time.monotonic() - told >= _LINES or done == total:
+            told = time.monotonic()
+            shown = "" if math.isnan(loss) else f"  loss {loss:.4f}"
+            sys.stderr.write(f"training {done}/{total}{shown}\n")
+
+    return follow
 
 
 def _existing(path: str, flags: int) -> int:

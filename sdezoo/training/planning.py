@@ -26,7 +26,7 @@ from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.preprocessing import constant_codecs, fit_encoding, value_codecs
+from sdezoo.training.preprocessing import constant_codecs, fit_encoding, series_codecs, value_codecs
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
 from sdezoo.training.workers import Workers
@@ -178,6 +178,8 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
 
 def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
     """The codecs that do not depend on the process: those of chains and groups, categories, missing values and constant columns."""
+    if data.form:
+        return series_codecs(data)
     bound = options.codecs(data)
     kept = [column_names(data).index(name) for group, _ in options.groups for name in group]
     first = (*bound, *value_codecs(data, bound, options.categories))
@@ -187,7 +189,7 @@ def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
 def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     """The process for the encoded columns, and the encoding."""
     sde = draft.sde
-    codecs = () if sde.support.event_dim else _first_codecs(data, draft.options)
+    codecs = series_codecs(data) if sde.support.event_dim else _first_codecs(data, draft.options)
     if data.kind in ("table", "points"):
         sde = sde.for_columns(*Encoding(codecs).named(column_names(data)))
     event = Encoding(codecs).encoded_event(data.event)

@@ -16,6 +16,7 @@ from torch.distributions.constraints import Constraint
 
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
+from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.normal_scores import fit_normal_scores
 from sdezoo.data.column_types import CategoryType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
@@ -191,6 +192,15 @@ def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int]
     return (ConstantCodec(tuple(constant), tuple(low[constant].double().tolist())),) if constant else ()
 
 
+def series_codecs(data: Data) -> tuple[Codec, ...]:
+    """Build the codec of windows that start at 1; none for other data.
+
+    Args:
+        data: the data.
+    """
+    return () if data.form in (None, "real") else (GrowthCodec(stepwise=data.form == "growth"),)
+
+
 def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> AffineCodec:
     event = first.encoded_event(data.event)
     one, none = torch.tensor(1.0), torch.tensor(0.0)
@@ -244,7 +254,7 @@ def _of_two_lattices(first: Encoding, units: Sequence[tuple[int, int]]) -> set[i
 
 def _training_rows(data: Data, first: Encoding) -> Tensor:
     """Encoded training rows of all snapshots and all observations of paths, float64 `(rows, d)`."""
-    parts = [first.encode_exactly(snapshot.train.flatten(0, -2)) for snapshot in data.snapshots]
+    parts = [first.encode_exactly(snapshot.train).flatten(0, -2) for snapshot in data.snapshots]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
@@ -259,8 +269,8 @@ def _offsets(data: Data, first: Encoding, support: Constraint, half: Tensor) -> 
     event = first.encoded_event(data.event)
     troubled = (refused > 0) & half if refused.ndim else torch.zeros(event[-1:], dtype=torch.bool)
     parts = [part for snapshot in data.snapshots for part in (snapshot.train, snapshot.test) if len(part)]
-    rows = torch.cat([first.encode_exactly(part.flatten(0, -2)) for part in parts])
-    low = torch.stack([first.encode_exactly(block.flatten(0, -2)).amin(0) for block in data.blocks()]).amin(0)
+    rows = torch.cat([first.encode_exactly(part).flatten(0, -2) for part in parts])
+    low = torch.stack([first.encode_exactly(block).flatten(0, -2).amin(0) for block in data.blocks()]).amin(0)
     return torch.stack(
         [
             _offset(column, least) if bad else torch.zeros((), dtype=torch.float64)

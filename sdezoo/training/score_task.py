@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,12 +13,15 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
 from sdezoo.errors import CompositionError
+from sdezoo.learning.forecast import ForecastModel, beginnings, forecasts
 from sdezoo.learning.linear import LinearDenoiser
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.network import Network
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.noise import KeyedNoise, mix
+from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.store.checkpoint import State
 from sdezoo.store.restoring import MisfitError, no_larger_than
@@ -29,6 +32,7 @@ from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.zoo.registry import NETWORKS, SDES
 
 _WEIGHTS, _DROPOUT = -2, -3  # random keys that no step 0, 1, … uses
+_BEGUN = 0.5  # share of the series whose beginning is given in training
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,12 @@ class ScoreTask(Task):
         if sde.row_shape not in (None, event):
             raise MisfitError(f"its process takes rows {sde.row_shape}, not {event}")
         with no_larger_than(tensors):
-            net = network.module(sde.network_input_shape(event), state.classes)
+            net, kind = _module(state.kind, sde, network, event, state.classes)
         try:
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
             linear = LinearDenoiser(sde, moments.sigma_data, tensors["linear.correlation"]) if "linear.correlation" in tensors else None
-            model = ScoreModel(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None, linear=linear)
+            model = kind(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None, linear=linear)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError, ValueError):
             raise MisfitError("'ema.safetensors' does not fit the network") from None
@@ -82,8 +86,8 @@ class ScoreLearner(Learner[ScoreModel]):
         self.batches = BatchMaker(self._clean, labels=labels, unlabelled=plan.classes or 0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
-            net = plan.network.module(plan.sde.network_input_shape(tuple(plan.x0.shape[1:])), plan.classes)
-        self.module = ScoreModel.for_data(plan.sde, net, plan.x0.cpu(), config.output, config.prior).to(plan.device)
+            net, kind = _module(data.kind, plan.sde, plan.network, tuple(plan.x0.shape[1:]), plan.classes)
+        self.module = kind.for_data(plan.sde, net, plan.x0.cpu(), config.output, config.prior).to(plan.device)
         self.importance = Importance()
         self.held_out = ValidationLoss(
             plan.loss,
@@ -106,6 +110,8 @@ class ScoreLearner(Learner[ScoreModel]):
         rows, event = len(draw.rows), self.plan.x0.shape[1:]
         u, factor = quantiles((rows, *[1] * (len(sde.state_shape((rows, *event))) - 1)), noise), 1.0
         batch = self.batches.make(draw.rows, dropped=self._dropped(noise, rows))
+        if isinstance(self.module, ForecastModel):
+            batch = replace(batch, condition=_begun(self.module, batch.x0, noise))
         if self.learns_from_losses:
             u, factor = self.importance.draw(u)
             factor = factor.flatten().to(batch.x0)
@@ -164,6 +170,23 @@ class ScoreLearner(Learner[ScoreModel]):
         if self.batches.labels is None:
             return None
         return noise.uniform(torch.empty(()), (rows,)) < self.plan.config.label_dropout
+
+
+def _module(
+    data: str, sde: Process, network: Network, event: tuple[int, ...], classes: int | None
+) -> tuple[nn.Module, type[ScoreModel[Any]]]:
+    """The network for data of a kind, and the class of the model around it."""
+    shape = sde.network_input_shape(event)
+    if forecasts(data, sde, event, classes):
+        return network.module((*shape[:-1], shape[-1] + 1)), ForecastModel
+    return network.module(shape, classes), ScoreModel
+
+
+def _begun(model: ForecastModel, x0: Tensor, noise: KeyedNoise) -> Tensor:
+    """What is given of each series: nothing of half of them, else a beginning of any length."""
+    given, share = noise.uniform(torch.empty(()), (len(x0), 2)).unbind(1)
+    lengths = torch.where(given < _BEGUN, 1 + (share * (x0.shape[1] - 1)).long(), 0).clamp_max(x0.shape[1] - 1)
+    return beginnings(model.sde.encode(x0), lengths)
 
 
 def _learns_every_level(loss: ScoreLoss, plan: Plan) -> bool:

@@ -20,7 +20,7 @@ from sdezoo.process.noise import Noise, mix
 from sdezoo.training.loop import Training, TrainingProgress
 from sdezoo.training.metrics import MetricBuffer
 from sdezoo.training.task import Plan
-from sdezoo.training.workers import Workers
+from sdezoo.training.workers import Workers, threads
 
 ROWS = 600
 """Number of training rows below which the number of steps is cross-validated; with more rows, the default memorizes little."""
@@ -109,15 +109,16 @@ def _curve(plan: Plan, workers: Workers, follow: Callable[[int, float], None]) -
     """Validation losses every 25 steps; stops once the `n`-th is the best and `1.5 n + 4` are measured."""
     training, losses = Training(plan, workers), []
     live, optimizer = training.learner.live(workers.network), workers.optimizer(training.optimizer)
-    while training.step < _MOST:
-        training.advance(live, optimizer, MetricBuffer(training.learner.level_edges))
-        if training.step % _EVERY:
-            follow(training.step, losses[-1] if losses else float("nan"))
-            continue
-        loss = training.learner.validation_loss(training.average)
-        losses.append(float("inf") if loss is None else loss)
-        follow(training.step, losses[-1])
-        best = losses.index(min(losses)) + 1
-        if len(losses) >= 1.5 * best + 4:
-            break
+    with threads(training.threads):
+        while training.step < _MOST:
+            training.advance(live, optimizer, MetricBuffer(training.learner.level_edges))
+            if training.step % _EVERY:
+                follow(training.step, losses[-1] if losses else float("nan"))
+                continue
+            loss = training.learner.validation_loss(training.average)
+            losses.append(float("inf") if loss is None else loss)
+            follow(training.step, losses[-1])
+            best = losses.index(min(losses)) + 1
+            if len(losses) >= 1.5 * best + 4:
+                break
     return losses

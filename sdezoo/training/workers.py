@@ -8,19 +8,22 @@ only the network: states, losses, and weights stay float32.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.utils.flop_counter import FlopCounterMode
 
 from sdezoo.errors import RunError
 from sdezoo.store.launch import launched
 
 PrecisionName = Literal["float32", "bf16", "fp16"]
 
+_SMALL = 3e8
+"""Floating-point operations of a forward pass below which one thread is as fast as several."""
 _MIXED = {"float32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
@@ -53,6 +56,34 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(before)
         torch.backends.cudnn.benchmark = benchmark
+
+
+def threads_for(work: Callable[[], object]) -> int:
+    """Number of threads that `work` is worth, on a CPU: one if its operations are too small to be shared.
+
+    Threads wait for each other after every operation. On a busy machine they wait for the scheduler too: a step of a small network then
+    takes several times as long with two threads as with one. The choice depends on the number of operations alone, not on a measured time,
+    so that the same settings give the same bytes. `OMP_NUM_THREADS` is obeyed.
+
+    Args:
+        work: computes what is done again and again, such as the losses of a batch.
+    """
+    if torch.get_num_threads() == 1 or "OMP_NUM_THREADS" in os.environ:
+        return torch.get_num_threads()
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return 1 if counter.get_total_flops() < _SMALL else torch.get_num_threads()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use `count` threads inside an operation of torch while the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Workers:

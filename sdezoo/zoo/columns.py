@@ -28,6 +28,7 @@ from sdezoo.zoo.registry import SDES
 
 AUTO = "auto"
 """The setting that leaves the process to the data."""
+_FORMS = {"growth": "growth factors of steps", "level": "values relative to the start", "real": "values"}
 _PLAIN = re.compile(r"[^\[\]();,=<>+\s][^\[\]();,=<>+]*")
 _LISTED = 20
 _SEARCHED, _ENOUGH, _BROKEN, _GROUP, _OFFERED = 30, 50, 0.02, 3, 3
@@ -61,6 +62,9 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         DataError: if the data cannot be used, or a process refuses the values of a column that the user gives it.
         PluginError: if no process fits a column.
     """
+    if data.form:
+        found = _fit("of all steps", torch.cat(list(_columns(data, encoding))))
+        return Choice(found.spec, (f"{found.spec} for {_FORMS[data.form]}: {found.reason}",))
     if data.kind not in ("table", "points"):
         return Choice(preferred(defaults(SDES), "processes", data.kind), ())
     names, parts = encoding.named(column_names(data))
@@ -88,7 +92,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
 
 def _columns(data: Data, encoding: Encoding) -> Iterator[Tensor]:
     """The values of each encoded column, float64; of rows on disk those in memory, and the extremes."""
-    rows = torch.cat([encoding.encode_exactly(part) for part in (data.train, data.test) if len(part)])
+    rows = torch.cat([encoding.encode_exactly(part).flatten(0, -2) for part in (data.train, data.test) if len(part)])
     if data.stored is not None:
         rows = torch.cat([rows, encoding.encode_exactly(torch.stack(data.bounds))])
     yield from rows.T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from textwrap import wrap
 from typing import Any
 
 from torch.distributions import constraints
@@ -21,6 +22,7 @@ _SUPPORTS = {
     constraints.real: "the real line",
     constraints.real_vector: "rows of real numbers",
     constraints.positive: "the positive numbers",
+    constraints.nonnegative_integer: "the whole numbers from 0 on",
     constraints.nonnegative: "the non-negative numbers",
     constraints.unit_interval: "the unit interval",
     constraints.simplex: "the simplex",
@@ -155,6 +157,21 @@ def table() -> str:
                 ]
             )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def in_lines(width: int) -> str:
+    """What works with what, for a terminal: the losses and the samplers of each SDE.
+
+    Args:
+        width: characters of a line.
+    """
+    lines = []
+    for name, sde in defaults(SDES):
+        lines.append(name)
+        for registry, head in ((LOSSES, "losses"), (SAMPLERS, "samplers")):
+            fit = [other for other, part in defaults(registry) if part.refuses(sde) is None]
+            lines += wrap(_listed(fit), width, initial_indent=f"  {head:<9} ", subsequent_indent=" " * 12, break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -261,6 +261,27 @@ def load_file(path: str | Path) -> list[str]:
     return names
 
 
+def with_parts(registry: Registry[Any], spec: str) -> list[tuple[Registry[Any], str]]:
+    """The plugin, and those that its items name, as `product:gbm[price],(vp:beta_max=5)[age]`, or `product:parts=(gbm[0],vp[1])`.
+
+    Args:
+        registry: its kind.
+        spec: its spec string.
+
+    Returns:
+        The registry and the spec string of each.
+
+    Raises:
+        ParameterError: if a spec string is malformed.
+    """
+    found: list[tuple[Registry[Any], str]] = [(registry, spec)]
+    for item in (item for value in parse(spec)[1].values() if isinstance(value, tuple) for item in value):
+        inner = item.rpartition("[")[0].strip().removeprefix("(").removesuffix(")")
+        if inner and registry.entries(parse(inner)[0]):
+            found += with_parts(registry, inner)
+    return found
+
+
 def kebab(name: str) -> str:
     """Convert a class name to a plugin name: `MyProcess` to `my-process`, `CIR` to `cir`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().strip("_")

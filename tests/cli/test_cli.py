@@ -249,3 +249,27 @@ def test_threads_that_wait_leave_their_cores_to_other_programs() -> None:
     if "OMP_WAIT_POLICY" not in said:
         pytest.skip("this OpenMP does not print its settings")
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in said
+
+
+def test_a_file_without_its_option_is_told_the_option(terminal):
+    code, _, err = terminal("train", "my prices.csv")
+    assert code == 2
+    assert "--data 'my prices.csv'" in err
+
+
+def test_the_help_of_training_is_in_groups(terminal):
+    code, out, _ = terminal("train", "--help")
+    assert code == 0
+    heads = [line.strip("╭╮─ ") for line in out.splitlines() if line.startswith("╭")]
+    assert len(heads) >= 5, out
+    assert {"Data", "Process and model", "Loss and optimizer", "Run", "Machine"} <= set(heads)
+    assert "[file]" not in out
+
+
+def test_what_fits_what_fits_the_terminal(terminal, monkeypatch):
+    assert terminal("list", "--fits")[1].startswith("|  | `")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "72")
+    out = terminal("list", "--fits")[1]
+    assert max(map(len, out.splitlines())) <= 72
+    assert "gbm\n  losses    confined-sm, dsm, mult-dsm" in out

@@ -77,7 +77,10 @@ def test_each_row_is_written(sdezoo):
 def test_samples_are_measured(sdezoo):
     code, out, err = sdezoo("wine", "--steps", 2, "-n", 20, "--out", "figures")
     assert code == 0, err
-    lines = out.splitlines()
+    verdict, _, rest = out.partition("\n\n")
+    assert verdict.count(". ") + 1 == 2
+    assert verdict.startswith("A classifier")
+    lines = rest.splitlines()
     assert "by dpmpp-2m in 2 steps: 20 samples against 20 held-out rows" in lines[0]
     assert lines[2].split("  ")[0] == "rows, in standard deviations"
     assert any(line.startswith("  C2ST, random forest") for line in lines)

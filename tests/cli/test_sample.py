@@ -144,3 +144,17 @@ def test_labels_are_asked_for_in_words(sample: Terminal) -> None:
     for label in ("cat", 0):
         code, _, said = sample("--label", label)
         assert (code, "This model is unconditional" in said) == (2, True)
+
+
+def test_without_a_name_samples_go_to_the_run_and_replace_none(sample, run):
+    """The same command may be given again."""
+    folder = run / "samples"
+    before = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    for _ in range(2):
+        code, _, err = sample("-n", 2)
+        assert code == 0, err
+    assert {path.name for path in folder.iterdir()} - before == {"samples.csv", "samples-2.csv"}
+    first = (folder / "samples.csv").read_bytes()
+    assert first == (folder / "samples-2.csv").read_bytes()
+    assert sample("-n", 3, "--overwrite")[0] == 0
+    assert (folder / "samples.csv").read_bytes() != first

@@ -23,6 +23,7 @@ from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.levy import Levy
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.subvp import SubVP
+from sdezoo_plugins.sdes.thinning import Thinning
 from sdezoo_plugins.sdes.ve import VE
 from sdezoo_plugins.sdes.vp import VP
 from tests.process.edges import BetweenWalls, Kinetic
@@ -1189,3 +1190,31 @@ class Slow(AffineSDE):
     def coefficients(self, t):
         while True:
             pass
+
+
+# Processes that go back without a score.
+
+
+@mutant("earlier-states-have-the-marginals")
+class BirthsOfAllItems(Thinning):
+    """The share of items born is `α_s − α_t`, not that over `1 − α_t`: as if none were left."""
+
+    def earlier(self, z, denoised, t, s, noise):
+        missing = (denoised - z).double().clamp_min(0)
+        return z + noise.draw(torch.binomial, missing, (self.kept(s) - self.kept(t)).expand_as(missing)).to(z)
+
+
+@mutant("draws-follow-the-density")
+class ThinnedTwice(Thinning):
+    """Items are kept with probability `α²`."""
+
+    def perturb(self, x0, t, noise):
+        return super().perturb(super().perturb(x0, t, noise), t, noise)
+
+
+@mutant("support")
+class Rates(Thinning):
+    """The mean of the thinned count in the place of the count."""
+
+    def perturb(self, x0, t, noise):
+        return self.kept(t).to(x0) * x0

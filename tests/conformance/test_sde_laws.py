@@ -5,13 +5,12 @@ import pytest
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import SDES
-from tests.analytic import VARIANTS
 from tests.conformance.trying import try_law
 from tests.process.edges import BetweenWalls, Kinetic, Stable
 
 
 @pytest.mark.parametrize("law", SDE_LAWS.names)
-@pytest.mark.parametrize("spec", [*(name for name, _ in defaults(SDES)), *VARIANTS])
+@pytest.mark.parametrize("spec", [name for name, _ in defaults(SDES)])
 def test_the_law_holds(spec, law):
     try_law(SDE_LAWS, law, SDES.build(spec))
 

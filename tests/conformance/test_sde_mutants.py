@@ -16,7 +16,10 @@ def test_the_mutant_is_killed(mutant, law):
         BoundLaw(SDE_LAWS[law], mutant)()
 
 
-@pytest.mark.parametrize("law", SDE_LAWS.names)
-@pytest.mark.parametrize("right", [GBMInX, MeanReverting, ScoreAlone, Logistic, NormalInterpolant, Sheared])
+RIGHT = [GBMInX, MeanReverting, ScoreAlone, Logistic, NormalInterpolant, Sheared]
+NAMED = sorted({(RIGHT.index(right), law) for _, mutant, law in MUTANTS for right in RIGHT if isinstance(mutant, right)})
+
+
+@pytest.mark.parametrize(("right", "law"), [pytest.param(RIGHT[k], law, id=f"{RIGHT[k].__name__}-{law}") for k, law in NAMED])
 def test_what_they_derive_from_is_right(right, law):
     try_law(SDE_LAWS, law, right())

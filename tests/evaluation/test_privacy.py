@@ -32,7 +32,8 @@ LAWS = {
 }
 SIZES = {"30 rows": (27, 3, 30), "150 rows": (135, 15, 150), "held out": (200, 150, 150)}
 each = pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-every = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+# Each law and each number of rows in every run of the suite, and all pairs in the slow studies.
+QUICK = {"30 rows": {"log-normal", "counts"}, "150 rows": {"normal", "rounded"}, "held out": {"log-normal", "rounded"}}
 
 
 def equal(law, size, seed):
@@ -57,8 +58,14 @@ def warned(found):
     return [note for note in found.notes if note.startswith("Warning")]
 
 
-@each
-@every
+@pytest.mark.parametrize(
+    ("law", "size"),
+    [
+        pytest.param(law, size, id=f"{name}, {rows}", marks=[] if name in QUICK[rows] else [pytest.mark.slow])
+        for name, law in LAWS.items()
+        for rows, size in SIZES.items()
+    ],
+)
 def test_independent_samples_give_no_alarm(law, size):
     """Each interval holds what equal distributions have as often as it says; warnings follow from four tests of level 0.005."""
     missed, warnings = {DISTANCE: 0, FIFTH: 0, MEMBERS: 0}, 0
@@ -72,7 +79,7 @@ def test_independent_samples_give_no_alarm(law, size):
     assert warnings < 18  # 6 of 300 at most are expected, 18 once in 20 000 series
 
 
-@every
+@pytest.mark.parametrize("law", [LAWS["log-normal"], LAWS["rounded"]], ids=["log-normal", "rounded"])
 def test_a_stand_in_is_distributed_as_a_new_row(law):
     """The mean distance of training rows in turn and that of new rows are equal, with 4 training rows and one held out.
 

@@ -108,8 +108,10 @@ def test_a_broken_launch_is_named(monkeypatch: pytest.MonkeyPatch, environment: 
         assert error.value.remedy == "Unset it, or start with torchrun or accelerate launch."
 
 
-@pytest.mark.parametrize("command", [["train", "--data", "wine", "--steps", "1"], ["sample", "RUN", "--out", "a.npy"]])
-@pytest.mark.parametrize("environment", [{"WORLD_SIZE": "2"}, {"LOCAL_RANK": "x"}])
+@pytest.mark.parametrize(
+    ("command", "environment"),
+    [(["train", "--data", "wine", "--steps", "1"], {"WORLD_SIZE": "2"}), (["sample", "RUN", "--out", "a.npy"], {"LOCAL_RANK": "x"})],
+)
 def test_a_broken_launch_is_two_sentences(tmp_path: Path, run: Path, command: list[str], environment: dict[str, str]) -> None:
     done = started(tmp_path, [str(run) if part == "RUN" else part for part in command], **environment)
     assert done.returncode == 2

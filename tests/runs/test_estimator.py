@@ -115,7 +115,7 @@ def test_mistakes_are_told_in_fit(values: dict, data: object, message: str) -> N
 
 def test_settings_are_those_of_a_training() -> None:
     """A parameter that training does not know would only be found out in `fit`."""
-    own = {"sampler", "sampling_steps", "random_state"}
+    own = {"sampler", "sampling_steps", "random_state", "verbose"}
     assert set(DiffusionModel().get_params()) - own <= set(TrainingConfig.model_fields)
     for name in set(DiffusionModel().get_params()) - own:
         assert DiffusionModel().get_params()[name] == TrainingConfig.model_fields[name].default, name
@@ -226,3 +226,34 @@ def test_other_forms_of_data_are_refused() -> None:
             small().fit(data)
     with pytest.raises(DataError, match="X has 2 features, but DiffusionModel is expecting 3 features"):
         small().fit(X).score(X[:, :2])
+
+
+def test_training_is_told_and_remembered(capsys) -> None:
+    rows = np.random.default_rng(0).lognormal(size=(60, 2))
+    model = DiffusionModel(sde="gbm", net="mlp:width=8,depth=1", steps=60, batch_size=8, verbose=1)
+    assert "fitted" not in repr(model)
+    model.fit(rows)
+    assert capsys.readouterr().err.splitlines()[-1].startswith("training 60/60  loss ")
+    assert model.history_["step"] == [50, 60]
+    assert len(model.history_["loss"]) == len(model.history_["validation_loss"]) == 2
+    assert f"fitted: {model.trained_.model.sde.spec}" in repr(model)
+    DiffusionModel(sde="gbm", net="mlp:width=8,depth=1", steps=2, batch_size=8).fit(rows)
+    assert capsys.readouterr().err == ""
+
+
+def test_series_start_at_one_and_continue_what_is_given() -> None:
+    rng = np.random.default_rng(0)
+    prices = 100 * np.exp(np.cumsum(0.01 * rng.standard_normal((80, 8, 2)), 1)).astype(np.float32)
+    model = DiffusionModel(net="unet1d:width=8", steps=5, batch_size=16).fit(prices)
+    made = model.sample(3)
+    assert made.shape == (3, 8, 2)
+    assert (made[:, 0] == 1).all()
+    given = prices[:2, :3]
+    continued = model.sample(4, given=given)
+    np.testing.assert_array_equal(continued[:, :3], np.tile(given, (2, 1, 1)))
+    real = DiffusionModel(net="unet1d:width=8", steps=5, batch_size=16).fit(np.log(prices / 100))
+    assert real.trained_.state.sde.startswith("vp")
+    with pytest.raises(DataError, match="one step"):
+        DiffusionModel().fit(prices[:, :1])
+    with pytest.raises(ParameterError, match="does not leave"):
+        model.sample(2, given=prices[:2])

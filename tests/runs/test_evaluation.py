@@ -101,7 +101,7 @@ def test_a_table_of_thirty_rows_is_measured(table, tmp_path):
     run = table(31)
     found = evaluate(run, steps=3)
     assert found.n == 15
-    assert "15 samples against 15 rows of the data; real rows: 15 others" in found.text
+    assert "15 of 31 samples against 15 rows of the data; real rows: 15 others" in found.text
     names = {m.name: m for m in found.measured}
     assert {"C2ST, random forest", "columns with KS p > 0.01", "membership inference, AUC"} <= set(names)
     assert not {"coverage", "tail index, largest entry of a row"} & set(names)

@@ -51,8 +51,12 @@ def shares(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def fitting(sde: str, shares: str) -> str:
-    """The file of `shares`, or one of as many of its columns as the process takes."""
-    event = SDES.build(sde).row_shape
+    """The file of `shares`, or one of as many of its columns as the process takes, or of counts if it takes whole numbers."""
+    process = SDES.build(sde)
+    if process.support.is_discrete:
+        np.save(counts := shares.replace(".npy", "-counts.npy"), (100 * np.load(shares)).round())
+        return counts
+    event = process.row_shape
     if event is None:
         return shares
     part = shares.replace(".npy", f"-{event[0]}.npy")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from sdezoo.errors import DataError, ParameterError, RunError, SdezooError
 from sdezoo.runs.train import train
@@ -16,6 +17,7 @@ from sdezoo.store import checkpoint
 from sdezoo.store.restoring import restore
 from sdezoo.training import metrics
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.workers import threads, threads_for
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 12, "batch_size": 16, "data": "wine", "device": "cpu"}
 
@@ -167,3 +169,24 @@ def test_a_loss_that_grows_without_bound_is_stopped(tmp_path: Path, monkeypatch:
     with pytest.raises(SdezooError, match=r"has grown from 0\.\d+ to 0\.\d+ at step 100; the last checkpoint is .*step-50"):
         train(config, progress=shrink)
     assert restore(tmp_path / "run").state.step == 50
+
+
+def test_small_work_gets_one_thread_and_large_work_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def multiply(size: int) -> Tensor:
+        return torch.ones(size, size) @ torch.ones(size, size)
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with threads(2):
+        assert [threads_for(lambda size=size: multiply(size)) for size in (10, 1000)] == [1, 2]
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert threads_for(lambda: multiply(10)) == 2
+
+
+def test_a_small_table_trains_with_one_thread_and_leaves_the_rest_of_the_program_its_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with threads(2):
+        run = train(TrainingConfig.build({**SMALL, "steps": 2, "out": str(tmp_path / "run")})).run
+        assert torch.get_num_threads() == 2
+    assert checkpoint.read_state(checkpoint.folder_of(run, 2)).computing["threads"] == 1

@@ -67,7 +67,7 @@ def test_torchsde_euler_on_the_state_is_dale_langevin(spec, name):
     torch.testing.assert_close(p.model.sde.decode(ours), p.model.sde.decode(theirs), rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("spec", [PAPER, "gbm"])
+@pytest.mark.parametrize("spec", [PAPER, pytest.param("gbm", marks=pytest.mark.slow)])
 def test_strong_orders_of_samplers_and_methods(spec):
     ladder = Ladder((128, 512), (32, 128), (8, 32))
     part = cross_check(SDES.build(spec), drawn(ladder.finest, 0), 500, ladder, 0, quiet)

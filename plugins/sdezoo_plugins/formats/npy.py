@@ -18,7 +18,7 @@ class Npy(ArrayFormat):
     """One NumPy array, .npy: float32 (n, *event); the times of paths are not stored."""
 
     endings: ClassVar[tuple[str, ...]] = (".npy",)
-    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths")
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths", "series")
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
         put_array(file, samples.shape, samples.parts)

@@ -19,7 +19,7 @@ class Npz(ArrayFormat):
     """Named NumPy arrays, .npz, compressed: x, float32 (n, *event), and for paths times, float64 (T,)."""
 
     endings: ClassVar[tuple[str, ...]] = (".npz",)
-    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths")
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths", "series")
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -23,6 +23,7 @@ class Parquet(OpenedFormat):
     fillable: ClassVar[bool] = True
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
+        samples = samples.table
         names = samples.names
         with parquet.ParquetWriter(file, schema(names, samples.types)) as table:
             for part in samples.parts:

@@ -9,19 +9,21 @@ from sdezoo.data.dataset import Kind
 from sdezoo.data.formats import FileFormat, Samples
 from sdezoo.errors import RunError
 from sdezoo.generation.pictures import figure, sheet
+from sdezoo.generation.series_pictures import fans, series
 from sdezoo.plots import save
 
 
 @dataclass(frozen=True)
 class Png(FileFormat):
-    """A picture, .png: a near-square grid of images, a scatter plot of points in the plane, histograms of other data.
+    """A picture, .png: a near-square grid of images, a scatter plot of points in the plane, the paths of series or fans of
+    forecasts, histograms of other data.
 
     Images are clipped to [0, 1] and rounded to the data's levels here and nowhere else. All samples are held in memory at once.
     """
 
     endings: ClassVar[tuple[str, ...]] = (".png",)
     form: ClassVar[str] = "a picture"
-    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points")
+    kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "series")
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
         values = torch.cat(list(samples.parts))
@@ -34,5 +36,9 @@ class Png(FileFormat):
             )
         if samples.kind == "image":
             sheet(values, samples.levels).save(file, format="PNG")
+        elif samples.kind == "series":
+            paths, windows = values.numpy(), samples.observed
+            drawn = series(paths, samples.names) if windows is None else fans(paths, windows.numpy(), samples.given, samples.names)
+            save(drawn, file, 120)
         else:
             save(figure(values.numpy(), samples.names), file, 120)

@@ -19,6 +19,7 @@ class Xlsx(OpenedFormat):
     takes: ClassVar[tuple[str, ...]] = OF_EXCEL
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
+        samples = samples.table
         parts = (from_numbers(part, samples.names, samples.types) for part in samples.parts)
         rows = (row for part in parts for row in zip(*(_cells(column) for column in part.columns), strict=True))
         write_sheet(samples.names, rows, file)

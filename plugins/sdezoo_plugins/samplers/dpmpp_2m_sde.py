@@ -30,7 +30,7 @@ class DPMpp2MSDE(Sampler[AffineSDE, Last]):
     papers: ClassVar[tuple[str, ...]] = ("lu2022dpmpp",)
 
     preference: ClassVar[int] = 20
-    preferred_for: ClassVar[tuple[str, ...]] = ("image",)  # at 20 evaluations fresh noise improves images and degrades tables
+    preferred_for: ClassVar[tuple[str, ...]] = ("image", "series")  # at 20 evaluations fresh noise improves them and degrades tables
     weak_order: ClassVar[float | None] = 2.0
     strong_order: ClassVar[float | None] = 1.0
 

@@ -19,7 +19,7 @@ class EulerMaruyama(Sampler[ForwardSDE]):
     """Euler–Maruyama on the reverse SDE: works for every SDE."""
 
     preference: ClassVar[int] = 10
-    preferred_for: ClassVar[tuple[str, ...]] = ("image", "table", "points")
+    preferred_for: ClassVar[tuple[str, ...]] = ("image", "table", "points", "series")
     strong_order: ClassVar[float | None] = 0.5
 
     def step(self, model: Model[ForwardSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:

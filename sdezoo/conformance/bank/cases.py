@@ -170,8 +170,8 @@ def _has_prior(sde: Any, event: Shape) -> bool:
 def typical(sde: Process, normals: Tensor) -> Tensor:
     """Map standard normal numbers to data in the support of a process, 0 to its centre.
 
-    For an affine process with bijective `φ` this is `φ(z)`. If `transform_to` does not know the support, the data are
-    samples of the prior instead.
+    For an affine process with bijective `φ` this is `φ(z)`, for counts the whole number nearest to `8 eᶻ`.
+    If `transform_to` does not know the support, the data are samples of the prior instead.
 
     Args:
         sde: The process.
@@ -183,6 +183,8 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
     if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
         state = sde.state_shape(normals.shape)
         return sde.decode(normals[tuple(slice(n) for n in state)])
+    if sde.support.is_discrete and sde.support.check(counts := (8 * normals.exp()).round()).all():
+        return counts
     try:
         to_support = transform_to(sde.support)
     except NotImplementedError:

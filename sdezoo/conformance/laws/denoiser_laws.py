@@ -9,6 +9,7 @@ Like those of `sdezoo.conformance.laws.draw_laws`, they are exact identities of 
 Noise with increments of its own kind is compared, by bounded functions of the state, with the samples of `perturb`:
 
 - `(α_t/α_s) z_s + Δ` has the distribution of `z_t`, `Δ` the increment from `s` to `t`;
+- a step back in time, given the clean state, has the mean of the earlier state, and its distribution if the step is short;
 - the noise at `t` over `√V_t` is standard normal for every `V_t`, and `√V_s ε` and `√(V_t − γ² V_s) ε'` are independent, the noise at `s`
   and `Δ`.
 """
@@ -29,6 +30,7 @@ from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
 from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfSimilar
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process
+from sdezoo.process.rewindable import Rewindable
 
 DENOISER_LAWS: Suite[Process] = Suite()
 
@@ -113,6 +115,28 @@ def increments_keep_the_noise(sde: Any, seed: int) -> float:
         z = draws.states(s)
         later = sde.mix(t).alpha / sde.mix(s).alpha * z + sde.increment(z, t, s, draws.noise()).double()
         found.append(draws.at(_alike(later.flatten(1), draws.states(t).flatten(1)), s, t))
+    return together(found)
+
+
+def _no_way_back(sde: Process) -> str | None:
+    return None if isinstance(sde, Rewindable) else "It does not say how to go back in time without a score."
+
+
+_BACK = ((0.1, 1.0), (0.2, 0.5), (0.49, 0.5), (0.895, 0.9))
+"""Earlier and later times of a step back; the last two are so short that the distribution is right too."""
+
+
+@DENOISER_LAWS.monte_carlo_law(excuses=_no_way_back)
+def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
+    """Given the clean state, a step back in time has the mean of the earlier state, and its distribution if the step is short."""
+    found = []
+    for k, ((first, last), start) in enumerate(zip(_BACK, (*STARTS, 0.4), strict=True)):
+        draws = Draws(sde, start, seed)
+        s, t = draws.time(first), draws.time(last)
+        z = draws.states(t)
+        back = sde.earlier(z, sde.encode(draws.data(ROWS)).double(), t, s, draws.noise()).double().flatten(1)
+        known = draws.states(s).flatten(1)
+        found.append(draws.at(means_are_equal(back, known) if k < 2 else _alike(back, known), s, t))
     return together(found)
 
 

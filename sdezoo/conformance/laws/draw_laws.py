@@ -169,7 +169,8 @@ def draws_follow_the_density(sde: Any, seed: int) -> float:
         t = draws.time(share)
         bumps = draws.bumps(t)
         z = draws.states(t)
-        nodes, weights = _quadrature(bumps, z.flatten(1).shape[1])
+        n = z.flatten(1).shape[1]
+        nodes, weights = _whole_numbers(bumps, z) if sde.support.is_discrete else _quadrature(bumps, n)
         flat = nodes.reshape(-1, nodes.shape[-1])
         density = sde.log_prob(flat.reshape(-1, *z.shape[1:]), draws.data(len(flat)), t).flatten(1).sum(1).exp()
         values = (weights * density.reshape(weights.shape)).unsqueeze(-1) * bumps.value(flat).reshape(*weights.shape, -1)
@@ -185,6 +186,13 @@ def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
     weight = torch.cartesian_prod(*[w] * n).reshape(-1, n).prod(1)
     nodes = bumps.centres[:, None] + bumps.widths[:, None] * grid
     return nodes, weight * bumps.widths.prod(1, keepdim=True)
+
+
+def _whole_numbers(bumps: Bumps, z: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_quadrature`, for the sum over all whole numbers up to the largest in `z`."""
+    n, count = z.flatten(1).shape[1], len(bumps.centres)
+    nodes = torch.cartesian_prod(*[torch.arange(float(z.max()) + 1, dtype=torch.float64)] * n).reshape(-1, n)
+    return nodes.expand(count, *nodes.shape), nodes.new_ones(count, len(nodes))
 
 
 def _no_stein_score(sde: Process) -> str | None:

@@ -50,6 +50,8 @@ class Codec(ABC):
     """
     width: int | None = None
     """Number of output columns; None: same as the number of input columns."""
+    starts_at_one: ClassVar[bool] = False
+    """Whether it takes series that start at 1, and gives what follows."""
     dtype: torch.dtype = torch.float64
     """Input dtype of `encode` and output dtype of `decode`: float64, exact for integers up to 2⁵³, or int64 for larger ones."""
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
@@ -32,13 +33,15 @@ MARK = 2.0
 _HALF = MARK / math.sqrt(2)
 
 
-def threshold(size: float, shares: Sequence[float]) -> Tensor:
+@lru_cache(maxsize=1024)
+def threshold(size: float, shares: tuple[float, ...]) -> Tensor:
     """Thresholds of coordinates that are `size` with the probabilities `shares`, else `−size`, float64.
 
     Args:
         size: half the distance of the two values.
         shares: probabilities, in (0, 1).
     """
+    # Kept: a graph of the decoding holds them as constants.
     p = torch.tensor(shares, dtype=torch.float64)
     return size * (2 * p - 1) - 2 * size * (p * (1 - p)).sqrt() * torch.special.ndtri(p)
 

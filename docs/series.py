@@ -1,0 +1,134 @@
+"""Series: forecasts of real daily prices against GBM and AR(1)-GARCH(1,1), and stylized facts of three processes, as in docs/series.md.
+
+    python docs/series.py forecasts OUT
+    python docs/series.py processes OUT
+
+The data are daily closing prices that the package `arch` ships (pip install arch). Each part trains for a few minutes a model on two cores.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from sdezoo.runs.evaluate import evaluate
+from sdezoo.runs.sample import sample
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.datasets import find_dataset
+
+WINDOW, GIVEN, HOLDOUT = 64, 32, 0.3
+STEPS, SHORT, PATHS, EVERY = 1000, 300, 100, 32
+HORIZONS = (1, 5, 10, 32)
+SERIES = {"sp500": "Adj Close", "nasdaq": "Adj Close", "wti": "DCOILWTICO"}
+
+
+def prices(name: str, folder: Path) -> Path:
+    """Write a daily series of `arch` as a table with columns Date and close."""
+    table = importlib.import_module(f"arch.data.{name}").load()[[SERIES[name]]]
+    path = folder / f"{name}.csv"
+    table.rename(columns={SERIES[name]: "close"}).dropna().to_csv(path)
+    return path
+
+
+def crps(paths: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Unbiased CRPS of an ensemble `(K, n)` for `(n,)`: E|X − y| − E|X − X'|/2."""
+    k = len(paths)
+    ranked = np.sort(paths, 0)
+    apart = 2 * ((2 * np.arange(1, k + 1) - k - 1)[:, None] * ranked).sum(0) / (k * (k - 1))
+    return np.abs(paths - truth).mean(0) - apart / 2
+
+
+def judged(paths: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
+    """CRPS with its standard error, and coverage of central 90 % and 50 % intervals, at each horizon. `paths` is `(K, n, horizons)`."""
+    found: dict[str, list[float]] = {"crps": [], "error": [], "cover 90": [], "cover 50": []}
+    for j in range(truth.shape[1]):
+        scores = crps(paths[:, :, j], truth[:, j])
+        found["crps"].append(float(scores.mean()))
+        found["error"].append(float(scores.std(ddof=1) / np.sqrt(len(scores))))
+        for level in (90, 50):
+            low, high = np.quantile(paths[:, :, j], [0.5 - level / 200, 0.5 + level / 200], axis=0)
+            found[f"cover {level}"].append(float(((truth[:, j] >= low) & (truth[:, j] <= high)).mean()))
+    return found
+
+
+def rivals(close: np.ndarray, origins: np.ndarray, first: int) -> dict[str, np.ndarray]:
+    """Cumulative log-returns `(K, n, horizons)` of GBM and AR(1)-GARCH(1,1), fitted to the prices before `first`."""
+    from arch import arch_model
+
+    r = np.diff(np.log(close))
+    rng = np.random.default_rng(0)
+    steps = rng.standard_normal((PATHS * 10, len(origins), max(HORIZONS)))
+    known = r[: first - 1]
+    places = [h - 1 for h in HORIZONS]
+    fixed = (known.mean() + known.std() * steps).cumsum(2)[:, :, places]
+    local = np.stack([r[o - GIVEN + 1 : o] for o in origins])
+    moving = (known.mean() + local.std(1)[None, :, None] * steps).cumsum(2)[:, :, places]
+    garch = arch_model(100 * r, mean="AR", lags=1, vol="GARCH", p=1, q=1)
+    fit = garch.fit(last_obs=first - 1, disp="off")
+    options = {"horizon": max(HORIZONS), "method": "simulation", "simulations": PATHS * 10, "random_state": np.random.RandomState(0)}
+    simulated = fit.forecast(start=int(origins.min()) - 1, reindex=False, **options).simulations
+    drawn = np.asarray(simulated.values)  # pyright: ignore[reportOptionalMemberAccess]
+    chosen = drawn[origins - origins.min()].transpose(1, 0, 2) / 100
+    return {"GBM": fixed, "GBM, volatility of the given steps": moving, "AR(1)-GARCH(1,1)": chosen.cumsum(2)[:, :, places]}
+
+
+def forecasts(folder: Path) -> None:
+    """Train on each series, continue held-out windows, and judge."""
+    found = {}
+    for name in SERIES:
+        path = prices(name, folder)
+        data = f"series:path={path},window={WINDOW},holdout={HOLDOUT}"
+        run = folder / f"run-{name}"
+        if not run.exists():
+            train(TrainingConfig.build({"data": data, "steps": STEPS, "out": str(run)}))
+        close = np.loadtxt(path, delimiter=",", skiprows=1, usecols=1)
+        held_out = find_dataset(data).load().test.numpy()[:, :, 0]
+        begins = np.arange(0, len(held_out), EVERY)
+        starts = len(close) - len(held_out) - WINDOW + 1 + begins  # the held-out windows end with the series
+        windows = np.stack([close[s : s + WINDOW] for s in starts])
+        np.testing.assert_allclose(windows / windows[:, :1], held_out[begins], rtol=1e-5)
+        np.savez(folder / "windows.npz", x=windows[:, :GIVEN, None])
+        options = {"given_first": GIVEN, "start": folder / "windows.npz", "n": PATHS * len(windows), "overwrite": True}
+        sample(run, folder / "paths.npz", checkpoint="best", **options)
+        drawn = np.load(folder / "paths.npz")["x"].reshape(PATHS, len(windows), WINDOW)
+        ahead = [GIVEN - 1 + h for h in HORIZONS]
+        logs = np.log(drawn[:, :, ahead] / drawn[:, :, [GIVEN - 1]])
+        truth = np.log(windows[:, ahead] / windows[:, [GIVEN - 1]])
+        first = round((1 - HOLDOUT) * len(close))
+        models = {"sdezoo": logs, **rivals(close, starts + GIVEN - 1, first)}
+        found[name] = {model: judged(paths, truth) for model, paths in models.items()}
+        print(f"{name}: {len(windows)} windows")
+        for model, each in found[name].items():
+            line = "  ".join(
+                f"h={h}: {1e4 * c:.0f}±{1e4 * e:.0f} {a:.2f} {b:.2f}"
+                for h, c, e, a, b in zip(HORIZONS, each["crps"], each["error"], each["cover 90"], each["cover 50"], strict=True)
+            )
+            print(f"  {model:36} {line}", flush=True)
+    (folder / "forecasts.json").write_text(json.dumps(found, indent=1))
+
+
+def processes(folder: Path) -> None:
+    """Train the same network with three processes on S&P 500 windows, and compare stylized facts."""
+    path = prices("sp500", folder)
+    for form, sde in (*(("level", sde) for sde in ("gbm", "vp", "ve")), ("growth", "gbm")):
+        data = f"series:path={path},window={WINDOW},holdout={HOLDOUT},form={form}"
+        run = folder / f"run-{form}-{sde}"
+        if not run.exists():
+            train(TrainingConfig.build({"data": data, "sde": sde, "steps": SHORT, "out": str(run)}))
+        made = evaluate(run, n=500)
+        print(f"{form} {sde}")
+        for line in made.measured:
+            if line.group == "returns" and line.interval:
+                print(f"  {line.name:45} {line.value:7.3f} [{line.interval[0]:.3f}, {line.interval[1]:.3f}]  held-out {line.best:.3f}")
+        print("", end="", flush=True)
+
+
+if __name__ == "__main__":
+    part, out = sys.argv[1], Path(sys.argv[2])
+    out.mkdir(parents=True, exist_ok=True)
+    {"forecasts": forecasts, "processes": processes}[part](out)

@@ -1,0 +1,36 @@
+"""Processes that are run backward from the denoiser, without a score: jumps, thinning, and others that have no gradient to follow.
+
+Given the clean state, the distribution of an earlier state `z_s` given a later one `z_t` is known. A sampler puts the denoiser
+`D = E[z_0 | z_t]` in the place of the clean state. If the intensity of what happens in a short time is linear in the clean state, only its
+mean matters, and the reverse process is exact as the step vanishes.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Denoised
+
+
+class Rewindable(Denoised):
+    """A process that goes back in time given its denoiser. Abstract: `earlier`."""
+
+    in_words = "a process that knows its earlier states given its denoiser"
+
+    @abstractmethod
+    def earlier(self, z: Tensor, denoised: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        """Sample `z_s` given `z_t = z`, with the mean that the clean state `denoised` implies; at `s = 0` a sample of the data.
+
+        Args:
+            z: noised state at `t`, `(B, *state)`.
+            denoised: `D = E[z_0 | z_t = z]`, shaped like `z`.
+            t: the later time, 0-dim.
+            s: the earlier time, 0-dim.
+            noise: random numbers.
+
+        Returns:
+            The state at `s`, shaped like `z`.
+        """

@@ -1,0 +1,125 @@
+"""An export gives what torch gives: the denoiser, and the samples of a script that has no torch."""
+
+import csv
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdezoo.errors import CompositionError, RunError
+from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
+from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.registry import NETWORKS, load_file
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+from sdezoo.exchange.graphs import FILES, export_onnx
+
+NETWORK = '''
+from dataclasses import dataclass
+import torch
+from torch import nn
+from sdezoo import Network
+
+class Curved(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+
+    def forward(self, x, level, condition=None):
+        return torch.special.i1e(self.inner(x))
+
+@dataclass(frozen=True)
+class CurvedNetwork(Network):
+    """A network with a Bessel function."""
+
+    def module(self, event, classes=None):
+        return Curved(event[0])
+'''
+
+
+def trained(folder: Path, **settings: object) -> Path:
+    base = {"net": "mlp:width=16,depth=1", "steps": 200, "batch_size": 32, "device": "cpu", "out": str(folder / "run")}
+    return train(TrainingConfig.build(base | settings)).run
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("onnx")
+    rng = np.random.default_rng(0)
+    lines = [f"{a:.5f},{b:.5f},{str(rng.choice(['red', 'blue', 'x, y']))!r},{rng.integers(3, 40)}" for a, b in rng.lognormal(size=(300, 2))]
+    (folder / "rows.csv").write_text("price,area,kind,count\n" + "\n".join(lines).replace("'", '"'), encoding="utf-8")
+    return trained(folder, data=str(folder / "rows.csv"))
+
+
+def test_the_script_samples_as_torch_does_and_without_torch(table: Path, tmp_path: Path) -> None:
+    made = export_onnx(table, tmp_path / "out", steps=15, n=40, seed=3)
+    assert made.error <= 1e-5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "torch.py").write_text("raise ImportError('no torch here')")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "none")}
+    script = str(tmp_path / "out" / "sample.py")
+    out = subprocess.run([sys.executable, script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    head, *rows = csv.reader(io.StringIO(out))
+    assert head == ["price", "area", "kind", "count"]
+    run = restore(table)
+    expected = generate(run, choose_sampler(run, "dpmpp-2m"), 40, steps=15, seed=3).x.double().numpy()
+    words = list(run.encoding.types[2].values)
+    found = np.array([[words.index(cell) if i == 2 else float(cell) for i, cell in enumerate(row)] for row in rows])
+    np.testing.assert_allclose(found / expected.std(0), expected / expected.std(0), atol=1e-4)
+    new = subprocess.run([sys.executable, script, "500", "1"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    prices = np.array([float(row[0]) for row in list(csv.reader(io.StringIO(new)))[1:]])
+    many = generate(run, choose_sampler(run, "dpmpp-2m"), 2000, steps=15).x[:, 0].numpy()
+    assert len(prices) == 500
+    assert abs(np.log(prices).mean() - np.log(many).mean()) < 5 * np.log(many).std() / 500**0.5
+    assert np.log(prices).std() == pytest.approx(np.log(many).std(), rel=0.2)
+
+
+def test_a_unet_is_written(tmp_path: Path) -> None:
+    run = trained(tmp_path, data="digits", sde="gbm", net="unet:width=8,multipliers=(1,2)", steps=2, batch_size=4)
+    assert export_onnx(run, tmp_path / "out", n=4, steps=3).error <= 1e-5
+
+
+@pytest.fixture
+def curved(tmp_path: Path):
+    (tmp_path / "curved.py").write_text(NETWORK)
+    (name,) = load_file(tmp_path / "curved.py")
+    yield name
+    NETWORKS.remove(name)
+
+
+def test_an_operation_that_onnx_lacks_is_named(curved: str, tmp_path: Path) -> None:
+    run = trained(tmp_path, data="spirals", sde="vp", net=curved, steps=2)
+    with pytest.raises(RunError, match=r"cannot be written as ONNX: it has no operation '[\w.]*i1e"):
+        export_onnx(run, tmp_path / "out", n=4, steps=3)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_exported_is_refused_before_anything_is_written(table: Path, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("")
+    with pytest.raises(RunError, match="not empty"):
+        export_onnx(table, tmp_path / "full")
+    with pytest.raises(RunError, match="steps=0"):
+        export_onnx(table, tmp_path / "out", steps=0)
+    with pytest.raises(RunError, match="does not exist"):
+        export_onnx(tmp_path / "nowhere", tmp_path / "out")
+    positive = tmp_path / "x.npy"
+    np.save(positive, torch.rand(40, 2).numpy() + 0.1)
+    other = trained(tmp_path, data=str(positive), sde="cir", steps=2)
+    with pytest.raises(CompositionError, match="'cir' is not affine"):
+        export_onnx(other, tmp_path / "out")
+    monkeypatch.setattr("sdezoo.exchange.graphs.find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"sdezoo\[onnx\]"):
+        export_onnx(table, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

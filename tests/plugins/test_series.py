@@ -1,0 +1,120 @@
+"""Windows of series: which steps they hold, what is kept apart, and what is refused."""
+
+from datetime import date, timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sdezoo.data.codecs.growth import GrowthCodec
+from sdezoo.data.dataset import Data
+from sdezoo.data.encoding import Encoding
+from sdezoo.errors import DataError, SdezooError
+from sdezoo.zoo.registry import DATASETS
+
+
+def table(folder: Path, columns: dict[str, list]) -> Path:
+    path = folder / "x.csv"
+    rows = zip(*columns.values(), strict=True)
+    path.write_text("\n".join([",".join(columns), *(",".join(map(str, row)) for row in rows)]) + "\n")
+    return path
+
+
+def load(path: Path, **options: object) -> Data:
+    words = "".join(f",{key}={value}" for key, value in options.items())
+    return DATASETS.build(f"series:path={path}{words}").load()
+
+
+def growth(encoding: Encoding, start: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+    return encoding.codecs[0].encode(torch.cat([start, rest], 1))
+
+
+def weekdays(n: int) -> list[date]:
+    days = (date(2020, 1, 1) + timedelta(k) for k in range(2 * n))
+    return [day for day in days if day.weekday() < 5][:n]
+
+
+def test_windows_are_stretches_and_no_step_is_in_both_parts(tmp_path: Path) -> None:
+    n, window = 200, 8
+    data = load(table(tmp_path, {"day": weekdays(n), "x": [float(k) - 50 for k in range(n)]}), window=window, stride=3)
+    assert data.kind == "series"
+    assert data.form == "real"
+    assert data.columns == ("x",)
+    assert data.overlap == 3
+    steps = [set(rows.flatten().tolist()) for rows in (data.train, data.test)]
+    assert torch.equal(data.train[:, 1:] - data.train[:, :-1], torch.ones(len(data.train), window - 1, 1))
+    assert torch.equal(data.train[1:, 0] - data.train[:-1, 0], torch.full((len(data.train) - 1, 1), 3.0))
+    assert max(steps[0]) + window < min(steps[1]), "one window lies between"
+    assert max(steps[1]) > n - 50 - 4
+
+
+def test_prices_start_at_one_and_come_back_exactly(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    prices = 100 * np.exp(np.cumsum(0.02 * rng.standard_normal((300, 2)), 0))
+    data = load(table(tmp_path, {"a": prices[:, 0].tolist(), "b": prices[:, 1].tolist()}), window=16, holdout=0.2)
+    assert data.form == "growth"
+    assert (data.train[:, 0] == 1).all()
+    torch.testing.assert_close(data.train[5].double(), torch.tensor(prices[5:21] / prices[5]), rtol=1e-6, atol=0)
+    for stepwise in (True, False):
+        encoding = Encoding((GrowthCodec(stepwise),))
+        x = encoding.encode(data.train)
+        assert x.shape[1:] == encoding.encoded_event(data.event) == (15, 2)
+        torch.testing.assert_close(encoding.decode(x), data.train, rtol=1e-6, atol=0)
+        again = Encoding.from_json(encoding.to_json())
+        assert torch.equal(again.encode(data.train), x)
+        raw = data.train[:1].double()
+        slope = torch.func.jacrev(partial(growth, again, raw[:, :1]))(raw[:, 1:])
+        expected = torch.linalg.slogdet(slope.reshape(30, 30))[1]
+        torch.testing.assert_close(encoding.log_det(data.train[:1]), expected[None], rtol=1e-6, atol=1e-9)
+
+
+def test_windows_cross_neither_gaps_nor_missing_values_nor_series(tmp_path: Path) -> None:
+    n = 60
+    times = [float(k) + (30 if k >= 20 else 0) for k in range(n)] * 2
+    values = [*map(float, range(1, n + 1)), *(1000.0 + k for k in range(n))]
+    path = table(tmp_path, {"name": ["a"] * n + ["b"] * n, "t": times, "x": [*values[:40], "", *values[41:]]})
+    data = load(path, window=5, key="name", columns="(x,)", longest_gap=1.5, time="t", holdout=0, form="level")
+    raw = load(path, window=5, key="name", columns="(x,)", longest_gap=1.5, time="t", holdout=0, form="real").train[:, :, 0]
+    assert torch.equal(raw[:, 1:] - raw[:, :-1], torch.ones(len(raw), 4))
+    assert not any(torch.isin(torch.tensor(pair), row).all() for row in raw for pair in ((20.0, 21.0), (40.0, 42.0), (60.0, 1000.0)))
+    assert len(raw) == (20 - 4) + (20 - 4) + (19 - 4) + (20 - 4) + (40 - 4)
+    assert data.form == "level"
+    assert any("3 gaps" in note for note in data.notes)
+    assert any("1 of 120 rows" in note for note in data.notes)
+    bridged = load(path, window=5, key="name", time="t", holdout=0, form="real").train[:, :, 0]
+    assert any({40.0, 42.0} <= set(row.tolist()) for row in bridged), "two steps in time are no gap by default"
+    untimed = load(path, window=5, key="name", columns="(x,)", holdout=0, form="real").train[:, :, 0]
+    assert not any({40.0, 42.0} <= set(row.tolist()) for row in untimed)
+    assert len(untimed) == (40 - 4) + (19 - 4) + (60 - 4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        ({"x": range(1, 30)}, {"window": 64}, r"window of 64 steps is longer than the longest series without a gap, which has 29"),
+        ({"x": range(1, 100)}, {"window": 1}, "no series"),
+        ({"x": range(1, 100)}, {"window": 16}, "held-out part .* has 0 windows"),
+        ({"x": range(1, 100)}, {"columns": "(y,)"}, "no column 'y'"),
+        ({"x": ["a", "b"] * 50}, {}, "no column of numbers"),
+        ({"x": range(-50, 50)}, {"form": "growth"}, "zero or negative"),
+        ({"t": [*range(50), *range(50)], "x": range(1, 101)}, {"time": "t"}, "do not increase: that of row 50"),
+        ({"t": [k**3 for k in range(100)], "x": range(1, 101)}, {"time": "t"}, "irregular"),
+        ({"step": range(100), "x": range(1, 101)}, {}, "'step' has a name that tables of samples use"),
+        ({"x": [1.0] * 50 + ["inf"] + [1.0] * 49}, {}, "infinite"),
+        ({"x": range(1, 101)}, {"form": "log"}, "form"),
+        ({"x": range(1, 101)}, {"embargo": -1, "window": 4}, "negative"),
+    ],
+)
+def test_what_is_no_series_is_refused(tmp_path: Path, columns: dict, options: dict, message: str) -> None:
+    path = table(tmp_path, {name: list(values) for name, values in columns.items()})
+    with pytest.raises(SdezooError, match=message):
+        load(path, **options)
+
+
+def test_a_damaged_codec_is_refused() -> None:
+    record = Encoding((GrowthCodec(True),)).to_json()
+    record["codecs"][0]["stepwise"] = "yes"
+    with pytest.raises(DataError, match="damaged"):
+        Encoding.from_json(record)

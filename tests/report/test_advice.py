@@ -1,0 +1,42 @@
+"""Advice is what training and sampling would choose, and its commands can be typed."""
+
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sdezoo.errors import SdezooError
+from sdezoo.report.advice import advise
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
+
+
+def test_the_answer_comes_first_and_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).lognormal(size=(50, 2))
+    np.savetxt("my prices.csv", rows, delimiter=",", header="price,area", comments="")
+    found = advise("my prices.csv")
+    lines = found.text.splitlines()
+    assert shlex.split(lines[0])[:4] == ["sdezoo", "train", "--data", "my prices.csv"]
+    assert (found.process, found.sampler, found.training_steps) == ("gbm", "dpmpp-2m", None)
+    assert any("cross-validation" in sentence for _, sentence in found.reasons)
+    json.dumps(found.record)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my prices.csv"]
+
+
+@pytest.mark.parametrize(("data", "steps"), [("digits", 20), ("spirals", 20)])
+def test_it_is_what_training_chooses(data: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = advise(data)
+    net = "unet:width=4,multipliers=(1,)" if data == "digits" else "mlp:width=4,depth=1"
+    result = train(TrainingConfig.build({"data": data, "steps": 1, "net": net, "device": "cpu"}))
+    assert TrainingConfig.read(result.run / "config.yaml")["sde"] == found.process
+    assert str(result.run) in found.commands[1]
+    assert (found.sampling_steps, found.training_steps) == (steps, 2000)
+
+
+def test_what_cannot_be_read_is_refused() -> None:
+    with pytest.raises(SdezooError, match="no file or folder"):
+        advise("nowhere.csv")

@@ -1,0 +1,196 @@
+"""The page of a run: everything is on it, nothing is fetched for it, and nothing in a run folder gets into its markup."""
+
+import base64
+import io
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sdezoo.errors import ParameterError, RunError
+from sdezoo.report.page import report
+from sdezoo.runs.evaluate import evaluate
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
+
+EVIL = '"><script src="http://evil.example/x.js"></script>{{ 7 * 7 }}'
+SECTIONS = ["model", "settings", "training", "samples", "quality", "tails", "privacy", "provenance", "commands"]
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """What a browser finds on a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+        self.pictures: list[tuple[str, str]] = []
+        self.sections: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        found = {name: value or "" for name, value in attrs}
+        assert not [name for name in found if name.startswith("on")]
+        self.links += [found[name] for name in ("src", "href", "action", "data", "srcset", "poster") if name in found]
+        if tag == "img":
+            self.pictures.append((found["src"], found["alt"]))
+        if tag == "section":
+            self.sections.append(found["class"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def read(file: Path) -> Page:
+    page = Page(file.read_text(encoding="utf-8"))
+    assert page.open == []
+    return page
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    rows = np.random.default_rng(0).lognormal(size=(800, 2))
+    names = EVIL.replace('"', '""')
+    text = f'price,"{names}"\n' + "".join(f"{a:.4f},{b:.4f}\n" for a, b in rows)
+    (folder / "rows.csv").write_text(text, encoding="utf-8")
+    settings = {"data": str(folder / "rows.csv"), "net": "mlp:width=16,depth=1", "steps": 150, "device": "cpu"}
+    result = train(TrainingConfig.build({**settings, "out": str(folder / "run")}), preview=True)
+    evaluate(result.run, n=80, out=result.run / "evaluation")
+    return result.run
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> Page:
+    return read(report([run]))
+
+
+def test_nothing_is_fetched_and_nothing_runs(page: Page) -> None:
+    assert all(link.startswith("data:image/") for link in page.links)
+    assert not page.tags & {"script", "iframe", "object", "embed", "link", "base", "form"}
+
+
+def test_names_from_the_data_are_text(page: Page) -> None:
+    """They are shown as they are, and neither the browser nor the template obeys them."""
+    assert any(EVIL in text for text in page.text)
+
+
+def test_every_section_is_there_and_filled(page: Page) -> None:
+    assert [name for name in page.sections if name != "notes"] == SECTIONS
+    text = " ".join(" ".join(page.text).split())
+    for expected in (
+        "dX = μ(t) X dt + σ(t) X dW",
+        "sliced W1",
+        "membership inference, AUC",
+        "sdezoo train --sde gbm",
+        "150",
+        "torch",
+        "price",
+    ):
+        assert expected in text, expected
+    assert "Not measured" not in text
+    assert "Not evaluated" not in text
+
+
+def test_every_picture_decodes_and_is_described(page: Page) -> None:
+    kinds = []
+    for source, words in page.pictures:
+        head, _, content = source.partition(",")
+        data = base64.b64decode(content, validate=True)
+        kinds.append(head)
+        assert words
+        if "svg" in head:
+            root = ElementTree.fromstring(data)
+            assert not [node for node in root.iter() if node.tag.endswith(("script", "foreignObject", "image"))]
+            assert len(list(root.iter("{http://www.w3.org/2000/svg}path"))) > 20
+            assert b'href="http' not in data
+        else:
+            assert Image.open(io.BytesIO(data)).convert("L").getextrema() != (255, 255)
+    assert sorted(kinds) == ["data:image/png;base64", "data:image/svg+xml;base64", "data:image/svg+xml;base64"]
+
+
+def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    one, other = (report([run], tmp_path / f"{name}.html").read_bytes() for name in "ab")
+    assert one == other
+
+
+def test_two_runs_stand_beside_each_other_and_other_data_are_named(run: Path, page: Page, tmp_path: Path) -> None:
+    settings = {"data": "wine", "sde": "ve", "net": "mlp:width=8,depth=1", "steps": 2, "batch_size": 8, "device": "cpu"}
+    other = train(TrainingConfig.build({**settings, "out": str(tmp_path / "other")})).run
+    both = read(report([run, other], tmp_path / "both.html"))
+    assert both.sections.count("model") == 2
+    text = " ".join(both.text)
+    assert "different data" in text
+    assert "Not evaluated yet" in text
+    same = read(report([run, run], tmp_path / "same.html"))
+    assert "same data" in " ".join(same.text)
+
+
+def test_a_page_that_exists_stays_unless_it_may_be_replaced(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("mine")
+    with pytest.raises(RunError, match="exists"):
+        report([run], tmp_path / "a.html")
+    assert (tmp_path / "a.html").read_text() == "mine"
+    report([run], tmp_path / "a.html", overwrite=True)
+    assert (tmp_path / "a.html").read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    ("runs", "name", "error", "words"),
+    [
+        (["nowhere"], "a.html", RunError, "does not exist"),
+        (["."], "a.html", RunError, "is not a run"),
+        ([], "a.html", ParameterError, "one run or two"),
+        (["run"], "a.pdf", RunError, "does not end in .html"),
+        (["run"], "folder.html", RunError, "is a folder"),
+        (["run"], "file/a.html", RunError, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(run: Path, tmp_path: Path, runs, name, error, words) -> None:
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(error, match=words):
+        report([run if each == "run" else tmp_path / each for each in runs], tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.html"]
+
+
+def test_damaged_records_are_left_out(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "metrics.jsonl").write_text('{"step": 1, "loss": "<b>"}\n[1]\n{"step": "x"}\n{', encoding="utf-8")
+    (copy / "env.json").write_text('{"plugins": 3, "<i>": ["<script>"]}', encoding="utf-8")
+    record = {"measures": [{"group": EVIL, "name": EVIL, "value": EVIL, "interval": [EVIL, None]}, 3], "tails": [{"data": 1}], "columns": 7}
+    (copy / "evaluation" / "evaluation.json").write_text(json.dumps({**record, "notes": [EVIL, 4], "verdict": EVIL}), encoding="utf-8")
+    (copy / "evaluation" / "evaluation.png").write_bytes(b"\x89PNG nothing")
+    for file in (copy / "checkpoints").glob("*/ema.safetensors"):
+        file.write_bytes(b"damaged")
+    page = read(report([copy], tmp_path / "page.html"))
+    assert not page.tags & {"script", "i", "b"}
+    assert [name for name in page.sections if name != "notes"] == SECTIONS
+    assert page.pictures == []
+    assert any("damaged" in text for text in page.text)
+
+
+def test_a_run_of_images_shows_its_samples(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "x.npz", images=rng.random((40, 1, 8, 8)).astype(np.float32))
+    settings = {"data": str(tmp_path / "x.npz"), "net": "unet:width=8,multipliers=(1,)", "steps": 2, "batch_size": 8, "device": "cpu"}
+    run = train(TrainingConfig.build({**settings, "out": str(tmp_path / "run")}), preview=True).run
+    page = read(report([run]))
+    assert [words for _, words in page.pictures][-1] == "Samples, step-2.png"
+    assert "entry" in page.pictures[0][1]
