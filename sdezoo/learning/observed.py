@@ -25,7 +25,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -259,6 +259,8 @@ class LearnedSDE(MatrixSDE):
 @dataclass(frozen=True, eq=False)
 class _Inside(LearnedSDE):
     """The SDE of a model that is in memory."""
+
+    name: ClassVar[str] = "learned"
 
     coefficients: nn.Module
 

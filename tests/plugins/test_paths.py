@@ -271,3 +271,12 @@ def test_what_is_no_fitted_sde_is_told(tmp_path: Path) -> None:
             data=one,
         )
     assert not (tmp_path / "new").exists()
+
+
+def test_a_report_of_such_a_run_shows_no_motion_from_noise(tmp_path: Path) -> None:
+    from sdezoo.report.motion import motion
+
+    train(config(tmp_path / "run"), data=ornstein_uhlenbeck(40, 4))
+    picture, words = motion(tmp_path / "run")
+    assert picture is None
+    assert "has learned an SDE from paths" in words
