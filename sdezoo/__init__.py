@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdezoo import datasets, formats, losses, networks, samplers, sdes, tasks
-    from sdezoo.conformance import loss_laws, sampler_laws, sde_laws
+    from sdezoo import datasets, formats, guides, losses, networks, optimizers, samplers, sdes, tasks
+    from sdezoo.conformance import guide_laws, loss_laws, optimizer_laws, sampler_laws, sde_laws
     from sdezoo.data.dataset import Data, Dataset, Snapshot
     from sdezoo.data.encoding import Encoding
     from sdezoo.data.formats import ArrayFormat, FileFormat, Samples, TableFormat
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sdezoo.learning.model import DenoiserModel, Model, ScoreModel
     from sdezoo.learning.network import Network
     from sdezoo.learning.noise_levels import draw_times
+    from sdezoo.learning.optimizer import Optimizer
     from sdezoo.parameters import Count, Fraction, NonNegative, Plugin, Positive
     from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
     from sdezoo.process.confined import ConfinedBrownian
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from sdezoo.runs.sample import sample
     from sdezoo.runs.train import train
     from sdezoo.sampling.guidance import Covariance, Guided, Inpainting, LinearInverse
+    from sdezoo.sampling.guide import Guide, Reference
     from sdezoo.sampling.langevin import MirroredLangevin
     from sdezoo.sampling.likelihood import bits_per_dim, dequantize, log_likelihood
     from sdezoo.sampling.sampler import Sampler
@@ -51,13 +53,26 @@ if TYPE_CHECKING:
     from sdezoo.store.restoring import restore
     from sdezoo.training.config import TrainingConfig
     from sdezoo.training.task import Task
-    from sdezoo.zoo.registry import DATASETS, FORMATS, LOSSES, NETWORKS, SAMPLERS, SDES, TASKS, load_file
+    from sdezoo.zoo.registry import (
+        DATASETS,
+        FORMATS,
+        GUIDES,
+        LOSSES,
+        NETWORKS,
+        OPTIMIZERS,
+        SAMPLERS,
+        SDES,
+        TASKS,
+        load_file,
+    )
 
 __all__ = [
     "DATASETS",
     "FORMATS",
+    "GUIDES",
     "LOSSES",
     "NETWORKS",
+    "OPTIMIZERS",
     "SAMPLERS",
     "SDES",
     "TASKS",
@@ -83,6 +98,7 @@ __all__ = [
     "Fraction",
     "FromPrior",
     "FromRows",
+    "Guide",
     "Guided",
     "Inpainting",
     "Interpolant",
@@ -95,11 +111,13 @@ __all__ = [
     "Network",
     "Noise",
     "NonNegative",
+    "Optimizer",
     "ParameterError",
     "Plugin",
     "PluginError",
     "Positive",
     "Process",
+    "Reference",
     "Requirement",
     "Rewindable",
     "RunError",
@@ -125,6 +143,8 @@ __all__ = [
     "draw_times",
     "evaluate",
     "formats",
+    "guide_laws",
+    "guides",
     "impute",
     "leading_spread",
     "likelihood",
@@ -134,6 +154,8 @@ __all__ = [
     "losses",
     "needs_multiplicative",
     "networks",
+    "optimizer_laws",
+    "optimizers",
     "paths",
     "per_sample",
     "restore",
@@ -149,7 +171,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "sdezoo.conformance": ("loss_laws", "sampler_laws", "sde_laws"),
+    "sdezoo.conformance": ("guide_laws", "loss_laws", "optimizer_laws", "sampler_laws", "sde_laws"),
     "sdezoo.data.dataset": ("Data", "Dataset", "Snapshot"),
     "sdezoo.data.encoding": ("Encoding",),
     "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "Samples", "TableFormat"),
@@ -158,6 +180,7 @@ _HOMES = {
     "sdezoo.learning.model": ("DenoiserModel", "Model", "ScoreModel"),
     "sdezoo.learning.network": ("Network",),
     "sdezoo.learning.noise_levels": ("draw_times",),
+    "sdezoo.learning.optimizer": ("Optimizer",),
     "sdezoo.parameters": ("Count", "Fraction", "NonNegative", "Plugin", "Positive"),
     "sdezoo.process.affine": ("AffineSDE", "Coefficients", "leading_spread"),
     "sdezoo.process.confined": ("ConfinedBrownian",),
@@ -175,6 +198,7 @@ _HOMES = {
     "sdezoo.runs.paths": ("paths",),
     "sdezoo.runs.sample": ("sample",),
     "sdezoo.runs.train": ("train",),
+    "sdezoo.sampling.guide": ("Guide", "Reference"),
     "sdezoo.sampling.guidance": ("Covariance", "Guided", "Inpainting", "LinearInverse"),
     "sdezoo.sampling.langevin": ("MirroredLangevin",),
     "sdezoo.sampling.likelihood": ("bits_per_dim", "dequantize", "log_likelihood"),
@@ -183,10 +207,10 @@ _HOMES = {
     "sdezoo.store.restoring": ("restore",),
     "sdezoo.training.config": ("TrainingConfig",),
     "sdezoo.training.task": ("Task",),
-    "sdezoo.zoo.registry": ("DATASETS", "FORMATS", "LOSSES", "NETWORKS", "SAMPLERS", "SDES", "TASKS", "load_file"),
+    "sdezoo.zoo.registry": ("DATASETS", "FORMATS", "GUIDES", "LOSSES", "NETWORKS", "OPTIMIZERS", "SAMPLERS", "SDES", "TASKS", "load_file"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
-_PLUGINS = ("datasets", "formats", "losses", "networks", "samplers", "sdes", "tasks")
+_PLUGINS = ("datasets", "formats", "guides", "losses", "networks", "optimizers", "samplers", "sdes", "tasks")
 
 if not TYPE_CHECKING:  # a type checker knows the names above and must reject others
 

@@ -14,7 +14,9 @@ from sdezoo_cli.printing import say
 
 
 def list_plugins(
-    kind: Annotated[str | None, typer.Argument(help="sdes, losses, samplers, networks, datasets, formats or tasks; default: all.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="sdes, losses, samplers, networks, datasets, formats, tasks, guides or optimizers; default: all.")
+    ] = None,
     fits: Annotated[
         bool,
         typer.Option(

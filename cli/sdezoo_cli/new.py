@@ -34,6 +34,8 @@ _KINDS = {
     "sde": _Kind("sdes", "an", "sdezoo train --sde"),
     "loss": _Kind("losses", "a", "sdezoo train --loss"),
     "sampler": _Kind("samplers", "a", "sdezoo sample RUN --out samples.png --sampler"),
+    "guide": _Kind("guides", "a", "sdezoo sample RUN --out samples.png --guide"),
+    "optimizer": _Kind("optimizers", "an", "sdezoo train --optimizer"),
 }
 
 
@@ -51,7 +53,7 @@ SDE_FORMS = {
 
 
 def new(
-    kind: Annotated[str, typer.Argument(help="sde, loss or sampler.", show_default=False)],
+    kind: Annotated[str, typer.Argument(help="sde, loss, sampler, guide or optimizer.", show_default=False)],
     name: Annotated[str, typer.Argument(help="Name of the plugin in kebab case, for example my-process.", show_default=False)],
     into: Annotated[Path, typer.Option(help="Parent folder of the new package.")] = Path(),
     form: Annotated[

@@ -36,13 +36,25 @@ def sample(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed; sample i depends on (seed, i) only.")] = 0,
     label: Annotated[str | None, typer.Option(help="Class to draw, by name or number; each: all classes in turn.")] = None,
-    guidance: Annotated[float, typer.Option(help="Scale of classifier-free guidance to the label; 1: no guidance.")] = 1.0,
+    guide: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GUIDE", help="What steers the samples, NAME[:key=value,…], such as cfg:weight=2 (repeatable, from the inside)."
+        ),
+    ] = None,
     start: Annotated[
         Path | None,
         typer.Option("--from", help="File of rows to start from: row i is noised and denoised to give sample i.", show_default=False),
     ] = None,
     start_time: Annotated[
         float | None, typer.Option("--from-time", help="Time between 0 and 1 up to which rows are noised. Default: the end.")
+    ] = None,
+    direction: Annotated[
+        str | None, typer.Option(metavar="DIRECTION", help="forward or backward: the way that rows take over a bridge.", show_default=False)
+    ] = None,
+    times: Annotated[
+        str | None,
+        typer.Option(metavar="TIMES", help="Record curves of a bridge at these times: FIRST:LAST:COUNT, or 0,0.5,1.", show_default=False),
     ] = None,
     given: Annotated[
         list[str] | None,
@@ -94,9 +106,11 @@ def sample(
                 batch_size=batch_size,
                 seed=seed,
                 label=label,
-                guidance=guidance,
+                guides=guide or (),
                 start=start,
                 start_time=start_time,
+                direction=direction,
+                times=times,
                 given=given or (),
                 given_first=given_first,
                 start_value=_numbers(start_value),
@@ -112,7 +126,7 @@ def sample(
         return
     if as_json:
         summary = {"out": str(made.out), "n": made.n, "sampler": made.sampler, "steps": made.steps, "evaluations": made.evaluations}
-        summary |= {"seed": made.seed, "label": made.label, "guidance": made.guidance, "seeds": made.seeds, "kept": made.kept}
+        summary |= {"seed": made.seed, "label": made.label, "guides": list(made.guides), "seeds": made.seeds, "kept": made.kept}
         summary |= {"from": str(made.start) if made.start else None}
         summary |= {"effective_particles": round(min(made.effective), 3) if made.effective else None}
         summary |= {"trajectory": str(made.trajectory) if made.trajectory else None, "outside": made.outside.count}

@@ -117,7 +117,7 @@ def _composition(registry: Any, name: str) -> dict[str, Any]:
     from sdezoo.learning.output import OUTPUTS
     from sdezoo.process.process import Supervised
     from sdezoo.zoo.composition import defaults, fitting, support_in_words
-    from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
+    from sdezoo.zoo.registry import GUIDES, LOSSES, SAMPLERS, SDES
 
     part = dict(defaults(registry)).get(name)
     if registry is SDES and part is not None:
@@ -128,6 +128,6 @@ def _composition(registry: Any, name: str) -> dict[str, Any]:
             "samplers": fitting(part, SAMPLERS),
             "outputs": [key for key, output in OUTPUTS.items() if output.refuses(part) is None],
         }
-    if registry in (LOSSES, SAMPLERS) and part is not None:
+    if registry in (GUIDES, LOSSES, SAMPLERS) and part is not None:
         return {"sdes": [key for key, sde in defaults(SDES) if part.refuses(sde) is None]}
     return {}

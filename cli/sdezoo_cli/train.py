@@ -35,6 +35,17 @@ def train(
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
+    target: Annotated[Text, typer.Option(help="Data at the other end of a bridge, as for --data.")] = None,
+    snapshots: Annotated[Text, typer.Option(metavar="FILE", help="Instead of --data: an .npz with points x and their times time.")] = None,
+    rounds: Annotated[Whole, typer.Option(help="Rounds of a bridge, backward and forward in turn. Default: 6.")] = None,
+    origin: Annotated[
+        Text,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Run folder whose model is trained on with these data; its process, encoding and network are kept.",
+        ),
+    ] = None,
     net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
     output: Annotated[
         Text,
@@ -50,7 +61,10 @@ def train(
     steps: Annotated[Whole, typer.Option(help="Optimizer steps. Default: 2000; small tables: by cross-validation.")] = None,
     batch_size: Annotated[Whole, typer.Option(help="Samples per step. Default: 128.")] = None,
     accumulate: Annotated[Whole, typer.Option(help="Micro-batches per step (gradient accumulation), to save memory. Default: 1.")] = None,
-    optimizer: Annotated[Text, typer.Option(help="Optimizer: adamw, egd, egd-adam. Default: adamw.")] = None,
+    optimizer: Annotated[Text, typer.Option(help="Optimizer, NAME[:key=value,…]. Default: adamw.")] = None,
+    order: Annotated[
+        Text, typer.Option(help="Order of the rows: reshuffle, single-shuffle, flip-flop, with-replacement. Default: reshuffle.")
+    ] = None,
     lr: Annotated[Number, typer.Option(help="Peak learning rate. Default: the one that the optimizer or the network recommends.")] = None,
     schedule: Annotated[Text, typer.Option(help="Learning-rate schedule: cosine, constant. Default: cosine.")] = None,
     warmup_steps: Annotated[Whole, typer.Option(help="Steps of linear learning-rate warm-up. Default: 100.")] = None,
@@ -92,6 +106,8 @@ def train(
     options = locals()
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
     values = _values(config, given, resume=resume)
+    if snapshots is not None:
+        values["data"] = _snapshots(snapshots, data)
     if label_column is not None:
         from sdezoo.zoo.datasets import with_parameter
 
@@ -126,9 +142,19 @@ def train(
             + (f"  samples     {result.preview}\n" if result.preview else "")
             + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
-            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} -n 64 --seed 0 --out samples.{ending}\n"
+            + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} {result.usage} --out samples.{ending}\n"
             + f"Report next:  sdezoo report {shlex.quote(str(result.run))}\n"
         )
+
+
+def _snapshots(path: str, data: str | None) -> str:
+    """The spec of snapshots in a file."""
+    from sdezoo.errors import ParameterError
+    from sdezoo.parameters import format_value
+
+    if data is not None:
+        raise ParameterError("Both --data and --snapshots were given.", "Give one of them.")
+    return path if path.startswith("snapshots:") else f"snapshots:path={format_value(path)}"
 
 
 def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict[str, Any]:
@@ -161,7 +187,7 @@ def _stopped(stop: KeyboardInterrupt, plugin: list[Path] | None) -> typer.Exit:
             _say("Stopped at once. Earlier checkpoints are kept; give --resume to resume from the newest.")
         return typer.Exit(128 + signal.SIGINT)
     if is_first():
-        command = ["sdezoo", "train", "--out", str(stop.checkpoint.parents[1]), "--resume"]
+        command = ["sdezoo", "train", "--out", str(stop.run), "--resume"]
         command += [part for file in plugin or () for part in ("--plugin", str(file))]
         _say(f"{stop}\n" + (f"Resume with:  {shlex.join(command)}" if stop.step < stop.steps else "There is nothing left to train."))
     return typer.Exit(128 + stop.number)

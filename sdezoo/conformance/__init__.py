@@ -16,12 +16,16 @@ from sdezoo.conformance.law import BoundLaw
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
+from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
 from sdezoo.learning.loss import ScoreLoss
+from sdezoo.learning.optimizer import Optimizer
 from sdezoo.process.process import Process
+from sdezoo.sampling.guide import Guide
 from sdezoo.sampling.sampler import Sampler
-from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
+from sdezoo.zoo.registry import GUIDES, LOSSES, OPTIMIZERS, SAMPLERS, SDES
 
-__all__ = ["loss_laws", "sampler_laws", "sde_laws"]
+__all__ = ["guide_laws", "loss_laws", "optimizer_laws", "sampler_laws", "sde_laws"]
 
 
 def sde_laws(sde: Process | str) -> list[BoundLaw[Process]]:
@@ -49,3 +53,21 @@ def sampler_laws(sampler: Sampler | str) -> list[BoundLaw[Sampler]]:
         sampler: The sampler, or its spec string.
     """
     return SAMPLER_LAWS.bind(SAMPLERS.build(sampler) if isinstance(sampler, str) else sampler)
+
+
+def guide_laws(guide: Guide | str) -> list[BoundLaw[Guide]]:
+    """Laws that apply to a guide.
+
+    Args:
+        guide: The guide, or its spec string.
+    """
+    return GUIDE_LAWS.bind(GUIDES.build(guide) if isinstance(guide, str) else guide)
+
+
+def optimizer_laws(optimizer: Optimizer | str) -> list[BoundLaw[Optimizer]]:
+    """Laws that apply to an optimizer.
+
+    Args:
+        optimizer: The optimizer, or its spec string.
+    """
+    return OPTIMIZER_LAWS.bind(OPTIMIZERS.build(optimizer) if isinstance(optimizer, str) else optimizer)

@@ -10,11 +10,19 @@ from sdezoo.conformance.law import Suite, Verdict
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
+from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES
 from sdezoo.zoo.spec import parse, suggestion
 
-SUITES: dict[str, Suite[Any]] = {"sdes": SDE_LAWS, "losses": LOSS_LAWS, "samplers": SAMPLER_LAWS}
+SUITES: dict[str, Suite[Any]] = {
+    "sdes": SDE_LAWS,
+    "losses": LOSS_LAWS,
+    "samplers": SAMPLER_LAWS,
+    "guides": GUIDE_LAWS,
+    "optimizers": OPTIMIZER_LAWS,
+}
 """The laws, by kind of plugin."""
 
 
@@ -36,7 +44,8 @@ def kinds(spec: str) -> list[str]:
     lawful = [kind for kind in found if kind in SUITES]
     if not lawful:
         raise PluginError(
-            f"'{name}' is a {REGISTRIES[found[0]].kind}, and there are no laws for those.", "Check an SDE, a loss or a sampler."
+            f"'{name}' is a {REGISTRIES[found[0]].kind}, and there are no laws for those.",
+            "Check an SDE, a loss, a sampler, a guide or an optimizer.",
         )
     return lawful
 

@@ -23,9 +23,9 @@ from sdezoo.errors import CompositionError, LeftSupportError, ParameterError
 from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
+from sdezoo.generation.guiding import NO_GUIDES, Guides
 from sdezoo.learning.model import Model
 from sdezoo.learning.observed import is_simulated
-from sdezoo.sampling.guidance import Guided
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.simulation import Simulation
 from sdezoo.sampling.start import PRIOR, Start, check_rows
@@ -160,14 +160,14 @@ class Draw:
         batch_size: samples in a batch; None: 64, and more of small rows.
         device: device of the model; None: CPU.
         label: class to condition on; `each`: sample `i` has class `i` modulo the number of classes; None: no label.
-        guidance: scale `w` of classifier-free guidance, see `sdezoo.sampling.guidance.Guided`.
+        guides: what steers the samples.
         start: initial states.
         given: conditions on the columns of the samples; None: none.
         begun: the beginnings that samples of series continue, or the values that they start at; None: none.
         wide: whether states are float64; the network has to take them, see `sdezoo.generation.acceleration.prepare`.
 
     Raises:
-        ParameterError: if a number is not positive, the class does not exist, there is guidance without a label, or `start` has no row for
+        ParameterError: if a number is not positive, the class does not exist, a guide has no label to guide to, or `start` has no row for
             a sample.
         CompositionError: if there is a label and the model is unconditional.
     """
@@ -180,7 +180,7 @@ class Draw:
     batch_size: int | None = None
     device: torch.device | None = None
     label: int | Literal["each"] | None = None
-    guidance: float = 1.0
+    guides: Guides = NO_GUIDES
     start: Start = PRIOR
     given: Given | None = None
     wide: bool = False
@@ -196,8 +196,7 @@ class Draw:
             if value < 1:
                 raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
         if self.label is None:
-            if self.guidance != 1:
-                raise ParameterError(f"guidance={self.guidance:g} has no label to guide to.", "Give --label a class, or each.")
+            self.guides.refuse_without_label()
         elif self.label != "each" and not 0 <= self.label < len(names := class_names(self.trained.state)):
             raise ParameterError(f"There is no class {self.label}.", f"Give a number from 0 to {len(names) - 1}, or each.")
 
@@ -235,6 +234,7 @@ class Draw:
             yield self._batch(self.rows.cut(start, stop), follow)
 
     def _batch(self, rows: SampleIndices, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
+        self._model(list(rows))  # pilots of guides are drawn before evaluations are counted
         calls = Calls(self.trained.model)
         with calls:
             z = self.sample(rows, progress)
@@ -260,10 +260,7 @@ class Draw:
             DataError: if no sample that meets the conditions was found.
             SupportError: as for `batches`.
         """
-        shape, like = (
-            (len(rows), *self.trained.encoded_event),
-            torch.empty((), dtype=torch.float64 if self.wide else torch.float32, device=self.device),
-        )
+        shape, like = (len(rows), *self.trained.encoded_event), self._like
         try:
             if self.given is not None:
                 return self.conditional.sample(self._model, list(rows), callback)
@@ -288,7 +285,12 @@ class Draw:
         if self.begun is not None:
             return self.begun.continued(self.trained.model, rows, self.trained.encoded_event[0])
         labels = self.labels(rows)
-        return self.trained.model if labels is None else Guided(self.trained.model, labels.to(self.device), self.guidance)
+        labels = None if labels is None else labels.to(self.device)
+        return self.guides.model(self.trained, self.sampler, self.steps, self.seed, labels, self._like)
+
+    @property
+    def _like(self) -> Tensor:
+        return torch.empty((), dtype=torch.float64 if self.wide else torch.float32, device=self.device)
 
     def labels(self, rows: Sequence[int]) -> Tensor | None:
         """The classes of samples, int64 `(n,)`; None: no label.

@@ -217,7 +217,7 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
         "seed": draw.seed,
         "seeds": str(draw.rows),
         "label": draw.label,
-        "guidance": draw.guidance,
+        "guides": list(draw.guides.specs),
         "precision": precision,
         **given,
     }

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sdezoo.learning.model import ScoreModel
 from sdezoo.parameters import Plugin
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Denoised, Process, Supervised
 from sdezoo.process.requirement import P, Requirement
@@ -41,7 +42,7 @@ class ScoreLoss(Plugin, Requirement[P], ABC):
     """
 
     def refuses(self, sde: Process) -> str | None:
-        if isinstance(sde, Denoised) and not issubclass(self.requires, Supervised):
+        if isinstance(sde, Denoised | Bridge) and not issubclass(self.requires, Supervised):
             return "needs a process that has a score"
         return super().refuses(sde)
 

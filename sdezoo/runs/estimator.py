@@ -69,7 +69,7 @@ class DiffusionModel(BaseEstimator):
         shift: shift of the data into the domain of the process, `auto`, `none` or a number.
         steps: optimizer steps; None: by cross-validation for arrays and tables of fewer than 600 rows, else 2000.
         batch_size: batch size of training; None: 128.
-        optimizer: `adamw`, `egd` or `egd-adam`.
+        optimizer: spec string of the optimizer.
         lr: peak learning rate; None: the default of the optimizer or the network.
         ema_half_life_images: half-life of the exponential moving average of the weights, in images; 0: no average.
         condition: `labels` conditions the network on the classes `y`; None: unconditional.

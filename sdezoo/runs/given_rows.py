@@ -18,11 +18,14 @@ from sdezoo.errors import DataError, ParameterError
 from sdezoo.learning.observed import is_simulated
 from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import AtRows, FromRows
+from sdezoo.store.provenance import fingerprint
 from sdezoo.store.restoring import Trained
 from sdezoo.training.config import TrainingConfig
+from sdezoo.training.planning import load_data
 from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
+from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import endings, find_format
 
 
@@ -43,6 +46,24 @@ def as_trained(data: Data, trained: Trained, config: TrainingConfig) -> Data:
         return data
     train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
     return replace(data, train=train, test=test, types=types)
+
+
+def training_data(run: Path, trained: Trained) -> Data:
+    """Read the data that a run was trained on.
+
+    Args:
+        run: the run folder.
+        trained: its model.
+
+    Raises:
+        DataError: if they are no longer those of the run.
+        PluginError: if they were in memory, or cannot be found.
+    """
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    data = as_trained(find_dataset(config.data).load(), trained, config)
+    if trained.state.data is not None and fingerprint(data, trained.encoding) != trained.state.data:
+        raise DataError(f"The data '{config.data}' are not those that the run was trained on.", "Restore them.")
+    return data
 
 
 def read_samples(path: Path, trained: Trained) -> Tensor:
@@ -110,6 +131,35 @@ def _long_table(path: Path, form: TableFormat, columns: Sequence[str]) -> Tensor
             raise DataError(f"The steps of series {key:g} in '{path}' do not increase.", "Sort its rows by step.")
         parts.append(cells.x[rows])
     return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=torch.nan)
+
+
+def snapshot_rows(run: Path, trained: Trained) -> list[Tensor]:
+    """Read the snapshots of the data that a bridge was trained on, in the codes of the model.
+
+    Args:
+        run: the run folder of a direction.
+        trained: its model.
+
+    Returns:
+        The rows of each snapshot `(N, *event)`, float32, in the user's units: training rows, then held-out ones.
+
+    Raises:
+        SdezooError: if the data cannot be read.
+    """
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    parts = [replace(data, train=at.train, test=at.test, later=()) for data in [load_data(config)] for at in data.snapshots]
+    return [torch.cat([part.train, part.test]) for part in (as_trained(each, trained, config) for each in parts)]
+
+
+def start_at_end(snapshots: Sequence[Tensor], trained: Trained) -> FromRows:
+    """Build a start from the data at the end of a bridge where sampling begins.
+
+    Args:
+        snapshots: the rows of each snapshot, see `snapshot_rows`.
+        trained: the model of a direction.
+    """
+    rows = snapshots[0] if trained.model.sde.forward else snapshots[-1]
+    return FromRows(trained.encoding.encode(rows))
 
 
 def start_at(path: Path, trained: Trained, time: float | None = None) -> AtRows:

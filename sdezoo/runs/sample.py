@@ -5,25 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from sdezoo.bridging.curves import Curves, parse_times
+from sdezoo.bridging.rounds import newest_round
 from sdezoo.data.bounds import Outside
 from sdezoo.data.dataset import Kind
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.generation.acceleration import prepare
 from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names, class_number
+from sdezoo.generation.export import check_output
 from sdezoo.generation.given import STEPS as GIVEN_STEPS
 from sdezoo.generation.given import Given
+from sdezoo.generation.guiding import Guides
 from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.learning.observed import is_simulated
-from sdezoo.runs.given_rows import read_windows, start_at
-from sdezoo.sampling.start import PRIOR
+from sdezoo.process.bridge import Bridge
+from sdezoo.runs.given_rows import read_windows, snapshot_rows, start_at, start_at_end, training_data
+from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.files import refuse_links
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import Trained, restore
@@ -52,7 +61,7 @@ class Sampled:
         seed: the seed.
         seeds: indices of the samples, in the form that `SampleIndices.parse` reads.
         label: name of the class, or `each`; None: no label.
-        guidance: scale of classifier-free guidance.
+        guides: spec strings of the guides, from the inside to the outside.
         start: file of initial rows; None: the prior.
         evaluations: network evaluations (NFE) for each sample drawn by this process; None if it drew none.
         trajectory: file with the trajectories of the first `shown` samples; None: not requested.
@@ -72,7 +81,7 @@ class Sampled:
     seed: int
     seeds: str
     label: int | str | None
-    guidance: float
+    guides: tuple[str, ...]
     start: Path | None
     evaluations: int | None
     trajectory: Path | None
@@ -93,9 +102,11 @@ def sample(
     batch_size: int | None = None,
     seed: int = 0,
     label: str | int | None = None,
-    guidance: float = 1.0,
+    guides: Sequence[str] = (),
     start: Path | None = None,
     start_time: float | None = None,
+    direction: str | None = None,
+    times: str | None = None,
     given: Sequence[str] = (),
     given_first: int | None = None,
     start_value: Sequence[float] = (),
@@ -125,9 +136,11 @@ def sample(
         seed: the seed; sample `i` depends only on `(seed, i)`.
         label: class to condition on, by its name, or by its number if names are texts; `each`: cycle through all classes; None: no label.
             Tables as text, .parquet and .xlsx get a column of labels.
-        guidance: scale of classifier-free guidance toward the label.
+        guides: spec strings of guides, which steer the samples, such as `cfg:weight=2`; the later stand around the earlier.
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
+        direction: direction of a bridge, `forward` or `backward`, see `sdezoo.bridging.rounds.newest_round`; None: no bridge.
+        times: times of a bridge at which to record, see `sdezoo.bridging.curves.parse_times`: the file then holds curves. None: the end.
         given: conditions on the columns of a table, `COLUMN=VALUE` or `COLUMN=LOW..HIGH`, see `sdezoo.generation.given`.
         given_first: number of given steps of series: sample `i` continues window `i` modulo their number, of those in `start`, or of the
             held-out ones of the run. Default `n`: 64 for each window.
@@ -154,6 +167,7 @@ def sample(
     for file in plugins:
         load(file)
     where = share.device(resolve_device(device))
+    run = newest_round(run, direction)
     trained = restore(run, checkpoint)
     out = Path(out) if out is not None else default_place(run, trained.state.kind, overwrite=overwrite)
     chosen = choose_sampler(trained, sampler)
@@ -161,14 +175,16 @@ def sample(
     if start is None and start_time is not None:
         raise ParameterError(f"There are no rows to start from at t = {start_time:g}.", "Give --from a file, or leave out --from-time.")
     begun = _begun(run, trained, given_first, start, start_value, start_time)
-    begin = PRIOR if start is None or begun else start_at(start, trained, start_time)
+    behind = snapshot_rows(run, trained) if start is None and isinstance(trained.model.sde, Bridge) else []
+    begin = PRIOR if begun else _start(trained, start, start_time, behind)
     if given and trajectory:
         raise ParameterError("Trajectories are not drawn under conditions.", "Leave out --trajectory, or --given.")
     meet = Given.of(given, trained) if given else None
     steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else chosen.usual_steps
     rows = _rows(n, seeds, begin.rows or SAMPLES * (len(begun.observed) if begun else 1))
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
-    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, guidance, begin, meet, precision == "float64", begun)
+    steered = Guides.of(guides, trained, cache(lambda: training_data(run, trained)))
+    draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, steered, begin, meet, precision == "float64", begun)
     if meet:
         draw.conditional.check()
     if begun and trajectory:
@@ -177,14 +193,18 @@ def sample(
         if is_simulated(trained.model):
             raise ParameterError("Samples of this model are trajectories themselves.", "Leave out --trajectory.")
         check_trajectory(trajectory, out, overwrite)
+    curves = None if times is None else _curves(draw, times, out, overwrite=overwrite)
     if share.first:
         share.wait()
     began = time.perf_counter()
     follow = progress if share.first else None
-    written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
+    if curves:
+        written = curves.write(out, overwrite=overwrite, progress=follow) if share.first else None
+    else:
+        written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
     if written is None:
         return None
-    shown = record(draw, trajectory) if trajectory else 0
+    shown = 0 if trajectory is None else curves.draw(trajectory, behind) if curves else record(draw, trajectory)
     return Sampled(
         out=out,
         kind=trained.state.kind,
@@ -197,7 +217,7 @@ def sample(
         seed=seed,
         seeds=str(draw.rows),
         label=class_names(trained.state)[chosen_class] if isinstance(chosen_class, int) else label,
-        guidance=guidance,
+        guides=steered.specs,
         start=start,
         evaluations=written.evaluations,
         trajectory=trajectory,
@@ -244,6 +264,21 @@ def _begun(
     if not len(held_out):
         raise ParameterError("The run has no held-out windows to continue.", "Give windows: --from windows.csv.")
     return Beginnings.of(held_out, steps, trained)
+
+
+def _start(trained: Trained, path: Path | None, time: float | None, snapshots: Sequence[Tensor]) -> Start:
+    """Where sampling starts: rows of a file, the end of a bridge, or the prior."""
+    if path is not None:
+        return start_at(path, trained, time)
+    return start_at_end(snapshots, trained) if snapshots else PRIOR
+
+
+def _curves(draw: Draw, times: str, out: Path, *, overwrite: bool) -> Curves:
+    if not isinstance(draw.start, AtRows):
+        raise ParameterError("--times is for bridges, which start from rows.", "Leave out --times.")
+    check_output(out, "paths", overwrite)
+    device = draw.device or torch.device("cpu")
+    return Curves(draw.trained, draw.sampler, draw.start.x, parse_times(times), draw.rows, draw.steps, draw.seed, device)
 
 
 def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:

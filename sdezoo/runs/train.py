@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
+from sdezoo.bridging.rounds import train_rounds
 from sdezoo.data.dataset import Data
-from sdezoo.errors import SdezooError
+from sdezoo.errors import RunError, SdezooError
 from sdezoo.runs.column_check import last_look
 from sdezoo.runs.preview import draw_loss, draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
@@ -75,6 +76,8 @@ def train(
         chosen = plan(checked, workers, resume=resume, progress=progress)
         for note in chosen.data.notes if is_first() else ():
             notify(note)
+        if chosen.task.in_rounds:
+            return _in_rounds(chosen, resume=resume, overwrite=overwrite, progress=progress, interruptible=interruptible, notify=notify)
         training = Training(chosen, workers)
         with run_lock(chosen.run) if is_first() else nullcontext():
             if resume:
@@ -86,6 +89,29 @@ def train(
             workers.wait()
             result = training.run(progress, interruptible=interruptible)
     return _with_last_look(_with_preview(result, chosen.device), chosen) if preview and is_first() else result
+
+
+def _in_rounds(
+    plan: Plan, *, resume: bool, overwrite: bool, progress: TrainingProgress | None, interruptible: bool, notify: Notify
+) -> Result:
+    """Train the rounds of a bridge, each a run in the run folder."""
+    config = plan.config
+    before = TrainingConfig.build(TrainingConfig.read(plan.run / "config.yaml")) if resume else config
+    if before.steps not in (None, config.steps):
+        raise RunError(f"The rounds of '{plan.run}' have {before.steps} steps each.", "Leave out --steps to resume; --rounds may grow.")
+    with run_lock(plan.run) if is_first() else nullcontext():
+        if is_first():
+            if not resume:
+                _clear(plan.run, overwrite)
+            config.write(plan.run / "config.yaml")
+        return train_rounds(
+            plan,
+            lambda: Workers(plan.device, config.precision, compiled=config.compile),
+            _begin,
+            progress=progress,
+            interruptible=interruptible,
+            notify=notify,
+        )
 
 
 def _with_preview(result: Result, device: torch.device) -> Result:
@@ -121,7 +147,7 @@ def _clear(run: Path, overwrite: bool) -> None:
     """Make room for a new run; its `config.yaml` stays until it is replaced, so that a folder is always known for a run."""
     reserve(run, overwrite=overwrite)
     with writing(run, _REMEDY):
-        for part in ("checkpoints", "samples", "tensorboard"):
+        for part in ("checkpoints", "samples", "tensorboard", "rounds"):
             remove(run / part)
         for name in ("metrics.jsonl", "env.json", "loss.png", "report.html", "evaluation/evaluation.json", "evaluation/evaluation.png"):
             (run / name).unlink(missing_ok=True)

@@ -155,6 +155,9 @@ def choose(run: Path, which: str = "newest") -> Path:
     """
     there = steps(run)
     if not there:
+        rounds = sorted((run / "rounds").glob("*-*")) if run.is_dir() else []
+        if rounds:
+            raise RunError(f"The run folder '{run}' holds rounds, each a run.", f"Give one of them, such as {rounds[-1]}.")
         found = "holds no checkpoint" if run.is_dir() else "does not exist"
         raise RunError(f"The run folder '{run}' {found}.", "Give the folder that `sdezoo train` wrote.")
     if which == "newest":

@@ -25,7 +25,9 @@ from torch import Tensor
 
 from sdezoo.errors import RunError
 
-_REMAINS = re.compile(r"\.(?:.+\.(?P<process>\d+)\.partial|(?:step-\d+|checkpoints|samples|tensorboard)\.(?:partial|removed))")
+_REMAINS = re.compile(
+    r"\.(?:.+\.(?P<process>\d+)\.partial|(?:step-\d+|checkpoints|samples|tensorboard|rounds|coupling)\.(?:partial|removed))"
+)
 """Names of temporary files and folders of a run."""
 
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)

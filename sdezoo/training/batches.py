@@ -1,9 +1,23 @@
-"""Shuffling, and the assembly of rows into a `Batch`."""
+"""The order of the rows, and the assembly of rows into a `Batch`.
+
+Gradients of the rows, less their mean and added up along an epoch, are a path. Over many rows it is an *epoched Brownian motion*: with an
+order without replacement each epoch is a Brownian bridge, since the sum over all rows is 0, and epochs depend on each other by the order.
+At the fractions `s` of one epoch and `t` of the next the covariance is `C(s, t) − s t`, for increments of unit variance::
+
+    reshuffle          C = s t              a new order for each epoch
+    single-shuffle     C = min(s, t)        one order for all epochs
+    flip-flop          C = (s + t − 1)₊     every second epoch is the one before, backwards
+    with-replacement   no bridges           rows are drawn independently, and the path is a Brownian motion
+
+Within an epoch it is `min(s, t) − s t`. Orders whose epochs make up for each other leave less noise in the weights; see Rajput et al.
+(arXiv 2102.09718) on flip-flop, and Mishchenko et al. (arXiv 2006.05988) on reshuffling.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,20 +28,23 @@ from sdezoo.process.noise import Noise
 Fetch = Callable[[Tensor], Tensor]
 """Map row indices, int64 `(B,)` on the CPU, to encoded rows `(B, *event)` on the device."""
 
+Order = Literal["reshuffle", "single-shuffle", "flip-flop", "with-replacement"]
+
 _KEY = -1  # a random key that no step 0, 1, … uses
 
 
 class BatchSampler:
-    """Batches from shuffled epochs. Each permutation is keyed by (seed, epoch), so any step can be computed without those before it.
+    """Batches of epochs. Each epoch is keyed by the seed and its number, so any step can be computed without those before it.
 
     Args:
         rows: number of training rows.
         batch: samples per step.
         seed: random seed.
+        order: order of the rows.
     """
 
-    def __init__(self, rows: int, batch: int, seed: int) -> None:
-        self._rows, self._batch, self._seed = rows, batch, seed
+    def __init__(self, rows: int, batch: int, seed: int, order: Order = "reshuffle") -> None:
+        self._rows, self._batch, self._seed, self._order = rows, batch, seed, order
         self._epoch, self._permutation = -1, torch.empty(0, dtype=torch.int64)
 
     def rows(self, step: int) -> Tensor:
@@ -37,11 +54,19 @@ class BatchSampler:
         return torch.cat([self._shuffled(int(e))[wanted[epochs == e] % self._rows] for e in epochs.unique()])
 
     def _shuffled(self, epoch: int) -> Tensor:
-        if epoch != self._epoch:
-            noise = Noise.seeded(self._seed, _KEY, epoch)
-            self._permutation = noise.draw(lambda n, generator: torch.randperm(len(n), generator=generator), torch.empty(self._rows))
-            self._epoch = epoch
-        return self._permutation
+        key = {"single-shuffle": 0, "flip-flop": epoch // 2}.get(self._order, epoch)
+        if key != self._epoch:
+            noise, empty = Noise.seeded(self._seed, _KEY, key), torch.empty(self._rows)
+            self._permutation = noise.draw(_INDICES[self._order == "with-replacement"], empty)
+            self._epoch = key
+        return self._permutation.flip(0) if self._order == "flip-flop" and epoch % 2 else self._permutation
+
+
+_INDICES: tuple[Callable[..., Tensor], Callable[..., Tensor]] = (
+    lambda n, generator: torch.randperm(len(n), generator=generator),
+    lambda n, generator: torch.randint(len(n), n.shape, generator=generator),
+)
+"""Rows of an epoch: each once, or drawn independently."""
 
 
 @dataclass(frozen=True)

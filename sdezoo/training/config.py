@@ -10,17 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sdezoo.errors import ParameterError, RunError, SdezooError
 from sdezoo.learning.noise_levels import NoiseLevels
-from sdezoo.learning.optimizers import OptimizerName
 from sdezoo.learning.prior import PriorKind
 from sdezoo.parameters import in_words, not_allowed
 from sdezoo.store.files import atomic_write
 from sdezoo.store.upgrade import upgrade_settings
+from sdezoo.training.batches import Order
 from sdezoo.training.schedule import ScheduleName
 from sdezoo.training.workers import PrecisionName
 from sdezoo.zoo.spec import shown, suggestion
 
 FREE = frozenset(
-    {"out", "steps", "device", "checkpoint_every", "keep", "accumulate", "precision", "compile", "tensorboard", "deterministic"}
+    {"out", "steps", "rounds", "device", "checkpoint_every", "keep", "accumulate", "precision", "compile", "tensorboard", "deterministic"}
 )
 """Settings that may change when a run resumes."""
 
@@ -34,8 +34,10 @@ class TrainingConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    task: str = "score"
-    """Training task, see `sdezoo.training.task`."""
+    task: str | None = None
+    """Training task, see `sdezoo.training.task`; None: score, and for a bridge its own."""
+    origin: str | None = None
+    """Run folder whose model is trained on with these data; its process, encoding and network are kept. None: a new model."""
     sde: str = "auto"
     """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
     column: str | None = None
@@ -46,6 +48,10 @@ class TrainingConfig(BaseModel):
     """Score loss; None: the first of mult-dsm, dsm, sliced-sm that fits the process."""
     data: str = "digits"
     """Spec string of a dataset, or path of a file or folder."""
+    target: str | None = None
+    """The data at the other end of a bridge, as for `data`; `data` is the first end."""
+    rounds: int | None = Field(None, ge=1)
+    """Rounds in which a bridge is trained, backward and forward in turn, see `sdezoo.bridging`; None: 6."""
     net: str | None = None
     """Network; None: the first of unet, mlp that fits the data."""
     output: str | None = None
@@ -62,8 +68,10 @@ class TrainingConfig(BaseModel):
     """Samples per step, over all workers; None: 128. Rows of a smaller data set occur more than once in a batch, with different noise."""
     accumulate: int = Field(1, ge=1)
     """Micro-batches per step on each worker (gradient accumulation), to save memory."""
-    optimizer: OptimizerName = "adamw"
-    """Optimizer, see `sdezoo.learning.optimizers`."""
+    order: Order = "reshuffle"
+    """Order of the training rows, see `sdezoo.training.batches`."""
+    optimizer: str = "adamw"
+    """Optimizer, see `sdezoo.learning.optimizer`."""
     lr: float | None = Field(None, gt=0)
     """Peak learning rate; None: the one that the optimizer recommends, or the network for adamw."""
     schedule: ScheduleName = "cosine"

@@ -24,10 +24,12 @@ class Interrupted(KeyboardInterrupt):
         checkpoint: folder of the checkpoint.
         step: number of steps done.
         steps: number of steps planned.
+        run: the run folder to resume; None: that of the checkpoint.
     """
 
-    def __init__(self, number: int, checkpoint: Path, step: int, steps: int) -> None:
+    def __init__(self, number: int, checkpoint: Path, step: int, steps: int, run: Path | None = None) -> None:
         super().__init__(f"Stopped after step {step} of {steps}, which is saved in '{checkpoint}'.")
+        self.run = run or checkpoint.parents[1]
         self.number, self.checkpoint, self.step, self.steps = number, checkpoint, step, steps
 
 

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from sdezoo.data.dataset import Data
-from sdezoo.errors import RunError
-from sdezoo.learning.optimizers import LEARNING_RATES, OPTIMIZERS, flatten_state, restore_state
+from sdezoo.errors import ParameterError, RunError
+from sdezoo.learning.optimizer import Optimizer, flatten_state, restore_state
 from sdezoo.store import checkpoint
 from sdezoo.store.launch import is_first
 from sdezoo.store.provenance import fingerprint, providers, versions
@@ -32,6 +32,7 @@ from sdezoo.training.resumption import passed_over, refuse_other_model, rounding
 from sdezoo.training.schedule import moving_average, rate
 from sdezoo.training.task import Draw, Plan
 from sdezoo.training.workers import Workers, threads, threads_for
+from sdezoo.zoo.registry import OPTIMIZERS
 
 _LOG_EVERY = 50
 
@@ -68,6 +69,8 @@ class Result:
     """Choices made from the data, with reasons."""
     preview: Path | None = None
     """Samples drawn after training, see `sdezoo.runs.preview`; None if not requested or not possible."""
+    usage: str = "-n 64 --seed 0"
+    """Options of `sdezoo sample` for a first look at the model."""
 
 
 class Training:
@@ -86,13 +89,24 @@ class Training:
         config = plan.config
         self.positions = workers.positions(plan.batch, config.accumulate)
         self.learner = plan.task.learner(plan, self.positions)
+        if plan.origin:
+            module: Any = plan.task.rebuild(plan.origin.state, plan.origin.tensors)
+            self.learner.module = module.to(plan.device)
         self.module = self.learner.module
-        self.ema = AveragedModel(self.module, multi_avg_fn=moving_average(config.ema_half_life_images, plan.batch))
-        self.lr = config.lr or LEARNING_RATES.get(config.optimizer, self.learner.learning_rate)
-        self.optimizer = OPTIMIZERS[config.optimizer](self.module.parameters(), self.lr)
-        self.order = BatchSampler(plan.data.rows, plan.batch, config.seed)
+        self.rule: Optimizer = OPTIMIZERS.build(config.optimizer)
+        half_life = config.ema_half_life_images if self.rule.averaged else 0
+        self.ema = AveragedModel(self.module, multi_avg_fn=moving_average(half_life, plan.batch))
+        self.lr = config.lr or self.rule.learning_rate or self.learner.learning_rate
+        if self.rule.watches and workers.count > 1:
+            raise ParameterError(
+                f"The optimizer '{self.rule.title()}' sees the layers of one process, and there are {workers.count}.", "Start one process."
+            )
+        self.optimizer = self.rule.build(self.module, self.lr, steps=plan.steps, seed=config.seed)
+        if plan.origin:
+            self.rule.inherit(self.optimizer, plan.origin.optimizer)
+        self.order = BatchSampler(plan.data.rows, plan.batch, config.seed, config.order)
         self.fingerprint = fingerprint(plan.data, plan.encoding)
-        parts = {"sdes": config.sde, "datasets": config.data, "tasks": config.task}
+        parts = {"sdes": config.sde, "datasets": config.data, "tasks": config.task, "optimizers": config.optimizer}
         parts |= {"losses": plan.loss.title()} if plan.loss else {}
         parts |= {"networks": plan.network.spec} if plan.network else {}
         self.plugins = providers(parts)
@@ -141,6 +155,15 @@ class Training:
             if sentence:
                 notify(sentence)
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Begin with given weights instead of fresh ones, also in the moving average; the optimizer is new.
+
+        Args:
+            weights: tensors under the names of `Learner.module.state_dict()`, of a model of the same shape.
+        """
+        self.module.load_state_dict(weights)
+        self.average.load_state_dict(weights)
+
     @property
     def average(self) -> nn.Module:
         """The module with the moving average of the weights."""
@@ -185,7 +208,8 @@ class Training:
         if stop:
             raise Interrupted(stop, folder, self.step, steps)
         validation_loss, best = checkpoint.read_state(folder).validation_loss, checkpoint.best(self.plan.run)
-        note, reasons = self.learner.note(), self.plan.reasons
+        note = " ".join(filter(None, (self.learner.note(), self.rule.note(self.optimizer)))) or None
+        reasons = self.plan.reasons
         return Result(self.plan.run, folder, self.step, self.loss, validation_loss, best, self.seconds, self.plan.data, note, reasons)
 
     def save(self, validation_loss: float | None) -> None:
@@ -289,7 +313,7 @@ class Training:
             encoding=self.plan.encoding.to_json(),
             averaged=int(self.ema.n_averaged),
             seconds=self.seconds,
-            optimizer=config.optimizer,
+            optimizer=self.rule.full_spec,
             scaling=workers.scaling,
             seed=config.seed,
             batch=config.batch_size,

@@ -18,15 +18,18 @@ import torch
 from sdezoo.data.codecs.codec import Codec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.errors import DataError, ParameterError, RunError
+from sdezoo.data.snapshots import joined
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.process.process import Process
 from sdezoo.store.files import writable_folder
 from sdezoo.store.launch import resolve_device
+from sdezoo.store.origin import Origin
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
 from sdezoo.training.preprocessing import constant_codecs, fit_encoding, series_codecs, value_codecs
+from sdezoo.training.resumption import trained_on
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task
 from sdezoo.training.workers import Workers
@@ -35,7 +38,7 @@ from sdezoo.zoo.column_roles import KEEP, find_roles, prepared
 from sdezoo.zoo.columns import AUTO, choose_process
 from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
-from sdezoo.zoo.registry import LOSSES, NETWORKS, SDES, TASKS
+from sdezoo.zoo.registry import LOSSES, NETWORKS, OPTIMIZERS, SDES, TASKS
 
 _BATCH, _STEPS = 128, 2000
 
@@ -66,6 +69,7 @@ class Draft:
     device: torch.device
     run: Path
     reasons: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
@@ -78,11 +82,15 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     Raises:
         SdezooError: if a part is invalid or does not fit. Nothing has been read or written.
     """
-    task: Task = TASKS.build(config.task)
+    origin = Origin.of(Path(config.origin)) if config.origin else None
+    if origin:
+        config = trained_on(config, origin)
+    config = _with_task(config)
+    task: Task = TASKS.build(config.task or "")
     own = task.process()
     _refuse_unused(config, task, own)
     options = ColumnOptions.parse(config.column)
-    read = cache(find_dataset(config.data).load if data is None else lambda: data)
+    read = cache(partial(load_data, config) if data is None else lambda: data)
     reasons: tuple[str, ...] = ()
     if config.sde == AUTO and own is None:
         options, reasons = find_roles(_checked(read, task, options), options)
@@ -93,9 +101,13 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
         # The processes of columns stand in the spec from here on.
         config = config.model_copy(update={"sde": chosen.spec, "column": options.others})
         reasons = (*chosen.reasons, *reasons, *_rows_left_out(read(), load()))
-    elif options.processes:
+    elif options.processes and not origin:
         raise ParameterError("--column gives columns a process, and so does --sde.", "Leave out --sde.")
     sde = own or SDES.build(config.sde)
+    if reason := task.refuses(sde):
+        raise CompositionError(
+            f"The task '{task.title()}' {reason}, and '{sde.title()}' is none.", "Leave out --task, or give another --sde."
+        )
     loss = None
     if task.uses_loss:
         loss = LOSSES.build(config.loss or preferred(fitting_parts(sde, LOSSES), f"losses for '{sde.title()}'"))
@@ -103,13 +115,17 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     if config.output:
         check_output(sde, config.output)
     network = NETWORKS.build(config.net) if config.net and task.uses_network else None
+    if OPTIMIZERS.build(config.optimizer).watches and config.compile:
+        raise ParameterError(
+            f"The optimizer '{config.optimizer}' sees what layers are given, and compiled layers hide it.", "Omit --compile."
+        )
     source = config.data.partition(":")[0] if names_a_dataset(config.data) else Path(config.data).stem
     if config.tensorboard and find_spec("tensorboard") is None:
         raise RunError("TensorBoard is not installed.", 'Install it: pip install "sdezoo[tensorboard]", or omit --tensorboard.')
     run = Path(config.out or f"runs/{'-'.join([source, *([] if own else [sde.title()]), (loss or task).title()])}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
-    return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons)
+    return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons, origin)
 
 
 def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: TrainingProgress | None = None) -> Plan:
@@ -125,16 +141,20 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         SdezooError: if the data or the settings are invalid. Nothing has been written.
     """
     data = draft.load()
-    sde, encoding = _encoded(draft, data)
+    if draft.origin:
+        data, sde, encoding = draft.origin.fitted(data), draft.sde, draft.origin.encoding
+        draft.origin.check_support(sde, encoding.encode(data.train))
+    else:
+        sde, encoding = _encoded(draft, data)
     x0 = encoding.encode(data.train).to(workers.device)
     network = _network(draft, tuple(x0.shape[1:]), data.rows) if draft.task.uses_network else None
     batch = (draft.config.batch_size if resume else None) or _batch(draft, data.rows)
     config = draft.config.model_copy(update={"net": network.spec if network else None, "batch_size": batch})
-    classes = _classes(draft, data)
+    classes = draft.origin.state.classes if draft.origin else _classes(draft, data)
     chosen = Plan(
         config=config,
         task=draft.task,
-        sde=sde.adapted(x0),
+        sde=sde if draft.origin else sde.adapted(torch.cat([x0, *(encoding.encode(at.train).to(x0.device) for at in data.later)])),
         loss=draft.loss,
         network=network,
         data=data,
@@ -144,8 +164,41 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         device=workers.device,
         run=draft.run,
         reasons=draft.reasons,
+        origin=draft.origin,
     )
-    return _with_steps(chosen, workers, progress)
+    return _with_steps(draft.task.completed(chosen), workers, progress)
+
+
+def _with_task(config: TrainingConfig) -> TrainingConfig:
+    """The settings with a task: the preferred one that fits the process, if none is given."""
+    name = config.task
+    if name is None:
+        # A process that is chosen by column fits what fits every process.
+        sde = None if config.sde == AUTO else SDES.build(config.sde)
+        fits = [(name, part) for name, part in defaults(TASKS) if (part.refuses(sde) is None if sde else part.requires is Process)]
+        what = f"tasks for '{sde.title()}'" if sde else "tasks"
+        name = preferred(fits, what)
+    task = TASKS.load(name.partition(":")[0])
+    for setting in ("target", "rounds"):
+        if getattr(config, setting) is not None and not task.in_rounds:
+            raise ParameterError(
+                f"--{setting} is for a bridge between two data sets, and '{config.sde}' is none.",
+                f"Give --sde bridge, or leave out --{setting}.",
+            )
+    return config.model_copy(update={"task": name})
+
+
+def load_data(config: TrainingConfig) -> Data:
+    """Read the data of a run, joined with those at the other end of a bridge.
+
+    Args:
+        config: the settings of the run.
+
+    Raises:
+        SdezooError: if they cannot be read or do not fit together.
+    """
+    data = find_dataset(config.data).load()
+    return data if config.target is None else joined(data, find_dataset(config.target).load())
 
 
 def _checked(read: Callable[[], Data], task: Task, options: ColumnOptions) -> Data:

@@ -13,12 +13,13 @@ from typing import Any
 
 from sdezoo.errors import RunError, SdezooError
 from sdezoo.store.checkpoint import DamagedError, State
+from sdezoo.store.origin import Origin
 from sdezoo.training.config import FREE, TrainingConfig
-from sdezoo.zoo.registry import NETWORKS, SDES, Registry
+from sdezoo.zoo.registry import NETWORKS, OPTIMIZERS, SDES, Registry
 from sdezoo.zoo.spec import shown
 
 _SAME = ("sde", "net", "output", "event", "encoding", "classes", "optimizer", "seed", "batch", "lr", "data")
-_REGISTRIES: dict[str, Registry[Any]] = {"sde": SDES, "net": NETWORKS}
+_REGISTRIES: dict[str, Registry[Any]] = {"sde": SDES, "net": NETWORKS, "optimizer": OPTIMIZERS}
 _NOT_IN_FORMAT_2 = ("seed", "batch", "lr", "data")
 
 
@@ -39,6 +40,31 @@ def refuse_other_settings(run: Path, config: TrainingConfig) -> None:
         old, new = getattr(before, key), getattr(config, key)
         if key not in FREE and new is not None and new != old:
             raise RunError(f"The run was trained with {key}={old}, not {new}.", f"Omit {key} to resume, or choose another --out.")
+
+
+_OF_THE_MODEL = ("task", "sde", "column", "missing", "net", "output", "prior", "shift", "condition")
+
+
+def trained_on(config: TrainingConfig, origin: Origin) -> TrainingConfig:
+    """Take the settings that define a model from the run whose model is trained on.
+
+    Args:
+        config: the new settings.
+        origin: the earlier run.
+
+    Raises:
+        RunError: if a setting of the model is given and differs, or the run would replace the one that it starts from.
+    """
+    before = TrainingConfig.build(TrainingConfig.read(origin.run / "config.yaml"))
+    if config.out and Path(config.out).resolve() == origin.run.resolve():
+        raise RunError(f"'{origin.run}' is the run that is trained on.", "Choose another --out.")
+    kept = before.model_dump(include=set(_OF_THE_MODEL))
+    for key, value in kept.items():
+        new = getattr(config, key)
+        if new not in (TrainingConfig.model_fields[key].default, value, origin.state.sde if key == "sde" else value):
+            raise RunError(f"The run '{origin.run}' was trained with {key}={value}, not {new}.", f"Omit {key}, or omit --from.")
+    kept |= {"sde": origin.state.sde, "loss": config.loss or before.loss}
+    return config.model_copy(update={**kept, "steps": config.steps or origin.state.step})
 
 
 def refuse_other_model(checkpoint: Path, before: State, now: State) -> None:

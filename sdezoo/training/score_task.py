@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
@@ -38,6 +39,11 @@ _BEGUN = 0.5  # share of the series whose beginning is given in training
 @dataclass(frozen=True)
 class ScoreTask(Task):
     """A network learns the score of the noised data by a score loss."""
+
+    preference: ClassVar[int] = 10
+
+    def refuses(self, sde: Process) -> str | None:
+        return "needs a process from data to noise" if isinstance(sde, Bridge) else super().refuses(sde)
 
     def check_data(self, data: Data) -> None:
         check_one_time(data, "Score learning")

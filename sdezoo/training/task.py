@@ -24,7 +24,9 @@ from sdezoo.learning.model import Model
 from sdezoo.learning.network import Network
 from sdezoo.parameters import Plugin
 from sdezoo.process.process import Process
+from sdezoo.process.requirement import P, Requirement
 from sdezoo.store.checkpoint import State
+from sdezoo.store.origin import Origin
 from sdezoo.training.config import TrainingConfig
 
 M = TypeVar("M", bound=nn.Module)
@@ -47,6 +49,7 @@ class Plan:
         device: device to train on.
         run: the run folder.
         reasons: choices made from the data, with reasons, one phrase each.
+        origin: the run whose model is trained on; None: a new model.
     """
 
     config: TrainingConfig
@@ -61,6 +64,7 @@ class Plan:
     device: torch.device
     run: Path
     reasons: tuple[str, ...] = ()
+    origin: Origin | None = None
 
     @property
     def steps(self) -> int:
@@ -189,8 +193,11 @@ class Learner(ABC, Generic[M]):
         return None
 
 
-class Task(Plugin, ABC):
-    """Base class of tasks. Fields are hyper-parameters; `learner` (builds a fresh module) and `rebuild` (restores one) are abstract."""
+class Task(Plugin, Requirement[P], ABC):
+    """Base class of tasks. Fields are hyper-parameters; `learner` (builds a fresh module) and `rebuild` (restores one) are abstract.
+
+    `Task[P]` learns for processes of class `P`. Where the user names no task, the one with the highest `preference` that fits is taken.
+    """
 
     uses_loss: ClassVar[bool] = True
     """Whether it trains with a score loss of the registry, chosen by the plan."""
@@ -200,6 +207,20 @@ class Task(Plugin, ABC):
     def process(self) -> Process | None:
         """The process that the task brings, in place of `--sde`; the data then keep their units. Default: None, that of the plan."""
         return None
+
+    in_rounds: ClassVar[bool] = False
+    """Whether it learns between snapshots, in rounds (`sdezoo.bridging`): the settings `target` and `rounds` are for such tasks."""
+
+    def completed(self, plan: Plan) -> Plan:
+        """Return the plan with the choices that this task makes from the data. Default: the plan itself.
+
+        Args:
+            plan: the plan, whose number of steps may still be open.
+
+        Raises:
+            SdezooError: if a setting does not fit the task.
+        """
+        return plan
 
     def check_data(self, data: Data) -> None:
         """Reject data that this task cannot learn from. Default: accept all.

@@ -183,6 +183,8 @@ NETWORKS: Registry[Any] = Registry("network", "sdezoo.networks", "sdezoo.learnin
 DATASETS: Registry[Any] = Registry("dataset", "sdezoo.datasets", "sdezoo.data.dataset:Dataset")
 FORMATS: Registry[Any] = Registry("file format", "sdezoo.formats", "sdezoo.data.formats:FileFormat")
 TASKS: Registry[Any] = Registry("task", "sdezoo.tasks", "sdezoo.training.task:Task")
+GUIDES: Registry[Any] = Registry("guide", "sdezoo.guides", "sdezoo.sampling.guide:Guide")
+OPTIMIZERS: Registry[Any] = Registry("optimizer", "sdezoo.optimizers", "sdezoo.learning.optimizer:Optimizer")
 REGISTRIES: dict[str, Registry[Any]] = {
     "sdes": SDES,
     "losses": LOSSES,
@@ -191,6 +193,8 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "datasets": DATASETS,
     "formats": FORMATS,
     "tasks": TASKS,
+    "guides": GUIDES,
+    "optimizers": OPTIMIZERS,
 }
 
 
@@ -256,7 +260,8 @@ def load_file(path: str | Path) -> list[str]:
         raise PluginError(f"The plugin file '{path}' defines no complete plugin: {missing}.", "Implement the abstract members.")
     if not names:
         raise PluginError(
-            f"The plugin file '{path}' defines no plugin.", "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network or Dataset."
+            f"The plugin file '{path}' defines no plugin.",
+            "Derive a class from ForwardSDE, ScoreLoss, Sampler, Network, Dataset, Guide or Optimizer.",
         )
     return names
 

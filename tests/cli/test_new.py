@@ -13,7 +13,7 @@ from sdezoo.zoo.registry import SDES, load_file
 from sdezoo_cli.new import SDE_FORMS, new
 from tests.third_party.environment import Environment, run
 
-KINDS = {"sde": "sdes", "loss": "losses", "sampler": "samplers"}
+KINDS = {"sde": "sdes", "loss": "losses", "sampler": "samplers", "guide": "guides", "optimizer": "optimizers"}
 TEMPLATES = [(kind, None) for kind in KINDS] + [("sde", form) for form in SDE_FORMS if form != "affine"]
 """What may be asked for: a kind, and of an SDE its form; `affine` is the default."""
 

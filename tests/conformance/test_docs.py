@@ -7,9 +7,17 @@ import pytest
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
+from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
 
 TEXT = (Path(__file__).parents[2] / "docs" / "laws.md").read_text(encoding="utf-8")
-SECTIONS = {"Processes": SDE_LAWS, "Losses": LOSS_LAWS, "Samplers": SAMPLER_LAWS}
+SECTIONS = {
+    "Processes": SDE_LAWS,
+    "Losses": LOSS_LAWS,
+    "Samplers": SAMPLER_LAWS,
+    "Guides": GUIDE_LAWS,
+    "Optimizers": OPTIMIZER_LAWS,
+}
 
 
 @pytest.mark.parametrize("section", SECTIONS)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.generation.guiding import Guides
 from sdezoo.generation.samples import Draw, Generated, SampleIndices, choose_sampler, generate, together
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import Trained, restore
@@ -121,11 +122,15 @@ def test_a_label_draws_its_class(conditional: Trained) -> None:
     assert (draw(conditional, SampleIndices.first(40)).x.log().mean(1) > 0).float().mean().item() == pytest.approx(0.5, abs=0.3)
 
 
+def cfg(trained: Trained, weight: float) -> Guides:
+    return Guides.of([f"cfg:weight={weight}"], trained)
+
+
 def test_guidance_goes_on_past_the_class(conditional: Trained) -> None:
     """With scale 1 it is the class, and beyond it pushes on; a sample is the same in every batch."""
-    told, guided = (draw(conditional, SampleIndices.first(40), label=1, guidance=w).x for w in (1.0, 2.0))
+    told, guided = (draw(conditional, SampleIndices.first(40), label=1, guides=cfg(conditional, w)).x for w in (1.0, 2.0))
     assert not torch.equal(told, guided)
-    parts = draw(conditional, SampleIndices.first(40), label=1, guidance=2.0, batch_size=9).x
+    parts = draw(conditional, SampleIndices.first(40), label=1, guides=cfg(conditional, 2.0), batch_size=9).x
     torch.testing.assert_close(parts, guided, rtol=1e-4, atol=1e-4)
 
 
@@ -135,4 +140,4 @@ def test_labels_are_refused_where_they_mean_nothing(trained: Trained, conditiona
     with pytest.raises(ParameterError, match="no class 2"):
         draw(conditional, SampleIndices.first(2), label=2)
     with pytest.raises(ParameterError, match="no label to guide to"):
-        draw(conditional, SampleIndices.first(2), guidance=2.0)
+        draw(conditional, SampleIndices.first(2), guides=cfg(conditional, 2.0))

@@ -1,9 +1,7 @@
 """Exponentiated gradient descent: signs, mirror descent, where it converges, what it resumes from, what weights become."""
 
-import copy
 import math
 from functools import cache
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,13 +12,14 @@ from safetensors.torch import load, save
 from scipy import optimize, stats
 from torch import nn
 
-from sdezoo import DATASETS, LOSSES, NETWORKS, SDES, Noise, ScoreModel
+from sdezoo import DATASETS, LOSSES, NETWORKS, OPTIMIZERS, SDES, Noise, ScoreModel
 from sdezoo.errors import ParameterError
 from sdezoo.learning.loss import Batch
-from sdezoo.learning.optimizers import EGD, LEARNING_RATES, OPTIMIZERS, EGDAdam, OptimizerName, flatten_state, restore_state
+from sdezoo.learning.optimizer import flatten_state, restore_state
+from sdezoo_plugins.optimizers.exponentiated import AlongAdam, AlongMean
 
 WIDE = torch.float64
-KINDS = [EGD, EGDAdam]
+KINDS = [AlongMean, AlongAdam]
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -71,7 +70,7 @@ def test_weights_descend_in_the_mirror():
     """∇ψ(w') = ∇ψ(w) − ηg, and w' is the least of η⟨g, v⟩ + D(v, w), for D the divergence of Σ |v| log |v| − |v|."""
     eta, w, g = 0.07, normal(3, 5), normal(3, 5, seed=1)
     moved = parameter(w)
-    descend(EGD([moved], eta, momentum=0.0), moved, [g])
+    descend(AlongMean([moved], eta, momentum=0.0), moved, [g])
     torch.testing.assert_close(moved.sign() * moved.abs().log(), w.sign() * w.abs().log() - eta * g)
 
     def objective(v):
@@ -87,8 +86,8 @@ def test_weights_descend_in_the_mirror():
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (lambda p: EGD(p, 0.03, momentum=0.8), lambda p: torch.optim.SGD(p, 0.03, momentum=0.8, dampening=0.8)),
-        (lambda p: EGDAdam(p, 0.03, betas=(0.8, 0.95)), lambda p: torch.optim.Adam(p, 0.03, betas=(0.8, 0.95))),
+        (lambda p: AlongMean(p, 0.03, momentum=0.8), lambda p: torch.optim.SGD(p, 0.03, momentum=0.8, dampening=0.8)),
+        (lambda p: AlongAdam(p, 0.03, betas=(0.8, 0.95)), lambda p: torch.optim.Adam(p, 0.03, betas=(0.8, 0.95))),
     ],
     ids=["egd", "egd-adam"],
 )
@@ -113,7 +112,7 @@ def test_a_quadratic_is_minimized_within_the_orthant(kind, inside):
     optimum = signs * torch.from_numpy(optimize.nnls((a * signs).numpy(), b.numpy())[0])
     assert bool((optimum != 0).all()) == inside
     w = parameter(0.3 * signs[None])
-    steps, rate = 3000, {EGD: 0.02, EGDAdam: 0.1}[kind]
+    steps, rate = 3000, {AlongMean: 0.02, AlongAdam: 0.1}[kind]
     optimizer = kind([w], rate)
     for k in range(steps):
         optimizer.param_groups[0]["lr"] = rate * (1 - k / steps)
@@ -129,7 +128,7 @@ def test_small_steps_follow_the_flow():
     errors = []
     for steps in (200, 400):
         w = parameter([[start]])
-        optimizer = EGD([w], end / steps, momentum=0.0)
+        optimizer = AlongMean([w], end / steps, momentum=0.0)
         for _ in range(steps):
             w.grad = (w - a).detach()
             optimizer.step()
@@ -140,7 +139,7 @@ def test_small_steps_follow_the_flow():
 
 def test_decay_is_exponential_and_spares_biases():
     w, b = parameter(normal(2, 3)), parameter(normal(3))
-    optimizer = EGDAdam([w, b], 0.1, weight_decay=0.02)
+    optimizer = AlongAdam([w, b], 0.1, weight_decay=0.02)
     for _ in range(10):
         w.grad, b.grad = torch.zeros_like(w), torch.zeros_like(b)
         optimizer.step()
@@ -164,37 +163,38 @@ def test_weights_at_zero_are_given_a_sign_once(kind):
     assert torch.equal(unused.detach(), normal(2, 2))
 
 
-def small_network():
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_a_restored_state_goes_on_bit_for_bit_with_memory_in_another_order(name):
     """A convolution whose memory is not contiguous, a normalisation, and a layer that starts at zero."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        enter, leave = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 1, 2)
-    enter.weight.data = enter.weight.data.contiguous(memory_format=torch.channels_last)
-    nn.init.zeros_(leave.weight)
-    return nn.Sequential(enter, nn.GroupNorm(2, 4), nn.SiLU(), leave)
+    rule = OPTIMIZERS.build(name)
+    lr = rule.learning_rate or 1e-3
 
+    def network():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            enter, leave = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 1, 2)
+        enter.weight.data = enter.weight.data.contiguous(memory_format=torch.channels_last)
+        nn.init.zeros_(leave.weight)
+        return nn.Sequential(enter, nn.GroupNorm(2, 4), nn.SiLU(), leave)
 
-def train(net, optimizer, steps, lr):
-    for k in steps:
-        optimizer.param_groups[0]["lr"] = lr / (1 + k)
-        optimizer.zero_grad()
-        x = normal(5, 2, 4, 4, seed=k, dtype=torch.float32)
-        (net(x) - x.mean()).square().mean().backward()
-        optimizer.step()
+    def train(net, optimizer, steps):
+        for k in steps:
+            optimizer.param_groups[0]["lr"] = lr / (1 + k)
+            optimizer.zero_grad()
+            x = normal(5, 2, 4, 4, seed=k, dtype=torch.float32)
+            (net(x) - x.mean()).square().mean().backward()
+            optimizer.step()
 
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_restored_state_goes_on_bit_for_bit(name):
-    lr = LEARNING_RATES.get(name, 1e-3)
-    whole, halves = small_network(), small_network()
-    train(whole, OPTIMIZERS[name](whole.parameters(), lr), range(40), lr)
-    first = OPTIMIZERS[name](halves.parameters(), lr)
-    train(halves, first, range(20), lr)
+    whole, halves = network(), network()
+    train(whole, rule.build(whole, lr, steps=40, seed=1), range(40))
+    first = rule.build(halves, lr, steps=40, seed=1)
+    train(halves, first, range(20))
     kept = load(save({key: value.detach().contiguous() for key, value in flatten_state(first).items()}))
-    resumed = copy.deepcopy(halves)
-    second = OPTIMIZERS[name](resumed.parameters(), lr)
+    resumed = network()
+    resumed.load_state_dict(halves.state_dict())
+    second = rule.build(resumed, lr, steps=40, seed=1)
     restore_state(second, kept)
-    train(resumed, second, range(20, 40), lr)
+    train(resumed, second, range(20, 40))
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), halves.parameters(), strict=True))
 
@@ -210,8 +210,9 @@ def score_network(name, steps=400):
     model.linear = None  # beyond it, the network has little left to learn
     loss = LOSSES.build("mult-dsm")
     before = [p.detach().clone() for p in model.parameters()]
-    lr = LEARNING_RATES.get(name, 1e-3)
-    optimizer = OPTIMIZERS[name](model.parameters(), lr)
+    rule = OPTIMIZERS.build(name)
+    lr = rule.learning_rate or 1e-3
+    optimizer = rule.build(model, lr, steps=steps)
     losses = []
     for k in range(steps):
         optimizer.param_groups[0]["lr"] = lr * min(1, (k + 1) / 50) * (1 - k / steps)
@@ -252,7 +253,7 @@ def test_trained_weights_are_log_normal():
 
 def test_what_is_not_finite_is_not_hidden():
     w = parameter(normal(2, 2))
-    assert descend(EGDAdam([w], 0.1), w, [torch.full((2, 2), math.nan)]).isnan().all()
+    assert descend(AlongAdam([w], 0.1), w, [torch.full((2, 2), math.nan)]).isnan().all()
 
 
 @each_kind
@@ -274,8 +275,4 @@ def test_a_closure_is_evaluated(kind):
 @pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"lr": math.nan}, {"weight_decay": -1.0}, {"momentum": 1.0}, {"betas": (0.9, 1.0)}])
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ParameterError, match="is not allowed"):
-        (EGDAdam if "betas" in wrong else EGD)([parameter(normal(2, 2))], **wrong)
-
-
-def test_every_name_has_an_optimizer():
-    assert set(get_args(OptimizerName)) == set(OPTIMIZERS) > set(LEARNING_RATES)
+        (AlongAdam if "betas" in wrong else AlongMean)([parameter(normal(2, 2))], **{"lr": 0.1, **wrong})

@@ -11,6 +11,7 @@ Here `d` is the descent direction, `η` the learning rate, *relative* to the wei
     ∇ψ(w') = ∇ψ(w) − η d,      w' = argmin_v  η ⟨d, v⟩ + D_ψ(v, w)
 
 For `egd`, `d` is the moving average of gradients; for `egd-adam`, Adam's direction `m̂/(√v̂ + ε)` (Kingma & Ba, arXiv 1412.6980).
+This module is what the two share.
 
 **Weights** are parameters with at least two dimensions: they connect neurons. Biases and the gains of normalization layers
 have one dimension. Dale's law does not apply to them, and they take additive steps, `b ← b − η d`.
@@ -27,17 +28,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Parameter
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from sdezoo.errors import ParameterError
-
-OptimizerName = Literal["adamw", "egd", "egd-adam"]
-"""The keys of `OPTIMIZERS`."""
+from sdezoo.learning.optimizer import is_weight
 
 
 class Exponentiated(Optimizer, ABC):
@@ -52,9 +50,6 @@ class Exponentiated(Optimizer, ABC):
     Raises:
         ParameterError: if `lr` is not positive, or `weight_decay` is negative.
     """
-
-    learning_rate: ClassVar[float]
-    """The default peak learning rate. Steps are relative to the weights, so one value suits any network."""
 
     def __init__(self, params: Iterable[Any], lr: float, weight_decay: float = 0.0, **own: Any) -> None:
         if not 0 < lr < math.inf:
@@ -99,7 +94,7 @@ class Exponentiated(Optimizer, ABC):
         return loss
 
 
-class EGD(Exponentiated):
+class AlongMean(Exponentiated):
     """Exponentiated gradient descent along the moving average of gradients, `d ← β d + (1 − β) g`, starting from `d = g`.
 
     Args:
@@ -112,9 +107,7 @@ class EGD(Exponentiated):
         ParameterError: if a number is out of its range.
     """
 
-    learning_rate = 10.0
-
-    def __init__(self, params: Iterable[Any], lr: float = learning_rate, *, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
+    def __init__(self, params: Iterable[Any], lr: float, *, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
         _check_average(momentum=momentum)
         super().__init__(params, lr, weight_decay, momentum=momentum)
 
@@ -124,7 +117,7 @@ class EGD(Exponentiated):
         return state["mean"].lerp_(gradient, 1 - group["momentum"])
 
 
-class EGDAdam(Exponentiated):
+class AlongAdam(Exponentiated):
     """Exponentiated gradient descent along Adam's direction, `d = m̂/(√v̂ + ε)`, whose size is about 1 for gradients of any size.
 
     Args:
@@ -138,12 +131,10 @@ class EGDAdam(Exponentiated):
         ParameterError: if a number is out of its range.
     """
 
-    learning_rate = 0.1
-
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = learning_rate,
+        lr: float,
         *,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-8,
@@ -162,15 +153,6 @@ class EGDAdam(Exponentiated):
         return mean / (square.sqrt() + group["eps"])
 
 
-def is_weight(parameter: Tensor) -> bool:
-    """Whether exponentiated gradient descent keeps the signs of a parameter: it has at least two dimensions.
-
-    Args:
-        parameter: a parameter of any shape.
-    """
-    return parameter.ndim >= 2
-
-
 def _multiplied(w: Tensor, additive: Tensor, decay: float) -> Tensor:
     kept = torch.finfo(w.dtype)
     exponent = (w.sign() * additive - decay).clamp(-1, 1)
@@ -182,45 +164,3 @@ def _check_average(**decays: float) -> None:
     for name, value in decays.items():
         if not 0 <= value < 1:
             raise ParameterError(f"{name}={value} is not allowed.", f"Set {name} to a number at least 0 and below 1.")
-
-
-def _adamw(params: Iterable[Parameter], lr: float) -> Optimizer:
-    listed = list(params)
-    return AdamW(listed, lr, betas=(0.9, 0.99), weight_decay=0.01, fused=all(p.device.type != "mps" for p in listed))
-
-
-OPTIMIZERS: dict[OptimizerName, Callable[[Iterable[Parameter], float], Optimizer]] = {"adamw": _adamw, "egd": EGD, "egd-adam": EGDAdam}
-"""Optimizers by name, built from parameters and a peak learning rate."""
-
-LEARNING_RATES: dict[OptimizerName, float] = {"egd": EGD.learning_rate, "egd-adam": EGDAdam.learning_rate}
-"""Default peak learning rates of optimizers that define one. The others use `Network.learning_rate`."""
-
-
-def flatten_state(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimizer as named tensors.
-
-    Args:
-        optimizer: any torch optimizer whose state is tensors and numbers.
-
-    Returns:
-        Tensors under keys `PARAMETER.KEY`, where `PARAMETER` is the index of the parameter.
-    """
-    entries = optimizer.state_dict()["state"].items()
-    return {f"{index}.{key}": torch.as_tensor(value) for index, values in entries for key, value in values.items()}
-
-
-def restore_state(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Restore the state of an optimizer.
-
-    Args:
-        optimizer: an optimizer of the same class and parameters.
-        tensors: the result of `flatten_state`.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        index, _, key = name.partition(".")
-        like = parameters[int(index)]
-        # Fused kernels ignore strides: state shaped like a parameter must have its memory format, for example channels last.
-        state.setdefault(int(index), {})[key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

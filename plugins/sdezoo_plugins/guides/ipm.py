@@ -1,0 +1,186 @@
+"""The closed-form discriminator of an integral probability metric (IPM): maximum mean discrepancy, with a Gaussian kernel.
+
+Of all functions of the kernel's unit ball, the one that tells data `p` from generated states `q` best is the *witness*
+(Gretton et al., JMLR 13, 2012, section 2.3), and the guide climbs it::
+
+    D(z) ∝ E_{y∼p_t} κ(z, y) − E_{y∼q_t} κ(z, y),      κ(z, y) = exp(−‖z − y‖²/2h)
+    s(z) ← s(z) + w ∇D(z)
+
+No discriminator is trained. Both sets are at the level of the step: training rows, and a *pilot*, rows that the model inside the guide
+generates. The published form takes the present batch for `q_t`, and a sample then depends on its batch. Here the pilot has keys of its own
+and is frozen, so that each row depends on (seed, row) and on the pilot alone. Row `i` of both sets is noised with the same random numbers:
+where noise covers the data, the witness of two finite sets would otherwise be that of their noise.
+
+The bandwidth is `h = median²/2`, the median of the distances between all states of both sets, at each level, and the same for both. With
+`rounds` above 1 the pilot is drawn again under the guide, so that data and *guided* samples are compared.
+
+The kernel compares states in coordinates. In many dimensions, such as images, all distances are nearly the same, and it tells little.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from sdezoo.errors import CompositionError
+from sdezoo.learning.model import Model
+from sdezoo.parameters import Count, NonNegative
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
+from sdezoo.process.sde import ForwardSDE
+from sdezoo.sampling.guide import Guide, Reference
+
+_NUMBERS, _ROWS = 2**20, 64
+"""A block holds at most so many numbers and rows."""
+
+
+@dataclass(frozen=True)
+class IPM(Guide[ForwardSDE]):
+    """Closed-form discriminator: climbs what tells training rows from generated ones, by a kernel; nothing is trained."""
+
+    needs_rows: ClassVar[bool] = True
+
+    weight: NonNegative = 1.0
+    """Weight `w` of the slope of the witness."""
+    count: Annotated[int, Ge(2)] = 256
+    """Number of rows in the pilot, and at most as many training rows, of each class that is drawn."""
+    rounds: Count = 1
+    """Number of pilots, each after the first drawn under guidance by the one before."""
+
+    def around(self, model: Model[ForwardSDE], reference: Reference) -> Model[ForwardSDE]:
+        if not self.weight:
+            return model
+        witnesses = {label: self._witness(reference, label) for label in reference.classes}
+        return Climbing(model, self.weight, witnesses, reference.labels)
+
+    def _witness(self, reference: Reference, label: int | None) -> "Witness":
+        real = reference.data(self.count, label)
+        found = Witness(real, reference.noised, reference.pilot(self.count, label))
+        for turn in range(1, self.rounds):
+
+            def through(inner: Model[Any], before: Witness = found) -> Model[Any]:
+                return Climbing(inner, self.weight, {None: before}, None)
+
+            found = Witness(real, reference.noised, reference.pilot(self.count, label, through, turn))
+        return found
+
+
+class Witness:
+    """The slope of the witness between noised rows and a pilot.
+
+    Args:
+        real: encoded training rows, `(n, *event)`.
+        noised: noises them to a time, see `Reference.noised`.
+        pilot: generated rows, encoded, `(m, *event)`.
+    """
+
+    def __init__(self, real: Tensor, noised: Callable[[Tensor, Tensor], Tensor], pilot: Tensor) -> None:
+        self._real, self._noised, self._pilot = real, noised, pilot
+        self._kept: tuple[float, tuple[Tensor, Tensor, float]] | None = None
+
+    def at(self, t: Tensor) -> tuple[Tensor, Tensor, float]:
+        """Return both sets at a time, flattened, `(n, d)` and `(m, d)`, and the bandwidth `h`.
+
+        Args:
+            t: time, 0-dim.
+        """
+        if self._kept is None or self._kept[0] != float(t):
+            real, made = (self._noised(rows, t.detach()).flatten(1) for rows in (self._real, self._pilot))
+            self._kept = (float(t), (real, made, bandwidth(torch.cat([real, made]))))
+        return self._kept[1]
+
+    def slope(self, z: Tensor, t: Tensor) -> Tensor:
+        """Return `∇D(z)`, shaped like `z`.
+
+        Args:
+            z: states, `(B, *state)`.
+            t: time, 0-dim.
+        """
+        real, made, h = self.at(t)
+        flat = z.flatten(1)
+        return (kernel_slope(flat, real.to(z), h) - kernel_slope(flat, made.to(z), h)).reshape(z.shape)
+
+
+class Climbing(Model[ForwardSDE]):
+    """A model whose score climbs a witness: `s + w ∇D`.
+
+    Args:
+        model: the model inside.
+        weight: `w`.
+        witnesses: by class; None: without labels.
+        labels: classes of the rows, `(B,)`; None: no label.
+    """
+
+    def __init__(self, model: Model[ForwardSDE], weight: float, witnesses: dict[int | None, Witness], labels: Tensor | None) -> None:
+        self.model, self.weight, self.sde = model, weight, model.sde
+        self.witnesses, self.labels = witnesses, labels
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.model.score(z, t) + self.weight * self.pull(z, t)
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if not isinstance(self.sde, AffineSDE):
+            return super().denoise(z, t)  # pyright: ignore[reportAttributeAccessIssue]
+        k = self.sde.at(t, z)
+        return self.model.denoise(z, t) + k.variance / k.alpha * (self.weight * self.pull(z, t))  # pyright: ignore[reportAttributeAccessIssue]
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.model.prior(shape, noise, like)
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """Unknown, since the guided score is that of no known density.
+
+        Raises:
+            CompositionError: always.
+        """
+        raise CompositionError("The density of guided samples is not known.", "Compute the log-likelihood of the unguided model.")
+
+    def pull(self, z: Tensor, t: Tensor) -> Tensor:
+        """Return `∇D(z)` for each row by its own class and time, shaped like `z`.
+
+        Args:
+            z: states, `(B, *state)`.
+            t: time, 0-dim or `(B, 1, …, 1)`.
+        """
+        if t.ndim:
+            parts = zip(z.split(1), t.reshape(-1), self.labels if self.labels is not None else [None] * len(z), strict=True)
+            return torch.cat([self._of(None if label is None else int(label)).slope(row, at) for row, at, label in parts])
+        if self.labels is None:
+            return self._of(None).slope(z, t)
+        found = torch.zeros_like(z)
+        for label in self.labels.unique().tolist():
+            at = (self.labels == label).nonzero().flatten()
+            found = found.index_copy(0, at, self._of(label).slope(z[at], t))
+        return found
+
+    def _of(self, label: int | None) -> Witness:
+        return self.witnesses[label]
+
+
+def bandwidth(y: Tensor) -> float:
+    """Return half the squared median of the distances between states.
+
+    Args:
+        y: states, `(n, d)`.
+    """
+    return float(torch.nn.functional.pdist(y.double()).median()) ** 2 / 2
+
+
+def kernel_slope(z: Tensor, y: Tensor, h: float) -> Tensor:
+    """Return `∇_z mean_j exp(−‖z − y_j‖²/2h)`, `(B, d)`, in blocks of a fixed number of rows: each row rounds alike in every batch.
+
+    Args:
+        z: points, `(B, d)`.
+        y: states, `(n, d)`.
+        h: bandwidth.
+    """
+    rows = max(1, min(_ROWS, _NUMBERS // y.numel()))
+    found = []
+    for block in torch.nn.functional.pad(z, (0, 0, 0, -len(z) % rows)).split(rows):
+        apart = block[:, None] - y[None]
+        weights = torch.exp(-(apart * apart).sum(-1, keepdim=True) / (2 * h))
+        found.append(-(weights * apart).mean(1) / h)
+    return torch.cat(found)[: len(z)]

@@ -1,0 +1,104 @@
+"""Learning of signs: magnitudes stay as they were drawn, and only signs are learned (the idea of HideNseek, in federated learning)::
+
+    w = m ∘ sign(q),      m = |w₀|,      q ← q − η d
+
+`q` is a score of each weight, at the start `w₀` over its root mean square. `d` is Adam's direction along the gradient of the loss at `w`,
+passed to `q` as if `sign` were the identity (the straight-through estimator, Bengio et al., arXiv 1308.3432). It is the complement of
+exponentiated gradients, under which signs stay and magnitudes move.
+
+Whoever knows the seed of `w₀` needs the signs alone: one bit a weight. Biases and gains have one dimension; they move by Adam, and count in
+full. A layer that starts at zero has no magnitudes; its first step gives all its weights the magnitude `gain/√inputs`. A single zero among
+others stays. A moving average of signs is no sign, so samples are drawn with the last weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from annotated_types import Interval
+from torch import Tensor, nn
+
+from sdezoo.learning.optimizer import Optimizer, is_weight
+from sdezoo.parameters import Positive
+
+_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class SignMask(Optimizer):
+    """Learns signs alone: magnitudes stay as initialized, and a client would send one bit a weight."""
+
+    learning_rate: ClassVar[float | None] = 0.01
+    keeps = "magnitudes"
+    averaged: ClassVar[bool] = False
+
+    beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.9
+    """Decay rate of the average of gradients."""
+    beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.99
+    """Decay rate of the average of squared gradients."""
+    gain: Positive = 0.3
+    """Magnitude of the weights of a layer that starts at zero, times the root of its number of inputs."""
+
+    def build(self, module: nn.Module, lr: float, *, steps: int = 1, seed: int = 0) -> torch.optim.Optimizer:
+        return Signs(module, lr, betas=(self.beta1, self.beta2), gain=self.gain)
+
+    def note(self, optimizer: torch.optim.Optimizer) -> str | None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        bits = sum(-(-p.numel() // 8) for p in parameters if is_weight(p))
+        rest = sum(p.numel() * p.element_size() for p in parameters if not is_weight(p))
+        whole = sum(p.numel() * p.element_size() for p in parameters)
+        saved = f"{whole / (bits + rest):.1f} times as much"
+        return f"Signs take {bits} bytes and biases and gains {rest}; all weights would take {whole}, {saved}."
+
+
+class Signs(torch.optim.Optimizer):
+    """Steps of scores whose signs are those of the weights; see the module.
+
+    Args:
+        module: its parameters are trained.
+        lr: learning rate `η`.
+        betas: decay rates of the averages of gradients and of squared gradients.
+        gain: magnitude of weights that start at zero, times the root of the inputs.
+    """
+
+    def __init__(self, module: nn.Module, lr: float, *, betas: tuple[float, float], gain: float) -> None:
+        super().__init__(module.parameters(), {"lr": lr})
+        self.betas, self.gain = betas, gain
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Perform one step, as every torch optimizer does.
+
+        Args:
+            closure: recomputes the loss and its gradients; None: use the present gradients.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._move(parameter, parameter.grad, group["lr"])
+        return loss
+
+    def _move(self, w: Tensor, gradient: Tensor, lr: float) -> None:
+        state = self.state[w]
+        if not state:
+            state |= {"step": torch.zeros(()), "mean": torch.zeros_like(w), "square": torch.zeros_like(w)}
+            if is_weight(w):
+                size = w.square().mean().sqrt()
+                state["score"] = w / torch.where(size > 0, size, 1)
+        (first, second), steps = self.betas, float(state["step"].add_(1))
+        mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first**steps)
+        square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second) / (1 - second**steps)
+        change = lr * mean / (square.sqrt() + _EPS)
+        if not is_weight(w):
+            w.sub_(change)
+            return
+        score = state["score"].sub_(change)
+        fresh = steps == 1 and not w.any()
+        size = torch.full_like(w, self.gain / (w.numel() / len(w)) ** 0.5) if fresh else w.abs()
+        signed = torch.where(score.isnan(), score, size.copysign(score))
+        w.copy_(torch.where(score == 0, size if fresh else w, signed))

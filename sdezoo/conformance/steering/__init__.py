@@ -1,0 +1,1 @@
+"""Laws of what steers: guides and optimizers."""

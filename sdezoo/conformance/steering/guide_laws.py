@@ -1,0 +1,188 @@
+"""Laws of guides, tried around exact models with two classes: normal ones in the coordinates of affine processes.
+
+A guide has to leave the model alone at weight 0, to treat each row by itself, and to keep samples in the support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.evidence import close
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.learning.model import Model
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import KeyedNoise
+from sdezoo.sampling.guide import Guide, Reference
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.zoo.composition import defaults, fitting_parts, preferred
+from sdezoo.zoo.registry import SAMPLERS, SDES
+
+GUIDE_LAWS: Suite[Guide] = Suite(CONFIGURATION_LAWS)
+
+_EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
+_WIDE = torch.empty((), dtype=torch.float64)
+_ROWS = 60
+
+
+class _Classes(Model[AffineSDE]):
+    """Two classes, normal in the coordinates; without labels their mixture."""
+
+    def __init__(self, sde: AffineSDE, labels: Tensor | None = None) -> None:
+        self.sde, self.labels = sde, labels
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        k = self.sde.at(t, z)
+        variance = k.alpha**2 * _SPREAD**2 + k.variance
+        means = [k.alpha * mean + k.shift for mean in (-_APART, _APART)]
+        slopes = [-(z - mean) / variance for mean in means]
+        if self.labels is None:
+            share = torch.sigmoid(sum_rows((slopes[1] + slopes[0]) * (means[1] - means[0]) / 2))
+        else:
+            share = self.labels.to(z).reshape(-1, 1)
+        return torch.lerp(slopes[0], slopes[1], share.expand_as(z))
+
+    def prior(self, shape: Sequence[int], noise: KeyedNoise, like: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.sde.prior(shape, noise, like)
+
+    def condition_on(self, condition: Tensor) -> Model[AffineSDE]:
+        return _Classes(self.sde, condition)
+
+
+def sum_rows(x: Tensor) -> Tensor:
+    """Sum the entries of each row, `(B, d)` to `(B, 1)`."""
+    return x.sum(1, keepdim=True)
+
+
+def _data(sde: AffineSDE, label: int | None) -> Tensor:
+    """Rows unlike what the model generates, so that a guide has something to do."""
+    z = torch.randn(_ROWS, *_EVENT, generator=torch.Generator().manual_seed(7), dtype=torch.float64) * 0.3
+    means = torch.arange(_ROWS).remainder(2) * 2.0 - 1
+    z = z + means[:, None] + 0.4
+    return sde.decode(z if label is None else z[label::2])
+
+
+@cache
+def _processes(guide: Guide) -> list[AffineSDE]:
+    """An affine process that fits for each kind of coordinates, with its sampler."""
+    found = {}
+    for _, sde in defaults(SDES):
+        plain = isinstance(sde, AffineSDE) and sde.row_shape is None and sde.state_shape((1, *_EVENT)) == (1, *_EVENT)
+        if plain and not sde.support.event_dim and guide.refuses(sde) is None:
+            found.setdefault(type(sde.coordinates).__name__, sde)
+    return list(found.values())
+
+
+def _sampler(sde: AffineSDE) -> Sampler:
+    return SAMPLERS.build(preferred(fitting_parts(sde, SAMPLERS), "samplers"))
+
+
+def _no_process(guide: Guide) -> str | None:
+    return None if _processes(guide) else "No affine process fits."
+
+
+def _around(guide: Guide, sde: AffineSDE, labels: Tensor, kept: dict[Any, Any] | None = None) -> Model[Any]:
+    def inner(given: Tensor | None) -> Model[AffineSDE]:
+        model = _Classes(sde)
+        return model if given is None or guide.conditions else model.condition_on(given)
+
+    reference = Reference(
+        inner, _sampler(sde), _STEPS, _EVENT, seed=3, rows=lambda label: _data(sde, label), labels=labels, like=_WIDE, kept=kept
+    )
+    return guide.around(inner(labels), reference)
+
+
+def _labels(rows: Sequence[int]) -> Tensor:
+    return torch.tensor([row % 2 for row in rows])
+
+
+def _each_process(check: Callable[[Guide, AffineSDE], None]) -> Callable[[Guide], None]:
+    def law(guide: Guide) -> None:
+        for sde in _processes(guide):
+            check(guide, sde)
+
+    law.__name__, law.__doc__ = getattr(check, "__name__", ""), check.__doc__
+    return law
+
+
+def _states(sde: AffineSDE, rows: int) -> Tensor:
+    z = sde.encode(_data(sde, None))[:rows]
+    return z + 0.3 * torch.randn(z.shape, generator=torch.Generator().manual_seed(11), dtype=z.dtype)
+
+
+def _times(sde: AffineSDE) -> list[Tensor]:
+    lo, hi = sde.t_span
+    return [torch.tensor(lo + (hi - lo) * share, dtype=torch.float64) for share in (0.02, 0.4, 1.0)]
+
+
+@GUIDE_LAWS.law(first=True, excuses=_no_process)
+@_each_process
+def contract(guide: Guide, sde: AffineSDE) -> None:
+    """Around a model is a model of the same process, whose score and denoiser are finite, of the shape and dtype of the state."""
+    model = _around(guide, sde, _labels(range(5)))
+    if model.sde is not sde:
+        raise LawError("The process of the guided model is another object.", sde.spec)
+    for t in _times(sde):
+        z = _states(sde, 5)
+        for name, found in (("score", model.score(z, t)), ("denoise", model.denoise(z, t))):
+            if found.shape != z.shape or found.dtype != z.dtype or not found.isfinite().all():
+                raise LawError(f"{name} returned {tuple(found.shape)} {found.dtype}, or numbers that are not finite.", sde.spec)
+
+
+@GUIDE_LAWS.law(excuses=_no_process)
+@_each_process
+def denoiser_is_that_of_the_score(guide: Guide, sde: AffineSDE) -> None:
+    """Score and denoiser are guided alike: they satisfy Tweedie's formula."""
+    model = _around(guide, sde, _labels(range(5)))
+    for t in _times(sde):
+        z = _states(sde, 5)
+        wanted = sde.denoised(z, t, model.score(z, t))
+        close("The denoiser", model.denoise(z, t), wanted, rtol=1e-8, atol=1e-9 * float(1 + wanted.abs().max()))
+
+
+def _weightless(guide: Guide) -> str | None:
+    return _no_process(guide) or (None if "weight" in guide.parameters() else "It has no weight.")
+
+
+@GUIDE_LAWS.law(excuses=_weightless)
+@_each_process
+def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
+    """At weight 0 the guided model is the model inside: score, denoiser and prior, bit for bit."""
+    labels = _labels(range(5))
+    free = _around(type(guide)(**{**guide.parameters(), "weight": 0}), sde, labels)
+    model = _Classes(sde) if guide.conditions else _Classes(sde, labels)
+    for t in _times(sde):
+        z = _states(sde, 5)
+        pairs = {"score": (free.score(z, t), model.score(z, t)), "denoise": (free.denoise(z, t), model.denoise(z, t))}
+        pairs["prior"] = (free.prior(z.shape, KeyedNoise(0, range(5)), z), model.prior(z.shape, KeyedNoise(0, range(5)), z))
+        for name, (found, wanted) in pairs.items():
+            if not torch.equal(found, wanted):
+                raise LawError(f"{name} differs by up to {float((found - wanted).abs().max()):.2g}.", f"{sde.spec}, t = {float(t):.3g}")
+
+
+@GUIDE_LAWS.law(excuses=_no_process)
+@_each_process
+def rows_are_independent(guide: Guide, sde: AffineSDE) -> None:
+    """A sample depends on (seed, row) alone: not on its batch, nor on what was drawn before."""
+    sampler, rows, kept = _sampler(sde), [4, 17, 2, 9, 30], {}
+    together = sampler.sample(_around(guide, sde, _labels(rows)), (5, *_EVENT), _STEPS, 3, rows=rows, like=_WIDE)
+    for place in (3, 1):
+        row = [rows[place]]
+        alone = sampler.sample(_around(guide, sde, _labels(row), kept), (1, *_EVENT), _STEPS, 3, rows=row, like=_WIDE)
+        close(f"Row {row[0]} alone", alone[0], together[place], rtol=1e-9, atol=1e-12)
+
+
+@GUIDE_LAWS.law(excuses=_no_process)
+@_each_process
+def support_is_kept(guide: Guide, sde: AffineSDE) -> None:
+    """Samples are finite and lie in the support of the data, by a sampler that keeps it."""
+    rows = list(range(16))
+    x = _sampler(sde).sample(_around(guide, sde, _labels(rows)), (16, *_EVENT), _STEPS, 3, rows=rows, like=_WIDE)
+    outside = int((~(sde.support.check(x) & x.isfinite())).sum())
+    if outside:
+        raise LawError(f"{outside} of {x.numel()} values are not finite, or outside the support.", sde.spec)

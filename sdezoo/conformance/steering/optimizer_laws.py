@@ -1,0 +1,197 @@
+"""Laws of optimizers, tried on a small network with an embedding, a hidden layer, a normalization and a layer that starts at zero.
+
+An optimizer has to descend, to keep what it says that it keeps, and to go on from its saved state bit for bit. It draws no random number
+but by the seed that it is given.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.learning.optimizer import Optimizer, flatten_state, is_weight, restore_state
+
+OPTIMIZER_LAWS: Suite[Optimizer] = Suite(CONFIGURATION_LAWS)
+
+_STEPS, _RATES = 300, (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3)
+_RATE = 1e-3
+
+
+class _Net(nn.Module):
+    """Four inputs to three outputs; as most networks, it starts at zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.norm, self.leave = nn.Linear(4, 8), nn.LayerNorm(8), nn.Linear(8, 3)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.leave(torch.tanh(self.norm(self.enter(x))))
+
+
+def _made(kind: type[nn.Module], seed: int = 0) -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind()
+
+
+class _Linear(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(4, 3)
+
+
+def _normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _rate(plugin: Optimizer) -> float:
+    return plugin.learning_rate or _RATE
+
+
+def _train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range, lr: float) -> None:
+    for k in steps:
+        for group in optimizer.param_groups:
+            group["lr"] = lr / (1 + k / 20)
+        optimizer.zero_grad()
+        x = _normal(16, 4, seed=k)
+        found: Tensor = net(x)
+        (found - x[:, :3].sin()).square().mean().backward()
+        optimizer.step()
+
+
+@OPTIMIZER_LAWS.law(first=True)
+def contract(plugin: Optimizer) -> None:
+    """It builds a torch optimizer of all parameters that are trained, at the learning rate that it is given; a step leaves them finite."""
+    net = _made(_Net)
+    found = plugin.build(net, _rate(plugin), steps=3, seed=1)
+    if not isinstance(found, torch.optim.Optimizer):
+        raise LawError(f"build returned a {type(found).__name__}.")
+    held = {id(p) for group in found.param_groups for p in group["params"]}
+    missing = [name for name, p in net.named_parameters() if id(p) not in held]
+    if missing:
+        raise LawError(f"The optimizer does not have the parameters {', '.join(missing)}.")
+    if any(group["lr"] != _rate(plugin) for group in found.param_groups):
+        raise LawError(f"The learning rate is {found.param_groups[0]['lr']}, not {_rate(plugin)}.")
+    _train(net, found, range(3), _rate(plugin))
+    broken = [name for name, p in net.named_parameters() if not p.isfinite().all()]
+    if broken:
+        raise LawError(f"After three steps the parameters {', '.join(broken)} are not finite.")
+
+
+@OPTIMIZER_LAWS.law()
+def descends_on_a_quadratic(plugin: Optimizer) -> None:
+    """At a learning rate that is small enough, a linear layer comes near to the least of a quadratic that it can reach."""
+    ratios = [_quadratic(plugin, _rate(plugin) * factor) for factor in _RATES]
+    if not min(ratios) < 0.2:
+        raise LawError(f"Of the loss remains {min(ratios):.2g} at best, at learning rates from {_rate(plugin) * _RATES[-1]:.2g} up.")
+
+
+def _quadratic(plugin: Optimizer, lr: float) -> float:
+    net = _made(_Linear)
+    w: Tensor = net.weight.detach()
+    if plugin.keeps == "signs":
+        wanted = w.sign() * _normal(3, 4, seed=2).abs()
+    elif plugin.keeps == "magnitudes":
+        wanted = w.abs() * _normal(3, 4, seed=2).sign()
+    else:
+        wanted = _normal(3, 4, seed=2)
+    x, optimizer = _normal(64, 4, seed=3), plugin.build(net, lr, steps=_STEPS)
+    losses = []
+    for k in range(_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - k / _STEPS)
+        optimizer.zero_grad()
+        loss = (net(x) - x @ wanted.T - 0.3).square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    last = sum(losses[-10:]) / 10
+    return last / losses[0] if math.isfinite(last) else math.inf
+
+
+def _claims_nothing(plugin: Optimizer) -> str | None:
+    return None if plugin.keeps else "It says of nothing that it keeps it."
+
+
+@OPTIMIZER_LAWS.law(excuses=_claims_nothing)
+def keeps_what_it_says(plugin: Optimizer) -> None:
+    """No step changes the sign, or the magnitude, of a weight that is not 0: whatever the gradients, bit for bit."""
+    net = _made(_Net)
+    before = {name: p.detach().clone() for name, p in net.named_parameters() if is_weight(p) and p.any()}
+    optimizer = plugin.build(net, _rate(plugin), steps=100)
+    for k in range(100):
+        net(_normal(4, 4, seed=k)).sum().backward()  # for optimizers that see what layers are given
+        for i, p in enumerate(net.parameters()):
+            p.grad = 3 * _normal(*p.shape, seed=1000 * i + k) + _normal(*p.shape, seed=i)
+        optimizer.step()
+    for name, start in before.items():
+        end = net.get_parameter(name).detach()
+        changed = start.sign() != end.sign() if plugin.keeps == "signs" else start.abs() != end.abs()
+        if changed.any():
+            at = tuple(changed.nonzero()[0].tolist())
+            raise LawError(
+                f"It says that it keeps {plugin.keeps}, and {int(changed.sum())} of {changed.numel()} changed: "
+                f"{float(start[at]):.6g} became {float(end[at]):.6g}."
+            )
+
+
+@OPTIMIZER_LAWS.law()
+def restored_bit_for_bit(plugin: Optimizer) -> None:
+    """From its saved state it goes on as if never interrupted: all weights are the same bits."""
+    lr, total = _rate(plugin), 24
+    whole, halves = _made(_Net), _made(_Net)
+    _train(whole, plugin.build(whole, lr, steps=total, seed=5), range(total), lr)
+    first = plugin.build(halves, lr, steps=total, seed=5)
+    _train(halves, first, range(total // 2), lr)
+    kept = {key: value.detach().cpu().contiguous().clone() for key, value in flatten_state(first).items()}
+    resumed = _made(_Net)
+    resumed.load_state_dict(copy.deepcopy(halves.state_dict()))
+    second = plugin.build(resumed, lr, steps=total, seed=5)
+    restore_state(second, kept)
+    _train(resumed, second, range(total // 2, total), lr)
+    for name, wanted in whole.named_parameters():
+        found = resumed.get_parameter(name)
+        if not torch.equal(found, wanted):
+            raise LawError(f"After a restart '{name}' differs by up to {float((found - wanted).abs().max()):.2g}.")
+
+
+@OPTIMIZER_LAWS.law()
+def seeded_noise_only(plugin: Optimizer) -> None:
+    """Two runs of one seed give the same bits, and torch's global generator is not drawn from."""
+    lr, ends = _rate(plugin), []
+    state = torch.random.get_rng_state()
+    for _ in range(2):
+        net = _made(_Net)
+        _train(net, plugin.build(net, lr, steps=8, seed=3), range(8), lr)
+        ends.append([p.detach() for p in net.parameters()])
+        torch.rand(1)  # so that the second run would meet another state
+    drawn = [torch.rand(1), torch.rand(1)]
+    torch.random.set_rng_state(state)
+    if any(not torch.equal(a, b) for a, b in zip(*ends, strict=True)):
+        raise LawError("Two runs of one seed differ.")
+    torch.rand(2)
+    if not torch.equal(torch.cat([torch.rand(1), torch.rand(1)]), torch.cat(drawn)):
+        raise LawError("It draws from torch's global generator.")
+    torch.random.set_rng_state(state)
+
+
+@OPTIMIZER_LAWS.law()
+def what_is_not_a_number_shows(plugin: Optimizer) -> None:
+    """Gradients that are not numbers give weights that are not, so that training stops in place of going on with something else."""
+    net = _made(_Net)
+    optimizer = plugin.build(net, _rate(plugin), steps=4)
+    _train(net, optimizer, range(2), _rate(plugin))
+    net(_normal(4, 4)).sum().backward()
+    for p in net.parameters():
+        p.grad = torch.full_like(p, torch.nan)
+    optimizer.step()
+    hidden = [name for name, p in net.named_parameters() if p.isfinite().all()]
+    if hidden:
+        raise LawError(f"After a gradient that is not a number, {', '.join(hidden)} are finite.")

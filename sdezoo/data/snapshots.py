@@ -1,0 +1,78 @@
+"""Snapshots: rows observed at several times, not paired."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from sdezoo.data.dataset import Data, Snapshot, split
+from sdezoo.errors import DataError
+
+
+def joined(first: Data, second: Data) -> Data:
+    """Join two data sets as snapshots at times 0 and 1, the ends of a bridge. Class labels are left out.
+
+    Args:
+        first: the first end.
+        second: the second end; rows of the same shape, columns and types.
+
+    Raises:
+        DataError: if the two do not have the same kind of rows, or one of them has snapshots or is too large for the memory.
+    """
+    for data in (first, second):
+        if data.later:
+            raise DataError(
+                f"One end has {len(data.snapshots)} snapshots.", "Give --snapshots without a target, or two data sets of one time."
+            )
+        if data.stored is not None:
+            raise DataError("One end stays on disk, and a bridge needs both in memory.", "Give fewer rows.")
+    for what, one, other in (
+        ("kind", first.kind, second.kind),
+        ("shape", first.event, second.event),
+        ("columns", first.columns, second.columns),
+        ("types of columns", first.types, second.types),
+    ):
+        if one != other:
+            raise DataError(f"The two ends differ in {what}: {_short(one)} and {_short(other)}.", "Give two data sets with the same rows.")
+    return replace(first, train_labels=None, test_labels=None, class_names=(), later=(Snapshot(1.0, second.train, second.test),))
+
+
+def by_time(x: Tensor, time: Tensor, *, holdout: float, without: tuple[float, ...] = ()) -> Data:
+    """Group points by their times of observation.
+
+    Args:
+        x: points `(N, d)`, float32.
+        time: time of each, `(N,)`, float64. The first becomes time 0.
+        holdout: fraction of the rows of each snapshot to hold out.
+        without: times to leave out, for a test of interpolation.
+
+    Raises:
+        DataError: if there are fewer than two times, a time to leave out does not occur, or the shapes do not match.
+    """
+    if x.ndim != 2 or time.shape != x.shape[:1]:
+        raise DataError(
+            f"Snapshots have rows of shape {tuple(x.shape)} and times of shape {tuple(time.shape)}, not (N, d) and (N,).",
+            "Store a time for each row.",
+        )
+    if not bool(time.isfinite().all()):
+        raise DataError("A time of the snapshots is not a finite number.", "Give each row its time of observation.")
+    known = time.unique()
+    unknown = [at for at in without if at not in known.tolist()]
+    if unknown:
+        raise DataError(f"No row has the time {unknown[0]:g}.", f"Leave out one of {_listed(known)}.")
+    kept = [at for at in known.tolist() if at not in without]
+    if len(kept) < 2:
+        raise DataError(f"The snapshots have {len(kept)} time, and a bridge needs two or more.", "Give rows of several times.")
+    parts = [split(x[time == at], "points", holdout=holdout) for at in kept]
+    later = tuple(Snapshot(at - kept[0], part.train, part.test) for at, part in zip(kept[1:], parts[1:], strict=True))
+    return replace(parts[0], later=later)
+
+
+def _listed(times: Tensor) -> str:
+    return ", ".join(f"{at:g}" for at in times.tolist()[:20])
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"

@@ -1,0 +1,112 @@
+"""Guides of a trained model: which stand around which, and what they know."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from sdezoo.data.dataset import Data
+from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.learning.model import Model
+from sdezoo.sampling.guide import Guide, Reference
+from sdezoo.sampling.sampler import Sampler
+from sdezoo.store.restoring import Trained
+from sdezoo.zoo.registry import GUIDES
+
+
+@dataclass(frozen=True, eq=False)
+class Guides:
+    """The guides of one command.
+
+    Args:
+        guides: from the inside to the outside.
+        data: reads the training data of the run.
+    """
+
+    guides: tuple[Guide, ...] = ()
+    data: Callable[[], Data] | None = None
+    _kept: dict[Any, dict[Any, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, specs: Sequence[str], trained: Trained, data: Callable[[], Data] | None = None) -> Guides:
+        """Build guides, and check that they fit the model and each other.
+
+        Args:
+            specs: spec strings, from the inside to the outside. The one that turns to a class is put inside all others.
+            trained: the model.
+            data: reads the training data of the run; None: there are none.
+
+        Raises:
+            SdezooError: if a guide is unknown, does not fit the process, or excludes another.
+        """
+        guides = [GUIDES.build(spec) for spec in specs]
+        for guide in guides:
+            guide.require(trained.model.sde)
+        twice = [name for name, count in Counter(guide.title() for guide in guides).items() if count > 1]
+        if twice:
+            raise ParameterError(f"The guide '{twice[0]}' is given twice.", "Give it once, with another weight.")
+        turning = [guide.title() for guide in guides if guide.conditions]
+        if len(turning) > 1:
+            raise CompositionError(f"'{turning[0]}' and '{turning[1]}' both turn to the class that is asked for.", "Give one of them.")
+        if data is None and (hungry := [guide.title() for guide in guides if guide.needs_rows]):
+            raise ParameterError(f"'{hungry[0]}' needs the training rows, and there are none here.", "Sample from a run folder.")
+        return cls(tuple(sorted(guides, key=lambda guide: not guide.conditions)), data)
+
+    @property
+    def specs(self) -> tuple[str, ...]:
+        """Spec strings of the guides, from the inside to the outside."""
+        return tuple(guide.full_spec for guide in self.guides)
+
+    def refuse_without_label(self) -> None:
+        """Check that no guide needs a label.
+
+        Raises:
+            ParameterError: if one does.
+        """
+        if turning := [guide for guide in self.guides if guide.conditions]:
+            raise ParameterError(f"'{turning[0].title()}' has no label to guide to.", "Give --label a class, or each.")
+
+    def model(self, trained: Trained, sampler: Sampler, steps: int, seed: int, labels: Tensor | None, like: Tensor) -> Model[Any]:
+        """Put the guides around a model, for one batch.
+
+        Args:
+            trained: the model.
+            sampler: the sampler of the samples, with which pilots are drawn.
+            steps: its steps.
+            seed: seed of the samples.
+            labels: classes of the rows, `(B,)`; None: no label.
+            like: gives dtype and device.
+        """
+
+        def rows(label: int | None) -> Tensor:
+            assert self.data, "checked by `of`"
+            data = self.data()
+            x = data.train if label is None or data.train_labels is None else data.train[data.train_labels == label]
+            return trained.encoding.encode(x).to(like.device)
+
+        def at(depth: int, labels: Tensor | None) -> Model[Any]:
+            if depth == 0:
+                bare = labels is None or any(guide.conditions for guide in self.guides)
+                return trained.model if bare else trained.model.condition_on(labels)
+            key = (depth, sampler, steps, seed)
+            reference = Reference(
+                lambda given: at(depth - 1, given),
+                sampler,
+                steps,
+                trained.encoded_event,
+                seed=seed,
+                rows=rows if self.data else None,
+                labels=labels,
+                like=like,
+                kept=self._kept.setdefault(key, {}),
+            )
+            return self.guides[depth - 1].around(at(depth - 1, labels), reference)
+
+        return at(len(self.guides), labels)
+
+
+NO_GUIDES = Guides()

@@ -1,0 +1,89 @@
+"""Optimizers with one plausible mistake each are found by the law that they break; the right ones obey all."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+
+from sdezoo import OPTIMIZERS, Optimizer
+from sdezoo.conformance.law import LawError
+from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
+from tests.conformance.trying import try_law
+
+
+class Steps(torch.optim.Optimizer):
+    """Gradient descent with momentum, with the mistakes that it is given."""
+
+    def __init__(self, parameters: Any, lr: float, *mistakes: str) -> None:
+        super().__init__(parameters, {"lr": lr})
+        self.mistakes, self.hidden = mistakes, {}
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                gradient = p.grad.nan_to_num() if "hides" in self.mistakes else p.grad
+                kept = self.hidden if "forgets" in self.mistakes else self.state[p]
+                key = id(p) if "forgets" in self.mistakes else "mean"
+                kept[key] = kept.get(key, torch.zeros_like(p)) * 0.8 + gradient
+                sign = -1 if "climbs" in self.mistakes else 1
+                p.sub_(kept[key], alpha=sign * group["lr"])
+                if "draws" in self.mistakes:
+                    p.add_(torch.randn_like(p), alpha=1e-6)
+
+
+def mutant(law: str, *mistakes: str, claims: str | None = None) -> Any:
+    @dataclass(frozen=True)
+    class Mutant(Optimizer):
+        keeps = claims  # pyright: ignore[reportAssignmentType]
+
+        def build(self, module: Any, lr: float, *, steps: int = 1, seed: int = 0) -> torch.optim.Optimizer:
+            parameters = list(module.parameters())
+            return Steps(parameters[:-1] if "misses" in mistakes else parameters, lr, *mistakes)
+
+    return pytest.param(Mutant, law, id=f"{law}-{'-'.join((*mistakes, claims or ''))}")
+
+
+@dataclass(frozen=True)
+class Inconstant(Optimizer):
+    """Its spec string builds another object."""
+
+    lost: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lost", self.lost + 1)
+
+    def build(self, module: Any, lr: float, *, steps: int = 1, seed: int = 0) -> torch.optim.Optimizer:
+        return Steps(module.parameters(), lr)
+
+
+MUTANTS = [
+    pytest.param(Inconstant, "config-round-trip", id="config-round-trip"),
+    mutant("contract", "misses"),
+    mutant("descends-on-a-quadratic", "climbs"),
+    mutant("keeps-what-it-says", claims="signs"),
+    mutant("keeps-what-it-says", claims="magnitudes"),
+    mutant("restored-bit-for-bit", "forgets"),
+    mutant("seeded-noise-only", "draws"),
+    mutant("what-is-not-a-number-shows", "hides"),
+]
+
+
+@pytest.mark.parametrize(("kind", "law"), MUTANTS)
+def test_mutant_is_killed(kind: Any, law: str) -> None:
+    (bound,) = [bound for bound in OPTIMIZER_LAWS.bind(kind()) if bound.__name__ == law]
+    with pytest.raises(LawError):
+        bound()
+
+
+def test_every_law_kills_a_mutant() -> None:
+    assert {param.values[1] for param in MUTANTS} == set(OPTIMIZER_LAWS.names)
+
+
+@pytest.mark.parametrize("law", OPTIMIZER_LAWS.names)
+@pytest.mark.parametrize("name", OPTIMIZERS.names())
+def test_law(name: str, law: str) -> None:
+    try_law(OPTIMIZER_LAWS, law, OPTIMIZERS.build(name))
