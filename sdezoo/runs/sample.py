@@ -189,8 +189,8 @@ def sample(
     draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, steered, begin, meet, precision == "float64", begun)
     if meet:
         draw.conditional.check()
-    if begun and trajectory:
-        raise ParameterError("Trajectories are not drawn of series from given values.", "Leave out --trajectory.")
+    if trajectory and trained.state.kind == "series":
+        raise ParameterError("Trajectories from noise to data are not drawn of series.", "Leave out --trajectory.")
     if trajectory:
         check_trajectory(trajectory, out, overwrite)
     curves = None if times is None else _curves(draw, times, out, overwrite=overwrite)
