@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
+from sdezoo.errors import CompositionError
 from sdezoo.learning.forecast import ForecastModel, beginnings, forecasts
 from sdezoo.learning.linear import LinearDenoiser
 from sdezoo.learning.loss import ScoreLoss
@@ -22,6 +23,7 @@ from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.process.process import Process
+from sdezoo.process.sde import ForwardSDE
 from sdezoo.store.checkpoint import State
 from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
@@ -48,6 +50,11 @@ class ScoreTask(Task):
         check_one_time(data, "Score learning")
 
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner:
+        if isinstance(plan.sde, ForwardSDE) and not plan.sde.forgets_data:
+            raise CompositionError(
+                f"Data under '{plan.sde.title()}' need not forget where they started, so sampling has no prior to start from.",
+                "Choose a process that turns data into noise, such as vp.",
+            )
         return ScoreLearner(plan, positions)
 
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
