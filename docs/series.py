@@ -22,7 +22,7 @@ from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
 
 WINDOW, GIVEN, HOLDOUT = 64, 32, 0.3
-STEPS, SHORT, PATHS, EVERY = 1000, 300, 100, 32
+STEPS, SHORT, PATHS, EVERY = 1000, 200, 100, 32
 HORIZONS = (1, 5, 10, 32)
 SERIES = {"sp500": "Adj Close", "nasdaq": "Adj Close", "wti": "DCOILWTICO"}
 
@@ -58,8 +58,6 @@ def judged(paths: np.ndarray, truth: np.ndarray) -> dict[str, list[float]]:
 
 def rivals(close: np.ndarray, origins: np.ndarray, first: int) -> dict[str, np.ndarray]:
     """Cumulative log-returns `(K, n, horizons)` of GBM and AR(1)-GARCH(1,1), fitted to the prices before `first`."""
-    from arch import arch_model
-
     r = np.diff(np.log(close))
     rng = np.random.default_rng(0)
     steps = rng.standard_normal((PATHS * 10, len(origins), max(HORIZONS)))
@@ -68,11 +66,11 @@ def rivals(close: np.ndarray, origins: np.ndarray, first: int) -> dict[str, np.n
     fixed = (known.mean() + known.std() * steps).cumsum(2)[:, :, places]
     local = np.stack([r[o - GIVEN + 1 : o] for o in origins])
     moving = (known.mean() + local.std(1)[None, :, None] * steps).cumsum(2)[:, :, places]
-    garch = arch_model(100 * r, mean="AR", lags=1, vol="GARCH", p=1, q=1)
+    garch = importlib.import_module("arch").arch_model(100 * r, mean="AR", lags=1, vol="GARCH", p=1, q=1)
     fit = garch.fit(last_obs=first - 1, disp="off")
     options = {"horizon": max(HORIZONS), "method": "simulation", "simulations": PATHS * 10, "random_state": np.random.RandomState(0)}
     simulated = fit.forecast(start=int(origins.min()) - 1, reindex=False, **options).simulations
-    drawn = np.asarray(simulated.values)  # pyright: ignore[reportOptionalMemberAccess]
+    drawn = np.asarray(simulated.values)
     chosen = drawn[origins - origins.min()].transpose(1, 0, 2) / 100
     return {"GBM": fixed, "GBM, volatility of the given steps": moving, "AR(1)-GARCH(1,1)": chosen.cumsum(2)[:, :, places]}
 
@@ -94,7 +92,7 @@ def forecasts(folder: Path) -> None:
         np.testing.assert_allclose(windows / windows[:, :1], held_out[begins], rtol=1e-5)
         np.savez(folder / "windows.npz", x=windows[:, :GIVEN, None])
         options = {"given_first": GIVEN, "start": folder / "windows.npz", "n": PATHS * len(windows), "overwrite": True}
-        sample(run, folder / "paths.npz", checkpoint="best", **options)
+        sample(run, folder / "paths.npz", **options)
         drawn = np.load(folder / "paths.npz")["x"].reshape(PATHS, len(windows), WINDOW)
         ahead = [GIVEN - 1 + h for h in HORIZONS]
         logs = np.log(drawn[:, :, ahead] / drawn[:, :, [GIVEN - 1]])
@@ -120,7 +118,7 @@ def processes(folder: Path) -> None:
         run = folder / f"run-{form}-{sde}"
         if not run.exists():
             train(TrainingConfig.build({"data": data, "sde": sde, "steps": SHORT, "out": str(run)}))
-        made = evaluate(run, n=500)
+        made = evaluate(run, n=300)
         print(f"{form} {sde}")
         for line in made.measured:
             if line.group == "returns" and line.interval:

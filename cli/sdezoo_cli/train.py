@@ -46,7 +46,7 @@ def train(
             help="Run folder whose model is trained on with these data; its process, encoding and network are kept.",
         ),
     ] = None,
-    net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors.")] = None,
+    net: Annotated[Text, typer.Option(help="Network. Default: unet for images, mlp for vectors, unet1d for series.")] = None,
     output: Annotated[
         Text,
         typer.Option(

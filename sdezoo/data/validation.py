@@ -89,7 +89,7 @@ def check_one_time(data: Data, what: str) -> None:
     if data.kind == "paths":
         raise DataError(
             f"{what} takes rows of one time, and these data are paths.",
-            "Store the rows of one time, x[:, k], as points (N, d), without times.",
+            "Store the rows of one time, x[:, k], as points (N, d), without times, or train an SDE of paths: --task paths.",
         )
     if data.later:
         raise DataError(

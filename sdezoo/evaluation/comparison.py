@@ -33,6 +33,10 @@ EvaluationProgress = Callable[[float, int, str], None]
 """Called with the amount done, the total amount, and a description of the work."""
 
 
+_FEW = 20
+"""Fewest windows without a common step for intervals by blocks."""
+
+
 class Parts(NamedTuple):
     """The rows to compare, `(n, *event)` each, in the user's units."""
 
@@ -276,6 +280,11 @@ def series(
         for data, sample, _ in found
         if math.isfinite(data.value) and math.isfinite(sample.value)
     ]
+    if len(held_out) < _FEW * overlap:
+        notes.append(
+            f"The held-out windows have as many steps as {max(1, round(len(held_out) / overlap))} that share none: the intervals of their "
+            "facts are too narrow. Hold out more."
+        )
     if overlap > 1:
         notes.append(
             "Windows of the data overlap: distances and C2ST see neighbours that are nearly equal, in the floor too. Facts allow for it."

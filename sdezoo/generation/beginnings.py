@@ -51,7 +51,7 @@ class Beginnings:
         length, columns = _shape(trained)
         if not isinstance(trained.model, ForecastModel):
             raise CompositionError(
-                "This model does not continue series.", "Train an affine process on series, without --condition: --data series:path=…."
+                "This model does not continue series.", "Train one of series without --condition, with a process such as gbm or vp."
             )
         if not 1 <= steps < length:
             raise ParameterError(

@@ -25,7 +25,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +42,9 @@ from sdezoo.process.sde import MatrixSDE
 Scheme = Literal["euler", "local-linear", "heun"]
 """How a step is taken: the two normal transitions, or Heun's method for an SDE in the sense of Stratonovich."""
 
-_DOUBLINGS, _TERMS = 2, 5
+_DOUBLINGS, _TERMS, _STEPS = 2, 5, 40
 _UNIT = math.log(math.e - 1)  # softplus is 1 there
-_BUFFERS = ("center", "spread", "trend", "root", "horizon", "end_mean", "end_root")
+_BUFFERS = ("center", "spread", "trend", "root", "horizon")
 
 
 class PathCoefficients(nn.Module):
@@ -66,8 +66,6 @@ class PathCoefficients(nn.Module):
     trend: Tensor
     root: Tensor
     horizon: Tensor
-    end_mean: Tensor
-    end_root: Tensor
 
     def __init__(
         self, columns: int, *, width: int, depth: int, linear: bool, constant: bool, autonomous: bool, positive: bool, scheme: Scheme
@@ -78,7 +76,7 @@ class PathCoefficients(nn.Module):
         self.drift = _Layers(inputs, 0 if linear else width, depth, columns)
         self.diffusion = _Constant(entries) if constant else _Layers(inputs, width, depth, entries)
         unit, one = torch.eye(columns, dtype=torch.float64), torch.ones((), dtype=torch.float64)
-        for name, value in zip(_BUFFERS, (0 * unit[0], 1 + 0 * unit[0], 0 * unit[0], unit, one, 0 * unit[0], unit), strict=True):
+        for name, value in zip(_BUFFERS, (0 * unit[0], 1 + 0 * unit[0], 0 * unit[0], unit, one), strict=True):
             self.register_buffer(name, value.clone())
 
     def fit_units(self, z: Tensor, times: Tensor) -> None:
@@ -90,10 +88,9 @@ class PathCoefficients(nn.Module):
         """
         steps = z.diff(dim=1).flatten(0, 1)
         elapsed = times.diff(dim=-1).expand(z.shape[0], -1).sum()
-        everything, ends = z.flatten(0, 1), z[:, -1]
+        everything = z.flatten(0, 1)
         root = torch.linalg.cholesky(steps.T @ steps / elapsed)
-        end_root = torch.diag(ends.std(0).clamp_min(1e-3 * everything.std(0)))
-        found = (everything.mean(0), everything.std(0), steps.sum(0) / elapsed, root, times.max(), ends.mean(0), end_root)
+        found = (everything.mean(0), everything.std(0), steps.sum(0) / elapsed, root, times.max())
         for name, value in zip(_BUFFERS, found, strict=True):
             getattr(self, name).copy_(value)
 
@@ -113,9 +110,15 @@ class PathCoefficients(nn.Module):
 
     def rates(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Drift `(…, d)` and diffusion `(…, d, d)`; arguments as for `forward`."""
-        return self._drift(z, t), self._diffusion(z, t)
+        return self.drift_at(z, t), self.diffusion_at(z, t)
 
-    def _diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+    def drift_at(self, z: Tensor, t: Tensor) -> Tensor:
+        """Drift `(…, d)`; arguments as for `forward`."""
+        rate = (self.root.square().sum(1) / self.spread.square()).mean() / 2
+        return self.trend.to(z) + (self.spread * rate).to(z) * self.drift(self._inputs(z, t)).to(z)
+
+    def diffusion_at(self, z: Tensor, t: Tensor) -> Tensor:
+        """Diffusion `(…, d, d)`; arguments as for `forward`."""
         out = self.diffusion(self._inputs(z, t))
         size = self.columns
         lower = out.new_zeros(*out.shape[:-1], size, size)
@@ -125,10 +128,6 @@ class PathCoefficients(nn.Module):
         lower = lower + torch.diag_embed(diagonal)
         return (self.root.to(z) @ lower.to(z)).expand(*z.shape[:-1], size, size)
 
-    def _drift(self, z: Tensor, t: Tensor) -> Tensor:
-        rate = (self.root.square().sum(1) / self.spread.square()).mean() / 2
-        return self.trend.to(z) + (self.spread * rate).to(z) * self.drift(self._inputs(z, t)).to(z)
-
     def _inputs(self, z: Tensor, t: Tensor) -> Tensor:
         u = (z - self.center.to(z)) / self.spread.to(z)
         if not self.autonomous:
@@ -136,11 +135,11 @@ class PathCoefficients(nn.Module):
         return u.to(next(self.parameters()).dtype)
 
     def _transition(self, z: Tensor, t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        g = self._diffusion(z, t)
+        g = self.diffusion_at(z, t)
         if self.scheme == "euler":
-            return self._drift(z, t) * h, g * h.sqrt().unsqueeze(-1)
+            return self.drift_at(z, t) * h, g * h.sqrt().unsqueeze(-1)
         units = torch.eye(self.columns, dtype=z.dtype, device=z.device)
-        found = [along(lambda q: self._drift(q, t), z, unit.expand_as(z).contiguous()) for unit in units]
+        found = [along(lambda q: self.drift_at(q, t), z, unit.expand_as(z).contiguous()) for unit in units]
         product = torch.mul if self.columns == 1 else torch.matmul  # a product of many small matrices costs much more
         j, h = torch.stack([slope for _, slope in found], -1), (h / 2**_DOUBLINGS).unsqueeze(-1)
         flow, term = units.expand_as(j), units.expand_as(j)
@@ -157,7 +156,7 @@ class PathCoefficients(nn.Module):
 
 
 class LearnedSDE(MatrixSDE):
-    """An SDE with learned coefficients. Abstract: `learned`. Time is that of the observations, from the first one on."""
+    """An SDE with learned coefficients. Abstract: `learned`. Time is that of the observations, from the first one on, in its unit."""
 
     in_words = "an SDE that was fitted to observed paths"
 
@@ -175,9 +174,8 @@ class LearnedSDE(MatrixSDE):
         return (self.learned.columns,)
 
     @property
-    def t_span(self) -> tuple[float, float]:
-        end = float(self.learned.horizon)
-        return 1e-3 * end, end
+    def forgets_data(self) -> bool:
+        return False
 
     @property
     def homogeneous(self) -> bool:
@@ -202,53 +200,67 @@ class LearnedSDE(MatrixSDE):
         return z.exp() if self.learned.positive else z
 
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        f = self._rates(z, t)[0]
+        f = self._placed(z).drift_at(z, t)
         return f + self.stratonovich_correction(z, t) if self.learned.scheme == "heun" else f
 
     def diffuse(self, z: Tensor, t: Tensor, dw: Tensor) -> Tensor:
-        return (self._rates(z, t)[1] @ dw.to(z).unsqueeze(-1)).squeeze(-1)
+        return (self._placed(z).diffusion_at(z, t) @ dw.to(z).unsqueeze(-1)).squeeze(-1)
 
     def noise_shape(self, shape: Sequence[int]) -> Shape:
         return tuple(shape)
 
-    def forward_step(self, z: Tensor, t: Tensor, dt: Tensor, noise: Noise) -> Tensor:
-        """One step of the scheme with which the coefficients were fitted.
+    def columns(self, z: Tensor, t: Tensor) -> Tensor:
+        return self._placed(z).diffusion_at(z, t).movedim(-1, 0)
+
+    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """Sample `z_t | x_0` by 40 Euler–Maruyama steps, exact only as the step goes to 0."""
+        z, dt = self.encode(x0), t / _STEPS
+        for k in range(_STEPS):
+            z = self.forward_step(z, k * dt, dt, noise)
+        return z
+
+    @property
+    def knows_transition(self) -> bool:
+        return False
+
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """One step of the scheme with which the coefficients were fitted; `forward_step` is one of Euler–Maruyama.
 
         Args:
-            z: coordinates at `t`, `(B, d)`.
-            t: time at the start of the step.
-            dt: step size, positive.
+            z: coordinates at `s`, `(B, d)`.
+            s: the earlier time, 0-dim.
+            t: the later time, 0-dim.
             noise: random numbers.
         """
-        e = noise.normal(z)
+        e, dt = noise.normal(z), t - s
         if self.learned.scheme != "heun":
-            shift, factor = (part.to(z) for part in self._placed(z)(z, t, dt))
+            shift, factor = (part.to(z) for part in self._placed(z)(z, s, dt))
             return z + shift + (factor @ e.unsqueeze(-1)).squeeze(-1)
         dw = (e * dt.sqrt().to(z)).unsqueeze(-1)
-        f, g = self._rates(z, t)
+        f, g = self._placed(z).rates(z, s)
         proposal = z + f * dt + (g @ dw).squeeze(-1)
-        f_end, g_end = self._rates(proposal, t + dt)
+        f_end, g_end = self._placed(z).rates(proposal, t)
         return (z + (f + f_end) / 2 * dt + ((g + g_end) @ dw).squeeze(-1) / 2).to(z)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """A normal distribution with mean and deviation of the last observations."""
-        net = self.learned
-        return net.end_mean.to(like) + noise.normal(like, shape) @ net.end_root.to(like).T
+        """A normal distribution with mean and deviations of all observations."""
+        return self.learned.center.to(like) + self.learned.spread.to(like) * noise.normal(like, shape)
 
     def prior_log_prob(self, z: Tensor) -> Tensor:
-        mean, deviation = self.learned.end_mean.cpu(), self.learned.end_root.diagonal().cpu()
+        mean, deviation = self.learned.center.cpu(), self.learned.spread.cpu()
         return torch.distributions.Normal(mean, deviation).log_prob(z.cpu().double()).sum(-1)
 
-    def _rates(self, z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        return self._placed(z).rates(z, t)
-
     def _placed(self, z: Tensor) -> PathCoefficients:
-        return self.learned.to(z.device)
+        net = self.learned
+        # Inside a derivative, `Module.to` puts wrapped tensors into the weights even if they stay where they are.
+        return net if net.center.device == z.device else net.to(z.device)
 
 
 @dataclass(frozen=True, eq=False)
 class _Inside(LearnedSDE):
     """The SDE of a model that is in memory."""
+
+    name: ClassVar[str] = "learned"
 
     coefficients: nn.Module
 
@@ -266,15 +278,16 @@ class PathModel(Model[LearnedSDE], nn.Module):
         times: times of observation of a sample, `(T,)`, float64.
         starts: first observations, in the user's units, `(n, d)`.
         substeps: steps between two observations.
+        critic: what is trained beside the SDE; None: nothing.
     """
 
     net: PathCoefficients
     times: Tensor
     starts: Tensor
 
-    def __init__(self, net: PathCoefficients, times: Tensor, starts: Tensor, substeps: int = 1) -> None:
+    def __init__(self, net: PathCoefficients, times: Tensor, starts: Tensor, substeps: int = 1, critic: nn.Module | None = None) -> None:
         nn.Module.__init__(self)
-        self.net, self.substeps = net, substeps
+        self.net, self.substeps, self.critic = net, substeps, critic
         self.register_buffer("times", times.double())
         self.register_buffer("starts", starts)
 

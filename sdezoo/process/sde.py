@@ -148,6 +148,14 @@ class ForwardSDE(Process):
         return self.project((z + self.drift(z, t) * dt + self.diffuse(z, t, dw)).to(z), z)
 
     @property
+    def forgets_data(self) -> bool:
+        """Whether data at the last time of `t_span` have the distribution of the prior, wherever they started. Default: True.
+
+        If not, no score is learned with the process, since sampling could not start.
+        """
+        return True
+
+    @property
     def homogeneous(self) -> bool:
         """Whether drift and diffusion do not depend on time. They then hold at any `t > 0`, also beyond 1. Default: False."""
         return False

@@ -8,19 +8,24 @@ A solver requests from a Brownian motion its increment `W` over an interval of l
 `U = ∫ (W_u − W_a) du = h (½ W + H)`, where the space-time Lévy area `H ~ N(0, h/12)` is independent of `W` (Foster, Lyons &
 Oberhauser, SIAM J. Numer. Anal. 58 (2020)). Three Brownian motions are available: `KeyedBrownian` draws fresh numbers at
 every request, `PathBrownian` replays a stored path, and `brownian_interval` is torchsde's own.
+
+`solve_path` integrates forward with gradients, by the reversible Heun method and its adjoint (Kidger et al., arXiv 2105.13493):
+the backward pass reconstructs every state from the last one, up to rounding. Memory does not grow with the number of steps, and gradients
+are those of the discretized equation. Time is counted in steps, which floating-point numbers hold exactly.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 import torchsde
 from torch import Tensor, nn
 
-from sdezoo.process.noise import Noise
+from sdezoo.errors import ParameterError
+from sdezoo.process.noise import KeyedNoise, Noise, mix
 from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
@@ -35,6 +40,8 @@ ITO: tuple[Method, ...] = ("euler", "milstein", "srk")
 
 GENERAL: tuple[Method, ...] = ("euler", "euler_heun", "heun", "midpoint", "reversible_heun")
 """The methods for noise that is a matrix. torchsde's others need diagonal noise, or Lévy areas, which `KeyedBrownian` does not draw."""
+
+_WHOLE = 1e-6  # relative difference from a whole number of steps
 
 
 def bridge_refuses(sde: Process, method: Method = "euler") -> str | None:
@@ -134,6 +141,27 @@ class KeyedBrownian:
         return answer[0] if len(answer) == 1 else tuple(answer)
 
 
+class KeyedIntervals:
+    """Increments of Brownian motions over intervals of length 1, the same at every request: keyed by seed, interval and row.
+
+    Nothing is stored: the increment of interval `k` is drawn again by the backward pass.
+
+    Args:
+        seed: the seed.
+        rows: index of each sample in the whole run, `B` of them.
+        like: a tensor of the shape, dtype and device of the increments, `(B, m)`.
+    """
+
+    levy_area_approximation = "none"
+
+    def __init__(self, seed: int, rows: Sequence[int], like: Tensor) -> None:
+        self._seed, self._rows, self._like = seed, list(rows), like
+        self.shape, self.dtype, self.device = tuple(like.shape), like.dtype, like.device
+
+    def __call__(self, ta: Tensor | float, tb: Tensor | float, return_U: bool = False, return_A: bool = False) -> Tensor:  # noqa: N803
+        return KeyedNoise(mix(self._seed, round(float(ta))), self._rows, ahead=1).normal(self._like)
+
+
 class PathBrownian:
     """One Brownian path on `[0, span]`, stored over `n` equal intervals; a request may cover several adjacent intervals.
 
@@ -161,16 +189,20 @@ class PathBrownian:
         return (w, self._integral[b] - self._integral[a] - (b - a) * self._h * self._w[a]) if return_U else w
 
 
-def brownian_interval(shape: tuple[int, int], span: float, seed: int) -> Brownian:
-    """torchsde's own Brownian motion on `[0, span]`, float64, which caches every interval it was evaluated on.
+def brownian_interval(
+    shape: tuple[int, int], span: float, seed: int, dtype: torch.dtype = torch.float64, cache: int | None = None
+) -> Brownian:
+    """torchsde's own Brownian motion on `[0, span]`, which caches intervals it was evaluated on.
 
     Args:
         shape: `(B, entries)`.
         span: end of the path.
         seed: seed of torchsde's generator.
+        dtype: of the increments.
+        cache: number of intervals to cache; None: all.
     """
     return torchsde.BrownianInterval(
-        0.0, span, size=shape, dtype=torch.float64, entropy=seed, levy_area_approximation="space-time", cache_size=None
+        0.0, span, size=shape, dtype=dtype, entropy=seed, levy_area_approximation="space-time", cache_size=cache
     )
 
 
@@ -218,3 +250,74 @@ def solve(equation: nn.Module, z: Tensor, span: float, method: Method, brownian:
     path = torchsde.sdeint(equation, y, ends, bm=brownian, method=method, dt=span / steps)  # pyright: ignore[reportArgumentType]
     assert isinstance(path, Tensor)
     return path[-1].reshape(z.shape)
+
+
+class PathEquation(nn.Module):
+    """An SDE in the sense of Stratonovich, for torchsde, with time counted in steps of length `h`: `dz = h f du + √h G ∘ dW`, `t = h u`.
+
+    Args:
+        rates: called as `(z, t)`, returns drift `(B, d)` and diffusion `(B, d, m)`.
+        step: the length `h`.
+    """
+
+    noise_type, sde_type = "general", "stratonovich"
+
+    def __init__(self, rates: nn.Module, step: float) -> None:
+        super().__init__()
+        self.rates, self.step = rates, step
+
+    def f_and_g(self, u: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Drift and diffusion at step `u` and state `y`, `(B, d)` and `(B, d, m)`."""
+        f, g = self.rates(y, u * self.step)
+        return self.step * f, self.step**0.5 * g
+
+    def f(self, u: Tensor, y: Tensor) -> Tensor:
+        """Drift at step `u` and state `y`, `(B, d)`."""
+        return self.f_and_g(u, y)[0]
+
+    def g(self, u: Tensor, y: Tensor) -> Tensor:
+        """Diffusion at step `u` and state `y`, `(B, d, m)`."""
+        return self.f_and_g(u, y)[1]
+
+
+def steps_between(times: Tensor, step: float) -> Tensor:
+    """Number of steps up to each time, int64, `(T,)`, from 0.
+
+    Args:
+        times: increasing times, `(T,)`, float64.
+        step: length of a step.
+
+    Raises:
+        ParameterError: if the steps do not meet every time; torchsde interpolates such times, with a warning only.
+    """
+    counts = times.diff() / step
+    whole = counts.round()
+    wrong = ((counts - whole).abs() > _WHOLE * counts.clamp_min(1)) | (whole < 1)
+    if wrong.any():
+        k = int(wrong.to(torch.uint8).argmax())
+        raise ParameterError(
+            f"Steps of {step:g} do not divide the time between observations {k} and {k + 1}, {float(times[k + 1] - times[k]):g}.",
+            "Give a step of which every time between observations is a multiple.",
+        )
+    return torch.nn.functional.pad(whole.long().cumsum(0), (1, 0))
+
+
+def solve_path(equation: PathEquation, z: Tensor, counts: Tensor, brownian: Brownian, *, adjoint: bool = True) -> Tensor:
+    """Integrate by the reversible Heun method, with gradients.
+
+    Args:
+        equation: the SDE.
+        z: first state, `(B, d)`.
+        counts: numbers of steps at which states are returned, from 0, `(T,)`, see `steps_between`.
+        brownian: Brownian motion in units of steps, `(B, m)`.
+        adjoint: whether gradients are those of the adjoint method, in memory that does not grow with the number of steps; else by
+            back-propagation.
+
+    Returns:
+        States `(T, B, d)`.
+    """
+    ends = counts.to(z)
+    options: dict[str, Any] = {"bm": brownian, "method": "reversible_heun", "dt": 1.0}
+    if adjoint:
+        return torchsde.sdeint_adjoint(equation, z, ends, adjoint_method="adjoint_reversible_heun", **options)  # pyright: ignore[reportReturnType]
+    return torchsde.sdeint(equation, z, ends, **options)  # pyright: ignore[reportReturnType]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sdezoo.errors import SdezooError
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler
+from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import GREY, Axes, Figure, colormaps, label, plain, tidy
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.sde import ForwardSDE
@@ -46,6 +47,11 @@ def motion(run: Path) -> tuple[bytes | None, str]:
 
 @torch.no_grad()
 def _motion(trained: Trained) -> tuple[bytes | None, str]:
+    if is_simulated(trained.model):
+        return (
+            None,
+            "This model has learned an SDE from paths, so no noise is turned into samples. Draw paths: sdezoo sample RUN --out new.npz.",
+        )
     sampler = choose_sampler(trained, None)
     draw = Draw(trained, sampler, SampleIndices.first(_PATHS), _SAMPLER_STEPS, label="each" if trained.state.classes else None)
     view, rows = sampler.view(trained.model), list(range(_PATHS))

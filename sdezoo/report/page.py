@@ -103,7 +103,7 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     losses = [row for row in rows if "loss" in row]
     return {
         "name": printable(str(run)),
-        "processes": records.processes(state.get("sde") or config.get("sde")),
+        "processes": records.processes(state["sde"] if state else config.get("sde")),
         "facts": _facts(seen, losses[-1] if losses else {}),
         "paths": _picture(paths, words) if paths else None,
         "paths_words": printable(words),

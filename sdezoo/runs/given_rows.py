@@ -74,7 +74,7 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
         trained: the model; the rows must have the shape and columns of its data.
 
     Returns:
-        Rows `(n, *event)`, float32, in the user's units.
+        Rows `(n, *event)`, float32, in the user's units; series that are learned relative to their start are divided by it.
 
     Raises:
         DataError: if the file cannot be read, its shape or columns differ from the run's data, or a value is not finite.
@@ -94,7 +94,13 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     seen = x.clone()
     seen[:, gaps] = seen[:, gaps].nan_to_num(0, torch.inf, -torch.inf)
     check_finite(seen if gaps else x, state.columns, "given")
-    return x
+    if not trained.encoding.starts_at_one:
+        return x
+    if not (x > 0).all():
+        raise DataError(
+            f"{int((x <= 0).sum())} values in '{path}' are zero or negative, and have no growth.", "Give series like those of the run."
+        )
+    return x / x[:, :1]
 
 
 def read_windows(path: Path, trained: Trained) -> Tensor:

@@ -1,7 +1,7 @@
 """Simulation: samples of a model of paths are paths of its SDE, forward in time.
 
 Every path starts at a first observation of the data, or at a given row, and takes the steps of the learned SDE
-(`LearnedSDE.forward_step`) from one time of observation to the next. States are float64.
+(`LearnedSDE.transition`) from one time of observation to the next. States are float64.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Simulation(Sampler[LearnedSDE]):
 
     def step(self, model: Model[LearnedSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         """Take one step forward, from `t` to `s > t`; otherwise as `Sampler.step`."""
-        return model.sde.forward_step(z, t, s - t, noise), None
+        return model.sde.transition(z, t, s, noise), None
 
     def sample(
         self,

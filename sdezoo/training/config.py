@@ -39,7 +39,7 @@ class TrainingConfig(BaseModel):
     origin: str | None = None
     """Run folder whose model is trained on with these data; its process, encoding and network are kept. None: a new model."""
     sde: str = "auto"
-    """Noise process; auto: one for each column of tables and points, see `sdezoo.zoo.columns`, and gbm for other data."""
+    """Noise process; auto: by the values of series and of each column of tables and points, see `sdezoo.zoo.columns`; else gbm."""
     column: str | None = None
     """Overrides for the columns of a table: `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas."""
     missing: Literal["keep", "drop", "refuse"] | None = None
@@ -53,7 +53,7 @@ class TrainingConfig(BaseModel):
     rounds: int | None = Field(None, ge=1)
     """Rounds in which a bridge is trained, backward and forward in turn, see `sdezoo.bridging`; None: 6."""
     net: str | None = None
-    """Network; None: the first of unet, mlp that fits the data."""
+    """Network; None: the first of unet, unet1d, mlp that fits the data."""
     output: str | None = None
     """Output parameterization; None: edm for affine processes, else epsilon."""
     prior: PriorKind = "full"

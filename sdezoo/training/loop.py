@@ -90,8 +90,7 @@ class Training:
         self.positions = workers.positions(plan.batch, config.accumulate)
         self.learner = plan.task.learner(plan, self.positions)
         if plan.origin:
-            module: Any = plan.task.rebuild(plan.origin.state, plan.origin.tensors)
-            self.learner.module = module.to(plan.device)
+            self.learner.take(plan.origin)
         self.module = self.learner.module
         self.rule: Optimizer = OPTIMIZERS.build(config.optimizer)
         half_life = config.ema_half_life_images if self.rule.averaged else 0

@@ -242,7 +242,9 @@ def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
 def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
     """The process for the encoded columns, and the encoding."""
     sde = draft.sde
-    codecs = series_codecs(data) if sde.support.event_dim else _first_codecs(data, draft.options)
+    if data.form and sde.support.event_dim:
+        raise DataError(f"'{sde.title()}' takes single rows, not series.", "Choose another process, such as gbm or vp, or leave out --sde.")
+    codecs = () if sde.support.event_dim else _first_codecs(data, draft.options)
     if data.kind in ("table", "points"):
         sde = sde.for_columns(*Encoding(codecs).named(column_names(data)))
     event = Encoding(codecs).encoded_event(data.event)

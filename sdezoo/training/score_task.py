@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
+from sdezoo.errors import CompositionError
 from sdezoo.learning.forecast import ForecastModel, beginnings, forecasts
 from sdezoo.learning.linear import LinearDenoiser
 from sdezoo.learning.loss import ScoreLoss
@@ -22,7 +23,9 @@ from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.process.process import Process
+from sdezoo.process.sde import ForwardSDE
 from sdezoo.store.checkpoint import State
+from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
@@ -47,6 +50,11 @@ class ScoreTask(Task):
         check_one_time(data, "Score learning")
 
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> Learner:
+        if isinstance(plan.sde, ForwardSDE) and not plan.sde.forgets_data:
+            raise CompositionError(
+                f"Data under '{plan.sde.title()}' need not forget where they started, so sampling has no prior to start from.",
+                "Choose a process that turns data into noise, such as vp.",
+            )
         return ScoreLearner(plan, positions)
 
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> ScoreModel:
@@ -151,6 +159,12 @@ class ScoreLearner(Learner[ScoreModel]):
             "class_names": self.plan.data.class_names if self.plan.classes else (),
             "label_column": self.plan.data.label_column,
         }
+
+    def take(self, origin: Origin) -> None:
+        # Moments, prior and linear part are those of the earlier data too, and other data may have none.
+        rebuilt = self.plan.task.rebuild(origin.state, origin.tensors)
+        assert isinstance(rebuilt, ScoreModel)
+        self.module = rebuilt.to(self.plan.device)
 
     def note(self) -> str | None:
         if _learns_every_level(self.loss, self.plan):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
+from sdezoo.errors import RunError
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import Model
 from sdezoo.learning.network import Network
@@ -183,6 +184,22 @@ class Learner(ABC, Generic[M]):
             ValueError: if a value does not fit.
         """
         return
+
+    def take(self, origin: Origin) -> None:
+        """Start from the model of an earlier run. Default: load its averaged weights into `module`.
+
+        Called before the optimizer is built, so that `module` may be replaced.
+
+        Args:
+            origin: the earlier run, of the same task.
+
+        Raises:
+            RunError: if its weights do not fit.
+        """
+        try:
+            self.module.load_state_dict(origin.tensors)
+        except RuntimeError:
+            raise RunError(f"The weights of '{origin.run}' do not fit these data.", "Omit --from to train a new model.") from None
 
     @abstractmethod
     def record(self) -> dict[str, Any]:

@@ -96,5 +96,10 @@ def test_what_cannot_be_continued_is_refused(run: Path, tmp_path: Path, call: Ca
     call("sample", run, "--given-first", 4, "--start-value", 3, *out, fails="Leave out --start-value")
     call("sample", run, "--start-value=-3", *out, fails="not a positive number")
     call("sample", run, "--start-value", "1,2", *out, fails="for each of 1 columns")
+    call("sample", run, "--trajectory", tmp_path / "t.gif", *out, fails="not drawn of series")
+    data = ["--data", f"series:path={run.parent / 'prices.csv'},window={WINDOW}", "--out", tmp_path / "other"]
+    call("train", *data, "--sde", "lift:transform=stick-breaking", fails="takes single rows, not series")
+    call("train", *data, "--net", "mlp", fails="needs vectors")
+    assert not (tmp_path / "other").exists()
     call("sample", run, "--given", "close=1", *out, fails="have no columns")
     assert not (tmp_path / "s.npz").exists()

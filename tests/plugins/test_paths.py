@@ -11,14 +11,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sdezoo import SDES, paths, sde_laws
 from sdezoo.data.dataset import Data
-from sdezoo.errors import DataError, ParameterError, RunError, SdezooError
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.learning.observed import PathCoefficients, PathModel
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
+
+QUICK = ["divergence-is-that-of-ggt", "stratonovich-correction-turns-the-columns", "reverse-drift-is-andersons"]
+_RUNS: dict[str, Path] = {}
 
 THETA, MU, SIGMA, H = 2.0, 1.0, 0.7, 0.05
 DRIFT, ROOT = torch.tensor([0.3, -0.2], dtype=torch.float64), torch.tensor([[0.2, 0.0], [0.15, 0.25]], dtype=torch.float64)
@@ -209,6 +213,8 @@ def test_what_a_model_of_paths_does_not_do_is_told(tmp_path: Path) -> None:
         ({"start": tmp_path / "wide.npz"}, r"have shape \(3, 2\)\. Give rows \(n, 1\)"),
         ({"start": tmp_path / "wide.npz", "start_time": 0.5}, "not noised before"),
         ({"steps": 0}, "steps=0 is too small"),
+        ({"guides": ["ipm"]}, "Leave out --guide"),
+        ({"times": "0:1:3"}, "bridge"),
     ]
     for options, says in refusals:
         with pytest.raises(SdezooError, match=says):
@@ -216,3 +222,63 @@ def test_what_a_model_of_paths_does_not_do_is_told(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be written as a picture"):
         sample(run, tmp_path / "out.png")
     assert not out.exists()
+
+
+def test_a_fitted_sde_names_its_checkpoint_and_simulates_to_any_horizon(tmp_path: Path) -> None:
+    """For a linear drift with constant noise its steps are exact, also long ones: mean and variance are those of the learned parameters."""
+    data, run = ornstein_uhlenbeck(40, 20), tmp_path / "run"
+    settings: Any = {"lr": 0.05, "ema_half_life_images": 0}
+    train(config(run, "paths:drift=linear,diffusion=constant", **{**settings, "steps": 20}), data=data)
+    sde = SDES.build(f"fitted:run={run}")
+    assert sde.spec == f"fitted:run={run},checkpoint=20"
+    assert SDES.build(sde.full_spec) == sde
+    z = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    f, g = sde.drift(z, torch.tensor(0.0)), sde.diffuse(z, torch.tensor(0.0), torch.ones_like(z))
+    theta, sigma = float(f[0] - f[1]), float(g[0])
+    mean, horizon = float(f[0]) / theta, 2.5
+    made = paths(sde, 3.0, steps=2, n=4000, horizon=horizon, substeps=2, seed=4)
+    last, decay = made.x[:, -1, 0], np.exp(-theta * horizon)
+    variance = sigma**2 / (2 * theta) * (1 - decay**2)
+    assert abs(float(last.mean()) - (mean + (3 - mean) * decay)) < 4 * np.sqrt(variance / 4000)
+    assert abs(float(last.var()) / variance - 1) < 4 * np.sqrt(2 / 4000)
+    train(config(run, "paths:drift=linear,diffusion=constant", **{**settings, "steps": 30}), data=data, resume=True)
+    assert SDES.build(f"fitted:run={run}").spec.endswith("checkpoint=30")
+    assert torch.equal(SDES.build(sde.spec).drift(z, torch.tensor(0.0)), f)
+
+
+@pytest.mark.parametrize("task", ["paths:width=8,depth=1,coordinates=exp", "paths:drift=linear,diffusion=constant"])
+@pytest.mark.parametrize("law", QUICK)
+def test_a_fitted_sde_passes_laws(tmp_path_factory: pytest.TempPathFactory, task: str, law: str) -> None:
+    """A few; `sdezoo check` tries them all."""
+    run = _RUNS.get(task) or tmp_path_factory.mktemp("fitted") / "run"
+    if task not in _RUNS:
+        train(config(run, task, steps=10), data=geometric(40, 10, own=False))
+        _RUNS[task] = run
+    chosen = {each.__name__: each for each in sde_laws(f"fitted:run={run}")}
+    chosen[law]()
+
+
+def test_what_is_no_fitted_sde_is_told(tmp_path: Path) -> None:
+    train(config(tmp_path / "timed", "paths:width=8,depth=1,autonomous=false"), data=geometric(40, 10, own=False))
+    scored: Any = {"sde": "vp", "net": "mlp:width=8,depth=1", "steps": 2, "batch_size": 8, "out": str(tmp_path / "scored")}
+    one = Data(torch.linspace(-1, 1, 20)[:, None], torch.zeros(0, 1), "points")
+    train(TrainingConfig.build(scored), data=one)
+    for run, says in (("none", "does not exist"), ("scored", "the score of a process, and no SDE"), ("timed", "depend on time")):
+        with pytest.raises(SdezooError, match=says):
+            SDES.build(f"fitted:run={tmp_path / run}")
+    train(config(tmp_path / "run"), data=ornstein_uhlenbeck(40, 4))
+    with pytest.raises(CompositionError, match="need not forget where they started"):
+        train(
+            TrainingConfig.build({**scored, "sde": f"fitted:run={tmp_path / 'run'}", "loss": "sliced-sm", "out": str(tmp_path / "new")}),
+            data=one,
+        )
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_report_of_such_a_run_shows_no_motion_from_noise(tmp_path: Path) -> None:
+    from sdezoo.report.motion import motion
+
+    train(config(tmp_path / "run"), data=ornstein_uhlenbeck(40, 4))
+    picture, words = motion(tmp_path / "run")
+    assert picture is None
+    assert "has learned an SDE from paths" in words

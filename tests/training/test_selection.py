@@ -32,7 +32,7 @@ class Known:
     """A training run whose validation loss is known: it falls to `least` steps and rises after them."""
 
     def __init__(self, least: int) -> None:
-        self.step, self.average, self.optimizer = 0, None, None
+        self.step, self.threads, self.average, self.optimizer = 0, 1, None, None
         self.learner = SimpleNamespace(
             live=lambda _: None, level_edges=torch.zeros(2), validation_loss=lambda _: 1.0 + abs(self.step - least) / 1000
         )

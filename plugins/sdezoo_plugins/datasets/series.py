@@ -180,9 +180,8 @@ class Series(Dataset):
 
     def _cut(self, series: Sequence[np.ndarray], times: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Which rows are before the held-out part, and which in it, without the embargo."""
-        embargo = self.window if self.embargo is None else self.embargo
-        if embargo < 0:
-            raise DataError(f"embargo={embargo} is negative.", "Give embargo at least 0.")
+        if self._embargo < 0:
+            raise DataError(f"embargo={self._embargo} is negative.", "Give embargo at least 0.")
         if self.holdout == 0:
             return np.ones(count, bool), np.zeros(count, bool)
         first = None if times is None else np.quantile(times, 1 - self.holdout, method="lower")
@@ -190,8 +189,12 @@ class Series(Dataset):
         for rows in series:
             at = round((1 - self.holdout) * len(rows)) if first is None or times is None else int(np.searchsorted(times[rows], first))
             before[rows[:at]] = True
-            after[rows[at + embargo :] if at else rows] = True
+            after[rows[at + self._embargo :] if at else rows] = True
         return before, after
+
+    @property
+    def _embargo(self) -> int:
+        return self.window if self.embargo is None else self.embargo
 
     def _windows(
         self, stretches: Sequence[np.ndarray], values: np.ndarray, cut: tuple[np.ndarray, np.ndarray], path: Path
@@ -203,7 +206,8 @@ class Series(Dataset):
             number = sum((len(rows) - self.window) // self.stride + 1 for rows in parts)
             if number < least:
                 raise DataError(
-                    f"The {name} part of '{path}' has {number} window{'s' * (number != 1)} of {self.window} steps.",
+                    f"The {name} part of '{path}' has {number} window{'s' * (number != 1)} of {self.window} steps, with "
+                    f"{self._embargo} steps left out between training and held-out rows.",
                     "Give a shorter window, or another holdout or embargo; holdout=0 holds nothing out.",
                 )
             if 4 * number * self.window * values.shape[1] > _LARGEST:

@@ -20,10 +20,12 @@ class DenseBlock(nn.Module):
     Args:
         width: number of features of the input and the output.
         embedding: number of features of the embedding.
+        scale: factor of what the block adds.
     """
 
-    def __init__(self, width: int, embedding: int) -> None:
+    def __init__(self, width: int, embedding: int, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         self.enter = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(embedding, 2 * width)
@@ -33,7 +35,8 @@ class DenseBlock(nn.Module):
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         a, c = self.modulation(e).chunk(2, dim=1)
-        return h + self.leave(nn.functional.silu((1 + a) * self.norm(self.enter(h)) + c))
+        added = self.leave(nn.functional.silu((1 + a) * self.norm(self.enter(h)) + c))
+        return h + (added if self.scale == 1 else self.scale * added)
 
 
 class MLPModule(nn.Module):
@@ -44,13 +47,14 @@ class MLPModule(nn.Module):
         width: number of hidden features.
         depth: number of residual blocks.
         classes: number of classes, or None for a network without labels.
+        scale: factor of what each block adds.
     """
 
-    def __init__(self, dimension: int, width: int, depth: int, classes: int | None = None) -> None:
+    def __init__(self, dimension: int, width: int, depth: int, classes: int | None = None, scale: float = 1.0) -> None:
         super().__init__()
         self.embedding = Embedding(width, classes)
         self.enter = nn.Linear(dimension, width)
-        self.blocks = nn.ModuleList(DenseBlock(width, width) for _ in range(depth))
+        self.blocks = nn.ModuleList(DenseBlock(width, width, scale) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.leave = nn.Linear(width, dimension)
         nn.init.zeros_(self.leave.weight)
@@ -87,6 +91,12 @@ class MLP(Network):
 
     maps x (B, d) and level (B,) to F (B, d). The Fourier embedding e of the level (and the label) scales and shifts every block. V starts
     at zero. After He et al. 2016 (residual learning) and Perez et al. 2018 (modulation).
+
+    With `depth_aware`, what each of L blocks adds is scaled by 1/√L, and so is the learning rate of their second weights W₂: what all
+    blocks learn in a step then adds up to the same at every depth. The first weights W₁ keep their learning rate. Depth-μP (Yang et al.,
+    arXiv 2310.02244) scales both rates, and features inside a block then change the less, the deeper the network (Yao, Wu & Gao, arXiv
+    2512.21075, whose correction this is, as it follows for Adam). W₂ starts at zero, and Adam's steps do not depend on the size of
+    gradients, so that the two factors of W₂ are one: 1/L.
     """
 
     preference: ClassVar[int] = 10
@@ -95,6 +105,8 @@ class MLP(Network):
     """Number of hidden features; None: 64 below 300 training rows, 128 below 3000, else 256, and at least twice the columns, up to 1024."""
     depth: Count = 3
     """Number of residual blocks, each with two linear layers."""
+    depth_aware: bool = False
+    """Whether blocks and their learning rates are scaled with depth; for optimizers whose steps do not depend on the size of gradients."""
 
     def refuses(self, shape: tuple[int, ...]) -> str | None:
         if len(shape) != 1:
@@ -109,4 +121,4 @@ class MLP(Network):
         return replace(self, width=max(enough, min(2 * shape[0], _WIDEST)))
 
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
-        return MLPModule(shape[0], self.width or WIDTH, self.depth, classes)
+        return MLPModule(shape[0], self.width or WIDTH, self.depth, classes, 1 / self.depth if self.depth_aware else 1.0)

@@ -1,4 +1,4 @@
-"""The task `paths`: fit an SDE to observed paths, by the likelihood of their transitions.
+"""The task `paths`: fit an SDE to observed paths, by the likelihood of their transitions, or against a critic of whole paths.
 
 In coordinates `z` (`x`, or `log x`), the paths are a Markov chain at their times of observation, which need not be regular. With the normal
 transition of `sdezoo.learning.observed`, of mean `z + m_θ(z, t, h)` and covariance `S_θ(z, t, h)`, the loss is::
@@ -9,7 +9,13 @@ For a linear drift with constant noise this is the exact likelihood, and the est
 the transition is approximate, and the times between observations should be short against those in which drift and diffusion change
 (Kessler, Scandinavian Journal of Statistics 24 (1997), for the order of the bias).
 
-The loss is reported per entry, less `½ log |R Rᵀ h|`, the units: paths without drift, of constant diffusion, give `½ (1 + log 2π) = 1.419`.
+With `method=gan` whole paths are compared (Kidger, Foster, Li, Oberhauser & Lyons, arXiv 2102.03657). From the first observations of
+real paths, `dz = f dt + G ∘ dW` is solved in the sense of Stratonovich by the reversible Heun method with its adjoint, and a critic `D`,
+kept Lipschitz by clipping, plays against it: `min_θ max_D E[D(real)] − E[D(simulated)]`, which is the loss that is reported. Observations
+may then be far apart, if steps of length `step` divide the times between them. See `sdezoo.process.torchsde_bridge`.
+
+The loss of the likelihood is reported per entry, less `½ log |R Rᵀ h|`, the units: paths without drift, of constant diffusion, give
+`½ (1 + log 2π) = 1.419`.
 """
 
 from __future__ import annotations
@@ -25,16 +31,18 @@ from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
 from sdezoo.data.dataset import Data
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, ParameterError
+from sdezoo.learning.critic import Critic
 from sdezoo.learning.observed import PathCoefficients, PathModel, Scheme
-from sdezoo.parameters import Count
+from sdezoo.parameters import Count, Positive
 from sdezoo.process.noise import KeyedNoise, Noise, mix
 from sdezoo.process.process import Process
+from sdezoo.process.torchsde_bridge import KeyedIntervals, PathEquation, solve_path, steps_between
 from sdezoo.store.checkpoint import State
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 
-_WEIGHTS, _HELD_OUT = -2, 2**14  # a random key that no step has; transitions of held-out paths that are computed at a time
+_WEIGHTS, _PATHS, _HELD_OUT = -2, -3, 2**14  # random keys that no step has; transitions of held-out paths that are computed at a time
 _STARTS = 2**16  # first observations that a model keeps
 _FLAT = 1e-10  # smallest share of an increment that is its own, in the directions of the columns
 
@@ -46,6 +54,8 @@ class Paths(Task):
     uses_loss: ClassVar[bool] = False
     uses_network: ClassVar[bool] = False
 
+    method: Literal["likelihood", "gan"] = "likelihood"
+    """likelihood: of transitions; gan: a generative adversarial network, which compares whole paths at times common to all."""
     coordinates: Literal["identity", "exp"] = "identity"
     """exp: the SDE is that of `log x`, for positive paths, which stay positive."""
     drift: Literal["network", "linear"] = "network"
@@ -62,6 +72,18 @@ class Paths(Task):
     """Number of hidden layers of each network."""
     transitions: Count = 16
     """Transitions of each path in a step, at most; drawn anew in every step."""
+    step: Positive | None = None
+    """Step of the solver for method=gan, in units of the times; None: the shortest time between observations."""
+    hidden: Count = 16
+    """Size of the critic's state for method=gan."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        only = {"likelihood": ("transition", "transitions"), "gan": ("step", "hidden")}
+        for method, keys in only.items():
+            for key in keys:
+                if self.method != method and getattr(self, key) != getattr(type(self), key):
+                    raise ParameterError(f"{self.title()}: {key} has a meaning for method={method} alone.", f"Leave out {key}.")
 
     def process(self) -> Process:
         return _Observed(self.coordinates)
@@ -81,14 +103,16 @@ class Paths(Task):
             )
 
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> TransitionLearner:
-        return TransitionLearner(self, plan)
+        return AdversarialLearner(self, plan) if self.method == "gan" else TransitionLearner(self, plan)
 
     def rebuild(self, state: State, tensors: dict[str, Tensor]) -> PathModel:
         with no_larger_than(tensors):
             net = self.coefficients(state.event[-1])
         try:
-            model = PathModel(net, torch.zeros_like(tensors["times"]), torch.zeros_like(tensors["starts"]))
-            model.load_state_dict(tensors)
+            counts = self.counts(tensors["times"])
+            substeps = int(counts.diff().max()) if self.method == "gan" else 1
+            model = PathModel(net, torch.zeros_like(tensors["times"]), torch.zeros_like(tensors["starts"]), substeps)
+            model.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("critic.")})
             shapes = (tuple(model.times.shape), tuple(model.starts.shape[1:]))
         except (KeyError, RuntimeError, ValueError):
             raise MisfitError("'ema.safetensors' does not fit the networks") from None
@@ -102,7 +126,7 @@ class Paths(Task):
         Args:
             columns: number of columns of the paths.
         """
-        scheme: Scheme = self.transition
+        scheme: Scheme = "heun" if self.method == "gan" else self.transition
         return PathCoefficients(
             columns,
             width=self.width,
@@ -113,6 +137,17 @@ class Paths(Task):
             positive=self.coordinates == "exp",
             scheme=scheme,
         )
+
+    def counts(self, times: Tensor) -> Tensor:
+        """Numbers of solver steps up to each observation for method=gan, int64, `(T,)`.
+
+        Args:
+            times: times of observation, `(T,)`, float64.
+
+        Raises:
+            ParameterError: if the steps do not meet every time.
+        """
+        return steps_between(times, self.step or float(times.diff().min())) if self.method == "gan" else torch.arange(len(times))
 
 
 class TransitionLearner(Learner[nn.Module]):
@@ -138,12 +173,13 @@ class TransitionLearner(Learner[nn.Module]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(plan.config.seed, _WEIGHTS))
             net = task.coefficients(data.event[-1])
+            critic = Critic(data.event[-1], task.width, task.hidden) if task.method == "gan" else None
         net.fit_units(self.z.cpu(), self.t.cpu())
         times = data.times if data.times.ndim == 1 else torch.linspace(float(origin), float(data.times.max()), data.event[0])
         starts = data.train[:, 0]
         if len(starts) > _STARTS:
             starts = starts[torch.randperm(len(starts), generator=torch.Generator().manual_seed(0))[:_STARTS]]
-        self.module = PathModel(net, times, starts).to(plan.device)
+        self.module = PathModel(net, times, starts, critic=critic).to(plan.device)
         self.floor = float(net.root.diagonal().log().sum())
         self.held_out = task.process().encode(plan.encoding.encode(data.test).to(plan.device).double(), _NONE)
         test_times = data.times if data.test_times is None else data.test_times
@@ -196,6 +232,54 @@ class TransitionLearner(Learner[nn.Module]):
         d = z.shape[-1]
         log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) - self.floor - d / 2 * (u - s).log().squeeze(-1)
         return (rest.square().sum(-1) / 2 + log_det) / d + math.log(2 * math.pi) / 2
+
+
+class AdversarialLearner(TransitionLearner):
+    """A model of paths and its critic during training; arguments and errors as for `TransitionLearner`.
+
+    Raises:
+        DataError: if paths have times of their own.
+        ParameterError: if steps do not divide the times between observations.
+    """
+
+    learning_rate = 3e-3
+
+    def __init__(self, task: Paths, plan: Plan) -> None:
+        super().__init__(task, plan)
+        if self.t.ndim == 2:
+            raise DataError("A critic compares paths at common times, and these have times of their own.", "Leave out method=gan.")
+        counts = task.counts(self.t.cpu())
+        assert isinstance(self.module, PathModel)
+        self.game = _Game(self.module, self.t, counts)
+        self.game.critic.turn_gradients()
+
+    def live(self, prepare: Callable[[nn.Module], nn.Module]) -> nn.Module:
+        return prepare(self.game)
+
+    def losses(self, live: nn.Module, draw: Draw) -> Losses:
+        self.game.critic.clip()
+        z = self.z[draw.rows.to(self.z.device)]
+        noise = KeyedIntervals(mix(self.plan.config.seed, draw.step, _PATHS), draw.positions.tolist(), z[:, 0])
+        nothing = torch.zeros(len(z), device=z.device)
+        return Losses(live(z, noise).float(), 1.0, nothing, nothing)
+
+    def validation_loss(self, module: nn.Module) -> float | None:
+        return None
+
+
+class _Game(nn.Module):
+    """What the critic says of real paths, less what it says of simulated ones."""
+
+    def __init__(self, model: PathModel, t: Tensor, counts: Tensor) -> None:
+        super().__init__()
+        assert isinstance(model.critic, Critic)
+        self.critic, self.net, self.t, self.counts = model.critic, model.net, t, counts
+        self.equation = PathEquation(model.net, float(t[-1]) / int(counts[-1]))
+
+    def forward(self, z: Tensor, noise: KeyedIntervals) -> Tensor:
+        made = solve_path(self.equation, z[:, 0], self.counts, noise).transpose(0, 1)
+        both = (torch.cat([z, made]) - self.net.center) / self.net.spread
+        return torch.sub(*self.critic(both, self.t / self.t[-1]).chunk(2))
 
 
 @dataclass(frozen=True)

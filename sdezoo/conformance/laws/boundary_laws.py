@@ -38,6 +38,8 @@ _ENTRIES = 6
 
 
 def _no_origin(sde: Process) -> str | None:
+    if isinstance(sde, ForwardSDE) and not sde.forgets_data:
+        return "Its data need not forget where they started."
     if isinstance(sde, AffineSDE) and not sde.coordinates.bijective:
         return "No data lie at the origin of its coordinates."
     return None
