@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sdezoo.bridging.snapshot_starts import ThroughTimes
+from sdezoo.bridging.snapshot_starts import AtKnot
 from sdezoo.data.bounds import Outside
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.generation.export import check_output, write_parts
@@ -136,7 +136,7 @@ class Curves:
 
     def _batch(self, rows: Sequence[int]) -> Tensor:
         model, wanted = self.trained.model, self.own_times
-        start, like = ThroughTimes(self.x, tuple(wanted)), torch.empty((), device=self.device)
+        start, like = AtKnot(self.x, pass_by=tuple(wanted)), torch.empty((), device=self.device)
         found: dict[float, Tensor] = {}
         if 1.0 in wanted:
             found[1.0] = start.chosen(rows, torch.empty(()))

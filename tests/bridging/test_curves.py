@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from sdezoo.bridging.curves import parse_times
@@ -13,8 +12,6 @@ from sdezoo.errors import DataError, ParameterError, SdezooError
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
-
-CELLS = Path("/work/shared/data/embryoid_pca100.npz")
 
 
 def snapshots(path: Path, times: tuple[float, ...] = (2.0, 3.0, 5.0), n: int = 400) -> str:
@@ -113,13 +110,3 @@ def test_snapshots_that_cannot_be_used_are_told(tmp_path: Path, arrays: dict[str
     with pytest.raises(DataError, match=says):
         trained(tmp_path, f"snapshots:path={tmp_path}/cells.npz{options}")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.skipif(not CELLS.exists(), reason="the cells are not on this machine")
-def test_cells_have_five_snapshots_and_one_can_be_left_out(tmp_path: Path) -> None:
-    from sdezoo import DATASETS
-
-    data = DATASETS.build(f"snapshots:path={CELLS},columns=5,without=(2)").load()
-    assert [at.time for at in data.snapshots] == [0, 1, 3, 4]
-    assert all(at.train.shape[1:] == (5,) for at in data.snapshots)
-    assert torch.isfinite(data.train).all()
