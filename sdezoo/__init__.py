@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sdezoo.learning.optimizer import Optimizer
     from sdezoo.parameters import Count, Fraction, NonNegative, Plugin, Positive
     from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+    from sdezoo.process.bridge import Bridge
     from sdezoo.process.confined import ConfinedBrownian
     from sdezoo.process.interpolant import Interpolant, Mix, ScaleMixture, SelfSimilar
     from sdezoo.process.noise import KeyedNoise, Noise
@@ -80,6 +81,7 @@ __all__ = [
     "ArrayFormat",
     "AtRows",
     "Batch",
+    "Bridge",
     "Coefficients",
     "CompositionError",
     "Conditional",
@@ -184,6 +186,7 @@ _HOMES = {
     "sdezoo.parameters": ("Count", "Fraction", "NonNegative", "Plugin", "Positive"),
     "sdezoo.process.affine": ("AffineSDE", "Coefficients", "leading_spread"),
     "sdezoo.process.confined": ("ConfinedBrownian",),
+    "sdezoo.process.bridge": ("Bridge",),
     "sdezoo.process.interpolant": ("Interpolant", "Mix", "ScaleMixture", "SelfSimilar"),
     "sdezoo.process.rewindable": ("Rewindable",),
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
