@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from shutil import get_terminal_size
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from sdezoo_cli.listing import print_plugins
 from sdezoo_cli.options import Json, Plugins, load_plugins
-from sdezoo_cli.printing import say
+from sdezoo_cli.printing import say, to_terminal
 
 
 def list_plugins(
@@ -32,7 +31,7 @@ def list_plugins(
         from sdezoo.zoo.composition import broken, in_lines, table
         from sdezoo.zoo.registry import REGISTRIES
 
-        say((in_lines(get_terminal_size().columns) if sys.stdout.isatty() else table()) + "\n")
+        say((in_lines(get_terminal_size().columns) if to_terminal() else table()) + "\n")
         for registry in REGISTRIES.values():
             say("".join(f"Omitted: {reason}\n" for reason in broken(registry).values()), error=True)
         return

@@ -37,5 +37,10 @@ def say_json(value: Any, *, allow_nan: bool = True) -> None:
     sys.stdout.flush()
 
 
+def to_terminal() -> bool:
+    """Whether what `say` prints is read in a terminal."""
+    return sys.stdout.isatty()
+
+
 def _escaped(c: str) -> str:
     return json.dumps(c)[1:-1] if ord(c) > 0x7F else f"\\u{ord(c):04x}"

@@ -36,7 +36,7 @@ from sdezoo.zoo.registry import NETWORKS, SDES
 
 _WEIGHTS = -2  # a random key that no step 0, 1, … uses
 _ROUNDS = 6
-_UNUSED = ("loss", "output", "condition", "prior", "noise_levels", "missing")
+_UNUSED = ("output", "condition", "prior", "noise_levels", "missing")
 
 
 class BridgeModel(Model[Bridge], nn.Module):

@@ -149,7 +149,7 @@ def test_positive_data_stay_positive(tmp_path: Path) -> None:
         ({"task": "bridge", "sde": "vp"}, CompositionError, r"The task 'bridge' needs a bridge"),
         ({"target": "three.npz"}, DataError, r"The two ends differ in shape: \(2,\) and \(3,\)"),
         ({"sde": "geometric-bridge"}, DataError, r"777 values are zero or negative"),
-        ({"loss": "dsm"}, ParameterError, r"--loss is not for bridges"),
+        ({"loss": "dsm"}, ParameterError, r"does not use the setting loss"),
         ({"sde": "bridge:times=(0,1,2)"}, ParameterError, r"times=\(0, 1, 2\) are given, and the data have snapshots at \(0, 1\)"),
     ],
 )

@@ -120,7 +120,7 @@ def test_it_says_what_it_wrote_and_what_to_type_next(tmp_path: Path, capsys: pyt
     ("kind", "name", "problem", "remedy"),
     [
         ("sdes", "mine", "no template for a plugin of kind 'sdes'", "Did you mean 'sde'?"),
-        ("network", "mine", "no template for a plugin of kind 'network'", "loss, sampler, sde"),
+        ("network", "mine", "no template for a plugin of kind 'network'", "guide, loss, optimizer, sampler, sde"),
         ("sde", "MyProcess", "'MyProcess' is not a name in kebab case", "my-process"),
         ("sde", "my_process", "'my_process' is not a name", "hyphens"),
         ("sde", "my--process", "'my--process' is not a name", "hyphens"),

@@ -175,6 +175,8 @@ def test_one_module_writes_files() -> None:
         "sdezoo/generation/single_files.py",
         "sdezoo/store/files.py",
         "sdezoo/store/checkpoint.py",
+        "sdezoo/bridging/couplings.py",
+        "sdezoo/exchange/graphs.py",
         "cli/sdezoo_cli/new.py",
         "cli/sdezoo_cli/bench.py",
     }

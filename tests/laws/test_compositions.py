@@ -14,7 +14,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.zoo.composition import check_fit, defaults, fitting, fitting_parts, preferred
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
 
-SDE_NAMES = [name for name, _ in defaults(SDES)]
+SDE_NAMES = [name for name, sde in defaults(SDES) if fitting(sde, LOSSES)]
 AFFINE = [name for name, sde in defaults(SDES) if isinstance(sde, AffineSDE)]
 PRIORS = (["process"], ["full", "white", "process"])
 """Fitted ones are for affine processes alone."""

@@ -24,7 +24,9 @@ def trained(tmp_path: Path, data: str = "wine", sde: str = "gbm") -> Path:
 def test_settings_origin_and_checkpoints_are_told(tmp_path: Path) -> None:
     run = overview(trained(tmp_path))
     assert run["config"]["net"] == SMALL["net"]
-    assert run["environment"]["plugins"].keys() == {"sdes/gbm", "losses/mult-dsm", "networks/mlp", "datasets/wine", "tasks/score"}
+    assert run["environment"]["plugins"].keys() == {
+        *("sdes/gbm", "losses/mult-dsm", "networks/mlp", "datasets/wine", "tasks/score", "optimizers/adamw")
+    }
     assert run["environment"]["data"] == run["state"]["data"]
     assert [entry["step"] for entry in run["checkpoints"]] == [2, 4]
     assert all(entry["damaged"] is None and entry["bytes"] > 0 for entry in run["checkpoints"])
