@@ -37,9 +37,9 @@ def say_json(value: Any, *, allow_nan: bool = True) -> None:
     sys.stdout.flush()
 
 
-def to_terminal() -> bool:
+def to_terminal(*, error: bool = False) -> bool:
     """Whether what `say` prints is read in a terminal."""
-    return sys.stdout.isatty()
+    return (sys.stderr if error else sys.stdout).isatty()
 
 
 def _escaped(c: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from sdezoo.errors import printable
-from sdezoo_cli.printing import say
+from sdezoo_cli.printing import say, to_terminal
 
 _REDRAW, _LINES = 0.1, 10.0  # seconds
 
@@ -28,7 +27,7 @@ def bar(label: str, total: int | None, *, shown: bool) -> Iterator[Callable[...,
     if not shown:
         yield lambda *_, **__: None
         return
-    if not sys.stderr.isatty():
+    if not to_terminal(error=True):
         yield _lines(label)
         return
     from rich.console import Console

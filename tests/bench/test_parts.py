@@ -105,6 +105,7 @@ def test_keyed_noise_is_measured():
     assert row["ratio_with_seeding"] > 0
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own():
     """A batch of 4 MiB shows, its samples are not held, and what the parent holds does not show."""
     held = torch.ones(2**28)

@@ -18,6 +18,9 @@ TEMPLATES = [(kind, None) for kind in KINDS] + [("sde", form) for form in SDE_FO
 """What may be asked for: a kind, and of an SDE its form; `affine` is the default."""
 
 each_template = pytest.mark.parametrize(("kind", "form"), TEMPLATES)
+each_quick_template = pytest.mark.parametrize(
+    ("kind", "form"), [pytest.param(kind, form, marks=[pytest.mark.slow] if form else []) for kind, form in TEMPLATES]
+)
 
 
 def named(kind: str, form: str | None) -> str:
@@ -34,7 +37,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return made
 
 
-@each_template
+@each_quick_template
 def test_it_passes_its_own_tests(environment: Environment, kind: str, form: str | None) -> None:
     report = environment("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"sdezoo-{named(kind, form)}")
     assert "passed" in report
@@ -50,7 +53,7 @@ def test_it_is_listed_beside_what_was_there(environment: Environment) -> None:
     assert "gbm" in listed["sdes"]
 
 
-@each_template
+@each_quick_template
 def test_it_is_shown_with_its_equation(environment: Environment, kind: str, form: str | None) -> None:
     (shown,) = json.loads(environment("sdezoo", "show", named(kind, form), "--json"))
     assert shown["provider"] == f"sdezoo-{named(kind, form)}"
@@ -58,7 +61,7 @@ def test_it_is_shown_with_its_equation(environment: Environment, kind: str, form
     assert all(parameter["meaning"] for parameter in shown["parameters"])
 
 
-@pytest.mark.parametrize("form", [form for kind, form in TEMPLATES if kind == "sde"])
+@pytest.mark.parametrize("form", ["interpolant", *(pytest.param(form, marks=pytest.mark.slow) for form in (None, "sde", "conditional"))])
 def test_a_process_of_each_form_trains(environment: Environment, form: str | None) -> None:
     name = named("sde", form)
     small = ["--data", "spirals", "--net", "mlp:width=8,depth=1", "--steps", 2, "--out", f"run-{form}"]

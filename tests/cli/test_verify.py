@@ -155,6 +155,7 @@ def test_an_order_outside_its_band_is_exit_code_1(sdezoo, monkeypatch):
     assert "ve: equality: torchsde euler = its closed form, on the state is" in out
 
 
+@pytest.mark.slow
 def test_one_table_for_several(sdezoo, monkeypatch):
     monkeypatch.setattr("sdezoo_cli.verify._everything", lambda: ["ve", "vp"])
     _, out, _ = sdezoo("--all")

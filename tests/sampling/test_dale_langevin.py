@@ -12,6 +12,7 @@ from tests.process.edges import BetweenWalls
 
 LIKE = torch.empty((), dtype=torch.float64)
 METHODS = ["euler", "milstein", "srk", "euler_heun", "heun", "midpoint", "log_ode", "reversible_heun"]
+QUICK = ("euler", "milstein", "srk", "reversible_heun")
 
 
 def draw(spec, model, steps, seed=0, count=8):
@@ -97,7 +98,9 @@ def test_every_torchsde_method_runs_and_recovers_the_law(method, spec):
     assert_moments(model.sde.encode(x), model.means[0], model.deviations[0], bias=0.1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [pytest.param(m, marks=[] if m in ("euler", "milstein", "srk", "reversible_heun") else pytest.mark.slow) for m in METHODS]
+)
 def test_torchsde_on_the_ambient_equation(method):
     """State-dependent noise: Stratonovich methods need `−¼ ∇·(g gᵀ)` in the drift. The law in `x` is the same."""
     base = gaussian(SDES.build("gbm:sigma=0.8,mu=0.1"), deviation=(0.3, 0.4))

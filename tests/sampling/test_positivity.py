@@ -13,8 +13,8 @@ from sdezoo.zoo.registry import SAMPLERS, SDES
 GBM = SDES.build("gbm:sigma=0.8")
 SAFE = [name for name in fitting(GBM, SAMPLERS) if SAMPLERS.build(name).preserves_support]
 FREE = [name for name in fitting(GBM, SAMPLERS) if not SAMPLERS.build(name).preserves_support]
-STEPS = (1, 2, 3, 10, 100, 1000)
-SHAPE = (240, 2)
+STEPS = (1, 2, 3, 10, 100, 300)
+SHAPE = (640, 2)
 
 
 @pytest.mark.parametrize("name", SAFE)

@@ -36,7 +36,7 @@ def test_normal_coordinates_are_recovered(sampler, sde):
 
 
 @pytest.mark.parametrize("spec", AFFINE_SPECS)
-@pytest.mark.parametrize("sampler", ["dpmpp-2m", "heun", "ddim:eta=1"])
+@pytest.mark.parametrize("sampler", ["dpmpp-2m", *(pytest.param(name, marks=pytest.mark.slow) for name in ("heun", "ddim:eta=1"))])
 def test_mixtures_are_recovered(sampler, spec):
     """Sliced W1 to data, against that of data to other data (the sampling floor)."""
     model = eight(SDES.build(spec))

@@ -66,6 +66,7 @@ def test_it_obeys_the_laws(environment: Environment) -> None:
     environment("sdezoo", "check", "hyperbolic")
 
 
+@pytest.mark.slow
 def test_it_passes_its_own_tests(environment: Environment) -> None:
     report = environment("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", OURS / "tests")
     assert "passed" in report
