@@ -32,7 +32,7 @@ from sdezoo.errors import DataError, RunError
 from sdezoo.parameters import Plugin
 
 SERIES, STEP = "series", "step"
-"""Columns of series as a table: the index of the series, and the number of the step, from 0."""
+"""Names of two columns, which hold the index of the series and the number of the step, from 0."""
 _WHOLE = 2**24  # whole numbers that float32 holds
 
 

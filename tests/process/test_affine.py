@@ -69,6 +69,7 @@ def test_rates_are_those_of_the_moments(sde):
     assert (g2 > 0).all()
 
 
+@pytest.mark.slow  # as the laws moments-solve-the-sde and draws-agree-with-paths, by another way
 @pytest.mark.parametrize("share", [0.2, 1.0])
 def test_moments_are_those_of_a_simulation(sde, share):
     """Forward Euler–Maruyama with the process's own drift and diffusion: the bias of 400 steps is below 2 %.

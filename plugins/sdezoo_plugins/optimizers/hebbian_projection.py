@@ -39,7 +39,7 @@ class HebbianProjection(Optimizer):
     watches: ClassVar[bool] = True
 
     directions: Count | None = None
-    """Directions that are kept for each set of data, in every layer; None: half of those that are left."""
+    """Number of protected directions in every layer; None: half of those that are left."""
     beta1: Annotated[float, Interval(ge=0, lt=1)] = 0.9
     """Decay rate of the average of gradients."""
     beta2: Annotated[float, Interval(ge=0, lt=1)] = 0.99
