@@ -16,9 +16,9 @@ import importlib.util
 import inspect
 import re
 import sys
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -62,7 +62,7 @@ class Registry(Generic[T]):
 
     @cached_property
     def _installed(self) -> list[Entry]:
-        return [_entry(point) for point in entry_points(group=self.group)]
+        return [_entry(point) for point in _entry_points(tuple(sys.path)).select(group=self.group)]
 
     def entries(self, name: str) -> list[Entry]:
         """All entries that claim `name`."""
@@ -292,8 +292,20 @@ def kebab(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower().strip("_")
 
 
+@cache
+def _entry_points(path: tuple[str, ...]) -> Any:
+    """The entry points of all packages on the import path: one reading of their metadata serves every registry."""
+    return entry_points()
+
+
 def _entry(point: EntryPoint) -> Entry:
-    return Entry(point.name, point.module, point.attr, point.dist.name if point.dist else "an unknown distribution")
+    return Entry(point.name, point.module, point.attr, _provider(point.dist) if point.dist else "an unknown distribution")
+
+
+@cache
+def _provider(distribution: Distribution) -> str:
+    # The name stands in the metadata, which end with the whole README.
+    return distribution.name
 
 
 def _missing(cls: type) -> str:
