@@ -26,19 +26,19 @@ underflows to zero, where it would lose its sign, and none overflows. NaN gradie
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from sdezoo.errors import ParameterError
 from sdezoo.learning.optimizer import is_weight
+from sdezoo_plugins.optimizers.steps import Steps, adam_moments
 
 
-class Exponentiated(Optimizer, ABC):
+class Exponentiated(Steps):
     """Exponentiated gradient descent. Abstract: `direction`. Its state holds only tensors.
 
     Args:
@@ -68,30 +68,14 @@ class Exponentiated(Optimizer, ABC):
             group: the parameter group.
         """
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Perform one step.
-
-        Args:
-            closure: recomputes the loss and its gradients; None: use the present gradients.
-
-        Returns:
-            The loss of `closure`; None without it.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    d = self.direction(parameter.grad, self.state[parameter], group)
-                    additive = -group["lr"] * d
-                    if is_weight(parameter):
-                        parameter.copy_(_multiplied(parameter, additive, group["lr"] * group["weight_decay"]))
-                    else:
-                        parameter.add_(additive)
-        return loss
+    def move(self) -> None:
+        for _, parameter, gradient, group in self.moving():
+            d = self.direction(gradient, self.state[parameter], group)
+            additive = -group["lr"] * d
+            if is_weight(parameter):
+                parameter.copy_(_multiplied(parameter, additive, group["lr"] * group["weight_decay"]))
+            else:
+                parameter.add_(additive)
 
 
 class AlongMean(Exponentiated):
@@ -144,12 +128,7 @@ class AlongAdam(Exponentiated):
         super().__init__(params, lr, weight_decay, betas=betas, eps=eps)
 
     def direction(self, gradient: Tensor, state: dict[str, Tensor], group: dict[str, Any]) -> Tensor:
-        if not state:
-            state |= {"step": torch.zeros(()), "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
-        first, second = group["betas"]
-        steps = float(state["step"].add_(1))
-        mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first**steps)
-        square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second) / (1 - second**steps)
+        mean, square = adam_moments(gradient, state, group["betas"])
         return mean / (square.sqrt() + group["eps"])
 
 

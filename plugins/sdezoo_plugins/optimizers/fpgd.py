@@ -15,7 +15,6 @@ noise depends on the number of steps, and a run resumes with that number alone.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -27,6 +26,7 @@ from sdezoo.errors import ParameterError, RunError
 from sdezoo.learning.optimizer import Optimizer
 from sdezoo.parameters import NonNegative
 from sdezoo.process.noise import Noise
+from sdezoo_plugins.optimizers.steps import Steps
 
 _KEY = 0xF96D
 _MOST = 2**28
@@ -55,7 +55,7 @@ class FPGD(Optimizer):
         return Perturbed(module, lr, hurst=self.hurst, sigma=self.sigma, steps=steps, seed=seed)
 
 
-class Perturbed(torch.optim.Optimizer):
+class Perturbed(Steps):
     """Gradient descent with fractional noise; see the module.
 
     Args:
@@ -72,30 +72,16 @@ class Perturbed(torch.optim.Optimizer):
         self.hurst, self.sigma, self.steps, self.seed = hurst, sigma, steps, seed
         self._noise: dict[int, Tensor] = {}
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Perform one step, as every torch optimizer does.
-
-        Args:
-            closure: recomputes the loss and its gradients; None: use the present gradients.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for place, parameter in enumerate(group["params"]):
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state |= {"step": torch.zeros(()), "steps": torch.tensor(float(self.steps))}
-                parameter.add_(parameter.grad, alpha=-group["lr"])
-                if self.sigma:
-                    scale = self.sigma * group["lr"] ** self.hurst
-                    parameter.add_(self._increment(place, int(state["step"]), parameter), alpha=scale)
-                state["step"] += 1
-        return loss
+    def move(self) -> None:
+        for place, parameter, gradient, group in self.moving():
+            state = self.state[parameter]
+            if not state:
+                state |= {"step": torch.zeros(()), "steps": torch.tensor(float(self.steps))}
+            parameter.add_(gradient, alpha=-group["lr"])
+            if self.sigma:
+                scale = self.sigma * group["lr"] ** self.hurst
+                parameter.add_(self._increment(place, int(state["step"]), parameter), alpha=scale)
+            state["step"] += 1
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state.

@@ -13,7 +13,6 @@ constant 1, so that biases are weights of it and are kept too; inputs are scaled
 keeps the rule stable at every width. Parameters outside linear and convolutional layers do not move any more with other data.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -25,6 +24,7 @@ from sdezoo.errors import ParameterError, RunError
 from sdezoo.learning.optimizer import Optimizer
 from sdezoo.parameters import Count
 from sdezoo.process.noise import Noise
+from sdezoo_plugins.optimizers.steps import Steps, adam_moments
 
 _KEY = 0x4EBB
 _RATE, _MOMENTUM, _ITERATIONS, _CLAMP = 0.01, 0.9, 5, 10.0
@@ -93,7 +93,7 @@ def _watchable(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or plain
 
 
-class Projected(torch.optim.Optimizer):
+class Projected(Steps):
     """Adam whose steps are projected off subspaces; see the module.
 
     Args:
@@ -140,20 +140,12 @@ class Projected(torch.optim.Optimizer):
             self._count(layer, len(rows))
             self.state[layer.layer.weight]["former"] = rows.to(layer.layer.weight)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Perform one step, as every torch optimizer does.
-
-        Args:
-            closure: recomputes the loss and its gradients; None: use the present gradients.
+    def move(self) -> None:
+        """Move the parameters in place.
 
         Raises:
             RunError: if the loss hides the inputs of layers.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
         rate = self.param_groups[0]["lr"]
         watched, continued = set(), False
         for place, layer in enumerate(self._layers):
@@ -179,15 +171,9 @@ class Projected(torch.optim.Optimizer):
         for parameter in self.param_groups[0]["params"]:
             if parameter.grad is not None and id(parameter) not in watched and not continued:
                 parameter.sub_(self._adam(parameter, parameter.grad), alpha=rate)
-        return loss
 
     def _adam(self, parameter: Tensor, gradient: Tensor) -> Tensor:
-        state = self.state[parameter]
-        if "step" not in state:
-            state |= {"step": torch.zeros(()), "mean": torch.zeros_like(parameter), "square": torch.zeros_like(parameter)}
-        (first, second), steps = self.betas, float(state["step"].add_(1))
-        mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first**steps)
-        square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second) / (1 - second**steps)
+        mean, square = adam_moments(gradient, self.state[parameter], self.betas)
         return mean / (square.sqrt() + _EPS)
 
     def _count(self, layer: _Watched, former: int) -> int:

@@ -11,7 +11,6 @@ full. A layer that starts at zero has no magnitudes; its first step gives all it
 others stays. A moving average of signs is no sign, so samples are drawn with the last weights.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from sdezoo.learning.optimizer import Optimizer, is_weight
 from sdezoo.parameters import Positive
+from sdezoo_plugins.optimizers.steps import Steps, adam_moments
 
 _EPS = 1e-8
 
@@ -52,7 +52,7 @@ class SignMask(Optimizer):
         return f"Signs take {bits} bytes and biases and gains {rest}; all weights would take {whole}, {saved}."
 
 
-class Signs(torch.optim.Optimizer):
+class Signs(Steps):
     """Steps of scores whose signs are those of the weights; see the module.
 
     Args:
@@ -66,39 +66,22 @@ class Signs(torch.optim.Optimizer):
         super().__init__(module.parameters(), {"lr": lr})
         self.betas, self.gain = betas, gain
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Perform one step, as every torch optimizer does.
-
-        Args:
-            closure: recomputes the loss and its gradients; None: use the present gradients.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._move(parameter, parameter.grad, group["lr"])
-        return loss
+    def move(self) -> None:
+        for _, parameter, gradient, group in self.moving():
+            self._move(parameter, gradient, group["lr"])
 
     def _move(self, w: Tensor, gradient: Tensor, lr: float) -> None:
         state = self.state[w]
-        if not state:
-            state |= {"step": torch.zeros(()), "mean": torch.zeros_like(w), "square": torch.zeros_like(w)}
-            if is_weight(w):
-                size = w.square().mean().sqrt()
-                state["score"] = w / torch.where(size > 0, size, 1)
-        (first, second), steps = self.betas, float(state["step"].add_(1))
-        mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first**steps)
-        square = state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second) / (1 - second**steps)
+        if is_weight(w) and "score" not in state:
+            size = w.square().mean().sqrt()
+            state["score"] = w / torch.where(size > 0, size, 1)
+        mean, square = adam_moments(gradient, state, self.betas)
         change = lr * mean / (square.sqrt() + _EPS)
         if not is_weight(w):
             w.sub_(change)
             return
         score = state["score"].sub_(change)
-        fresh = steps == 1 and not w.any()
+        fresh = state["step"] == 1 and not w.any()
         size = torch.full_like(w, self.gain / (w.numel() / len(w)) ** 0.5) if fresh else w.abs()
         signed = torch.where(score.isnan(), score, size.copysign(score))
         w.copy_(torch.where(score == 0, size if fresh else w, signed))
