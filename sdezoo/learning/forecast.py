@@ -12,17 +12,15 @@ draws from the forecast distribution, at the cost of an unconditional sample.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from weakref import proxy
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sdezoo.learning.model import Model, ScoreModel
+from sdezoo.learning.model import Conditioned, Model, ScoreModel
 from sdezoo.learning.output import Call
-from sdezoo.learning.prior import Moments
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 
 
@@ -60,10 +58,6 @@ class ForecastModel(ScoreModel[AffineSDE]):
     The arguments are those of `ScoreModel`; the network takes one more column than the data have.
     """
 
-    def with_network(self, net: nn.Module) -> ForecastModel:
-        moments = Moments(self.mean, self.std)
-        return ForecastModel(self.sde, net, self.output_name, moments=moments, fitted=self.fitted, linear=self.linear)
-
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         found = super().score(z, t, condition)
         if condition is None:
@@ -97,22 +91,7 @@ class ForecastModel(ScoreModel[AffineSDE]):
         return call
 
 
-class _Continued(Model[AffineSDE]):
-    def __init__(self, base: ForecastModel, condition: Tensor) -> None:
-        self.base, self.condition, self.sde = base, condition, base.sde
-
-    @property
-    def version(self) -> Hashable:
-        return self.base.version
-
-    def score(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.base.score(z, t, self.condition)
-
-    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.base.denoise(z, t, self.condition)
-
-    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        return self.base.prior(shape, noise, like)
-
-    def prior_log_prob(self, z: Tensor) -> Tensor:
-        return self.base.prior_log_prob(z)
+class _Continued(Conditioned[AffineSDE]):
+    def intercept_network(self, wrap: Callable[[Call], Call]) -> Model[AffineSDE]:
+        # Where a step is given, the score is known: it is more than calls of the network and arithmetic on the state.
+        return Model.intercept_network(self, wrap)

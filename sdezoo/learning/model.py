@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 from weakref import proxy
 
 import torch
@@ -261,13 +261,13 @@ class ScoreModel(Model[P], nn.Module):
             linear = LinearDenoiser.fit(sde, sde.encode(x0), moments.sigma_data)
         return cls(sde, net, output, moments=moments, fitted=fitted, linear=linear)
 
-    def with_network(self, net: nn.Module) -> ScoreModel[P]:
+    def with_network(self, net: nn.Module) -> Self:
         """The same model with another version of its network, for example compiled. Moments and prior are shared.
 
         Args:
             net: the new network.
         """
-        return ScoreModel(self.sde, net, self.output_name, moments=Moments(self.mean, self.std), fitted=self.fitted, linear=self.linear)
+        return type(self)(self.sde, net, self.output_name, moments=Moments(self.mean, self.std), fitted=self.fitted, linear=self.linear)
 
     def score(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         return self._output.score(self.sde, self._moments(z), self._call(self.sde.noise_conditioning(t), condition), z, t)
@@ -298,7 +298,7 @@ class ScoreModel(Model[P], nn.Module):
         declared = [module.classes for module in self.net.modules() if hasattr(module, "classes")]
         if declared and all(classes is None for classes in declared):
             return super().condition_on(condition)
-        return _Conditioned(self, condition)
+        return Conditioned(self, condition)
 
     def intercept_network(self, wrap: Callable[[Call], Call], condition: Tensor | None = None) -> Model[P]:
         def at(view: Callable[..., Tensor]) -> View:
@@ -336,7 +336,14 @@ class ScoreModel(Model[P], nn.Module):
         return call
 
 
-class _Conditioned(Model[P]):
+class Conditioned(Model[P]):
+    """A trained model given a condition.
+
+    Args:
+        base: the model.
+        condition: the condition, as `base.score` takes it.
+    """
+
     def __init__(self, base: ScoreModel[P], condition: Tensor) -> None:
         self.base, self.condition, self.sde = base, condition, base.sde
 

@@ -1,7 +1,7 @@
 """Optimizers: how gradients move the weights of a network.
 
 A plugin of this kind holds hyper-parameters and builds a torch optimizer for the weights of one run. Its state is made of tensors alone,
-so that a checkpoint holds it and a resumed run goes on bit for bit. Random numbers are keyed by (seed, step), not drawn from a generator.
+so that a checkpoint holds it and a resumed run ends in the same bits. Random numbers are keyed by (seed, step), not drawn from a generator.
 """
 
 from __future__ import annotations

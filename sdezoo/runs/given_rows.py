@@ -79,9 +79,7 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     Raises:
         DataError: if the file cannot be read, its shape or columns differ from the run's data, or a value is not finite.
     """
-    state, form = trained.state, find_format(path, ReadableFormat)
-    if form is None:
-        raise DataError(f"No installed format can read samples from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    state, form = trained.state, _format(path, "samples")
     if state.kind == "series" and isinstance(form, TableFormat):
         x = _long_table(path, form, state.columns)
     else:
@@ -103,6 +101,14 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     return x / x[:, :1]
 
 
+def _format(path: Path, what: str) -> ReadableFormat:
+    """The format that reads a file; `what` it is to hold, for the message."""
+    form = find_format(path, ReadableFormat)
+    if form is None:
+        raise DataError(f"No installed format can read {what} from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    return form
+
+
 def read_windows(path: Path, trained: Trained) -> Tensor:
     """Read windows of series: an array `x` `(M, length, d)`, or a table with a row for each step, and a column `series` if several.
 
@@ -116,9 +122,7 @@ def read_windows(path: Path, trained: Trained) -> Tensor:
     Raises:
         DataError: if the file cannot be read, or lacks a column.
     """
-    form = find_format(path, ReadableFormat)
-    if form is None:
-        raise DataError(f"No installed format can read series from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    form = _format(path, "series")
     if isinstance(form, TableFormat):
         return _long_table(path, form, trained.state.columns)
     return form.read_samples(path, trained.state.columns, ())
@@ -202,9 +206,7 @@ def _first_observations(path: Path, trained: Trained, time: float | None) -> AtR
     """A start of paths."""
     if time is not None:
         raise ParameterError("Paths start at their rows, and are not noised before.", "Leave out --from-time.")
-    form, columns = find_format(path, ReadableFormat), trained.state.event[-1]
-    if form is None:
-        raise DataError(f"No installed format can read rows from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
+    form, columns = _format(path, "rows"), trained.state.event[-1]
     x = form.read_samples(path, trained.state.columns, ())
     if x.ndim == 3:
         x = x[:, 0]

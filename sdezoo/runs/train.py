@@ -2,7 +2,7 @@
 
 The plan (`plan`) is checked before any data is read, and nothing is written before the data is. The loop is in `sdezoo.training.loop`.
 
-A run may be killed at any moment. What it leaves is a run folder, whose `config.yaml` and checkpoints are each whole; to resume goes on
+A run may be killed at any moment. What it leaves is a run folder, whose `config.yaml` and checkpoints are each whole; resuming continues
 from the newest, or from the beginning where none was reached.
 """
 

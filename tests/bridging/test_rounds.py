@@ -1,8 +1,6 @@
 """Rounds of a bridge: they reach the known coupling, survive kills to equal bytes, and refuse what cannot work before writing."""
 
 import hashlib
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
+from tests.interrupting import train_killed
 
 NET = "mlp:width=32,depth=1"
 
@@ -43,23 +42,13 @@ def hashes(run: Path) -> dict[str, str]:
     return {str(file.relative_to(run)): hashlib.sha256(file.read_bytes()).hexdigest() for file in found}
 
 
-def killed(run: Path, at: int, **values: Any) -> None:
-    """Train in a process that is killed after `at` steps of all rounds."""
-    child = os.fork()
-    if not child:
-        train(config(run, **values), progress=lambda step, *_: os.kill(os.getpid(), signal.SIGKILL) if step == at else None)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-
-
 def test_rounds_survive_kills_to_equal_bytes(tmp_path: Path, ends: dict[str, str]) -> None:
     train(config(tmp_path / "whole", **ends))
     wanted = hashes(tmp_path / "whole")
     assert len([name for name in wanted if "pairs" in name]) == 3
     for at in (5, 40, 71):  # before a checkpoint, at the end of a round, inside the last
         run = tmp_path / f"cut-{at}"
-        killed(run, at, **ends)
+        train_killed(config(run, **ends), at)
         train(config(run, **ends), resume=True)
         assert hashes(run) == wanted, at
 

@@ -1,14 +1,11 @@
 """The task `paths`: parameters of known SDEs are recovered, and a run is keyed, survives a kill, and refuses what it cannot learn from."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from sdezoo import SDES, paths, sde_laws
@@ -17,9 +14,9 @@ from sdezoo.errors import CompositionError, DataError, ParameterError, RunError,
 from sdezoo.learning.observed import PathCoefficients, PathModel
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
-from sdezoo.store import checkpoint
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
+from tests.interrupting import assert_same_tensors, train_killed
 
 QUICK = ["divergence-is-that-of-ggt", "stratonovich-correction-turns-the-columns", "reverse-drift-is-andersons"]
 _RUNS: dict[str, Path] = {}
@@ -144,20 +141,9 @@ def test_a_run_survives_a_kill(tmp_path: Path) -> None:
     task, data = "paths:width=8,depth=1,transitions=4,autonomous=false", geometric(own=False)
     settings: Any = {"steps": 15, "checkpoint_every": 5}
     train(config(tmp_path / "whole", task, **settings), data=data)
-    child = os.fork()
-    if not child:
-        train(
-            config(tmp_path / "cut", task, **settings),
-            data=data,
-            progress=lambda step, *_: os.kill(os.getpid(), signal.SIGKILL) if step == 12 else None,
-        )
-        os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    train_killed(config(tmp_path / "cut", task, **settings), 12, data)
     train(config(tmp_path / "cut", task, **settings), data=data, resume=True)
-    for part in ("model", "ema", "optimizer"):
-        one, other = (load_file(checkpoint.folder_of(tmp_path / run, 15) / f"{part}.safetensors") for run in ("whole", "cut"))
-        assert one
-        assert all(torch.equal(value, other[key]) for key, value in one.items()), part
+    assert_same_tensors(tmp_path / "cut", tmp_path / "whole", 15)
 
 
 def points() -> Data:

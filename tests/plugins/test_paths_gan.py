@@ -1,7 +1,5 @@
 """The task `paths` with a critic: observations far apart, gradients of opposite sign, clipped weights, and steps that divide the times."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
+from tests.interrupting import assert_same_tensors, train_killed
 
 THETA, MU, SIGMA, H = 2.0, 1.0, 0.7, 0.15
 SMALL = "paths:method=gan,width=8,depth=1,hidden=4"
@@ -52,20 +51,9 @@ def test_a_run_survives_a_kill_and_samples(tmp_path: Path) -> None:
     data, settings = approaching(60, 4), {"steps": 9, "checkpoint_every": 3}
     task = f"{SMALL},step=0.05"
     train(config(tmp_path / "whole", task, **settings), data=data)
-    child = os.fork()
-    if not child:
-        train(
-            config(tmp_path / "cut", task, **settings),
-            data=data,
-            progress=lambda step, *_: os.kill(os.getpid(), signal.SIGKILL) if step == 7 else None,
-        )
-        os._exit(0)
-    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    train_killed(config(tmp_path / "cut", task, **settings), 7, data)
     train(config(tmp_path / "cut", task, **settings), data=data, resume=True)
-    for part in ("model", "ema", "optimizer"):
-        one, other = (load_file(checkpoint.folder_of(tmp_path / run, 9) / f"{part}.safetensors") for run in ("whole", "cut"))
-        assert one
-        assert all(torch.equal(value, other[key]) for key, value in one.items()), part
+    assert_same_tensors(tmp_path / "cut", tmp_path / "whole", 9)
     assert any(name.startswith("critic.") for name in load_file(checkpoint.folder_of(tmp_path / "cut", 9) / "model.safetensors"))
     made = sample(tmp_path / "cut", tmp_path / "x.npz", n=10)
     assert made is not None

@@ -1,7 +1,5 @@
 """The seam of what is learned: a task of its own trains, is killed, resumes, is restored and samples, without an edit of the core."""
 
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.zoo.registry import TASKS
+from tests.interrupting import train_killed
 
 ROWS, MEAN, DEVIATION = 4000, (1.0, -2.0), (0.5, 1.5)
 """Independent normal columns."""
@@ -127,16 +126,7 @@ def test_a_task_of_ones_own_learns_and_samples(tmp_path: Path) -> None:
 
 def test_a_task_of_ones_own_survives_a_kill(tmp_path: Path) -> None:
     train(config(tmp_path / "whole", steps=30, checkpoint_every=10), data=data())
-    child = os.fork()
-    if not child:
-        train(
-            config(tmp_path / "cut", steps=30, checkpoint_every=10),
-            data=data(),
-            progress=lambda step, *_: os.kill(os.getpid(), signal.SIGKILL) if step == 25 else None,
-        )
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
+    train_killed(config(tmp_path / "cut", steps=30, checkpoint_every=10), 25, data())
     assert checkpoint.newest(tmp_path / "cut") == checkpoint.folder_of(tmp_path / "cut", 20)
     train(config(tmp_path / "cut", steps=30, checkpoint_every=10), data=data(), resume=True)
     whole, cut = tensors(tmp_path / "whole", 30), tensors(tmp_path / "cut", 30)

@@ -123,5 +123,9 @@ class Thinning(Rewindable):
         return lost * (mean**2 + z.double() * excess) / (mean + self.kept(t) * excess)
 
     def _moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        one = (1.0,)
-        return tuple(torch.tensor(v, dtype=torch.float64, device=z.device) for v in (self.mean or one, self.variance or self.mean or one))  # type: ignore[return-value]
+        mean = self.mean or (1.0,)
+        return _row(mean, z), _row(self.variance or mean, z)
+
+
+def _row(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device=like.device)

@@ -144,7 +144,7 @@ def keeps_what_it_says(plugin: Optimizer) -> None:
 
 @OPTIMIZER_LAWS.law()
 def restored_bit_for_bit(plugin: Optimizer) -> None:
-    """From its saved state it goes on as if never interrupted: all weights are the same bits."""
+    """Restored from its saved state, it ends in the same weights, bit for bit, as if never interrupted."""
     lr, total = _rate(plugin), 24
     whole, halves = _made(_Net), _made(_Net)
     _train(whole, plugin.build(whole, lr, steps=total, seed=5), range(total), lr)
