@@ -14,7 +14,7 @@ import typer
 import sdezoo
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES, load_file
-from sdezoo_cli.commands import app
+from sdezoo_cli.commands import application
 
 HOUSE = Path(__file__).parents[1]
 SOURCES = [file for root in ("sdezoo", "plugins", "cli") for file in sorted((HOUSE / root).rglob("*.py"))]
@@ -23,7 +23,7 @@ EXTRAS = set(tomllib.loads((HOUSE / "pyproject.toml").read_text(encoding="utf-8"
 TARGETS = set(re.findall(r"^([a-z][\w-]*):", (HOUSE / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 COMMANDS = {
     name: {option for parameter in command.params for option in parameter.opts} | {"--help", "--debug"}
-    for name, command in typer.main.get_command(app).commands.items()  # pyright: ignore[reportAttributeAccessIssue]
+    for name, command in typer.main.get_command(application()).commands.items()  # pyright: ignore[reportAttributeAccessIssue]
 }
 GROUPS = {registry.group for registry in REGISTRIES.values()}
 OTHERS = ("accelerate launch", "torchrun", "sha256sum", "pip ", "docs/")

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from sdezoo.errors import printable
-from sdezoo_cli.advise import advise
-from sdezoo_cli.bench import bench
-from sdezoo_cli.check import check
-from sdezoo_cli.cite import cite
-from sdezoo_cli.evaluate import evaluate
-from sdezoo_cli.export import export
-from sdezoo_cli.impute import impute
-from sdezoo_cli.list_plugins import list_plugins
-from sdezoo_cli.new import new
-from sdezoo_cli.panels import TRAINING, in_panels
-from sdezoo_cli.paths import paths
-from sdezoo_cli.report import report
-from sdezoo_cli.sample import sample
-from sdezoo_cli.show import show
-from sdezoo_cli.train import train
-from sdezoo_cli.verify import verify
+
+COMMANDS: Mapping[str, str] = {
+    "train": "sdezoo_cli.train:train",
+    "sample": "sdezoo_cli.sample:sample",
+    "impute": "sdezoo_cli.impute:impute",
+    "paths": "sdezoo_cli.paths:paths",
+    "evaluate": "sdezoo_cli.evaluate:evaluate",
+    "report": "sdezoo_cli.report:report",
+    "advise": "sdezoo_cli.advise:advise",
+    "export": "sdezoo_cli.export:export",
+    "list": "sdezoo_cli.list_plugins:list_plugins",
+    "show": "sdezoo_cli.show:show",
+    "check": "sdezoo_cli.check:check",
+    "cite": "sdezoo_cli.cite:cite",
+    "verify": "sdezoo_cli.verify:verify",
+    "new": "sdezoo_cli.new:new",
+    "bench": "sdezoo_cli.bench:bench",
+}
+"""Where the function of each command is, in the order of the help. A command that is called is the only one that is imported."""
 
 
 class _Commands(TyperGroup):
@@ -62,30 +66,34 @@ def _printable_warnings() -> Iterator[None]:
         warnings.formatwarning = before
 
 
-app = typer.Typer(
-    name="sdezoo",
-    cls=_Commands,
-    help="Score-based generative models in which the noise process is a plugin.",
-    no_args_is_help=True,
-    add_completion=False,
-    epilog="Add --debug to any command to see the traceback of an error.",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(in_panels(train, TRAINING))
-app.command()(sample)
-app.command()(impute)
-app.command()(paths)
-app.command()(evaluate)
-app.command()(report)
-app.command()(advise)
-app.command()(export)
-app.command("list")(list_plugins)
-app.command()(show)
-app.command()(check)
-app.command()(cite)
-app.command()(verify)
-app.command()(new)
-app.command()(bench)
+def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Build the command line.
+
+    Args:
+        names: the commands that it knows, keys of `COMMANDS`.
+
+    Returns:
+        The Typer application, a group of commands even if there is one.
+    """
+    app = typer.Typer(
+        name="sdezoo",
+        cls=_Commands,
+        help="Score-based generative models in which the noise process is a plugin.",
+        no_args_is_help=True,
+        add_completion=False,
+        epilog="Add --debug to any command to see the traceback of an error.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_group)
+    for name in names:
+        module, _, function = COMMANDS[name].partition(":")
+        app.command(name)(getattr(import_module(module), function))
+    return app
+
+
+def _group() -> None:
+    # Typer makes a group of a single command only if there is a callback. Its help is that of the application.
+    pass
 
 
 def run(arguments: list[str]) -> None:
@@ -97,5 +105,6 @@ def run(arguments: list[str]) -> None:
     Raises:
         SdezooError: for a user's mistake.
     """
+    named = arguments[:1]
     with _printable_warnings():
-        app(args=arguments)
+        application(named if named and named[0] in COMMANDS else COMMANDS)(args=arguments)

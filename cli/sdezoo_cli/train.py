@@ -13,6 +13,7 @@ import typer
 
 from sdezoo.errors import ParameterError
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.panels import TRAINING, in_panels
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
@@ -24,6 +25,7 @@ Whole = int | None
 Number = float | None
 
 
+@in_panels(TRAINING)
 def train(
     file: Annotated[Text, typer.Argument(hidden=True, metavar="")] = None,
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,

@@ -153,7 +153,7 @@ def test_a_bar_shows_names_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_warning_of_a_library_is_printable(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "sdezoo_cli.commands.app", lambda args: [sys.stderr.write(warnings.formatwarning(HOSTILE, UserWarning, "file", 1)), sys.exit(0)]
+        "typer.Typer.__call__", lambda _, args: [sys.stderr.write(warnings.formatwarning(HOSTILE, UserWarning, "file", 1)), sys.exit(0)]
     )
     _, _, err = terminal("list")
     assert "UserWarning" in err

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sdezoo import CompositionError, DataError, ParameterError, RunError, paths
 from sdezoo.sdes import GBM
-from sdezoo_cli.commands import app
+from sdezoo_cli.commands import application
 
 SIGMA, MU = 0.2, 0.05
 MARKET = f"gbm:sigma={SIGMA},mu={MU}"
@@ -124,7 +124,7 @@ def test_what_has_no_paths_is_refused(sde, x0, options, error, words):
 def test_the_command_writes_the_paths_and_their_plot(tmp_path):
     out, plot = tmp_path / "paths.npz", tmp_path / "paths.png"
     command = ["paths", MARKET, "--x0", "100", "--steps", "6", "-n", "20", "--out", str(out), "--plot", str(plot), "--seed", "5"]
-    said = CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False)
+    said = CliRunner().invoke(application(), [*command, "--json"], catch_exceptions=False)
     expected = paths(MARKET, 100, steps=6, n=20, seed=5)
     with np.load(out) as found:
         assert found["x"].shape == (20, 7, 1)
@@ -133,7 +133,7 @@ def test_the_command_writes_the_paths_and_their_plot(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert json.loads(said.stdout)["scheme"] == "exact transitions"
     with pytest.raises(RunError, match="exists"):
-        CliRunner().invoke(app, command, catch_exceptions=False)
+        CliRunner().invoke(application(), command, catch_exceptions=False)
 
 
 def test_the_command_refuses_before_it_writes(tmp_path):
@@ -141,5 +141,5 @@ def test_the_command_refuses_before_it_writes(tmp_path):
     for x0, plot, words in (("1;2", "p.png", "not a list of numbers"), ("1", "p.jpg", r"ends with \.png")):
         command = ["paths", MARKET, "--x0", x0, "--out", str(out), "--plot", str(tmp_path / plot)]
         with pytest.raises(ParameterError, match=words):
-            CliRunner().invoke(app, command, catch_exceptions=False)
+            CliRunner().invoke(application(), command, catch_exceptions=False)
     assert not list(tmp_path.iterdir())
