@@ -6,12 +6,13 @@ correlation matrix `R` and `T = diag(τ)`, the best linear denoiser and the cova
     E[y | ŷ] = R (R + T²)⁻¹ ŷ,      P = R − R (R + T²)⁻¹ R
 
 Output `edm` (Karras et al., arXiv 2206.00364, table 1) takes `R = I`. A network `F` behind `LinearDenoiser` learns the rest, in units in
-which, for normal data, its input and its target are uncorrelated and have unit variance at every time::
+which, for normal data, its target has unit variance in every direction and is uncorrelated with its input, at every time::
 
-    F_edm(u) = A u + B F(C u),      C = (R + T²)^{−½} S,    B = S T⁻¹ P^{½},    A = S T⁻¹ (R (R + T²)⁻¹ − S⁻²) S,    S = (I + T²)^{½}
+    F_edm(u) = A u + B F(u),      B = S T⁻¹ P^{½},    A = S T⁻¹ (R (R + T²)⁻¹ − S⁻²) S,    S = (I + T²)^{½}
 
 A fresh network gives 0, so training starts at the score of a normal distribution with the moments of the data. Where columns nearly
-determine each other, `F` sees the narrow directions as wide as any other.
+determine each other, `F` learns narrow directions as well as wide ones. Its input is not made uncorrelated: what most columns agree in,
+such as groups of rows, would then be one direction of many.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ class LinearDenoiser(nn.Module):
     Args:
         sde: the noise process.
         std: standard deviation of the clean coordinates, broadcasts against `(d,)`.
-        correlation: `R`, positive definite, `(d, d)`, `d` at most 64: the tables are 190 times as large.
+        correlation: `R`, positive definite, `(d, d)`, `d` at most 64: the tables are 130 times as large.
 
     Raises:
         ValueError: if `correlation` has another shape.
     """
 
-    correlation: Tensor
+    clean_correlation: Tensor
     """`R`."""
     levels: Tensor
     """Noise conditioning of the process at the tabulated times, increasing, `(K,)`."""
     tables: Tensor
-    """`A`, `B` and `C` at these levels, `(K, 3, d, d)`, between which they are interpolated."""
+    """`A` and `B` at these levels, `(K, 2, d, d)`, between which they are interpolated."""
 
     def __init__(self, sde: AffineSDE, std: Tensor, correlation: Tensor) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class LinearDenoiser(nn.Module):
         levels = torch.stack([sde.noise_conditioning(s) for s in t])
         noise = torch.stack([sde.exact(s).ratio.expand(len(correlation)) for s in t]) / std.double().cpu()
         order = levels.argsort()
-        self.register_buffer("correlation", correlation)
+        self.register_buffer("clean_correlation", correlation)
         self.register_buffer("levels", levels[order].float(), persistent=False)
         self.register_buffer("tables", _tables(correlation.double().cpu(), noise[order]).float(), persistent=False)
 
@@ -81,15 +82,15 @@ class LinearDenoiser(nn.Module):
         return cls(sde, std, ((covariance + 1e-6 * torch.eye(len(covariance))) / (1 + 1e-6)).float())
 
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
-        """`A u + B F(C u)`.
+        """`A u + B F(u)`.
 
         Args:
             net: `F`, `(B, d)` to `(B, d)`.
             inputs: `u`, `(B, d)`.
             level: noise conditioning, `(B,)` or one for all.
         """
-        a, b, c = self._at(level, inputs)
-        return _times(a, inputs) + _times(b, net(_times(c, inputs)))
+        a, b = self._at(level, inputs)
+        return _times(a, inputs) + _times(b, net(inputs))
 
     def _at(self, level: Tensor | float, like: Tensor) -> tuple[Tensor, ...]:
         # A number is filled in on the device; a tensor made of it would be copied there.
@@ -111,16 +112,14 @@ def _tables(r: Tensor, noise: Tensor) -> Tensor:
     found = []
     for tau in noise:
         s = (1 + tau**2).sqrt()
-        total = r + torch.diag(tau**2)
-        gain = torch.linalg.solve(total, r).T  # R (R + T²)⁻¹
+        gain = torch.linalg.solve(r + torch.diag(tau**2), r).T  # R (R + T²)⁻¹
         error = gain * tau**2  # P = R (R + T²)⁻¹ T²
         a = (s / tau)[:, None] * (gain - torch.diag(s**-2)) * s
-        b = (s / tau)[:, None] * _power(error, 0.5)
-        c = _power(total, -0.5) * s
-        found.append(torch.stack([a, b, c]))
+        b = (s / tau)[:, None] * _root(error)
+        found.append(torch.stack([a, b]))
     return torch.stack(found)
 
 
-def _power(matrix: Tensor, power: float) -> Tensor:
+def _root(matrix: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    return vectors * values.clamp_min(1e-12) ** power @ vectors.T
+    return vectors * values.clamp_min(1e-12).sqrt() @ vectors.T

@@ -67,7 +67,8 @@ class ScoreTask(Task):
         try:
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
-            linear = LinearDenoiser(sde, moments.sigma_data, tensors["linear.correlation"]) if "linear.correlation" in tensors else None
+            correlation = tensors.get("linear.clean_correlation")
+            linear = None if correlation is None else LinearDenoiser(sde, moments.sigma_data, correlation)
             model = kind(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None, linear=linear)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError, ValueError):
