@@ -16,7 +16,7 @@ from sdezoo.process.process import Denoised
 
 
 class Rewindable(Denoised):
-    """A process that goes back in time given its denoiser. Abstract: `earlier`."""
+    """A process that goes back in time given its denoiser. Abstract: `earlier` and `step_divergence`."""
 
     in_words = "a process that knows its earlier states given its denoiser"
 
@@ -33,4 +33,23 @@ class Rewindable(Denoised):
 
         Returns:
             The state at `s`, shaped like `z`.
+        """
+
+    @abstractmethod
+    def step_divergence(self, z: Tensor, denoised: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Divergence between the step back from `t` to `s` by the denoiser and the one by the clean state.
+
+        Its mean over `x0` given `z_t` must be smallest at `denoised = E[x_0 | z_t]`. A Kullback–Leibler divergence is so, between members
+        of an exponential family whose natural parameters are linear in the clean state, if the member by `denoised` comes first; and one
+        between members whose means are linear in it, such as Poisson numbers, if it comes second.
+
+        Args:
+            z: noised state at `t`, `(B, *state)`.
+            denoised: `D`, shaped like `z`.
+            x0: clean data, `(B, *event)`.
+            t: the later time, 0-dim or `(B, 1, …, 1)`.
+            s: the earlier time, shaped like `t`.
+
+        Returns:
+            The divergence of each entry, at least 0, shaped like `z`, differentiable in `denoised`.
         """

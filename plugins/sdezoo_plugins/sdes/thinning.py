@@ -16,6 +16,9 @@ if the column is a negative binomial too, a Poisson count of Gamma-distributed m
 random, and no state exceeds the data. Counts stay whole numbers at every step. At the first time of `t_span` 6 of 100 000 items are
 missing, and the step to 0, which is free of noise, ends in the whole number nearest to `D`.
 
+The divergence of the births of a step by `x_0` from those by `D` is that of Poisson numbers, `b (m log(m/n) − m + n)` with `m = x_0 − z`,
+`n = D − z` and the share `b` of a missing item that is born. For short steps its sum is the evidence bound.
+
 The network's output `F` multiplies the births of that model::
 
     D = z + (1 − α) (μ² + z (V − μ)₊)/(μ + α (V − μ)₊) · softplus(F + ln(e − 1))
@@ -39,6 +42,8 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.rewindable import Rewindable
 
 _ONE = math.log(math.e - 1)
+_BACKGROUND = 1e-3
+"""Items that are always missing, in divergences: those of nothing from little are finite."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,13 @@ class Thinning(Rewindable):
         varied = noise.draw(torch.poisson, missing * noise.gamma(shape) / shape)
         missing = torch.where(excess > 0, varied, (missing + noise.uniform(missing)).floor())
         return z + noise.draw(torch.binomial, missing, (1 - self.lost(s) / self.lost(t)).expand_as(missing)).to(z)
+
+    def step_divergence(self, z: Tensor, denoised: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        share = 1 - self.lost(s) / self.lost(t)
+        guess, clean = ((x - z).double() + _BACKGROUND for x in (denoised, x0))
+        least = guess.clamp_min(_BACKGROUND / 2)
+        beyond = 2 * (least - guess)  # no network gives a denoiser below z; one that did would pay for it
+        return (share * (clean * (clean.log() - least.log()) - clean + least + beyond)).to(z)
 
     def network_input(self, z: Tensor, t: Tensor) -> Tensor:
         mean, variance = self._moments(z)

@@ -43,6 +43,7 @@ MEANS = torch.tensor([[-1.5, 0.5, 0.3], [0.5, -1.0, 1.0], [1.6, 1.8, -0.8]], dty
 DEVIATIONS = torch.tensor([[0.3, 0.6, 0.4], [0.5, 0.3, 0.6], [0.8, 0.4, 0.3]], dtype=torch.float64)
 CENTRE, WIDEST = 0.2, 2.0
 """Centre of the data in coordinates, and the largest unit that scales the table above."""
+_LEAST_BLUR = 0.02
 SPREADS = (0.4, 0.9)
 """Standard deviations of the data that the models assume, from the first entry to the last; weightings may depend on them."""
 BENDS = 3
@@ -110,6 +111,11 @@ class Lesson:
         units = float(self.sde.scale(self.middle)) * 2.0 ** torch.arange(2, -10, -1)
         return max((self._atoms(min(unit, WIDEST)) for unit in units.tolist()), key=self._blur)
 
+    @cached_property
+    def blurred(self) -> bool:
+        """Whether the noise hides which point was noised for more than a few rows; always for an affine process."""
+        return isinstance(self.teacher, Mixture) or self._blur(self.teacher) > _LEAST_BLUR
+
     def _atoms(self, unit: float) -> Atoms:
         points = CENTRE + unit * MEANS[:, : math.prod(self.event)]
         return Atoms(self.sde, typical(self.sde, points.reshape(-1, *self.event)), WEIGHTS)
@@ -155,6 +161,7 @@ class Lesson:
         z, t = self.states(512, 0)
         seen = self.sde.network_input(z, t).flatten(1)
         centre, width = seen.mean(0), seen.std(0)
+        width = torch.where(width > 0, width, 1.0)  # nothing may be left at the last time
         shape = self.sde.network_input_shape(self.event)
         size = math.prod(shape)
         generator = torch.Generator().manual_seed(0)
