@@ -97,6 +97,8 @@ def _in_rounds(
     """Train the rounds of a bridge, each a run in the run folder."""
     config = plan.config
     before = TrainingConfig.build(TrainingConfig.read(plan.run / "config.yaml")) if resume else config
+    if resume and before.rounds is None:
+        raise RunError(f"'{plan.run}' is one round of a bridge.", f"Resume the run that it belongs to: --out {plan.run.parent.parent}.")
     if before.steps not in (None, config.steps):
         raise RunError(f"The rounds of '{plan.run}' have {before.steps} steps each.", "Leave out --steps to resume; --rounds may grow.")
     with run_lock(plan.run) if is_first() else nullcontext():

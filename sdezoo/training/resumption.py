@@ -15,11 +15,11 @@ from sdezoo.errors import RunError, SdezooError
 from sdezoo.store.checkpoint import DamagedError, State
 from sdezoo.store.origin import Origin
 from sdezoo.training.config import FREE, TrainingConfig
-from sdezoo.zoo.registry import NETWORKS, OPTIMIZERS, SDES, Registry
+from sdezoo.zoo.registry import NETWORKS, OPTIMIZERS, SDES, TASKS, Registry
 from sdezoo.zoo.spec import shown
 
-_SAME = ("sde", "net", "output", "event", "encoding", "classes", "optimizer", "seed", "batch", "lr", "data")
-_REGISTRIES: dict[str, Registry[Any]] = {"sde": SDES, "net": NETWORKS, "optimizer": OPTIMIZERS}
+_SAME = ("task", "sde", "net", "output", "event", "encoding", "classes", "optimizer", "seed", "batch", "lr", "data")
+_REGISTRIES: dict[str, Registry[Any]] = {"task": TASKS, "sde": SDES, "net": NETWORKS, "optimizer": OPTIMIZERS}
 _NOT_IN_FORMAT_2 = ("seed", "batch", "lr", "data")
 
 
