@@ -65,6 +65,7 @@ class ScoreTask(Task):
         with no_larger_than(tensors):
             net, kind = _module(state.kind, sde, network, event, state.classes)
         try:
+            _check_moments(tensors, sde.state_shape((1, *event)))
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
             linear = LinearDenoiser(sde, moments.sigma_data, tensors["linear.correlation"]) if "linear.correlation" in tensors else None
@@ -183,6 +184,16 @@ class ScoreLearner(Learner[ScoreModel]):
         if self.batches.labels is None:
             return None
         return noise.uniform(torch.empty(()), (rows,)) < self.plan.config.label_dropout
+
+
+def _check_moments(tensors: dict[str, Tensor], shape: tuple[int, ...]) -> None:
+    """Check that what is known of the data has the shape of states; `ValueError` otherwise.
+
+    The network may fit all the same: a convolution takes rows of any length.
+    """
+    for name in ("mean", "std", "fitted.mean", "fitted.floor"):
+        if name in tensors and torch.broadcast_shapes(tensors[name].shape, shape) != shape:
+            raise ValueError(f"'{name}' is not of a state")
 
 
 def _module(
