@@ -106,7 +106,13 @@ class BridgeTask(RoundTask):
             raise ParameterError(
                 f"--{unused[0].replace('_', '-')} is not for bridges.", f"Leave it out; '{self.title()}' has a loss of its own."
             )
+        if plan.origin:
+            raise ParameterError(
+                "A bridge is not trained on from another run.", "Omit --from; its own rounds go on with --resume and more --rounds."
+            )
         assert isinstance(plan.sde, Bridge), "checked with the composition"
+        if plan.sde.forward:
+            raise ParameterError("A bridge is trained in both directions, backward first.", "Leave out forward=true.")
         sde = plan.sde.along([at.time for at in plan.data.snapshots])
         config = plan.config.model_copy(update={"rounds": plan.config.rounds or _ROUNDS})
         return replace(plan, sde=sde, config=config)

@@ -121,7 +121,8 @@ def restore(run: Path, which: str = "newest") -> Trained:
             if not error.checkpoint.exists():
                 continue  # a training run has just replaced it by a newer one
             whole, _ = newest_whole(run)
-            other = f"Give --checkpoint {whole.name.removeprefix('step-')}, the newest intact one, or train" if whole and whole != error.checkpoint else "Train"
+            whole = whole if whole != error.checkpoint else None
+            other = f"Give --checkpoint {whole.name.removeprefix('step-')}, the newest intact one, or train" if whole else "Train"
             raise RunError(error.problem, f"{other} again.") from None
 
 

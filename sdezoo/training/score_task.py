@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -194,6 +195,10 @@ def _check_moments(tensors: dict[str, Tensor], shape: tuple[int, ...]) -> None:
     for name in ("mean", "std", "fitted.mean", "fitted.floor"):
         if name in tensors and torch.broadcast_shapes(tensors[name].shape, shape) != shape:
             raise ValueError(f"'{name}' is not of a state")
+    if "fitted.directions" in tensors:
+        directions, excess = tensors["fitted.directions"], tensors["fitted.excess"]
+        if directions.ndim != 2 or directions.shape[1] != math.prod(shape) or excess.shape != directions.shape[:1]:
+            raise ValueError("directions are not of a state")
 
 
 def _module(
