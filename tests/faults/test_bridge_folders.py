@@ -149,9 +149,9 @@ def test_one_round_is_not_resumed_as_a_bridge(run: Path, trained: Path) -> None:
 def test_links_in_rounds_are_refused(run: Path, trained: Path, tmp_path: Path, name: str) -> None:
     (run / name).rename(tmp_path / "elsewhere")
     (run / name).symlink_to(tmp_path / "elsewhere")
-    for act in ({"resume": True}, {"overwrite": True}):
+    for again in (True, False):
         with pytest.raises(RunError, match=f"{name}' is a link"):
-            train(config(run, trained.parent, rounds=3), **act, notify=lambda _: None)
+            train(config(run, trained.parent, rounds=3), resume=again, overwrite=not again, notify=lambda _: None)
     assert (tmp_path / "elsewhere").exists()
 
 
