@@ -2,7 +2,7 @@
 
     python -P attacks/damage.py --inputs 3000 --seed 0
 
-Each input is read in a forked process, for at most 10 s and within the memory that `SECURITY.md` allows. Counted are tracebacks, hangs,
+Each input is read in a forked process, for at most 10 s of one core and within the memory that `SECURITY.md` allows. Counted are tracebacks, hangs,
 deaths, more memory, and files that were changed or appeared elsewhere.
 """
 
@@ -13,6 +13,7 @@ import io
 import json
 import os
 import random
+import resource
 import select
 import shutil
 import signal
@@ -47,7 +48,7 @@ from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
 
-LIMIT = 10
+LIMIT, WAIT = 10, 120  # seconds of one core, and of the clock, that an input may take
 Read = Callable[[Path], object]
 
 
@@ -173,6 +174,7 @@ def watched(act: Callable[[], object]) -> tuple[str, int, int]:
     pid = os.fork()
     if not pid:
         os.close(source)
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 1))
         Path("/proc/self/clear_refs").write_text("5")
         before, said, size = resident("VmRSS"), "read", 0
         try:
@@ -187,13 +189,15 @@ def watched(act: Callable[[], object]) -> tuple[str, int, int]:
         os._exit(0)
     os.close(sink)
     with os.fdopen(source, "rb") as answer:
-        if not select.select([answer], [], [], LIMIT)[0]:
+        if not select.select([answer], [], [], WAIT)[0]:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return "HANG", 0, 0
         content = answer.read()
-    os.waitpid(pid, 0)
-    return tuple(json.loads(content)) if content else ("DIED", 0, 0)
+    _, status = os.waitpid(pid, 0)
+    if not content:
+        return "HANG" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU else "DIED", 0, 0
+    return tuple(json.loads(content))
 
 
 def hashes(folder: Path) -> dict[str, str]:

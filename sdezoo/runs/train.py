@@ -69,6 +69,9 @@ def train(
     checked = draft(config, data)
     if resume:
         refuse_other_settings(checked.run, checked.config)
+        if checked.task.in_rounds and TrainingConfig.read(checked.run / "config.yaml").get("rounds") is None:
+            whole = checked.run.parent.parent
+            raise RunError(f"'{checked.run}' is one round of a bridge.", f"Resume the run that it belongs to: --out {whole}.")
     elif is_first():
         reserve(checked.run, overwrite=overwrite)
     with deterministic(config.deterministic):
@@ -97,8 +100,6 @@ def _in_rounds(
     """Train the rounds of a bridge, each a run in the run folder."""
     config = plan.config
     before = TrainingConfig.build(TrainingConfig.read(plan.run / "config.yaml")) if resume else config
-    if resume and before.rounds is None:
-        raise RunError(f"'{plan.run}' is one round of a bridge.", f"Resume the run that it belongs to: --out {plan.run.parent.parent}.")
     if before.steps not in (None, config.steps):
         raise RunError(f"The rounds of '{plan.run}' have {before.steps} steps each.", "Leave out --steps to resume; --rounds may grow.")
     with run_lock(plan.run) if is_first() else nullcontext():

@@ -1,8 +1,11 @@
 """Rounds and couplings of a bridge that somebody else packed, or a kill left behind: the run goes on as its own, or says what is wrong."""
 
 import hashlib
+import itertools
+import os
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +89,10 @@ def test_a_coupling_that_does_not_fit_is_two_sentences(run: Path, trained: Path,
     forged(folder, **change(load_file(folder / "coupling" / "pairs.safetensors")))
     with pytest.raises(RunError, match=r"does not fit the run\. Remove '.*2-forward' to train this round again"):
         resumed(run, trained)
+
+
+def test_a_round_that_was_removed_is_trained_again(run: Path, trained: Path) -> None:
+    folder = round_folder(run, 2)
     shutil.rmtree(folder)
     resumed(run, trained)
     for name in ("checkpoints/step-2/ema.safetensors", "coupling/pairs.safetensors"):
@@ -187,3 +194,15 @@ def test_a_signal_in_a_round_saves_and_says_which_run_to_resume(run: Path, train
         train(config(run, trained.parent, rounds=4), resume=True, interruptible=True, notify=lambda _: None, progress=stop)
     assert (stopped.value.run, stopped.value.step, stopped.value.number) == (run, 6, number)
     assert checkpoint.newest(round_folder(run, 3)) == round_folder(run, 3) / "checkpoints" / "step-2"
+
+
+def test_locks_and_times_of_other_machines_mean_nothing(run: Path, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock file with a number that another process has by now, times of files in the future, and a clock that runs backward."""
+    for folder in (run, round_folder(run, 2)):
+        (folder / ".lock").write_text("1\nanother-host\n")
+    for path in run.rglob("*"):
+        os.utime(path, (4e9, 4e9))
+    clock = itertools.count(2e9, -3600)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    resumed(run, trained, rounds=3)
+    assert newest_round(run, "backward") == round_folder(run, 3)
