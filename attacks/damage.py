@@ -2,8 +2,8 @@
 
     python -P attacks/damage.py --inputs 3000 --seed 0
 
-Each input is read in a forked process, for at most 10 s of one core and within the memory that `SECURITY.md` allows. Counted are tracebacks, hangs,
-deaths, more memory, and files that were changed or appeared elsewhere.
+Each input is read in a forked process, for at most 10 s of one core and within the memory that `SECURITY.md` allows. Counted are
+tracebacks, hangs, deaths, more memory, and files that were changed or appeared elsewhere.
 """
 
 import argparse
