@@ -1,6 +1,6 @@
-"""Kill training, sampling, evaluation and imputation by SIGKILL at random moments, repeat the same command, and compare hashes.
+"""Kill training, sampling, evaluation, imputation and reports by SIGKILL at random moments, repeat the command, and compare hashes.
 
-    python -P attacks/kill.py --kills 100 --seed 0
+    python -P attacks/kill.py --kills 100 --seed 0 --only bridge
 
 A process that imports torch once, and starts no thread, forks each command. A kill comes after a time that is uniform over that of the
 whole command; the next command resumes. What it ends with must be what an uninterrupted one ends with, byte for byte (but for the seconds
@@ -23,9 +23,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from sdezoo.errors import RunError
+from sdezoo.report.page import report
 from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.impute import impute
 from sdezoo.runs.sample import sample
@@ -49,13 +51,19 @@ def digest(*parts: object) -> str:
 
 
 def of_run(place: Path) -> str:
+    """What a run ends with, and each of its rounds."""
     run = place / "run"
+    return digest([_of_one(folder) for folder in (sorted((run / "rounds").iterdir()) if (run / "rounds").exists() else [run])])
+
+
+def _of_one(run: Path) -> str:
     folder = checkpoint.newest(run)
     assert folder
     checkpoint.check(folder)
     sums = [line for line in (folder / "SHA256SUMS").read_text().splitlines() if "state.json" not in line]
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return digest(sums, sorted(checkpoint.steps(run)), [{k: v for k, v in row.items() if k not in SECONDS} for row in rows])
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    rows = [{key: value for key, value in line.items() if key not in SECONDS} for line in lines]
+    return digest(run.name, sums, sorted(checkpoint.steps(run)), [path.read_bytes() for path in sorted(run.glob("coupling/*"))], rows)
 
 
 def of_files(place: Path) -> str:
@@ -77,10 +85,19 @@ def commands(folder: Path) -> dict[str, Command]:
     trained = folder / "trained"
     train(TrainingConfig.build({**SETTINGS, "data": str(table), "sde": "auto", "steps": 5, "out": str(trained)}), notify=lambda _: None)
 
-    def resumed(place: Path) -> None:
-        run = place / "run"
-        config = TrainingConfig.build({**SETTINGS, "data": "wine", "noise_levels": "importance", "steps": 40, "out": str(run)})
-        train(config, resume=(run / "config.yaml").is_file(), notify=lambda _: None)
+    normal = np.random.default_rng(0).normal
+    np.savez(folder / "a.npz", x=normal(size=(200, 2)).astype(np.float32))
+    np.savez(folder / "b.npz", x=normal(1, size=(150, 2)).astype(np.float32))
+    np.savez(folder / "paths.npz", x=normal(size=(30, 12, 2)).cumsum(1).astype(np.float32), times=np.arange(12) / 4)
+    ends = {"data": str(folder / "a.npz"), "target": str(folder / "b.npz"), "sde": "bridge", "task": "bridge:simulation_steps=3"}
+
+    def resumed(**settings: object) -> Callable[[Path], object]:
+        def act(place: Path) -> None:
+            run = place / "run"
+            config = TrainingConfig.build({**SETTINGS, "steps": 40, **settings, "out": str(run)})
+            train(config, resume=(run / "config.yaml").is_file(), notify=lambda _: None)
+
+        return act
 
     def drawn(ending: str) -> Callable[[Path], object]:
         def act(place: Path) -> None:
@@ -98,12 +115,18 @@ def commands(folder: Path) -> dict[str, Command]:
     def measured(place: Path) -> None:
         evaluate(trained, n=40, steps=4, out=place / "measures", overwrite=True)
 
+    def reported(place: Path) -> None:
+        report([trained], place / "page.html", overwrite=True)
+
     return {
-        "train": Command(resumed, of_run),
+        "train": Command(resumed(data="wine", noise_levels="importance"), of_run),
+        "bridge": Command(resumed(**ends, rounds=3, steps=10, checkpoint_every=4, keep=1), of_run),
+        "paths": Command(resumed(task="paths:width=8,depth=1", data=str(folder / "paths.npz"), net=None, steps=30), of_run),
         "sample csv": Command(drawn("csv"), of_files),
         "sample npz": Command(drawn("npz"), of_files),
         "impute": Command(filled, of_files),
         "evaluate": Command(measured, of_files),
+        "report": Command(reported, of_files),
     }
 
 
@@ -122,7 +145,7 @@ def forked(work: Callable[[], object]) -> int:
         os._exit(code)
 
 
-def killed(name: str, command: Command, folder: Path, kills: int, moments: random.Random) -> dict[str, int]:
+def killed(command: Command, folder: Path, kills: int, moments: random.Random) -> dict[str, int]:
     """Kill a command until that has been done `kills` times; each run ends at last."""
     for place in ("warm", "whole"):
         (folder / place).mkdir(parents=True)
@@ -154,16 +177,19 @@ def killed(name: str, command: Command, folder: Path, kills: int, moments: rando
 
 def main() -> int:
     """Kill all commands; 0 if nothing was lost."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=10, help="kills of each command")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="*", help="commands; default: all")
     given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     bad = 0
     with tempfile.TemporaryDirectory() as folder:
         for name, command in commands(Path(folder)).items():
-            found = killed(name, command, Path(folder) / name.replace(" ", "-"), given.kills, random.Random(given.seed))
+            if given.only and name not in given.only:
+                continue
+            found = killed(command, Path(folder) / name.replace(" ", "-"), given.kills, random.Random(given.seed))
             sys.stdout.write(f"{name}: {json.dumps(found)}\n")
             sys.stdout.flush()
             bad += found["lost"] + found["left"] + found["runs"] - found["equal"]

@@ -1,6 +1,9 @@
 """Change entries of a checkpoint's `state.json`, seal it again with new sums, and sample: a sample or two sentences, never anything else.
 
 python -P attacks/state.py --changes 200 --seed 0
+
+A fifth of the changes each is made to a run on a table, on series, with and without their beginnings, on observed paths, and to a
+round of a bridge.
 """
 
 import argparse
@@ -14,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sdezoo.errors import SdezooError
@@ -52,6 +56,32 @@ def seal(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(f"{hashlib.sha256(part.read_bytes()).hexdigest()}  {part.name}\n" for part in parts))
 
 
+def runs(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Runs of each kind, and how to sample from them."""
+    normal = np.random.default_rng(0).normal
+    rows = (f"{k * 37 % 101 / 10:.1f},{k % 7},{'xyz'[k % 3]},2020-01-{1 + k % 28:02},{'' if k % 5 else 1.5 + k}\n" for k in range(120))
+    (place / "table.csv").write_text("a,b,c,d,e\n" + "".join(rows))
+    (place / "series.csv").write_text("price\n" + "".join(f"{100 * np.exp(x):.4f}\n" for x in normal(0, 0.01, 200).cumsum()))
+    np.savez(place / "paths.npz", x=normal(size=(20, 9, 2)).cumsum(1).astype(np.float32), times=np.arange(9.0))
+    for name in ("a", "b"):
+        np.savez(place / f"{name}.npz", x=normal(size=(60, 2)).astype(np.float32))
+    mlp = {"net": "mlp:width=8,depth=1"}
+    ends = {"data": str(place / "a.npz"), "target": str(place / "b.npz"), "sde": "bridge", "rounds": 2}
+    settings = {
+        "table": {"data": str(place / "table.csv"), **mlp},
+        "series": {"data": f"series:path={place / 'series.csv'},window=9", "net": "unet1d:width=4"},
+        "paths": {"data": str(place / "paths.npz"), "task": "paths:width=8,depth=1"},
+        "bridge": {**ends, **mlp},
+    }
+    for name, values in settings.items():
+        run = place / name
+        common = {"steps": 1, "batch_size": 4, "device": "cpu", "out": str(run)}
+        train(TrainingConfig.build({**common, **values}), notify=lambda _: None)
+        if name == "series":
+            yield run, {"given_first": 3}
+        yield (run / "rounds" / "2-forward", {"direction": "forward"}) if name == "bridge" else (run, {})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--changes", type=int, default=200)
@@ -60,25 +90,24 @@ def main() -> int:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as place:
-        table, run = Path(place, "table.csv"), Path(place, "run")
-        rows = (f"{k * 37 % 101 / 10:.1f},{k % 7},{'xyz'[k % 3]},2020-01-{1 + k % 28:02},{'' if k % 5 else 1.5 + k}\n" for k in range(120))
-        table.write_text("a,b,c,d,e\n" + "".join(rows))
-        settings = {"net": "mlp:width=8,depth=1", "steps": 1, "batch_size": 4, "device": "cpu", "sde": "auto"}
-        train(TrainingConfig.build({**settings, "data": str(table), "out": str(run)}), notify=lambda _: None)
-        folder = checkpoint.newest(run)
-        assert folder
-        state = json.loads((folder / "state.json").read_text())
-        trials = [(path, how) for path in places(state) for how in [*VALUES, ...] if path or how is not ...]
-        for path, how in random.Random(given.seed).sample(trials, given.changes):
-            (folder / "state.json").write_text(json.dumps(changed(state, path, how)))
+        for run, how_to in runs(Path(place)):
+            folder = checkpoint.newest(run)
+            assert folder
+            state = json.loads((folder / "state.json").read_text())
+            sample(run, Path(place, "out.npz"), n=2, steps=2, overwrite=True, **how_to)  # as it is, it is sampled from
+            trials = [(path, how) for path in places(state) for how in [*VALUES, ...] if path or how is not ...]
+            for path, how in random.Random(given.seed).sample(trials, given.changes // 5):
+                (folder / "state.json").write_text(json.dumps(changed(state, path, how)))
+                seal(folder)
+                try:
+                    sample(run, Path(place, "out.npz"), n=2, steps=2, overwrite=True, **how_to)
+                except SdezooError:
+                    pass
+                except Exception as error:
+                    bad += 1
+                    sys.stdout.write(f"{run.name}: {path} as {str(how)[:40]}: {type(error).__name__}: {error}\n")
+            (folder / "state.json").write_text(json.dumps(state))
             seal(folder)
-            try:
-                sample(run, Path(place, "out.csv"), n=2, steps=2, overwrite=True)
-            except SdezooError:
-                pass
-            except Exception as error:
-                bad += 1
-                sys.stdout.write(f"{path} as {str(how)[:40]}: {type(error).__name__}: {error}\n")
     sys.stdout.write(f"{given.changes} changes of state.json were sealed and sampled from; {bad} ended in a traceback.\n")
     return bad != 0
 

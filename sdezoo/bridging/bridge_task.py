@@ -23,10 +23,11 @@ from sdezoo.bridging.couplings import read_coupling
 from sdezoo.bridging.round_task import RoundTask
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.errors import CompositionError, DataError, ParameterError
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Count
 from sdezoo.process.bridge import FIRST, Bridge
+from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import KeyedNoise, Noise, mix
 from sdezoo.store.checkpoint import State
 from sdezoo.store.restoring import MisfitError, no_larger_than
@@ -105,7 +106,13 @@ class BridgeTask(RoundTask):
             raise ParameterError(
                 f"--{unused[0].replace('_', '-')} is not for bridges.", f"Leave it out; '{self.title()}' has a loss of its own."
             )
+        if plan.origin:
+            raise ParameterError(
+                "A bridge is not trained on from another run.", "Omit --from; its own rounds go on with --resume and more --rounds."
+            )
         assert isinstance(plan.sde, Bridge), "checked with the composition"
+        if plan.sde.forward:
+            raise ParameterError("A bridge is trained in both directions, backward first.", "Leave out forward=true.")
         sde = plan.sde.along([at.time for at in plan.data.snapshots])
         config = plan.config.model_copy(update={"rounds": plan.config.rounds or _ROUNDS})
         return replace(plan, sde=sde, config=config)
@@ -165,7 +172,13 @@ class BridgeLearner(Learner[BridgeModel]):
             states = [self._states(plan.encoding.encode(at.train)) for at in plan.data.snapshots]
             states = states[::-1] if self.sde.forward else states
             return states[:-1], states[1:]
-        spans = [(self._states(early), self._states(late)) for early, late in read_coupling(plan.run, self.task.pairs)]
+        pairs = read_coupling(plan.run, self.task.pairs, len(self.sde.knots) - 1, plan.x0.shape[1:])
+        if outside := sum(count_outside(self.sde.support, ends) for span in pairs for ends in span):
+            raise RunError(
+                f"{outside} values of the coupling in '{plan.run}' lie outside the support of '{self.sde.title()}'.",
+                f"Remove '{plan.run}' to train this round again.",
+            )
+        spans = [(self._states(early), self._states(late)) for early, late in pairs]
         if self.sde.forward:
             return [late for _, late in reversed(spans)], [early for early, _ in reversed(spans)]
         return [early for early, _ in spans], [late for _, late in spans]

@@ -6,15 +6,16 @@ A coupling is written atomically, as a checkpoint is. `SHA256SUMS` holds its dig
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
 from safetensors.torch import save as serialize
 from torch import Tensor
 
 from sdezoo.errors import RunError
+from sdezoo.store.checkpoint import load_tensors
 from sdezoo.store.files import atomic_folder, opened, read_small
 
 _FOLDER, _FILE, _SUMS = "coupling", "pairs.safetensors", "SHA256SUMS"
@@ -68,23 +69,33 @@ def coupling_digest(run: Path) -> str | None:
     return found if found == stated else None
 
 
-def read_coupling(run: Path, digest: str) -> list[Pairs]:
-    """Read the coupling of a round.
+def read_coupling(run: Path, digest: str, spans: int, event: Sequence[int]) -> list[Pairs]:
+    """Read the coupling of a round, which may come from somebody else.
 
     Args:
         run: the folder of the round.
         digest: the digest that it must have.
+        spans: number of spans.
+        event: shape of a row in the domain of the process.
 
     Returns:
         The pairs of each span, in order of the user's time.
 
     Raises:
-        RunError: if it is missing or not the one with this digest.
+        RunError: if it is missing, not the one with this digest, or does not hold finite pairs of these shapes.
     """
     if coupling_digest(run) != digest:
         raise RunError(f"The coupling in '{run / _FOLDER}' is missing or damaged.", "Resume the run that the round belongs to.")
     try:
-        tensors = load_file(run / _FOLDER / _FILE)
-        return [Pairs(tensors[f"early.{i}"], tensors[f"late.{i}"]) for i in range(len(tensors) // 2)]
-    except (OSError, SafetensorError, KeyError):
-        raise RunError(f"The coupling in '{run / _FOLDER}' cannot be read.", "Resume the run that the round belongs to.") from None
+        tensors = load_tensors(run / _FOLDER / _FILE)
+        pairs = [Pairs(tensors[f"early.{i}"], tensors[f"late.{i}"]) for i in range(spans)]
+        if len(tensors) == 2 * spans and all(_fits(each, tuple(event)) for each in pairs):
+            return pairs
+    except (OSError, ValueError, KeyError):
+        pass
+    raise RunError(f"The coupling in '{run / _FOLDER}' does not fit the run.", f"Remove '{run}' to train this round again.")
+
+
+def _fits(pairs: Pairs, event: tuple[int, ...]) -> bool:
+    same = pairs.early.shape == pairs.late.shape and tuple(pairs.early.shape[1:]) == event and len(pairs.early) > 0
+    return same and all(ends.dtype == torch.float32 and bool(ends.isfinite().all()) for ends in pairs)

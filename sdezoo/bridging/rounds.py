@@ -12,6 +12,7 @@ and the rounds before it alone, so that a killed run ends with the same bytes on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -31,15 +32,18 @@ from sdezoo.process.noise import mix
 from sdezoo.store import checkpoint
 from sdezoo.store.launch import is_first
 from sdezoo.store.locking import run_lock
+from sdezoo.store.provenance import fingerprint
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.interruption import Interrupted
 from sdezoo.training.loop import Notify, Result, Training, TrainingProgress
+from sdezoo.training.resumption import refuse_other_model
 from sdezoo.training.task import Plan
 from sdezoo.training.workers import Workers
 
 DIRECTIONS = ("backward", "forward")
 """Backward: from the target, or the last snapshot, to the data; forward: the other way."""
 
+_NAME = re.compile(r"([1-9][0-9]{0,5})-(?:forward|backward)")
 _BATCH = 1024
 _SEEDS = 2**31
 
@@ -76,11 +80,11 @@ def newest_round(run: Path, direction: str | None) -> Path:
         raise RunError(f"The run '{run}' is a bridge, which has two directions.", "Give --direction forward, or --direction backward.")
     if direction not in DIRECTIONS:
         raise RunError(f"There is no direction '{direction}'.", "Give --direction forward, or --direction backward.")
-    found = {int(at.name.partition("-")[0]): at for at in (run / "rounds").glob(f"*-{direction}") if at.name.partition("-")[0].isdecimal()}
-    trained = {number: at for number, at in found.items() if checkpoint.newest(at) is not None}
+    named = [round_folder(run, int(found[1])) for at in (run / "rounds").iterdir() if (found := _NAME.fullmatch(at.name))]
+    trained = [at for at in named if at.name.endswith(direction) and checkpoint.newest(at) is not None]
     if not trained:
         raise RunError(f"No round of '{run}' has trained the direction '{direction}' yet.", "Resume its training: sdezoo train --resume.")
-    return trained[max(trained)]
+    return max(trained, key=lambda at: int(at.name.partition("-")[0]))
 
 
 def train_rounds(
@@ -111,11 +115,14 @@ def train_rounds(
     """
     rounds = plan.config.rounds
     assert rounds is not None, "set by the plan"
-    result, total = None, rounds * plan.steps
+    result, total, data = None, rounds * plan.steps, fingerprint(plan.data, plan.encoding)
     for number in range(1, rounds + 1):
         folder, before = round_folder(plan.run, number), (number - 1) * plan.steps
-        done = _done(folder, plan.steps)
+        done = _done(plan, number, data)
         if done and number < rounds:
+            if is_first():
+                with run_lock(folder):  # a kill between saving and pruning leaves a checkpoint too many
+                    checkpoint.prune(folder, plan.steps, plan.config.keep)
             continue
         if done and is_first():
             notify(f"The run '{plan.run}' already has {rounds} rounds: there is nothing left to train. Give more --rounds to continue.")
@@ -145,17 +152,39 @@ def train_rounds(
     return replace(result, run=plan.run, steps=total, note=None, usage=f"--direction {DIRECTIONS[rounds > 1]}")
 
 
-def _done(folder: Path, steps: int) -> bool:
-    newest, damaged = checkpoint.newest_whole(folder)
-    return newest is not None and not damaged and checkpoint.read_state(newest).step == steps
+def _done(plan: Plan, number: int, data: str) -> bool:
+    """Whether a round has all its steps.
+
+    Raises:
+        RunError: if it is one of other settings or data.
+    """
+    newest, damaged = checkpoint.newest_whole(round_folder(plan.run, number))
+    if newest is None or damaged:
+        return False
+    state = checkpoint.read_state(newest)
+    if state.step != plan.steps:
+        return False
+    assert plan.network, "a bridge needs a network"
+    expected = {"sde": _process(plan, number).full_spec, "net": plan.network.full_spec, "output": "", "seed": _seed(plan, number)}
+    expected |= {"event": plan.data.event, "encoding": plan.encoding.to_json(), "batch": plan.batch, "data": data}
+    refuse_other_model(newest, state, replace(state, **expected))
+    return True
+
+
+def _process(plan: Plan, number: int) -> Bridge:
+    assert isinstance(plan.sde, Bridge), "the process of a bridge"
+    return plan.sde.reversed() if number % 2 == 0 else plan.sde
+
+
+def _seed(plan: Plan, number: int) -> int:
+    return mix(plan.config.seed, number) % _SEEDS
 
 
 def _round_plan(plan: Plan, number: int, digest: str | None) -> Plan:
-    folder = round_folder(plan.run, number)
-    assert isinstance(plan.sde, Bridge) and isinstance(plan.task, RoundTask)  # noqa: PT018
-    sde = plan.sde.reversed() if number % 2 == 0 else plan.sde
+    folder, sde = round_folder(plan.run, number), _process(plan, number)
+    assert isinstance(plan.task, RoundTask), "the task of a bridge"
     task = plan.task.paired(digest)
-    settings = {"sde": sde.spec, "task": task.spec, "out": str(folder), "rounds": None, "seed": mix(plan.config.seed, number) % _SEEDS}
+    settings = {"sde": sde.spec, "task": task.spec, "out": str(folder), "rounds": None, "seed": _seed(plan, number)}
     return replace(plan, config=plan.config.model_copy(update=settings), task=task, sde=sde, run=folder)
 
 

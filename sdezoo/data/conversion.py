@@ -238,7 +238,10 @@ def _strings(column: pa.ChunkedArray, codes: np.ndarray) -> ColumnType:
         known = np.full(len(part), np.nan, np.float32)
         known[np.asarray(part.is_valid())] = rank[np.asarray(part.indices.drop_null())]
         codes[first : first + len(part)] = known
-    values = tuple(words.filter(pa.array(used)).take(order).to_pylist())
+    try:
+        values = tuple(words.filter(pa.array(used)).take(order).to_pylist())
+    except UnicodeDecodeError as error:
+        raise DataError(f"A text is not UTF-8 ({error.reason}).", "Check that the file is complete, or save it again.") from None
     return CategoryType(values) if values else NumberType("float64")
 
 

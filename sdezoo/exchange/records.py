@@ -25,7 +25,7 @@ from sdezoo.store.files import opened, read_small
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.registry import SDES, with_parts
 
-_RECORD, _PICTURE, _TABLE = 2**22, 2**23, 2**16  # most bytes read of a record, a picture, and the beginning of a table
+_RECORD, _PICTURE, _TABLE = 2**21, 2**23, 2**16  # most bytes read of a record, a picture, and the beginning of a table
 _PIXELS = 2**24
 _ROWS, _COLUMNS, _LONGEST = 12, 40, 400
 _IMAGES = {"PNG": "image/png"}

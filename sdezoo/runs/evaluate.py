@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,11 @@ from sdezoo.evaluation.verdict import verdict
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
-from sdezoo.runs.given_rows import as_trained, read_samples
+from sdezoo.runs.given_rows import read_samples, training_data
 from sdezoo.store.files import atomic_write, clear, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
-from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
 
 EXTRACTORS = ("classifier", "inception")
@@ -147,7 +146,7 @@ def evaluate(
     trained = restore(run, checkpoint)
     config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     origin = config.data
-    data = _load(config, trained)
+    data = _load(run, config, trained)
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
@@ -226,8 +225,9 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     return table, sheet
 
 
-def _load(config: TrainingConfig, trained: Trained) -> Data:
-    data = as_trained(find_dataset(config.data).load(), trained, config)
+def _load(run: Path, config: TrainingConfig, trained: Trained) -> Data:
+    data = training_data(run, trained)
+    data = replace(data, later=()) if config.target else data
     check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
         raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +26,6 @@ from sdezoo.training.planning import load_data
 from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.column_roles import prepared
 from sdezoo.zoo.composition import support_in_words
-from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import endings, find_format
 
 
@@ -44,12 +44,13 @@ def as_trained(data: Data, trained: Trained, config: TrainingConfig) -> Data:
     types = trained.encoding.types
     if data.kind != "table" or data.types == types or len(types or data.types) != data.event[-1]:
         return data
-    train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
-    return replace(data, train=train, test=test, types=types)
+    code = partial(recoded, own=data.types, types=types, names=data.columns)
+    later = tuple(replace(at, train=code(at.train), test=code(at.test)) for at in data.later)
+    return replace(data, train=code(data.train), test=code(data.test), later=later, types=types)
 
 
 def training_data(run: Path, trained: Trained) -> Data:
-    """Read the data that a run was trained on.
+    """Read the data that a run was trained on, of a bridge those of both ends. All commands that use the data of a run read them here.
 
     Args:
         run: the run folder.
@@ -60,7 +61,7 @@ def training_data(run: Path, trained: Trained) -> Data:
         PluginError: if they were in memory, or cannot be found.
     """
     config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
-    data = as_trained(find_dataset(config.data).load(), trained, config)
+    data = as_trained(load_data(config), trained, config)
     if trained.state.data is not None and fingerprint(data, trained.encoding) != trained.state.data:
         raise DataError(f"The data '{config.data}' are not those that the run was trained on.", "Restore them.")
     return data
@@ -154,11 +155,9 @@ def snapshot_rows(run: Path, trained: Trained) -> list[Tensor]:
         The rows of each snapshot `(N, *event)`, float32, in the user's units: training rows, then held-out ones.
 
     Raises:
-        SdezooError: if the data cannot be read.
+        SdezooError: if the data cannot be read, or are no longer those of the run.
     """
-    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
-    parts = [replace(data, train=at.train, test=at.test, later=()) for data in [load_data(config)] for at in data.snapshots]
-    return [torch.cat([part.train, part.test]) for part in (as_trained(each, trained, config) for each in parts)]
+    return [torch.cat([at.train, at.test]) for at in training_data(run, trained).snapshots]
 
 
 def start_at_end(snapshots: Sequence[Tensor], trained: Trained) -> FromRows:

@@ -29,7 +29,7 @@ from sdezoo.errors import CompositionError, DataError, ParameterError, RunError,
 from sdezoo.generation.export import check_output, write
 from sdezoo.generation.samples import SamplingProgress
 from sdezoo.process.noise import Noise
-from sdezoo.runs.given_rows import as_trained
+from sdezoo.runs.given_rows import as_trained, training_data
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
@@ -183,7 +183,7 @@ def likelihood(
     trained, config = restore(run, checkpoint), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     _refuse_loss(trained, config)
     source, part = data or config.data, split or ("all" if data else "test")
-    held = as_trained(find_dataset(source).load(), trained, config)
+    held = as_trained(find_dataset(data).load(), trained, config) if data else training_data(run, trained)
     check_one_time(held, "The likelihood")
     _refuse_data(trained, held, source)
     every = _part(held, part, source)
@@ -196,7 +196,7 @@ def likelihood(
     options = {"divergence": chosen, "probes": probes, "steps": steps, "seed": seed}
     nats, errors = _follow(trained, raw, batch_size, device, progress, options)
     _refuse_infinite(nats, rows)
-    reference, law = _reference(trained, lambda: as_trained(find_dataset(config.data).load(), trained, config) if data else held, raw, seed)
+    reference, law = _reference(trained, lambda: training_data(run, trained) if data else held, raw, seed)
     width = 1 / held.levels if held.levels else None
     cells = dims * math.log(width) if width else 0.0
     found = Likelihood(

@@ -36,8 +36,6 @@ from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.files import refuse_links
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import Trained, restore
-from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import load
 
 SAMPLES = 64
@@ -259,8 +257,7 @@ def _begun(
         return Beginnings.of(read_windows(start, trained), steps, trained)
     if trained.state.kind != "series":
         raise CompositionError(f"This model is of {trained.state.kind} data, not of series.", "Leave out --given-first.")
-    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
-    held_out = find_dataset(config.data).load().test
+    held_out = training_data(run, trained).test
     if not len(held_out):
         raise ParameterError("The run has no held-out windows to continue.", "Give windows: --from windows.csv.")
     return Beginnings.of(held_out, steps, trained)

@@ -69,6 +69,9 @@ def train(
     checked = draft(config, data)
     if resume:
         refuse_other_settings(checked.run, checked.config)
+        if checked.task.in_rounds and TrainingConfig.read(checked.run / "config.yaml").get("rounds") is None:
+            whole = checked.run.parent.parent
+            raise RunError(f"'{checked.run}' is one round of a bridge.", f"Resume the run that it belongs to: --out {whole}.")
     elif is_first():
         reserve(checked.run, overwrite=overwrite)
     with deterministic(config.deterministic):

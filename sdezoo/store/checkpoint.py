@@ -309,12 +309,28 @@ def read_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
     """
     check(checkpoint, f"{name}.safetensors")
     try:
-        with opened(checkpoint / f"{name}.safetensors") as file:
-            if int.from_bytes(file.read(8), "little") > METADATA:
-                raise DamagedError(checkpoint, f"'{name}.safetensors' lists too many tensors")
-        return load_file(checkpoint / f"{name}.safetensors")
-    except (OSError, SafetensorError, ValueError):
+        return load_tensors(checkpoint / f"{name}.safetensors")
+    except (OSError, ValueError):
         raise DamagedError(checkpoint, f"'{name}.safetensors' cannot be read") from None
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a tensor file of unknown origin, on the CPU.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is none, or lists too many tensors.
+    """
+    with opened(path) as file:
+        if int.from_bytes(file.read(8), "little") > METADATA:
+            raise ValueError("lists too many tensors")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
 
 
 def _put(path: Path, content: bytes) -> str:

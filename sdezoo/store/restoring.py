@@ -121,6 +121,7 @@ def restore(run: Path, which: str = "newest") -> Trained:
             if not error.checkpoint.exists():
                 continue  # a training run has just replaced it by a newer one
             whole, _ = newest_whole(run)
+            whole = whole if whole != error.checkpoint else None
             other = f"Give --checkpoint {whole.name.removeprefix('step-')}, the newest intact one, or train" if whole else "Train"
             raise RunError(error.problem, f"{other} again.") from None
 

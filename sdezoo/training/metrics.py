@@ -27,7 +27,8 @@ from sdezoo.training.batches import BatchSampler
 
 _BINS = 8
 _LINES = 10.0  # seconds between two lines of progress
-_MOST = 2**25  # most bytes that are read back
+_MOST, _LINE = 2**25, 2**20  # most bytes that are read back, and of a line
+_WHOLE, _ENTRIES, _ROWS = 2**62, 64, 2**17  # bounds of a number, of a list, and of the rows that are read back
 _REMEDY = "Make room, or restore the folder, then give --resume to resume from the newest checkpoint."
 
 
@@ -79,34 +80,50 @@ def _lines(path: Path, step: int) -> Iterator[bytes]:
     if not path.is_file():
         return
     with path.open("rb") as file:
-        for line in file:
-            try:
-                if line.endswith(b"\n") and json.loads(line)["step"] <= step:
-                    yield line
-            except (ValueError, TypeError, KeyError):
-                continue
+        while line := file.readline(_LINE):  # a piece of one that is too long is no row
+            row = _row(line) if line.endswith(b"\n") else None
+            if row and row["step"] <= step:
+                yield line
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    """What a line holds; None if it is damaged, too long, or has no whole number `step`."""
+    try:
+        row = json.loads(line) if len(line) < _LINE else None
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and type(row.get("step")) is int and 0 <= row["step"] < _WHOLE else None
 
 
 def recorded(run: Path) -> list[dict[str, Any]]:
-    """Read the lines of `metrics.jsonl` back. Lines that are damaged, or have no whole number `step`, are left out.
+    """Read back what the lines of `metrics.jsonl` say of losses: `step`, `loss`, `validation_loss`, `levels` and `copies`.
+
+    The file may come from somebody else. Lines that are damaged or too long, or have no whole number `step`, are left out, and so are
+    values that are no numbers, and lists that are too long.
 
     Args:
         run: the run folder.
     """
+    found = []
     try:
         with opened(run / "metrics.jsonl") as file:
-            lines = file.read(_MOST).splitlines()
+            while file.tell() < _MOST and len(found) < _ROWS and (line := file.readline(_LINE)):
+                if (row := _row(line)) and (known := {name: row[name] for name, fits in _KNOWN.items() if name in row and fits(row[name])}):
+                    found.append({"step": row["step"], **known})
     except OSError:
         return []
-    found = []
-    for line in lines:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(row, dict) and type(row.get("step")) is int:
-            found.append(row)
     return found
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and abs(value) < _WHOLE)
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and len(value) <= _ENTRIES and all(_is_number(entry) or isinstance(entry, str) for entry in value)
+
+
+_KNOWN: dict[str, Callable[[object], bool]] = {"loss": _is_number, "validation_loss": _is_number, "levels": _is_list, "copies": _is_list}
 
 
 def history(run: Path) -> dict[str, list[float | None]]:

@@ -15,11 +15,11 @@ from sdezoo.errors import RunError, SdezooError
 from sdezoo.store.checkpoint import DamagedError, State
 from sdezoo.store.origin import Origin
 from sdezoo.training.config import FREE, TrainingConfig
-from sdezoo.zoo.registry import NETWORKS, OPTIMIZERS, SDES, Registry
+from sdezoo.zoo.registry import NETWORKS, OPTIMIZERS, SDES, TASKS, Registry
 from sdezoo.zoo.spec import shown
 
-_SAME = ("sde", "net", "output", "event", "encoding", "classes", "optimizer", "seed", "batch", "lr", "data")
-_REGISTRIES: dict[str, Registry[Any]] = {"sde": SDES, "net": NETWORKS, "optimizer": OPTIMIZERS}
+_SAME = ("task", "sde", "net", "output", "event", "encoding", "classes", "optimizer", "seed", "batch", "lr", "data")
+_REGISTRIES: dict[str, Registry[Any]] = {"task": TASKS, "sde": SDES, "net": NETWORKS, "optimizer": OPTIMIZERS}
 _NOT_IN_FORMAT_2 = ("seed", "batch", "lr", "data")
 
 
@@ -63,7 +63,8 @@ def trained_on(config: TrainingConfig, origin: Origin) -> TrainingConfig:
         new = getattr(config, key)
         if new not in (TrainingConfig.model_fields[key].default, value, origin.state.sde if key == "sde" else value):
             raise RunError(f"The run '{origin.run}' was trained with {key}={value}, not {new}.", f"Omit {key}, or omit --from.")
-    kept |= {"sde": origin.state.sde, "loss": config.loss or before.loss}
+    own = before.task is not None and TASKS.build(before.task).process() is not None
+    kept |= {"sde": before.sde if own else origin.state.sde, "loss": config.loss or before.loss}
     return config.model_copy(update={**kept, "steps": config.steps or origin.state.step})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -65,6 +66,7 @@ class ScoreTask(Task):
         with no_larger_than(tensors):
             net, kind = _module(state.kind, sde, network, event, state.classes)
         try:
+            _check_moments(tensors, sde.state_shape((1, *event)))
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
             correlation = tensors.get("linear.clean_correlation")
@@ -184,6 +186,20 @@ class ScoreLearner(Learner[ScoreModel]):
         if self.batches.labels is None:
             return None
         return noise.uniform(torch.empty(()), (rows,)) < self.plan.config.label_dropout
+
+
+def _check_moments(tensors: dict[str, Tensor], shape: tuple[int, ...]) -> None:
+    """Check that what is known of the data has the shape of states; `ValueError` otherwise.
+
+    The network may fit all the same: a convolution takes rows of any length.
+    """
+    for name in ("mean", "std", "fitted.mean", "fitted.floor"):
+        if name in tensors and torch.broadcast_shapes(tensors[name].shape, shape) != shape:
+            raise ValueError(f"'{name}' is not of a state")
+    if "fitted.directions" in tensors:
+        directions, excess = tensors["fitted.directions"], tensors["fitted.excess"]
+        if directions.ndim != 2 or directions.shape[1] != math.prod(shape) or excess.shape != directions.shape[:1]:
+            raise ValueError("directions are not of a state")
 
 
 def _module(

@@ -63,7 +63,7 @@ def test_damaged_couplings_are_simulated_again(tmp_path: Path, ends: dict[str, s
         train(config(run, **ends, rounds=2), resume=True)
     assert hashes(run) == wanted
     with pytest.raises(RunError, match="missing or damaged"):
-        read_coupling(folder, "0" * 64)
+        read_coupling(folder, "0" * 64, 1, (2,))
 
 
 def test_more_rounds_go_on_from_the_last_of_their_direction(tmp_path: Path, ends: dict[str, str]) -> None:
@@ -82,7 +82,7 @@ def test_a_pair_starts_at_a_training_row_and_ends_where_the_model_takes_it(tmp_p
     digest = coupling_digest(folder)
     assert digest
     assert digest in restore(folder).state.task
-    [(early, late)] = read_coupling(folder, digest)
+    [(early, late)] = read_coupling(folder, digest, 1, (2,))
     torch.testing.assert_close(late, trained.encoding.encode(data.later[0].train))
     assert early.shape == late.shape
     assert not trained.model.sde.forward

@@ -4,11 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from sdezoo.errors import RunError
+from sdezoo.runs import estimator
+from sdezoo.runs.estimator import DiffusionModel
 from sdezoo.runs.train import train
 from sdezoo.store.launch import is_first, launched
 from sdezoo.training.config import TrainingConfig
@@ -169,3 +175,30 @@ def test_a_name_that_is_too_long_is_two_sentences(
     assert leave.value.code == 2
     assert err.startswith("Error: ")
     assert len(err.splitlines()) == 2
+
+
+def test_a_fit_that_a_notebook_interrupts_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gets SIGINT; the next cell fits the same model as if nothing had been."""
+    rows, temporary = np.random.default_rng(0).normal(size=(60, 2)), tmp_path / "temporary"
+    settings = {"sde": "vp", "net": "mlp:width=8,depth=1", "steps": 4, "device": "cpu", "random_state": 0}
+    whole = DiffusionModel(**settings).fit(rows).sample(5)
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+
+    def interrupting() -> Callable[[int, int, float], None]:
+        return lambda done, _total, _loss: signal.raise_signal(signal.SIGINT) if done == 2 else None
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threads, model = torch.get_num_threads(), DiffusionModel(**settings, verbose=True)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(estimator, "print_progress", interrupting)
+            with pytest.raises(KeyboardInterrupt):
+                model.fit(rows)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert torch.get_num_threads() == threads
+    assert not list(temporary.iterdir())
+    assert not hasattr(model, "trained_")
+    np.testing.assert_array_equal(model.set_params(verbose=False).fit(rows).sample(5), whole)

@@ -195,12 +195,7 @@ def test_probabilities_of_a_lattice_sum_to_one(tmp_path, monkeypatch):
     np.save(tmp_path / "counts.npy", counts.numpy())
     run = trained_run(tmp_path, data=str(tmp_path / "counts.npy"), sde="vp")
     every = torch.arange(-40, 80)[:, None] / 2
-
-    class Counts:
-        def load(self):
-            return Data(counts, every, "points", levels=2)
-
-    monkeypatch.setattr(module, "find_dataset", lambda _: Counts())
+    monkeypatch.setattr(module, "training_data", lambda *_: Data(counts, every, "points", levels=2))
     found = likelihood(run, steps=20)
     for values in (found.model, found.reference):
         assert values is not None

@@ -109,3 +109,16 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(folder: Path, v
     with pytest.raises(kind, match=says):
         train(TrainingConfig.build(settings))
     assert not (folder / "refused").exists()
+
+
+def test_paths_go_on_with_first_observations_of_the_new_data(tmp_path: Path) -> None:
+    for name, count in (("old", 12), ("new", 9)):
+        x = np.random.default_rng(count).normal(size=(count, 6, 1)).cumsum(1).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", x=x, times=np.arange(6.0))
+    common = {"device": "cpu", "steps": 1, "net": None, "batch_size": 4}
+    first = run(tmp_path, "first", str(tmp_path / "old.npz"), task="paths:width=4,depth=1", **common)
+    second = run(tmp_path, "second", str(tmp_path / "new.npz"), origin=str(first), lr=1e-12, **common)
+    before, after = restore(first).model, restore(second).model
+    assert torch.equal(after.starts, torch.from_numpy(np.load(tmp_path / "new.npz")["x"])[: len(after.starts), 0])
+    for a, b in zip(before.net.parameters(), after.net.parameters(), strict=True):
+        torch.testing.assert_close(a, b)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -39,6 +39,7 @@ from sdezoo.process.noise import KeyedNoise, Noise, mix
 from sdezoo.process.process import Process
 from sdezoo.process.torchsde_bridge import KeyedIntervals, PathEquation, solve_path, steps_between
 from sdezoo.store.checkpoint import State
+from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 
@@ -214,6 +215,11 @@ class TransitionLearner(Learner[nn.Module]):
                 k = torch.arange(z.shape[1] - 1, device=z.device).expand(len(z), -1)
                 found.append(self._nats(module.net, z, times, k).mean(1))
         return float(torch.cat(found).mean())
+
+    def take(self, origin: Origin) -> None:
+        # Times and first observations are those of the new data.
+        own = {name: values for name, values in self.module.state_dict().items() if name in ("times", "starts")}
+        super().take(replace(origin, tensors={**origin.tensors, **own}))
 
     def record(self) -> dict[str, Any]:
         return {"sde": "", "net": "", "output": ""}

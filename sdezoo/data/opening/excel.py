@@ -16,7 +16,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from sdezoo.data.opening.dialect import Dialect, instead
-from sdezoo.data.reading import check_size
+from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError, RunError
 
 LARGEST = 2**28
@@ -39,7 +39,11 @@ def read_sheet(path: Path, dialect: Dialect) -> pa.Table:
         DataError: if the file is too large, several sheets have cells, or a column mixes types; the first row that differs is named.
         RunError: if openpyxl is not installed.
     """
-    openpyxl = _openpyxl(path)
+    with reading(path, "an Excel file", Exception):  # of a damaged one, openpyxl raises anything
+        return _read_sheet(path, dialect, _openpyxl(path))
+
+
+def _read_sheet(path: Path, dialect: Dialect, openpyxl: ModuleType) -> pa.Table:
     with zipfile.ZipFile(path) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if size > LARGEST:

@@ -13,12 +13,13 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load as deserialize
 from safetensors.torch import save as serialize
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -31,6 +32,7 @@ FEATURES = 64
 """Width of the last hidden layer."""
 
 _RECIPE = 1  # raise it with every change of the network or its training, so that no older classifier is reused
+_RECORD = 2**16  # most bytes of a record, and of the header of the weights
 _SEED, _BATCH, _STEPS, _EPOCHS, _RATE, _CHUNK = 0, 64, 1000, 40, 5e-3, 256
 
 
@@ -49,8 +51,11 @@ class Facts:
     channels: int
     classes: int
     steps: int
-    accuracy: float | None
+    accuracy: Annotated[float, Field(ge=0, le=1)] | None
     held_out: int
+
+
+_FACTS = TypeAdapter(Facts)
 
 
 class Classifier(nn.Module):
@@ -140,7 +145,7 @@ def classifier(folder: Path, images: Tensor, labels: Tensor, held_out: Tensor, h
         raise DataError("All images are of one class, so no classifier can be trained.", "Give labels of two classes or more.")
     path = folder / f"classifier-{_fingerprint(images, labels)}.safetensors"
     if path.exists() and path.with_suffix(".json").exists():
-        return Judge(*_load(path), path)
+        return Judge(*_load(path, images.shape[1], classes), path)
     steps = min(_STEPS, _EPOCHS * -(-len(images) // _BATCH))
     made = _train(images, labels, classes, steps)
     right = None if held_out_labels is None else float((made.predict(held_out) == held_out_labels).double().mean())
@@ -203,11 +208,28 @@ def _replace(path: Path, content: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _load(path: Path) -> tuple[Classifier, Facts]:
+def _load(path: Path, channels: int, classes: int) -> tuple[Classifier, Facts]:
+    """The classifier of images with so many channels and classes; the files may come from somebody else."""
     try:
-        facts = Facts(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-        made = Classifier(facts.channels, facts.classes)
-        made.load_state_dict(load_file(path))
-    except (OSError, SafetensorError, ValueError, TypeError, RuntimeError):
+        facts = _FACTS.validate_json(_read(path.with_suffix(".json"), _RECORD))
+        if (facts.channels, facts.classes) != (channels, classes):
+            raise ValueError
+        made = Classifier(channels, classes)
+        most = 2 * sum(value.nbytes for value in made.state_dict().values()) + _RECORD
+        made.load_state_dict(deserialize(_read(path, most)))
+        if not made.size > 0 or not all(bool(value.isfinite().all()) for value in made.state_dict().values()):
+            raise ValueError
+    except (OSError, SafetensorError, ValueError, RuntimeError):
         raise RunError(f"The classifier '{path}' is damaged.", "Remove it to have it trained again.") from None
     return made.eval().requires_grad_(False), facts
+
+
+def _read(path: Path, most: int) -> bytes:
+    """The contents of a regular file of at most so many bytes."""
+    if not path.is_file():
+        raise OSError
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError
+    return content
