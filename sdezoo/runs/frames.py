@@ -90,10 +90,10 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
     if rows.library == "polars":
         import polars
 
-        made = {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
+        series = {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
         kept = [rows.dtypes[rows.columns.index(name)] if rows.dtypes else None for name in columns]
         return polars.DataFrame(
-            {name: one.cast(own) if isinstance(own, polars.Enum) else one for (name, one), own in zip(made.items(), kept, strict=True)}
+            {name: one.cast(own) if isinstance(own, polars.Enum) else one for (name, one), own in zip(series.items(), kept, strict=True)}
         )
     try:
         import pandas
