@@ -199,6 +199,7 @@ def _classes(
             )
     plain = all(one.dtype.kind in "iu" and one.min(initial=0) >= 0 for one, _ in given)
     if plain or labels is None:
-        return (*(None if one is None else torch.from_numpy(one.reshape(-1).astype(np.int64)) for one in (labels, test)), ())
+        first, second = (None if one is None else torch.from_numpy(one.reshape(-1).astype(np.int64)) for one in (labels, test))
+        return first, second, ()
     found = named(pa.array(np.concatenate([one.reshape(-1) for one, _ in given])), "the labels y")
     return found.numbers[:rows], None if test is None else found.numbers[rows:], found.names
