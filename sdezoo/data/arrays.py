@@ -38,6 +38,7 @@ from sdezoo.errors import DataError
 
 _DIRECTORY = 2**18  # largest archive directory in bytes, enough for thousands of members
 _HEAD = 65_536
+_NUMBERS = "fiu"
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FORM = "a NumPy file"
 _FAILURES = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, TypeError, SyntaxError, TokenError, OverflowError, LookupError)
@@ -199,19 +200,19 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     if info.file_size > DEFLATE * info.compress_size:
         raise DataError(f"'{path}' declares more data than it can hold.", "Give an undamaged file.")
     with archive.open(info) as file:
-        return _array(file, path, info.file_size)
+        return _array(file, path, info.file_size, _NUMBERS + "bU")
 
 
-def _array(file: IO[bytes], path: Path, size: int) -> np.ndarray:
-    """Read a .npy file of `size` bytes from the current position of `file`."""
+def _array(file: IO[bytes], path: Path, size: int, kinds: str = _NUMBERS) -> np.ndarray:
+    """Read a .npy file of `size` bytes from the current position of `file`, with values of one of the `kinds` of NumPy."""
     head = file.read(_HEAD)
-    shape, fortran, dtype, start = _header(head, path, size)
-    check_size(path, math.prod(shape))
+    shape, fortran, dtype, start = _header(head, path, size, kinds)
+    check_size(path, math.prod(shape) * max(1, dtype.itemsize // 8))
     values = read_bytes(file, size - start, head[start:])
     return np.frombuffer(values, dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _header(head: bytes, path: Path, size: int) -> Header:
+def _header(head: bytes, path: Path, size: int, kinds: str = _NUMBERS) -> Header:
     """Parse `head`, the first bytes of a .npy file of `size` bytes."""
     stream = io.BytesIO(head)
     version = np.lib.format.read_magic(stream)
@@ -219,7 +220,7 @@ def _header(head: bytes, path: Path, size: int) -> Header:
     if reader is None:
         raise DataError(f"'{path}' has the unknown .npy version {version}.", "Save a plain array of numbers.")
     shape, fortran, dtype = reader(stream)
-    if dtype.kind not in "fiu":
+    if dtype.kind not in kinds or not dtype.itemsize:
         raise DataError(f"'{path}' holds {dtype}, not numbers.", "Save uint8, integers or floats; pickled objects are never read.")
     start = stream.tell()
     if min(shape, default=0) < 0 or start + math.prod(shape) * dtype.itemsize != size:

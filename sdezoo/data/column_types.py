@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from sdezoo.errors import RunError
 
@@ -39,6 +40,14 @@ class ColumnType(ABC):
     def whole(self) -> bool:
         """Whether values are integers."""
         return False
+
+    def around(self, codes: Tensor) -> Tensor:
+        """Bring codes into the range of a type that goes around, such as times of day. Default: as they are.
+
+        Args:
+            codes: rounded codes `(n,)`, float64.
+        """
+        return codes
 
     @abstractmethod
     def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
@@ -68,7 +77,7 @@ class NumberType(ColumnType):
         dtype: NumPy dtype name, of kind float, signed or unsigned integer.
         step: values are multiples of `step / 10^digits`; 0: no lattice. Integers have 1 at least.
         digits: decimal places of the lattice.
-        offset: what is subtracted from integers that float32 does not hold exactly.
+        offset: what is subtracted from integers that float32 does not hold exactly, and from numbers that lie close together.
     """
 
     kind: ClassVar[str] = "number"
@@ -76,7 +85,7 @@ class NumberType(ColumnType):
     dtype: str
     step: int = 0
     digits: int = 0
-    offset: int = 0
+    offset: float = 0
 
     def __post_init__(self) -> None:
         if np.dtype(self.dtype).kind not in "fiu":
@@ -94,9 +103,9 @@ class NumberType(ColumnType):
 
     def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
         if self.whole:
-            return _integers(codes, name) + self.offset
+            return _integers(codes, name) + int(self.offset)
         if not self.step:
-            return codes
+            return codes.astype(np.float64) + self.offset if self.offset else codes
         scale = 10**self.digits
         # A division of integers is the number that a reader of the decimal gets.
         return np.round(codes.astype(np.float64) * scale / self.step) * self.step / scale
@@ -144,6 +153,7 @@ class TimeType(ColumnType):
         offset: the value of code 0, in the unit of that type.
         step: what one code more stands for, in the unit of that type.
         coarse: whether the data have values between these steps.
+        form: form of the texts that the times are written as, see `sdezoo.data.opening.time_texts`; empty: they are written as times.
     """
 
     kind: ClassVar[str] = "time"
@@ -152,16 +162,31 @@ class TimeType(ColumnType):
     offset: int
     step: int = 1
     coarse: bool = False
+    form: str = ""
 
     @property
     def unit(self) -> tuple[int, int]:
         return 1, 1
 
     def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
-        return _integers(codes, name, _WHOLE / self.step) * self.step + self.offset
+        values = _integers(codes, name, _WHOLE / self.step) * self.step + self.offset
+        return values % self.day if self.day else values
+
+    @property
+    def day(self) -> int:
+        """The length of a day in the unit of times of day, which go around the clock; 0 for other times."""
+        head, _, unit = self.arrow.rstrip("]").partition("[")
+        return 86_400 * 1000 ** ("s", "ms", "us", "ns").index(unit) if head.startswith("time") and head != "timestamp" else 0
+
+    def around(self, codes: Tensor) -> Tensor:
+        if not self.day:
+            return codes
+        low = -(self.offset // self.step)
+        return (codes - low) % (self.day / self.step) + low
 
     def record(self) -> dict[str, Any]:
-        return {"type": self.kind, "arrow": self.arrow, "offset": self.offset, "step": self.step, "coarse": self.coarse}
+        found = {"type": self.kind, "arrow": self.arrow, "offset": self.offset, "step": self.step, "coarse": self.coarse}
+        return found | ({"form": self.form} if self.form else {})
 
 
 COLUMN_TYPES: dict[str, type[ColumnType]] = {one.kind: one for one in (NumberType, CategoryType, TimeType)}
@@ -186,7 +211,8 @@ def column_type(given: ColumnType | str | Mapping[str, Any]) -> ColumnType:
     found = COLUMN_TYPES[given["type"]](**fields)
     for name, value in fields.items():
         wanted = {"step": int, "digits": int, "offset": int, "coarse": bool, "values": tuple}.get(name, str)
-        if type(value) is not wanted:
+        near = name == "offset" and isinstance(found, NumberType) and not found.whole and type(value) is float
+        if type(value) is not wanted and not near:
             raise TypeError(name)
     return found
 
@@ -194,6 +220,15 @@ def column_type(given: ColumnType | str | Mapping[str, Any]) -> ColumnType:
 def column_types(given: Iterable[ColumnType | str | Mapping[str, Any]]) -> tuple[ColumnType, ...]:
     """Build the types of all columns, see `column_type`."""
     return tuple(map(column_type, given))
+
+
+def offset_of(kind: ColumnType) -> float:
+    """What is subtracted from the numbers of a column; 0 for other types.
+
+    Args:
+        kind: the type.
+    """
+    return kind.offset if isinstance(kind, NumberType) else 0
 
 
 def or_numbers(types: Sequence[ColumnType], columns: int) -> Sequence[ColumnType]:

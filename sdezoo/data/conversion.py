@@ -11,6 +11,7 @@ float32, and for integers and times that span more than float32 tells apart (2²
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -20,11 +21,12 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.encoding import typed_columns
 from sdezoo.data.opening.dialect import is_number
 from sdezoo.data.opening.inference import as_float64, as_int64, column_parts, float_type, integer_type, shared_times, time_type
 from sdezoo.data.opening.table import is_text
+from sdezoo.data.opening.time_texts import form_of, parse_times, read_times, write_times
 from sdezoo.errors import DataError, RunError, shortened
 
 _WORDS, _NUMBERS = 20, 0.5
@@ -54,13 +56,17 @@ def to_numbers(table: pa.Table, strings: Container[str] = (), text: Container[st
         DataError: if a column holds something other than numbers, strings, Booleans, dates and times, or mixes numbers and text.
     """
     _check_schema(table.schema)
+    table = read_times(table, text)
     values = torch.empty(table.num_rows, table.num_columns)
     columns = [_plain(column) for column in table.columns]
     spans = shared_times(columns)
     types = []
-    for name, column, codes in zip(table.column_names, columns, values.numpy().T, strict=True):
+    for field, column, codes in zip(table.schema, columns, values.numpy().T, strict=True):
+        name = field.name
         with np.errstate(over="ignore"):
             kind = _column(name, column, spans, codes)
+        if isinstance(kind, TimeType) and (form := form_of(field)):
+            kind = replace(kind, form=form)
         if isinstance(kind, CategoryType):
             if name not in text and len(kind.values) > _WORDS:
                 _refuse_mixture(name, codes, kind.values)
@@ -161,7 +167,14 @@ def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> 
             )
         out[there] = [place[value] for value in values]
     elif isinstance(new, TimeType) and there.any():
-        read = _array(exact, ~there[there], old, _arrow_type(old)).cast(_arrow_type(new), safe=False)
+        times = _named_type(new.arrow)
+        if isinstance(old, TimeType):
+            read = _array(exact, ~there[there], replace(old, form=""), _named_type(old.arrow)).cast(times, safe=False)
+        else:
+            texts = _array(exact, ~there[there], old, _arrow_type(old))
+            read = parse_times(texts, new.form, times) if new.form and not old.whole else texts.cast(times, safe=False)
+            if read.null_count:
+                raise pa.ArrowInvalid
         out[there] = np.round((as_int64(read) - new.offset) / new.step)
     return out
 
@@ -191,15 +204,16 @@ def _column(name: str, column: pa.ChunkedArray, spans: dict[str, TimeType], code
     if pa.types.is_boolean(kind):
         column, found = column.cast(pa.int8()), CategoryType((False, True), "bool")
     else:
-        found = integer_type(column) if pa.types.is_integer(kind) else float_type(column)
-    offset = found.offset if isinstance(found, NumberType) else 0
+        found = integer_type(column, name) if pa.types.is_integer(kind) else float_type(column)
+    offset = offset_of(found)
     for first, part in column_parts(column):
         if not offset:
             codes[first : first + len(part)] = as_float64(part)
         else:
             there = np.asarray(part.is_valid())
             codes[first : first + len(part)] = np.nan
-            codes[first : first + len(part)][there] = as_int64(part.drop_null()) - offset
+            known = part.drop_null()
+            codes[first : first + len(part)][there] = (as_int64(known) if found.whole else as_float64(known)) - offset
     return found
 
 
@@ -269,10 +283,10 @@ def _times(column: pa.ChunkedArray, found: TimeType, codes: np.ndarray) -> TimeT
 
 def _arrow_type(kind: ColumnType) -> pa.DataType:
     if isinstance(kind, TimeType):
-        return _named_type(kind.arrow)
+        return pa.string() if kind.form else _named_type(kind.arrow)
     if isinstance(kind, CategoryType):
         return {"bool": pa.bool_(), "dictionary": pa.dictionary(pa.int32(), pa.string())}.get(kind.form, pa.string())
-    return pa.int64() if kind.whole else pa.float64() if kind.unit[0] else pa.float32()
+    return pa.int64() if kind.whole else pa.float64() if kind.unit[0] or offset_of(kind) else pa.float32()
 
 
 def _named_type(name: str) -> pa.DataType:
@@ -301,6 +315,20 @@ def is_time(name: str) -> bool:
     return str(kind) == name
 
 
+def is_form(form: str, name: str) -> bool:
+    """Whether times can be written in a form.
+
+    Args:
+        form: the form, see `sdezoo.data.opening.time_texts`.
+        name: name of their Arrow type.
+    """
+    try:
+        write_times(pa.array([0]).cast(pa.int32() if _named_type(name).bit_width == 32 else pa.int64()).cast(_named_type(name)), form)
+    except (ValueError, pa.ArrowException):
+        return False
+    return len(form) <= 64
+
+
 def _time_storage(kind: TimeType) -> pa.DataType:
     return pa.int32() if _named_type(kind.arrow).bit_width == 32 else pa.int64()
 
@@ -311,7 +339,8 @@ def _array(values: np.ndarray, missing: np.ndarray, kind: ColumnType, form: pa.D
         found = pa.array(list(kind.values)).take(pa.array(values, mask=mask))
         return found.dictionary_encode().cast(form) if kind.form == "dictionary" else found
     if isinstance(kind, TimeType):
-        return pa.array(values, mask=mask).cast(_time_storage(kind)).cast(form)
+        times = pa.array(values, mask=mask).cast(_time_storage(kind)).cast(_named_type(kind.arrow))
+        return write_times(times, kind.form) if kind.form else times
     if kind.unit[0] or mask is None:
         return pa.array(values, mask=mask)
     return pa.array(values, from_pandas=True)

@@ -105,6 +105,7 @@ class Encoding:
         if self._on_lattice:
             step, scale = torch.tensor([kind.unit for kind in self.types], dtype=torch.float64).T
             raw = torch.where(step > 0, (raw * scale / step).round() * step / scale, raw)
+            raw = torch.stack([kind.around(column) for column, kind in zip(raw.unbind(-1), self.types, strict=True)], -1)
         return raw.to(x.device, torch.float32)
 
     def decode_columns(self, x: Tensor) -> list[Tensor]:

@@ -170,7 +170,10 @@ class ArrayFormat(ReadableFormat):
 
     def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
         with reading(path, "samples", KeyError, TypeError):
-            return torch.from_numpy(self.read(path, lambda names: ["x"])["x"].astype(np.float32))
+            x = self.read(path, lambda names: ["x"])["x"]
+            if x.dtype.kind == "U":
+                raise DataError(f"The array x in '{path}' holds texts, not numbers.", "Give numbers.")
+            return torch.from_numpy(x.astype(np.float32))
 
 
 class Cells(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
 from sdezoo.data.conversion import schema, to_numbers
+from sdezoo.data.opening.time_texts import parse_times
 from sdezoo.errors import DataError, ParameterError, shortened
 
 Value = float | str | date | timedelta
@@ -116,10 +118,10 @@ def _code(name: str, whole: object, value: Value | None, kind: ColumnType) -> fl
     return _number(name, whole, value, kind.offset if isinstance(kind, NumberType) else 0)
 
 
-def _number(name: str, whole: object, value: Value, offset: int) -> float:
+def _number(name: str, whole: object, value: Value, offset: float) -> float:
     try:
         if offset and isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
-            return float(int(value) - offset)
+            return float(int(value) - int(offset)) if offset == int(offset) else float(value) - offset
         return float(value) - offset  # pyright: ignore[reportArgumentType]
     except (TypeError, ValueError):
         raise ParameterError(f"{name}={whole} is not a number or an interval: '{value}'.", "Give a number, or LOW..HIGH.") from None
@@ -127,7 +129,10 @@ def _number(name: str, whole: object, value: Value, offset: int) -> float:
 
 def _time(name: str, whole: object, value: Value, kind: TimeType) -> float:
     try:
-        given = pa.array([value.strip() if isinstance(value, str) else value]).cast(schema([name], [kind]).field(0).type)
+        given = pa.array([value.strip() if isinstance(value, str) else value])
+        times = schema([name], [replace(kind, form="")]).field(0).type
+        read = parse_times(given, kind.form, times) if kind.form and isinstance(value, str) else None
+        given = given.cast(times) if read is None or read.null_count else read
     except (pa.ArrowException, TypeError):
         raise ParameterError(
             f"{name}={whole} is not a date or time like those of the column: '{value}'.", "Give one such as 2024-05-01, or LOW..HIGH."

@@ -197,9 +197,9 @@ class DiffusionModel(BaseEstimator):
         sampler = choose_sampler(self.trained_, self.sampler)
         label = None if condition is None else self._class(condition)
         begun = _begun(given, self.trained_) if isinstance(given, np.ndarray | Tensor) else None
-        meet = Given.of(given, self.trained_) if isinstance(given, Mapping) and given else None
+        meet = None if begun or given is None else _conditions(given, self.trained_)
         steps = max(self.sampling_steps, STEPS) if meet and meet.exact else self.sampling_steps
-        draw = Draw(self.trained_, sampler, SampleIndices.first(int(n_samples)), steps, seed, label=label, given=meet, begun=begun)
+        draw = Draw(self.trained_, sampler, SampleIndices.first(_number(n_samples)), steps, seed, label=label, given=meet, begun=begun)
         made = together(draw.batches())
         state = self.trained_.state
         if not state.columns:
@@ -363,6 +363,22 @@ def _begun(given: np.ndarray | Tensor, trained: Trained) -> Beginnings:
     """The beginnings of series that samples continue."""
     windows = torch.as_tensor(given).detach().cpu().float()
     return Beginnings.of(windows, windows.shape[1] if windows.ndim == 3 else 0, trained)
+
+
+def _conditions(given: object, trained: Trained) -> Given | None:
+    """The conditions on columns; None if there are none."""
+    if not isinstance(given, Mapping):
+        raise ParameterError(
+            f"given is of type {type(given).__name__}, not a dictionary of conditions.", 'Give one by column, such as {"x": 1.0}.'
+        )
+    return Given.of(given, trained) if given else None
+
+
+def _number(n_samples: object) -> int:
+    """The number of samples."""
+    if isinstance(n_samples, bool | np.bool) or not isinstance(n_samples, numbers.Integral):
+        raise ParameterError(f"n_samples={shown(str(n_samples))} is not a whole number.", "Give an integer at least 1.")
+    return int(n_samples)
 
 
 def _seed(random_state: RandomState) -> int:

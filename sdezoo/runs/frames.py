@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
@@ -35,6 +36,7 @@ class Rows:
         types: types of the columns.
         names: column names as they were given: texts, numbers, or tuples of several levels.
         library: the library of the data frame, `pandas` or `polars`; empty: an array.
+        dtypes: the dtypes of the columns in that library; empty: not known.
     """
 
     values: Tensor
@@ -42,6 +44,7 @@ class Rows:
     types: tuple[ColumnType, ...] = ()
     names: Sequence[Hashable] = ()
     library: str = ""
+    dtypes: Sequence[Any] = ()
 
 
 def read_rows(given: Any) -> Rows:
@@ -58,9 +61,9 @@ def read_rows(given: Any) -> Rows:
     if issparse(given):
         raise DataError("Sparse data are not supported.", "Convert them by toarray().")
     if (polars := sys.modules.get("polars")) is not None and isinstance(given, polars.DataFrame):
-        return _of_frame(given.to_arrow(), given.columns, "polars")
+        return replace(_of_frame(given.to_arrow(), given.columns, "polars"), dtypes=given.dtypes)
     if (pandas := sys.modules.get("pandas")) is not None and isinstance(given, pandas.DataFrame):
-        return _of_frame(_of_pandas(given), given.columns, "pandas")
+        return replace(_of_frame(_of_pandas(given), given.columns, "pandas"), dtypes=list(given.dtypes))
     return Rows(_of_array(given))
 
 
@@ -87,8 +90,10 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
     if rows.library == "polars":
         import polars
 
+        series = {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
+        kept = [rows.dtypes[rows.columns.index(name)] if rows.dtypes else None for name in columns]
         return polars.DataFrame(
-            {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
+            {name: one.cast(own) if isinstance(own, polars.Enum) else one for (name, one), own in zip(series.items(), kept, strict=True)}
         )
     try:
         import pandas
@@ -100,6 +105,10 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
             frame[place] = narrow[place]
         else:
             frame[place] = column.to_pandas(integer_object_nulls=True).astype("Int64") if whole[place] else column.to_pandas()
+        own = rows.dtypes[rows.columns.index(columns[place])] if rows.dtypes else None
+        if own is not None and pandas.api.types.is_extension_array_dtype(own) and not isinstance(own, pandas.SparseDtype):
+            with suppress(TypeError, ValueError, OverflowError):  # such as an integer that is too large for it
+                frame[place] = pandas.Series(frame[place]).astype(own)
     names = rows.names if len(columns) == len(rows.columns) else pandas.Index(rows.names).take([*map(rows.columns.index, columns)])
     return pandas.DataFrame(frame).set_axis(names, axis=1)
 
@@ -127,8 +136,17 @@ def _of_pandas(given: Any) -> pa.Table:
     arrays = []
     for place, name in enumerate(given.columns):
         column = given.iloc[:, place]
+        if hasattr(column, "sparse"):
+            column = column.sparse.to_dense()
+        if column.dtype == np.longdouble:
+            column = column.astype(np.float64)
         try:
             array = pa.Array.from_pandas(column)
+        except OverflowError:
+            raise DataError(
+                f"The column '{_text(name)}' holds integers beyond 64 bits.",
+                "Leave it out, or if they are identifiers, convert them to text.",
+            ) from None
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             raise _mixture(_text(name), column) from None
         arrays.append(pa.chunked_array([array]) if isinstance(array, pa.Array) else array)

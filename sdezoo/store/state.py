@@ -162,7 +162,12 @@ def _is_type(kind: ColumnType) -> bool:
     if isinstance(kind, NumberType):
         return 0 <= kind.step < _WHOLE and 0 <= kind.digits <= _DIGITS and abs(kind.offset) < _WHOLE
     if isinstance(kind, TimeType):
-        from sdezoo.data.conversion import is_time
+        from sdezoo.data.conversion import is_form, is_time
 
-        return 1 <= kind.step < _WHOLE and abs(kind.offset) < _WHOLE and is_time(kind.arrow)
+        return (
+            1 <= kind.step < _WHOLE
+            and abs(kind.offset) < _WHOLE
+            and is_time(kind.arrow)
+            and (not kind.form or is_form(kind.form, kind.arrow))
+        )
     return True

@@ -4,6 +4,7 @@ import gzip
 import io
 import itertools
 import zipfile
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,10 @@ def test_what_pandas_writes_is_read_back(tmp_path: Path, mark: str, decimal: str
         ('a,b\n"$1,234.50",12 %\n-$3,3 %\n', {"a": [1234.5, -3.0], "b": [12, 3]}),
         ("a\n1 234\n12 345\n", {"a": [1234, 12345]}),
         ("a,b\nx,\nNA,2\n", {"a": ["x", None], "b": [None, 2]}),
-        ("when,ip\n01.02.2020,10.0.0.1\n03.04.2021,10.0.0.2\n", {"when": ["01.02.2020", "03.04.2021"], "ip": ["10.0.0.1", "10.0.0.2"]}),
+        (
+            "when,ip\n01.02.2020,10.0.0.1\n03.04.2021,10.0.0.2\n",
+            {"when": [datetime(2020, 2, 1), datetime(2021, 4, 3)], "ip": ["10.0.0.1", "10.0.0.2"]},
+        ),
     ],
 )
 def test_dialects_that_are_unambiguous(tmp_path: Path, content: str, columns: dict[str, list[object]]) -> None:
@@ -78,7 +82,7 @@ def test_dialects_that_are_unambiguous(tmp_path: Path, content: str, columns: di
         ("a;b\n1,555;2\n2,255;3\n", "such as 1,555, are numbers with a thousands separator or with decimals", {"decimal": "comma"}, 1.555),
         ('a,b\n"1,555",2\n"2,255",3\n', 'decimal=point" or decimal=comma', {"thousands": "comma"}, 1555),
         ("a,b;c\n1,2;3\n4,5;6\n", "could be separated by commas or semicolons", {"separator": "semicolon", "decimal": ","}, 1.2),
-        ("a,b\n1,2\n?,4\n3,4\n", "Column 'a' of 'FILE' has numbers, but '?' in row 1 (counted from 0)", {"missing": ("?",)}, 1),
+        ("a,b\n1,2\ngone,4\n3,4\n", "Column 'a' of 'FILE' has numbers, but 'gone' in row 1 (counted from 0)", {"missing": ("gone",)}, 1),
         ("a,b\n1,2\nK2,4\n3,4\n", "if the column is text, text=(a)", {"text": ("a",)}, "1"),
         ("a,b\n2020-01-01,2\nnever,4\n", "has dates, but 'never' in row 1", {"text": ("a",)}, "2020-01-01"),
         ("a;b\n$1.25;1,25\n$2.5;2,5\n", "decimal points in column 'a' and decimal commas in column 'b'", {"text": ("b",)}, 1.25),
@@ -270,3 +274,28 @@ def test_labels_are_numbered_in_their_order() -> None:
     many = pa.array(np.arange(2**16 + 1))
     with pytest.raises(DataError, match="65537 classes"):
         labels(many, "y")
+
+
+def test_numbers_with_zeros_before_them_and_too_many_digits_stay_text(tmp_path: Path) -> None:
+    """As a number, the postal code 00123 would be another one."""
+    rows = "".join(f"{code},{k},0.5,{17 * 10**18 + k}\n" for k, code in enumerate(["00123", "90210", "00501"]))
+    (tmp_path / "t.csv").write_text("zip,count,share,hash\n" + rows)
+    notes: list[str] = []
+    table = read_table(tmp_path / "t.csv", notify=notes.append)
+    assert table["zip"].to_pylist() == ["00123", "90210", "00501"]
+    assert table["hash"].to_pylist() == [str(17 * 10**18 + k) for k in range(3)]
+    assert table["count"].to_pylist() == [0, 1, 2]
+    assert table["share"].to_pylist() == [0.5] * 3
+    assert len(notes) == 2
+    assert "00123" in notes[0]
+
+
+@pytest.mark.parametrize("mark", ["?", "-", "None", "<NA>", ".", " ", "n.a."])
+def test_marks_of_missing_numbers_are_missing_and_categories_keep_them(tmp_path: Path, mark: str) -> None:
+    (tmp_path / "t.csv").write_text(f"x,kind\n1.5,{mark}\n{mark},a\n2,b\n3,a\n")
+    notes: list[str] = []
+    table = read_table(tmp_path / "t.csv", notify=notes.append)
+    assert table["x"].to_pylist() == [1.5, None, 2.0, 3.0]
+    assert table["kind"].to_pylist() == [mark, "a", "b", "a"]
+    assert len(notes) == 1
+    assert "missing value" in notes[0]

@@ -268,9 +268,8 @@ class TestArray:
             ({"x": np.zeros((2, 5, 6, 7), np.uint8)}, "no axis of 1, 3 or 4 channels"),
             ({"x": np.array([[0.0, 1.0], [np.nan, 1.0]])}, r"1 missing \(NaN\) value, the first in row 1, column 0"),
             ({"x": np.array([[0.0, 1e300]])}, "too large for float32.*row 0, column 1"),
-            ({"x": POINTS, "y": POINTS[:, 0]}, "labels are float64"),
+            ({"x": POINTS, "y": POINTS[:, 0] + 0.5}, "labels are fractions"),
             ({"x": POINTS, "y": np.arange(4)}, r"shape \(4,\)"),
-            ({"x": POINTS, "y": -np.arange(5)}, "a whole number from 0"),
             ({"x": POINTS[:1], "y": np.array(1)}, "labels"),
             ({"x_train": POINTS, "x_test": POINTS[:, :1]}, "x_test differs"),
             ({"x_train": PIXELS, "x_test": PIXELS / 255}, "x_test differs"),
@@ -614,3 +613,18 @@ def test_mnist_is_read() -> None:
     affine = fit_encoding(data, constraints.positive)
     lattice = affine.decode(affine.encode(data.test[:100])) * 255
     assert torch.equal(lattice.round(), (data.test[:100] * 255).round())
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [(["b", "a", "c"], ("a", "b", "c")), ([-1, 1, 2], (-1, 1, 2)), ([0.0, 1.0, 2.0], (0, 1, 2)), ([True, False, True], (0, 1))],
+)
+def test_labels_of_arrays_name_the_classes(tmp_path: Path, labels: list[object], names: tuple[object, ...]) -> None:
+    y = np.array(labels * 10)
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).random((30, 2)), y=y)
+    data = Array(str(tmp_path / "a.npz")).load()
+    assert data.class_names == names
+    assert sorted(names[k] for k in data.train_labels.tolist() + data.test_labels.tolist()) == sorted(y.tolist())
+    np.savez(tmp_path / "b.npz", x=np.array([["1", "2"]] * 30), y=y)
+    with pytest.raises(DataError, match="holds texts"):
+        Array(str(tmp_path / "b.npz")).load()

@@ -211,7 +211,7 @@ def test_missing_values_of_nullable_integers_are_kept_unless_they_are_refused() 
         small(missing="refuse").fit(frame)
     assert small().fit(frame).sample(3)["n"].dtype == "Int64"
     made = small().fit(FRAME.assign(n=pandas.array([*range(1, 11)] * 6, dtype="Int64"))).sample(3)
-    assert made["n"].dtype == np.int64
+    assert made["n"].dtype == "Int64"
 
 
 def test_other_forms_of_data_are_refused() -> None:
@@ -257,3 +257,37 @@ def test_series_start_at_one_and_continue_what_is_given() -> None:
         DiffusionModel().fit(prices[:, :1])
     with pytest.raises(ParameterError, match="does not leave"):
         model.sample(2, given=prices[:2])
+
+
+def test_columns_keep_the_dtypes_of_pandas() -> None:
+    """Categories that no sample has, their order, and types for missing values."""
+    kind = pandas.CategoricalDtype(["low", "middle", "high"], ordered=True)
+    frame = FRAME.assign(
+        level=pandas.Series(["low", "high"] * 30, dtype=kind),
+        code=pandas.Series([10, 20] * 30, dtype="category"),
+        truth=pandas.array([True, None] * 30, dtype="boolean"),
+        part=pandas.array([1.5, None] * 30, dtype="Float64"),
+        small=pandas.array([1, None, 5] * 20, dtype="Int8"),
+        thin=pandas.arrays.SparseArray([0.0, 1.5] * 30),
+    )
+    made = small().fit(frame).sample(20)
+    same = [name for name in frame.columns if name != "thin"]
+    assert (made.dtypes[same] == frame.dtypes[same]).all()
+    assert made["level"].cat.ordered
+
+
+@pytest.mark.parametrize("given", [FRAME.iloc[0], FRAME.head(1), "price=1", ["price=1"]])
+def test_conditions_in_another_form_are_not_ignored(given: object) -> None:
+    with pytest.raises(ParameterError, match="dictionary"):
+        small().fit(FRAME).sample(1, given=given)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [2.7, "3", None, True])
+def test_a_number_of_samples_is_whole(number: object) -> None:
+    with pytest.raises(ParameterError, match="n_samples"):
+        small().fit(X).sample(number)  # type: ignore[arg-type]
+
+
+def test_integers_too_large_are_refused() -> None:
+    with pytest.raises(DataError, match="beyond 64 bits"):
+        small().fit(FRAME.assign(id=pandas.Series([10**30 + k for k in range(60)], dtype=object)))

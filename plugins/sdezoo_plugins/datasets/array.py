@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Generator, Tensor
 
 from sdezoo.data.arrays import Header, MappedRows
 from sdezoo.data.dataset import Data, Dataset, Kind, split
 from sdezoo.data.formats import ArrayFormat
+from sdezoo.data.labels import labels as named
 from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_finite, check_pixels, check_times
 from sdezoo.errors import DataError
@@ -35,7 +37,7 @@ class Array(Dataset):
     Images are uint8, uint16, or floating in [0, 1], of shape (N, H, W), (N, H, W, C) or (N, C, H, W) with C one of 1, 3, 4. If both layouts
     fit, integers are read as channels last, floats as channels first. Points are (N, d), or (N,) with one column, of any real dtype. An
     .npz holds one of: x_train with optional x_test, y_train and y_test; x with optional y; a single array of any name. Labels are whole
-    numbers from 0.
+    numbers from 0, or texts, other whole numbers or Booleans, which name the classes.
 
     Paths are (N, T, d), of any real dtype, in an .npz that also holds their observation times, increasing: times, (T,), or (N, T) if each
     path has its own; beside x_test then test_times.
@@ -77,16 +79,18 @@ class Array(Dataset):
         times = _times(arrays["times"]) if "times" in arrays else None
         values, kind, levels = self._checked(arrays.pop("x_train"), paths=times is not None)
         if "x_test" not in arrays:
-            return split(values, kind, holdout=self.holdout, labels=_labels(labels, len(values)), levels=levels, times=times)
+            numbers, _, names = _classes(labels, len(values))
+            return split(values, kind, holdout=self.holdout, labels=numbers, levels=levels, times=times, class_names=names)
         test, test_kind, test_levels = self._checked(arrays.pop("x_test"), paths=times is not None)
         if (test.shape[1:], test_kind, test_levels) != (values.shape[1:], kind, levels):
             raise DataError(
                 f"In '{self.path}', x_test differs from x_train in shape or type.",
                 "Store both parts with the same shape and dtype.",
             )
-        labels, test_labels = _labels(labels, len(values)), _labels(test_labels, len(test))
+        labels, test_labels, names = _classes(labels, len(values), test_labels, len(test))
         own = _times(arrays["test_times"]) if "test_times" in arrays else None
-        return Data(values, test, kind, train_labels=labels, test_labels=test_labels, levels=levels, times=times, test_times=own)
+        known = {"train_labels": labels, "test_labels": test_labels, "class_names": names}
+        return Data(values, test, kind, levels=levels, times=times, test_times=own, **known)
 
     def _checked(self, array: np.ndarray, *, paths: bool) -> tuple[Tensor, Kind, int | None]:
         """As `_values`, with empty arrays and bad values rejected; `paths`: the array has observation times."""
@@ -162,6 +166,8 @@ def _check_no_paths(array: np.ndarray, values: Tensor) -> None:
 
 
 def _float32(array: np.ndarray) -> Tensor:
+    if array.dtype.kind == "U":
+        raise DataError("The array holds texts, not numbers.", "Store uint8, integers or floats; texts can be labels: y.")
     with np.errstate(over="ignore"):  # values that overflow float32 are rejected later, with their position
         return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 
@@ -180,12 +186,20 @@ def _times(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array, np.float64))
 
 
-def _labels(array: np.ndarray | None, rows: int) -> Tensor | None:
-    if array is None:
-        return None
-    if array.dtype.kind not in "iu" or array.size != rows or array.shape[:1] != (rows,) or array.min() < 0:
-        raise DataError(
-            f"The labels are {array.dtype} of shape {array.shape}, not a whole number from 0 for each of {rows} rows.",
-            "Store class numbers of shape (N,), or leave the labels out.",
-        )
-    return torch.from_numpy(array.reshape(rows).astype(np.int64))
+def _classes(
+    labels: np.ndarray | None, rows: int, test: np.ndarray | None = None, test_rows: int = 0
+) -> tuple[Tensor | None, Tensor | None, tuple[str | int, ...]]:
+    """Class indices of training and held-out rows, and the names of the classes; none if the labels are indices already."""
+    given = [(one, count) for one, count in ((labels, rows), (test, test_rows)) if one is not None]
+    for one, count in given:
+        if one.size != count or one.shape[:1] != (count,):
+            raise DataError(
+                f"The labels are {one.dtype} of shape {one.shape}, not one for each of {count} rows.",
+                "Store one label for each row, of shape (N,), or leave the labels out.",
+            )
+    plain = all(one.dtype.kind in "iu" and one.min(initial=0) >= 0 for one, _ in given)
+    if plain or labels is None:
+        first, second = (None if one is None else torch.from_numpy(one.reshape(-1).astype(np.int64)) for one in (labels, test))
+        return first, second, ()
+    found = named(pa.array(np.concatenate([one.reshape(-1) for one, _ in given])), "the labels y")
+    return found.numbers[:rows], None if test is None else found.numbers[rows:], found.names

@@ -29,9 +29,9 @@ from sdezoo.process.columns import ColumnFit
 from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
 
 MARK = 2.0
-NEAR, FEW, SHARE, LEVELS = 0.9, 3, 0.01, 10
+NEAR, FEW, SHARE, LEVELS, PILE = 0.9, 3, 0.01, 10, 0.04
 """A column is in a box from 0 to 1 if it goes beyond 0.9; in another one if a hundredth of its rows, three at least, are on each wall,
-and it has more than ten different values."""
+or 4 % on the upper one, such as full marks, and it has more than ten different values."""
 
 
 class Walled(WithMarks):
@@ -92,9 +92,12 @@ class Walls(AffineSDE):
         if low >= 0 and NEAR < high <= 1 and (low == 0 or high == 1):
             return ColumnFit(3, "between 0 and 1, with values on the walls", cls.title())
         rows = max(FEW, SHARE * len(column))
-        if min(int((column == low).sum()), int((column == high).sum())) < rows or len(column.unique()) <= LEVELS:
+        below, above = int((column == low).sum()), int((column == high).sum())
+        piled = above >= max(FEW, PILE * len(column))
+        if (min(below, above) < rows and not piled) or len(column.unique()) <= LEVELS:
             return None
-        return ColumnFit(3, f"between {low:g} and {high:g}, with many values on both walls", f"{cls.title()}:low={low!r},high={high!r}")
+        where = "both walls" if below >= rows else "the upper wall"
+        return ColumnFit(3, f"between {low:g} and {high:g}, with many values on {where}", f"{cls.title()}:low={low!r},high={high!r}")
 
     def __post_init__(self) -> None:
         super().__post_init__()

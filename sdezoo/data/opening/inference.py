@@ -8,12 +8,14 @@ Columns are gone through in parts of 2¹⁸ rows, several times if need be, so t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from sdezoo.data.column_types import NumberType, TimeType
+from sdezoo.errors import DataError
 
 EXACT = 2**24
 """float32 holds every integer up to here."""
@@ -21,6 +23,8 @@ EXACT = 2**24
 _PART = 2**18
 _DIGITS, _DIFFERENT = 6, 10
 """Decimal places of a lattice at most; different values at least for multiples of a number above one in the last place."""
+_NARROW = 2.0**-10
+"""Numbers whose range is a smaller part of the largest are counted from its middle."""
 _SPANS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "day": 86_400 * 10**9}
 """Spans of time in nanoseconds."""
 
@@ -44,14 +48,21 @@ def as_float64(part: pa.Array) -> np.ndarray:
     Args:
         part: numbers.
     """
-    return part.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    found = part.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    if not pa.types.is_decimal(part.type) or part.type.scale > 15:
+        return found
+    return np.round(found * 10.0**part.type.scale) / 10.0**part.type.scale  # Arrow's cast is not the nearest number
 
 
-def integer_type(column: pa.ChunkedArray) -> NumberType:
+def integer_type(column: pa.ChunkedArray, name: str) -> NumberType:
     """Find the type of a column of integers.
 
     Args:
         column: the column.
+        name: its name, for the message.
+
+    Raises:
+        DataError: if an integer is 2⁶³ or more.
     """
     dtype = np.dtype(column.type.to_pandas_dtype()).name
     ends = [np.asarray(part.drop_null()) for _, part in column_parts(column)]
@@ -59,7 +70,12 @@ def integer_type(column: pa.ChunkedArray) -> NumberType:
     if not ends:
         return NumberType(dtype)
     low, high = min(first for first, _ in ends), max(last for _, last in ends)
-    if max(abs(low), abs(high)) > EXACT and high < 2**63:
+    if high >= 2**63:
+        raise DataError(
+            f"The column '{name}' holds integers up to {high}, beyond 64 bits with a sign.",
+            "Leave it out of the table, or if they are identifiers, store them as text.",
+        )
+    if max(abs(low), abs(high)) > EXACT:
         if high - low < 2 * EXACT:
             step = _divisor(as_int64(part.drop_null()) - low for _, part in column_parts(column))
             return NumberType(dtype, step, 0, low + (high - low) // (2 * step) * step)
@@ -82,16 +98,20 @@ def float_type(column: pa.ChunkedArray) -> NumberType:
         values = (as_float64(part) for _, part in column_parts(column))
         return (finite for block in values if len(finite := block[np.isfinite(block)]))
 
-    largest = max((float(np.abs(block).max()) for block in known()), default=np.inf)
+    ends = [(float(block.min()), float(block.max())) for block in known()]
+    low, high = min((first for first, _ in ends), default=0.0), max((last for _, last in ends), default=np.inf)
+    largest = max(-low, high)
+    # Rounded to float32, numbers far from zero would be too few.
+    offset = (low + high) / 2 if 0 < high - low < largest * _NARROW else 0
     if largest > EXACT:
-        return NumberType(dtype)
+        return NumberType(dtype, offset=offset)
     for digits in range(_DIGITS + 1):
         scale = 10**digits
         if np.round(largest * scale) > EXACT:
             break
         if all(_equal(np.round(block * scale) / scale, block, single) for block in known()):
             return NumberType(dtype, _divisor(np.round(block * scale) for block in known()), digits)
-    return NumberType(dtype)
+    return NumberType(dtype, offset=offset)
 
 
 def _equal(a: np.ndarray, b: np.ndarray, single: bool) -> bool:
@@ -178,6 +198,8 @@ def time_type(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType
         return TimeType(str(kind), 0)
     low, high = min(first for first, _ in ends), max(last for _, last in ends)
     step = _exact_step(columns, _own(kind))
+    if pa.types.is_time(kind):  # they go around the clock
+        step = math.gcd(step, _SPANS["day"] // _own(kind))
     if coarse := (high - low) // step >= 2 * EXACT:
         own = _own(kind)
         spans = [span // own for span in _SPANS.values() if span % own == 0 and span >= own * step]

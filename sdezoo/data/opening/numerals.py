@@ -9,6 +9,7 @@ comma). `1,234` alone is in both. Another column of the file then tells, or the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +28,8 @@ _NOTATIONS = {
     )
     for mark, other in ((".", ","), (",", "."))
 }
+_NONE = r"(?i)^\s*(?:[-?.*\x{2013}\x{2014}]|--|\.\.|none|null|<na>|na|n\.a\.|n/a|nan|missing|unknown|)\s*$"
+"""What people write for a missing number, besides what Arrow knows."""
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 
 
@@ -58,7 +61,7 @@ def notation(path: Path, table: pa.Table, dialect: Dialect) -> str | None:
     return next(iter(found), None)
 
 
-def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None) -> pa.Table:
+def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, notify: Callable[[str], None]) -> pa.Table:
     """Convert the columns of text whose values are all numbers.
 
     Args:
@@ -66,15 +69,25 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
         table: the table.
         dialect: what the user says; its columns `text` stay.
         mark: decimal mark of the file; None: not known.
+        notify: called with a sentence for each column in which marks such as `?` stand for missing values.
 
     Raises:
         DataError: if a column is ambiguous, or mixes numbers or dates with other texts.
     """
-    for name, column in _texts(table):
+    for name, given in _texts(table):
+        column = given
         if name in dialect.text:
             continue
         amounts = _amounts(column)
         shares = {notation: _share(amounts, pattern) for notation, pattern in _NOTATIONS.items()}
+        if 0.5 <= max(shares.values()) < 1 and (marked := _without_marks(column)) is not None:
+            left = _amounts(marked)
+            found = {notation: _share(left, pattern) for notation, pattern in _NOTATIONS.items()}
+            if max(found.values()) == 1:
+                shown = pc.filter(column, pc.and_(pc.is_null(marked), pc.is_valid(column)))
+                notify(f"'{shown[0].as_py()}' in column '{name}' of '{path}', whose other values are numbers, is a missing value.")
+                column, amounts, shares = marked, left, found
+                table = table.set_column(table.column_names.index(name), name, column)
         if max(shares.values()) < 1:
             _refuse_mixed(path, name, column, amounts, shares)
             continue
@@ -91,6 +104,14 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
         _check_units(path, name, column)
         table = table.set_column(table.column_names.index(name), name, _number(amounts, chosen))
     return table
+
+
+def _without_marks(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The column without what people write for a missing number; None if it has none of that."""
+    marks = pc.match_substring_regex(column, _NONE)
+    if not pc.any(marks).as_py():
+        return None
+    return pc.if_else(marks, pa.scalar(None, column.type), column)
 
 
 def _texts(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:

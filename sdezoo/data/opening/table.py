@@ -30,6 +30,7 @@ from pyarrow import parquet
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.numerals import notation, read_numbers
 from sdezoo.data.opening.text import Text, no_rows, read_rows
+from sdezoo.data.opening.time_texts import read_times
 from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError, shortened
 
@@ -45,6 +46,8 @@ OF_EXCEL = ("sheet", "text", "missing", "decimal", "thousands")
 """What a user can say of an Excel file."""
 OF_PARQUET = ("text",)
 """What a user can say of a Parquet file."""
+_LONG = 2.0**63  # integers from here on are read as floating-point numbers
+_PADDED, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
@@ -156,10 +159,48 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
     if dialect.decimal_mark is None and (mark := notation(path, table, dialect)) == ",":
         # Numbers with points are other numbers then: 1.234 is 1234.
         dialect = replace(dialect, decimal=mark)
-        table = read_rows(path, file, Text(path, file, dialect), dialect, mark)
+        source = Text(path, file, dialect)
+        table = read_rows(path, file, source, dialect, mark)
+    if doubtful := _doubtful(table, source, dialect):
+        words = read_rows(path, file, Text(path, file, dialect), replace(dialect, text=tuple(doubtful)), dialect.decimal_mark or ".")
+        for name in doubtful:
+            column = words[name]
+            if pa.types.is_time(table[name].type):
+                found = column
+            elif (shown := _no_number(column, _PADDED if pa.types.is_integer(table[name].type) else _MANY)) is None:
+                continue
+            else:
+                found, dialect = column, replace(dialect, text=(*dialect.text, name))
+                notify(f"Column '{name}' of '{path}' is read as text: as a number, {shown} would lose digits.")
+            table = table.set_column(table.column_names.index(name), name, found)
     for note in layout.notes:
         notify(note)
     return _finished(path, table, dialect, dialect.decimal_mark, notify)
+
+
+def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
+    """Columns whose texts may hold more than was read: zeros before a number, more digits than a float64, or hours without seconds."""
+    found = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name in dialect.text or column.null_count == len(column):
+            continue
+        if pa.types.is_integer(column.type):
+            doubt = source.padded
+        elif pa.types.is_floating(column.type):
+            doubt = pc.any(pc.greater_equal(pc.abs(column), _LONG)).as_py()
+        else:
+            doubt = pa.types.is_time(column.type)
+        if doubt:
+            found.append(name)
+    return found
+
+
+def _no_number(column: pa.ChunkedArray, pattern: str) -> str | None:
+    """The first text with a pattern that a number does not keep, if all are digits; None without one."""
+    lost = pc.match_substring_regex(column, pattern)
+    if not pc.any(lost).as_py() or not pc.all(pc.match_substring_regex(column, r"^\s*[-+]?\d+\s*$")).as_py():
+        return None
+    return column[pc.index(lost, pa.scalar(True)).as_py()].as_py().strip()
 
 
 def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, notify: Callable[[str], None]) -> pa.Table:
@@ -168,7 +209,7 @@ def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, n
         raise no_rows(path)
     if mark is None:
         mark = notation(path, table, dialect)
-    return read_numbers(path, _without_index(path, table, notify), dialect, mark)
+    return read_times(read_numbers(path, _without_index(path, table, notify), dialect, mark, notify), dialect.text)
 
 
 def _as_text(table: pa.Table, dialect: Dialect) -> pa.Table:

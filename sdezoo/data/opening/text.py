@@ -14,7 +14,8 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -30,6 +31,7 @@ _WIDE = 1024
 _CHUNK = 2**18
 _HEAD = 2**16
 _CHECKED = 2**22  # bytes between two checks of what is decompressed
+_NO_TIME = "\x01"  # no text has this form
 GZIP = b"\x1f\x8b"
 """The first bytes of a gzipped file."""
 
@@ -44,7 +46,7 @@ class Text:
     """
 
     def __init__(self, path: Path, file: BinaryIO, dialect: Dialect) -> None:
-        self._path, self._file, self._quotes = path, file, 0
+        self._path, self._file, self._quotes, self.padded = path, file, 0, False
         chunks = self._decompressed()
         begun = next(chunks, b"")
         encoding = dialect.encoding or byte_order(begun)
@@ -60,6 +62,7 @@ class Text:
             if len(self._head) > LINE or self.layout.first < len(text) or not self._extend(4 * len(self._head)):
                 break
         self._first = len(text[: self.layout.first].encode())
+        self._padding = re.compile(b'[\\s"' + re.escape(self.layout.separator.encode()) + b"]0[0-9]")
 
     def rows(self) -> io.BufferedReader:
         """The rows of data, a stream of UTF-8 for pyarrow. Call it once."""
@@ -67,6 +70,9 @@ class Text:
         return io.BufferedReader(
             _Stream(chunks if self.layout.comment is None else _uncommented(chunks, self.layout.comment.encode())), _CHUNK
         )
+
+    padded: bool
+    """Whether a field that has been read begins with a zero and a digit, such as 007."""
 
     @property
     def unclosed(self) -> bool:
@@ -96,8 +102,11 @@ class Text:
             ) from None
 
     def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        before = b"\n"
         for chunk in chunks:
             self._quotes += chunk.count(b'"')
+            self.padded = self.padded or self._padding.search(before + chunk) is not None
+            before = chunk[-2:]
             yield chunk
 
     def _extend(self, size: int) -> bool:
@@ -159,7 +168,7 @@ def _uncommented(chunks: Iterator[bytes], mark: bytes) -> Iterator[bytes]:
         yield b"".join(kept)
 
 
-def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str) -> pa.Table:
+def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str, texts: Collection[str] = ()) -> pa.Table:
     """Read the rows of a text. Columns without a name are called by NUL and their number.
 
     Args:
@@ -168,6 +177,7 @@ def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decima
         source: the text; the file is read again for each further pass.
         dialect: what the user says.
         decimal: decimal mark.
+        texts: names of further columns to read as text.
 
     Raises:
         DataError: if there are no rows, a row has fields too many or too few, or the text is not UTF-8 or has an open quotation mark.
@@ -176,12 +186,12 @@ def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decima
     slabs = [names] if len(names) <= _WIDE else [names[i : i + _WIDE] for i in range(0, len(names), _WIDE)]
     parts = []
     for number, slab in enumerate(slabs):
-        parts.append(_slab(path, source if number == 0 else Text(path, file, dialect), names, slab, dialect, decimal))
+        parts.append(_slab(path, source if number == 0 else Text(path, file, dialect), names, slab, dialect, decimal, texts))
     columns = [column for part in parts for column in part.columns]
     return pa.table(columns, names=names)
 
 
-def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str) -> pa.Table:
+def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str, texts: Collection[str]) -> pa.Table:
     wrong: list[arrow_csv.InvalidRow] = []
 
     def refuse(row: arrow_csv.InvalidRow) -> str:
@@ -196,10 +206,11 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
             arrow_csv.ParseOptions(delimiter=source.layout.separator, newlines_in_values=True, invalid_row_handler=refuse),
             arrow_csv.ConvertOptions(
                 include_columns=slab,
-                column_types={name: pa.string() for name in dialect.text if name in slab},
+                column_types={name: pa.string() for name in (*dialect.text, *texts) if name in slab},
                 null_values=[*values.null_values, *dialect.missing],
                 strings_can_be_null=True,
                 decimal_point=decimal,
+                timestamp_parsers=[_NO_TIME],  # texts, so that their form is kept, see `sdezoo.data.time_texts`
             ),
         )
     except pa.ArrowInvalid as error:

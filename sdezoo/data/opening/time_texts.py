@@ -1,0 +1,158 @@
+"""Dates and times that are written as texts, such as `03/27/2024` or `2024-03-27T09:30Z`: read as times, and written in the same form.
+
+A form is a format of `strftime`; `%-d` is a day without a zero before it. A form is taken only if every text of a column is what writing in
+the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Offsets from UTC and `Z` belong
+to the form, so they are the same in all texts; ISO texts with different ones are read as times in UTC.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+FORM = b"form"
+"""Metadata of a field of times that were texts: their form."""
+
+_DATES = {
+    r"\d{4}-\d\d?-\d\d?": ("%Y-%m-%d",),
+    r"\d{4}/\d\d?/\d\d?": ("%Y/%m/%d",),
+    r"\d\d?/\d\d?/\d{4}": ("%m/%d/%Y", "%d/%m/%Y"),
+    r"\d\d?-\d\d?-\d{4}": ("%m-%d-%Y", "%d-%m-%Y"),
+    r"\d\d?\.\d\d?\.\d{4}": ("%d.%m.%Y",),
+    r"\d\d?-[A-Z][a-z]{2}-\d{4}": ("%d-%b-%Y",),
+    r"\d\d? [A-Z][a-z]{2} \d{4}": ("%d %b %Y",),
+    r"[A-Z][a-z]{2} \d\d?, \d{4}": ("%b %d, %Y",),
+    r"[A-Z][a-z]+ \d\d?, \d{4}": ("%B %d, %Y",),
+}
+_CLOCKS = {
+    r"\d\d?:\d\d": "%H:%M",
+    r"\d\d?:\d\d:\d\d(?:\.\d{1,9})?": "%H:%M:%S",
+    r"\d\d?:\d\d [AP]M": "%I:%M %p",
+    r"\d\d?:\d\d:\d\d [AP]M": "%I:%M:%S %p",
+}
+_TEXT = re.compile(rf"({'|'.join(_DATES)})?([ T]?)({'|'.join(_CLOCKS)})?(Z| ?UTC|[-+]\d\d:?\d\d)?")
+_UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
+_BARE = "\x01"  # before a field that is written without a zero
+_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
+
+
+def read_times(table: pa.Table, text: Container[str] = ()) -> pa.Table:
+    """Read the columns of texts that are dates and times in one form. Their fields keep the form as metadata.
+
+    Args:
+        table: the table.
+        text: names of columns to leave as they are.
+    """
+    for place, field in enumerate(table.schema):
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if field.name in text or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            continue
+        if (found := _times(table.column(place))) is not None:
+            column, form = found
+            table = table.set_column(place, pa.field(field.name, column.type, metadata={FORM: form.encode()} if form else None), column)
+    return table
+
+
+def form_of(field: pa.Field) -> str:
+    """The form of a column of times that were texts; empty: it holds times.
+
+    Args:
+        field: its field.
+    """
+    return (field.metadata or {}).get(FORM, b"").decode()
+
+
+def parse_times(texts: pa.ChunkedArray | pa.Array, form: str, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    """Read texts in a form. What has another form is missing.
+
+    Args:
+        texts: the texts.
+        form: the form.
+        kind: a timestamp, or a time of day.
+    """
+    base, counted = texts, None
+    digits = next(count for count, unit in _UNITS.items() if unit == kind.unit)
+    if digits:
+        parts = pc.extract_regex(base, rf"(?P<a>.*\d:\d\d)\.(?P<f>\d{{{digits}}})(?P<z>\D.*)?$")
+        base = pc.binary_join_element_wise(pc.struct_field(parts, "a"), pc.coalesce(pc.struct_field(parts, "z"), ""), "")
+        counted = pc.struct_field(parts, "f").cast(pa.int64())
+    found = pc.strptime(base, form.replace("%-", "%"), "s", error_is_null=True)
+    if counted is not None:
+        found = pc.add(pc.multiply(found.cast(pa.int64()), 10**digits), counted)
+    if not pa.types.is_time(kind):
+        return found.cast(pa.int64()).cast(kind)
+    # Texts without a date are read as times of one day.
+    whole, day = found.cast(pa.int64()), _DAY[kind.unit]
+    since = pc.subtract(whole, pc.multiply(pc.floor(pc.divide(whole.cast(pa.float64()), float(day))).cast(pa.int64()), day))
+    return since.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
+
+
+def write_times(times: pa.ChunkedArray | pa.Array, form: str) -> pa.ChunkedArray | pa.Array:
+    """Write times as texts in a form.
+
+    Args:
+        times: timestamps without a zone, or times of day.
+        form: the form.
+    """
+    texts = pc.strftime(times, form.replace("%-", f"{_BARE}%"), locale="C")
+    return pc.replace_substring_regex(texts, f"{_BARE}0?", "") if _BARE in form.replace("%-", _BARE) else texts
+
+
+def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
+    first = next((value for value in (_known(chunk) for chunk in texts.chunks) if value is not None), None)
+    match = None if first is None else _TEXT.fullmatch(first)
+    if match is None or not (match[1] or match[3]) or bool(match[2]) != bool(match[1] and match[3]):
+        return None
+    texts = texts.cast(pa.string()).combine_chunks()
+    texts = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
+    found = []
+    for form, kind in _forms(match):
+        times = parse_times(texts, form, kind)
+        if times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py():
+            found.append((times, form))
+    if found:
+        same = all(times.equals(found[0][0]) for times, _ in found)
+        return found[0] if same else None
+    return _iso(texts) if match[1] and match[1][4] == "-" else None
+
+
+def _known(chunk: pa.Array) -> str | None:
+    return next((value.as_py() for value in chunk if value.is_valid), None) if len(chunk) else None
+
+
+def _forms(match: re.Match[str]) -> Iterator[tuple[str, pa.DataType]]:
+    """The forms that a text may have, with and without zeros before fields of one digit."""
+    date, between, clock, zone = match.groups()
+    days = next(forms for pattern, forms in _DATES.items() if re.fullmatch(pattern, date)) if date else ("",)
+    hours = next(form for pattern, form in _CLOCKS.items() if re.fullmatch(pattern, clock)) if clock else ""
+    digits = len(clock.partition(".")[2].partition(" ")[0]) if clock else 0
+    if digits not in _UNITS:
+        return
+    unit = _UNITS[digits]
+    kind = pa.timestamp(unit) if date else pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
+    for day in days:
+        for written in (day, re.sub("%([dm])", r"%-\1", day)):
+            for hour in dict.fromkeys((hours, re.sub("%([HI])", r"%-\1", hours))):
+                yield f"{written}{between}{hour}{zone or ''}", kind
+
+
+def _iso(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
+    """Times of ISO texts that have no form in common."""
+    zoned = pc.any(
+        pc.match_substring_regex(
+            texts,
+            r"(?:Z|[-+]\d\d:?\d\d)$",
+        )
+    ).as_py()
+    for unit in ("s", "ns"):
+        try:
+            return texts.cast(pa.timestamp(unit, "UTC" if zoned else None)), ""
+        except pa.ArrowInvalid:
+            continue
+    return None

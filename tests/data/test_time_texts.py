@@ -1,0 +1,87 @@
+"""Dates and times that are texts: read as times, and written in the same form."""
+
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+import torch
+
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType, column_type
+from sdezoo.data.conversion import from_numbers, recoded, to_numbers
+from sdezoo.data.encoding import Encoding
+from sdezoo.errors import DataError
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["03/27/2024", "01/05/1653", "12/31/2200"],
+        ["27.03.2024", "05.01.2023"],
+        ["3/27/2024", "11/5/2023"],
+        ["27-Mar-2024", "05-Jan-2023"],
+        ["March 27, 2024", "May 05, 2023"],
+        ["2024/03/27", "2023/01/05"],
+        ["2024-03-27T09:30:15", "2024-03-28T23:59:59"],
+        ["2024-03-27T09:30Z", "2024-03-28T00:00Z"],
+        ["2024-03-27 09:30:15+02:00", "2024-03-28 09:30:16+02:00"],
+        ["2024-03-27 09:30:15.250", "2024-03-27 09:30:15.251"],
+        ["03/27/2024 09:30 PM", "03/28/2024 12:05 AM"],
+        ["9:05", "23:59"],
+        ["09:05", "23:59"],
+    ],
+)
+def test_texts_of_times_come_back_as_they_were_written(texts: list[str]) -> None:
+    found = to_numbers(pa.table({"when": pa.array([*texts, None])}))
+    assert isinstance(found.types[0], TimeType)
+    assert column_type(found.types[0].record()) == found.types[0]
+    assert from_numbers(found.values, found.names, found.types).column(0).to_pylist() == [*texts, None]
+
+
+def test_a_step_between_two_dates_is_a_day() -> None:
+    found = to_numbers(pa.table({"when": ["02/28/2024", "03/01/2024", "02/27/2024"]}))
+    assert (found.values[1, 0] - found.values[0, 0], found.values[0, 0] - found.values[2, 0]) == (2, 1)
+
+
+@pytest.mark.parametrize("texts", [["01/02/2024", "03/04/2024"], ["2024-13-01", "2024-01-01"], ["03/27/2024", "soon"], ["12", "13"]])
+def test_texts_with_two_readings_or_none_stay_texts(texts: list[str]) -> None:
+    assert to_numbers(pa.table({"when": texts})).types == (CategoryType(tuple(sorted(texts))),)
+
+
+def test_iso_texts_with_different_offsets_are_times_in_utc() -> None:
+    found = to_numbers(pa.table({"when": ["2024-03-31T01:30:00+01:00", "2024-03-31T03:30:00+02:00"]}))
+    assert isinstance(found.types[0], TimeType)
+    assert found.types[0].arrow == "timestamp[s, tz=UTC]"
+    assert found.values[1, 0] - found.values[0, 0] == 3600 / found.types[0].step
+
+
+def test_another_form_of_the_same_dates_is_recoded() -> None:
+    ours = to_numbers(pa.table({"when": ["03/27/2024", "01/05/2023"]}))
+    theirs = to_numbers(pa.table({"when": ["2024-03-27T00:00:00", "2023-01-05T00:00:00"]}))
+    assert torch.equal(recoded(theirs.values, theirs.types, ours.types, ["when"]), ours.values)
+    with pytest.raises(DataError, match="not dates or times"):
+        recoded(torch.zeros(1, 1), (CategoryType(("soon",)),), ours.types, ["when"])
+
+
+def test_times_of_day_go_around_the_clock() -> None:
+    found = to_numbers(pa.table({"at": ["23:50", "00:10", "12:00"]}))
+    types = found.types
+    assert isinstance(types[0], TimeType)
+    hour = 3600 / types[0].step
+    moved = Encoding.affine(1.0, 0.0, types).decode(found.values + torch.tensor([[hour], [-hour], [0.0]]))
+    assert from_numbers(moved, ["at"], types).column(0).to_pylist() == ["00:50", "23:10", "12:00"]
+
+
+def test_numbers_that_lie_close_together_keep_their_differences() -> None:
+    values = [1e9 + 0.25, 1e9 + 0.5, 1e9 + 1.125]
+    found = to_numbers(pa.table({"x": values}))
+    assert from_numbers(found.values, found.names, found.types).column(0).to_pylist() == values
+    assert column_type(found.types[0].record()) == found.types[0]
+    assert isinstance(found.types[0], NumberType)
+    assert found.values.abs().max() < 1
+
+
+def test_integers_beyond_64_bits_are_refused_and_decimals_keep_their_lattice() -> None:
+    with pytest.raises(DataError, match="beyond 64 bits"):
+        to_numbers(pa.table({"id": pa.array([2**63 + 1, 2**63 + 2], pa.uint64())}))
+    kind = to_numbers(pa.table({"price": [Decimal(f"{k}.{k % 100:02}") for k in range(1000)]})).types[0]
+    assert kind == NumberType("float64", 1, 2)
