@@ -1,6 +1,6 @@
 """Bridges on problems with a known answer, and snapshots of cells with one left out.
 
-    python docs/bridges.py gaussians [--sizes 1 5 20] [--rounds 4] [--steps 1000]
+    python docs/bridges.py gaussians [--sizes 1 5 20 50] [--rounds 4] [--steps 1000]
     python docs/bridges.py cells cells.npz [--columns 5] [--sigma 0.5] [--rounds 4]
 
 Prints the tables of `docs/bridges.md`. `cells.npz` holds points `x` and their times `time`; every snapshot but the first and the last is
@@ -106,7 +106,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["gaussians", "cells"])
     parser.add_argument("path", nargs="?", default="cells.npz")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 5, 20])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--columns", type=int, default=5)
     parser.add_argument("--sigma", type=float)
     parser.add_argument("--rounds", type=int, default=4)
