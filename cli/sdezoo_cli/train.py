@@ -38,7 +38,9 @@ def train(
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
     target: Annotated[Text, typer.Option(help="Data at the other end of a bridge, as for --data.")] = None,
-    snapshots: Annotated[Text, typer.Option(metavar="FILE", help="Instead of --data: an .npz with points x and their times time.")] = None,
+    snapshots: Annotated[
+        Text, typer.Option(metavar="PATH", help="Instead of --data: an .npz with points x and times time, or a folder, a file a snapshot.")
+    ] = None,
     rounds: Annotated[Whole, typer.Option(help="Rounds of a bridge, backward and forward in turn. Default: 6.")] = None,
     origin: Annotated[
         Text,

@@ -1,12 +1,20 @@
 """The task `bridge`: one direction of a bridge, trained by regression on the state at the end of a span.
 
-With `D = z + c F` (`sdezoo.process.bridge`), the loss of a pair `(z_a, z_b)` at a uniform time between the knots `a` and `b` is the mean
-over entries of::
+The network `F` stands around the best estimate of `z_a` that is linear in each entry of `z_t` by itself, `L`. With the scale `c` of
+`sdezoo.process.bridge`, `D = L + c F`, the loss of a pair `(z_a, z_b)` at a uniform time between the knots `a` and `b` is the mean over
+entries of::
 
-    (F(z_t, t) − (z_a − z_t)/c)² = (D − z_a)²/c²
+    (F(z_t, t) − (z_a − L(z_t, t))/c)² = (D − z_a)²/c²
 
-so that target and loss have unit variance at every time. Shi et al., arXiv 2303.16852, eq. 9, weigh the same error by `1/(t − a)²`, or, for
-images, by the deviation of their target, as here. Spans are drawn with equal probability, and pairs with replacement.
+so that the variance of the target is of order one at every time. With `u = (t − a)/(b − a)`, means `m`, variances `v` and covariance `k` of
+each entry over the pairs, it is::
+
+    L = m_a + κ (z_t − (1 − u) m_a − u m_b),      κ = ((1 − u) v_a + u k)/V
+    V = (1 − u)² v_a + u² v_b + 2 u (1 − u) k + ς² (b − a) u (1 − u)
+
+A fresh network gives the exact drift between normal distributions with independent entries. Shi et al., arXiv 2303.16852, eq. 9, weigh the
+same error by `1/(t − a)²`, or, for images, by the deviation of their target, as here. Spans are drawn with equal probability, and pairs
+with replacement.
 """
 
 from __future__ import annotations
@@ -41,16 +49,21 @@ _UNUSED = ("output", "condition", "prior", "noise_levels", "missing")
 
 
 class BridgeModel(Model[Bridge], nn.Module):
-    """The state expected at the knot below, `D(z, t) = E[z_a | z_t = z]`, by a network.
+    """The state expected at the knot below, `D(z, t) = E[z_a | z_t = z]`, by a network around a linear estimate.
 
     Args:
         sde: the bridge, in the direction of sampling.
         net: the network, called as `net(z, t)`.
+        moments: of the pairs of each span, from the lowest: `m_a`, `m_b`, `v_a`, `v_b` and `k`, float32, `(spans, 5, *state)`.
     """
 
-    def __init__(self, sde: Bridge, net: nn.Module) -> None:
+    moments: Tensor
+
+    def __init__(self, sde: Bridge, net: nn.Module, moments: Tensor) -> None:
         nn.Module.__init__(self)
         self.sde, self.net = sde, net
+        self.register_buffer("moments", moments)
+        self._knots = torch.tensor(sde.knots, dtype=torch.float64)
 
     def output(self, z: Tensor, t: Tensor) -> Tensor:
         """The network at time `t`, shaped like `z`.
@@ -61,8 +74,24 @@ class BridgeModel(Model[Bridge], nn.Module):
         """
         return self.net(z.float(), t.to(z.device).float().reshape(-1).expand(len(z))).to(z)
 
+    def linear(self, z: Tensor, t: Tensor) -> Tensor:
+        """The linear estimate `L`, shaped like `z`.
+
+        Args:
+            z: state, `(B, *state)`.
+            t: time above 0, 0-dim or `(B, 1, …, 1)`.
+        """
+        a, b = self.sde.span(t)
+        u = ((t.double() - a) / (b - a)).to(z)
+        place = torch.searchsorted(self._knots, t.double().cpu().flatten().contiguous()).clamp(1, len(self._knots) - 1) - 1
+        mean_a, mean_b, var_a, var_b, both = self.moments.to(z)[place.to(z.device)].unbind(1)
+        noise = self.sde.rate**2 * (b - a).to(z) * u * (1 - u)
+        variance = (1 - u) ** 2 * var_a + u**2 * var_b + 2 * u * (1 - u) * both + noise
+        slope = ((1 - u) * var_a + u * both) / variance
+        return mean_a + slope * (z - (1 - u) * mean_a - u * mean_b)
+
     def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.sde.denoiser_from_output(self.output(z, t), z, t)
+        return self.linear(z, t) + self.sde.error_scale(t).to(z) * self.output(z, t)
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         """Not defined.
@@ -123,7 +152,7 @@ class BridgeTask(RoundTask):
         if not data.later:
             raise DataError(
                 "A bridge has two ends, and these data are one.",
-                "Give the other end with --target, or --snapshots with rows of several times.",
+                "Give the other end with --target, or --snapshots with rows of several times; in Python, fit(X, target=…) or times=….",
             )
         if data.stored is not None:
             raise DataError("A bridge needs its data in memory, and these stay on disk.", "Give fewer rows.")
@@ -136,8 +165,8 @@ class BridgeTask(RoundTask):
         event = Encoding.from_json(state.encoding).encoded_event(state.event)
         with no_larger_than(tensors):
             net = network.module(sde.network_input_shape(event), None)
-        model = BridgeModel(sde, net)
         try:
+            model = BridgeModel(sde, net, torch.zeros(len(sde.knots) - 1, 5, *sde.state_shape((1, *event))[1:]))
             model.load_state_dict(tensors)
         except RuntimeError:
             raise MisfitError("'ema.safetensors' does not fit the network") from None
@@ -161,8 +190,8 @@ class BridgeLearner(Learner[BridgeModel]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(plan.config.seed, _WEIGHTS))
             net = plan.network.module(self.sde.network_input_shape(tuple(plan.x0.shape[1:])), None)
-        self.module = BridgeModel(self.sde, net).to(plan.device)
         self.below, self.above = self._ends()
+        self.module = BridgeModel(self.sde, net, self._moments()).to(plan.device)
         self._knots = torch.tensor(self.sde.knots, dtype=torch.float64)
 
     def _ends(self) -> tuple[list[Tensor], list[Tensor]]:
@@ -183,11 +212,26 @@ class BridgeLearner(Learner[BridgeModel]):
             return [late for _, late in reversed(spans)], [early for early, _ in reversed(spans)]
         return [early for early, _ in spans], [late for _, late in spans]
 
+    def _moments(self) -> Tensor:
+        """Moments of the pairs of each span, see `BridgeModel`."""
+        found, knots = [], self.sde.knots
+        for i, (below, above) in enumerate(zip(self.below, self.above, strict=True)):
+            z, other = below.double(), above.double()
+            means, variances = [z.mean(0), other.mean(0)], [z.var(0, correction=0), other.var(0, correction=0)]
+            both = torch.zeros_like(means[0])
+            if self.task.pairs is not None:
+                both = ((z - means[0]) * (other - means[1])).mean(0)
+            elif self.task.coupling == "reference":
+                means[1], both = means[0], variances[0]
+                variances[1] = variances[0] + self.sde.noise_scale(knots[i], knots[i + 1]) ** 2
+            found.append(torch.stack([*means, *variances, both]))
+        return torch.stack(found).float()
+
     def _states(self, rows: Tensor) -> Tensor:
         return self.sde.encode(rows, Noise.seeded(self.plan.config.seed)).to(self.plan.device)
 
     def live(self, prepare: Callable[[nn.Module], nn.Module]) -> BridgeModel:
-        return BridgeModel(self.sde, prepare(self.module.net))
+        return BridgeModel(self.sde, prepare(self.module.net), self.module.moments)
 
     def losses(self, live: BridgeModel, draw: Draw) -> Losses:
         noise = KeyedNoise(mix(self.plan.config.seed, draw.step), draw.positions.tolist(), ahead=1)
@@ -199,7 +243,7 @@ class BridgeLearner(Learner[BridgeModel]):
         t = t.reshape(-1, *[1] * (z0.ndim - 1))
         z = self._noised(z0, z1, t, noise)
         c = self.sde.error_scale(t).to(z)
-        error = live.output(z, t) - (z0 - z) / c
+        error = live.output(z, t) - (z0 - live.linear(z, t)) / c
         return Losses((error**2).flatten(1).mean(1), 1.0, t.flatten(), u[:, 1])
 
     def _noised(self, z0: Tensor, z1: Tensor, t: Tensor, noise: Noise) -> Tensor:

@@ -140,7 +140,9 @@ def train_rounds(
             elif number > 2:
                 earlier = checkpoint.newest(round_folder(plan.run, number - 2))
                 assert earlier is not None, "trained before"
-                training.start_from(checkpoint.read_tensors(earlier, "ema"))
+                weights = checkpoint.read_tensors(earlier, "ema")
+                # Buffers describe the pairs of a round, and are those of this one.
+                training.start_from(weights | {name: value for name, value in training.module.named_buffers() if name in weights})
             if is_first():
                 begin(training.plan, training)
             workers.wait()

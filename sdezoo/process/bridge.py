@@ -12,9 +12,9 @@ target of the drift is written `(z_b − z_a) − ς √(u/(1 − u)) ε`). The 
 (`Bridge.reversed`). Alternating fits of the two converge to the Schrödinger bridge: of all processes with these ends, the one closest to
 the Brownian motion. Several snapshots: one network for all spans, by global time (multi-marginal).
 
-Network and target have unit variance at every time if independent ends differ by `ℓ`, root mean square::
+From `z_t` to the state at the knot below it is typically far, root mean square, if independent ends differ by `ℓ`::
 
-    D = z + c F,      c² = u² ℓ² + ς² (b − a) u (1 − u)
+    c² = u² ℓ² + ς² (b − a) u (1 − u)
 """
 
 from __future__ import annotations
@@ -154,16 +154,6 @@ class Bridge(Process):
         a, b = self.span(t)
         u = (t.double() - a) / (b - a)
         return ((u * self.distance) ** 2 + self.rate**2 * (b - a) * u * (1 - u)).sqrt()
-
-    def denoiser_from_output(self, out: Tensor, z: Tensor, t: Tensor) -> Tensor:
-        """`D = z + c F`, shaped like `z`.
-
-        Args:
-            out: output `F` of the network.
-            z: state, `(B, *state)`.
-            t: time above 0, 0-dim or `(B, 1, …, 1)`.
-        """
-        return z + _like(self.error_scale(t), z) * out
 
     def start_from(self, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """The row as it is, at a knot."""

@@ -4,6 +4,9 @@
 model = DiffusionModel(sde="gbm", loss="mult-dsm").fit(X)
 model.sample(1000)
 model.score_samples(X)  # log-density of each row, in nats
+
+bridge = DiffusionModel(sde="bridge:sigma=1").fit(a, target=b)
+bridge.transform(a2)  # row i goes from row i; inverse_transform goes the other way
 ```
 
 Parameters are those of `TrainingConfig`. They are validated in `fit` only, so that `clone` and `set_params` work. `save` writes a run
@@ -13,9 +16,8 @@ folder, which `sdezoo sample` reads too.
 from __future__ import annotations
 
 import math
-import numbers
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -23,37 +25,38 @@ from typing import Any, Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sdezoo.data.conversion import recoded
-from sdezoo.data.dataset import Data
-from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
+from sdezoo.errors import CompositionError, ParameterError, RunError
 from sdezoo.exchange import hub
-from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.conditions import Values
-from sdezoo.generation.given import STEPS, Given
+from sdezoo.generation.given import STEPS
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
-from sdezoo.runs.frames import Rows, make_frame, read_labels, read_rows, series_form
+from sdezoo.runs.between.arrays import read_given, read_like, spaced
+from sdezoo.runs.between.directions import Direction, all_history, read_directions, toward, write_models
+from sdezoo.runs.between.drawing import RandomState, begun_by, conditions_by, curves_of, number_of, seed_of, start_for
+from sdezoo.runs.frames import Rows, make_frame
 from sdezoo.runs.train import train
-from sdezoo.store import checkpoint
 from sdezoo.store.files import writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.metrics import history, print_progress
+from sdezoo.training.metrics import print_progress
 from sdezoo.zoo.spec import shown
 
-RandomState = int | np.integer | np.random.RandomState | np.random.Generator | None
-"""What fixes random numbers: a seed, or a generator that draws one each time; None: NumPy's global generator."""
-
-_SEEDS = 2**31 - 1
+_MEMORY = "memory"
 _OWN = ("sampler", "sampling_steps", "random_state", "verbose")
 """Parameters without a `TrainingConfig` setting of the same name."""
 
 
+def _is_bridge(model: Any) -> bool:
+    return bool(vars(model).get("directions_"))
+
+
 class DiffusionModel(BaseEstimator):
-    """A score-based generative model of rows `(N, d)`, a data frame, series `(N, T, d)`, or images `(N, C, H, W)` in [0, 1].
+    """A score-based generative model of rows `(N, d)`, a data frame, series `(N, T, d)`, or images `(N, C, H, W)` in [0, 1]; a bridge
+    between two sets of rows, or through snapshots; or an SDE of observed paths.
 
     Windows of series that are all positive, such as prices, are divided by their first value; samples start at 1.
 
@@ -77,15 +80,18 @@ class DiffusionModel(BaseEstimator):
         compile: whether to compile the network.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         sampler: spec string of the sampler; None: the preferred one that fits.
-        sampling_steps: steps of the sampler.
+        sampling_steps: steps of the sampler, in each span of a bridge, or between two observations of paths; None: 20, for paths 1.
         random_state: seed of training and of samples; or a NumPy generator, which draws a seed for each call of `fit` and `sample`;
             None: NumPy's global generator.
         verbose: 1: while training, print a line to standard error every ten seconds; 0: print nothing.
+        task: spec string of what is learned, such as `paths` for an SDE of observed paths; None: what fits the process.
+        rounds: rounds of a bridge, backward and forward in turn; None: 6.
 
     Attributes:
         history_: losses in training by name, `step`, `loss` and `validation_loss`, equally long; a validation loss is None where it
             was not measured. Empty if loaded from a folder without them.
-        trained_: the fitted model with the encoding of the data, a `sdezoo.store.restoring.Trained`.
+        trained_: the fitted model with the encoding of the data, a `sdezoo.store.restoring.Trained`; of a bridge, that of the last round.
+        directions_: the models of a bridge, `forward` and `backward`, see `sdezoo.runs.between.directions`; empty for other models.
         n_features_in_: number of values in a row.
         feature_names_in_: column names, `(d,)`; only if fitted on a data frame whose names are texts.
         classes_: class labels in the order of their numbers; only if fitted with `condition="labels"`.
@@ -113,9 +119,11 @@ class DiffusionModel(BaseEstimator):
         compile: bool = False,  # noqa: A002
         device: str = "auto",
         sampler: str | None = None,
-        sampling_steps: int = 20,
+        sampling_steps: int | None = None,
         random_state: RandomState = 0,
         verbose: int = 0,
+        task: str | None = None,
+        rounds: int | None = None,
     ) -> None:
         self.sde, self.loss, self.net, self.output, self.prior = sde, loss, net, output, prior
         self.column, self.missing = column, missing
@@ -123,19 +131,22 @@ class DiffusionModel(BaseEstimator):
         self.steps, self.batch_size, self.lr, self.ema_half_life_images = steps, batch_size, lr, ema_half_life_images
         self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
         self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
-        self.verbose = verbose
+        self.verbose, self.task, self.rounds = verbose, task, rounds
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803
         """The parameters, and the process of the fitted model."""
         shown = super().__repr__(N_CHAR_MAX)
         return f"{shown}, fitted: {self.trained_.model.sde.spec}" if "trained_" in vars(self) else shown
 
-    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803
+    def fit(self, X: Any, y: Any = None, *, target: Any = None, times: Any = None) -> Self:  # noqa: N803
         """Train the model.
 
         Args:
             X: array `(N, d)`, data frame of pandas or polars, windows of series `(N, T, d)`, or images `(N, C, H, W)` in [0, 1].
             y: class labels `(N,)`, texts or whole numbers, used with `condition="labels"`; else ignored.
+            target: rows at the other end of a bridge, of the form of `X`, any number of them; None: none.
+            times: the time of each row, `(N,)`, for a bridge through snapshots: rows of one time are a snapshot. With `task="paths"`, the
+                times of observation of paths `X` `(N, T, d)`: `(T,)`, or `(N, T)` if each path has its own. None: none.
 
         Returns:
             The fitted estimator.
@@ -143,68 +154,98 @@ class DiffusionModel(BaseEstimator):
         Raises:
             SdezooError: if the data or the parameters are invalid.
         """
-        rows = read_rows(X)
-        values, labels = rows.values, None
-        if len(values) == 1:
-            raise DataError("There is 1 sample (n_samples=1), and at least 2 are needed.", "Give more rows.")
-        if self.condition is not None and y is not None:
-            labels = read_labels(y, len(values))
-        kind = "image" if values.ndim == 4 else "series" if values.ndim == 3 else "table" if rows.columns else "points"
-        form = series_form(values) if values.ndim == 3 else None
-        values = values / values[:, :1] if form == "growth" else values
-        classes = None if labels is None else labels.numbers
-        held_out = None if classes is None else classes[:0]
-        names = () if labels is None else labels.names
-        data = Data(values, values[:0], kind, rows.columns, classes, held_out, types=rows.types, class_names=names, form=form)
-        self.seed_ = _seed(self.random_state)
+        given = read_given(X, y, target, times, labelled=self.condition is not None)
+        self.seed_ = seed_of(self.random_state)
         with tempfile.TemporaryDirectory() as folder:
-            config = self._config(f"{folder}/run", self.seed_)
-            result = train(config, data=data, progress=print_progress() if self.verbose else None)
-            self.trained_: Trained = restore(result.run)
-            self.history_ = history(result.run)
-        self._describe(replace(rows, values=values[:0]), None if labels is None else np.array(labels.names))
+            config = self._config(f"{folder}/run", self.seed_, None if target is None else _MEMORY)
+            result = train(config, data=given.data, progress=print_progress() if self.verbose else None)
+            self._take(result.run)
+        self._describe(replace(given.rows, values=given.rows.values[:0]), given.labels and np.array(given.labels.names))
         return self
 
     def sample(
         self,
-        n_samples: int = 1,
+        n_samples: int | None = None,
         random_state: RandomState = None,
         *,
         condition: str | float | None = None,
         given: Values | np.ndarray | Tensor | None = None,
+        start: Any = None,
+        direction: str | None = None,
+        times: Sequence[float] | np.ndarray | None = None,
     ) -> Any:
-        """Draw new rows in the form that `fit` was given. Sample `i` depends only on the seed and `i`.
+        """Draw new rows in the form that `fit` was given. Sample `i` depends only on the seed and `i`, and on row `i` of `start`.
 
         Args:
-            n_samples: number of rows.
+            n_samples: number of rows; None: 1, or as many as `start` has.
             random_state: as for the estimator; None: that of the estimator.
             condition: the class to draw, one of `classes_`; None: none.
             given: conditions by column: a value, or an interval `(low, high)` with None for an open end, see `sdezoo.generation.given`.
                 Columns of arrays are called x0, x1, …. Of series: their beginnings `(M, steps, d)`; sample `i` continues number `i`
                 modulo `M`.
+            start: rows to start from, of the form that was fitted, which a bridge needs; of paths, first observations `(n, d)`; None: the
+                prior, or for paths first observations of the data.
+            direction: `forward` or `backward`, for a bridge; None: none.
+            times: increasing times at which curves of a bridge are recorded, counted from the first snapshot; None: where they end.
 
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
             rounded to the nearest integer; they are int64 if their own dtype is too small, and `Int64` if values are missing. Columns that
-            were left out, such as identifiers, are not in it.
+            were left out, such as identifiers, are not in it. With `times`, curves `(n_samples, T, d)`, float32.
 
         Raises:
-            SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, if a condition cannot be met, or if a data
-                frame is needed and its library is not installed.
+            SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, if a condition cannot be met, if `start`,
+                `direction` and `times` do not fit the model, or if a data frame is needed and its library is not installed.
         """
         check_is_fitted(self)
-        seed = _seed(self.random_state if random_state is None else random_state)
-        sampler = choose_sampler(self.trained_, self.sampler)
+        bridge = bool(self.directions_) or direction is not None
+        trained = toward(self.directions_, direction) if bridge else self.trained_
+        seed = seed_of(self.random_state if random_state is None else random_state)
+        sampler = choose_sampler(trained, self.sampler)
         label = None if condition is None else self._class(condition)
-        begun = _begun(given, self.trained_) if isinstance(given, np.ndarray | Tensor) else None
-        meet = None if begun or given is None else _conditions(given, self.trained_)
-        steps = max(self.sampling_steps, STEPS) if meet and meet.exact else self.sampling_steps
-        draw = Draw(self.trained_, sampler, SampleIndices.first(_number(n_samples)), steps, seed, label=label, given=meet, begun=begun)
+        begun = begun_by(given, trained) if isinstance(given, np.ndarray | Tensor) else None
+        meet = None if begun or given is None else conditions_by(given, trained)
+        steps = sampler.usual_steps if self.sampling_steps is None else self.sampling_steps
+        steps = max(steps, STEPS) if meet and meet.exact else steps
+        begin = start_for(start, self._rows, trained, type(self).__name__)
+        rows = SampleIndices.first((begin.rows or 1) if n_samples is None else number_of(n_samples))
+        draw = Draw(trained, sampler, rows, steps, seed, label=label, given=meet, begun=begun, start=begin)
+        if times is not None:
+            return curves_of(draw, spaced(times)).numpy()
         made = together(draw.batches())
-        state = self.trained_.state
-        if not state.columns:
+        if not trained.state.columns:
             return made.x.numpy()
-        return make_frame(self._rows, state.columns, made.x, self.trained_.encoding)
+        return make_frame(self._rows, trained.state.columns, made.x, trained.encoding)
+
+    @available_if(_is_bridge)
+    def transform(self, X: Any) -> Any:  # noqa: N803
+        """Carry rows from the first end of a bridge to the other: row `i` goes from row `i`. Only after a bridge was fitted.
+
+        Args:
+            X: rows of the form that was fitted.
+
+        Returns:
+            Rows as `sample` returns them, with `start=X` and `direction="forward"`.
+
+        Raises:
+            SdezooError: as for `sample`.
+        """
+        return self.sample(start=X, direction="forward")
+
+    @available_if(_is_bridge)
+    def inverse_transform(self, X: Any) -> Any:  # noqa: N803
+        """Carry rows from the other end of a bridge to the first. It does not undo `transform`, since both are random.
+
+        Args:
+            X: rows of the form of the target.
+
+        Returns:
+            Rows as `sample` returns them, with `start=X` and `direction="backward"`.
+
+        Raises:
+            SdezooError: as for `sample`.
+        """
+        return self.sample(start=X, direction="backward")
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Compute the log-density of each row, see `sdezoo.store.restoring.Trained.likelihood`.
@@ -219,23 +260,7 @@ class DiffusionModel(BaseEstimator):
             SdezooError: if rows lie outside the support, or have another shape or other columns.
         """
         check_is_fitted(self)
-        rows, state = read_rows(X), self.trained_.state
-        values, columns, types = rows.values, rows.columns, rows.types
-        if columns and columns == self._rows.columns != state.columns:  # without the columns that training left out
-            kept = [columns.index(name) for name in state.columns]
-            values, columns, types = values[:, kept], state.columns, tuple(types[place] for place in kept)
-        given = math.prod(values.shape[1:]) if len(values) else math.prod(state.event)
-        if given != math.prod(state.event):
-            raise DataError(
-                f"X has {given} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input.",
-                "Give rows of the form that was fitted.",
-            )
-        if tuple(values.shape[1:]) != state.event or (columns and state.columns and columns != state.columns):
-            raise DataError("The rows differ in shape or columns from the fitted data.", "Give the same columns in the same order.")
-        if self.trained_.encoding.starts_at_one:
-            values = values / values[:, :1]
-        if columns and state.columns:
-            values = recoded(values, types, self.trained_.encoding.types, columns)
+        values = read_like(X, self._rows, self.trained_, type(self).__name__)
         return self.trained_.log_prob(values, seed=self.seed_).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
@@ -261,8 +286,7 @@ class DiffusionModel(BaseEstimator):
         writable_folder(path)
         if path.exists() and any(path.iterdir()):
             raise RunError(f"'{path}' is not empty.", "Give a new folder.")
-        checkpoint.save(path, self.trained_.state, {"ema": self.trained_.model.state_dict()})
-        self._config(str(path), self.seed_).write(path / "config.yaml")
+        write_models(path, self.trained_, self.directions_, self._config(str(path), self.seed_, self._target))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -278,8 +302,7 @@ class DiffusionModel(BaseEstimator):
         config = TrainingConfig.build(TrainingConfig.read(path / "config.yaml"))
         names = set(cls().get_params())
         model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
-        model.trained_ = restore(path)
-        model.history_ = history(path)
+        model._take(path)
         state = model.trained_.state
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model.seed_ = config.seed
@@ -295,8 +318,7 @@ class DiffusionModel(BaseEstimator):
         Raises:
             RunError: if the folder is not empty, or cannot be written to.
         """
-        self.save(path)
-        hub.write_card(Path(path))
+        self._save_with_card(Path(path))
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, *, endpoint: str | None = None) -> Self:
@@ -330,9 +352,23 @@ class DiffusionModel(BaseEstimator):
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model"
-            self.save(path)
-            hub.write_card(path, repo_id)
+            self._save_with_card(path, repo_id)
             return hub.push(path, repo_id, private=private, token=token, endpoint=endpoint)
+
+    def _save_with_card(self, path: Path, name: str | None = None) -> None:
+        check_is_fitted(self)
+        if self.directions_:
+            raise CompositionError("A card describes one model, and a bridge has two.", "Call save.")
+        self.save(path)
+        hub.write_card(path, name)
+
+    def _take(self, run: Path) -> None:
+        """Set the attributes of the models in a run folder."""
+        self.directions_: dict[str, Direction] = read_directions(run)
+        newest = [one.trained for one in self.directions_.values()]
+        self.trained_: Trained = newest[-1] if newest else restore(run)
+        self.history_ = all_history(run)
+        self._target = TrainingConfig.read(run / "config.yaml").get("target")
 
     def _describe(self, rows: Rows, classes: np.ndarray | None) -> None:
         """Set the attributes that describe the fitted data."""
@@ -353,43 +389,7 @@ class DiffusionModel(BaseEstimator):
             raise ParameterError(f"There is no class {shown(repr(condition))}.", f"Give one of {', '.join(map(repr, known[:20]))}.")
         return known.index(condition)
 
-    def _config(self, out: str, seed: int) -> TrainingConfig:
+    def _config(self, out: str, seed: int, target: str | None) -> TrainingConfig:
         settings = {name: value for name, value in self.get_params().items() if name not in _OWN}
         settings = {name: value.item() if isinstance(value, np.generic) else value for name, value in settings.items()}
-        return TrainingConfig.build({**settings, "data": "memory", "seed": seed, "out": out})
-
-
-def _begun(given: np.ndarray | Tensor, trained: Trained) -> Beginnings:
-    """The beginnings of series that samples continue."""
-    windows = torch.as_tensor(given).detach().cpu().float()
-    return Beginnings.of(windows, windows.shape[1] if windows.ndim == 3 else 0, trained)
-
-
-def _conditions(given: object, trained: Trained) -> Given | None:
-    """The conditions on columns; None if there are none."""
-    if not isinstance(given, Mapping):
-        raise ParameterError(
-            f"given is of type {type(given).__name__}, not a dictionary of conditions.", 'Give one by column, such as {"x": 1.0}.'
-        )
-    return Given.of(given, trained) if given else None
-
-
-def _number(n_samples: object) -> int:
-    """The number of samples."""
-    if isinstance(n_samples, bool | np.bool) or not isinstance(n_samples, numbers.Integral):
-        raise ParameterError(f"n_samples={shown(str(n_samples))} is not a whole number.", "Give an integer at least 1.")
-    return int(n_samples)
-
-
-def _seed(random_state: RandomState) -> int:
-    """The seed: an integer itself, else a number that the generator draws; None: NumPy's global generator."""
-    if isinstance(random_state, numbers.Integral):
-        return int(random_state)
-    if isinstance(random_state, np.random.Generator):
-        return int(random_state.integers(_SEEDS))
-    try:
-        return int(check_random_state(random_state).randint(_SEEDS))
-    except ValueError:
-        raise ParameterError(
-            f"random_state={shown(str(random_state))} is no seed.", "Give an integer, a NumPy generator, or None."
-        ) from None
+        return TrainingConfig.build({**settings, "data": _MEMORY, "target": target, "seed": seed, "out": out})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from sdezoo.evaluation.verdict import verdict
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.plots import Figure, save
 from sdezoo.process.process import Process
+from sdezoo.runs.between.directions import read_directions
+from sdezoo.runs.between.ends import Asked, compare_ends
 from sdezoo.runs.given_rows import read_samples, training_data
 from sdezoo.store.files import atomic_write, clear, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
@@ -143,19 +145,43 @@ def evaluate(
         if value is not None and value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     began = time.perf_counter()
-    trained = restore(run, checkpoint)
+    asked = Asked(n, steps, seed, sampler, device or torch.device("cpu"))
+    if directions := read_directions(run):
+        for name, given in {"samples": samples, "features": features, "checkpoint": checkpoint != "newest"}.items():
+            if given:
+                raise ParameterError(f"--{name} does not apply to a bridge.", f"Leave out --{name}.")
+        found = _of_bridge(run, {name: one.trained for name, one in directions.items()}, asked, progress)
+    else:
+        found = _of_rows(run, restore(run, checkpoint), asked, samples, features, batch_size, progress)
+    found.facts["seconds"] = round(time.perf_counter() - began, 3)
+    if out:
+        write(found, out)
+    return found
+
+
+def _of_rows(
+    run: Path,
+    trained: Trained,
+    asked: Asked,
+    samples: Path | None,
+    features: str | None,
+    batch_size: int | None,
+    progress: EvaluationProgress,
+) -> Evaluation:
+    """Evaluate samples of a model of rows at one time."""
+    seed, steps, n = asked.seed, asked.steps, asked.n
     config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     origin = config.data
     data = _load(run, config, trained)
     if features and (data.kind != "image" or features not in EXTRACTORS):
         raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
     given = None if samples is None else read_samples(samples, trained)
-    asked = n if given is None else min(n, len(given))
-    size = sizes(asked, training=len(data.train), held_out=len(data.test), image=data.kind == "image")
-    chosen = choose_sampler(trained, sampler)
+    most = n if given is None else min(n, len(given))
+    size = sizes(most, training=len(data.train), held_out=len(data.test), image=data.kind == "image")
+    chosen = choose_sampler(trained, asked.sampler)
     judge, extractor = _extractors(run / "evaluation", data, features, progress) if data.kind == "image" else (None, None)
     if given is None:
-        options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": device}
+        options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": asked.device}
         x = generate(trained, chosen, size.samples, **options, progress=lambda done, total: progress(done, total, "sampling")).x
         drawn, source = {"sampler": chosen.spec, "steps": steps}, f"{run} by {chosen.spec} in {steps} steps"
     else:
@@ -175,14 +201,22 @@ def evaluate(
     outside, words = _outside(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts |= {"step": trained.state.step, "asked": n}
-    facts["seconds"] = round(time.perf_counter() - began, 3)
     notes = [words, *size.notes, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
     real = "held-out rows" if size.held_out else "rows of the data"
     answer = verdict(found.measured, size.compared, found.tests, found.copies, real)
-    evaluation = Evaluation(source, size, found.measured, notes, facts, found.picture, answer)
-    if out:
-        write(evaluation, out)
-    return evaluation
+    return Evaluation(source, size, found.measured, notes, facts, found.picture, answer)
+
+
+def _of_bridge(run: Path, models: Mapping[str, Trained], asked: Asked, progress: EvaluationProgress) -> Evaluation:
+    """Evaluate both directions of a bridge."""
+    newest = list(models.values())[-1]
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    data = training_data(run, newest)
+    found = compare_ends(models, data.snapshots, data.columns, asked, progress)
+    facts = {"run": str(run), "data": config.data, "target": config.target, "kind": data.kind, "steps": asked.steps, "seed": asked.seed}
+    facts |= {**found.facts, "asked": asked.n}
+    source = f"{run} in {asked.steps} steps"
+    return Evaluation(source, found.sizes, found.measured, found.notes, facts, found.last.picture, found.verdict)
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:

@@ -186,16 +186,34 @@ def start_at(path: Path, trained: Trained, time: float | None = None) -> AtRows:
     """
     if is_simulated(trained.model):
         return _first_observations(path, trained, time)
-    given = read_samples(path, trained)
+    return start_of(read_samples(path, trained), trained, f"'{path}'", time)
+
+
+def start_of(given: Tensor, trained: Trained, source: str, time: float | None = None) -> AtRows:
+    """Build a start from rows; sample `i` starts from row `i`, as for `start_at`.
+
+    Args:
+        given: rows `(n, *event)`, float32, in the user's units and the codes of the model; `(n, d)` for a model of paths.
+        trained: the model.
+        source: what holds the rows, for messages.
+        time: process time up to which rows are noised, see `FromRows`; None: the final time.
+
+    Raises:
+        SdezooError: as for `start_at`.
+    """
     if not len(given):
-        raise DataError(f"'{path}' holds no rows.", "Give a file with a row for each sample.")
-    sde, x = trained.model.sde, trained.encoding.encode(given)
+        raise DataError(f"{source} holds no rows.", "Give a row for each sample.")
+    simulated = is_simulated(trained.model)
+    check_finite(given, trained.state.columns, "given", missing=trained.state.kind == "table" and bool(trained.encoding.missing))
+    sde, x = trained.model.sde, given if simulated else trained.encoding.encode(given)
     outside = count_outside(sde.support, x)
     if outside:
         raise DataError(
-            f"{outside} values in '{path}' lie outside {support_in_words(sde.support)}, the support of '{sde.title()}'.",
+            f"{outside} values in {source} lie outside {support_in_words(sde.support)}, the support of '{sde.title()}'.",
             "Give rows like those that the model was trained on.",
         )
+    if simulated:
+        return AtRows(x)
     start = FromRows(x, time)
     start.begin(sde)
     return start
@@ -211,9 +229,4 @@ def _first_observations(path: Path, trained: Trained, time: float | None) -> AtR
         x = x[:, 0]
     if x.ndim != 2 or x.shape[1] != columns or not len(x):
         raise DataError(f"The rows in '{path}' have shape {tuple(x.shape)}.", f"Give rows (n, {columns}), or paths (n, T, {columns}).")
-    check_finite(x, trained.state.columns, "given")
-    outside = count_outside(trained.model.sde.support, x)
-    if outside:
-        support = support_in_words(trained.model.sde.support)
-        raise DataError(f"{outside} values in '{path}' lie outside {support}, where the paths live.", "Give rows like those of the data.")
-    return AtRows(x)
+    return start_of(x, trained, f"'{path}'")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sdezoo.bridging.bridge_task import BridgeModel
 from sdezoo.bridging.couplings import coupling_digest, read_coupling
 from sdezoo.bridging.rounds import newest_round, round_folder
 from sdezoo.data.dataset import Data, Snapshot
@@ -161,3 +162,21 @@ def test_directions_that_are_not_there_are_told(tmp_path: Path, ends: dict[str, 
             newest_round(run, direction)
     with pytest.raises(RunError, match="Leave out --direction"):
         newest_round(tmp_path, "forward")
+
+
+def test_a_fresh_network_is_exact_between_normal_distributions(tmp_path: Path) -> None:
+    """Of independent ends, and of correlated pairs: `E[z_a | z_t]` is linear, and a network starts at it."""
+    a = torch.randn(3000, 2, generator=torch.Generator().manual_seed(1)) * torch.tensor([0.5, 3.0]) + 2
+    b = torch.randn(2000, 2, generator=torch.Generator().manual_seed(2)) * torch.tensor([2.0, 0.1])
+    data = Data(a, a[:0], "points", later=(Snapshot(1.0, b, b[:0]),))
+    run = train(config(tmp_path / "run", steps=1, rounds=2, lr=1e-12, shift="none", batch_size=32, data="memory"), data=data).run
+    [(early, late)] = read_coupling(round_folder(run, 2), coupling_digest(round_folder(run, 2)) or "")
+    for number, below, above in ((1, a, b), (2, late, early)):
+        model = restore(round_folder(run, number)).model
+        assert isinstance(model, BridgeModel)
+        both = torch.cat([below, above], 1).T.cov()[:2, 2:].diagonal() if number == 2 else torch.zeros(2)
+        for t in (0.001, 0.3, 0.999):
+            spread = (1 - t) ** 2 * below.var(0) + t**2 * above.var(0) + 2 * t * (1 - t) * both + model.sde.rate**2 * t * (1 - t)
+            z = torch.randn(5, 2, generator=torch.Generator().manual_seed(3))
+            wanted = below.mean(0) + ((1 - t) * below.var(0) + t * both) / spread * (z - (1 - t) * below.mean(0) - t * above.mean(0))
+            torch.testing.assert_close(model.denoise(z, torch.tensor(t, dtype=torch.float64)), wanted, atol=2e-3, rtol=2e-3)

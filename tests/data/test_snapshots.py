@@ -21,6 +21,7 @@ from sdezoo.store.provenance import fingerprint
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.preprocessing import fit_encoding
 from sdezoo.zoo.datasets import find_dataset
+from sdezoo.zoo.registry import DATASETS
 
 IDENTITY = Encoding.affine(1.0, 0.0)
 
@@ -180,3 +181,23 @@ def test_the_remedy_for_paths_can_be_followed(tmp_path: Path) -> None:
         evaluation.evaluate(run)
     with pytest.raises((DataError, RunError), match=r"The likelihood takes rows of one time, and these data are paths\."):
         likelihood.likelihood(run)
+
+
+def test_a_folder_has_a_file_for_each_snapshot(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    for name, rows in (("day10.npy", x[40:]), ("day2.5.npy", x[:20]), ("day4.npy", x[20:40])):
+        np.save(tmp_path / name, rows)
+    data = DATASETS.build(f"snapshots:path={tmp_path},holdout=0").load()
+    assert [at.time for at in data.snapshots] == [0, 1.5, 7.5]
+    for at, rows in zip(data.snapshots, (x[:20], x[20:40], x[40:]), strict=True):
+        assert {tuple(row) for row in at.train.tolist()} == {tuple(row) for row in rows.tolist()}
+    np.save(tmp_path / "last.npy", x)
+    with pytest.raises(DataError, match=r"'.*last.npy' does not have one number"):
+        DATASETS.build(f"snapshots:path={tmp_path}").load()
+    (tmp_path / "last.npy").rename(tmp_path / "day4.0.npy")
+    with pytest.raises(DataError, match="have the same time"):
+        DATASETS.build(f"snapshots:path={tmp_path}").load()
+    np.save(tmp_path / "day4.0.npy", x[:, :1])
+    (tmp_path / "day4.0.npy").rename(tmp_path / "day5.npy")
+    with pytest.raises(DataError, match="have 1 columns, and those in"):
+        DATASETS.build(f"snapshots:path={tmp_path}").load()

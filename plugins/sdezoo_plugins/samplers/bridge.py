@@ -4,14 +4,15 @@ If the state at the knot `a` were `D`, the step from `t` to `s` would be exact w
 
     z_s = q z_t + (1 − q) D + ς √(q (t − s)) ε
 
-`D(z, t) = E[z_a | z_t = z]` moves with the path. Order 2 predicts `z_s` in this way, and takes `D` to go from `D(z_t, t)` to `D(z_s, s)` in
-proportion to time, in the integral `(s − a) ∫ D_r/(r − a)² dr` that the exact solution holds::
+`D(z, t) = E[z_a | z_t = z]` moves with the path. Order 2 takes `D` to go from `D(z_t, t)` to `D(z', s)` in proportion to time, in the
+integral `(s − a) ∫ D_r/(r − a)² dr` that the exact solution holds, with the noise of the step in `z'` too::
 
-    z_s += w (D(z_s, s) − D(z_t, t)),      w = 1 + q ln(q)/(1 − q)
+    z' = q z_t + (1 − q) D + r ς √(q (t − s)) ε,      r = (1/√q − 1)/w
+    z_s += w (D(z', s) − D(z_t, t)),                   w = 1 + q ln(q)/(1 − q)
 
-The noise of the step is then in `D` too, so that the variance is right to second order. The last step of a span ends at `D` itself. Times
-in a span are quadratic, dense above the knot below, and `steps` are those of one span. The sampler of Shi et al., arXiv 2303.16852, is
-Euler–Maruyama, of order 1.
+The factor `r = 1 + O(t − s)` keeps the order, and makes the variance of the step exact where `D` moves as much as the path, as it does near
+the knot below, where the steps are long against `t − a`. The last step of a span ends at `D` itself. Times in a span are quadratic, dense
+above the knot below, and `steps` are those of one span. The sampler of Shi et al., arXiv 2303.16852, is Euler–Maruyama, of order 1.
 """
 
 from dataclasses import dataclass
@@ -57,8 +58,9 @@ class BridgeSampler(Sampler[Bridge]):
         q = (s - a) / (t - a)
         if q <= 0:
             return expected, None
-        ahead = q * z + (1 - q) * expected + model.sde.rate * (q * (t - s)).sqrt() * noise.normal(z)
+        mean, spread = q * z + (1 - q) * expected, model.sde.rate * (q * (t - s)).sqrt() * noise.normal(z)
         if self.order == 1:
-            return ahead, None
+            return mean + spread, None
         w = 1 + q * q.log() / (1 - q)
-        return ahead + w * (model.denoise(ahead, s) - expected), None  # pyright: ignore[reportAttributeAccessIssue]
+        moved = model.denoise(mean + (q**-0.5 - 1) / w * spread, s)  # pyright: ignore[reportAttributeAccessIssue]
+        return mean + spread + w * (moved - expected), None

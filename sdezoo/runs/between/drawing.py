@@ -1,0 +1,133 @@
+"""What an estimator draws from: seeds, starts of samples, beginnings of series, and curves of a bridge."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from torch import Tensor
+
+from sdezoo.bridging.curves import Curves
+from sdezoo.errors import ParameterError
+from sdezoo.generation.beginnings import Beginnings
+from sdezoo.generation.given import Given
+from sdezoo.generation.samples import Draw
+from sdezoo.learning.observed import is_simulated
+from sdezoo.process.bridge import Bridge
+from sdezoo.runs.between.arrays import read_first, read_like
+from sdezoo.runs.frames import Rows
+from sdezoo.runs.given_rows import start_of
+from sdezoo.sampling.start import PRIOR, AtRows, Start
+from sdezoo.store.restoring import Trained
+from sdezoo.zoo.spec import shown
+
+RandomState = int | np.integer | np.random.RandomState | np.random.Generator | None
+"""What fixes random numbers: a seed, or a generator that draws one each time; None: NumPy's global generator."""
+
+_SEEDS = 2**31 - 1
+
+
+def conditions_by(given: object, trained: Trained) -> Given | None:
+    """The conditions on columns; None if there are none.
+
+    Args:
+        given: conditions by column.
+        trained: the model.
+
+    Raises:
+        SdezooError: if it is no mapping, or a condition cannot be met.
+    """
+    if not isinstance(given, Mapping):
+        raise ParameterError(
+            f"given is of type {type(given).__name__}, not a dictionary of conditions.", 'Give one by column, such as {"x": 1.0}.'
+        )
+    return Given.of(given, trained) if given else None
+
+
+def number_of(n_samples: object) -> int:
+    """The number of samples.
+
+    Args:
+        n_samples: what was asked for.
+
+    Raises:
+        ParameterError: if it is not a whole number.
+    """
+    if isinstance(n_samples, bool | np.bool) or not isinstance(n_samples, numbers.Integral):
+        raise ParameterError(f"n_samples={shown(str(n_samples))} is not a whole number.", "Give an integer at least 1.")
+    return int(n_samples)
+
+
+def seed_of(random_state: RandomState) -> int:
+    """The seed: an integer itself, else a number that the generator draws; None: NumPy's global generator.
+
+    Args:
+        random_state: what fixes random numbers.
+
+    Raises:
+        ParameterError: if it is none of these.
+    """
+    if isinstance(random_state, numbers.Integral):
+        return int(random_state)
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(_SEEDS))
+    try:
+        return int(check_random_state(random_state).randint(_SEEDS))
+    except ValueError:
+        raise ParameterError(
+            f"random_state={shown(str(random_state))} is no seed.", "Give an integer, a NumPy generator, or None."
+        ) from None
+
+
+def begun_by(given: np.ndarray | Tensor, trained: Trained) -> Beginnings:
+    """The beginnings of series that samples continue.
+
+    Args:
+        given: beginnings, `(M, steps, d)`.
+        trained: the model.
+
+    Raises:
+        SdezooError: as for `Beginnings.of`.
+    """
+    windows = torch.as_tensor(given).detach().cpu().float()
+    return Beginnings.of(windows, windows.shape[1] if windows.ndim == 3 else 0, trained)
+
+
+def start_for(start: Any, rows: Rows, trained: Trained, who: str) -> Start:
+    """Where sampling starts: at given rows, or at the prior.
+
+    Args:
+        start: rows of the form that was fitted, or first observations of paths; None: the prior.
+        rows: the rows that the model was fitted on; their values are not used.
+        trained: the model.
+        who: what expects the rows, for messages.
+
+    Raises:
+        SdezooError: if the rows do not fit the model, or a bridge has none.
+    """
+    if start is not None:
+        given = read_first(start, trained) if is_simulated(trained.model) else read_like(start, rows, trained, who)
+        return start_of(given, trained, "start")
+    if isinstance(trained.model.sde, Bridge):
+        raise ParameterError("A bridge starts from rows.", "Give start, rows like those that were fitted.")
+    return PRIOR
+
+
+def curves_of(draw: Draw, times: Tensor) -> Tensor:
+    """Curves of a bridge, `(n, T, d)`, float32.
+
+    Args:
+        draw: what is drawn, from rows.
+        times: times to record, see `sdezoo.bridging.curves.Curves`.
+
+    Raises:
+        SdezooError: as for `Curves`, or if nothing starts from rows.
+    """
+    if not isinstance(draw.start, AtRows):
+        raise ParameterError("Curves at given times are for a bridge, which starts from rows.", "Leave out times.")
+    device = draw.device or torch.device("cpu")
+    return torch.cat([*Curves(draw.trained, draw.sampler, draw.start.x, times, draw.rows, draw.steps, draw.seed, device).parts()])
