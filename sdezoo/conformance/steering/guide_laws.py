@@ -198,7 +198,7 @@ def _steers_nothing(guide: Guide) -> str | None:
 @GUIDE_LAWS.law(excuses=_steers_nothing)
 @_each_process
 def leads_where_it_steers(guide: Guide, sde: AffineSDE) -> None:
-    """Guided samples are nearer to what they are guided to than those of the same seed at weight 0: to the class, or to the training rows."""
+    """Guided samples are nearer to what they are guided to, a class or the training rows, than those of the same seed at weight 0."""
     sampler, labels = _sampler(sde), _labels(range(_MANY))
     weightless = type(guide)(**{**guide.parameters(), "weight": 0})
 
