@@ -1,8 +1,9 @@
 """Processes that say something wrong of themselves beside their equation, and wrong bridges; each names the law that has to find it."""
 
+import math
+
 import torch
 
-from sdezoo.process.process import Process
 from sdezoo_plugins.sdes.bridge import BrownianBridge
 from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.gbm import GBM
@@ -82,9 +83,11 @@ class WrongPriorExcused(VP):
 
 @killed_by("tail-is-that-of-the-prior")
 class PowerLawUnsaid(Levy):
-    """Noise with a power law, and no word of it."""
+    """Noise with a power law, said to fall faster."""
 
-    tail = Process.tail
+    @property
+    def tail(self):
+        return math.inf
 
 
 @killed_by("steps-solve-the-sde")
