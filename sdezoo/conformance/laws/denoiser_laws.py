@@ -112,7 +112,8 @@ def _indices(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
     """Apply a Monte-Carlo law to the process, and to its variant with the heaviest noise, which differs most from normal noise."""
 
     def p_value(sde: Any, seed: int) -> float:
-        exact = [kind for kind in variants(sde) if not kind.inexact_increments]
+        every: list[Any] = variants(sde)
+        exact = [kind for kind in every if not kind.inexact_increments]
         kinds = {sde, min(exact, key=lambda kind: kind.index)}
         return together([law(kind, seed + 1000 * k) for k, kind in enumerate(sorted(kinds, key=lambda kind: kind != sde))])
 

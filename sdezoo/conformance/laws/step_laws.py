@@ -222,7 +222,8 @@ def _heavier(models: list[Atoms | BridgeAtoms]) -> Iterator[Atoms | BridgeAtoms]
     for model in models:
         yield model
         if isinstance(model, Atoms) and isinstance(model.sde, SelfSimilar):
-            exact: list[Any] = [kind for kind in variants(model.sde) if not kind.inexact_increments]
+            every: list[Any] = variants(model.sde)
+            exact = [kind for kind in every if not kind.inexact_increments]
             yield Atoms(min(exact, key=lambda kind: kind.index), model.points[:1])
 
 

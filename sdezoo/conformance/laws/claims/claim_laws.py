@@ -41,7 +41,8 @@ _STEPPERS = 4096
 
 
 def _no_edge(sde: Process) -> str | None:
-    return None if any(_ends(kind) or kind.reflecting_boundary for kind in variants(sde)) else "No state lies outside of its support."
+    kinds: list[Any] = variants(sde)
+    return None if any(_ends(kind) or kind.reflecting_boundary for kind in kinds) else "No state lies outside of its support."
 
 
 @cache
@@ -56,7 +57,8 @@ def _ends(sde: Any) -> bool:
 @CLAIM_LAWS.law(excuses=_no_edge)
 def walls_are_where_it_says(sde: Any) -> None:
     """Noised data have a positive density at a wall if, and only if, `reflecting_boundary` says so."""
-    for kind in variants(sde):
+    kinds: list[Any] = variants(sde)
+    for kind in kinds:
         known = isinstance(kind, Supervised) and kind.knows_density
         if not (known or kind in (sde, busy(sde))) or not (_ends(kind) or kind.reflecting_boundary):
             continue
@@ -135,7 +137,8 @@ def _forgets(sde: Process) -> str | None:
 @CLAIM_LAWS.law(excuses=_forgets)
 def data_are_remembered(sde: Any) -> None:
     """A process that says that data need not forget where they started has another distribution at the last time from another start."""
-    for kind in variants(sde):
+    kinds: list[Any] = variants(sde)
+    for kind in kinds:
         if kind.forgets_data:
             continue
         ends = []
