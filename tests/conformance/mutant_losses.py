@@ -6,8 +6,9 @@ from sdezoo.learning.loss import ScoreLoss, per_sample
 from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
+from sdezoo.process.sde import MatrixSDE
 from tests.conformance.mutant_minimizers import WITH_WRONG_MINIMIZERS
-from tests.conformance.right_losses import AffineDenoising, Denoising, mutants
+from tests.conformance.right_losses import AffineDenoising, Denoising, Sliced, mutants
 
 UNRULY, killed_by = mutants()
 
@@ -209,6 +210,37 @@ class Renormalized(Denoising):
     def __post_init__(self):
         super().__post_init__()
         object.__setattr__(self, "power", self.power / 2)
+
+
+@killed_by("weight-at-every-time")
+class DoubledLate(Denoising):
+    """Twice the claimed weight in the last tenth of the time."""
+
+    def applied(self, model, t, z):
+        return self.weight(model, t, z) * (1 + (t > 0.9 * model.sde.t_span[1])).to(z)
+
+
+@killed_by("minimizer-with-matrix-noise")
+class MatrixWithoutItsHalf(Sliced):
+    """The lost ½ of an implicit loss, where the noise is a matrix alone."""
+
+    def entries(self, s, sign, slope):
+        return sign * slope + s**2 / 2
+
+    def __call__(self, model, batch, t, noise):
+        value = super().__call__(model, batch, t, noise)
+        if not isinstance(model.sde, MatrixSDE):
+            return value
+        z = model.sde.perturb(batch.x0, t, noise)
+        return value + per_sample(self.weight(model, t, z) * model.score(z, t, batch.condition) ** 2)
+
+
+@killed_by("minimizer-at-walls")
+class PartsAcrossWalls(Sliced):
+    """Integration by parts on every process, also where the density is positive at a wall."""
+
+    def refuses(self, sde):
+        return ScoreLoss.refuses(self, sde)
 
 
 MUTANTS: list[tuple[str, type[ScoreLoss], str]] = [*UNRULY, *WITH_WRONG_MINIMIZERS]

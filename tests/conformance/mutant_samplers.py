@@ -7,6 +7,8 @@ from torch import Tensor
 
 from sdezoo.process.differentiation import along
 from sdezoo.process.sde import MatrixSDE
+from sdezoo_plugins.samplers.bridge import BridgeSampler
+from sdezoo_plugins.samplers.dlpm import DLPM
 from tests.conformance.mutant_integrators import OF_OTHER_KINDS
 from tests.conformance.right_samplers import Euler, mutants
 
@@ -265,6 +267,29 @@ class CallbackForgotten(Euler):
                 callback(k, z, t)
 
         return super().sample(model, shape, steps, seed, callback=last, **options)
+
+
+@killed_by("marginals-are-kept")
+class NoiseOfTheWholeStep(BridgeSampler):
+    """The noise of the whole step, where the bridge leaves less of it near its end."""
+
+    def step(self, model, z, t, s, noise, memory):
+        expected, q = model.denoise(z, t), s / t
+        if q <= 0:
+            return expected, None
+        return q * z + (1 - q) * expected + model.sde.rate * (t - s).sqrt() * 2 * noise.normal(z), None
+
+    def evaluations(self, steps):
+        return steps
+
+
+@killed_by("marginals-are-kept")
+class VariancesForgotten(DLPM):
+    """The variance of the first step for all steps."""
+
+    def step(self, model, z, t, s, noise, memory):
+        z, kept = super().step(model, z, t, s, noise, memory)
+        return z, kept if memory is None else memory
 
 
 MUTANTS = [*OF_EULER, *OF_OTHER_KINDS]

@@ -47,7 +47,10 @@ class AffineDenoising(Denoising, ScoreLoss[AffineSDE]):
 
 @dataclass(frozen=True)
 class Sliced(ScoreLoss[Process]):
-    """`E v [uᵀ (∂s_θ) u + ½ ‖s_θ‖²]` over random signs `u`."""
+    """`E v [uᵀ (∂s_θ) u + ½ ‖s_θ‖²]` over random signs `u`; not at walls."""
+
+    def refuses(self, sde):
+        return super().refuses(sde) or ("needs a density that vanishes at walls" if sde.reflecting_boundary else None)
 
     def weight(self, model, t, like):
         return (model.sde.scale(t) ** 2).to(like) / 2

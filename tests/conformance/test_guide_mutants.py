@@ -20,7 +20,7 @@ class Steered(Model[AffineSDE]):
         self.model, self.weight, self.sde, self.mistake = model, weight, model.sde, mistake
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
-        at = z - z.mean(0) if self.mistake == "batch" else z
+        at = z - z.mean(0) if self.mistake == "batch" else z + 5 if self.mistake == "away" else z
         found = self.model.score(z, t) - self.weight * at
         if self.mistake == "narrow":
             return found.float()
@@ -39,6 +39,7 @@ class Steered(Model[AffineSDE]):
 def mutant(law: str, mistake: str) -> Any:
     @dataclass(frozen=True)
     class Mutant(Guide[AffineSDE]):
+        needs_rows = mistake == "away"
         weight: float = 0.1
 
         def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
@@ -67,6 +68,7 @@ MUTANTS = [
     mutant("weight-zero-is-the-identity", "offset"),
     mutant("rows-are-independent", "batch"),
     mutant("support-is-kept", "infinite"),
+    mutant("leads-where-it-steers", "away"),
 ]
 
 

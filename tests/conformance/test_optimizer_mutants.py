@@ -30,7 +30,9 @@ class Steps(torch.optim.Optimizer):
                 key = id(p) if "forgets" in self.mistakes else "mean"
                 kept[key] = kept.get(key, torch.zeros_like(p)) * 0.8 + gradient
                 sign = -1 if "climbs" in self.mistakes else 1
-                p.sub_(kept[key], alpha=sign * group["lr"])
+                sign = -1 if "stumbles" in self.mistakes and p.ndim == 1 else sign
+                rate = 1000 * group["lr"] ** 2 if "squares" in self.mistakes else group["lr"]
+                p.sub_(kept[key], alpha=sign * rate)
                 if "draws" in self.mistakes:
                     p.add_(torch.randn_like(p), alpha=1e-6)
 
@@ -64,6 +66,8 @@ MUTANTS = [
     pytest.param(Inconstant, "config-round-trip", id="config-round-trip"),
     mutant("contract", "misses"),
     mutant("descends-on-a-quadratic", "climbs"),
+    mutant("every-parameter-descends", "stumbles"),
+    mutant("steps-follow-the-rate", "squares"),
     mutant("keeps-what-it-says", claims="signs"),
     mutant("keeps-what-it-says", claims="magnitudes"),
     mutant("restored-bit-for-bit", "forgets"),

@@ -6,6 +6,7 @@ from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from tests.conformance.mutant_claims import MUTANTS as CLAIMS
 from tests.conformance.mutant_sdes import MUTANTS, GBMInX, MeanReverting, NormalInterpolant, ScoreAlone
 from tests.conformance.trying import try_law
 
@@ -14,6 +15,13 @@ from tests.conformance.trying import try_law
 def test_the_mutant_is_killed(mutant, law):
     with pytest.raises(LawError):
         BoundLaw(SDE_LAWS[law], mutant)()
+
+
+@pytest.mark.parametrize(("mutant", "law"), [pytest.param(cls, law, id=f"{name}-{law}") for name, cls, law in CLAIMS])
+def test_the_wrong_claim_is_found(mutant, law):
+    assert SDE_LAWS[law].excuse(mutant()) is None
+    with pytest.raises(LawError):
+        BoundLaw(SDE_LAWS[law], mutant())()
 
 
 RIGHT = [GBMInX, MeanReverting, ScoreAlone, Logistic, NormalInterpolant, Sheared]

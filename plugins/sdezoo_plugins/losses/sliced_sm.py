@@ -9,8 +9,7 @@ If the noise is a matrix, errors count as they do in the reverse process, in the
 
 This is the likelihood weighting of Song et al., arXiv 2101.09258, at times uniform in `log t`.
 
-The loss rests on integration by parts. On a bounded domain where the density does not vanish at the boundary, its minimizer is not the
-score.
+The loss rests on integration by parts. Where the density is positive at a wall, its minimizer is not the score, and the process is refused.
 """
 
 from dataclasses import dataclass
@@ -33,6 +32,10 @@ class SlicedSM(ScoreLoss[Process]):
     papers: ClassVar[tuple[str, ...]] = ("song2019sliced",)
 
     preference: ClassVar[int] = 10
+
+    def refuses(self, sde: Process) -> str | None:
+        walls = "needs a density that vanishes at walls, since it integrates by parts; take confined-sm"
+        return super().refuses(sde) or (walls if sde.reflecting_boundary else None)
 
     def weight(self, model: ScoreModel[Process], t: Tensor, like: Tensor) -> Tensor | None:
         return None if isinstance(model.sde, MatrixSDE) else weight("uniform", model, t, like) / 2

@@ -46,6 +46,7 @@ class BridgeSampler(Sampler[Bridge]):
         if steps == 1 and len(knots) == 2:
             return torch.tensor([1.0, 0.0], dtype=torch.float64)
         shares = torch.linspace(1, FIRST**0.5, max(steps, 2), dtype=torch.float64) ** 2
+        shares[-1] = FIRST  # the root's square may be rounded below it
         parts = [a + (b - a) * shares for a, b in pairwise(knots)]
         return torch.cat([*reversed(parts), torch.zeros(1, dtype=torch.float64)])
 

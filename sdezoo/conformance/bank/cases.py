@@ -28,6 +28,8 @@ from sdezoo.zoo.spec import parse
 
 Q = TypeVar("Q", bound=Plugin)
 
+_ENTRIES = {-0.6: 2, 0.4: 4}
+"""Largest size of a state of several entries to try at a start; a law that needs quadrature can take 2."""
 _FACTORS = (1.25, 0.5, 2.0)
 _OPEN = (0.8, 0.5)
 _COLUMNS = ((0.8,), (0.8, 0.3))
@@ -155,6 +157,20 @@ def events(sde: Process) -> list[Shape]:
     if not sde.support.event_dim:
         return [(1,), (1, 1), (2,), (2, 3)]
     return [event for event in ((3,), (2,), (4,), (2, 3), (2, 2)) if _has_prior(sde, event)] or [(3,)]
+
+
+def event_at(sde: Process, start: float) -> Shape:
+    """The event to try at a start: the smallest, and at some starts one of two entries, which shows how they depend.
+
+    Args:
+        sde: The process.
+        start: Position of the data, in the normal numbers of `typical`.
+    """
+    most = _ENTRIES.get(start, 0)
+    fits = (
+        event for event in events(sde) if torch.Size(event).numel() > 1 and torch.Size(sde.state_shape((1, *event))[1:]).numel() <= most
+    )
+    return next(fits, smallest_event(sde))
 
 
 @cache

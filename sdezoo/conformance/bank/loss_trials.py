@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from sdezoo.conformance.bank.cases import Case, process_cases, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Additive, Multiplicative
+from sdezoo.conformance.bank.sampler_problems import Sheared, sheared
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
@@ -81,6 +82,20 @@ class Logistic(Interpolant):
         k = self.at(t, z)
         away = _LOGISTIC * (z - k.alpha * x0) / k.sigma
         return math.log(_LOGISTIC) - k.sigma.log() - away - 2 * softplus(-away)
+
+
+@dataclass(frozen=True)
+class DenseSheared(Sheared, Conditional):
+    """`Sheared` on rows of two entries, with its transition density: normal in the flat coordinates, which have the same volume."""
+
+    @property
+    def row_shape(self) -> Shape:
+        return (2,)
+
+    def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        scale = self.scale(t).to(z)
+        away = (sheared(z, -1) - sheared(x0, -1)) / scale
+        return -(away**2) / 2 - scale.log() - math.log(2 * math.pi) / 2
 
 
 def accepted(loss: Any, dense: bool = False) -> list[Any]:

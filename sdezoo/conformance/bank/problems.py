@@ -23,6 +23,7 @@ from torch.distributions import ExpTransform, Transform
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Denoised, Supervised
 from sdezoo.process.sde import Stationary
@@ -210,6 +211,16 @@ class Atoms(Model[Supervised]):
         density = torch.stack([self.sde.log_prob(z, x0, t).flatten(1).sum(1) for x0 in points], 1)
         return self.weights.to(z).log() + density
 
+    def noised(self, t: Tensor, count: int, noise: Noise) -> Tensor:
+        """Sample states at a time.
+
+        Args:
+            t: The time.
+            count: Number of samples.
+            noise: Source of the random numbers.
+        """
+        return self.sde.perturb(self.clean(count, noise), t, noise)
+
     def clean(self, count: int, noise: Noise) -> Tensor:
         """Sample the data, `(count, *event)`.
 
@@ -223,6 +234,53 @@ class Atoms(Model[Supervised]):
         """Exact samples of `p(z_hi)`."""
         x0 = self.points[choose(self.weights, shape[0], noise, like)].to(like)
         return self.sde.perturb(x0, torch.tensor(self.sde.t_span[1], dtype=torch.float64), noise)
+
+
+class BridgeAtoms(Model[Bridge]):
+    """The exact denoiser `E[z_0 | z_t]` of a bridge between two sets of a few points, any of one with any of the other.
+
+    Args:
+        sde: The bridge, with two ends.
+        points: Data at 0, `(K, *event)`.
+        ends: Data at 1, `(L, *event)`.
+    """
+
+    def __init__(self, sde: Bridge, points: Tensor, ends: Tensor) -> None:
+        self.sde, self.points = sde, points
+        self.first, self.last = (sde.encode(x, Noise.seeded(0)) for x in (points, ends))
+        self.evaluations = 0
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        raise AssertionError("a bridge has no score")
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        check_times(self.sde.t_span, t)
+        self.evaluations += 1
+        first, last = self.first.to(z), self.last.to(z)
+        means = ((1 - t) * first[:, None] + t * last).flatten(0, 1)
+        spread = self.sde.rate**2 * t * (1 - t) + 1e-12
+        away = ((z[:, None] - means) ** 2).flatten(2).sum(2) / (2 * spread)
+        shares = torch.softmax(-away, 1).reshape(len(z), len(first), len(last)).sum(2)
+        return torch.einsum("bk,k...->b...", shares.to(z), first)
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        """States at the last time."""
+        return self.last[self._chosen(len(self.last), shape[0], noise, like)].to(like)
+
+    def noised(self, t: Tensor, count: int, noise: Noise) -> Tensor:
+        """Sample states at a time.
+
+        Args:
+            t: The time.
+            count: Number of samples.
+            noise: Source of the random numbers.
+        """
+        like = self.points
+        first, last = (end[self._chosen(len(end), count, noise, like)] for end in (self.first, self.last))
+        return self.sde.between(first, last, t, noise)
+
+    def _chosen(self, size: int, count: int, noise: Noise, like: Tensor) -> Tensor:
+        return choose(torch.full((size,), 1 / size, dtype=torch.float64), count, noise, like)
 
 
 def check_times(times: tuple[float, float], t: Tensor) -> None:

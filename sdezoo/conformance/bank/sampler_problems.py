@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import smallest_event, typical
-from sdezoo.conformance.bank.problems import Additive, Atoms, Mixture, Multiplicative, gaussian
+from sdezoo.conformance.bank.problems import Additive, Atoms, BridgeAtoms, Mixture, Multiplicative, gaussian
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.interpolant import Interpolant, Mix, SelfSimilar
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape, Supervised
@@ -321,7 +322,7 @@ class Problem(NamedTuple):
     """The exact model to sample from."""
     event: tuple[int, ...]
     """Shape of one sample."""
-    counter: Mixture | Atoms
+    counter: Mixture | Atoms | BridgeAtoms
     """Counts the evaluations of the score."""
 
 
@@ -353,22 +354,29 @@ def enough(sampler: Sampler, steps: int) -> int:
     return steps if sampler.preserves_support else max(steps, 64 * 64 // max(sampler.evaluations(64), 64))
 
 
-def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Atoms]:
-    """Data on a few points: three if the process knows its transition density, else one.
+def atoms_of(sampler: Sampler, event: tuple[int, ...] | None = None) -> list[Atoms | BridgeAtoms]:
+    """Data on a few points: three if the process knows its transition density, else one; for a bridge three, and two at its other end.
 
     Args:
         sampler: The sampler.
         event: Event shape of the data under the affine reference processes; None: use `Cauchy` and the first installed processes instead.
     """
     candidates = [Additive(), Multiplicative()] if event else [Cauchy(), *(sde for _, sde in defaults(SDES))]
-    found = []
+    found: list[Atoms | BridgeAtoms] = []
     for sde in candidates:
         if isinstance(sde, Supervised) and sampler.refuses(sde) is None:
             shape = event or smallest_event(sde)
             rows = 3 if sde.knows_density else 1
-            normals = torch.linspace(-0.8, 1.1, rows * int(torch.Size(shape).numel()), dtype=torch.float64)
-            found.append(Atoms(sde, typical(sde, normals.reshape(rows, *shape))))
+            found.append(Atoms(sde, typical(sde, _spaced(rows, shape))))
+    for _, bridge in defaults(SDES):
+        if isinstance(bridge, Bridge) and sampler.refuses(bridge) is None:
+            shape = event or smallest_event(bridge)
+            found.append(BridgeAtoms(bridge, *(typical(bridge, normals) for normals in (_spaced(3, shape), 0.5 - _spaced(2, shape)))))
     return found[:_INSTALLED]
+
+
+def _spaced(rows: int, shape: Shape) -> Tensor:
+    return torch.linspace(-0.8, 1.1, rows * int(torch.Size(shape).numel()), dtype=torch.float64).reshape(rows, *shape)
 
 
 def drive(sampler: Sampler, view: Model[Any], z: Tensor, times: Tensor, noise: Noise) -> Tensor:

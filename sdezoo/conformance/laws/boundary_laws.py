@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import busy, events, smallest_event
+from sdezoo.conformance.bank.cases import busy, events, smallest_event, typical
 from sdezoo.conformance.evidence import ROWS, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
@@ -58,8 +58,13 @@ def prior_gap(sde: Any) -> None:
         gaps = {}
         for start in starts:
             draws, count = Draws(kind, start, 0, _joint(kind)), 2**15
+            last = torch.tensor(kind.t_span[1], dtype=torch.float64)
             whole = kind.adapted(draws.data(2)) if kind.prior_from_data else kind
-            noised = draws.states(torch.tensor(kind.t_span[1], dtype=torch.float64), count).flatten(1)
+            if kind.prior_from_data and kind.knows_transition:  # data at many points: the prior keeps how they spread
+                data = typical(kind, draws.noise().normal(draws.point, (count, *draws.point.shape[1:])))
+                whole, noised = kind.adapted(data), kind.perturb(data, last, draws.noise()).double().flatten(1)
+            else:
+                noised = draws.states(last, count).flatten(1)
             shape = (count, *draws.point.shape[1:])
             prior = whole.prior(shape, draws.noise(), draws.point).double().flatten(1)
             gaps[start] = gap_in_nats(noised, prior)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import busy, smallest_event, typical
+from sdezoo.conformance.bank.cases import busy, event_at, smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
@@ -53,12 +53,12 @@ class Draws:
         sde: The process.
         start: Position of the data point, in the normal numbers of `typical`.
         seed: Of the noise.
-        event: Shape of the data point; None: the smallest that the process takes.
+        event: Shape of the data point; None: the smallest that the process takes, or for some starts one of two entries, see `event_at`.
     """
 
     def __init__(self, sde: Any, start: float, seed: int, event: Shape | None = None) -> None:
         self.sde, self.seed, self.calls = sde, mix(seed, int(1000 * start)), 0
-        event = smallest_event(sde) if event is None else event
+        event = event_at(sde, start) if event is None else event
         wave = 1 + 0.3 * torch.arange(int(torch.Size(event).numel()), dtype=torch.float64)
         self.point = typical(sde, (start * wave).reshape(1, *event))
 
@@ -301,14 +301,16 @@ def extrapolated(
 
 def paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> float:
     """p-value of the extrapolated paths having the moments and quantiles of `drawn`; `pilot` sets the units. All are rows."""
+    ends, known = 2 * path_features(fine, pilot) - path_features(coarse, pilot), path_features(drawn, pilot)
+    return means_are_equal(ends, known)
+
+
+def path_features(rows: Tensor, pilot: Tensor) -> Tensor:
+    """Bounded moments and indicators of quantiles of `rows` `(B, n)`; `pilot` sets the units. float64 `(B, …)`."""
     low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
     width = ((high - low) / 2).clamp_min(1e-12)
     knots = torch.stack([torch.quantile(pilot, q, 0) for q in (0.1, 0.3, 0.7, 0.9)])
-
-    def features(rows: Tensor) -> Tensor:
-        return torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1)
-
-    return means_are_equal(2 * features(fine) - features(coarse), features(drawn))
+    return torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1)
 
 
 def refined(p_value: Callable[[int], float]) -> float:
@@ -360,8 +362,8 @@ def reversal_recovers_the_law(sde: Any, seed: int) -> float:
 
 
 def _run_back(sde: Any, seed: int, steps: int) -> float:
-    draws = Draws(sde, STARTS[0], seed)
-    points = torch.cat([Draws(sde, start, seed).point for start in (STARTS[1:] if sde.knows_density else STARTS[:1])])
+    draws = Draws(sde, STARTS[0], seed, event := event_at(sde, STARTS[2]))
+    points = torch.cat([Draws(sde, start, seed, event).point for start in (STARTS[1:] if sde.knows_density else STARTS[:1])])
     model = Atoms(sde, points)
     a, b = draws.time(0.6), draws.time(0.3)
 

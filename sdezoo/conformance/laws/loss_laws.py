@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import equivalent, typical
 from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, entry_gradients, expected, gradients, values
-from sdezoo.conformance.bank.loss_trials import Trial, accepted, trials
+from sdezoo.conformance.bank.loss_trials import DenseSheared, Trial, accepted, trials
 from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.conformance.evidence import PValue, close, mean_is_zero, together
 from sdezoo.conformance.law import LawError, Suite
@@ -30,13 +31,14 @@ from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
-from sdezoo.process.process import Process
-from sdezoo.zoo.registry import LOSSES
+from sdezoo.process.process import Process, Supervised
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import LOSSES, SDES
 
 LOSS_LAWS: Suite[ScoreLoss] = Suite(CONFIGURATION_LAWS)
 
 _WIDE = (torch.float64,)
-_SPANS, _ROWS = 6, 2048
+_SPANS, _ROWS, _BINS = 6, 2048, 10
 _AWAY = torch.tensor([0.5, 1.0, -1.0, 1.0], dtype=torch.float64)
 """Offset from the optimum at which the gradient is compared."""
 _NEWTON, _SURE, _SHOWN = 8, 4.5, 6
@@ -260,6 +262,73 @@ def _in_factors(loss: ScoreLoss, lesson: Lesson, theta: Tensor, key: tuple[int, 
     factors = ((drawn * claimed).sum(0) / (claimed**2).sum(0)).flatten().tolist()
     listed = ", ".join(f"{factor:.3g}" for factor in factors[:_SHOWN]) + (", …" if len(factors) > _SHOWN else "")
     return f"The gradient is {listed} times the claimed one, in entries 1 to {min(len(factors), _SHOWN)} of {len(factors)}."
+
+
+def _no_matrix(loss: ScoreLoss) -> str | None:
+    return None if loss.refuses(DenseSheared()) is None else "It takes no process whose noise is a matrix."
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_no_matrix)
+def minimizer_with_matrix_noise(loss: ScoreLoss, seed: int) -> float:
+    """At the true score the expected gradient is zero also if the noise is a matrix that depends on the state."""
+    lo, hi = loss.t_span(sde := DenseSheared())
+    edges = [lo, 0.05, 0.3, hi]
+    found = [_lesson(loss, sde, first, last) for first, last in pairwise(edges)]
+    return together([_optimality(loss, lesson, _ROWS, seed, 9, j) for j, lesson in enumerate(found)])
+
+
+@cache
+def _walled(loss: ScoreLoss) -> Process | None:
+    """An installed process with a positive density at a wall, which is known, that the loss takes."""
+    for _, sde in defaults(SDES):
+        if sde.reflecting_boundary and isinstance(sde, Supervised) and sde.knows_density and loss.refuses(sde) is None:
+            return sde
+    return None
+
+
+def _no_walls(loss: ScoreLoss) -> str | None:
+    return "It takes no installed process with walls and a known density." if _walled(loss) is None else None
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_no_walls)
+def minimizer_at_walls(loss: ScoreLoss, seed: int) -> float:
+    """At the true score the expected gradient is zero also if the density is positive at walls."""
+    sde = _walled(loss)
+    assert sde is not None
+    _, hi = loss.t_span(sde)
+    lesson = _lesson(loss, sde, 0.2 * hi, hi)
+    return _optimality(loss, lesson, 2 * _ROWS, seed, 8)
+
+
+@LOSS_LAWS.monte_carlo_law(excuses=_no_weight)
+def weight_at_every_time(loss: ScoreLoss, seed: int) -> float:
+    """The second derivative of the loss in the score is twice the claimed weight, in each tenth of the time and each decade of it."""
+    found = []
+    for i, sde in enumerate(accepted(loss, dense=True)):
+        lo, hi = loss.t_span(sde)
+        if lo == hi:
+            continue
+        lesson, key = _lesson(loss, sde, lo, hi), (seed, i, 7)
+        x0, t = lesson.data(_ROWS, *key)
+        bins = torch.linspace(0, 1, _BINS + 1, dtype=torch.float64)[1:]
+        t[::2] = lo + (hi - lo) * (t[::2].log() - math.log(lo)) / math.log(hi / lo)  # half of them uniform, half in their logarithm
+        z, unit = sde.perturb(x0, t, Noise.seeded(*key, 2)), torch.eye(len(EXACT))[1]
+        slopes = []
+        for theta in (EXACT, EXACT + unit):
+            model = lesson.model(theta, _ROWS)
+            slopes.append(torch.autograd.grad(loss(model, Batch(x0), t, Noise.seeded(*key, 2)).sum(), model.theta)[0][:, 1])
+        with torch.no_grad():
+            weight = loss.weight(lesson.model(EXACT, _ROWS), t, z)
+            assert weight is not None
+            claimed = (2 * weight * lesson.features(z, t)[:, 1] ** 2).flatten(1).sum(1)
+        off, places = slopes[1] - slopes[0] - claimed, []
+        for share in ((t - lo) / (hi - lo), (t / lo).log() / math.log(hi / lo)):
+            places += [(share.reshape(-1) <= b) & (share.reshape(-1) > b - 1 / _BINS) for b in bins.tolist()]
+        size = [float(claimed[place].mean().abs().clamp_min(1e-300)) for place in places]
+        rows = torch.stack([place * off / (s * place.double().mean().clamp_min(1e-9)) for place, s in zip(places, size, strict=True)], 1)
+        # Rounding is not a difference.
+        found.append(PValue(mean_is_zero((rows * 1e7).round() / 1e7), sde.spec))
+    return together(found or [PValue(1.0, loss.spec)])
 
 
 def _not_affine(loss: ScoreLoss) -> str | None:

@@ -237,7 +237,9 @@ class Bank(NamedTuple):
 def _banks(sampler: Sampler) -> list[Bank]:
     usable = [*reference_problems(sampler, eight, COARSE)[:1], *reference_problems(sampler, _asymmetric, COARSE)[-2:]]
     found = [Bank(partial(_drawn, problem), partial(_sampled, sampler, problem)) for problem in usable]
-    return found or [Bank(partial(_noised, atoms), partial(_driven, sampler, atoms)) for atoms in atoms_of(sampler)]
+    return found or [
+        Bank(partial(_noised, atoms), partial(_driven, sampler, atoms)) for atoms in atoms_of(sampler) if isinstance(atoms, Atoms)
+    ]
 
 
 def _drawn(problem: ReferenceProblem, count: int, seed: int) -> Tensor:

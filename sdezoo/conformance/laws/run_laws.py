@@ -21,6 +21,7 @@ from sdezoo.conformance.law import LawError, Suite, falsify
 from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import KeyedNoise, Noise
 from sdezoo.process.process import Denoised
@@ -43,7 +44,7 @@ class _Rounded(Model[Any]):
         return self.base.score(z, t).bfloat16().to(z)
 
     def denoise(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.base.denoise(z, t).bfloat16().to(z) if isinstance(self.sde, Denoised) else super().denoise(z, t)
+        return self.base.denoise(z, t).bfloat16().to(z) if isinstance(self.sde, Denoised | Bridge) else super().denoise(z, t)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self.base.prior(shape, noise, like)

@@ -5,20 +5,33 @@ The processes of `sdezoo.conformance.bank.step_problems` make each visible with 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import equivalent
+from sdezoo.conformance.bank.cases import equivalent, variants
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.bank.orders import Error, affine_error, falls, normal_end
-from sdezoo.conformance.bank.problems import Mixture, gaussian
-from sdezoo.conformance.bank.sampler_problems import COARSE, WIDE, ReferenceProblem, drive, enough, no_problem, problems, reference_problems
+from sdezoo.conformance.bank.problems import Atoms, BridgeAtoms, Mixture, gaussian
+from sdezoo.conformance.bank.sampler_problems import (
+    COARSE,
+    WIDE,
+    ReferenceProblem,
+    atoms_of,
+    drive,
+    enough,
+    no_problem,
+    problems,
+    reference_problems,
+)
 from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Stops, thirds
-from sdezoo.conformance.evidence import close
+from sdezoo.conformance.evidence import bounded_moments, close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import SelfSimilar
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.registry import SAMPLERS
@@ -32,6 +45,7 @@ _ROWS = 64
 _SHARED_UNTIL = 0.1
 _SHARED_STEPS = 256
 _WRONG = 0.2
+_CROWD, _FEW_STEPS, _CLOSE = 2048, 64, 0.08
 
 
 def _point(sde: AffineSDE) -> Mixture:
@@ -171,6 +185,58 @@ def likelihood_rises(sampler: Sampler) -> None:
 
 def _narrow(sde: AffineSDE) -> Mixture:
     return gaussian(sde, (0.3, -0.4), (0.1, 0.1))
+
+
+def _reference(sampler: Sampler) -> str | None:
+    if sampler.weak_order is not None:
+        return "It declares a weak order, which is tested."
+    if reference_problems(sampler, gaussian):
+        return "It takes reference processes, on which the likelihood is tried."
+    return no_problem(sampler)
+
+
+@STEP_LAWS.law(excuses=_reference)
+def marginals_are_kept(sampler: Sampler) -> None:
+    """With an exact model and many steps, states have the distributions of the process on the way, and the data at the end."""
+    for model in _heavier(atoms_of(sampler)):
+        event = model.points.shape[1:]
+        view, noise = sampler.view(model), Noise.seeded(1)
+        times = sampler.grid(view, _FEW_STEPS)
+        z, memory, states = view.prior((_CROWD, *event), noise, WIDE), None, {}
+        with torch.no_grad():
+            for t, s in pairwise(times):
+                z, memory = sampler.step(view, z, t, s, noise, memory)
+                states[float(s)] = z
+        for share in (0.7, 0.3, 0.0):
+            s = min(states, key=lambda time, share=share: abs(time - share * float(times[0])))
+            t = torch.tensor(s, dtype=torch.float64)
+            known = model.noised(t, _CROWD, noise) if s else model.sde.encode(model.points, noise)
+            _alike(states[s].flatten(1), known.flatten(1), f"On {model.sde.spec}, at t = {s:.3g},")
+
+
+def _heavier(models: list[Atoms | BridgeAtoms]) -> Iterator[Atoms | BridgeAtoms]:
+    """The models, and one point on the variant of each process whose noise is heaviest, which differs most from normal noise.
+
+    The clean state is then certain: given more points, a step from their mean alone is not exact for such noise.
+    """
+    for model in models:
+        yield model
+        if isinstance(model, Atoms) and isinstance(model.sde, SelfSimilar):
+            every: list[Any] = variants(model.sde)
+            exact = [kind for kind in every if not kind.inexact_increments]
+            yield Atoms(min(exact, key=lambda kind: kind.index), model.points[:1])
+
+
+def _alike(found: Tensor, known: Tensor, where: str) -> None:
+    """Check that bounded moments agree to 0.08 and what chance adds."""
+    pilot = known.double()
+    low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
+    width = ((high - low) / 2).clamp_min(1e-6)
+    left, right = (bounded_moments(rows.double(), centre, width) for rows in (found, known))
+    chance = (left.var(0) / len(left) + (right.var(0) / len(right) if len(right) == _CROWD else 0.0)).sqrt()
+    off = (left.mean(0) - right.mean(0)).abs() - _SURE * chance
+    if not float(off.max()) < _CLOSE:
+        raise LawError(f"{where} mean and spread of the states are off by {float(off.max()):.3g} standard deviations.")
 
 
 def _unlike_any(sampler: Sampler) -> str | None:

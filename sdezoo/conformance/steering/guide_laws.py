@@ -28,6 +28,7 @@ GUIDE_LAWS: Suite[Guide] = Suite(CONFIGURATION_LAWS)
 _EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
 _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
+_MANY, _SURE = 128, 4.0
 
 
 class _Classes(Model[AffineSDE]):
@@ -186,3 +187,38 @@ def support_is_kept(guide: Guide, sde: AffineSDE) -> None:
     outside = int((~(sde.support.check(x) & x.isfinite())).sum())
     if outside:
         raise LawError(f"{outside} of {x.numel()} values are not finite, or outside the support.", sde.spec)
+
+
+def _steers_nothing(guide: Guide) -> str | None:
+    if guide.conditions or guide.needs_rows:
+        return _weightless(guide)
+    return "It steers neither to a class nor to rows."
+
+
+@GUIDE_LAWS.law(excuses=_steers_nothing)
+@_each_process
+def leads_where_it_steers(guide: Guide, sde: AffineSDE) -> None:
+    """Guided samples are nearer to what they are guided to, a class or the training rows, than those of the same seed at weight 0."""
+    sampler, labels = _sampler(sde), _labels(range(_MANY))
+    weightless = type(guide)(**{**guide.parameters(), "weight": 0})
+
+    def drawn(one: Guide) -> Tensor:
+        x = sampler.sample(_around(one, sde, labels), (_MANY, *_EVENT), _STEPS, 3, rows=range(_MANY), like=_WIDE)
+        return sde.encode(x)
+
+    guided, free = drawn(guide), drawn(weightless)
+    if guide.conditions:
+        gain = (2 * labels[:, None] - 1) * (guided - free)
+        if not float(gain.mean()) > _SURE * float(gain.std()) / gain.numel() ** 0.5:
+            raise LawError(f"Guided to a class, samples are moved by {float(gain.mean()):.3g} towards it.", sde.spec)
+    if guide.needs_rows:
+        for label in (0, 1):
+            rows = sde.encode(_data(sde, label))
+            near, far = (_apart(z[labels == label], rows) for z in (guided, free))
+            if not near < far:
+                raise LawError(f"The energy distance to the rows is {near:.4g} if guided to them, and {far:.4g} if not.", sde.spec)
+
+
+def _apart(z: Tensor, rows: Tensor) -> float:
+    """Energy distance of two sets of rows."""
+    return float(2 * torch.cdist(z, rows).mean() - torch.cdist(z, z).mean() - torch.cdist(rows, rows).mean())

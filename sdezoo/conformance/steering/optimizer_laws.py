@@ -143,6 +143,62 @@ def keeps_what_it_says(plugin: Optimizer) -> None:
 
 
 @OPTIMIZER_LAWS.law()
+def every_parameter_descends(plugin: Optimizer) -> None:
+    """Weights alone, and biases alone, descend to at most a half of the loss that they can take away."""
+    for which in ("weight", "bias"):
+        ratios: list[float] = []
+        for factor in sorted(_RATES, key=lambda factor: abs(math.log(factor))):
+            ratios.append(_alone(plugin, which, _rate(plugin) * factor))
+            if ratios[-1] < 0.5:
+                break
+        if not min(ratios) < 0.5:
+            raise LawError(f"If the {which} alone is off, {min(ratios):.2g} of the loss remains at best.")
+
+
+def _alone(plugin: Optimizer, which: str, lr: float) -> float:
+    """The share of the loss that remains if only one parameter of a linear layer is off."""
+    net, other = _made(_Linear), _made(_Linear)
+    with torch.no_grad():
+        if which == "bias":
+            other.bias += 0.7
+        elif plugin.keeps == "magnitudes":
+            other.weight *= _normal(3, 4, seed=2).sign()
+        else:
+            other.weight *= 0.2 + _normal(3, 4, seed=2).abs()
+    x, optimizer = _normal(64, 4, seed=3), plugin.build(net, lr, steps=_STEPS)
+    wanted, losses = other(x).detach(), []
+    for k in range(_STEPS):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * (1 - k / _STEPS)
+        optimizer.zero_grad()
+        loss = (net(x) - wanted).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    last = sum(losses[-10:]) / 10
+    return last / losses[0] if math.isfinite(last) else math.inf
+
+
+@OPTIMIZER_LAWS.law()
+def steps_follow_the_rate(plugin: Optimizer) -> None:
+    """At a learning rate of 0 nothing moves; at twice a small one, steps are about twice as large, or by noise more than once."""
+    lr, moved = _rate(plugin) / 10, {}
+    for factor in (0.0, 1.0, 2.0):
+        net = _made(_Net)
+        optimizer = plugin.build(net, lr, steps=8, seed=3)
+        _train(net, optimizer, range(2), lr)
+        before = [p.detach().clone() for p in net.parameters()]
+        _train(net, optimizer, range(2, 3), lr * factor * (1 + 2 / 20))
+        moved[factor] = math.sqrt(
+            sum(float((p.detach() - b).double().square().sum()) for p, b in zip(net.parameters(), before, strict=True))
+        )
+    if not moved[0.0] <= 1e-4 * moved[1.0]:
+        raise LawError(f"At a learning rate of 0 weights move by {moved[0.0]:.2g}, and by {moved[1.0]:.2g} at {lr:.2g}.")
+    if not 1.1 < moved[2.0] / moved[1.0] < 2.6 and plugin.keeps != "magnitudes":
+        raise LawError(f"At twice the learning rate a step is {moved[2.0] / moved[1.0]:.3g} times as large.")
+
+
+@OPTIMIZER_LAWS.law()
 def restored_bit_for_bit(plugin: Optimizer) -> None:
     """Restored from its saved state, it ends in the same weights, bit for bit, as if never interrupted."""
     lr, total = _rate(plugin), 24

@@ -1,0 +1,146 @@
+"""Laws of the densities behind a likelihood, and of what is said to follow from a score.
+
+A likelihood is that of the prior, moved by the flow, times the change of volume to the data. So the prior's log-density has to be that of
+the prior's samples, `E φ(z) = ∫ φ p`, and `log_abs_det` the logarithm of the determinant of `decode`. For data at one point the denoiser is
+that point.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical
+from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, together
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.calculus_laws import no_score
+from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, paths_agree
+from sdezoo.errors import CompositionError
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.process import Process
+
+DENSITY_LAWS: Suite[Process] = Suite()
+
+_WIDE = (torch.float64,)
+_MOST = 4
+
+
+def _answer(sde: Any, of: str, *arguments: Any) -> str | None:
+    """What a process says when it refuses to answer; None if it answers."""
+    try:
+        getattr(sde, of)(*arguments)
+    except CompositionError as refusal:
+        return refusal.problem
+    return None
+
+
+def _rows(sde: Process) -> tuple[Tensor, Tensor]:
+    """Two rows of data, and their states."""
+    x0 = typical(sde, torch.zeros(2, *smallest_event(sde), dtype=torch.float64))
+    return x0, sde.encode(x0, keyed(2))
+
+
+def _no_prior_density(sde: Process) -> str | None:
+    return _answer(sde, "prior_log_prob", _rows(sde)[1])
+
+
+@DENSITY_LAWS.monte_carlo_law(excuses=_no_prior_density)
+@both
+def prior_density_is_that_of_the_prior(sde: Any, seed: int) -> float:
+    """Samples of the prior have the density that `prior_log_prob` gives, for rows of one entry and of several."""
+    found = []
+    for event in {smallest_event(sde), next((e for e in events(sde) if 1 < torch.Size(e).numel() <= _MOST), smallest_event(sde))}:
+        draws = Draws(sde, STARTS[0], seed + len(event) * torch.Size(event).numel(), event)
+        shape = (ROWS, *draws.point.shape[1:])
+        z, pilot = (sde.prior(shape, draws.noise(), draws.point).double() for _ in range(2))
+        bumps = Bumps.fitted(pilot.flatten(1), lambda c: torch.tensor(True), seed=draws.seed)
+        low, size = bumps.centres - bumps.widths, (2 * bumps.widths).prod(1)
+        rows = [bumps.value(z.flatten(1))]
+        for k in range(len(bumps.centres)):  # the integral by points that are uniform in the bump's box
+            u = low[k] + 2 * bumps.widths[k] * draws.noise().uniform(z.flatten(1))
+            density = sde.prior_log_prob(u.reshape(z.shape)).reshape(ROWS, -1).sum(1).exp()
+            rows.append(-(size[k] * bumps.value(u)[:, k] * density)[:, None])
+        integral = torch.cat(rows[1:], 1)
+        found.append(draws.at(mean_is_zero(rows[0] + integral), draws.time(1.0)))
+    return together(found)
+
+
+def _no_volume(sde: Process) -> str | None:
+    x0, z = _rows(sde)
+    return _answer(sde, "log_abs_det", z, x0)
+
+
+def _square_rows(sde: Process) -> st.SearchStrategy[Case]:
+    flat = [event for event in events(sde) if torch.Size(event).numel() <= _MOST]
+    return process_cases(sde, rows=2, dtypes=_WIDE, shapes=flat, reach=2.0)
+
+
+@DENSITY_LAWS.property_law(_square_rows, excuses=_no_volume, examples=12)
+def volume_is_that_of_decode(case: Case) -> None:
+    """`log_abs_det` is the logarithm of the determinant of the derivative of `decode`, row by row."""
+    sde = case.sde
+    z = sde.encode(case.x0, keyed(len(case.normals), case.seed))
+    x = sde.decode(z)
+    if _answer(sde, "log_abs_det", z, x):
+        return
+    found = sde.log_abs_det(z, x)
+    if tuple(found.shape) != (len(z),):
+        raise LawError(f"log_abs_det has shape {tuple(found.shape)}, and ({len(z)},) was expected.")
+    size = z[0].numel()
+    for i, row in enumerate(z):
+
+        def decoded(u: Tensor, row: Tensor = row) -> Tensor:
+            # Of shares that sum to 1 the last follows from the others.
+            return sde.decode_unchecked(u.reshape(1, *row.shape)).reshape(-1)[:size]
+
+        jacobian = torch.func.jacfwd(decoded)(row.reshape(-1))
+        assert isinstance(jacobian, Tensor)
+        close(f"log_abs_det of row {i}", found[i], torch.linalg.slogdet(jacobian)[1], rtol=1e-6, atol=1e-6)
+
+
+def _no_denoiser(sde: Process) -> str | None:
+    x0, z = _rows(sde)
+    if z.shape != x0.shape and not isinstance(sde, AffineSDE):
+        return "Its state holds auxiliary variables."
+    return no_score(sde) or _answer(sde, "denoised", z, torch.tensor(sde.t_span[1], dtype=torch.float64), z)
+
+
+@DENSITY_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=_no_denoiser, examples=12)
+def denoised_follows_from_the_score(case: Case) -> None:
+    """`denoised` is the denoiser: for data at one point, whose score is known, it is that point."""
+    sde, z = case.sde, case.draw()
+    clean = sde.encode(case.x0, keyed(len(case.normals), case.seed))
+    found = sde.denoised(z, case.t, sde.score(z, case.x0, case.t))
+    loss = 1e-7 * float((1 + z.abs().max()) * _noise_to_signal(sde, case.t))
+    close("The denoiser of data at one point", found, clean, rtol=1e-6, atol=1e-6 + loss)
+
+
+def _noise_to_signal(sde: Any, t: Tensor) -> float:
+    level = sde.noise_level(t)
+    return 1.0 if level is None else float(level.max())
+
+
+def _starts_noised(sde: Process) -> str | None:
+    return "It starts from data as they are noised." if type(sde).start_from is Process.start_from else None
+
+
+@DENSITY_LAWS.monte_carlo_law(excuses=_starts_noised)
+@both
+def starts_from_noised_data(sde: Any, seed: int) -> float:
+    """Sampling that starts from data starts from noised data; at the last time it may start from the data as they are."""
+    found = []
+    for share, start in zip((0.3, 1.0), STARTS[:2], strict=True):
+        draws = Draws(sde, start, seed)
+        t, x0 = draws.time(share), draws.data(ROWS)
+        if _answer(sde, "start_from", x0, t, draws.noise()):
+            continue
+        started, encoded = (z.double().flatten(1) for z in (sde.start_from(x0, t, keyed(ROWS)), sde.encode(x0, keyed(ROWS))))
+        if share == 1.0 and torch.equal(started, encoded):
+            continue
+        started, drawn, pilot = sde.start_from(x0, t, draws.noise()).double().flatten(1), draws.states(t), draws.states(t)
+        found.append(draws.at(paths_agree(started, started, drawn.flatten(1), pilot.flatten(1)), t))
+    return together(found or [1.0])

@@ -1,0 +1,203 @@
+"""Processes that say something wrong of themselves beside their equation, and wrong bridges; each names the law that has to find it."""
+
+import math
+
+import torch
+
+from sdezoo_plugins.sdes.bridge import BrownianBridge
+from sdezoo_plugins.sdes.cir import CIR
+from sdezoo_plugins.sdes.gbm import GBM
+from sdezoo_plugins.sdes.jacobi import Jacobi
+from sdezoo_plugins.sdes.levy import Levy
+from sdezoo_plugins.sdes.rotation import Rotation
+from sdezoo_plugins.sdes.student_t import StudentT
+from sdezoo_plugins.sdes.ve import VE
+from sdezoo_plugins.sdes.vp import VP
+from tests.conformance.right_losses import mutants
+
+MUTANTS, killed_by = mutants()
+
+
+@killed_by("prior-density-is-that-of-the-prior")
+class DensityWithoutItsConstant(VP):
+    """The density of the prior up to a constant."""
+
+    def prior_log_prob(self, z):
+        return -(z.double().flatten(1) ** 2).sum(1) / 2
+
+
+@killed_by("volume-is-that-of-decode")
+class VolumeOfTheInverse(GBM):
+    """The determinant of `encode`."""
+
+    def log_abs_det(self, z, x):
+        return -super().log_abs_det(z, x)
+
+
+@killed_by("denoised-follows-from-the-score")
+class AgainstTheScore(VP):
+    """Tweedie's formula with the wrong sign."""
+
+    def denoised(self, z, t, s):
+        k = self.at(t, z)
+        return (z - k.variance * s) / k.alpha
+
+
+@killed_by("starts-from-noised-data")
+class StartsClean(VE):
+    """Data without noise at every time."""
+
+    def start_from(self, x, t, noise):
+        return self.encode(x)
+
+
+@killed_by("walls-are-where-it-says")
+class WallsThatAreNotThere(CIR):
+    """Walls at 0, which the process never reaches."""
+
+    @property
+    def reflecting_boundary(self):
+        return True
+
+
+@killed_by("walls-are-where-it-says")
+class WallsForgotten(Jacobi):
+    """No walls, also at `a = 1`, where the density is positive at 0."""
+
+    @property
+    def reflecting_boundary(self):
+        return False
+
+
+@killed_by("data-are-remembered")
+class WrongPriorExcused(VP):
+    """A prior that is too wide, excused by a claim."""
+
+    @property
+    def forgets_data(self):
+        return False
+
+    def prior(self, shape, noise, like):
+        return 2 * noise.normal(like, shape)
+
+
+@killed_by("tail-is-that-of-the-prior")
+class PowerLawUnsaid(Levy):
+    """Noise with a power law, said to fall faster."""
+
+    @property
+    def tail(self):
+        return math.inf
+
+
+@killed_by("steps-solve-the-sde")
+class StepsTwiceAsLong(CIR):
+    """An exact transition over twice the time."""
+
+    def forward_step(self, z, t, dt, noise):
+        return self.transition(z, t, t + 2 * dt, noise)
+
+
+@killed_by("what-belongs-to-it-fits")
+class SamplerOfAnother(GBM):
+    """A sampler of its own that refuses it."""
+
+    def own_sampler(self):
+        return "sscs"
+
+
+@killed_by("what-belongs-to-it-fits")
+class ErrorsThatPay(CIR):
+    """Weights of errors that are negative."""
+
+    def score_error_weighting(self, z, t):
+        return -z
+
+
+@killed_by("known-entries-follow")
+class EverythingKnown(GBM):
+    """All entries of the state, whatever is known of the data."""
+
+    def known_entries(self, known):
+        return torch.ones_like(known)
+
+
+@killed_by("draws-follow-the-density")
+class OneScaleForEachEntry(StudentT):
+    """A scale for each entry, where the density has one for all: right in each entry alone."""
+
+    def base(self, shape, noise, like):
+        halves = like.new_full(tuple(shape), self.nu / 2)
+        return noise.normal(like, shape) / (noise.gamma(halves) / halves).sqrt()
+
+
+@killed_by("variances-make-the-noise")
+class IncrementsOfNormalNoise(Levy):
+    """The scale of an increment by a difference of squares, nearly right where the noise is nearly normal."""
+
+    def earlier_variance(self, variance, t, s, noise):
+        p, q = self.mix(t), self.mix(s)
+        return variance * (q.sigma / p.sigma) ** 2
+
+
+@killed_by("prior-gap")
+class NormsEvenlySpaced(Rotation):
+    """A prior with the smallest and the largest norm of the data, and all between alike."""
+
+    def prior(self, shape, noise, like):
+        z = super().prior(shape, noise, like)
+        radii = self.radii or (1.0,)
+        r = radii[0] + (radii[-1] - radii[0]) * noise.uniform(z[..., :1])
+        return r * z / z.norm(dim=-1, keepdim=True)
+
+
+@killed_by("states-between-are-those-of-the-bridge")
+class NoiseOfTheWholeTime(BrownianBridge):
+    """The noise of a span of length 1, whatever its length."""
+
+    def between(self, z0, z1, t, noise):
+        a, b = self.span(t)
+        u = (t.double() - a) / (b - a)
+        return (1 - u) * z0 + u * z1 + self.rate * (u * (1 - u)).clamp(min=0).sqrt() * noise.normal(z0)
+
+
+@killed_by("states-between-are-those-of-the-bridge")
+class NoiseInProportionToTime(BrownianBridge):
+    """The scale of a span in proportion to its length."""
+
+    def noise_scale(self, a, b):
+        return self.rate * (b - a)
+
+
+@killed_by("target-points-to-the-knot-below")
+class TargetFromZero(BrownianBridge):
+    """The time from 0 for that from the knot."""
+
+    def target(self, z, z0, t):
+        return (z0 - z) / t.to(z)
+
+
+@killed_by("the-other-direction-is-the-same-bridge")
+class KnotsNotMirrored(BrownianBridge):
+    """The same knots in both directions."""
+
+    @property
+    def knots(self):
+        return tuple((time - self._first) / self._length for time in self._times)
+
+
+@killed_by("times-of-snapshots-are-kept")
+class TimesFromZero(BrownianBridge):
+    """The first time forgotten."""
+
+    def user_time(self, t):
+        return super().user_time(t) - self._first
+
+
+@killed_by("distance-is-that-of-the-ends")
+class SpreadForDistance(BrownianBridge):
+    """The standard deviation, which is the distance over √2."""
+
+    def adapted(self, x0):
+        found = super().adapted(x0)
+        return type(self)(gap=found.distance / 2**0.5)
