@@ -205,7 +205,7 @@ def _bank(sampler: Sampler) -> list[_Trial]:
             found.append(_reference(f"{name} on {problem.title}", problem))
     for problem in reference_problems(sampler, _atoms)[:2]:
         found.append(_reference(f"atoms on {problem.title}", problem))
-    return found or [_elsewhere(atoms) for atoms in atoms_of(sampler)]
+    return found or [_elsewhere(atoms) for atoms in atoms_of(sampler) if isinstance(atoms, Atoms)]
 
 
 def _reference(name: str, problem: ReferenceProblem) -> _Trial:

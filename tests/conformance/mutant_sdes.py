@@ -17,6 +17,7 @@ from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
+from sdezoo_plugins.sdes.beta import Beta
 from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.cld import CLD
 from sdezoo_plugins.sdes.gbm import GBM
@@ -1202,6 +1203,22 @@ class BirthsOfAllItems(Thinning):
     def earlier(self, z, denoised, t, s, noise):
         missing = (denoised - z).double().clamp_min(0)
         return z + noise.draw(torch.binomial, missing, (self.kept(s) - self.kept(t)).expand_as(missing)).to(z)
+
+
+@mutant("steps-differ-least-at-the-mean")
+class DivergenceInTheOtherOrder(Thinning):
+    """The births by the denoiser come first: the minimizer is a geometric mean."""
+
+    def step_divergence(self, z, denoised, x0, t, s):
+        return super().step_divergence(z, x0, denoised, t, s)
+
+
+@mutant("steps-differ-least-at-the-mean")
+class BetaInTheOtherOrder(Beta):
+    """The step by the clean state comes first."""
+
+    def step_divergence(self, z, denoised, x0, t, s):
+        return super().step_divergence(z, x0, denoised, t, s)
 
 
 @mutant("draws-follow-the-density")

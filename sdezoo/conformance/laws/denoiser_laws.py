@@ -25,7 +25,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import event_at, smallest_event, variants
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, below, bounded_moments, mean_is_zero, means_are_equal, together
-from sdezoo.conformance.law import Suite
+from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
 from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
 from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfSimilar
@@ -155,6 +155,30 @@ def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
         known = draws.states(s).flatten(1)
         found.append(draws.at(means_are_equal(back, known) if k < 2 else _alike(back, known), s, t))
     return together(found)
+
+
+@DENOISER_LAWS.law(excuses=_no_way_back)
+def steps_differ_least_at_the_mean(sde: Any) -> None:
+    """Steps back from what the prior leaves differ from those by a few clean states least, on average, if they are by the mean of these."""
+    draws = Draws(sde, 0.0, 0)
+    points = torch.cat([Draws(sde, start, 0, tuple(draws.point.shape[1:])).point for start in STARTS])
+    clean = sde.encode(points).double()
+    weights = torch.arange(1.0, len(points) + 1).double().reshape(-1, *(1,) * (clean.ndim - 1))
+    weights /= weights.sum()
+    z = sde.prior(points[:1].shape, draws.noise(), points).double().expand_as(clean)
+    for last, first in ((0.3, 0.25), (0.9, 0.2)):
+        t, s = draws.time(last), draws.time(first)
+        at = f"t = {float(t):.3g}, s = {float(s):.3g}"
+        guess = (weights * clean).sum(0).expand_as(clean).clone().requires_grad_()
+        found = sde.step_divergence(z, guess, points, t, s)
+        if not bool((found >= -1e-9 * found.abs().max()).all()):
+            raise LawError(f"The divergence is negative, {float(found.min()):.3g}.", at)
+        (slope,) = torch.autograd.grad((weights * found).sum(), guess)
+        if not bool((slope.sum(0).abs() <= 1e-6 * slope.abs().sum(0)).all()):
+            share = float((slope.sum(0).abs() / slope.abs().sum(0)).max())
+            raise LawError(
+                f"Its mean has a slope at the mean, {share:.1%} of the slopes of the points.", f"t = {float(t):.3g}, s = {float(s):.3g}"
+            )
 
 
 def _no_mixture(sde: Process) -> str | None:
