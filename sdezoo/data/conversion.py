@@ -24,7 +24,7 @@ from torch import Tensor
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.encoding import typed_columns
 from sdezoo.data.opening.dialect import is_number
-from sdezoo.data.opening.inference import as_float64, as_int64, column_parts, float_type, integer_type, shared_times, time_type
+from sdezoo.data.opening.inference import as_float64, as_int64, check_small, column_parts, float_type, integer_type, shared_times, time_type
 from sdezoo.data.opening.table import is_text
 from sdezoo.data.opening.time_texts import form_of, parse_times, read_times, write_times
 from sdezoo.errors import DataError, RunError, shortened
@@ -208,7 +208,9 @@ def _column(name: str, column: pa.ChunkedArray, spans: dict[str, TimeType], code
     offset = offset_of(found)
     for first, part in column_parts(column):
         if not offset:
-            codes[first : first + len(part)] = as_float64(part)
+            exact = as_float64(part)
+            check_small(exact, f"The column '{name}'")
+            codes[first : first + len(part)] = exact
         else:
             there = np.asarray(part.is_valid())
             codes[first : first + len(part)] = np.nan

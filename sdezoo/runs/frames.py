@@ -21,6 +21,7 @@ from sdezoo.data.conversion import from_numbers, to_numbers
 from sdezoo.data.dataset import SeriesForm
 from sdezoo.data.encoding import Encoding, narrowed
 from sdezoo.data.labels import Labels, labels
+from sdezoo.data.opening.inference import check_small
 from sdezoo.errors import DataError, RunError
 
 _TIMES = (np.datetime64, np.timedelta64, date, timedelta)
@@ -196,6 +197,7 @@ def _of_array(given: Any) -> Tensor:
             raise DataError("Complex data not supported.", "Give real numbers.")
         if array.dtype.kind in "mM" or (array.dtype == object and any(isinstance(value, _TIMES) for value in array.flat)):
             raise DataError("The array holds dates or times.", "Give a data frame, whose columns have types.")
+        check_small(np.asarray(array, dtype=np.float64), "The array")
         with np.errstate(over="ignore"):
             values = torch.from_numpy(np.array(array, dtype=np.float32))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

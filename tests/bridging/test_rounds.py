@@ -170,7 +170,7 @@ def test_a_fresh_network_is_exact_between_normal_distributions(tmp_path: Path) -
     b = torch.randn(2000, 2, generator=torch.Generator().manual_seed(2)) * torch.tensor([2.0, 0.1])
     data = Data(a, a[:0], "points", later=(Snapshot(1.0, b, b[:0]),))
     run = train(config(tmp_path / "run", steps=1, rounds=2, lr=1e-12, shift="none", batch_size=32, data="memory"), data=data).run
-    [(early, late)] = read_coupling(round_folder(run, 2), coupling_digest(round_folder(run, 2)) or "")
+    [(early, late)] = read_coupling(round_folder(run, 2), coupling_digest(round_folder(run, 2)) or "", 1, (2,))
     for number, below, above in ((1, a, b), (2, late, early)):
         model = restore(round_folder(run, number)).model
         assert isinstance(model, BridgeModel)

@@ -94,6 +94,13 @@ def test_numbers_with_mistakes_are_not_taken_for_categories() -> None:
         to_numbers(pa.table({"x": values}))
 
 
+@pytest.mark.parametrize("small", [1e-50, -3e-39])
+def test_numbers_that_float32_would_lose_are_refused(small: float) -> None:
+    with pytest.raises(DataError, match="column 'p' holds numbers too small for float32 \\(2, the first "):
+        to_numbers(pa.table({"p": [0.0, 0.5, small, None, small], "q": [1.0, 2.0, 3.0, 4.0, 5.0]}))
+    assert float(to_numbers(pa.table({"p": [0.0, 2e-38, 1.0]})).values[1, 0]) == pytest.approx(2e-38)
+
+
 def test_codes_of_a_file_become_those_of_a_model() -> None:
     data = to_numbers(pa.table({"x": ["a", "b", "c"], "t": pa.array([1_700_000_000, 1_700_000_009, 1_700_900_000])}))
     file = to_numbers(pa.table({"x": ["c", "b"], "t": pa.array([1_700_000_001, 1_700_000_001])}))

@@ -21,6 +21,7 @@ EXACT = 2**24
 """float32 holds every integer up to here."""
 
 _PART = 2**18
+_SMALLEST = float(np.finfo(np.float32).tiny)
 _DIGITS, _DIFFERENT = 6, 10
 """Decimal places of a lattice at most; different values at least for multiples of a number above one in the last place."""
 _NARROW = 2.0**-10
@@ -52,6 +53,24 @@ def as_float64(part: pa.Array) -> np.ndarray:
     if not pa.types.is_decimal(part.type) or part.type.scale > 15:
         return found
     return np.round(found * 10.0**part.type.scale) / 10.0**part.type.scale  # Arrow's cast is not the nearest number
+
+
+def check_small(values: np.ndarray, where: str) -> None:
+    """Check that no number is so small that float32 loses it.
+
+    Args:
+        values: numbers, float64 of any shape.
+        where: what holds them, which begins the message.
+
+    Raises:
+        DataError: if there are some (how many, the first).
+    """
+    lost = values[(values != 0) & (np.abs(values) < _SMALLEST)]
+    if len(lost):
+        raise DataError(
+            f"{where} holds numbers too small for float32 ({len(lost)}, the first {lost[0]:g}).",
+            "Give them in a smaller unit, or their logarithms.",
+        )
 
 
 def integer_type(column: pa.ChunkedArray, name: str) -> NumberType:
