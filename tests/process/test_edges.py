@@ -57,7 +57,8 @@ def named(pairs):
 
 
 def test_every_edge_has_something_that_fits():
-    assert {"dsm", "sliced-sm"} <= set(fitting(EDGES[0], LOSSES)) & set(fitting(EDGES[1], LOSSES))
+    assert fitting(BetweenWalls(), LOSSES) == ["confined-sm", "dsm"]
+    assert {"confined-sm", "dsm", "sliced-sm"} <= set(fitting(Kinetic(), LOSSES))
     assert fitting(Stable(), LOSSES) == ["dsm"]
     assert {"euler-maruyama", "heun", "pc"} <= set(fitting(Kinetic(), SAMPLERS))
     assert "torchsde" not in fitting(Kinetic(), SAMPLERS)

@@ -17,7 +17,7 @@ A step takes the variance from its exact distribution, `V' = Gamma(2κθ/ξ² + 
 
     log S' = log S + μh + (ρ/ξ)(V' − V − κθh) + (κρ/ξ − ½) I + √((1 − ρ²) I) ε,      I = h (V + V')/2
 
-There is no stationary distribution: the prior is simulated from a typical row.
+There is no stationary distribution: the prior is simulated from log-normal rows with the medians and spreads of the data.
 """
 
 import math
@@ -37,6 +37,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
 from sdezoo.process.sde import MatrixSDE
 
+_LEAST = 1e-6
 STEPS = 32
 """Steps by which data are noised."""
 
@@ -59,6 +60,8 @@ class Heston(MatrixSDE):
     """Correlation `ρ` of price and variance."""
     typical: tuple[Positive, Positive] | None = None
     """Price and variance from which the prior is simulated; None: the data's medians, or (1,θ) without data."""
+    spread: tuple[Positive, Positive] | None = None
+    """Standard deviations of the logarithms of both in the data; None: the data's, or those of a single row without data."""
 
     @property
     def row_shape(self) -> Shape:
@@ -77,10 +80,10 @@ class Heston(MatrixSDE):
         return True
 
     def adapted(self, x0: Tensor) -> Self:
-        if self.typical is not None:
-            return self
-        price, variance = x0.double().quantile(0.5, dim=0).tolist()
-        return replace(self, typical=(price, variance))
+        logs = x0.double().log()
+        typical = self.typical or tuple(logs.quantile(0.5, dim=0).exp().tolist())
+        spread = self.spread or tuple(logs.std(0, correction=0).clamp_min(_LEAST).tolist())
+        return replace(self, typical=typical, spread=spread)
 
     def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
         """`(log S, V)`; `noise` is unused."""
@@ -158,8 +161,10 @@ class Heston(MatrixSDE):
         return (self.theta * t).sqrt()
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        """Paths from a typical row up to `t = 1`."""
+        """Paths up to `t = 1` from log-normal rows with the medians and spreads of the data."""
         x0 = like.new_tensor(self._typical).expand(tuple(shape))
+        if self.spread:
+            x0 = x0 * (like.new_tensor(self.spread) * noise.normal(x0)).exp()
         return self.perturb(x0, torch.tensor(1.0, dtype=torch.float64), noise)
 
     @property

@@ -90,12 +90,12 @@ def volume_is_that_of_decode(case: Case) -> None:
     found = sde.log_abs_det(z, x)
     if tuple(found.shape) != (len(z),):
         raise LawError(f"log_abs_det has shape {tuple(found.shape)}, and ({len(z)},) was expected.")
-    size = z[0].numel()
+    shares = x.shape[-1] == z.shape[-1] + 1  # of shares that sum to 1 the last follows from the others
     for i, row in enumerate(z):
 
         def decoded(u: Tensor, row: Tensor = row) -> Tensor:
-            # Of shares that sum to 1 the last follows from the others.
-            return sde.decode_unchecked(u.reshape(1, *row.shape)).reshape(-1)[:size]
+            values = sde.decode_unchecked(u.reshape(1, *row.shape))
+            return (values[..., :-1] if shares else values).reshape(-1)
 
         jacobian = torch.func.jacfwd(decoded)(row.reshape(-1))
         assert isinstance(jacobian, Tensor)
