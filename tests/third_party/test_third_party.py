@@ -87,7 +87,6 @@ def test_its_file_is_enough(tmp_path: Path) -> None:
     before = sorted(OURS.iterdir())
     _write_gains(tmp_path / "gains.csv")
     assert "  hyperbolic  " in sdezoo(tmp_path, "list", "--plugin", file)
-    sdezoo(tmp_path, "check", "--plugin", file)
     sdezoo(tmp_path, "train", "--plugin", file, "--sde", "hyperbolic", "--steps", 2, "--data", "gains.csv", "--out", "run", "--quiet")
     sdezoo(tmp_path, "sample", "run", "--plugin", file, "--steps", 5, "--out", "more.csv", "--quiet")
     assert np.isfinite(_samples(tmp_path / "more.csv")).all()
