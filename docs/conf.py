@@ -87,8 +87,14 @@ def shapes(*docstring: Any) -> None:
     lines[:] = "".join(outside).split("\n")
 
 
+def metadata(_app: Sphinx, _kind: str, name: str, *_: Any) -> bool | None:
+    """Leave out what scikit-learn adds to an estimator for its metadata routing."""
+    return True if re.fullmatch(r"set_\w+_request", name) else None
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.add_directive("modules", Modules)
     app.add_directive("gallery", Gallery)
     app.connect("autodoc-process-docstring", shapes)
+    app.connect("autodoc-skip-member", metadata)

@@ -1,13 +1,13 @@
 """A scikit-learn estimator: train, sample and compute likelihoods of arrays and data frames.
 
-```python
-model = DiffusionModel(sde="gbm", loss="mult-dsm").fit(X)
-model.sample(1000)
-model.score_samples(X)  # log-density of each row, in nats
+::
 
-bridge = DiffusionModel(sde="bridge:sigma=1").fit(a, target=b)
-bridge.transform(a2)  # row i goes from row i; inverse_transform goes the other way
-```
+    model = DiffusionModel(sde="gbm", loss="mult-dsm").fit(X)
+    model.sample(1000)
+    model.score_samples(X)  # log-density of each row, in nats
+
+    bridge = DiffusionModel(sde="bridge:sigma=1").fit(a, target=b)
+    bridge.transform(a2)  # row i goes from row i; inverse_transform goes the other way
 
 Parameters are those of `TrainingConfig`. They are validated in `fit` only, so that `clone` and `set_params` work. `save` writes a run
 folder, which `sdezoo sample` reads too.

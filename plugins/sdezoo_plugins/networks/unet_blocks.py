@@ -14,7 +14,7 @@ _DROPOUTS = {1: nn.Dropout1d, 2: nn.Dropout2d}
 
 
 def convolution(axes: int, channels: int, out: int, size: int = 3, stride: int = 1, zero: bool = False) -> nn.Conv1d | nn.Conv2d:
-    """A padded convolution, (B, channels, *sides) -> (B, out, *⌈sides/stride⌉).
+    """A padded convolution, `(B, channels, *sides)` → `(B, out, *⌈sides/stride⌉)`.
 
     Args:
         axes: number of sides, 1 or 2.
