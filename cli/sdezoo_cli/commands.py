@@ -14,23 +14,11 @@ from typer.core import TyperGroup
 from sdezoo.errors import printable
 
 COMMANDS: Mapping[str, str] = {
-    "train": "sdezoo_cli.train:train",
-    "sample": "sdezoo_cli.sample:sample",
-    "impute": "sdezoo_cli.impute:impute",
-    "paths": "sdezoo_cli.paths:paths",
-    "evaluate": "sdezoo_cli.evaluate:evaluate",
-    "report": "sdezoo_cli.report:report",
-    "advise": "sdezoo_cli.advise:advise",
-    "export": "sdezoo_cli.export:export",
-    "list": "sdezoo_cli.list_plugins:list_plugins",
-    "show": "sdezoo_cli.show:show",
-    "check": "sdezoo_cli.check:check",
-    "cite": "sdezoo_cli.cite:cite",
-    "verify": "sdezoo_cli.verify:verify",
-    "new": "sdezoo_cli.new:new",
-    "bench": "sdezoo_cli.bench:bench",
+    **{name: name for name in ("train", "sample", "impute", "paths", "evaluate", "report", "advise", "export")},
+    "list": "list_plugins",
+    **{name: name for name in ("show", "check", "cite", "verify", "new", "bench")},
 }
-"""Where the function of each command is, in the order of the help. A command that is called is the only one that is imported."""
+"""The module of each command, whose function has the same name, in the order of the help. Only a command that is called is imported."""
 
 
 class _Commands(TyperGroup):
@@ -86,8 +74,8 @@ def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     app.callback()(_group)
     for name in names:
-        module, _, function = COMMANDS[name].partition(":")
-        app.command(name)(getattr(import_module(module), function))
+        function = COMMANDS[name]
+        app.command(name)(getattr(import_module(f"sdezoo_cli.{function}"), function))
     return app
 
 

@@ -63,7 +63,6 @@ class BridgeModel(Model[Bridge], nn.Module):
         nn.Module.__init__(self)
         self.sde, self.net = sde, net
         self.register_buffer("moments", moments)
-        self._knots = torch.tensor(sde.knots, dtype=torch.float64)
 
     def output(self, z: Tensor, t: Tensor) -> Tensor:
         """The network at time `t`, shaped like `z`.
@@ -83,8 +82,8 @@ class BridgeModel(Model[Bridge], nn.Module):
         """
         a, b = self.sde.span(t)
         u = ((t.double() - a) / (b - a)).to(z)
-        place = torch.searchsorted(self._knots, t.double().cpu().flatten().contiguous()).clamp(1, len(self._knots) - 1) - 1
-        mean_a, mean_b, var_a, var_b, both = self.moments.to(z)[place.to(z.device)].unbind(1)
+        place = self.sde.place(t).flatten().to(z.device)
+        mean_a, mean_b, var_a, var_b, both = self.moments.to(z)[place].unbind(1)
         noise = self.sde.rate**2 * (b - a).to(z) * u * (1 - u)
         variance = (1 - u) ** 2 * var_a + u**2 * var_b + 2 * u * (1 - u) * both + noise
         slope = ((1 - u) * var_a + u * both) / variance

@@ -61,6 +61,18 @@ def round_folder(run: Path, number: int) -> Path:
     return run / "rounds" / f"{number}-{DIRECTIONS[(number + 1) % 2]}"
 
 
+def round_folders(run: Path) -> dict[int, Path]:
+    """The folders of the rounds of a run, by number, in order; what has another name is left out.
+
+    Args:
+        run: the run folder.
+    """
+    folder = run / "rounds"
+    named = [_NAME.fullmatch(at.name) for at in folder.iterdir()] if folder.is_dir() else []
+    numbers = {int(found[1]) for found in named if found}
+    return {number: round_folder(run, number) for number in sorted(numbers)}
+
+
 def newest_round(run: Path, direction: str | None) -> Path:
     """The run folder to sample in: that of the newest round of a direction, or `run` itself if it has no rounds.
 
@@ -80,11 +92,10 @@ def newest_round(run: Path, direction: str | None) -> Path:
         raise RunError(f"The run '{run}' is a bridge, which has two directions.", "Give --direction forward, or --direction backward.")
     if direction not in DIRECTIONS:
         raise RunError(f"There is no direction '{direction}'.", "Give --direction forward, or --direction backward.")
-    named = [round_folder(run, int(found[1])) for at in (run / "rounds").iterdir() if (found := _NAME.fullmatch(at.name))]
-    trained = [at for at in named if at.name.endswith(direction) and checkpoint.newest(at) is not None]
+    trained = [at for at in round_folders(run).values() if at.name.endswith(direction) and checkpoint.newest(at) is not None]
     if not trained:
         raise RunError(f"No round of '{run}' has trained the direction '{direction}' yet.", "Resume its training: sdezoo train --resume.")
-    return max(trained, key=lambda at: int(at.name.partition("-")[0]))
+    return trained[-1]
 
 
 def train_rounds(

@@ -25,6 +25,10 @@ from sdezoo.errors import RunError
 _WHOLE = 2.0**62
 
 
+DAY = {unit: 86_400 * 1000**k for k, unit in enumerate(("s", "ms", "us", "ns"))}
+"""The length of a day in each unit of Arrow's times of day."""
+
+
 class ColumnType(ABC):
     """The type of a column. Abstract: `unit`, `exact`, `record`."""
 
@@ -176,7 +180,7 @@ class TimeType(ColumnType):
     def day(self) -> int:
         """The length of a day in the unit of times of day, which go around the clock; 0 for other times."""
         head, _, unit = self.arrow.rstrip("]").partition("[")
-        return 86_400 * 1000 ** ("s", "ms", "us", "ns").index(unit) if head.startswith("time") and head != "timestamp" else 0
+        return DAY[unit] if head.startswith("time") and head != "timestamp" else 0
 
     def around(self, codes: Tensor) -> Tensor:
         if not self.day:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
+from sdezoo.data.column_types import CategoryType, ColumnType, TimeType, offset_of, or_numbers
 from sdezoo.data.conversion import schema, to_numbers
 from sdezoo.data.opening.time_texts import parse_times
 from sdezoo.errors import DataError, ParameterError, shortened
@@ -115,7 +115,7 @@ def _code(name: str, whole: object, value: Value | None, kind: ColumnType) -> fl
         return None
     if isinstance(kind, TimeType):
         return _time(name, whole, value, kind)
-    return _number(name, whole, value, kind.offset if isinstance(kind, NumberType) else 0)
+    return _number(name, whole, value, offset_of(kind))
 
 
 def _number(name: str, whole: object, value: Value, offset: float) -> float:

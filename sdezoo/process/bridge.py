@@ -116,9 +116,17 @@ class Bridge(Process):
         Returns:
             `a` and `b`, float64, shaped like `t`.
         """
+        knots, place = torch.tensor(self.knots, dtype=torch.float64, device=t.device), self.place(t)
+        return knots[place], knots[place + 1]
+
+    def place(self, t: Tensor) -> Tensor:
+        """The index of the span that holds a time, counted from the lowest, int64, shaped like `t`.
+
+        Args:
+            t: time, of any shape.
+        """
         knots = torch.tensor(self.knots, dtype=torch.float64, device=t.device)
-        above = torch.searchsorted(knots, t.double().contiguous()).clamp(1, len(knots) - 1)
-        return knots[above - 1], knots[above]
+        return torch.searchsorted(knots, t.double().contiguous()).clamp(1, len(knots) - 1) - 1
 
     def between(self, z0: Tensor, z1: Tensor, t: Tensor, noise: Noise) -> Tensor:
         """Sample `z_t` given the states at the knots around `t`; at a knot exactly the state there.

@@ -125,6 +125,15 @@ def column_moments(
     return tuple(center or means.tolist()), tuple(spread or deviations.tolist())
 
 
+def by_column(x: Tensor) -> Tensor:
+    """The rows of a table, `(N, d)`, as they are; other data as one column of all their values.
+
+    Args:
+        x: data, `(N, *event)`.
+    """
+    return x if x.ndim == 2 else x.reshape(-1, 1)
+
+
 def unstandardized(phi: Transform) -> Transform:
     """`φ` of standardized coordinates `φ(c + s z)`; other coordinates unchanged."""
     return phi.phi if isinstance(phi, Standardized) else phi

@@ -197,7 +197,8 @@ def _of_array(given: Any) -> Tensor:
             raise DataError("Complex data not supported.", "Give real numbers.")
         if array.dtype.kind in "mM" or (array.dtype == object and any(isinstance(value, _TIMES) for value in array.flat)):
             raise DataError("The array holds dates or times.", "Give a data frame, whose columns have types.")
-        check_small(np.asarray(array, dtype=np.float64), "The array")
+        if array.dtype.kind not in "biu":
+            check_small(array if array.dtype.kind == "f" else array.astype(np.float64), "The array")
         with np.errstate(over="ignore"):
             values = torch.from_numpy(np.array(array, dtype=np.float32))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

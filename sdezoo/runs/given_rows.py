@@ -223,10 +223,23 @@ def _first_observations(path: Path, trained: Trained, time: float | None) -> AtR
     """A start of paths."""
     if time is not None:
         raise ParameterError("Paths start at their rows, and are not noised before.", "Leave out --from-time.")
-    form, columns = _format(path, "rows"), trained.state.event[-1]
-    x = form.read_samples(path, trained.state.columns, ())
-    if x.ndim == 3:
-        x = x[:, 0]
-    if x.ndim != 2 or x.shape[1] != columns or not len(x):
-        raise DataError(f"The rows in '{path}' have shape {tuple(x.shape)}.", f"Give rows (n, {columns}), or paths (n, T, {columns}).")
-    return start_of(x, trained, f"'{path}'")
+    x = _format(path, "rows").read_samples(path, trained.state.columns, ())
+    return start_of(first_of(x, trained, f"The rows in '{path}'"), trained, f"'{path}'")
+
+
+def first_of(x: Tensor, trained: Trained, rows: str) -> Tensor:
+    """The first observations of paths, `(n, d)`.
+
+    Args:
+        x: rows `(n, d)`, or paths `(n, T, d)`.
+        trained: a model of paths.
+        rows: what they are called in messages.
+
+    Raises:
+        DataError: if they have another shape.
+    """
+    d = trained.state.event[-1]
+    x = x[:, 0] if x.ndim == 3 else x
+    if x.ndim != 2 or x.shape[1] != d:
+        raise DataError(f"{rows} have shape {tuple(x.shape)}.", f"Give rows (n, {d}), or paths (n, T, {d}).")
+    return x

@@ -1,4 +1,4 @@
-"""Rounds and couplings of a bridge that somebody else packed, or a kill left behind: the run goes on as its own, or says what is wrong."""
+"""Rounds and couplings of a bridge that somebody else packed, or that a killed run left: training resumes, or says what is wrong."""
 
 import hashlib
 import itertools

@@ -34,6 +34,7 @@ from torch.distributions import constraints
 from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.rewindable import Rewindable
+from sdezoo.process.standardized import by_column
 from sdezoo_plugins.sdes.coalescent import inside
 
 _FIRST, _LAST = 10.0, -13.0
@@ -70,7 +71,7 @@ class Beta(Rewindable):
         return "posterior"
 
     def adapted(self, x0: Tensor) -> Self:
-        rows = x0.double() if x0.ndim == 2 else x0.double().reshape(-1, 1)
+        rows = by_column(x0.double())
         mean = self.mean or tuple(rows.mean(0).clamp(_INSIDE, 1 - _INSIDE).tolist())
         variance = self.variance or tuple(rows.var(0, correction=0).clamp_min(1e-8).tolist())
         return replace(self, mean=mean, variance=variance)

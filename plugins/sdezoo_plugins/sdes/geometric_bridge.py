@@ -14,7 +14,7 @@ from torch.distributions.constraints import Constraint
 
 from sdezoo.parameters import NonNegative
 from sdezoo.process.noise import Noise
-from sdezoo.process.standardized import column_moments, standardized, wide
+from sdezoo.process.standardized import by_column, column_moments, standardized, wide
 from sdezoo_plugins.sdes.pinned import Pinned
 
 
@@ -41,9 +41,7 @@ class GeometricBridge(Pinned):
     def adapted(self, x0: Tensor) -> Self:
         if self.center is not None and self.spread is not None:
             return super().adapted(x0)
-        logs = wide(x0).log()
-        rows = logs if logs.ndim == 2 else logs.reshape(-1, 1)
-        center, spread = column_moments(rows, self.center, self.spread)
+        center, spread = column_moments(by_column(wide(x0).log()), self.center, self.spread)
         return super(GeometricBridge, replace(self, center=center, spread=spread)).adapted(x0)
 
     def encode(self, x: Tensor, noise: Noise) -> Tensor:

@@ -29,7 +29,7 @@ from sdezoo.parameters import NonNegative
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional
 from sdezoo.process.sde import Stationary
-from sdezoo.process.standardized import column_moments, wide
+from sdezoo.process.standardized import by_column, column_moments, wide
 
 GROWTH = 50.0
 """The least growth that is set from data."""
@@ -137,7 +137,7 @@ class SquareRoot(Stationary, Conditional):
             return self
         z = self.encode(wide(x0))
         y = self.even(z)
-        center, spread = column_moments(y if y.ndim == 2 else y.reshape(-1, 1), self.center, self.spread)
+        center, spread = column_moments(by_column(y), self.center, self.spread)
         growth = self.growth
         if growth is None:
             widths = [value for value in spread if value > 0]

@@ -40,6 +40,7 @@ from torch.nn.functional import softplus
 from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.rewindable import Rewindable
+from sdezoo.process.standardized import by_column
 
 _ONE = math.log(math.e - 1)
 _BACKGROUND = 1e-3
@@ -69,7 +70,7 @@ class Thinning(Rewindable):
         return "posterior"
 
     def adapted(self, x0: Tensor) -> Self:
-        rows = x0.double() if x0.ndim == 2 else x0.double().reshape(-1, 1)
+        rows = by_column(x0.double())
         mean = self.mean or tuple(torch.where(rows.mean(0) > 0, rows.mean(0), 1.0).tolist())
         variance = self.variance or tuple(rows.var(0, correction=0).clamp_min(1e-3).tolist())
         return replace(self, mean=mean, variance=variance)

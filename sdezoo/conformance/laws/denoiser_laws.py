@@ -24,10 +24,10 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import event_at, smallest_event, variants
 from sdezoo.conformance.bank.problems import Atoms
-from sdezoo.conformance.evidence import ROWS, Bumps, below, bounded_moments, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.evidence import ROWS, Bumps, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
-from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
+from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both, path_features
 from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfSimilar
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process
@@ -94,12 +94,10 @@ def _no_increments(sde: Process) -> str | None:
 def _alike(left: Tensor, right: Tensor) -> float:
     """p-value of two samples, `(n, k)` each, having one distribution."""
     pilot = torch.cat([left[:2048], right[:2048]])
-    low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
-    width = ((high - low) / 2).clamp_min(1e-12)
-    knots = torch.stack([torch.quantile(pilot, q, 0) for q in (0.02, 0.1, 0.3, 0.7, 0.9, 0.98)])
-    return means_are_equal(*(torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1) for rows in (left, right)))
+    return means_are_equal(*(path_features(rows, pilot, _SHARES) for rows in (left, right)))
 
 
+_SHARES = (0.02, 0.1, 0.3, 0.7, 0.9, 0.98)
 _SPANS = ((0.05, 0.1), (0.2, 0.5), (0.6, 0.65), (0.1, 1.0))
 
 

@@ -305,11 +305,11 @@ def paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> f
     return means_are_equal(ends, known)
 
 
-def path_features(rows: Tensor, pilot: Tensor) -> Tensor:
-    """Bounded moments and indicators of quantiles of `rows` `(B, n)`; `pilot` sets the units. float64 `(B, …)`."""
+def path_features(rows: Tensor, pilot: Tensor, shares: Sequence[float] = (0.1, 0.3, 0.7, 0.9)) -> Tensor:
+    """Bounded moments and indicators of the quantiles `shares` of `rows` `(B, n)`; `pilot` sets the units. float64 `(B, …)`."""
     low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
     width = ((high - low) / 2).clamp_min(1e-12)
-    knots = torch.stack([torch.quantile(pilot, q, 0) for q in (0.1, 0.3, 0.7, 0.9)])
+    knots = torch.stack([torch.quantile(pilot, q, 0) for q in shares])
     return torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1)
 
 

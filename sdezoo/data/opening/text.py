@@ -15,7 +15,7 @@ import codecs
 import gzip
 import io
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -168,7 +168,7 @@ def _uncommented(chunks: Iterator[bytes], mark: bytes) -> Iterator[bytes]:
         yield b"".join(kept)
 
 
-def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str, texts: Collection[str] = ()) -> pa.Table:
+def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str) -> pa.Table:
     """Read the rows of a text. Columns without a name are called by NUL and their number.
 
     Args:
@@ -177,7 +177,6 @@ def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decima
         source: the text; the file is read again for each further pass.
         dialect: what the user says.
         decimal: decimal mark.
-        texts: names of further columns to read as text.
 
     Raises:
         DataError: if there are no rows, a row has fields too many or too few, or the text is not UTF-8 or has an open quotation mark.
@@ -186,12 +185,12 @@ def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decima
     slabs = [names] if len(names) <= _WIDE else [names[i : i + _WIDE] for i in range(0, len(names), _WIDE)]
     parts = []
     for number, slab in enumerate(slabs):
-        parts.append(_slab(path, source if number == 0 else Text(path, file, dialect), names, slab, dialect, decimal, texts))
+        parts.append(_slab(path, source if number == 0 else Text(path, file, dialect), names, slab, dialect, decimal))
     columns = [column for part in parts for column in part.columns]
     return pa.table(columns, names=names)
 
 
-def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str, texts: Collection[str]) -> pa.Table:
+def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str) -> pa.Table:
     wrong: list[arrow_csv.InvalidRow] = []
 
     def refuse(row: arrow_csv.InvalidRow) -> str:
@@ -206,11 +205,11 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
             arrow_csv.ParseOptions(delimiter=source.layout.separator, newlines_in_values=True, invalid_row_handler=refuse),
             arrow_csv.ConvertOptions(
                 include_columns=slab,
-                column_types={name: pa.string() for name in (*dialect.text, *texts) if name in slab},
+                column_types={name: pa.string() for name in dialect.text if name in slab},
                 null_values=[*values.null_values, *dialect.missing],
                 strings_can_be_null=True,
                 decimal_point=decimal,
-                timestamp_parsers=[_NO_TIME],  # texts, so that their form is kept, see `sdezoo.data.time_texts`
+                timestamp_parsers=[_NO_TIME],  # texts, so that their form is kept, see `sdezoo.data.opening.time_texts`
             ),
         )
     except pa.ArrowInvalid as error:

@@ -16,6 +16,8 @@ from collections.abc import Container, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sdezoo.data.column_types import DAY
+
 FORM = b"form"
 """Metadata of a field of times that were texts: their form."""
 
@@ -39,7 +41,6 @@ _CLOCKS = {
 _TEXT = re.compile(rf"({'|'.join(_DATES)})?([ T]?)({'|'.join(_CLOCKS)})?(Z| ?UTC|[-+]\d\d:?\d\d)?")
 _UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
 _BARE = "\x01"  # before a field that is written without a zero
-_DAY = {"s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}
 
 
 def read_times(table: pa.Table, text: Container[str] = ()) -> pa.Table:
@@ -88,7 +89,7 @@ def parse_times(texts: pa.ChunkedArray | pa.Array, form: str, kind: pa.DataType)
     if not pa.types.is_time(kind):
         return found.cast(pa.int64()).cast(kind)
     # Texts without a date are read as times of one day.
-    whole, day = found.cast(pa.int64()), _DAY[kind.unit]
+    whole, day = found.cast(pa.int64()), DAY[kind.unit]
     since = pc.subtract(whole, pc.multiply(pc.floor(pc.divide(whole.cast(pa.float64()), float(day))).cast(pa.int64()), day))
     return since.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
 
@@ -144,12 +145,7 @@ def _forms(match: re.Match[str]) -> Iterator[tuple[str, pa.DataType]]:
 
 def _iso(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
     """Times of ISO texts that have no form in common."""
-    zoned = pc.any(
-        pc.match_substring_regex(
-            texts,
-            r"(?:Z|[-+]\d\d:?\d\d)$",
-        )
-    ).as_py()
+    zoned = pc.any(pc.match_substring_regex(texts, r"(?:Z|[-+]\d\d:?\d\d)$")).as_py()
     for unit in ("s", "ns"):
         try:
             return texts.cast(pa.timestamp(unit, "UTC" if zoned else None)), ""

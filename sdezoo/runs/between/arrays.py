@@ -128,23 +128,6 @@ def read_like(x: Any, rows: Rows, trained: Trained, who: str) -> Tensor:
     return recoded(values, types, trained.encoding.types, columns) if columns and state.columns else values
 
 
-def read_first(x: Any, trained: Trained) -> Tensor:
-    """Read first observations of paths.
-
-    Args:
-        x: rows `(n, d)`, or paths `(n, T, d)`, of which the first observations count.
-        trained: a model of paths.
-
-    Raises:
-        DataError: if they have another shape.
-    """
-    values, d = read_rows(x).values, trained.state.event[-1]
-    values = values[:, 0] if values.ndim == 3 else values
-    if values.ndim != 2 or values.shape[1] != d:
-        raise DataError(f"The rows to start from have shape {tuple(values.shape)}.", f"Give rows (n, {d}), or paths (n, T, {d}).")
-    return values
-
-
 def spaced(times: Sequence[float] | np.ndarray | Tensor) -> Tensor:
     """Read increasing times at which curves are recorded, float64, `(T,)`.
 

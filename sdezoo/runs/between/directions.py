@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdezoo.bridging.rounds import DIRECTIONS, newest_round
+from sdezoo.bridging.rounds import DIRECTIONS, newest_round, round_folders
 from sdezoo.errors import CompositionError, RunError
 from sdezoo.store import checkpoint
 from sdezoo.store.restoring import Trained, restore
@@ -106,12 +106,12 @@ def all_history(run: Path) -> dict[str, list[Any]]:
     Args:
         run: the run folder.
     """
-    numbered = {int(at.name.partition("-")[0]): at for at in (run / "rounds").glob("*-*") if at.name.partition("-")[0].isdecimal()}
-    if not numbered:
+    rounds = round_folders(run)
+    if not rounds:
         return dict(history(run))
     found: dict[str, list[Any]] = {}
     before = 0
-    for _, folder in sorted(numbered.items()):
+    for folder in rounds.values():
         part: dict[str, list[Any]] = dict(history(folder))
         part["step"] = [before + int(step) for step in part["step"] if step is not None]
         before = max(part["step"], default=before)

@@ -18,9 +18,9 @@ from sdezoo.generation.given import Given
 from sdezoo.generation.samples import Draw
 from sdezoo.learning.observed import is_simulated
 from sdezoo.process.bridge import Bridge
-from sdezoo.runs.between.arrays import read_first, read_like
-from sdezoo.runs.frames import Rows
-from sdezoo.runs.given_rows import start_of
+from sdezoo.runs.between.arrays import read_like
+from sdezoo.runs.frames import Rows, read_rows
+from sdezoo.runs.given_rows import first_of, start_of
 from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.restoring import Trained
 from sdezoo.zoo.spec import shown
@@ -110,7 +110,11 @@ def start_for(start: Any, rows: Rows, trained: Trained, who: str) -> Start:
         SdezooError: if the rows do not fit the model, or a bridge has none.
     """
     if start is not None:
-        given = read_first(start, trained) if is_simulated(trained.model) else read_like(start, rows, trained, who)
+        given = (
+            first_of(read_rows(start).values, trained, "The rows to start from")
+            if is_simulated(trained.model)
+            else read_like(start, rows, trained, who)
+        )
         return start_of(given, trained, "start")
     if isinstance(trained.model.sde, Bridge):
         raise ParameterError("A bridge starts from rows.", "Give start, rows like those that were fitted.")

@@ -115,7 +115,7 @@ def compare_ends(
             answers.append(f"{group.capitalize()}: {verdict(last.measured, size.compared, last.tests, last.copies)}")
         start, end = flat(curves[:, order[0]]) / unit, flat(curves[:, order[-1]]) / unit
         cost = _costs(start, end, flat(parts[order[-1]][0]) / unit, asked.seed)
-        measured += [Measured(f"{name}: coupling", *line) for line in cost.lines]
+        measured.append(cost.line(f"{name}: coupling"))
         facts[name] = cost.record
         answers.append(f"Squared distance of a row {name} is {number(cost.pairs)}, of random pairs {number(cost.random)}, "
                        f"of optimal transport {number(cost.optimal)}.")  # fmt: skip
@@ -144,10 +144,9 @@ class _Costs:
     random: float
     optimal: float
 
-    @property
-    def lines(self) -> list[tuple[str, float, None, None, float, float]]:
-        """Name, value, interval, error, floor (that of random pairs) and best (that of optimal transport)."""
-        return [("squared distance (real rows: random pairs)", self.pairs, None, None, self.random, self.optimal)]
+    def line(self, group: str) -> Measured:
+        """The line of the table: the floor is that of random pairs, and the best that of optimal transport."""
+        return Measured(group, "squared distance (real rows: random pairs)", self.pairs, None, None, self.random, self.optimal)
 
     @property
     def record(self) -> dict[str, float]:
