@@ -42,6 +42,10 @@ def sample(
             metavar="GUIDE", help="What steers the samples, NAME[:key=value,…], such as cfg:weight=2 (repeatable, from the inside)."
         ),
     ] = None,
+    observed: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=".npz or .npy of what is known of the samples, for guides such as inpaint.", show_default=False),
+    ] = None,
     start: Annotated[
         Path | None,
         typer.Option("--from", help="File of rows to start from: row i is noised and denoised to give sample i.", show_default=False),
@@ -107,6 +111,7 @@ def sample(
                 seed=seed,
                 label=label,
                 guides=guide or (),
+                observed=observed,
                 start=start,
                 start_time=start_time,
                 direction=direction,

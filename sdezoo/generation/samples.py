@@ -195,6 +195,7 @@ class Draw:
         for name, value in {"steps": self.steps, "batch_size": self.batch}.items():
             if value < 1:
                 raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
+        self.guides.check(self.trained, self.sampler, self.steps, len(self.rows))
         if self.label is None:
             self.guides.refuse_without_label()
         elif self.label != "each" and not 0 <= self.label < len(names := class_names(self.trained.state)):
@@ -286,7 +287,7 @@ class Draw:
             return self.begun.continued(self.trained.model, rows, self.trained.encoded_event[0])
         labels = self.labels(rows)
         labels = None if labels is None else labels.to(self.device)
-        return self.guides.model(self.trained, self.sampler, self.steps, self.seed, labels, self._like)
+        return self.guides.model(self.trained, self.sampler, self.steps, self.seed, labels, self._like, rows)
 
     @property
     def _like(self) -> Tensor:

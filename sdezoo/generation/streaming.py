@@ -210,6 +210,7 @@ def _identity(draw: Draw, precision: str) -> dict[str, Any]:
     given = {"start": draw.start.fingerprint} if draw.start.fingerprint else {}
     given |= {"given": draw.given.fingerprint} if draw.given else {}
     given |= {"begun": draw.begun.fingerprint} if draw.begun else {}
+    given |= {"observed": draw.guides.fingerprint} if draw.guides.observed else {}
     return {
         "model": _fingerprint(draw.trained),
         "sampler": draw.sampler.spec,

@@ -7,13 +7,15 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
-from sdezoo.data.formats import SERIES, STEP, ReadableFormat, TableFormat
+from sdezoo.data.formats import SERIES, STEP, ArrayFormat, ReadableFormat, TableFormat
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.learning.observed import is_simulated
@@ -108,6 +110,37 @@ def _format(path: Path, what: str) -> ReadableFormat:
     if form is None:
         raise DataError(f"No installed format can read {what} from '{path}'.", f"Give one of {', '.join(endings(ReadableFormat))}.")
     return form
+
+
+def read_observed(path: Path) -> dict[str, Tensor]:
+    """Read what was observed of samples, for the guides that take it.
+
+    Args:
+        path: an array file of numbers. With an array `mask`, the entries of `x` where it is 0 become NaN, which stands for unknown.
+
+    Returns:
+        Arrays by name, float32; the only one of a `.npy` is `x`.
+
+    Raises:
+        DataError: if the file cannot be read, or holds no numbers.
+    """
+    form = find_format(path, ArrayFormat)
+    if form is None:
+        raise DataError(f"No installed format can read arrays from '{path}'.", f"Give one of {', '.join(endings(ArrayFormat))}.")
+    with reading(path, "an observation", TypeError):
+        found = form.read(path, lambda names: names)
+    if not_numbers := [name for name, array in found.items() if array.dtype.kind not in "fiub"]:
+        raise DataError(f"The array {not_numbers[0]} in '{path}' holds no numbers.", "Store numbers; NaN stands for an unknown one.")
+    observed = {name: torch.from_numpy(array.astype(np.float32)) for name, array in found.items()}
+    mask = observed.pop("mask", None)
+    if mask is None or "x" not in observed:
+        return observed
+    x = observed["x"]
+    try:
+        return observed | {"x": torch.where(mask.expand(x.shape) != 0, x, torch.nan)}
+    except RuntimeError:
+        shapes = f"{tuple(mask.shape)}, and x {tuple(x.shape)}"
+        raise DataError(f"In '{path}', mask has the shape {shapes}.", "Give both the same shape.") from None
 
 
 def read_windows(path: Path, trained: Trained) -> Tensor:

@@ -31,7 +31,7 @@ from sdezoo.generation.streaming import stream
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.learning.observed import is_simulated
 from sdezoo.process.bridge import Bridge
-from sdezoo.runs.given_rows import read_windows, snapshot_rows, start_at, start_at_end, training_data
+from sdezoo.runs.given_rows import read_observed, read_windows, snapshot_rows, start_at, start_at_end, training_data
 from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.files import refuse_links
 from sdezoo.store.launch import resolve_device
@@ -101,6 +101,7 @@ def sample(
     seed: int = 0,
     label: str | int | None = None,
     guides: Sequence[str] = (),
+    observed: Path | None = None,
     start: Path | None = None,
     start_time: float | None = None,
     direction: str | None = None,
@@ -135,6 +136,8 @@ def sample(
         label: class to condition on, by its name, or by its number if names are texts; `each`: cycle through all classes; None: no label.
             Tables as text, .parquet and .xlsx get a column of labels.
         guides: spec strings of guides, which steer the samples, such as `cfg:weight=2`; the later stand around the earlier.
+        observed: file of what was observed of the samples, for guides that take it, see `sdezoo.runs.given_rows.read_observed`; sample `i`
+            has row `i` modulo their number. None: nothing.
         start: file of initial rows, sample `i` starts from row `i`, see `sdezoo.runs.given_rows.start_at`; None: start from the prior.
         start_time: process time up to which these rows are noised; None: the final time.
         direction: direction of a bridge, `forward` or `backward`, see `sdezoo.bridging.rounds.newest_round`; None: no bridge.
@@ -183,7 +186,8 @@ def sample(
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
     if is_simulated(trained.model):
         _check_simulation(guides, trajectory)
-    steered = Guides.of(guides, trained, cache(lambda: training_data(run, trained)))
+    seen = read_observed(observed) if observed is not None else None
+    steered = Guides.of(guides, trained, cache(lambda: training_data(run, trained)), seen)
     draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, steered, begin, meet, precision == "float64", begun)
     if meet:
         draw.conditional.check()

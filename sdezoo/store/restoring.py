@@ -103,7 +103,7 @@ class Trained:
         return found
 
 
-def restore(run: Path, which: str = "newest") -> Trained:
+def restore(run: Path | str, which: str = "newest") -> Trained:
     """Restore a model with its averaged weights, on the CPU. Safe while a training run is writing to the folder.
 
     Args:
@@ -116,7 +116,7 @@ def restore(run: Path, which: str = "newest") -> Trained:
     """
     while True:
         try:
-            return _restored(choose(run, which))
+            return _restored(choose(Path(run), which))
         except DamagedError as error:
             if not error.checkpoint.exists():
                 continue  # a training run has just replaced it by a newer one

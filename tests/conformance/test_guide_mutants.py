@@ -39,7 +39,7 @@ class Steered(Model[AffineSDE]):
 def mutant(law: str, mistake: str) -> Any:
     @dataclass(frozen=True)
     class Mutant(Guide[AffineSDE]):
-        needs_rows = mistake == "away"
+        needs_rows, needs_observation = mistake == "away", mistake == "deaf"
         weight: float = 0.1
 
         def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
@@ -69,6 +69,7 @@ MUTANTS = [
     mutant("rows-are-independent", "batch"),
     mutant("support-is-kept", "infinite"),
     mutant("leads-where-it-steers", "away"),
+    mutant("leads-where-it-steers", "deaf"),
 ]
 
 

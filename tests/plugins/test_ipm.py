@@ -78,7 +78,7 @@ def guided(spec: str, *, labels: Tensor | None = None, sampler: str = "euler-mar
     def rows(label: int | None) -> Tensor:
         return normal(512, 1) + (0 if label is None else 4.0 * label)
 
-    def inner(given: Tensor | None) -> Model:
+    def inner(given: Tensor | None, _indices: object = ()) -> Model:
         return Wrong(sde, given)
 
     like = torch.empty((), dtype=WIDE)
@@ -135,7 +135,7 @@ def test_times_may_differ_between_rows() -> None:
 def test_where_noise_covers_the_data_the_witness_vanishes() -> None:
     """Both sets have the same noise, so their difference is that of the rows, times `α`: with noise of its own each, it would be 0.06."""
     sde = SDES.build("vp")
-    reference = Reference(lambda _: Wrong(sde), SAMPLERS.build("dpmpp-2m"), 20, (1,), like=torch.empty((), dtype=WIDE))
+    reference = Reference(lambda _, __: Wrong(sde), SAMPLERS.build("dpmpp-2m"), 20, (1,), like=torch.empty((), dtype=WIDE))
     witness = Witness(normal(200, 1), reference.noised, normal(200, 1, seed=9, mean=0.5))
     last = torch.tensor(1.0, dtype=WIDE)
     assert float(witness.slope(normal(50, 1, seed=8), last).abs().max()) < 3 * math.exp(-5)

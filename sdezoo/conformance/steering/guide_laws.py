@@ -28,7 +28,7 @@ GUIDE_LAWS: Suite[Guide] = Suite(CONFIGURATION_LAWS)
 _EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
 _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
-_MANY, _SURE = 128, 4.0
+_MANY, _SURE, _MET = 128, 4.0, 0.5
 
 
 class _Classes(Model[AffineSDE]):
@@ -87,15 +87,26 @@ def _no_process(guide: Guide) -> str | None:
     return None if _processes(guide) else "No affine process fits."
 
 
-def _around(guide: Guide, sde: AffineSDE, labels: Tensor, kept: dict[Any, Any] | None = None) -> Model[Any]:
-    def inner(given: Tensor | None) -> Model[AffineSDE]:
+def _around(guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any, Any] | None = None) -> Model[Any]:
+    labels = _labels(indices)
+
+    def inner(given: Tensor | None, _indices: Sequence[int]) -> Model[AffineSDE]:
         model = _Classes(sde)
         return model if given is None or guide.conditions else model.condition_on(given)
 
     reference = Reference(
-        inner, _sampler(sde), _STEPS, _EVENT, seed=3, rows=lambda label: _data(sde, label), labels=labels, like=_WIDE, kept=kept
-    )
-    return guide.around(inner(labels), reference)
+        inner, _sampler(sde), _STEPS, _EVENT, seed=3, rows=lambda label: _data(sde, label), labels=labels, like=_WIDE, kept=kept,
+        observed=_observed(sde), indices=indices,
+    )  # fmt: skip
+    return guide.around(inner(labels, indices), reference)
+
+
+def _observed(sde: AffineSDE) -> dict[str, Tensor]:
+    """The first entry of two samples in turn, as entries that are known, `x`, and as a linear map, `y = A x`."""
+    x = _data(sde, None)[:2].clone()
+    y = x[:, :1].clone()
+    x[:, 1] = torch.nan
+    return {"x": x, "y": y, "A": torch.eye(_EVENT[0], dtype=torch.float64)[:1]}
 
 
 def _labels(rows: Sequence[int]) -> Tensor:
@@ -125,7 +136,7 @@ def _times(sde: AffineSDE) -> list[Tensor]:
 @_each_process
 def contract(guide: Guide, sde: AffineSDE) -> None:
     """Around a model is a model of the same process, whose score and denoiser are finite, of the shape and dtype of the state."""
-    model = _around(guide, sde, _labels(range(5)))
+    model = _around(guide, sde, range(5))
     if model.sde is not sde:
         raise LawError("The process of the guided model is another object.", sde.spec)
     for t in _times(sde):
@@ -139,7 +150,7 @@ def contract(guide: Guide, sde: AffineSDE) -> None:
 @_each_process
 def denoiser_is_that_of_the_score(guide: Guide, sde: AffineSDE) -> None:
     """Score and denoiser are guided alike: they satisfy Tweedie's formula."""
-    model = _around(guide, sde, _labels(range(5)))
+    model = _around(guide, sde, range(5))
     for t in _times(sde):
         z = _states(sde, 5)
         wanted = sde.denoised(z, t, model.score(z, t))
@@ -155,7 +166,7 @@ def _weightless(guide: Guide) -> str | None:
 def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
     """At weight 0 the guided model is the model inside: score, denoiser and prior, bit for bit."""
     labels = _labels(range(5))
-    free = _around(type(guide)(**{**guide.parameters(), "weight": 0}), sde, labels)
+    free = _around(type(guide)(**{**guide.parameters(), "weight": 0}), sde, range(5))
     model = _Classes(sde) if guide.conditions else _Classes(sde, labels)
     for t in _times(sde):
         z = _states(sde, 5)
@@ -171,10 +182,10 @@ def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
 def rows_are_independent(guide: Guide, sde: AffineSDE) -> None:
     """A sample depends on (seed, row) alone: not on its batch, nor on what was drawn before."""
     sampler, rows, kept = _sampler(sde), [4, 17, 2, 9, 30], {}
-    together = sampler.sample(_around(guide, sde, _labels(rows)), (5, *_EVENT), _STEPS, 3, rows=rows, like=_WIDE)
+    together = sampler.sample(_around(guide, sde, rows), (5, *_EVENT), _STEPS, 3, rows=rows, like=_WIDE)
     for place in (3, 1):
         row = [rows[place]]
-        alone = sampler.sample(_around(guide, sde, _labels(row), kept), (1, *_EVENT), _STEPS, 3, rows=row, like=_WIDE)
+        alone = sampler.sample(_around(guide, sde, row, kept), (1, *_EVENT), _STEPS, 3, rows=row, like=_WIDE)
         close(f"Row {row[0]} alone", alone[0], together[place], rtol=1e-9, atol=1e-12)
 
 
@@ -183,30 +194,39 @@ def rows_are_independent(guide: Guide, sde: AffineSDE) -> None:
 def support_is_kept(guide: Guide, sde: AffineSDE) -> None:
     """Samples are finite and lie in the support of the data, by a sampler that keeps it."""
     rows = list(range(16))
-    x = _sampler(sde).sample(_around(guide, sde, _labels(rows)), (16, *_EVENT), _STEPS, 3, rows=rows, like=_WIDE)
+    x = _sampler(sde).sample(_around(guide, sde, rows), (16, *_EVENT), _STEPS, 3, rows=rows, like=_WIDE)
     outside = int((~(sde.support.check(x) & x.isfinite())).sum())
     if outside:
         raise LawError(f"{outside} of {x.numel()} values are not finite, or outside the support.", sde.spec)
 
 
 def _steers_nothing(guide: Guide) -> str | None:
+    if guide.needs_observation:
+        return _no_process(guide)
     if guide.conditions or guide.needs_rows:
         return _weightless(guide)
-    return "It steers neither to a class nor to rows."
+    return "It steers neither to a class, nor to rows, nor to an observation."
 
 
 @GUIDE_LAWS.law(excuses=_steers_nothing)
 @_each_process
 def leads_where_it_steers(guide: Guide, sde: AffineSDE) -> None:
-    """Guided samples are nearer to what they are guided to, a class or the training rows, than those of the same seed at weight 0."""
+    """Guided samples are nearer to a class, the training rows, or what was observed of each, than unguided ones of the same seed."""
     sampler, labels = _sampler(sde), _labels(range(_MANY))
-    weightless = type(guide)(**{**guide.parameters(), "weight": 0})
 
-    def drawn(one: Guide) -> Tensor:
-        x = sampler.sample(_around(one, sde, labels), (_MANY, *_EVENT), _STEPS, 3, rows=range(_MANY), like=_WIDE)
-        return sde.encode(x)
+    def drawn(model: Model[Any]) -> Tensor:
+        return sde.encode(sampler.sample(model, (_MANY, *_EVENT), _STEPS, 3, rows=range(_MANY), like=_WIDE))
 
-    guided, free = drawn(guide), drawn(weightless)
+    guided = drawn(_around(guide, sde, range(_MANY)))
+    if guide.needs_observation:
+        wanted = sde.encode(_data(sde, None)[:2])[labels, 0]
+        near, far = ((z[:, 0] - wanted).abs().mean() for z in (guided, drawn(_Classes(sde, labels))))
+        if not near < _MET * far:
+            raise LawError(
+                f"The observed entry is off by {float(near):.3g} on average if guided, and by {float(far):.3g} if not.", sde.spec
+            )
+        return
+    free = drawn(_around(type(guide)(**{**guide.parameters(), "weight": 0}), sde, range(_MANY)))
     if guide.conditions:
         gain = (2 * labels[:, None] - 1) * (guided - free)
         if not float(gain.mean()) > _SURE * float(gain.std()) / gain.numel() ** 0.5:
