@@ -114,9 +114,10 @@ def restore(run: Path | str, which: str = "newest") -> Trained:
         RunError: if there is no such checkpoint, or it is damaged; the message names the newest intact one.
         PluginError: if a plugin that the model was trained with is not installed.
     """
+    run = Path(run)
     while True:
         try:
-            return _restored(choose(Path(run), which))
+            return _restored(choose(run, which))
         except DamagedError as error:
             if not error.checkpoint.exists():
                 continue  # a training run has just replaced it by a newer one
