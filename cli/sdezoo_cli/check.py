@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def check(
     specs: Annotated[list[str] | None, typer.Argument(metavar="[NAME[:key=value,…]]…", show_default=False)] = None,
     plugin: Plugins = None,
-    everything: Annotated[bool, typer.Option("--all", help="Check every plugin that laws are known for.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Check every plugin that laws are known for and that needs no hyper-parameters.")] = False,
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record the errors of a sampler as a baseline.", show_default=False)
     ] = None,
@@ -81,11 +81,22 @@ def _chosen(specs: list[str], named: list[tuple[str, str]], everything: bool) ->
     from sdezoo.conformance.report import kinds
 
     if everything:
-        return _known()
+        return [(kind, name) for kind, name in _known() if _stands_alone(kind, name)]
     chosen = [(kind, spec) for spec in specs for kind in kinds(spec)] or named
     if not chosen:
         raise PluginError("There is nothing to check.", "Name a plugin, or give --plugin FILE or --all.")
     return chosen
+
+
+def _stands_alone(kind: str, name: str) -> bool:
+    """Whether a plugin has no required hyper-parameters, or cannot be loaded, which its first law reports."""
+    from sdezoo.parameters import required
+    from sdezoo.zoo.registry import REGISTRIES
+
+    try:
+        return not required(REGISTRIES[kind].load(name))
+    except PluginError:
+        return True
 
 
 def _report(kind: str, spec: str, *, deep: bool, listed: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -183,7 +184,12 @@ class Suite(Generic[T]):
 
         def register(check: Callable[[Any], None]) -> Law[T]:
             def search(plugin: T) -> None:
-                falsify(check, cases(plugin), examples)
+                known = _known(cases, plugin, examples)
+                broken = _first_broken(check, known)
+                if broken or not known:
+                    known[:] = falsify(check, cases(plugin), examples)
+                if broken:  # and the search for a smaller case found none
+                    raise broken
 
             return self._add(Law(_kebab(check), _statement(check), search, excuses, first=first))
 
@@ -243,7 +249,7 @@ class Suite(Generic[T]):
         return law
 
 
-def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: int) -> None:
+def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: int) -> list[Any]:
     """Search for a case that breaks `check`, and shrink it.
 
     Args:
@@ -251,9 +257,13 @@ def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: 
         cases: The strategy to generate cases from.
         examples: Number of cases to try.
 
+    Returns:
+        The cases that were tried. They are the same for every check that holds.
+
     Raises:
         LawError: A case breaks `check`. It carries the smallest one found.
     """
+    tried: list[Any] = []
     worst: list[tuple[Any, Exception]] = []
     at: list[Any] = []
 
@@ -269,6 +279,7 @@ def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: 
     @given(cases)
     def search(case: Any) -> None:
         at[:] = [case]
+        tried.append(case)
         try:
             _guarded(check, case)
         except Exception as error:
@@ -289,6 +300,24 @@ def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: 
         case, error = worst[0]
         what = error.what if isinstance(error, LawError) else str(error)
         raise LawError(what, _describe(case)) from error
+    return tried
+
+
+@lru_cache(maxsize=64)
+def _known(cases: Callable[[Any], Any], plugin: Any, examples: int) -> list[Any]:
+    """The cases of an earlier law with the same strategy; empty, to be filled, for the first. They are not generated for each law again."""
+    return []
+
+
+def _first_broken(check: Callable[[Any], None], cases: list[Any]) -> LawError | None:
+    for case in cases:
+        try:
+            _guarded(check, case)
+        except Overtime:
+            raise LawError(_TOO_LONG, _describe(case)) from None
+        except LawError as error:
+            return LawError(error.what, _describe(case))
+    return None
 
 
 def _guarded(fn: Callable[..., Any], *arguments: Any) -> Any:

@@ -21,7 +21,7 @@ _BY_NUMBER: dict[Any, Any] = {
 
 
 class _NumbersStayNumbers(TorchFunctionMode):
-    """`tensor + number` and its like, without a tensor for the number: torch would give that a tangent of 0, which takes 100 times as long."""
+    """`tensor + number` and its like, without a tensor for the number, to which torch would give a slow tangent of 0."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
         if not kwargs and len(args) == 2 and type(args[1]) in (int, float) and isinstance(args[0], Tensor):

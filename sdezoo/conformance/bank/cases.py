@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
@@ -227,10 +227,18 @@ class Case:
     @property
     def x0(self) -> Tensor:
         """The data, `(B, *event)`."""
-        return typical(self.sde, self.normals)
+        return self._data.clone()
 
     def draw(self) -> Tensor:
         """Sample `z_t | x_0`."""
+        return self._drawn.clone()
+
+    @cached_property
+    def _data(self) -> Tensor:  # several laws are tried on the same case
+        return typical(self.sde, self.normals)
+
+    @cached_property
+    def _drawn(self) -> Tensor:
         return self.sde.perturb(self.x0, self.t, keyed(len(self.normals), self.seed))
 
     @property
@@ -283,3 +291,8 @@ def process_cases(
     t = torch.tensor([lo + (hi - lo) * u for u in shares], dtype=torch.float64)
     ones = (1,) * (len(chosen.state_shape((count, *event))) - 1)
     return Case(chosen, normals, t.reshape(count, *ones) if columns else t[0], draw(st.integers(0, 3)))
+
+
+def wide_cases(sde: Process) -> st.SearchStrategy[Case]:
+    """Cases of a process in float64."""
+    return process_cases(sde, dtypes=(torch.float64,))

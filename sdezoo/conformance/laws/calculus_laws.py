@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical
+from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Still, keyed
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
@@ -80,10 +81,6 @@ class Flat:
         g = self.diffusion(y)
         return g @ g.T
 
-    def divergence(self, y: Tensor) -> Tensor:
-        """`Σ_j ∂_j D_ij`, `(n,)`."""
-        return torch.einsum("ijj->i", _jacobian(self.square, y))
-
 
 def _jacobian(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     jacobian = torch.func.jacfwd(fn)(y)
@@ -91,10 +88,56 @@ def _jacobian(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     return jacobian
 
 
-def _flat(case: Case) -> tuple[Flat, Tensor, Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A process at one state and time. What several laws need is computed once."""
+
+    flat: Flat
+    """The process at this time."""
+    z: Tensor
+    """The state, `(1, *state)`."""
+
+    @property
+    def y(self) -> Tensor:
+        """The state, flattened."""
+        return self.z.reshape(-1)
+
+    @cached_property
+    def drift(self) -> Tensor:
+        """`f`, `(n,)`."""
+        return self.flat.drift(self.y)
+
+    @cached_property
+    def diffusion(self) -> Tensor:
+        """`G`, `(n, m)`."""
+        return self.flat.diffusion(self.y)
+
+    @cached_property
+    def square(self) -> Tensor:
+        """`D = G Gᵀ`, `(n, n)`."""
+        return self.diffusion @ self.diffusion.T
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        """`∂_k G_ij`, `(n, m, n)`."""
+        return _jacobian(self.flat.diffusion, self.y)
+
+    @cached_property
+    def square_slopes(self) -> Tensor:
+        """`∂_k D_ij`, `(n, n, n)`."""
+        half = torch.einsum("imk,jm->ijk", self.slopes, self.diffusion)
+        return half + half.transpose(0, 1)
+
+    @property
+    def divergence(self) -> Tensor:
+        """`Σ_j ∂_j D_ij`, `(n,)`."""
+        return torch.einsum("ijj->i", self.square_slopes)
+
+
+@lru_cache(maxsize=256)
+def _point(case: Case) -> Point:
     z = case.draw()
-    t = case.t.reshape(())
-    return Flat(case.sde, tuple(z.shape), t), z, z.reshape(-1), t
+    return Point(Flat(case.sde, tuple(z.shape), case.t.reshape(())), z)
 
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_score(sde) or no_density(sde))
@@ -121,7 +164,8 @@ def _difference(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
 @CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_sde(sde) or no_density(sde))
 def fokker_planck(case: Case) -> None:
     """The density solves `∂_t p = −∇·(f p) + ½ Σ_ij ∂_i ∂_j (D_ij p)`."""
-    flat, z, y, t = _flat(case)
+    at = _point(case)
+    flat, z, y, t = at.flat, at.z, at.y, at.flat.t
     x0 = case.x0
 
     def log_density(y: Tensor, t: Tensor) -> Tensor:
@@ -130,8 +174,6 @@ def fokker_planck(case: Case) -> None:
     change = torch.func.grad(log_density, 1)(y, t)
     slope = torch.func.grad(log_density)(y, t)
     curvature = torch.func.hessian(log_density)(y, t)
-    f, d = flat.drift(y), flat.square(y)
-    first = _jacobian(flat.square, y)
     second = _jacobian(lambda u: _jacobian(flat.square, u), y)
     assert isinstance(curvature, Tensor)
     if slope.isfinite().all() and not curvature.isfinite().all():
@@ -141,11 +183,11 @@ def fokker_planck(case: Case) -> None:
     terms = torch.stack(
         [
             -torch.trace(_jacobian(flat.drift, y)),
-            -f @ slope,
+            -at.drift @ slope,
             torch.einsum("ijij->", second) / 2,
-            torch.einsum("ijj,i->", first, slope),
-            (d * curvature).sum() / 2,
-            slope @ d @ slope / 2,
+            at.divergence @ slope,
+            (at.square * curvature).sum() / 2,
+            slope @ at.square @ slope / 2,
         ]
     )
     size = float(terms.abs().sum() + change.abs())
@@ -155,8 +197,9 @@ def fokker_planck(case: Case) -> None:
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def noise_is_linear(case: Case) -> None:
     """`diffuse` is linear in the increment, so that it is the product with a matrix, and 0 for none."""
-    flat, z, _, t = _flat(case)
-    shape = case.sde.noise_shape(flat.shape)
+    at = _point(case)
+    z, t = at.z, at.flat.t
+    shape = case.sde.noise_shape(at.flat.shape)
     one, other = (torch.sin(torch.arange(1.0, torch.Size(shape).numel() + 1, dtype=z.dtype) + k).reshape(shape) for k in (0, 2))
     a, b = case.sde.diffuse(z, t, one), case.sde.diffuse(z, t, other)
     for factor in (-1.0, 0.5):
@@ -167,30 +210,29 @@ def noise_is_linear(case: Case) -> None:
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def stratonovich_correction_turns_the_columns(case: Case) -> None:
     """`stratonovich_correction` is `½ Σ_k (∂G_k/∂z) G_k` over the columns of the noise; not asked of a process with shared noise."""
-    flat, z, y, t = _flat(case)
-    if not isinstance(case.sde, MatrixSDE) and tuple(case.sde.noise_shape(flat.shape)) != flat.shape:
+    at = _point(case)
+    if not isinstance(case.sde, MatrixSDE) and tuple(case.sde.noise_shape(at.flat.shape)) != at.flat.shape:
         return
-    slopes, columns = _jacobian(flat.diffusion, y), flat.diffusion(y)
-    expected = torch.einsum("ikj,jk->i", slopes, columns) / 2
-    found = case.sde.stratonovich_correction(z, t).reshape(-1)
-    close("The correction", found, expected, rtol=1e-6, atol=1e-9 * float(1 + flat.square(y).abs().max()))
+    expected = torch.einsum("ikj,jk->i", at.slopes, at.diffusion) / 2
+    found = case.sde.stratonovich_correction(at.z, at.flat.t).reshape(-1)
+    close("The correction", found, expected, rtol=1e-6, atol=1e-9 * float(1 + at.square.abs().max()))
 
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def divergence_is_that_of_ggt(case: Case) -> None:
     """`divergence` is `Σ_j ∂_j D_ij` of the full matrix `D = g gᵀ`."""
-    flat, z, y, t = _flat(case)
-    expected = flat.divergence(y)
-    close("The divergence", case.sde.divergence(z, t).reshape(-1), expected, rtol=1e-6, atol=1e-9 * float(1 + flat.square(y).abs().max()))
+    at = _point(case)
+    found = case.sde.divergence(at.z, at.flat.t).reshape(-1)
+    close("The divergence", found, at.divergence, rtol=1e-6, atol=1e-9 * float(1 + at.square.abs().max()))
 
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def ggt_is_the_product(case: Case) -> None:
     """`ggt(z, t, s)` is the matrix product `g gᵀ s`, also for shared and partial noise."""
-    flat, z, y, t = _flat(case)
-    s = torch.cos(torch.arange(1.0, y.numel() + 1, dtype=y.dtype))
-    found = case.sde.ggt(z, t, s.reshape(z.shape)).reshape(-1)
-    close("g gᵀ s", found, flat.square(y) @ s, rtol=1e-9, atol=1e-12)
+    at = _point(case)
+    s = torch.cos(torch.arange(1.0, at.y.numel() + 1, dtype=at.y.dtype))
+    found = case.sde.ggt(at.z, at.flat.t, s.reshape(at.z.shape)).reshape(-1)
+    close("g gᵀ s", found, at.square @ s, rtol=1e-9, atol=1e-12)
 
 
 def _changes_in_time(sde: Process) -> str | None:
@@ -200,12 +242,12 @@ def _changes_in_time(sde: Process) -> str | None:
 @CALCULUS_LAWS.property_law(single_rows, excuses=_changes_in_time)
 def homogeneous_in_time(case: Case) -> None:
     """Drift and diffusion of a process that says so are the same at every time, also beyond 1."""
-    flat, _, y, t = _flat(case)
+    at = _point(case)
     if not case.sde.homogeneous:  # a variant may not be
         return
+    y, t, f, g = at.y, at.flat.t, at.drift, at.diffusion
     for later in (3 * t, t + 2):
-        other = Flat(flat.sde, flat.shape, later)
-        f, g = flat.drift(y), flat.diffusion(y)
+        other = Flat(case.sde, at.flat.shape, later)
         close(f"The drift at t = {float(later):.3g}", other.drift(y), f, rtol=1e-6, atol=1e-7 * float(1 + f.abs().max()))
         close(f"The diffusion at t = {float(later):.3g}", other.diffusion(y), g, rtol=1e-6, atol=1e-7 * float(1 + g.abs().max()))
 
@@ -213,11 +255,11 @@ def homogeneous_in_time(case: Case) -> None:
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def reverse_drift_is_andersons(case: Case) -> None:
     """`reverse_drift` is `f − half (∇·(g gᵀ) + g gᵀ s)`, including the divergence of state-dependent noise."""
-    flat, z, y, t = _flat(case)
-    s = torch.cos(torch.arange(1.0, y.numel() + 1, dtype=y.dtype))
+    at = _point(case)
+    s = torch.cos(torch.arange(1.0, at.y.numel() + 1, dtype=at.y.dtype))
     for half in (1.0, 0.5):
-        expected = flat.drift(y) - half * (flat.divergence(y) + flat.square(y) @ s)
-        found = case.sde.reverse_drift(z, t, s.reshape(z.shape), half).reshape(-1)
+        expected = at.drift - half * (at.divergence + at.square @ s)
+        found = case.sde.reverse_drift(at.z, at.flat.t, s.reshape(at.z.shape), half).reshape(-1)
         close(f"The reverse drift at half = {half:g}", found, expected, rtol=1e-6, atol=1e-8 * float(1 + expected.abs().max()))
 
 
@@ -237,7 +279,7 @@ def coefficients_start_at_the_data(case: Case) -> None:
         raise LawError(f"σ/α does not increase from t = {float(t[steps.argmin()]):g} to {float(t[steps.argmin() + 1]):g}.")
 
 
-@CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=not_affine)
+@CALCULUS_LAWS.property_law(wide_cases, excuses=not_affine)
 def draws_have_the_coefficients(case: Case) -> None:
     """A sample is `α z_0 + m + σ ε`, and the density is that of `N(α z_0 + m, v)`."""
     sde, x0, t = case.sde, case.x0, case.t
@@ -284,7 +326,7 @@ def posterior_is_bayes(case: Case) -> None:
         close("The posterior's variance", spread, 1 / precision, rtol=1e-6)
 
 
-@CALCULUS_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=not_affine)
+@CALCULUS_LAWS.property_law(wide_cases, excuses=not_affine)
 def time_at_inverts_the_ratio(case: Case) -> None:
     """`time_at` is the inverse of `σ/α` as a function of time; levels beyond the ends of `t_span` give the ends."""
     close("time_at(σ/α)", case.sde.time_at(case.sde.coefficients(case.t).ratio), case.t, rtol=1e-6, atol=1e-9)
@@ -307,14 +349,15 @@ def _decoded(sde: Any, z: Tensor) -> Tensor:
 
 def _ito(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`x = φ(z)`, `t`, and the drift and diffusion of `x`, by Itô's formula from those of the state."""
-    flat, z, y, t = _flat(case)
+    at = _point(case)
+    z, y, t = at.z, at.y, at.flat.t
 
     def phi(u: Tensor) -> Tensor:
         return _decoded(case.sde, u.reshape(z.shape)).reshape(-1)
 
     first = _jacobian(phi, y)
     second = _jacobian(lambda u: _jacobian(phi, u), y)
-    drift = first @ flat.drift(y) + 0.5 * torch.einsum("ijk,jk->i", second, flat.square(y))
+    drift = first @ at.drift + 0.5 * torch.einsum("ijk,jk->i", second, at.square)
     diffusion = first.diagonal() * (case.sde.diffusion(z, t) * torch.ones_like(z)).reshape(-1)
     return phi(y).reshape(z.shape), t, drift.reshape(z.shape), diffusion.reshape(z.shape)
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, fitting_variants, process_cases, typical
+from sdezoo.conformance.bank.cases import Case, events, fitting_variants, process_cases, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
@@ -170,7 +170,7 @@ def rows_are_independent(case: Case) -> None:
             close(f"{name} of row {i} in the batch", whole[name][row], value, rtol=1e-7, atol=1e-9 * size)
 
 
-@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), examples=15)
+@CONTRACT_LAWS.property_law(wide_cases, examples=15)
 def keyed_noise_only(case: Case) -> None:
     """Samples depend on the noise that is passed in, on all of its key, and on no other randomness; torch's generator stays untouched."""
     sde, x0, count, lo_hi = case.sde, case.x0, len(case.normals), case.sde.t_span

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, process_cases
+from sdezoo.conformance.bank.cases import Case, process_cases, wide_cases
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
@@ -49,7 +49,7 @@ def _not_affine(sde: Process) -> str | None:
     return None if isinstance(sde, AffineSDE) else "It is not affine."
 
 
-@NETWORK_LAWS.property_law(lambda sde: process_cases(sde, dtypes=(torch.float64,)), excuses=_not_affine, examples=15)
+@NETWORK_LAWS.property_law(wide_cases, excuses=_not_affine, examples=15)
 def scale_is_the_deviation(case: Case) -> None:
     """`scale` is the standard deviation of the noise: its square is the variance of `coefficients`."""
     k = case.sde.coefficients(case.t[..., None])

@@ -13,7 +13,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical
+from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, together
 from sdezoo.conformance.law import LawError, Suite
@@ -109,7 +109,7 @@ def _no_denoiser(sde: Process) -> str | None:
     return no_score(sde) or _answer(sde, "denoised", z, torch.tensor(sde.t_span[1], dtype=torch.float64), z)
 
 
-@DENSITY_LAWS.property_law(lambda sde: process_cases(sde, dtypes=_WIDE), excuses=_no_denoiser, examples=12)
+@DENSITY_LAWS.property_law(wide_cases, excuses=_no_denoiser, examples=12)
 def denoised_follows_from_the_score(case: Case) -> None:
     """`denoised` is the denoiser: for data at one point, whose score is known, it is that point."""
     sde, z = case.sde, case.draw()
