@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 def check(
     specs: Annotated[list[str] | None, typer.Argument(metavar="[NAME[:key=value,…]]…", show_default=False)] = None,
     plugin: Plugins = None,
-    everything: Annotated[bool, typer.Option("--all", help="Check every plugin that laws are known for and that needs no hyper-parameters.")] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Check every plugin that laws are known for, without required hyper-parameters.")
+    ] = False,
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record the errors of a sampler as a baseline.", show_default=False)
     ] = None,

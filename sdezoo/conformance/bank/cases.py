@@ -121,17 +121,22 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
 
 
 def fitting_variants(sde: Any, event: Shape) -> list[Any]:
-    """The `variants` of a process that take data of a given shape: lists hold one number, or one for each column.
+    """The `variants` of a process that take data of a given shape: lists hold one number, or one for each column of a table.
 
     Args:
         sde: The process.
         event: Shape of the data, without the batch.
     """
-    return [variant for variant in variants(sde) if not _has_lists(variant) or (_has_prior(variant, event) and _has_input(variant, event))]
+    return [variant for variant in variants(sde) if _takes(variant, event, sde)]
 
 
-def _has_lists(plugin: Plugin) -> bool:
-    return any(isinstance(value, tuple) for value in plugin.parameters().values())
+@cache
+def _takes(variant: Any, event: Shape, sde: Any) -> bool:
+    lists = {key: value for key, value in variant.parameters().items() if isinstance(value, tuple)}
+    by_column = any(len(value) > 1 and value != sde.parameters()[key] for key, value in lists.items())
+    if by_column and len(event) > 1:  # rows of more dimensions are no table: they have no columns
+        return False
+    return not lists or (_has_prior(variant, event) and _has_input(variant, event))
 
 
 def _has_input(sde: Any, event: Shape) -> bool:
