@@ -171,11 +171,12 @@ def fokker_planck(case: Case) -> None:
     def log_density(y: Tensor, t: Tensor) -> Tensor:
         return case.sde.log_prob(y.reshape(z.shape), x0, t).sum()
 
-    change = torch.func.grad(log_density, 1)(y, t)
-    slope = torch.func.grad(log_density)(y, t)
-    curvature = torch.func.hessian(log_density)(y, t)
+    def slopes(u: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        slope, change = torch.func.grad(log_density, (0, 1))(u, t)
+        return slope, (slope, change)
+
+    curvature, (slope, change) = torch.func.jacfwd(slopes, has_aux=True)(y)
     second = _jacobian(lambda u: _jacobian(flat.square, u), y)
-    assert isinstance(curvature, Tensor)
     if slope.isfinite().all() and not curvature.isfinite().all():
         curvature = _difference(lambda u: torch.func.grad(log_density)(u, t), y)
     if not (slope.isfinite().all() and curvature.isfinite().all()):

@@ -16,6 +16,7 @@ Simulated paths have a bias of first order in the step `h`. Richardson extrapola
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -221,31 +222,60 @@ def draws_have_the_score(sde: Any, seed: int) -> float:
     return together(found)
 
 
-def _weakly(draws: Draws, a: Tensor, b: Tensor, generator: Callable[[Bumps, Tensor, Tensor], Tensor]) -> float:
-    bumps = draws.bumps(a, b)
-    t, z = draws.between(a, b)
-    ends = bumps.value(draws.states(b).flatten(1)) - bumps.value(draws.states(a).flatten(1))
-    return draws.at(mean_is_zero(ends - (b - a) * generator(bumps, z, t)), a, b)
-
-
 WINDOWS = ((0.0, 0.05), (0.1, 0.3), (0.4, 0.7), (0.8, 1.0))
+
+
+class Window:
+    """Samples over a stretch of time, and what `d/dt E φ = E[v·∇φ + c D : ∇²φ]` needs of them; the laws of all drifts share them.
+
+    Args:
+        sde: The process.
+        first: Start of the stretch, as a fraction of `t_span`.
+        last: Its end.
+        start: Position of the data point.
+        seed: Of the noise.
+    """
+
+    def __init__(self, sde: Any, first: float, last: float, start: float, seed: int) -> None:
+        self.draws = draws = Draws(sde, start, seed)
+        self.a, self.b = draws.time(first), draws.time(last)
+        bumps = draws.bumps(self.a, self.b)
+        self.t, self.z = draws.between(self.a, self.b)
+        self.gradient, self.hessian = bumps.derivatives(self.z.flatten(1))
+        self.change = bumps.value(draws.states(self.b).flatten(1)) - bumps.value(draws.states(self.a).flatten(1))
+
+    @cached_property
+    def score(self) -> Tensor:
+        """The conditional score, `(ROWS, *state)`."""
+        return self.draws.sde.score(self.z, self.draws.data(len(self.z)), self.t)
+
+    @cached_property
+    def curvature(self) -> Tensor:
+        """`D : ∇²φ`, `(ROWS, k)`."""
+        return self.draws.contract(self.z, self.t, self.hessian)
+
+    def agrees(self, drift: Tensor, share: float) -> float:
+        """p-value of the states moving by a drift `v` and `share` times the curvature.
+
+        Args:
+            drift: `v`, `(ROWS, *state)`.
+            share: The factor `c`.
+        """
+        change = (self.gradient * drift.flatten(1)[:, None]).sum(-1)
+        change = change + share * self.curvature if share else change
+        return self.draws.at(mean_is_zero(self.change - (self.b - self.a) * change), self.a, self.b)
+
+
+@lru_cache(maxsize=4)
+def _windows(sde: Any, seed: int) -> list[Window]:
+    return [Window(sde, *window, start, seed) for window, start in zip(WINDOWS, (*STARTS, 0.4), strict=True)]
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or drawn_by_simulation(sde))
 @both
 def draws_solve_the_sde(sde: Any, seed: int) -> float:
     """Samples of `perturb` evolve in time by drift and diffusion: `d/dt E φ = E[f·∇φ + ½ g gᵀ : ∇²φ]`."""
-    found = []
-    for (a, b), start in zip(WINDOWS, (*STARTS, 0.4), strict=True):
-        draws = Draws(sde, start, seed)
-
-        def generator(bumps: Bumps, z: Tensor, t: Tensor, draws: Draws = draws) -> Tensor:
-            gradient, hessian = bumps.derivatives(z.flatten(1))
-            drift = sde.drift(z, t).flatten(1)
-            return (gradient * drift[:, None]).sum(-1) + draws.contract(z, t, hessian) / 2
-
-        found.append(_weakly(draws, draws.time(a), draws.time(b), generator))
-    return together(found)
+    return together([w.agrees(sde.drift(w.z, w.t), 0.5) for w in _windows(sde, seed)])
 
 
 def _no_reversal(sde: Process) -> str | None:
@@ -253,17 +283,7 @@ def _no_reversal(sde: Process) -> str | None:
 
 
 def _reversed(sde: Any, seed: int, half: float) -> float:
-    found = []
-    for (a, b), start in zip(WINDOWS, (*STARTS, 0.4), strict=True):
-        draws = Draws(sde, start, seed)
-
-        def generator(bumps: Bumps, z: Tensor, t: Tensor, draws: Draws = draws) -> Tensor:
-            gradient, hessian = bumps.derivatives(z.flatten(1))
-            drift = sde.reverse_drift(z, t, sde.score(z, draws.data(len(z)), t), half).flatten(1)
-            return (gradient * drift[:, None]).sum(-1) - (half - 0.5) * draws.contract(z, t, hessian)
-
-        found.append(_weakly(draws, draws.time(a), draws.time(b), generator))
-    return together(found)
+    return together([w.agrees(sde.reverse_drift(w.z, w.t, w.score, half), 0.5 - half) for w in _windows(sde, seed)])
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=_no_reversal)
