@@ -150,6 +150,15 @@ def score_is_gradient(case: Case) -> None:
     close("The score", found, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
 
 
+def _derivatives(fn: Callable[[Tensor, Tensor], Tensor], y: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`∂fn/∂y`, `∂fn/∂t` and `∂²fn/∂y²`, backward twice, which takes a quarter of the time of forward over backward."""
+    with torch.enable_grad():
+        at = (y.clone().requires_grad_(), t.clone().requires_grad_())
+        slope, change = torch.autograd.grad(fn(*at), at, create_graph=True, materialize_grads=True)
+        rows = [torch.autograd.grad(one, at[0], retain_graph=True, materialize_grads=True)[0] for one in (slope + 0 * at[0]).unbind()]
+    return slope.detach(), change.detach(), torch.stack(rows)
+
+
 def _difference(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     """The Jacobian of `fn` at `y` by differences of fourth order: torch's own second derivative of `logaddexp`, for one, may be NaN."""
     h = 1e-3 * y.abs().clamp(1e-2, 1.0)
@@ -171,14 +180,10 @@ def fokker_planck(case: Case) -> None:
     def log_density(y: Tensor, t: Tensor) -> Tensor:
         return case.sde.log_prob(y.reshape(z.shape), x0, t).sum()
 
-    def slopes(u: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        slope, change = torch.func.grad(log_density, (0, 1))(u, t)
-        return slope, (slope, change)
-
-    curvature, (slope, change) = torch.func.jacfwd(slopes, has_aux=True)(y)
+    slope, change, curvature = _derivatives(log_density, y, t)
     second = _jacobian(lambda u: _jacobian(flat.square, u), y)
     if slope.isfinite().all() and not curvature.isfinite().all():
-        curvature = _difference(lambda u: torch.func.grad(log_density)(u, t), y)
+        curvature = _difference(lambda u: _derivatives(log_density, u, t)[0], y)
     if not (slope.isfinite().all() and curvature.isfinite().all()):
         raise LawError("log_prob has no finite second derivative here, neither by torch's differentiation nor by differences of the first.")
     terms = torch.stack(
