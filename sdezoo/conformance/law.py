@@ -227,10 +227,10 @@ class Suite(Generic[T]):
         """
         hopeless, left = "", BUDGET
         for law in self.laws:
-            excuse = law.excuse(plugin)
-            tried = [one for one in (plugin, *twins) if law.excuse(one) is None]
+            excuses = [law.excuse(one) for one in (plugin, *twins)]
+            tried = [one for one, excuse in zip((plugin, *twins), excuses, strict=True) if excuse is None]
             if hopeless or not tried:
-                yield Verdict(law.name, law.statement, "untried" if tried else "excused", (hopeless if tried else excuse) or "")
+                yield Verdict(law.name, law.statement, "untried" if tried else "excused", (hopeless if tried else excuses[0]) or "")
                 continue
             began, began_at = _spent(), time.perf_counter()
             try:

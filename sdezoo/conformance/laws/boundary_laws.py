@@ -68,6 +68,8 @@ def prior_gap(sde: Any) -> None:
             shape = (count, *draws.point.shape[1:])
             prior = whole.prior(shape, draws.noise(), draws.point).double().flatten(1)
             gaps[start] = gap_in_nats(noised, prior)
+            if gaps[start] <= GAP and not kind.prior_from_data:  # some data are enough
+                break
         start = (max if kind.prior_from_data else min)(gaps, key=lambda s: gaps[s])
         if gaps[start] > GAP:
             x0 = [round(x, 4) for x in Draws(kind, start, 0, _joint(kind)).point.flatten().tolist()]
