@@ -1,6 +1,7 @@
 """Processes that say something wrong of themselves beside their equation, and wrong bridges; each names the law that has to find it."""
 
 import math
+from dataclasses import replace
 
 import torch
 
@@ -201,3 +202,11 @@ class SpreadForDistance(BrownianBridge):
     def adapted(self, x0):
         found = super().adapted(x0)
         return type(self)(gap=found.distance / 2**0.5)
+
+
+@killed_by("ggt-is-the-product")
+class SquareOfAllPlanes(Rotation):
+    """`g gᵀ` of all planes alike, also where some are chosen, which they are not by default."""
+
+    def ggt(self, z, t, s):
+        return super(SquareOfAllPlanes, replace(self, skew=None)).ggt(z, t, s)

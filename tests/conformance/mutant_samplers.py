@@ -8,6 +8,7 @@ from torch import Tensor
 from sdezoo.process.differentiation import along
 from sdezoo.process.sde import MatrixSDE
 from sdezoo_plugins.samplers.bridge import BridgeSampler
+from sdezoo_plugins.samplers.ddim import DDIM
 from sdezoo_plugins.samplers.dlpm import DLPM
 from tests.conformance.mutant_integrators import OF_OTHER_KINDS
 from tests.conformance.right_samplers import Euler, mutants
@@ -267,6 +268,16 @@ class CallbackForgotten(Euler):
                 callback(k, z, t)
 
         return super().sample(model, shape, steps, seed, callback=last, **options)
+
+
+@killed_by("last-step-denoises")
+class HalfOfTheNoiseLeft(DDIM):
+    """The last step leaves as much noise as one of the probability flow, where all others are exact on data at one point."""
+
+    def step(self, model, z, t, s, noise, memory):
+        end, memory = super().step(model, z, t, s, noise, memory)
+        k = model.sde.at(t, z)
+        return (end if s > 0 else end + 0.5 * (z - k.alpha * end - k.shift)), memory
 
 
 @killed_by("marginals-are-kept")

@@ -34,6 +34,10 @@ _FACTORS = (1.25, 0.5, 2.0)
 _OPEN = (0.8, 0.5)
 _COLUMNS = ((0.8,), (0.8, 0.3))
 """Values for an open list of numbers: one for all columns, or one for each of two."""
+_SKEW = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.5), (0.0, -0.5, 0.0)), ((0.0, 0.0, 0.8), (0.0, 0.0, 0.0), (-0.8, 0.0, 0.0))
+_SYMMETRIC = (((1.0, 0.5), (0.5, 2.0)),)
+_MATRICES = _SKEW, _SYMMETRIC
+"""Values for an open list of matrices: two that are skew-symmetric, and one that is symmetric."""
 
 
 @cache
@@ -116,8 +120,14 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
     if isinstance(value, float):
         return [factor * value for factor in _FACTORS] if value else [0.5]
     if value is None:
-        return _COLUMNS if any(Ellipsis in get_args(kind) for kind in get_args(hint)) else _OPEN
+        return (_OPEN, _COLUMNS, _MATRICES)[min(_depth(hint), 2)]
     return []
+
+
+def _depth(hint: Any) -> int:
+    """How many lists lie in one another: 1 for a list of numbers."""
+    inner = max(map(_depth, get_args(hint)), default=0)
+    return inner + (Ellipsis in get_args(hint))
 
 
 def fitting_variants(sde: Any, event: Shape) -> list[Any]:
@@ -135,6 +145,8 @@ def _takes(variant: Any, event: Shape, sde: Any) -> bool:
     lists = {key: value for key, value in variant.parameters().items() if isinstance(value, tuple)}
     by_column = any(len(value) > 1 and value != sde.parameters()[key] for key, value in lists.items())
     if by_column and len(event) > 1:  # rows of more dimensions are no table: they have no columns
+        return False
+    if variant.row_shape is not None and variant.row_shape != event:
         return False
     return not lists or (_has_prior(variant, event) and _has_input(variant, event))
 
