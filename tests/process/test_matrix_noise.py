@@ -5,7 +5,7 @@ import torch
 
 from sdezoo import SAMPLERS, SDES, CompositionError, ParameterError, load_file, log_likelihood
 from sdezoo.conformance.bank.problems import Mixture
-from sdezoo.conformance.bank.sampler_problems import Sheared, ShearedMixture, sheared
+from sdezoo.conformance.bank.sampler_problems import Sheared, ShearedInClosedForm, ShearedMixture, sheared
 from sdezoo.conformance.law import BoundLaw
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.process.differentiation import along
@@ -34,6 +34,7 @@ def test_what_follows_from_the_columns():
     sde, s = Sheared(2.0), torch.sin(3 * Z)
     matrices = sde.columns(Z, T).movedim(0, -1)
     torch.testing.assert_close(sde.ggt(Z, T, s), (matrices @ matrices.mT @ s[..., None])[..., 0])
+    torch.testing.assert_close(sde.divergence(Z, T), ShearedInClosedForm(2.0).divergence(Z, T))
     torch.testing.assert_close(sde.divergence(Z, T), torch.tensor([[0.0, 4.0, 4.0]], dtype=torch.float64).expand(2, 3))
     torch.testing.assert_close(sde.stratonovich_correction(Z, T), torch.tensor([[0.0, 2.0, 2.0]], dtype=torch.float64).expand(2, 3))
 

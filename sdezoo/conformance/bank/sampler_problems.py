@@ -125,6 +125,13 @@ class Sheared(_Bent, MatrixSDE):
         return sheared(self.sigma * noise.normal(like, shape))
 
 
+class ShearedInClosedForm(Sheared):
+    """`Sheared` with its divergence in closed form, for samplers that ask for it at every step."""
+
+    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.sigma**2 * _below(torch.ones_like(z[..., :1]), z)
+
+
 def _below(first: Tensor, like: Tensor) -> Tensor:
     """0 in the first entry, and `first` in the others."""
     return torch.cat([torch.zeros_like(first), first.expand_as(like[..., 1:])], -1)
@@ -308,7 +315,7 @@ def matrix_problem(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: fl
         law: Takes an affine process; returns the distribution of the data in its coordinates.
         lo: First time of `t_span`.
     """
-    sde = Sheared(lo=lo)
+    sde = ShearedInClosedForm(lo=lo)
     if sampler.refuses(sde) is not None:
         return None
     mixture = law(sde.flat)

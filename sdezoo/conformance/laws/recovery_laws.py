@@ -299,7 +299,7 @@ def _no_matrix(sampler: Sampler) -> str | None:
     if reason := _no_law(sampler) or (None if problem else "It takes no process whose noise is a matrix."):
         return reason
     try:
-        _sampled(sampler, problem, 2, 0)  # pyright: ignore[reportArgumentType]
+        sampler.sample(problem.model, (2, 2), 2, like=WIDE)  # pyright: ignore[reportOptionalMemberAccess]
     except CompositionError as refusal:
         return f"It does not take noise that is a matrix: {refusal.problem}"
     return None
