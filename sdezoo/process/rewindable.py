@@ -8,6 +8,7 @@ mean matters, and the reverse process is exact as the step vanishes.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -53,3 +54,16 @@ class Rewindable(Denoised):
         Returns:
             The divergence of each entry, at least 0, shaped like `z`, differentiable in `denoised`.
         """
+
+    def exact_data(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor | None:
+        """Sample data for which `earlier` is exact for a step of any length, and the network output 0 gives the denoiser.
+
+        Args:
+            shape: shape of the data, `(B, *event)`.
+            noise: random numbers.
+            like: sets dtype and device.
+
+        Returns:
+            The data, of `shape`. None, the default: there are none, or none are known.
+        """
+        return None

@@ -1221,6 +1221,15 @@ class BetaInTheOtherOrder(Beta):
         return super().step_divergence(z, x0, denoised, t, s)
 
 
+@mutant("long-steps-are-exact-where-it-says")
+class PoissonNumbersOfBirths(Thinning):
+    """The mean of the missing items for their number: a long step loses variance."""
+
+    def earlier(self, z, denoised, t, s, noise):
+        missing = noise.draw(torch.poisson, (denoised - z).clamp_min(0))
+        return z + noise.draw(torch.binomial, missing, (1 - self.lost(s) / self.lost(t)).expand_as(missing))
+
+
 @mutant("draws-follow-the-density")
 class ThinnedTwice(Thinning):
     """Items are kept with probability `α²`."""

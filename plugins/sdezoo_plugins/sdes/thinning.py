@@ -107,6 +107,14 @@ class Thinning(Rewindable):
         missing = torch.where(excess > 0, varied, (missing + noise.uniform(missing)).floor())
         return z + noise.draw(torch.binomial, missing, (1 - self.lost(s) / self.lost(t)).expand_as(missing)).to(z)
 
+    def exact_data(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor | None:
+        """Independent negative binomial counts with the mean and variance of the columns, if `V > μ`."""
+        mean, variance = self._moments(like)
+        if not (variance > mean).all():
+            return None
+        size = (mean**2 / (variance - mean)).expand(tuple(shape)).contiguous()
+        return noise.draw(torch.poisson, mean * noise.gamma(size) / size).to(like)
+
     def step_divergence(self, z: Tensor, denoised: Tensor, x0: Tensor, t: Tensor, s: Tensor) -> Tensor:
         share = 1 - self.lost(s) / self.lost(t)
         guess, clean = ((x - z).double() + _BACKGROUND for x in (denoised, x0))

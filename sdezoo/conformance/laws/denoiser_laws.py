@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import event_at, smallest_event, variants
+from sdezoo.conformance.bank.cases import event_at, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, mean_is_zero, means_are_equal, together
 from sdezoo.conformance.law import LawError, Suite
@@ -152,6 +152,35 @@ def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
         back = sde.earlier(z, sde.encode(draws.data(ROWS)).double(), t, s, draws.noise()).double().flatten(1)
         known = draws.states(s).flatten(1)
         found.append(draws.at(means_are_equal(back, known) if k < 2 else _alike(back, known), s, t))
+    return together(found)
+
+
+def _spread_out(sde: Any) -> tuple[Any, Tensor]:
+    """The process adapted to data that are spread widely, and data like these."""
+    like = torch.zeros(ROWS, *event_at(sde, STARTS[2]), dtype=torch.float64)
+    normals = torch.linspace(-1.5, 1.5, 64, dtype=torch.float64).reshape(64, *(1,) * (like.ndim - 1)).expand(64, *like.shape[1:])
+    return sde.adapted(typical(sde, normals)), like
+
+
+def _no_exact_data(sde: Any) -> str | None:
+    if reason := _no_way_back(sde):
+        return reason
+    kind, like = _spread_out(sde)
+    return "It names no data for which long steps are exact." if kind.exact_data(like.shape, Noise.seeded(0), like) is None else None
+
+
+@DENOISER_LAWS.monte_carlo_law(excuses=_no_exact_data)
+def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
+    """For the data that it names, a long step back by the network output 0 has the distribution of the earlier state."""
+    found, (kind, like) = [], _spread_out(sde)
+    for k, (first, last) in enumerate(((0.1, 1.0), (0.2, 0.5))):
+        draws = Draws(kind, STARTS[2], mix(seed, k), tuple(like.shape[1:]))
+        s, t = draws.time(first), draws.time(last)
+        z = kind.perturb(kind.exact_data(like.shape, draws.noise(), like), t, draws.noise())
+        denoised = kind.denoiser_from_output(torch.zeros_like(z), z, t)
+        back = kind.earlier(z, denoised, t, s, draws.noise())
+        known = kind.perturb(kind.exact_data(like.shape, draws.noise(), like), s, draws.noise())
+        found.append(draws.at(_alike(back.double().flatten(1), known.double().flatten(1)), s, t))
     return together(found)
 
 
