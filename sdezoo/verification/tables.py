@@ -8,6 +8,7 @@ from sdezoo.verification.efficiency import ERROR, FLOOR
 from sdezoo.verification.findings import Finding, columns
 from sdezoo.verification.verify import Verification
 
+_BESIDE = 6
 _MARK = {"ok": "ok", "off": "OFF", "measured": "", "does not apply": ""}
 
 
@@ -34,27 +35,45 @@ def text(verification: Verification) -> str:
 
 
 def markdown(verifications: Sequence[Verification]) -> str:
-    """A table of the findings with a column for each process, a table of the sample errors, and the notes."""
-    rows: list[list[str]] = []
+    """A stamp, tables of the findings with a column for each process, a table of the sample errors, and the notes.
+
+    Processes on which the same parts were measured stand side by side, at most six of them.
+    """
+    parts = list(dict.fromkeys(finding.part for v in verifications for finding in v.findings))
+    groups: dict[tuple[bool, ...], list[Verification]] = {}
     notes: dict[str, list[str]] = {}
-    every = [finding for v in verifications for finding in v.findings]
-    parts = list(dict.fromkeys(finding.part for finding in every))
-    for part, what in sorted(dict.fromkeys((f.part, f.what) for f in every), key=lambda key: parts.index(key[0])):
-        found = [next((f for f in v.findings if (f.part, f.what) == (part, what)), None) for v in verifications]
-        expected = {f.expected for f in found if f and f.value is not None}
-        common = expected.pop() if len(expected) == 1 else None
-        cells = [_cell(f, beside=common is None) for f in found]
-        rows.append([f"{part}: {what}", common or "", *cells])
-        for v, f in zip(verifications, found, strict=True):
-            if f and f.value is None:
-                notes.setdefault(f"{part}, {what}: {f.note}", []).append(f"`{v.spec}`")
-    blocks = [_table(["", "expected", *(f"`{v.spec}`" for v in verifications)], rows)]
+    for v in verifications:
+        measured = {finding.part for finding in v.findings if finding.value is not None}
+        groups.setdefault(tuple(part in measured for part in parts), []).append(v)
+        for f in v.findings:
+            if f.value is None:
+                notes.setdefault(f"{f.part}, {f.what}: {f.note}", []).append(f"`{v.spec}`")
+    few = [group[k : k + _BESIDE] for _, group in sorted(groups.items(), reverse=True) for k in range(0, len(group), _BESIDE)]
+    blocks = [_stamp(verifications), *(_findings(group, parts) for group in few)]
     heads, _ = columns([curve for v in verifications for curve in v.curves if curve.part == ERROR])
     if heads:
         body = [row for v in verifications for row in _errors(v, heads)]
         blocks.append(_table(["error of samples over the floor, after evaluations", *(f"{head:g}" for head in heads)], body))
     blocks.append("\n".join(f"- {', '.join(specs)}; {note}" for note, specs in notes.items()))
     return "\n\n".join(blocks).rstrip() + "\n"
+
+
+def _stamp(verifications: Sequence[Verification]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in verifications[0].record()["versions"].items())
+    seeds = sorted({v.seed for v in verifications})
+    named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+    return f"Processes: {len(verifications)}; {named}; {versions}; {sum(v.seconds for v in verifications) / 60:.0f} min."
+
+
+def _findings(verifications: Sequence[Verification], parts: Sequence[str]) -> str:
+    rows: list[list[str]] = []
+    every = [finding for v in verifications for finding in v.findings]
+    for part, what in sorted(dict.fromkeys((f.part, f.what) for f in every), key=lambda key: parts.index(key[0])):
+        found = [next((f for f in v.findings if (f.part, f.what) == (part, what)), None) for v in verifications]
+        expected = {f.expected for f in found if f and f.value is not None}
+        common = expected.pop() if len(expected) == 1 else None
+        rows.append([f"{part}: {what}", common or "", *(_cell(f, beside=common is None) for f in found)])
+    return _table(["", "expected", *(f"`{v.spec}`" for v in verifications)], rows)
 
 
 def _line(finding: Finding) -> str:

@@ -1,6 +1,7 @@
 """`sdezoo verify`: what is printed and written, for processes of every capability, and what is refused."""
 
 import json
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -181,11 +182,15 @@ def test_a_mistake_is_refused_before_anything_is_written(sdezoo, arguments, prob
     assert not list(Path().iterdir())
 
 
-def test_a_table_says_what_is_missing():
+def test_tables_of_six_say_what_was_measured_and_what_is_missing():
     found = verification.verify(Stable(), effort=CHEAP)
     table = markdown([found])
     assert "| — |" in table
     assert "; strong order, torchsde: is no SDE" in table
+    assert table.startswith(f"Processes: 1; seed 0; python {platform.python_version()}, sdezoo ")
+
+    heads = [line for line in markdown([found] * 8).splitlines() if line.startswith("|  |")]
+    assert [line.count("`") // 2 for line in heads] == [6, 2]
 
 
 def test_the_module_imports_neither_torch_nor_the_core():
