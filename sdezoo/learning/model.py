@@ -177,11 +177,10 @@ class _Through(Model[P]):
 class _AmbientModel(Model[ForwardSDE]):
     def __init__(self, base: Model[AffineSDE]) -> None:
         self.base = base
-        self.sde = base.sde.ambient()
+        self.sde = self._ambient = base.sde.ambient()
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
-        state = self.base.sde.encode(z)
-        first, second = slopes(self.base.sde.coordinates, state)
+        state, first, second = self._ambient.place(z)
         moving = first != 0  # a constant entry has no score, and its diffusion is zero
         score = (self.base.score(state, t) - second / torch.where(moving, first, 1.0)) / torch.where(moving, first, 1.0)
         return torch.where(moving, score, 0.0)

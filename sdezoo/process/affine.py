@@ -33,7 +33,7 @@ from torch.distributions.transforms import identity_transform
 
 from sdezoo.errors import CompositionError, DataError, SupportError, unknown_prior
 from sdezoo.process.columns import count_outside
-from sdezoo.process.differentiation import along
+from sdezoo.process.differentiation import Last, along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, Shape
 from sdezoo.process.sde import ForwardSDE
@@ -214,7 +214,8 @@ class AffineSDE(ForwardSDE, Conditional):
     def rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`r`, `c` and `g²` of `dz = (r z + c) dt + g dW` at `t`, in float64."""
         # Drift and diffusion of one step need the rates at the same time, and the derivative costs a millisecond.
-        return _RATES.get(self, wide(t))
+        t = wide(t)
+        return _RATES.get(self, t, lambda: self._rates(t))
 
     def _rates(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         def path(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -284,7 +285,7 @@ class AffineSDE(ForwardSDE, Conditional):
         k = self.at(torch.tensor(self.t_span[1], dtype=torch.float64), z)
         return Normal(k.shift.to(z), k.sigma.to(z), validate_args=False).log_prob(z).cpu().double().reshape(len(z), -1).sum(1)
 
-    def ambient(self) -> ForwardSDE:
+    def ambient(self) -> Ambient:
         """The same process as an Itô SDE of the data `x`.
 
         Raises:
@@ -298,25 +299,8 @@ class AffineSDE(ForwardSDE, Conditional):
         return Ambient(self)
 
 
-class _LastRates:
-    """A cache of one entry: the rates for the same tensor of times, if it was not modified in place.
-
-    Values are not compared: equal times may belong to different autograd graphs.
-    """
-
-    def __init__(self) -> None:
-        self._last: tuple[AffineSDE, Tensor, int, tuple[Tensor, Tensor, Tensor]] | None = None
-
-    def get(self, sde: AffineSDE, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if t.is_inference():  # inference tensors have no version counter
-            return sde._rates(t)
-        last = self._last
-        if last is None or last[0] is not sde or last[1] is not t or last[2] != t._version:
-            last = self._last = sde, t, t._version, sde._rates(t)
-        return last[3]
-
-
-_RATES = _LastRates()
+_RATES: Last[tuple[Tensor, Tensor, Tensor]] = Last()
+_PLACES: Last[tuple[Tensor, Tensor, Tensor]] = Last()
 
 
 @dataclass(frozen=True)
@@ -344,14 +328,21 @@ class Ambient(ForwardSDE):
     def decode_unchecked(self, z: Tensor) -> Tensor:
         return z
 
+    def place(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`φ⁻¹(x)`, and `φ'` and `φ''` there, shaped like `x`. Drift, diffusion and score of one step need them at the same place."""
+
+        def found() -> tuple[Tensor, Tensor, Tensor]:
+            state = self.base.encode(z)
+            return state, *slopes(self.base.coordinates, state)
+
+        return _PLACES.get(self.base, z, found)
+
     def drift(self, z: Tensor, t: Tensor) -> Tensor:
-        state = self.base.encode(z)
-        first, second = slopes(self.base.coordinates, state)
+        state, first, second = self.place(z)
         return first * self.base.drift(state, t) + 0.5 * second * self.base.diffusion(state, t) ** 2
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        state = self.base.encode(z)
-        first, _ = slopes(self.base.coordinates, state)
+        state, first, _ = self.place(z)
         return first * self.base.diffusion(state, t)
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:

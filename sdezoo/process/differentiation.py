@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -42,3 +42,22 @@ def along(fn: Callable[[Tensor], T], point: Tensor, direction: Tensor | None = N
     with torch.inference_mode(False), _NumbersStayNumbers():  # torch before 2.13 returns zero tangents under inference_mode
         value, slope, *_ = torch.func.jvp(fn, (point,), (tangent,))
     return value, slope
+
+
+class Last(Generic[T]):
+    """A cache of one entry: what was computed for the same object and the same tensor, if that was not modified in place.
+
+    Values are not compared: equal tensors may belong to different autograd graphs.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[object, Tensor, int, T] | None = None
+
+    def get(self, owner: object, at: Tensor, compute: Callable[[], T]) -> T:
+        """What was computed last for `owner` and `at`, or what `compute` returns now."""
+        if at.is_inference():  # inference tensors have no version counter
+            return compute()
+        last = self._last
+        if last is None or last[0] is not owner or last[1] is not at or last[2] != at._version:
+            last = self._last = owner, at, at._version, compute()
+        return last[3]
