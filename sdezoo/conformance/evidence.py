@@ -236,6 +236,20 @@ def bounded_moments(rows: Tensor, centre: Tensor, width: Tensor) -> Tensor:
     return torch.cat([u, torch.stack(pairs, 1)], 1)
 
 
+def paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> float:
+    """p-value of the extrapolated paths having the moments and quantiles of `drawn`; `pilot` sets the units. All are rows."""
+    ends, known = 2 * path_features(fine, pilot) - path_features(coarse, pilot), path_features(drawn, pilot)
+    return means_are_equal(ends, known)
+
+
+def path_features(rows: Tensor, pilot: Tensor, shares: Sequence[float] = (0.1, 0.3, 0.7, 0.9)) -> Tensor:
+    """Bounded moments and indicators of the quantiles `shares` of `rows` `(B, n)`; `pilot` sets the units. float64 `(B, …)`."""
+    low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
+    width = ((high - low) / 2).clamp_min(1e-12)
+    knots = torch.stack([torch.quantile(pilot, q, 0) for q in shares])
+    return torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1)
+
+
 def gap_in_nats(sample: Tensor, prior: Tensor, bins: int = 32) -> float:
     """Estimate `KL(sample ‖ prior)` in nats a coordinate from below: of each, and of functions that show how coordinates depend.
 

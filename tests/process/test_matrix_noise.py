@@ -5,7 +5,8 @@ import torch
 
 from sdezoo import SAMPLERS, SDES, CompositionError, ParameterError, load_file, log_likelihood
 from sdezoo.conformance.bank.problems import Mixture
-from sdezoo.conformance.bank.sampler_problems import Sheared, ShearedInClosedForm, ShearedMixture, sheared
+from sdezoo.conformance.bank.sampler_problems import Sheared, ShearedMixture, sheared
+from sdezoo.conformance.bank.step_problems import ShearedInClosedForm
 from sdezoo.conformance.law import BoundLaw
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.process.differentiation import along

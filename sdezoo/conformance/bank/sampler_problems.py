@@ -125,13 +125,6 @@ class Sheared(_Bent, MatrixSDE):
         return sheared(self.sigma * noise.normal(like, shape))
 
 
-class ShearedInClosedForm(Sheared):
-    """`Sheared` with its divergence in closed form, for samplers that ask for it at every step."""
-
-    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.sigma**2 * _below(torch.ones_like(z[..., :1]), z)
-
-
 def _below(first: Tensor, like: Tensor) -> Tensor:
     """0 in the first entry, and `first` in the others."""
     return torch.cat([torch.zeros_like(first), first.expand_as(like[..., 1:])], -1)
@@ -305,21 +298,6 @@ def reference_problems(
         mixture = law(mixed.flat)
         found.append(ReferenceProblem(MixedMixture(mixed, mixture), mixture, torch.clone, torch.clone))
     return found
-
-
-def matrix_problem(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE) -> ReferenceProblem | None:
-    """The reference process whose noise is a matrix, `Sheared`; None if the sampler does not take it.
-
-    Args:
-        sampler: The sampler.
-        law: Takes an affine process; returns the distribution of the data in its coordinates.
-        lo: First time of `t_span`.
-    """
-    sde = ShearedInClosedForm(lo=lo)
-    if sampler.refuses(sde) is not None:
-        return None
-    mixture = law(sde.flat)
-    return ReferenceProblem(ShearedMixture(sde, mixture), mixture, sheared, lambda x: sheared(x, -1))
 
 
 class Problem(NamedTuple):

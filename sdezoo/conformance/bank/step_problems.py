@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,14 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
+from sdezoo.conformance.bank.problems import Mixture
+from sdezoo.conformance.bank.sampler_problems import FINE, ReferenceProblem, Sheared, ShearedMixture, sheared
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
+from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.process.sde import ForwardSDE
+from sdezoo.sampling.sampler import Sampler
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,26 @@ def thirds(times: Tensor) -> Tensor:
         Every time but the third and fourth of each four, `(2 k + 1,)`.
     """
     return torch.stack([time for k, time in enumerate(times.unbind()) if k % 4 in {0, 1}])
+
+
+@dataclass(frozen=True)
+class ShearedInClosedForm(Sheared):
+    """`Sheared` with its divergence in closed form, for samplers that ask for it at every step."""
+
+    def divergence(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.sigma**2 * torch.cat([torch.zeros_like(z[..., :1]), torch.ones_like(z[..., 1:])], -1)
+
+
+def matrix_problem(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE) -> ReferenceProblem | None:
+    """The reference process whose noise is a matrix, `Sheared`; None if the sampler does not take it.
+
+    Args:
+        sampler: The sampler.
+        law: Takes an affine process; returns the distribution of the data in its coordinates.
+        lo: First time of `t_span`.
+    """
+    sde = ShearedInClosedForm(lo=lo)
+    if sampler.refuses(sde) is not None:
+        return None
+    mixture = law(sde.flat)
+    return ReferenceProblem(ShearedMixture(sde, mixture), mixture, sheared, lambda x: sheared(x, -1))

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import busy, events, smallest_event, typical
-from sdezoo.conformance.evidence import ROWS, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.evidence import ROWS, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
-from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated, paths_agree
+from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import mix
 from sdezoo.process.process import Process, Shape

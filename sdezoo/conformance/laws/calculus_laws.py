@@ -174,8 +174,7 @@ def _difference(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
 def fokker_planck(case: Case) -> None:
     """The density solves `∂_t p = −∇·(f p) + ½ Σ_ij ∂_i ∂_j (D_ij p)`."""
     at = _point(case)
-    flat, z, y, t = at.flat, at.z, at.y, at.flat.t
-    x0 = case.x0
+    flat, z, y, t, x0 = at.flat, at.z, at.y, at.flat.t, case.x0
 
     def log_density(y: Tensor, t: Tensor) -> Tensor:
         return case.sde.log_prob(y.reshape(z.shape), x0, t).sum()
@@ -204,8 +203,7 @@ def fokker_planck(case: Case) -> None:
 def noise_is_linear(case: Case) -> None:
     """`diffuse` is linear in the increment, so that it is the product with a matrix, and 0 for none."""
     at = _point(case)
-    z, t = at.z, at.flat.t
-    shape = case.sde.noise_shape(at.flat.shape)
+    z, t, shape = at.z, at.flat.t, case.sde.noise_shape(at.flat.shape)
     one, other = (torch.sin(torch.arange(1.0, torch.Size(shape).numel() + 1, dtype=z.dtype) + k).reshape(shape) for k in (0, 2))
     a, b = case.sde.diffuse(z, t, one), case.sde.diffuse(z, t, other)
     for factor in (-1.0, 0.5):
@@ -237,8 +235,7 @@ def ggt_is_the_product(case: Case) -> None:
     """`ggt(z, t, s)` is the matrix product `g gᵀ s`, also for shared and partial noise."""
     at = _point(case)
     s = torch.cos(torch.arange(1.0, at.y.numel() + 1, dtype=at.y.dtype))
-    found = case.sde.ggt(at.z, at.flat.t, s.reshape(at.z.shape)).reshape(-1)
-    close("g gᵀ s", found, at.square @ s, rtol=1e-9, atol=1e-12)
+    close("g gᵀ s", case.sde.ggt(at.z, at.flat.t, s.reshape(at.z.shape)).reshape(-1), at.square @ s, rtol=1e-9, atol=1e-12)
 
 
 def _changes_in_time(sde: Process) -> str | None:

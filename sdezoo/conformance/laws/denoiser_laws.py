@@ -24,10 +24,10 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import event_at, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Atoms
-from sdezoo.conformance.evidence import ROWS, Bumps, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.evidence import ROWS, Bumps, mean_is_zero, means_are_equal, path_features, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
-from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both, path_features
+from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
 from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfSimilar
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process

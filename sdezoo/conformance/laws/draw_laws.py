@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import busy, event_at, smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms
-from sdezoo.conformance.evidence import ROWS, Bumps, PValue, below, bounded_moments, mean_is_zero, means_are_equal, together
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density, no_score, no_sde
 from sdezoo.errors import SupportError
@@ -317,20 +317,6 @@ def extrapolated(
         coarse = step(coarse, t, h, first + second)
         fine = step(step(fine, t, h / 2, first), t + h / 2, h / 2, second)
     return coarse, fine
-
-
-def paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> float:
-    """p-value of the extrapolated paths having the moments and quantiles of `drawn`; `pilot` sets the units. All are rows."""
-    ends, known = 2 * path_features(fine, pilot) - path_features(coarse, pilot), path_features(drawn, pilot)
-    return means_are_equal(ends, known)
-
-
-def path_features(rows: Tensor, pilot: Tensor, shares: Sequence[float] = (0.1, 0.3, 0.7, 0.9)) -> Tensor:
-    """Bounded moments and indicators of the quantiles `shares` of `rows` `(B, n)`; `pilot` sets the units. float64 `(B, …)`."""
-    low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
-    width = ((high - low) / 2).clamp_min(1e-12)
-    knots = torch.stack([torch.quantile(pilot, q, 0) for q in shares])
-    return torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1)
 
 
 def refined(p_value: Callable[[int], float]) -> float:

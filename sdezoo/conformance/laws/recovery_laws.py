@@ -28,10 +28,10 @@ from sdezoo.conformance.bank.sampler_problems import (
     atoms_of,
     drive,
     enough,
-    matrix_problem,
     no_problem,
     reference_problems,
 )
+from sdezoo.conformance.bank.step_problems import matrix_problem
 from sdezoo.conformance.evidence import bounded_moments, mean_is_zero, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
 from sdezoo.errors import CompositionError

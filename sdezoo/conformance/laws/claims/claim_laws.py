@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, busy, events, process_cases, smallest_event, variants
-from sdezoo.conformance.evidence import means_are_equal, together
+from sdezoo.conformance.evidence import means_are_equal, path_features, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
-from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, path_features, refined
+from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
 from sdezoo.errors import SdezooError
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.process.affine import AffineSDE

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
-from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, together
+from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score
-from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, paths_agree
+from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Process
