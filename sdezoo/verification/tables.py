@@ -48,7 +48,9 @@ def markdown(verifications: Sequence[Verification]) -> str:
         for f in v.findings:
             if f.value is None:
                 notes.setdefault(f"{f.part}, {f.what}: {f.note}", []).append(f"`{v.spec}`")
-    few = [group[k : k + _BESIDE] for _, group in sorted(groups.items(), reverse=True) for k in range(0, len(group), _BESIDE)]
+    few = [
+        group[k : k + _BESIDE] for which, group in sorted(groups.items(), reverse=True) if any(which) for k in range(0, len(group), _BESIDE)
+    ]
     blocks = [_stamp(verifications), *(_findings(group, parts) for group in few)]
     heads, _ = columns([curve for v in verifications for curve in v.curves if curve.part == ERROR])
     if heads:
