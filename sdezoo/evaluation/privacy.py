@@ -23,12 +23,14 @@ Distances are rounded to 1e-9, so that equal distances of rounded data are ties.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from scipy.optimize import root_scalar
+from sklearn import config_context
 from sklearn.neighbors import NearestNeighbors
 
 from sdezoo.evaluation.resampling import LEVEL
@@ -129,9 +131,10 @@ def privacy(records: Records, *, seed: int = 0) -> Privacy:
     for rows in (records.held_out, records.samples):
         paired(records.training, rows, least=1)
     training, held_out = records.training, records.held_out
-    samples = closest(records.samples[choice(len(records.samples), MOST, seed, _HELD)], training)
-    new, weight = _new_rows(records, seed)
-    parts = [_distance_ratios(new, samples, weight, seed), _shares(new, samples, weight), _membership(records, seed)]
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # the rows are checked
+        samples = closest(records.samples[choice(len(records.samples), MOST, seed, _HELD)], training)
+        new, weight = _new_rows(records, seed)
+        parts = [_distance_ratios(new, samples, weight, seed), _shares(new, samples, weight), _membership(records, seed)]
     measured = [line for lines, _, _ in parts for line in lines]
     notes = [note for _, left_out, _ in parts for note in left_out]
     notes += [f"Privacy: {len(samples.first)} samples, {len(training)} training rows, {len(held_out)} held-out rows."]
@@ -180,10 +183,17 @@ def quantile_interval(values: FloatArray, q: float, *, weight: float = 1.0, leve
         The two ends; −∞ or ∞ if there are too few values for one.
     """
     size = max(1, int(weight * len(values)))
-    low, high = (float(end) for end in stats.binom.ppf([(1 - level) / 2, (1 + level) / 2], size, q))
+    low, high = _ranks(size, q, level)
     ordered = np.sort(values)
     first, last = math.floor(low / size * len(values)) - 1, math.ceil((high + 1) / size * len(values)) - 1
     return (float(ordered[first]) if first >= 0 else -math.inf, float(ordered[last]) if last < len(values) else math.inf)
+
+
+@lru_cache(maxsize=256)
+def _ranks(size: int, q: float, level: float) -> Interval:
+    """The interval of the number of values, of `size`, below their quantile `q`."""
+    low, high = stats.binom.ppf([(1 - level) / 2, (1 + level) / 2], size, q)
+    return float(low), float(high)
 
 
 def ratio_interval(over: FloatArray, under: FloatArray, q: float, *, weight: float = 1.0, level: float = LEVEL) -> Interval | None:
@@ -291,11 +301,24 @@ def _shares(new: Closest, samples: Closest, weight: float) -> _Part:
     strict = ratio_interval(samples.ratio, new.ratio, 0.5, weight=weight, level=ALARM)
     alarms = [name] if strict is not None and strict[1] < 1 else []
     for name, drawn, held in (("exact copies", samples.exact, new.exact), ("near copies", samples.near, new.near)):
-        found = stats.binomtest(int(drawn.sum()), len(drawn)).proportion_ci(LEVEL, "exact")
+        interval = share_interval(int(drawn.sum()), len(drawn))
         share = float(held.mean())
-        lines.append(Measured(GROUP, name, float(drawn.mean()), (float(found.low), float(found.high)), "exact", share, share))
+        lines.append(Measured(GROUP, name, float(drawn.mean()), interval, "exact", share, share))
         alarms += [name] if _more(int(drawn.sum()), len(drawn), math.ceil(weight * int(held.sum())), int(weight * len(held))) else []
     return lines, [], alarms
+
+
+def share_interval(found: int, size: int, *, level: float = LEVEL) -> Interval:
+    """Return the exact interval of a share (Clopper & Pearson, Biometrika 26, 1934).
+
+    Args:
+        found: number of rows that have it.
+        size: number of rows, at least 1.
+        level: confidence level.
+    """
+    low = special.betaincinv(found, size - found + 1, (1 - level) / 2) if found else 0.0
+    high = special.betaincinv(found + 1, size - found, (1 + level) / 2) if found < size else 1.0
+    return float(low), float(high)
 
 
 def _more(drawn: int, of_drawn: int, held: int, of_held: int) -> bool:

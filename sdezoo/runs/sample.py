@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from sdezoo.bridging.curves import Curves, parse_times
 from sdezoo.bridging.rounds import newest_round
 from sdezoo.data.bounds import Outside
 from sdezoo.data.dataset import Kind
@@ -28,7 +28,6 @@ from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, cho
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
-from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.learning.observed import is_simulated
 from sdezoo.process.bridge import Bridge
 from sdezoo.runs.given_rows import read_observed, read_windows, snapshot_rows, start_at, start_at_end, training_data
@@ -37,6 +36,9 @@ from sdezoo.store.files import refuse_links
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.zoo.registry import load
+
+if TYPE_CHECKING:
+    from sdezoo.bridging.curves import Curves
 
 SAMPLES = 64
 """Default number of samples."""
@@ -194,6 +196,8 @@ def sample(
     if trajectory and trained.state.kind == "series":
         raise ParameterError("Trajectories from noise to data are not drawn of series.", "Leave out --trajectory.")
     if trajectory:
+        from sdezoo.generation.trajectory import check_trajectory
+
         check_trajectory(trajectory, out, overwrite)
     curves = None if times is None else _curves(draw, times, out, overwrite=overwrite)
     if share.first:
@@ -206,7 +210,7 @@ def sample(
         written = stream(draw, out, precision=precision, overwrite=overwrite, singly=singly, share=share, progress=follow)
     if written is None:
         return None
-    shown = 0 if trajectory is None else curves.draw(trajectory, behind) if curves else record(draw, trajectory)
+    shown = 0 if trajectory is None else curves.draw(trajectory, behind) if curves else _record(draw, trajectory)
     return Sampled(
         out=out,
         kind=trained.state.kind,
@@ -277,9 +281,17 @@ def _start(trained: Trained, path: Path | None, time: float | None, snapshots: S
 def _curves(draw: Draw, times: str, out: Path, *, overwrite: bool) -> Curves:
     if not isinstance(draw.start, AtRows):
         raise ParameterError("--times is for bridges, which start from rows.", "Leave out --times.")
+    from sdezoo.bridging.curves import Curves, parse_times  # it loads matplotlib
+
     check_output(out, "paths", overwrite)
     device = draw.device or torch.device("cpu")
     return Curves(draw.trained, draw.sampler, draw.start.x, parse_times(times), draw.rows, draw.steps, draw.seed, device)
+
+
+def _record(draw: Draw, trajectory: Path) -> int:
+    from sdezoo.generation.trajectory import record  # it loads matplotlib
+
+    return record(draw, trajectory)
 
 
 def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:

@@ -19,7 +19,6 @@ import torch
 from sdezoo.bridging.rounds import train_rounds
 from sdezoo.data.dataset import Data
 from sdezoo.errors import RunError, SdezooError
-from sdezoo.runs.column_check import last_look
 from sdezoo.runs.preview import draw_loss, draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
 from sdezoo.store.launch import is_first
@@ -130,6 +129,8 @@ def _with_last_look(result: Result, plan: Plan) -> Result:
     if plan.data.kind != "table" or result.preview is None:
         return result
     try:
+        from sdezoo.runs.column_check import last_look  # it loads what takes longer than a short training
+
         found = last_look(result.run, plan.data, plan.device, plan.config.seed)
     except Exception as error:  # as above
         return _noted(result, f"The run is saved, but its samples could not be compared with the data: {_reason(error)}.")

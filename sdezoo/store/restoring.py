@@ -166,6 +166,10 @@ class _Bounded(TorchDispatchMode):
         super().__init__()
         self._most = most
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled in here, and torch would load its compiler in order to leave it alone
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         size = args[0] if args else ()
         if isinstance(size, list | tuple) and all(isinstance(n, int) for n in size) and math.prod(size) > self._most:

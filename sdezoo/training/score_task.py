@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -194,7 +195,7 @@ def _check_moments(tensors: dict[str, Tensor], shape: tuple[int, ...]) -> None:
     The network may fit all the same: a convolution takes rows of any length.
     """
     for name in ("mean", "std", "fitted.mean", "fitted.floor"):
-        if name in tensors and torch.broadcast_shapes(tensors[name].shape, shape) != shape:
+        if name in tensors and np.broadcast_shapes(tensors[name].shape, shape) != shape:
             raise ValueError(f"'{name}' is not of a state")
     if "fitted.directions" in tensors:
         directions, excess = tensors["fitted.directions"], tensors["fitted.excess"]

@@ -8,7 +8,7 @@ import torch
 
 from sdezoo.data.dataset import Data
 from sdezoo.errors import SupportError
-from sdezoo.runs import train as module
+from sdezoo.runs import column_check as module
 from sdezoo.runs.column_check import LastLook, column_gaps
 from sdezoo.runs.overview import overview
 from sdezoo.runs.train import train

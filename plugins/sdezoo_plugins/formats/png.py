@@ -8,9 +8,6 @@ import torch
 from sdezoo.data.dataset import Kind
 from sdezoo.data.formats import FileFormat, Samples
 from sdezoo.errors import RunError
-from sdezoo.generation.pictures import figure, sheet
-from sdezoo.generation.series_pictures import fans, series
-from sdezoo.plots import save
 
 
 @dataclass(frozen=True)
@@ -26,6 +23,11 @@ class Png(FileFormat):
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "series")
 
     def write(self, samples: Samples, file: BinaryIO) -> None:
+        # These load matplotlib, which takes as long as a few samples.
+        from sdezoo.generation.pictures import figure, sheet
+        from sdezoo.generation.series_pictures import fans, series
+        from sdezoo.plots import save
+
         values = torch.cat(list(samples.parts))
         shown = values[~values.isnan()] if samples.kind == "table" else values  # NaN is a missing value there
         wrong = int((~shown.isfinite()).sum())
