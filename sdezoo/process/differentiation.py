@@ -38,7 +38,8 @@ def along(fn: Callable[[Tensor], T], point: Tensor, direction: Tensor | None = N
         direction: the tangent, shaped like `point`. Default: all ones, which gives the derivative of an element-wise function.
     """
     point = point.contiguous()  # an expanded tensor cannot carry a tangent
-    tangent = torch.ones_like(point) if direction is None else direction
+    # Ones that depend on the point: inside another derivative, a constant would have the slow tangent of 0.
+    tangent = (point.abs() + 1).sign() if direction is None else direction
     with torch.inference_mode(False), _NumbersStayNumbers():  # torch before 2.13 returns zero tangents under inference_mode
         value, slope, *_ = torch.func.jvp(fn, (point,), (tangent,))
     return value, slope
