@@ -1,4 +1,5 @@
-"""Evaluation of bridges: an untrained one costs what exact pairs cost, and what does not apply is refused before anything is written."""
+"""Evaluation between data: an untrained bridge costs what exact pairs cost, a known SDE is calibrated and a wrong one is not, and what does
+not apply is refused before anything is written."""
 
 import json
 from pathlib import Path
@@ -6,10 +7,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdezoo.errors import ParameterError
+from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.evaluation import suite
+from sdezoo.learning.observed import PathModel
+from sdezoo.runs import evaluate as module
 from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
+
+_halves, _c2st = suite.halves, suite.c2st
+
+
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer resamples and trees than a user gets."""
+    monkeypatch.setattr(suite, "halves", lambda *a, seed: _halves(*a, repeats=10, seed=seed))
+    monkeypatch.setattr(suite, "c2st", lambda *a, seed: _c2st(*a, trees=10, seed=seed))
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +57,58 @@ def test_what_does_not_apply_is_refused(run: Path) -> None:
         with pytest.raises(ParameterError, match=says):
             evaluate(run, **options, out=run / "other")  # type: ignore[arg-type]
     assert not (run / "other").exists()
+
+
+@pytest.fixture(scope="module")
+def motions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs on exact paths of correlated geometric Brownian motions, which a model that is not trained knows already: `own` with times of
+    each path's own, and `common` with times for all."""
+    folder, rng = tmp_path_factory.mktemp("paths"), np.random.default_rng(2)
+    for name, count in {"own": 400, "common": 1}.items():
+        h = rng.uniform(0.01, 0.03, (count, 20))
+        noise = np.sqrt(h)[..., None] * (rng.normal(size=(400, 20, 2)) @ [[0.2, 0.15], [0, 0.25]])
+        x = np.exp(np.pad((0.3 * h[..., None] + noise).cumsum(1), ((0, 0), (1, 0), (0, 0))))
+        times = np.pad(h.cumsum(1), ((0, 0), (1, 0)))
+        np.savez(folder / f"{name}.npz", x=x.astype(np.float32), times=times if count > 1 else times[0])
+        settings = {"task": "paths:coordinates=exp,width=8,depth=1", "data": f"array:path={folder}/{name}.npz,holdout=0.5", "steps": 1}
+        train(TrainingConfig.build({**settings, "lr": 1e-9, "out": str(folder / f"{name}-run")}))
+    return folder
+
+
+def test_forecasts_of_a_known_sde_are_calibrated(motions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares in central intervals, and the deviation of normal scores, to four sampling errors; a fifth less noise is found too narrow."""
+    for name in ("own", "common"):
+        found = evaluate(motions / f"{name}-run", n=100)
+        figures = {line.name: (line.value, line.best) for line in found.measured if line.group == "one step ahead"}
+        for column in ("x0", "x1"):
+            for figure, error in {"central 50 % covers": 0.5, "central 90 % covers": 0.3, "deviation of scores": 0.71}.items():
+                value, best = figures[f"{figure} ({column})"]
+                assert abs(value - best) < 4 * error / 2000**0.5, (name, figure, value)
+        assert found.verdict.startswith("One step ahead the model is calibrated")
+        assert "cannot tell samples from held-out paths" in found.verdict
+        variance = {line.name: line for line in found.measured}["variance of increments (x0)"]
+        assert abs(variance.value / 0.04 - 1) < 4 * (2 / 2000) ** 0.5
+        places = {line.group for line in found.measured if line.group.startswith("paths at ")}
+        assert len(places) == 3
+        assert ("paths at observation 21" in places) == (name == "own")
+
+    def narrow(*arguments: str) -> object:
+        trained = restore(*arguments)  # type: ignore[arg-type]
+        assert isinstance(trained.model, PathModel)
+        trained.model.net.root *= 0.8
+        return trained
+
+    monkeypatch.setattr(module, "restore", narrow)
+    found = evaluate(motions / "common-run", n=100)
+    assert "are too narrow" in found.verdict, found.verdict
+
+
+def test_paths_refuse_what_does_not_apply(motions: Path) -> None:
+    with pytest.raises(CompositionError, match="takes no sampler"):
+        evaluate(motions / "own-run", sampler="heun")
+    with pytest.raises(ParameterError, match="are not compared with those of a file"):
+        evaluate(motions / "own-run", samples=motions / "own.npz")
+    with pytest.raises(ParameterError, match="no features 'inception' of paths data"):
+        evaluate(motions / "own-run", features="inception")
+    found = evaluate(motions / "common-run", samples=motions / "common.npz", n=100)
+    assert found.facts["samples"] == str(motions / "common.npz")
