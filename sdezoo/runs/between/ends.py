@@ -75,7 +75,7 @@ def compare_ends(
             compared = Parts(curves[:, k], *parts[k], snapshots[k].train)
             last = _compared(compared, group, k, data, judge, extractor, asked.seed, progress)
             measured += [replace(line, group=f"{group}: {line.group}") for line in last.measured]
-            notes += [f"{group}: {note}" for note in last.notes if not note.startswith("  ")]
+            notes += [f"{group}: {note}" for note in last.notes if not note.startswith("  ") and (judge is None or note != judge.words)]
             answers.append(f"{group.capitalize()}: {verdict(last.measured, size.compared, last.tests, last.copies)}")
             if judge is not None:
                 facts[f"taken_for_the_end, {name}"] = share = float((judge.net.predict(curves[:, k]) == k).double().mean())
@@ -95,6 +95,7 @@ def compare_ends(
         measured += distances("pairs: backward against forward", Sets(forward[one], backward[one], forward[other]), seed=asked.seed)
     assert last is not None, "a bridge has two snapshots or more"
     notes += [note for note in last.notes if note.startswith("  ")]  # what privacy figures are
+    notes += [] if judge is None else [f"The ends are told apart by a classifier. {judge.words}"]
     left_out = compare_left_out(models, data, unit, asked, progress)
     record = {"coupling": facts} | ({"left_out": left_out.facts} if data.left_out else {})
     steps = asked.steps or USUAL_STEPS
