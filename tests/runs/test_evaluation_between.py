@@ -55,9 +55,8 @@ def test_both_directions_and_all_snapshots_are_judged(run: Path) -> None:
     moved = {line.group: line.value for line in found.measured if line.name == "sliced W1"}
     assert all(value < 0.4 for group, value in moved.items() if group.startswith(("forward", "backward"))), moved
     w1 = found.facts["left_out"]["1.5"]["W1"]
-    assert min(w1["the snapshot before"], w1["the snapshot after"]) > 2 * w1["real rows"]
-    for name in ("bridge, forward", "bridge, backward", "linear interpolation, optimal transport"):
-        assert w1[name] < 1.5 * w1["real rows"], (name, w1)
+    for name in ("real rows", "bridge, forward", "bridge, backward", "linear interpolation, optimal transport"):
+        assert w1[name] < min(w1["the snapshot before"], w1["the snapshot after"]) / 2, (name, w1)
     for cost in found.facts["coupling"].values():
         assert 0.8 * cost["optimal_transport"] < cost["squared_distance"] < 1.25 * cost["random_pairs"]
     record = json.loads((run / "evaluation" / "evaluation.json").read_text())
