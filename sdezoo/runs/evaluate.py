@@ -29,7 +29,7 @@ from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
 from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
 from sdezoo.evaluation.verdict import verdict
-from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.generation.samples import choose_sampler, generate, steps_for
 from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import Figure, save
 from sdezoo.process.bridge import Bridge
@@ -52,7 +52,6 @@ FILES = ("evaluation.json", "evaluation.png")
 """Names of the files of an evaluation."""
 
 _ELSEWHERE = "Give --out another place."
-_STEPS = 20
 _GIVEN, _COMPARED = 2, 3  # random streams for choosing rows
 
 
@@ -119,7 +118,7 @@ def evaluate(
         run: the run folder. A classifier of images is cached in its `evaluation/`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the one that `sdezoo sample` chooses.
-        steps: sampler steps; None: 20.
+        steps: sampler steps; None: 20, or 50 for series; of paths, one between two observations.
         n: largest number of samples, and of data rows to compare them with; lower if the held-out part, the training part or the file has
             fewer rows.
         samples: file of samples to evaluate in place of the model's, see `read_samples`.
@@ -177,7 +176,7 @@ def _of_rows(
     progress: EvaluationProgress,
 ) -> Evaluation:
     """Evaluate samples of a model of rows at one time."""
-    seed, steps, n = asked.seed, asked.steps or _STEPS, asked.n
+    seed, n = asked.seed, asked.n
     config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     origin = config.data
     data = _load(run, trained)
@@ -186,6 +185,7 @@ def _of_rows(
     most = n if given is None else min(n, len(given))
     size = sizes(most, training=len(data.train), held_out=len(data.test), image=data.kind == "image")
     chosen = choose_sampler(trained, asked.sampler)
+    steps = asked.steps or steps_for(trained, chosen)
     judge, extractor = _extractors(run / "evaluation", data, features, progress) if data.kind == "image" else (None, None)
     if given is None:
         options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": asked.device}

@@ -83,4 +83,4 @@ def calibration(u: FloatArray, *, seed: int = 0) -> Calibration:
 
 
 def _correlation(pairs: FloatArray) -> float:
-    return float(np.corrcoef(pairs.T)[0, 1])
+    return float(np.atleast_2d(np.corrcoef(pairs.T))[0, 1])

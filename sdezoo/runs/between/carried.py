@@ -8,12 +8,9 @@ import torch
 from torch import Tensor
 
 from sdezoo.bridging.curves import Curves
-from sdezoo.generation.samples import SampleIndices, choose_sampler
+from sdezoo.generation.samples import SampleIndices, choose_sampler, steps_for
 from sdezoo.runs.between.asked import Asked
 from sdezoo.store.restoring import Trained
-
-USUAL_STEPS = 20
-"""Sampler steps in each span, if none are asked for."""
 
 
 def carried(trained: Trained, rows: Tensor, times: Sequence[float], asked: Asked, start: float | None = None) -> Tensor:
@@ -34,5 +31,5 @@ def carried(trained: Trained, rows: Tensor, times: Sequence[float], asked: Asked
     at, first = torch.tensor(times, dtype=torch.float64), 1.0
     if start is not None:
         first = float(trained.model.sde.own_time(torch.tensor(start, dtype=torch.float64)))
-    steps, which = asked.steps or USUAL_STEPS, SampleIndices.first(len(x))
+    steps, which = asked.steps or steps_for(trained, sampler), SampleIndices.first(len(x))
     return torch.cat([*Curves(trained, sampler, x, at, which, steps, asked.seed, asked.device, first).parts()])

@@ -28,9 +28,10 @@ from sdezoo.evaluation.sizes import compared_rows, sizes
 from sdezoo.evaluation.suite import Measured, Sets, distances
 from sdezoo.evaluation.table import number
 from sdezoo.evaluation.verdict import verdict
+from sdezoo.generation.samples import choose_sampler, steps_for
 from sdezoo.process.bridge import Bridge
 from sdezoo.runs.between.asked import Asked, Found
-from sdezoo.runs.between.carried import USUAL_STEPS, carried
+from sdezoo.runs.between.carried import carried
 from sdezoo.runs.between.left_out import compare_left_out
 from sdezoo.store.restoring import Trained
 
@@ -98,7 +99,8 @@ def compare_ends(
     notes += [] if judge is None else [f"The ends are told apart by a classifier. {judge.words}"]
     left_out = compare_left_out(models, data, unit, asked, progress)
     record = {"coupling": facts} | ({"left_out": left_out.facts} if data.left_out else {})
-    steps = asked.steps or USUAL_STEPS
+    newest = list(models.values())[-1]
+    steps = asked.steps or steps_for(newest, choose_sampler(newest, asked.sampler))
     answer = " ".join([*left_out.answers, *answers])
     found = [*measured, *left_out.measured]
     return Found(f"{run} in {steps} steps", size, found, [*notes, *left_out.notes], {"steps": steps, **record}, answer, last.picture)

@@ -16,7 +16,7 @@ from sdezoo.evaluation.observed import ObservedPaths, paths, verdict_of
 from sdezoo.evaluation.rows import FloatArray, choice
 from sdezoo.evaluation.sizes import compared_rows, sizes
 from sdezoo.evaluation.verdict import difference
-from sdezoo.generation.samples import choose_sampler
+from sdezoo.generation.samples import choose_sampler, steps_for
 from sdezoo.learning.observed import LearnedSDE, PathModel
 from sdezoo.process.noise import Noise, mix
 from sdezoo.runs.between.asked import Asked, Found
@@ -50,7 +50,7 @@ def compare_paths(run: Path, trained: Trained, data: Data, asked: Asked, samples
     if samples and not common:
         raise ParameterError("Paths with times of their own are not compared with those of a file.", "Leave out --samples.")
     given = None if samples is None else read_samples(samples, trained).double()
-    steps = asked.steps or choose_sampler(trained, asked.sampler).usual_steps
+    steps = asked.steps or steps_for(trained, choose_sampler(trained, asked.sampler))
     x = torch.cat([data.train, data.test]).double()
     test_times = data.times if data.test_times is None else data.test_times
     every = [times.expand(len(part), -1) for times, part in ((data.times, data.train), (test_times, data.test))]
