@@ -357,8 +357,6 @@ class DiffusionModel(BaseEstimator):
 
     def _save_with_card(self, path: Path, name: str | None = None) -> None:
         check_is_fitted(self)
-        if self.directions_:
-            raise CompositionError("A card describes one model, and a bridge has two.", "Call save.")
         self.save(path)
         hub.write_card(path, name)
 
