@@ -122,7 +122,7 @@ class Curves:
         return nearest if abs(nearest - t) < _CLOSE else t
 
     def parts(self, progress: SamplingProgress | None = None) -> Iterator[Tensor]:
-        """Compute the curves in batches `(n, T, d)`, float32 on the CPU, in the user's units.
+        """Compute the curves in batches `(n, T, *event)`, float32 on the CPU, in the user's units.
 
         Args:
             progress: called after every batch.

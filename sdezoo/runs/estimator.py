@@ -191,7 +191,7 @@ class DiffusionModel(BaseEstimator):
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
             rounded to the nearest integer; they are int64 if their own dtype is too small, and `Int64` if values are missing. Columns that
-            were left out, such as identifiers, are not in it. With `times`, curves `(n_samples, T, d)`, float32.
+            were left out, such as identifiers, are not in it. With `times`, curves `(n_samples, T, *event)`, float32.
 
         Raises:
             SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, if a condition cannot be met, if `start`,
