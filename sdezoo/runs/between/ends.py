@@ -2,8 +2,9 @@
 
 For each direction, held-out rows of the first snapshot on its way are carried along, and compared with held-out rows of every later one.
 The cost of the coupling is the mean squared distance between a start and its end, with each column in units of its standard deviation over
-both ends; of images, the sum over pixels. It lies between that of optimal transport and that of random pairs. At the Schrödinger bridge
-both directions have the same pairs of ends, so that pairs of one are compared with pairs of the other.
+both ends; of images, the sum over pixels. Beside it stand that of random pairs, and that of optimal transport between up to 500 rows, which
+in many dimensions overstates that between the distributions. At the Schrödinger bridge both directions have the same pairs of ends, so that
+pairs of one are compared with pairs of the other.
 
 Images are compared as those of a score model, in pixels and in features. The classifier tells the two ends apart: its features need no
 labels, and it says which share of the images that are carried are taken for the end.
