@@ -1,10 +1,13 @@
 """Bridges on problems with a known answer, and snapshots of cells with one left out.
 
     python docs/bridges.py gaussians [--sizes 1 5 20 50] [--rounds 4] [--steps 1000]
+    python docs/bridges.py moons [--sigma 1] [--rounds 6] [--steps 2000]
     python docs/bridges.py cells cells.npz [--columns 5] [--sigma 0.5] [--rounds 4]
+    python docs/bridges.py picture
 
 Prints the tables of `docs/bridges.md`. `cells.npz` holds points `x` and their times `time`; every snapshot but the first and the last is
-left out in turn, and judged against what the bridge through the others makes of it.
+left out in turn, and judged against what the bridge through the others makes of it. `picture` draws `docs/zoo/bridge.png`: paths of the
+Schrödinger bridge between two sets of points, with its exact drift.
 """
 
 import argparse
@@ -13,17 +16,24 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
+from sklearn.datasets import make_moons
+from zoo_pictures import panel, save
 
-from sdezoo import DATASETS, TrainingConfig, restore, train
+from sdezoo import DATASETS, SAMPLERS, SDES, TrainingConfig, restore, train
 from sdezoo.bridging.rounds import round_folder
 from sdezoo.bridging.snapshot_starts import AtKnot
 from sdezoo.data.dataset import Data, Snapshot
 from sdezoo.evaluation.measures.kernels import median_distance, mmd2
+from sdezoo.evaluation.measures.transport import wasserstein
 from sdezoo.generation.samples import choose_sampler
+from sdezoo.learning.model import DenoiserModel
+from sdezoo.runs.between.asked import Asked
+from sdezoo.runs.between.directions import read_directions
+from sdezoo.runs.between.left_out import compare_left_out
+from sdezoo.runs.given_rows import training_data
 
 COMPARED = 1000
 ROWS = 50_000
@@ -60,51 +70,99 @@ def gaussians(sizes: list[int], sigma: float, rounds: int, steps: int) -> None:
                 print(f"| {d} | {number} | {both:.4f} | {both / known - 1:+.1%} | {end.var(0).mean():.4f} | {seconds:.0f} |", flush=True)
 
 
-def wasserstein(x: np.ndarray, y: np.ndarray) -> float:
-    cost = cdist(x, y)
-    return float(cost[linear_sum_assignment(cost)].mean())
+def moons(sigma: float, rounds: int, steps: int) -> None:
+    """Two moons and eight normal distributions on a circle: distances of rows that are carried from new rows at the end."""
+    print("| round | W1 | of new rows (floor) | ratio | MMD² | floor | squared distance of pairs | seconds |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    sets = {"moons": [_moons(seed) for seed in range(4)], "eight": [_eight(seed) for seed in range(4)]}
+    (a, *fresh_a), (b, *fresh_b) = sets["moons"], sets["eight"]
+    data = Data(a, a[:0], "points", later=(Snapshot(1.0, b, b[:0]),))
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {"sde": f"bridge:sigma={sigma}", "net": "mlp:width=128,depth=3", "steps": steps, "rounds": rounds, "batch_size": 512}
+        settings |= {"lr": 2e-3, "shift": "none", "data": "memory", "out": f"{folder}/run"}
+        run = train(TrainingConfig.build(settings), data=data).run
+        seconds = time.perf_counter() - began
+        for number in range(1, rounds + 1):
+            forward = number % 2 == 0
+            (begin, *_), (_, truth, other) = (fresh_a, fresh_b) if forward else (fresh_b, fresh_a)
+            end = carried(round_folder(run, number), begin[:2000], *((0.0, 1.0) if forward else (1.0, 0.0)))
+            x, y, z = (rows[:2000].double().numpy() for rows in (truth, end, other))
+            bandwidth, cost = median_distance(x), float((end - begin[:2000]).square().sum(1).mean())
+            w1, floor = wasserstein(x, y), wasserstein(x, z)
+            far, near = (mmd2(x, rows, bandwidth=bandwidth) for rows in (y, z))
+            name = f"{number}, to the {'eight' if forward else 'moons'}"
+            figures = f"{w1:.3f} | {floor:.3f} | {w1 / floor:.2f} | {far:.1e} | {near:.1e} | {cost:.2f}"
+            print(f"| {name} | {figures} | {seconds:.0f} |", flush=True)
+
+
+def _moons(seed: int) -> torch.Tensor:
+    return torch.from_numpy(make_moons(ROWS, noise=0.1, random_state=seed)[0]).float() * 3 - 1
+
+
+def _eight(seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    angle = torch.randint(8, (ROWS,), generator=generator) * math.pi / 4
+    return 5 * torch.stack([angle.cos(), angle.sin()], 1) + 0.3 * torch.randn(ROWS, 2, generator=generator)
 
 
 def cells(path: str, columns: int, sigma: float, rounds: int, steps: int) -> None:
-    whole = DATASETS.build(f"snapshots:path={path},columns={columns},holdout=0").load().snapshots
-    print("| left out | samples | W1 | MMD² |\n| --- | --- | --- | --- |")
-    for k in range(1, len(whole) - 1):
-        before, at, after = whole[k - 1 : k + 2]
-        generator = np.random.default_rng(k)
-        truth, other = np.array_split(generator.permutation(at.train.numpy())[: 2 * COMPARED], 2)
-        left, right = (generator.permutation(each.train.numpy())[:COMPARED] for each in (before, after))
-        share = (at.time - before.time) / (after.time - before.time)
-        paired = right[linear_sum_assignment(cdist(left, right, "sqeuclidean"))[1]]
-        rivals = {
-            "real rows (floor)": other,
-            "linear interpolation, optimal transport": (1 - share) * left + share * paired,
-            "linear interpolation, independent pairs": (1 - share) * left + share * right,
-            "the snapshot before": left,
-            "the snapshot after": right,
-        }
+    """Leave out each snapshot but the first and the last in turn; distances in the units of the data."""
+    times = DATASETS.build(f"snapshots:path={path}").load().snapshots
+    for at in times[1:-1]:
         with tempfile.TemporaryDirectory() as folder:
-            settings = {"sde": f"bridge:sigma={sigma}", "data": f"snapshots:path={path},columns={columns},without=({at.time:g})"}
-            settings |= {
-                "steps": steps,
-                "rounds": rounds,
-                "batch_size": 256,
-                "lr": 2e-3,
-                "net": "mlp:width=128,depth=3",
-                "out": f"{folder}/run",
-            }
-            run = train(TrainingConfig.build(settings)).run
-            for number in range(1, rounds + 1):
-                begin, rows = (before, left) if number % 2 == 0 else (after, right)
-                end = carried(round_folder(run, number), torch.from_numpy(rows), begin.time, at.time)
-                rivals[f"bridge, round {number}, {'forward' if number % 2 == 0 else 'backward'}"] = end.numpy()
-        bandwidth = median_distance(truth)
-        for name, rows in rivals.items():
-            print(f"| {at.time:g} | {name} | {wasserstein(truth, rows):.3f} | {mmd2(truth, rows, bandwidth=bandwidth):.4f} |", flush=True)
+            settings = {"sde": f"bridge:sigma={sigma}", "data": f"snapshots:path={path},columns={columns},without=({at.time:g}),holdout=0"}
+            settings |= {"steps": steps, "rounds": rounds, "batch_size": 256, "lr": 2e-3, "net": "mlp:width=128,depth=3"}
+            began = time.perf_counter()
+            run = train(TrainingConfig.build({**settings, "out": f"{folder}/run"})).run
+            models = {name: one.trained for name, one in read_directions(run).items()}
+            data, asked = training_data(run, models["forward"]), Asked(COMPARED, None, 0, None, torch.device("cpu"))
+            found = compare_left_out(models, data, np.ones(columns), asked, lambda done, total, what: None)
+            for measure, values in found.facts[f"{at.time:g}"].items():
+                print(f"{at.time:g}, {measure}: ", ", ".join(f"{name} {value:.3f}" for name, value in values.items()), flush=True)
+            print(f"{time.perf_counter() - began:.0f} s", flush=True)
+
+
+class Points(DenoiserModel):
+    """The Schrödinger bridge to points `(n, 1)`: where `z_t` comes from, given the potential of each."""
+
+    def __init__(self, sde, points: torch.Tensor, potential: torch.Tensor) -> None:
+        self.sde, self.points, self.potential = sde, points, potential
+
+    def denoise(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        logits = self.potential - (z - self.points.T) ** 2 / (2 * self.sde.rate**2 * t)
+        return torch.softmax(logits, 1) @ self.points
+
+
+def picture(sigma: float, points: int = 400, paths: int = 28, steps: int = 150) -> None:
+    """Paths both ways between one hump and two; potentials by Sinkhorn's iteration."""
+    generator = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(points, 1, generator=generator, dtype=torch.float64) for _ in range(2))
+    one, two = 0.4 * one, 0.2 * two + torch.where(torch.arange(points) % 2 == 0, 1.5, -1.5)[:, None]
+    u, v, kernel = torch.zeros(points), torch.zeros(points), -((one - two.T) ** 2) / (2 * sigma**2)
+    for _ in range(500):
+        u = -torch.logsumexp(kernel + v, 1)
+        v = -torch.logsumexp(kernel + u[:, None], 0)
+    sde = SDES.build(f"bridge:sigma={sigma}")
+    figure, panels = plt.subplots(1, 2, figsize=(7.4, 2.6), sharey=True, layout="constrained")
+    ways = {"forward": (sde.reversed(), one, two, v), "backward": (sde, two, one, u)}
+    for axes, (name, (bridge, begin, end, potential)) in zip(panels, ways.items(), strict=True):
+        seen = [(torch.tensor(1.0), begin[:paths])]
+        model, like = Points(bridge, end, potential), torch.empty((), dtype=torch.float64)
+        start = AtKnot(begin[:paths])
+        keep = lambda _k, z, t, seen=seen: seen.append((t, z))  # noqa: E731
+        SAMPLERS.build("bridge").sample(model, (paths, 1), steps, start=start, like=like, callback=keep)
+        times = bridge.user_time(torch.stack([t for t, _ in seen]))
+        found = torch.stack([z[:, 0] for _, z in seen])
+        panel(axes, name, times, found[:, found[0].argsort()])
+    panels[1].invert_xaxis()
+    panels[0].set_ylabel("x")
+    save(figure, "bridge")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["gaussians", "cells"])
+    parser.add_argument("what", choices=["gaussians", "moons", "cells", "picture"])
     parser.add_argument("path", nargs="?", default="cells.npz")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--columns", type=int, default=5)
@@ -115,5 +173,9 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if given.what == "gaussians":
         gaussians(given.sizes, given.sigma or 1.0, given.rounds, given.steps)
+    elif given.what == "moons":
+        moons(given.sigma or 1.0, given.rounds, given.steps)
+    elif given.what == "picture":
+        picture(given.sigma or 1.0)
     else:
         cells(given.path, given.columns, given.sigma or 0.5, given.rounds, given.steps)

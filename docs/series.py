@@ -2,8 +2,10 @@
 
     python docs/series.py forecasts OUT
     python docs/series.py processes OUT
+    python docs/series.py steps OUT
 
-The data are daily closing prices that the package `arch` ships (pip install arch). Each part trains for a few minutes a model on two cores.
+`steps` has forecasts of an AR(1) process by numbers of sampler steps. The other data are daily closing prices that the package `arch` ships
+(pip install arch). Each part trains for a few minutes a model on two cores.
 """
 
 from __future__ import annotations
@@ -14,7 +16,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
+from sdezoo import SAMPLERS, SDES
+from sdezoo.learning.forecast import ForecastModel, beginnings
 from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
@@ -23,6 +29,10 @@ from sdezoo.zoo.datasets import find_dataset
 
 WINDOW, GIVEN, HOLDOUT = 64, 32, 0.3
 STEPS, SHORT, PATHS, EVERY = 1000, 200, 100, 32
+TAKEN = 20  # sampler steps of the tables
+AR = 0.8
+TRIED = [("dpmpp-2m-sde", TAKEN), ("dpmpp-2m-sde", 50), ("dpmpp-2m-sde", 100), ("dpmpp-2m", 20), ("dpmpp-2m", 50)]
+TRIED += [("ancestral", 20), ("ancestral", 200)]
 HORIZONS = (1, 5, 10, 32)
 SERIES = {"sp500": "Adj Close", "nasdaq": "Adj Close", "wti": "DCOILWTICO"}
 
@@ -91,7 +101,7 @@ def forecasts(folder: Path) -> None:
         windows = np.stack([close[s : s + WINDOW] for s in starts])
         np.testing.assert_allclose(windows / windows[:, :1], held_out[begins], rtol=1e-5)
         np.savez(folder / "windows.npz", x=windows[:, :GIVEN, None])
-        options = {"given_first": GIVEN, "start": folder / "windows.npz", "n": PATHS * len(windows), "overwrite": True}
+        options = {"given_first": GIVEN, "start": folder / "windows.npz", "n": PATHS * len(windows), "steps": TAKEN, "overwrite": True}
         sample(run, folder / "paths.npz", **options)
         drawn = np.load(folder / "paths.npz")["x"].reshape(PATHS, len(windows), WINDOW)
         ahead = [GIVEN - 1 + h for h in HORIZONS]
@@ -118,7 +128,7 @@ def processes(folder: Path) -> None:
         run = folder / f"run-{form}-{sde}"
         if not run.exists():
             train(TrainingConfig.build({"data": data, "sde": sde, "steps": SHORT, "out": str(run)}))
-        made = evaluate(run, n=300)
+        made = evaluate(run, n=300, steps=TAKEN)
         print(f"{form} {sde}")
         for line in made.measured:
             if line.group == "returns" and line.interval:
@@ -126,7 +136,57 @@ def processes(folder: Path) -> None:
         print("", end="", flush=True)
 
 
+class Exact(nn.Module):
+    """What a perfect network gives for a stationary AR(1) process of unit variance, with output `edm`."""
+
+    def forward(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        u, given, covariance = x[..., 0].double(), x[..., 1] > 0, _covariance(x.shape[1])
+        ratio = (4 * level.double()).exp()[:, None]
+        total = 1 + ratio**2
+        y = torch.where(given, u, u * total.sqrt())
+        noise = torch.where(given, 1e-9, ratio**2)
+        denoised = (covariance @ torch.linalg.solve(covariance + torch.diag_embed(noise), y[..., None]))[..., 0]
+        out = (denoised - y / total) / (ratio / total.sqrt())
+        return torch.stack([out, torch.zeros_like(out)], -1).to(x)
+
+
+def _covariance(length: int) -> Tensor:
+    places = torch.arange(length)
+    return AR ** (places[:, None] - places).abs().double()
+
+
+def steps(folder: Path) -> None:
+    """Deviation of forecasts of an AR(1) process over exact, by sampler and steps: with the exact score, and with a trained network."""
+    n, known, length = 4000, 4, 10
+    root = torch.linalg.cholesky(_covariance(length))
+    series = (root @ torch.randn(length, generator=torch.Generator().manual_seed(0)).double()).float()[None, :, None].expand(n, -1, 1)
+    given = beginnings(series, torch.full((n,), known))
+    exact = (1 - AR ** (2 * torch.arange(1, length - known + 1))).sqrt()
+    for sde in ("vp", "ve:sigma_max=10"):
+        model = ForecastModel(SDES.build(sde), Exact(), "edm").condition_on(given)
+        for sampler, count in TRIED:
+            x = SAMPLERS.build(sampler).sample(model, (n, length, 1), count, 0)[:, known:, 0].double()
+            print(f"exact score, {sde}, {sampler}, {count} steps: {float((x.std(0) / exact).mean()):.3f}", flush=True)
+    rng, x = np.random.default_rng(0), np.zeros(20_000)
+    x[0] = rng.normal()
+    for k in range(1, len(x)):
+        x[k] = AR * x[k - 1] + np.sqrt(1 - AR**2) * rng.normal()
+    np.savetxt(folder / "ar.csv", x, header="x", comments="")
+    run = folder / "run-ar"
+    if not run.exists():
+        data = f"series:path={folder}/ar.csv,window=32"
+        train(TrainingConfig.build({"data": data, "sde": "vp", "net": "unet1d", "steps": 800, "out": str(run)}))
+    windows = np.stack([x[k : k + 32] for k in range(18_100, 19_900, 200)]).astype(np.float32)[..., None]
+    np.savez(folder / "windows.npz", x=windows)
+    ahead = np.sqrt(1 - AR ** (2 * np.arange(1, 17)))
+    for sampler, count in TRIED:
+        options = {"given_first": 16, "start": folder / "windows.npz", "sampler": sampler, "steps": count, "overwrite": True}
+        sample(run, folder / "ahead.npz", n=400 * len(windows), **options)
+        drawn = np.load(folder / "ahead.npz")["x"].reshape(400, len(windows), 32)[:, :, 16:]
+        print(f"unet1d, {sampler}, {count} steps: {np.sqrt((drawn.var(0) / ahead**2).mean(0)).mean():.3f}", flush=True)
+
+
 if __name__ == "__main__":
     part, out = sys.argv[1], Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    {"forecasts": forecasts, "processes": processes}[part](out)
+    {"forecasts": forecasts, "processes": processes, "steps": steps}[part](out)

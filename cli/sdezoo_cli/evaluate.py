@@ -39,7 +39,8 @@ def evaluate(
         str | None, typer.Option(help="With --likelihood: test, train or all. Default: test of the run's own data, all of other data.")
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the sampler (default: 20), or of the ODE solver with --likelihood (default: 50).")
+        int | None,
+        typer.Option(help="Steps of the sampler (default: 20, or 50 for series), or of the ODE solver with --likelihood (default: 50)."),
     ] = None,
     probes: Annotated[
         str | None,

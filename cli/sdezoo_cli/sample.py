@@ -25,7 +25,9 @@ def sample(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
     checkpoint: Checkpoint = "newest",
     sampler: Sampler = None,
-    steps: Annotated[int | None, typer.Option(help="Steps of the sampler. Default: 20, or 50 with --given COLUMN=VALUE.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the sampler. Default: 20, or 50 for series, or with --given COLUMN=VALUE.")
+    ] = None,
     n: Annotated[int | None, typer.Option("-n", help="Number of samples. Default: 64, or the rows of --from.")] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="LIST", help="Indices of the samples to draw, instead of -n: 0-63 or 3,17,100-120.")

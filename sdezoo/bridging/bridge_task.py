@@ -86,7 +86,8 @@ class BridgeModel(Model[Bridge], nn.Module):
         mean_a, mean_b, var_a, var_b, both = self.moments.to(z)[place].unbind(1)
         noise = self.sde.rate**2 * (b - a).to(z) * u * (1 - u)
         variance = (1 - u) ** 2 * var_a + u**2 * var_b + 2 * u * (1 - u) * both + noise
-        slope = ((1 - u) * var_a + u * both) / variance
+        # An entry that is the same in all rows of an end has no variance there, and nothing to be estimated from.
+        slope = ((1 - u) * var_a + u * both) / variance.clamp(min=torch.finfo(variance.dtype).tiny)
         return mean_a + slope * (z - (1 - u) * mean_a - u * mean_b)
 
     def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]

@@ -75,9 +75,10 @@ class Curves:
         steps: sampler steps in each span.
         seed: the seed.
         device: device of the model.
+        begin: process time of the snapshot that the rows are of.
 
     Raises:
-        CompositionError: if the model is no bridge, or its rows are not points or a table.
+        CompositionError: if the model is no bridge.
         ParameterError: if a time lies outside the snapshots, or too shortly after one.
     """
 
@@ -89,16 +90,15 @@ class Curves:
     steps: int
     seed: int
     device: torch.device
+    begin: float = 1.0
 
     def __post_init__(self) -> None:
         sde = self.trained.model.sde
         if not isinstance(sde, Bridge):
             raise CompositionError(f"'{sde.title()}' has no times of the user's.", "Leave out --times, or give the run of a bridge.")
-        if len(self.trained.state.event) != 1:
-            raise CompositionError("Curves are of points or rows of a table.", "Leave out --times.")
         known = sde.user_time(torch.tensor(sde.knots)).sort().values
         for time, t in zip(self.times.tolist(), self.own_times, strict=True):
-            if not 0 <= t <= 1:
+            if not 0 <= t <= self._begin:
                 raise ParameterError(
                     f"The time {time:g} lies outside the snapshots, at {_listed(known)} (counted from the first).",
                     "Give times between them.",
@@ -110,16 +110,19 @@ class Curves:
     @property
     def own_times(self) -> list[float]:
         """The recorded times as times of the process; those of snapshots exactly."""
-        sde = self.trained.model.sde
-        knots = np.array(sde.knots)
-        found = []
-        for t in sde.own_time(self.times).tolist():
-            nearest = float(knots[np.abs(knots - t).argmin()])
-            found.append(nearest if abs(nearest - t) < _CLOSE else t)
-        return found
+        return [self._exact(t) for t in self.trained.model.sde.own_time(self.times).tolist()]
+
+    @property
+    def _begin(self) -> float:
+        return self._exact(self.begin)
+
+    def _exact(self, t: float) -> float:
+        """The knot at a time of the process, if there is one, else the time itself."""
+        nearest = min(self.trained.model.sde.knots, key=lambda knot: abs(knot - t))
+        return nearest if abs(nearest - t) < _CLOSE else t
 
     def parts(self, progress: SamplingProgress | None = None) -> Iterator[Tensor]:
-        """Compute the curves in batches `(n, T, d)`, float32 on the CPU, in the user's units.
+        """Compute the curves in batches `(n, T, *event)`, float32 on the CPU, in the user's units.
 
         Args:
             progress: called after every batch.
@@ -136,10 +139,10 @@ class Curves:
 
     def _batch(self, rows: Sequence[int]) -> Tensor:
         model, wanted = self.trained.model, self.own_times
-        start, like = AtKnot(self.x, pass_by=tuple(wanted)), torch.empty((), device=self.device)
+        start, like = AtKnot(self.x, self._begin, pass_by=tuple(wanted)), torch.empty((), device=self.device)
         found: dict[float, Tensor] = {}
-        if 1.0 in wanted:
-            found[1.0] = start.chosen(rows, torch.empty(()))
+        if self._begin in wanted:
+            found[self._begin] = start.chosen(rows, torch.empty(()))
 
         def keep(_k: int, z: Tensor, t: Tensor) -> None:
             if float(t) in wanted:
@@ -161,8 +164,11 @@ class Curves:
             A summary.
 
         Raises:
+            CompositionError: if rows are not points or rows of a table.
             RunError: before anything is computed, if the file cannot be written.
         """
+        if len(self.trained.state.event) != 1:
+            raise CompositionError("Curves are of points or rows of a table.", "Leave out --times.")
         check_output(out, "paths", overwrite)
         shape, outside = (len(self.rows), len(self.times), *self.trained.state.event), Outside()
 

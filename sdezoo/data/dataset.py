@@ -107,6 +107,7 @@ class Data:
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
         times: observation times of paths, float64, increasing: `(T,)`, or those of each path of `train`, `(N, T)`; None for other kinds.
         test_times: observation times of each path of `test`, `(M, T)`, if those of `train` are `(N, T)`; else None.
+        left_out: snapshots that training does not see, to test interpolation; all their rows are in `train`.
         notes: what the user should know of how the data were read, a sentence each.
         class_names: the label of each class; empty: its index.
         label_column: name of the column that samples of a table have their labels in.
@@ -133,6 +134,7 @@ class Data:
     form: SeriesForm | None = None
     overlap: int = 1
     test_times: Tensor | None = None
+    left_out: tuple[Snapshot, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -175,7 +177,8 @@ class Data:
         parts = {"train": self.train[train], "test": self.test[test], "train_labels": labels[0], "test_labels": labels[1]}
         if self.times is not None and self.test_times is not None:
             parts |= {"times": self.times[train], "test_times": self.test_times[test]}
-        return replace(self, **parts, later=tuple(snapshots))
+        left_out = tuple(replace(at, train=at.train[keep(at.train)]) for at in self.left_out)
+        return replace(self, **parts, later=tuple(snapshots), left_out=left_out)
 
     def select(self, columns: Sequence[int]) -> Data:
         """Return the data with some of the columns of a table or of points.
@@ -190,6 +193,7 @@ class Data:
             train=kept[0].train,
             test=kept[0].test,
             later=tuple(kept[1:]),
+            left_out=tuple(replace(at, train=at.train[:, index], test=at.test[:, index]) for at in self.left_out),
             columns=tuple(self.columns[i] for i in columns) if self.columns else (),
             types=tuple(self.types[i] for i in columns) if self.types else (),
             stored=None if self.stored is None else _SelectedRows(self.stored, index),

@@ -45,7 +45,7 @@ def by_time(x: Tensor, time: Tensor, *, holdout: float, without: tuple[float, ..
         x: points `(N, d)`, float32.
         time: time of each, `(N,)`, float64. The first becomes time 0.
         holdout: fraction of the rows of each snapshot to hold out.
-        without: times to leave out, for a test of interpolation.
+        without: times whose rows training does not see, for a test of interpolation: `Data.left_out`.
 
     Raises:
         DataError: if there are fewer than two times, a time to leave out does not occur, or the shapes do not match.
@@ -66,7 +66,8 @@ def by_time(x: Tensor, time: Tensor, *, holdout: float, without: tuple[float, ..
         raise DataError(f"The snapshots have {len(kept)} time, and a bridge needs two or more.", "Give rows of several times.")
     parts = [split(x[time == at], "points", holdout=holdout) for at in kept]
     later = tuple(Snapshot(at - kept[0], part.train, part.test) for at, part in zip(kept[1:], parts[1:], strict=True))
-    return replace(parts[0], later=later)
+    left_out = tuple(Snapshot(at - kept[0], x[time == at], x[:0]) for at in sorted(set(without)))
+    return replace(parts[0], later=later, left_out=left_out)
 
 
 def _listed(times: Tensor) -> str:

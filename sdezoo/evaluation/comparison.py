@@ -122,7 +122,7 @@ def images(
         measures.append(lambda: suite.class_shares("classes", shares.data, held_out, drawn, seed=seed))
         notes.append(judge.words)
         facts |= judge.record | {"classes": {"data": shares.data.tolist(), "samples": shares.samples.tolist()}}
-    measured = _each(measures, progress)
+    measured = in_turn(measures, progress)
     picture = sheet.images(title, x.numpy(), parts.every[near.samples.row].numpy(), near.distances, shares)
     return Comparison(measured, notes, facts, picture)
 
@@ -166,7 +166,7 @@ def columns(
     tails = contrasts([names[columns_of[k]] for k in whole], *(rows[:, whole] for rows in numbers)) if size >= suite.TAIL and whole else []
     classes = Sets(*map(mixed.classes, compared))
     notes: list[str] = []
-    measured = _each(
+    measured = in_turn(
         [
             lambda: suite.distances("rows, in standard deviations", sets, seed=seed),
             lambda: suite.fidelity("rows, in standard deviations", sets, seed=seed) if size >= suite.MANIFOLD else [],
@@ -273,7 +273,7 @@ def series(
             found.extend(zip(*named, strict=True))
         return suite.facts("returns", found)
 
-    measured = _each([lambda: suite.distances("returns, in standard deviations", sets, seed=seed), facts], progress)
+    measured = in_turn([lambda: suite.distances("returns, in standard deviations", sets, seed=seed), facts], progress)
     notes = [
         f"{data.name}: {number(sample.value)} [{number(sample.low)}, {number(sample.high)}]; held-out {number(data.value)} "
         f"[{number(data.low)}, {number(data.high)}]."
@@ -326,7 +326,13 @@ def _copies(group: str, near: _Near, notes: list[str], seed: int) -> list[Measur
         return []
 
 
-def _each(measures: Sequence[Callable[[], list[Measured]]], progress: EvaluationProgress) -> list[Measured]:
+def in_turn(measures: Sequence[Callable[[], list[Measured]]], progress: EvaluationProgress) -> list[Measured]:
+    """Compute measures one after another.
+
+    Args:
+        measures: each returns its lines of the table.
+        progress: called before each, and after the last.
+    """
     found = []
     for done, measure in enumerate(measures):
         progress(done, len(measures), "measuring")

@@ -131,6 +131,38 @@ def series(title: str, name: str, samples: NDArray, held_out: NDArray, drawn: Fl
     return figure
 
 
+@plain()
+def paths(title: str, name: str, held_out: FloatArray, samples: FloatArray, times: FloatArray | None, transforms: FloatArray) -> Figure:
+    """Draw paths of one column, its mean and deviation by time, and where observations fall in forecasts one step ahead.
+
+    Args:
+        title: title of the figure.
+        name: name of the column.
+        held_out: held-out paths `(n, T)`.
+        samples: simulated paths `(n, T)`.
+        times: times of the paths, `(n, T)`, the same for all; None: each has its own.
+        transforms: probability integral transforms `(m, T − 1)`.
+    """
+    figure = Figure(figsize=(11, 6), dpi=110, layout="constrained")
+    figure.suptitle(label(title))
+    panels = figure.subplots(2, 2, squeeze=False)
+    at = np.arange(held_out.shape[1]) if times is None else times[0]
+    low, high = np.quantile(np.concatenate([samples, held_out]), [0.001, 0.999])
+    for axes, part, what in zip(panels[0], (held_out, samples), ("held-out", "samples"), strict=True):
+        axes.plot(at, part[:_LINES].T, linewidth=0.6, alpha=0.6)
+        axes.set(ylabel=label(name), ylim=(low, high))
+        axes.set_title(f"{what}: {min(len(part), _LINES)} paths", fontsize=9)
+    for part, what, colour in ((held_out, "held-out", DATA), (samples, "samples", SAMPLES)):
+        panels[1, 0].plot(at, part.mean(0), color=colour, label=f"{what}, mean")
+        panels[1, 0].plot(at, part.std(0), color=colour, linestyle="--", label=f"{what}, deviation")
+    panels[1, 0].set(xlabel="time" if times is not None else "observation")
+    panels[1, 0].legend(fontsize=7)
+    panels[1, 1].hist(transforms.ravel(), bins=20, range=(0, 1), density=True, color=SAMPLES, alpha=0.7)
+    panels[1, 1].axhline(1, color="grey", linewidth=0.6)
+    panels[1, 1].set_title("where observations fall in their forecast (level: calibrated)", fontsize=9)
+    return figure
+
+
 def _pairs(samples: NDArray, neighbours: NDArray) -> NDArray:
     """Return all pairs in one picture, `(H', W')` or `(H', W', 3 or 4)`; for other numbers of channels only the first is drawn."""
     count, channels, height, width = samples.shape

@@ -96,6 +96,17 @@ def distances(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
     ]
 
 
+def transport(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
+    """Compute the sliced Wasserstein distance `SW_1`.
+
+    Args:
+        group: what is compared, for the table.
+        sets: the rows.
+        seed: random seed.
+    """
+    return _halved(group, {"sliced W1": 0}, lambda a, b: [sliced_wasserstein(a, b, seed=seed).w1], sets, seed)
+
+
 def fidelity(group: str, sets: Sets, *, seed: int = 0) -> list[Measured]:
     """Compute precision, recall, density and coverage.
 

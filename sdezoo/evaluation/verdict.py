@@ -29,10 +29,11 @@ def verdict(
         copies: figures by which samples repeat training rows; None: not judged.
         real: what real rows are called, such as `held-out rows`.
     """
-    return f"{_difference(measured, rows, columns, real or 'held-out rows')} {_copies(copies)}"
+    return f"{difference(measured, rows, columns, real or 'held-out rows')} {_copies(copies)}"
 
 
-def _difference(measured: Sequence[Measured], rows: int, columns: Sequence[tuple[str, float]], real: str) -> str:
+def difference(measured: Sequence[Measured], rows: int, columns: Sequence[tuple[str, float]], real: str) -> str:
+    """Say in a sentence whether samples can be told from real rows; arguments as for `verdict`."""
     apart = [f"{name} (p {p:.0e})" for name, p in sorted(columns, key=lambda pair: pair[1]) if p < SIGNIFICANT / len(columns)]
     named = shortened(apart)
     test = next((line for line in measured if line.name == TWO_SAMPLE), None)

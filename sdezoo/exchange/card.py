@@ -1,4 +1,4 @@
-"""The card of a model: a page of Markdown with what its folder records, by the conventions of the Hub."""
+"""The card of a model: a page of Markdown with what its folder records, by the conventions of the Hub. A bridge has a model each way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sdezoo.bridging.rounds import round_folders
 from sdezoo.errors import RunError, printable
 from sdezoo.exchange import records
 from sdezoo.store import checkpoint
@@ -34,17 +35,31 @@ def card(run: Path, name: str) -> str:
         name: what to call the model, such as the id of its repository.
 
     Raises:
-        RunError: if the folder has no intact checkpoint.
+        RunError: if a model has no intact checkpoint.
     """
-    newest, _ = checkpoint.newest_whole(run)
-    if newest is None:
-        raise RunError(f"'{run}' has no intact checkpoint.", "Give a folder of `sdezoo train` or of `save_pretrained`.")
-    state = asdict(checkpoint.read_state(newest))
-    config = TrainingConfig.read(run / "config.yaml")
+    config, models = TrainingConfig.read(run / "config.yaml"), _models(run)
     evaluation = records.json_object(run / "evaluation" / "evaluation.json")
-    parts = [_HEAD.format(kind=plain(state["kind"])), f"# {plain(name)}", *_verdict(evaluation), *_use(name), *_model(state, config)]
-    parts += [*_losses(run), *_tables(evaluation), *_provenance(state)]
+    states = {direction: _state(folder) for direction, folder in models.items()}
+    newest = list(states.values())[-1]
+    head = _HEAD.format(kind=plain(newest["kind"]))
+    parts = [head, f"# {plain(name)}", *_verdict(evaluation), *_use(name, bridge=list(models) != [""])]
+    for direction, folder in models.items():
+        parts += [*_model(states[direction], config, direction), *_losses(folder)]
+    parts += [*_tables(evaluation), *_provenance(newest)]
     return "\n\n".join(parts) + "\n"
+
+
+def _models(run: Path) -> dict[str, Path]:
+    """The folder of each model: of a bridge the newest round of each direction, else the run itself."""
+    rounds = [at for at in round_folders(run).values() if checkpoint.newest(at) is not None]
+    return {at.name.partition("-")[2]: at for at in rounds} or {"": run}
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    newest, _ = checkpoint.newest_whole(folder)
+    if newest is None:
+        raise RunError(f"'{folder}' has no intact checkpoint.", "Give a folder of `sdezoo train` or of `save_pretrained`.")
+    return asdict(checkpoint.read_state(newest))
 
 
 def plain(text: object, longest: int = 200) -> str:
@@ -63,15 +78,16 @@ def _verdict(evaluation: dict[str, Any]) -> list[str]:
     return [plain(evaluation["verdict"], 1000)] if isinstance(evaluation.get("verdict"), str) else []
 
 
-def _use(name: str) -> list[str]:
+def _use(name: str, *, bridge: bool) -> list[str]:
     code = 'model = DiffusionModel.from_pretrained("{}", revision="…")  # the commit that you have looked at'.format(
         re.sub(r"[^\w./-]", "", name)
     )
-    return ["## Use", f"```python\nfrom sdezoo import DiffusionModel\n\n{code}\nmodel.sample(1000)\n```"]
+    drawn = "model.transform(rows)  # to the target; inverse_transform takes rows of the target" if bridge else "model.sample(1000)"
+    return ["## Use", f"```python\nfrom sdezoo import DiffusionModel\n\n{code}\n{drawn}\n```"]
 
 
-def _model(state: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    lines = ["## Model"]
+def _model(state: dict[str, Any], config: dict[str, Any], direction: str) -> list[str]:
+    lines = [f"## Model, {direction}" if direction else "## Model"]
     for spec, paragraphs in records.processes(state["sde"]):
         words = (
             " ".join(f"`{text.replace('`', '')}`" if formula else plain(text, 2000) for formula, text in paragraphs[0])

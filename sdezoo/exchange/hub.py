@@ -1,7 +1,8 @@
 """Models by the conventions of the Hugging Face Hub: a folder, or a repository of the Hub, with a card.
 
 What is downloaded are the files of a run folder, by name: `config.yaml`, `metrics.jsonl`, `evaluation/evaluation.json` and the files of
-checkpoints. No pickle is among them, and nothing of it is executed. A repository may change, so its revision is a commit, in full.
+checkpoints, of a bridge those in `rounds/`, without the simulated pairs. No pickle is among them, and nothing of it is executed. A
+repository may change, so its revision is a commit, in full.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ _ID = re.compile(r"[\w.-]+/[\w.-]+")
 _KEPT = (
     *("config.yaml", "metrics.jsonl", "evaluation/evaluation.json", NAME),
     *("checkpoints/step-*/*.safetensors", "checkpoints/step-*/state.json", "checkpoints/step-*/SHA256SUMS"),
+    *("rounds/*/config.yaml", "rounds/*/metrics.jsonl", "rounds/*/checkpoints/step-*/*.safetensors"),
+    *("rounds/*/checkpoints/step-*/state.json", "rounds/*/checkpoints/step-*/SHA256SUMS"),
 )
-"""Files of a model, those of a run folder that sampling and its card need."""
+"""Files of a model, those of a run folder that sampling and its card need; `rounds` has the models of a bridge."""
 
 
 def write_card(folder: Path, name: str | None = None) -> Path:

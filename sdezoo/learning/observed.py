@@ -228,8 +228,8 @@ class LearnedSDE(MatrixSDE):
 
         Args:
             z: coordinates at `s`, `(B, d)`.
-            s: the earlier time, 0-dim.
-            t: the later time, 0-dim.
+            s: the earlier time, 0-dim or `(B, 1)`.
+            t: the later time, shaped alike.
             noise: random numbers.
         """
         e, dt = noise.normal(z), t - s

@@ -33,7 +33,7 @@ from sdezoo.errors import CompositionError, ParameterError, RunError
 from sdezoo.exchange import hub
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS
-from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
 from sdezoo.runs.between.arrays import read_given, read_like, spaced
 from sdezoo.runs.between.directions import Direction, all_history, read_directions, toward, write_models
 from sdezoo.runs.between.drawing import RandomState, begun_by, conditions_by, curves_of, number_of, seed_of, start_for
@@ -191,7 +191,7 @@ class DiffusionModel(BaseEstimator):
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
             rounded to the nearest integer; they are int64 if their own dtype is too small, and `Int64` if values are missing. Columns that
-            were left out, such as identifiers, are not in it. With `times`, curves `(n_samples, T, d)`, float32.
+            were left out, such as identifiers, are not in it. With `times`, curves `(n_samples, T, *event)`, float32.
 
         Raises:
             SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, if a condition cannot be met, if `start`,
@@ -205,7 +205,7 @@ class DiffusionModel(BaseEstimator):
         label = None if condition is None else self._class(condition)
         begun = begun_by(given, trained) if isinstance(given, np.ndarray | Tensor) else None
         meet = None if begun or given is None else conditions_by(given, trained)
-        steps = sampler.usual_steps if self.sampling_steps is None else self.sampling_steps
+        steps = steps_for(trained, sampler) if self.sampling_steps is None else self.sampling_steps
         steps = max(steps, STEPS) if meet and meet.exact else steps
         begin = start_for(start, self._rows, trained, type(self).__name__)
         rows = SampleIndices.first((begin.rows or 1) if n_samples is None else number_of(n_samples))
@@ -357,8 +357,6 @@ class DiffusionModel(BaseEstimator):
 
     def _save_with_card(self, path: Path, name: str | None = None) -> None:
         check_is_fitted(self)
-        if self.directions_:
-            raise CompositionError("A card describes one model, and a bridge has two.", "Call save.")
         self.save(path)
         hub.write_card(path, name)
 

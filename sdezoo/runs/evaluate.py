@@ -10,15 +10,15 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from sdezoo.bridging.rounds import DIRECTIONS
 from sdezoo.data.dataset import Data
-from sdezoo.data.validation import check_one_time
 from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation.comparison import EvaluationProgress, Extractor, Parts, columns, images, series
 from sdezoo.evaluation.measures.classifier import Judge, classifier
@@ -29,11 +29,15 @@ from sdezoo.evaluation.sizes import Sizes, compared_rows, sizes
 from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
 from sdezoo.evaluation.verdict import verdict
-from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.generation.samples import choose_sampler, generate, steps_for
+from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import Figure, save
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.process import Process
+from sdezoo.runs.between.asked import Asked, Found
 from sdezoo.runs.between.directions import read_directions
-from sdezoo.runs.between.ends import Asked, compare_ends
+from sdezoo.runs.between.ends import compare_ends
+from sdezoo.runs.between.observed import compare_paths
 from sdezoo.runs.given_rows import read_samples, training_data
 from sdezoo.store.files import atomic_write, clear, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
@@ -48,7 +52,6 @@ FILES = ("evaluation.json", "evaluation.png")
 """Names of the files of an evaluation."""
 
 _ELSEWHERE = "Give --out another place."
-_STEPS = 20
 _GIVEN, _COMPARED = 2, 3  # random streams for choosing rows
 
 
@@ -115,7 +118,7 @@ def evaluate(
         run: the run folder. A classifier of images is cached in its `evaluation/`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the one that `sdezoo sample` chooses.
-        steps: sampler steps; None: 20.
+        steps: sampler steps; None: 20, or 50 for series; of paths, one between two observations.
         n: largest number of samples, and of data rows to compare them with; lower if the held-out part, the training part or the file has
             fewer rows.
         samples: file of samples to evaluate in place of the model's, see `read_samples`.
@@ -140,19 +143,23 @@ def evaluate(
     refuse_links(run)
     if out:
         check_folder(out, overwrite=overwrite)
-    steps = _STEPS if steps is None else steps
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size}.items():
         if value is not None and value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     began = time.perf_counter()
     asked = Asked(n, steps, seed, sampler, device or torch.device("cpu"))
-    if directions := read_directions(run):
-        for name, given in {"samples": samples, "features": features, "checkpoint": checkpoint != "newest"}.items():
+    directions = {name: one.trained for name, one in read_directions(run).items()}
+    trained = list(directions.values())[-1] if directions else restore(run, checkpoint)
+    if isinstance(trained.model.sde, Bridge):
+        for name, given in {"samples": samples, "checkpoint": directions and checkpoint != "newest"}.items():
             if given:
                 raise ParameterError(f"--{name} does not apply to a bridge.", f"Leave out --{name}.")
-        found = _of_bridge(run, {name: one.trained for name, one in directions.items()}, asked, progress)
+        models = directions or {DIRECTIONS[trained.model.sde.forward]: trained}
+        found = _of_bridge(run, models, asked, features, progress)
+    elif is_simulated(trained.model):
+        found = _of_paths(run, trained, asked, samples, features, progress)
     else:
-        found = _of_rows(run, restore(run, checkpoint), asked, samples, features, batch_size, progress)
+        found = _of_rows(run, trained, asked, samples, features, batch_size, progress)
     found.facts["seconds"] = round(time.perf_counter() - began, 3)
     if out:
         write(found, out)
@@ -169,16 +176,16 @@ def _of_rows(
     progress: EvaluationProgress,
 ) -> Evaluation:
     """Evaluate samples of a model of rows at one time."""
-    seed, steps, n = asked.seed, asked.steps, asked.n
+    seed, n = asked.seed, asked.n
     config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     origin = config.data
-    data = _load(run, config, trained)
-    if features and (data.kind != "image" or features not in EXTRACTORS):
-        raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
+    data = _load(run, trained)
+    _check_features(features, data)
     given = None if samples is None else read_samples(samples, trained)
     most = n if given is None else min(n, len(given))
     size = sizes(most, training=len(data.train), held_out=len(data.test), image=data.kind == "image")
     chosen = choose_sampler(trained, asked.sampler)
+    steps = asked.steps or steps_for(trained, chosen)
     judge, extractor = _extractors(run / "evaluation", data, features, progress) if data.kind == "image" else (None, None)
     if given is None:
         options = {"steps": steps, "seed": seed, "batch_size": batch_size, "device": asked.device}
@@ -207,16 +214,36 @@ def _of_rows(
     return Evaluation(source, size, found.measured, notes, facts, found.picture, answer)
 
 
-def _of_bridge(run: Path, models: Mapping[str, Trained], asked: Asked, progress: EvaluationProgress) -> Evaluation:
+def _of_bridge(run: Path, models: Mapping[str, Trained], asked: Asked, features: str | None, progress: EvaluationProgress) -> Evaluation:
     """Evaluate both directions of a bridge."""
     newest = list(models.values())[-1]
-    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
     data = training_data(run, newest)
-    found = compare_ends(models, data.snapshots, data.columns, asked, progress)
-    facts = {"run": str(run), "data": config.data, "target": config.target, "kind": data.kind, "steps": asked.steps, "seed": asked.seed}
-    facts |= {**found.facts, "asked": asked.n}
-    source = f"{run} in {asked.steps} steps"
-    return Evaluation(source, found.sizes, found.measured, found.notes, facts, found.last.picture, found.verdict)
+    _check_features(features, data)
+    found = compare_ends(run, models, data, asked, _inception() if features == "inception" else None, progress)
+    return _told(run, found, data, asked, {})
+
+
+def _of_paths(
+    run: Path, trained: Trained, asked: Asked, samples: Path | None, features: str | None, progress: EvaluationProgress
+) -> Evaluation:
+    """Evaluate an SDE that was learned from paths."""
+    data = _load(run, trained)
+    _check_features(features, data)
+    found = compare_paths(run, trained, data, asked, samples, progress)
+    return _told(run, found, data, asked, {"step": trained.state.step})
+
+
+def _told(run: Path, found: Found, data: Data, asked: Asked, more: dict[str, Any]) -> Evaluation:
+    """What was found, with the settings of the run."""
+    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    facts = {"run": str(run), "data": config.data} | ({"target": config.target} if config.target else {})
+    facts |= {"kind": data.kind, "seed": asked.seed, **found.facts, **more, "asked": asked.n}
+    return Evaluation(found.source, found.sizes, found.measured, found.notes, facts, found.picture, found.verdict)
+
+
+def _check_features(features: str | None, data: Data) -> None:
+    if features and (data.kind != "image" or features not in EXTRACTORS):
+        raise ParameterError(f"There are no features '{features}' of {data.kind} data.", f"For images: {' or '.join(EXTRACTORS)}.")
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -259,20 +286,18 @@ def write(found: Evaluation, folder: Path) -> tuple[Path, Path]:
     return table, sheet
 
 
-def _load(run: Path, config: TrainingConfig, trained: Trained) -> Data:
+def _load(run: Path, trained: Trained) -> Data:
     data = training_data(run, trained)
-    data = replace(data, later=()) if config.target else data
-    check_one_time(data, "Evaluation")
     if data.event != tuple(trained.state.event):
         raise DataError(
-            f"The rows of '{config.data}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data."
+            f"The rows of the data of '{run}' have shape {data.event}, but the model has {trained.state.event}.", "Restore the data."
         )
     return data
 
 
 def _extractors(folder: Path, data: Data, features: str | None, progress: EvaluationProgress) -> tuple[Judge | None, Extractor | None]:
     """Build the classifier, or None without labels, and the feature extractor, or None."""
-    inception = Extractor("inception", Inception().features) if features == "inception" else None
+    inception = _inception() if features == "inception" else None
     if data.train_labels is None:
         if features == "classifier":
             raise DataError("The training images have no labels, so no classifier can be trained.", "Leave --features out.")
@@ -280,6 +305,10 @@ def _extractors(folder: Path, data: Data, features: str | None, progress: Evalua
     progress(0, 1, "training a classifier")
     judge = classifier(folder, data.train, data.train_labels, data.test, data.test_labels)
     return judge, inception or Extractor("classifier", judge.net.features)
+
+
+def _inception() -> Extractor:
+    return Extractor("inception", Inception().features)
 
 
 def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sdezoo.generation.export import write
-from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
 from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import FIRST, GREY, SECOND, Figure, colormaps, plain, save, tidy
 from sdezoo.store.files import atomic_write
@@ -44,7 +44,7 @@ def draw_preview(run: Path, device: torch.device) -> Path:
     state = trained.state
     label = "each" if state.classes else None
     sampler = choose_sampler(trained, None)
-    steps = sampler.usual_steps
+    steps = steps_for(trained, sampler)
     made = together(Draw(trained, sampler, SampleIndices.first(_SAMPLES), steps, device=device, label=label).batches())
     ending = {"table": "csv", "paths": "npz"}.get(state.kind, "png")
     path = run / "samples" / f"step-{state.step}.{ending}"

@@ -24,7 +24,7 @@ from sdezoo.generation.export import check_output
 from sdezoo.generation.given import STEPS as GIVEN_STEPS
 from sdezoo.generation.given import Given
 from sdezoo.generation.guiding import Guides
-from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
+from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler, steps_for
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
@@ -130,7 +130,7 @@ def sample(
             for each image, see `sdezoo.generation.single_files`. None: a new file in the run's `samples/`, see `default_place`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
-        steps: sampler steps; None: `Sampler.usual_steps`, 20, or 50 if values are given. For paths: between two observations.
+        steps: sampler steps; None: `Sampler.usual_steps`, 20, or 50 for series or if values are given. For paths: between two observations.
         n: number of samples, from index 0; None: `SAMPLES`, or the number of rows in `start`.
         seeds: sample indices in place of `n`, such as `3,17,100-120`.
         batch_size: samples in a batch; affects memory, speed and the rounding of the network. None: 64, and more of small rows.
@@ -183,7 +183,7 @@ def sample(
     if given and trajectory:
         raise ParameterError("Trajectories are not drawn under conditions.", "Leave out --trajectory, or --given.")
     meet = Given.of(given, trained) if given else None
-    steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else chosen.usual_steps
+    steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else steps_for(trained, chosen)
     rows = _rows(n, seeds, begin.rows or SAMPLES * (len(begun.observed) if begun else 1))
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
     if is_simulated(trained.model):

@@ -39,9 +39,7 @@ class Simulation(Sampler[LearnedSDE]):
     def times(self, view: Model[Any], steps: int, start: Start) -> Tensor:
         """Return the times of all steps, increasing from 0, float64, `((T − 1) steps + 1,)`."""
         assert isinstance(view, PathModel)
-        t = (view.times - view.times[0]).cpu()
-        shares = torch.arange(steps, dtype=torch.float64) / steps
-        return torch.cat([(t[:-1, None] + t.diff()[:, None] * shares).flatten(), t[-1:]])
+        return _refined((view.times - view.times[0]).cpu(), steps)
 
     def evaluations(self, steps: int) -> int:
         return steps
@@ -77,14 +75,38 @@ class Simulation(Sampler[LearnedSDE]):
         rows = range(first, first + shape[0]) if rows is None else rows
         noise = KeyedNoise(seed, rows)
         like = (torch.empty(()) if like is None else like).double()
-        times, sde = self.times(model, steps, start or PRIOR), model.sde
         with torch.no_grad():
             z = (start or PRIOR).states(model, shape, rows, noise, like)
-            found = [sde.decode(z)]
-            for k, (t, s) in enumerate(pairwise(times.unbind()), start=1):
-                z, _ = self.step(model, z, t, s, noise, None)
-                if k % steps == 0:
-                    found.append(sde.decode(z))
-                if callback:
-                    callback(k, z, times[k])
-        return torch.stack(found, 1)
+            return model.sde.decode(simulated(model.sde, z, (model.times - model.times[0]).cpu(), steps, noise, callback))
+
+
+def simulated(sde: LearnedSDE, z: Tensor, times: Tensor, steps: int, noise: Noise, callback: Callback | None = None) -> Tensor:
+    """Simulate paths from given states, by the scheme of the SDE.
+
+    Args:
+        sde: the SDE.
+        z: coordinates at the first time, `(B, d)`.
+        times: increasing times of the SDE, float64 on the CPU, `(T,)`, or those of each path, `(B, T)`.
+        steps: number of steps from one time to the next.
+        noise: random numbers.
+        callback: called after every step.
+
+    Returns:
+        Coordinates at all times, `(B, T, d)`.
+    """
+    found, fine = [z], _refined(times, steps)
+    fine = fine[..., None].to(z.device) if fine.ndim == 2 else fine
+    for k, (t, s) in enumerate(pairwise(fine.unbind(times.ndim - 1)), start=1):
+        z = sde.transition(z, t, s, noise)
+        if k % steps == 0:
+            found.append(z)
+        if callback:
+            callback(k, z, s)
+    return torch.stack(found, 1)
+
+
+def _refined(times: Tensor, steps: int) -> Tensor:
+    """The times of all steps, `(…, (T − 1) steps + 1)`, where `steps` steps lead from one time to the next."""
+    shares = torch.arange(steps, dtype=torch.float64) / steps
+    inner = times[..., :-1, None] + times.diff(dim=-1)[..., None] * shares
+    return torch.cat([inner.flatten(-2), times[..., -1:]], -1)

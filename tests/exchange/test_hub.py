@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -94,6 +95,23 @@ def test_a_folder_gives_the_model_back_and_has_a_card(model: DiffusionModel, fol
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: sdezoo\n")
     for part in ("`dX = μ(t) X dt + σ(t) X dW`", "mlp:width=8", "DiffusionModel.from_pretrained", "Not evaluated"):
+        assert part in card, part
+
+
+def test_both_directions_of_a_bridge_come_back_from_the_files_that_are_taken(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    bridge = DiffusionModel(sde="bridge", net="mlp:width=8,depth=1", steps=2, rounds=2, batch_size=16).fit(rows, target=rows + 3)
+    bridge.save_pretrained(tmp_path / "saved")
+    for file in (at for at in (tmp_path / "saved").rglob("*") if at.is_file()):
+        name = file.relative_to(tmp_path / "saved")
+        if any(fnmatch(str(name), pattern) for pattern in hub._KEPT):
+            (tmp_path / "taken" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "taken" / name).write_bytes(file.read_bytes())
+    found = DiffusionModel.from_pretrained(tmp_path / "taken")
+    for one, other in ((found.transform, bridge.transform), (found.inverse_transform, bridge.inverse_transform)):
+        np.testing.assert_array_equal(one(rows[:5]), other(rows[:5]))
+    card = (tmp_path / "taken" / "README.md").read_text(encoding="utf-8")
+    for part in ("## Model, backward", "## Model, forward", "model.transform(rows)"):
         assert part in card, part
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sdezoo.generation.samples import SERIES_STEPS
 from sdezoo.learning.forecast import ForecastModel, beginnings, forecasts
 from sdezoo.learning.loss import Batch
 from sdezoo.process.noise import KeyedNoise
@@ -39,7 +40,7 @@ def given(n: int, known: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("sde", ["vp", "ve:sigma_max=10"])
-@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp-2m-sde", 100), ("dpmpp-2m", 60)])
+@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp-2m-sde", SERIES_STEPS), ("dpmpp-2m", SERIES_STEPS)])
 def test_forecasts_follow_the_conditional_law_of_ar1(sde: str, sampler: str, steps: int) -> None:
     n, known = 3000, 4
     series, condition = given(n, known)

@@ -118,7 +118,7 @@ class Judge:
     def words(self) -> str:
         """Summary for the reader, one line."""
         right = "" if self.facts.accuracy is None else f", {self.facts.accuracy:.1%} right on {self.facts.held_out} held-out images"
-        return f"Classifier: trained on the labels of the training images{right}; {self.path}"
+        return f"Classifier: trained on the classes of the training images{right}; {self.path}"
 
     @property
     def record(self) -> dict[str, Any]:

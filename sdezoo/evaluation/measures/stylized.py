@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sdezoo.evaluation.resampling import LEVEL
+from sdezoo.evaluation.resampling import LEVEL, bootstrap
 from sdezoo.evaluation.rows import FloatArray, stream
 
 _TAIL = 0.05
@@ -54,6 +54,17 @@ def returns(windows: FloatArray, *, relative: bool) -> FloatArray:
     """
     values = np.asarray(windows, np.float64)
     return np.diff(np.log(values) if relative else values, axis=1)
+
+
+def variance(r: FloatArray, *, seed: int = 0) -> Fact:
+    """Measure the variance of increments.
+
+    Args:
+        r: increments of paths, `(n, L)`.
+        seed: random seed of the resampling.
+    """
+    ((low, high),) = bootstrap(np.var, (r,), resamples=_RESAMPLES, seed=seed)
+    return Fact("variance of increments", float(r.var()), float(low), float(high))
 
 
 def stylized_facts(r: FloatArray, *, overlap: int = 1, seed: int = 0) -> list[Fact]:

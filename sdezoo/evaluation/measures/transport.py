@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distances: optimal transport in one dimension, averaged over directions.
+"""Wasserstein distances: `W_1` itself, and sliced ones, optimal transport in one dimension, averaged over directions.
 
 In one dimension the optimal coupling joins equal quantiles, so that with directions `θ` uniform on the sphere::
 
@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from sdezoo.evaluation.rows import CHUNK, FloatArray, paired, stream
 
@@ -53,6 +55,20 @@ def sliced_wasserstein(reference: ArrayLike, samples: ArrayLike, *, directions: 
         first += float((weights @ gaps).sum())
         second += float((weights @ gaps**2).sum())
     return Sliced(first / axes.shape[1], (second / axes.shape[1]) ** 0.5)
+
+
+def wasserstein(reference: ArrayLike, samples: ArrayLike) -> float:
+    """Compute `W_1` between two sets of equally many rows: the mean Euclidean distance of pairs in the best assignment.
+
+    Args:
+        reference: `(n, d)`.
+        samples: `(n, d)`.
+
+    Raises:
+        DataError: see `paired`.
+    """
+    cost = cdist(*paired(reference, samples, least=1))
+    return float(cost[linear_sum_assignment(cost)].mean())
 
 
 def _coupling(n: int, m: int) -> tuple[FloatArray, NDArray[np.intp], NDArray[np.intp]]:

@@ -122,7 +122,7 @@ def start_for(start: Any, rows: Rows, trained: Trained, who: str) -> Start:
 
 
 def curves_of(draw: Draw, times: Tensor) -> Tensor:
-    """Curves of a bridge, `(n, T, d)`, float32.
+    """Curves of a bridge, `(n, T, *event)`, float32.
 
     Args:
         draw: what is drawn, from rows.
