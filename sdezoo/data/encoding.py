@@ -28,9 +28,10 @@ from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCode
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec
+from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 
-_OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, GrowthCodec, NormalScoreCodec, ShareCodec)
+_OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, GrowthCodec, NormalScoreCodec, ShareCodec, SignCodec)
 CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (*_OF_NUMBERS, CategoryCodec, MissingCodec)}
 """Codec classes by their names in JSON."""
 

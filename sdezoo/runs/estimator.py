@@ -63,7 +63,7 @@ class DiffusionModel(BaseEstimator):
     Args:
         sde: spec string of the noise process, such as `gbm`.
         loss: spec string of the score loss; None: the first that fits.
-        column: overrides for the columns of a data frame, `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas.
+        column: overrides for the columns of a data frame, as `--column` of `sdezoo train` takes them.
         missing: missing values of a data frame, `keep`, `drop` (their rows) or `refuse`; None: keep if `sde="auto"`, else refuse.
         net: spec string of the network; None: the first that fits.
         output: output parameterization of the network; None: the default of the process.
