@@ -10,7 +10,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from math import prod
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sdezoo.data.bounds import Outside
 from sdezoo.data.column_types import or_numbers
+from sdezoo.data.conversion import held
 from sdezoo.data.formats import TableFormat
 from sdezoo.generation.classes import label_column
 from sdezoo.generation.export import check_output, write_parts
@@ -113,7 +114,7 @@ def stream(
         if not share.first:
             return None
         outside = _Counter(draw.trained)
-        _write(draw, outside.counted(shards.read()), n, out, singly, shards.remedy)
+        _write(draw, shards.read, n, out, singly, shards.remedy, outside.counted)
         shards.remove()
         return Written(n, kept, n * prod(state.event), outside.found, evaluations)
     except KeyboardInterrupt:
@@ -128,15 +129,24 @@ def stream(
 def _is_merged(draw: Draw, shards: Shards, out: Path) -> bool:
     """Whether `out` holds just these shards: a process may be killed after it has written the file and before it removes them."""
     again = shards.folder / f"again-{out.name}"
-    _write(draw, shards.read(), shards.total, again, False, shards.remedy)
+    _write(draw, shards.read, shards.total, again, False, shards.remedy)
     try:
         return filecmp.cmp(again, out, shallow=False)
     finally:
         again.unlink()
 
 
-def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool, remedy: str) -> None:
-    state, types = draw.trained.state, draw.trained.encoding.types
+def _write(
+    draw: Draw,
+    read: Callable[[], Iterator[Tensor]],
+    n: int,
+    out: Path,
+    singly: bool,
+    remedy: str,
+    follow: Callable[[Iterator[Tensor]], Iterator[Tensor]] = iter,
+) -> None:
+    state, parts = draw.trained.state, follow(read())
+    types = held(draw.trained.encoding.types, read())
     if singly:
         write_folder(parts, out, state.levels, remedy, state.maximum)
         return
@@ -151,6 +161,7 @@ def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool,
     observed, steps = (begun.observed, begun.steps) if begun else (None, 0)
     times = draw.trained.model.times if is_simulated(draw.trained.model) else None
     form = {"columns": columns, "levels": state.levels, "types": types, "times": times, "observed": observed, "given": steps}
+    form["style"] = state.style
     write_parts(parts, (n, *event), out, kind=state.kind, **form, remedy=remedy)
 
 
@@ -166,7 +177,7 @@ def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Te
 
 def _at_once(draw: Draw, out: Path, singly: bool, progress: SamplingProgress | None) -> Written:
     made = together(draw.batches(progress=progress))
-    _write(draw, [made.x], len(made.x), out, singly, "Give --out another place.")
+    _write(draw, lambda: iter([made.x]), len(made.x), out, singly, "Give --out another place.")
     return Written(len(made.x), 0, made.x.numel(), made.outside, made.evaluations)
 
 
