@@ -53,6 +53,7 @@ class Samples:
         observed: windows `(M, T, d)` of which series `i` continues number `i` modulo `M`, NaN where they are unknown; None: none.
         given: number of their given steps.
         style: how the data were written as text; None: they were not.
+        labels: the class of each row, `(n,)`, integers or texts; None: no classes. Tables have them in a column instead.
     """
 
     parts: Iterable[Tensor]
@@ -65,6 +66,7 @@ class Samples:
     observed: Tensor | None = None
     given: int = 0
     style: TextStyle | None = None
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))

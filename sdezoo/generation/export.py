@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from sdezoo.data.column_types import ColumnType, column_types
@@ -108,6 +109,7 @@ def write_parts(
     observed: Tensor | None = None,
     given: int = 0,
     style: TextStyle | None = None,
+    labels: np.ndarray | None = None,
     remedy: str = "Give --out another place.",
 ) -> None:
     """Write samples that arrive in chunks; otherwise the same as `write`.
@@ -124,6 +126,7 @@ def write_parts(
         observed: windows that series continue, see `sdezoo.data.formats.Samples`.
         given: number of their given steps.
         style: how the data were written as text; None: they were not.
+        labels: the class of each row, see `sdezoo.data.formats.Samples`.
         remedy: what the user can do if the file cannot be written.
 
     Raises:
@@ -132,7 +135,9 @@ def write_parts(
     path = Path(path)
     form = _format(path, kind)
     with atomic_write(path, remedy) as file:
-        form.write(Samples(parts, tuple(shape), kind, tuple(columns), levels, column_types(types), times, observed, given, style), file)
+        form.write(
+            Samples(parts, tuple(shape), kind, tuple(columns), levels, column_types(types), times, observed, given, style, labels), file
+        )
 
 
 def _format(path: Path, kind: Kind) -> FileFormat:

@@ -17,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from sdezoo.data.bounds import Outside
 from sdezoo.data.column_types import or_numbers
 from sdezoo.data.conversion import held
 from sdezoo.data.formats import TableFormat
-from sdezoo.generation.classes import label_column
+from sdezoo.generation.classes import class_names, label_column
 from sdezoo.generation.export import check_output, write_parts
 from sdezoo.generation.given import column_names
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
@@ -95,7 +96,8 @@ def stream(
         there = not overwrite and out.is_file() and Shards.folder_of(out).exists()
         merged = Shards.complete(out, _identity(draw, precision), total=n, event=state.event) if there else None
         if singly:
-            check_folder(out, state.kind, state.event, state.levels, overwrite)
+            classes = () if draw.label is None else class_names(state)
+            check_folder(out, state.kind, state.event, state.levels, overwrite, classes)
         else:
             check_output(out, state.kind, overwrite or (merged is not None and _is_merged(draw, merged, out)))
     if n <= size and not Shards.folder_of(out).exists():
@@ -147,8 +149,9 @@ def _write(
 ) -> None:
     state, parts = draw.trained.state, follow(read())
     types = held(draw.trained.encoding.types, read())
+    labels = _labels(draw)
     if singly:
-        write_folder(parts, out, state.levels, remedy, state.maximum)
+        write_folder(parts, out, state.levels, remedy, state.maximum, labels)
         return
     event, columns = state.event, state.columns
     if draw.label is not None and find_format(out, TableFormat) is not None:
@@ -161,8 +164,14 @@ def _write(
     observed, steps = (begun.observed, begun.steps) if begun else (None, 0)
     times = draw.trained.model.times if is_simulated(draw.trained.model) else None
     form = {"columns": columns, "levels": state.levels, "types": types, "times": times, "observed": observed, "given": steps}
-    form["style"] = state.style
+    form |= {"style": state.style, "labels": labels}
     write_parts(parts, (n, *event), out, kind=state.kind, **form, remedy=remedy)
+
+
+def _labels(draw: Draw) -> np.ndarray | None:
+    """The names of the samples' classes."""
+    numbers = draw.labels(list(draw.rows))
+    return None if numbers is None else np.array(class_names(draw.trained.state))[numbers.numpy()]
 
 
 def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Tensor]:
