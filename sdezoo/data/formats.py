@@ -24,13 +24,13 @@ from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, colum
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
 from sdezoo.data.filling import Filling, fill_text
-from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.dialect import Dialect, DialectError
 from sdezoo.data.opening.style import find_style
 from sdezoo.data.opening.table import OF_TEXT, read_table
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import read_columns, write_text
 from sdezoo.data.text_style import TextStyle
-from sdezoo.errors import DataError, RunError
+from sdezoo.errors import DataError, RunError, shortened
 from sdezoo.parameters import Plugin
 
 SERIES, STEP = "series", "step"
@@ -289,7 +289,8 @@ class TableFormat(ReadableFormat):
 
     def _coded(self, found: Columns, path: Path, columns: Sequence[str], types: Sequence[ColumnType]) -> Tensor:
         if missing := [name for name in columns if name not in found.names]:
-            raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
+            remedy = f"Give a table with the columns {shortened(columns, 20)}."
+            raise DataError(f"'{path}' has no column '{missing[0]}'.", remedy)
         index = [found.names.index(name) for name in columns] or list(range(len(found.names)))
         own = [found.types[i] for i in index] if found.types else ()
         rows = found.values[:, index]
@@ -311,7 +312,10 @@ class OpenedFormat(TableFormat):
     def read_cells(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType], dialect: Dialect) -> Cells:
         # Words may look like numbers, such as 007.
         words = [name for name, kind in zip(columns, types, strict=False) if isinstance(kind, CategoryType) and kind.form != "bool"]
-        found = read_columns(path, replace(dialect.only(self.takes), text=tuple(words)))
+        try:
+            found = read_columns(path, replace(dialect.only(self.takes), text=tuple(words)))
+        except DialectError as error:  # options of the dataset do not apply to this file
+            raise DataError(error.problem, "Write the file like the data of the run, in UTF-8, with missing values empty.") from None
         return Cells(self._coded(found, path, columns, types), found.names)
 
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -186,11 +187,22 @@ def check_pixels(values: Tensor, maximum: float | None = None) -> None:
     low, high = (float(bound) * (maximum or 1) for bound in values.aminmax())
     largest = maximum or 1
     if low < 0 or high > largest:
-        divide = "Divide them by 255" if largest == 1 and low >= 0 and high <= 255 else "Rescale them"
+        divide = "Divide them by 255" if largest == 1 and low >= 0 and high <= 255 else f"Store {to_unit(low, high)}"
         give = f", or give their largest value: maximum={high:g}" if maximum and low >= 0 else ""
         raise DataError(
             f"Images must lie in [0, {largest:g}], but these range from {low:g} to {high:g}.", f"{divide}, or store them as uint8{give}."
         )
+
+
+def to_unit(low: float, high: float) -> str:
+    """A formula that maps pixels into [0, 1], for messages.
+
+    Args:
+        low: smallest pixel.
+        high: largest pixel.
+    """
+    below, above = math.ceil(-low), max(1, math.ceil(high))
+    return f"x / {above}" if low >= 0 else f"(x + {below}) / {below + above}"
 
 
 def column_name(index: int, names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from sdezoo.data.dataset import Data, Dataset, Kind, split
 from sdezoo.data.formats import ArrayFormat
 from sdezoo.data.labels import labels as named
 from sdezoo.data.reading import reading
-from sdezoo.data.validation import check_finite, check_pixels, check_times
+from sdezoo.data.validation import check_finite, check_pixels, check_times, to_unit
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction, Positive
 from sdezoo.zoo.formats import endings, find_format
@@ -157,11 +157,11 @@ def _values(array: np.ndarray, maximum: float | None) -> tuple[Tensor, Kind, int
 
 def _check_no_paths(array: np.ndarray, values: Tensor) -> None:
     """Reject paths without times, which have the shape of grey images: fractions beyond [0, 1]."""
-    low, high = values.aminmax()
+    low, high = map(float, values.aminmax())
     if (low < 0 or high > 1) and (values != values.round()).any():
         raise DataError(
             f"The array has shape {array.shape} and fractions from {low:g} to {high:g}: grey images lie in [0, 1], and paths need times.",
-            "Store paths (N, T, d) as x in an .npz, beside their times (T,), or give the largest value of a pixel: maximum=1000.",
+            f"Store paths (N, T, d) as x in an .npz, beside their times (T,), or pixels in [0, 1], such as {to_unit(low, high)}.",
         )
 
 
