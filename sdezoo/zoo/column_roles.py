@@ -110,7 +110,7 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
     if wide := [name for i, name in enumerate(names) if name not in dropped and _loses(rows[:, i], data.types[i] if data.types else None)]:
         reasons.append(f"{listed(wide)} rounded to 7 digits: integers that span more than float32 holds")
     reasons += [
-        f"{column_name(0, [name])} kept to multiples of {kind.step} in {kind.arrow}: a finer step spans more than float32 holds"
+        f"{column_name(0, [name])} rounded to 7 digits of multiples of {kind.step} in {kind.arrow}: it spans more than float32 holds"
         for name, kind in zip(names, data.types, strict=False)
         if isinstance(kind, TimeType) and kind.coarse and name not in options.dropped
     ]

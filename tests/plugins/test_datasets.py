@@ -256,6 +256,7 @@ class TestArray:
             ({}, "it is empty"),
             ({"a": POINTS, "b": POINTS}, "it holds a, b.*Store the data as x_train"),
             ({"x": POINTS[:0]}, "is empty"),
+            ({"x": 1e9 + POINTS.astype(np.float64)}, "too close together for float32. Subtract 99999"),
             ({"x": np.zeros((2, 2, 2, 2, 2))}, r"has shape \(2, 2, 2, 2, 2\)"),
             ({"x": np.exp(RNG.normal(size=(9, 4, 5)))}, r"grey images lie in \[0, 1\], and paths need times.* such as x / \d+\.$"),
             ({"x": PIXELS / 256.0 + 1}, "paths need times"),
