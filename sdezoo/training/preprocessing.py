@@ -166,7 +166,7 @@ def _shares_of(column: Tensor, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int] = ()) -> tuple[Codec, ...]:
-    """Build a codec that removes the constant columns of a table, or channels of images; none if there are none.
+    """Build a codec that removes the constant columns of a table, or restores channels of images; none if there are none.
 
     Args:
         data: training and held-out rows; every row counts.

@@ -14,7 +14,9 @@ from sdezoo.data.codecs.codec import Codec, damaged, indices
 
 @dataclass(frozen=True, eq=False)
 class ConstantChannelCodec(Codec):
-    """Leaves out channels of one value each, and restores it exactly. Entire images `(C, H, W)` are encoded.
+    """Restores channels of one value each exactly; the process sees them as they are. Entire images `(C, H, W)` are encoded.
+
+    Unlike columns, channels stay in the state, so that an encoded image has the shape of the image.
 
     Args:
         channels: increasing indices of the channels.
@@ -27,25 +29,20 @@ class ConstantChannelCodec(Codec):
     values: tuple[float, ...] = ()
 
     def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
-        if len(event) != 3 or self.channels[-1] >= event[0] or len(self.channels) == event[0]:
+        if len(event) != 3 or self.channels[-1] >= event[0]:
             raise damaged()
-        return (event[0] - len(self.channels), *event[1:])
+        return event
 
     def encode(self, raw: Tensor) -> Tensor:
-        return raw[:, [i for i in range(raw.shape[1]) if i not in self.channels]]
+        return raw
 
     def decode(self, x: Tensor) -> Tensor:
-        found = list(x.unbind(1))
-        for channel, value in zip(self.channels, self.values, strict=True):
-            found.insert(channel, torch.full_like(x[:, 0], value))
-        return torch.stack(found, 1)
+        x[..., self.channels, :, :] = torch.tensor(self.values, dtype=torch.float64)[:, None, None]
+        return x
 
-    def log_det(self, raw: Tensor) -> None:
-        """None: a constant channel has no density.
-
-        Args:
-            raw: images `(N, C, H, W)`.
-        """
+    def log_det(self, raw: Tensor) -> Tensor:
+        """0: nothing is changed."""
+        return torch.zeros(len(raw), dtype=torch.float64)
 
     def parameters(self) -> dict[str, Any]:
         return {"channels": list(self.channels), "values": list(self.values)}
