@@ -16,7 +16,7 @@ class TextStyle:
         decimal: decimal mark.
         missing: the text of a missing value.
         quoted: whether all texts are in quotation marks; else those that need them.
-        decimals: the least and the largest number of decimal places of a column of numbers with decimals.
+        decimals: the least and the largest number of decimal places of the columns whose numbers all have some.
         booleans: the texts of false and true of a column of Booleans.
     """
 

@@ -48,18 +48,20 @@ def find_style(path: Path, table: pa.Table, dialect: Dialect, usual: str, file: 
     lines = head.splitlines(keepends=True)
     rows = [row for row in csv.reader(lines[:-1] if len(head) >= _BYTES // 2 else lines, delimiter=separator) if row]
     rows = list(islice((row for row in rows if len(row) == len(names)), min(_ROWS, len(table))))
-    texts = {name: [row[place] for row in rows] for place, name in enumerate(names) if name in table.column_names}
-    known = {name: table[name].slice(0, len(rows)) for name in texts}
+    kept = dict(zip(table.column_names, table.slice(0, len(rows)).columns, strict=True))
+    texts = {name: [row[place] for row in rows] for place, name in enumerate(names) if name in kept}
+    known = {name: kept[name] for name in texts}
     mark = dialect.decimal_mark or decimal_mark(known, texts)
     again = re.escape(separator)
     missing = Counter(text for name, column in known.items() for text, gap in _pairs(texts[name], column.is_null()) if gap)
+    decimals = {name: _decimals(texts[name], mark) for name, column in known.items() if pa.types.is_floating(column.type)}
     return TextStyle(
         separator=separator,
         usual=usual,
         decimal="." if mark == separator else mark,
         missing=missing.most_common(1)[0][0] if missing else "",
         quoted=re.search(rf'(?:^|{again}|\n)"[^"\r\n{again}]*"(?:{again}|\r|\n|$)', head) is not None,
-        decimals={name: _decimals(texts[name], mark) for name, column in known.items() if pa.types.is_floating(column.type)},
+        decimals={name: found for name, found in decimals.items() if found[0]},
         booleans={name: _booleans(texts[name], column) for name, column in known.items() if pa.types.is_boolean(column.type)},
     )
 
