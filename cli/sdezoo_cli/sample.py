@@ -79,7 +79,7 @@ def sample(
         str | None,
         typer.Option(
             metavar="PATH",
-            help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image. "
+            help="Output file: .png, .npz or .npy; .csv or .parquet for tables and points. DIR/: a file per image, by class. "
             "Default: a new file in the run's samples/, .csv for tables, .png for images and points.",
         ),
     ] = None,

@@ -29,7 +29,9 @@ Number = float | None
 def train(
     file: Annotated[Text, typer.Argument(hidden=True, metavar="")] = None,
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
-    column: Annotated[Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category or COLUMN=drop, separated by commas.")] = None,
+    column: Annotated[
+        Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category, COLUMN=negative or COLUMN=drop, separated by commas.")
+    ] = None,
     missing: Annotated[
         Text, typer.Option(help="Missing values of a table: keep, drop (their rows) or refuse. Default: keep; with --sde: refuse.")
     ] = None,

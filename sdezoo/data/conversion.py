@@ -10,9 +10,10 @@ float32, and for integers and times that span more than float32 tells apart (2²
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -89,7 +90,7 @@ def schema(names: Sequence[str], types: Sequence[ColumnType]) -> pa.Schema:
 def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]) -> pa.RecordBatch:
     """Convert final rows to columns of their original types, with the schema of `schema`.
 
-    Integers become int64, numbers on a lattice float64, other numbers float32.
+    Numbers have the dtype of their column, see `held`.
 
     Args:
         rows: final rows `(n, d)`, float32 on the CPU.
@@ -111,6 +112,31 @@ def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]
         except pa.ArrowException:
             raise RunError(f"The column '{field.name}' has samples that {field.type} does not hold.", "Train longer.") from None
     return pa.record_batch(arrays, schema=form)
+
+
+def held(types: Sequence[ColumnType], parts: Iterable[Tensor]) -> tuple[ColumnType, ...]:
+    """The types with wider dtypes for the numbers that theirs do not hold: int64 for integers, float32 for float16.
+
+    Args:
+        types: types of the columns.
+        parts: chunks of final rows `(n_i, d)`; not read if no dtype is too narrow for any number of float32.
+    """
+    if not any(isinstance(kind, NumberType) and kind.dtype not in _ANY for kind in types):
+        return tuple(types)
+    ends = [torch.stack([part.nan_to_num(inf, inf, -inf).amin(0), part.nan_to_num(-inf, inf, -inf).amax(0)]) for part in parts if len(part)]
+    low, high = (end.double().tolist() for end in (torch.stack(ends)[:, 0].amin(0), torch.stack(ends)[:, 1].amax(0)))
+    return tuple(_holding(kind, *each) for kind, *each in zip(types, low, high, strict=True))
+
+
+_ANY = ("int64", "float32", "float64")
+
+
+def _holding(kind: ColumnType, low: float, high: float) -> ColumnType:
+    if not isinstance(kind, NumberType) or kind.dtype in _ANY or low > high:
+        return kind
+    info = np.iinfo(kind.dtype) if kind.whole else np.finfo(kind.dtype)
+    fits = info.min <= low + kind.offset and high + kind.offset <= info.max
+    return kind if fits else replace(kind, dtype="int64" if kind.whole else "float32")
 
 
 def recoded(rows: Tensor, own: Sequence[ColumnType], types: Sequence[ColumnType], names: Sequence[str]) -> Tensor:
@@ -288,7 +314,7 @@ def _arrow_type(kind: ColumnType) -> pa.DataType:
         return pa.string() if kind.form else _named_type(kind.arrow)
     if isinstance(kind, CategoryType):
         return {"bool": pa.bool_(), "dictionary": pa.dictionary(pa.int32(), pa.string())}.get(kind.form, pa.string())
-    return pa.int64() if kind.whole else pa.float64() if kind.unit[0] or offset_of(kind) else pa.float32()
+    return pa.from_numpy_dtype(np.dtype(kind.dtype)) if isinstance(kind, NumberType) else pa.float32()
 
 
 def _named_type(name: str) -> pa.DataType:
@@ -343,6 +369,4 @@ def _array(values: np.ndarray, missing: np.ndarray, kind: ColumnType, form: pa.D
     if isinstance(kind, TimeType):
         times = pa.array(values, mask=mask).cast(_time_storage(kind)).cast(_named_type(kind.arrow))
         return write_times(times, kind.form) if kind.form else times
-    if kind.unit[0] or mask is None:
-        return pa.array(values, mask=mask)
-    return pa.array(values, from_pandas=True)
+    return pa.array(values, mask=mask).cast(form)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.column_types import ColumnType, column_types
+from sdezoo.data.text_style import TextStyle
 from sdezoo.parameters import Plugin
 
 Kind = Literal["image", "table", "points", "paths", "series"]
@@ -106,6 +107,7 @@ class Data:
             are no labels.
         later: the snapshots after the first, in order of time. The first is `train` and `test`.
         times: observation times of paths, float64, increasing: `(T,)`, or those of each path of `train`, `(N, T)`; None for other kinds.
+        style: how a table was written as text; None: it was not.
         test_times: observation times of each path of `test`, `(M, T)`, if those of `train` are `(N, T)`; else None.
         left_out: snapshots that training does not see, to test interpolation; all their rows are in `train`.
         notes: what the user should know of how the data were read, a sentence each.
@@ -133,6 +135,7 @@ class Data:
     maximum: float | None = None
     form: SeriesForm | None = None
     overlap: int = 1
+    style: TextStyle | None = None
     test_times: Tensor | None = None
     left_out: tuple[Snapshot, ...] = ()
 
@@ -257,6 +260,7 @@ def split(
     class_names: tuple[str | int, ...] = (),
     label_column: str = LABEL,
     maximum: float | None = None,
+    style: TextStyle | None = None,
 ) -> Data:
     """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
 
@@ -273,6 +277,7 @@ def split(
         class_names: see `Data`.
         label_column: see `Data`.
         maximum: see `Data`.
+        style: see `Data`.
     """
     held = torch.zeros(len(values), dtype=torch.bool)
     small = torch.int32 if len(values) < 2**31 else torch.int64  # the permutation is the same
@@ -284,7 +289,7 @@ def split(
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
     times, test_times = (times, None) if times is None or times.ndim != 2 or len(times) != len(values) else _parted(times, held)
     data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes, test_times=test_times)
-    return replace(data, class_names=class_names, label_column=label_column, maximum=maximum)
+    return replace(data, class_names=class_names, label_column=label_column, maximum=maximum, style=style)
 
 
 def _parted(values: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,14 +24,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sdezoo.data.codecs.channels import ConstantChannelCodec
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec
+from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 
-_OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, GrowthCodec, NormalScoreCodec, ShareCodec)
-CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (*_OF_NUMBERS, CategoryCodec, MissingCodec)}
+_OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, GrowthCodec, NormalScoreCodec, ShareCodec, SignCodec)
+CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (*_OF_NUMBERS, CategoryCodec, ConstantChannelCodec, MissingCodec)}
 """Codec classes by their names in JSON."""
 
 _Values = Tensor | list[Tensor]
@@ -321,23 +323,6 @@ def typed_columns(rows: Tensor, types: Sequence[ColumnType | str], names: Sequen
         np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)
     ]
     return [kind.exact(column, name) for column, kind, name in zip(exact, found, names, strict=True)]
-
-
-def narrowed(column: np.ndarray, kind: str) -> np.ndarray:
-    """Convert a column to its original dtype, unless that is an integer type too small for its values.
-
-    Args:
-        column: one of `typed_columns`, `(n,)`.
-        kind: NumPy name of the dtype.
-
-    Returns:
-        The converted column; `column` itself if `kind` is too small.
-    """
-    dtype = np.dtype(kind)
-    if dtype.kind not in "iu":
-        return column.astype(dtype)
-    fits = np.iinfo(dtype).min <= column.min(initial=0) and column.max(initial=0) <= np.iinfo(dtype).max
-    return column.astype(dtype) if fits else column
 
 
 def _values(rows: Tensor | Sequence[Tensor]) -> _Values:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.style import cell_texts, find_style
 from sdezoo.data.opening.table import read_table
 from sdezoo.data.opening.text import Text
 from sdezoo.data.reading import reading
+from sdezoo.data.text_style import TextStyle
 from sdezoo.errors import DataError
 
 DRAW = "draw"
@@ -71,13 +73,13 @@ def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws:
         source = Text(path, opened, dialect)
         names, separator = list(source.layout.names), source.layout.separator
         rows = [row for row in csv.reader(io.TextIOWrapper(source.rows(), "utf-8", newline=""), delimiter=separator) if row]
+        style = replace(find_style(path, table, dialect, separator, opened), quoted=False)
     check_draws(names, draws, path)
     count = len(next(iter(columns.values())).missing)
     if not len(table) == len(rows) == count or any(len(row) != len(names) for row in rows):
         raise DataError(f"'{path}' does not have {count} rows of {len(names)} cells.", "Write the table again, with all cells of a row.")
     texts = {name: [row[place] for row in rows] for place, name in enumerate(names)}
-    mark = dialect.decimal_mark or _decimal_mark(table, texts)
-    filled = {name: [_texts(values, table[name], texts[name], mark) for values in one.values] for name, one in columns.items()}
+    filled = {name: [_texts(values, name, table[name], texts[name], style) for values in one.values] for name, one in columns.items()}
     out = io.TextIOWrapper(file, "utf-8", newline="", write_through=True)
     writer = csv.writer(out, delimiter=separator, lineterminator="\n")
     writer.writerow([DRAW, *names] if draws > 1 else names)
@@ -92,26 +94,11 @@ def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws:
     out.detach()
 
 
-def _decimal_mark(table: pa.Table, texts: Mapping[str, Sequence[str]]) -> str:
-    """The decimal mark of the file: a comma if a text with one is the number that was read."""
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        if not pa.types.is_floating(column.type):
-            continue
-        for value, text in zip(column.to_pylist(), texts[name], strict=True):
-            if value is not None and "," in text:
-                with suppress(ValueError):
-                    if float(text.replace(".", "").replace(",", ".")) == value:
-                        return ","
-    return "."
-
-
-def _texts(values: pa.Array, column: pa.ChunkedArray, texts: Sequence[str], mark: str) -> list[str]:
-    """Values as the file writes them: numbers with its decimal mark, others as a cell of equal value."""
+def _texts(values: pa.Array, name: str, column: pa.ChunkedArray, texts: Sequence[str], style: TextStyle) -> list[str]:
+    """Values as the file writes them: numbers in its style, others as a cell of equal value."""
+    if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
+        return cell_texts(values, name, style).to_pylist()
     found = [text or "" for text in values.cast(pa.string()).to_pylist()]
-    if pa.types.is_floating(values.type):
-        return [text.replace(".", mark) for text in found]
-    if pa.types.is_integer(values.type):
-        return found
     written = dict(zip(column.to_pylist(), texts, strict=True))
     return [written.get(value, text) for value, text in zip(values.to_pylist(), found, strict=True)]
 
@@ -141,8 +128,14 @@ def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], dra
                 found = values
             else:
                 plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-                parts = [pa.array(filling.missing), _plain(values).cast(plain, safe=False), _plain(table.column(place).combine_chunks())]
-                found = pc.call_function("if_else", [parts[0], parts[1], parts[2].cast(plain)])
+                made = _plain(values)
+                try:
+                    made = made.cast(plain, safe=pa.types.is_integer(plain))
+                except pa.ArrowInvalid:  # a value that the type does not hold
+                    plain = kind = made.type
+                found = pc.call_function(
+                    "if_else", [pa.array(filling.missing), made, _plain(table.column(place).combine_chunks()).cast(plain)]
+                )
                 found = found.dictionary_encode().cast(kind) if pa.types.is_dictionary(kind) else found
             table = table.set_column(place, pa.field(name, found.type), found)
         if draws > 1:

@@ -24,11 +24,13 @@ from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, colum
 from sdezoo.data.conversion import Columns, recoded
 from sdezoo.data.dataset import Kind
 from sdezoo.data.filling import Filling, fill_text
-from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.dialect import Dialect, DialectError
+from sdezoo.data.opening.style import find_style
 from sdezoo.data.opening.table import OF_TEXT, read_table
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import read_columns, write_text
-from sdezoo.errors import DataError, RunError
+from sdezoo.data.text_style import TextStyle
+from sdezoo.errors import DataError, RunError, shortened
 from sdezoo.parameters import Plugin
 
 SERIES, STEP = "series", "step"
@@ -50,6 +52,8 @@ class Samples:
         times: observation times of paths, `(T,)`, float64; None: unknown.
         observed: windows `(M, T, d)` of which series `i` continues number `i` modulo `M`, NaN where they are unknown; None: none.
         given: number of their given steps.
+        style: how the data were written as text; None: they were not.
+        labels: the class of each row, `(n,)`, integers or texts; None: no classes. Tables have them in a column instead.
     """
 
     parts: Iterable[Tensor]
@@ -61,6 +65,8 @@ class Samples:
     times: Tensor | None = None
     observed: Tensor | None = None
     given: int = 0
+    style: TextStyle | None = None
+    labels: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -80,7 +86,7 @@ class Samples:
             raise RunError(f"{count} series are too many for a table.", "Write .npz instead.")
         types = (NumberType("int64"), NumberType("int64"), *or_numbers(self.types, width))
         shape = (count * steps, width + 2)
-        return Samples(self._long(steps), shape, "table", (SERIES, STEP, *self.names), types=types)
+        return Samples(self._long(steps), shape, "table", (SERIES, STEP, *self.names), types=types, style=self.style)
 
     def _long(self, steps: int) -> Iterator[Tensor]:
         first = 0
@@ -265,12 +271,26 @@ class TableFormat(ReadableFormat):
         """
         return None
 
+    def style(self, path: Path, table: pa.Table, dialect: Dialect) -> TextStyle | None:
+        """How a file is written as text, so that samples are written in the same way.
+
+        Args:
+            path: the file.
+            table: what `open` read from it.
+            dialect: how the file is written, as far as the user says.
+
+        Returns:
+            The style; None if the format is none of texts.
+        """
+        return None
+
     def read_samples(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType] = ()) -> Tensor:
         return self._coded(self.read(path), path, columns, types)
 
     def _coded(self, found: Columns, path: Path, columns: Sequence[str], types: Sequence[ColumnType]) -> Tensor:
         if missing := [name for name in columns if name not in found.names]:
-            raise DataError(f"'{path}' has no column '{missing[0]}'.", "Give samples of the run's model.")
+            remedy = f"Give a table with the columns {shortened(columns, 20)}."
+            raise DataError(f"'{path}' has no column '{missing[0]}'.", remedy)
         index = [found.names.index(name) for name in columns] or list(range(len(found.names)))
         own = [found.types[i] for i in index] if found.types else ()
         rows = found.values[:, index]
@@ -292,7 +312,10 @@ class OpenedFormat(TableFormat):
     def read_cells(self, path: Path, columns: Sequence[str], types: Sequence[ColumnType], dialect: Dialect) -> Cells:
         # Words may look like numbers, such as 007.
         words = [name for name, kind in zip(columns, types, strict=False) if isinstance(kind, CategoryType) and kind.form != "bool"]
-        found = read_columns(path, replace(dialect.only(self.takes), text=tuple(words)))
+        try:
+            found = read_columns(path, replace(dialect.only(self.takes), text=tuple(words)))
+        except DialectError as error:  # options of the dataset do not apply to this file
+            raise DataError(error.problem, "Write the file like the data of the run, in UTF-8, with missing values empty.") from None
         return Cells(self._coded(found, path, columns, types), found.names)
 
     def open(self, path: Path, dialect: Dialect, notify: Callable[[str], None]) -> pa.Table:
@@ -316,7 +339,11 @@ class TextFormat(OpenedFormat):
     def write(self, samples: Samples, file: BinaryIO) -> None:
         samples = samples.table
         with self._output(file) as text:
-            write_text(samples.parts, samples.names, samples.types, self.separator, text)
+            style = (samples.style or TextStyle(self.separator, self.separator)).for_format(self.separator)
+            write_text(samples.parts, samples.names, samples.types, style, text)
+
+    def style(self, path: Path, table: pa.Table, dialect: Dialect) -> TextStyle:
+        return find_style(path, table, dialect.only(self.takes), self.separator)
 
     def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int, dialect: Dialect) -> None:
         with self._output(file) as text:

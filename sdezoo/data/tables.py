@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pyarrow as pa
-from pyarrow import csv as arrow_csv
 from torch import Tensor
 
-from sdezoo.data.column_types import ColumnType
-from sdezoo.data.conversion import Columns, from_numbers, schema, to_numbers
+from sdezoo.data.column_types import ColumnType, or_numbers
+from sdezoo.data.conversion import Columns, from_numbers, to_numbers
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.style import cell_texts, lines
 from sdezoo.data.opening.table import packed_texts, read_table
 from sdezoo.data.reading import check_size
+from sdezoo.data.text_style import TextStyle
 
 
 def read_columns(path: Path, dialect: Dialect | None = None) -> Columns:
@@ -47,23 +48,28 @@ def columns(path: Path, table: pa.Table, text: Collection[str] = ()) -> Columns:
     return to_numbers(table, packed_texts(table), text)
 
 
-def write_text(parts: Iterable[Tensor], names: Sequence[str], types: Sequence[ColumnType], separator: str, file: BinaryIO) -> None:
+def write_text(parts: Iterable[Tensor], names: Sequence[str], types: Sequence[ColumnType], style: TextStyle, file: BinaryIO) -> None:
     """Write final rows as text under a line of column names, chunk by chunk.
 
     Args:
         parts: chunks of final rows `(n_i, d)`, float32 on the CPU.
         names: column names.
         types: types of the columns; empty: all float32.
-        separator: what separates columns.
+        style: how they are written.
         file: output, written sequentially.
 
     Raises:
         RunError: as for `sdezoo.data.conversion.from_numbers`.
     """
     head = io.StringIO()
-    csv.writer(head, delimiter=separator, lineterminator="\n").writerow(names)  # pyarrow puts all names into quotation marks
+    csv.writer(head, delimiter=style.separator, lineterminator="\n", quoting=csv.QUOTE_ALL if style.quoted else csv.QUOTE_MINIMAL).writerow(
+        names
+    )
     file.write(head.getvalue().encode())
-    options = arrow_csv.WriteOptions(include_header=False, delimiter=separator)
-    with arrow_csv.CSVWriter(file, schema(names, types), write_options=options) as table:
-        for part in parts:
-            table.write_batch(from_numbers(part, names, types))
+    for part in parts:
+        batch = from_numbers(part, names, types)
+        cells = [
+            cell_texts(column, name, style, rounds=not kind.unit[0])
+            for column, name, kind in zip(batch.columns, names, or_numbers(types, len(names)), strict=True)
+        ]
+        file.write("".join(f"{line}\n" for line in lines(cells, style)).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -186,11 +187,45 @@ def check_pixels(values: Tensor, maximum: float | None = None) -> None:
     low, high = (float(bound) * (maximum or 1) for bound in values.aminmax())
     largest = maximum or 1
     if low < 0 or high > largest:
-        divide = "Divide them by 255" if largest == 1 and low >= 0 and high <= 255 else "Rescale them"
+        divide = "Divide them by 255" if largest == 1 and low >= 0 and high <= 255 else f"Store {to_unit(low, high)}"
         give = f", or give their largest value: maximum={high:g}" if maximum and low >= 0 else ""
         raise DataError(
             f"Images must lie in [0, {largest:g}], but these range from {low:g} to {high:g}.", f"{divide}, or store them as uint8{give}."
         )
+
+
+def check_close(rows: np.ndarray) -> None:
+    """Check that float32 tells the values of each column apart.
+
+    Args:
+        rows: numbers `(N, …, d)`, of the dtype that they came in.
+
+    Raises:
+        DataError: if the range of a column is below 2⁻¹⁴ of its largest value.
+    """
+    if rows.dtype.kind not in "iuf" or rows.dtype.itemsize <= 2 or not rows.size:
+        return
+    flat = rows.reshape(-1, rows.shape[-1])
+    low, high = flat.min(0).astype(np.float64), flat.max(0).astype(np.float64)
+    close = (high > low) & (high - low < 2.0**-14 * np.maximum(-low, high))
+    if close.any():
+        column = int(close.argmax())
+        between = f"{low[column]:.17g} and {high[column]:.17g}"
+        raise DataError(
+            f"Column {column} of the array (counted from 0) lies between {between}, too close together for float32.",
+            f"Subtract {low[column]:.17g} from it, or give a table, whose columns are counted from their middle.",
+        )
+
+
+def to_unit(low: float, high: float) -> str:
+    """A formula that maps pixels into [0, 1], for messages.
+
+    Args:
+        low: smallest pixel.
+        high: largest pixel.
+    """
+    below, above = math.ceil(-low), max(1, math.ceil(high))
+    return f"x / {above}" if low >= 0 else f"(x + {below}) / {below + above}"
 
 
 def column_name(index: int, names: Sequence[str]) -> str:

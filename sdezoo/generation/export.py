@@ -10,11 +10,14 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from sdezoo.data.column_types import ColumnType, column_types
+from sdezoo.data.conversion import held
 from sdezoo.data.dataset import Kind
 from sdezoo.data.formats import FileFormat, Samples
+from sdezoo.data.text_style import TextStyle
 from sdezoo.errors import RunError
 from sdezoo.store.files import atomic_write, clear
 from sdezoo.zoo.formats import endings, find_format
@@ -89,7 +92,8 @@ def write(
             written.
     """
     parts = [samples.detach().float().cpu()]
-    write_parts(parts, samples.shape, path, kind=kind, columns=columns, levels=levels, types=types, times=times)
+    fitting = held(column_types(types), parts)
+    write_parts(parts, samples.shape, path, kind=kind, columns=columns, levels=levels, types=fitting, times=times)
 
 
 def write_parts(
@@ -104,6 +108,8 @@ def write_parts(
     times: Tensor | None = None,
     observed: Tensor | None = None,
     given: int = 0,
+    style: TextStyle | None = None,
+    labels: np.ndarray | None = None,
     remedy: str = "Give --out another place.",
 ) -> None:
     """Write samples that arrive in chunks; otherwise the same as `write`.
@@ -119,6 +125,8 @@ def write_parts(
         times: see `write`.
         observed: windows that series continue, see `sdezoo.data.formats.Samples`.
         given: number of their given steps.
+        style: how the data were written as text; None: they were not.
+        labels: the class of each row, see `sdezoo.data.formats.Samples`.
         remedy: what the user can do if the file cannot be written.
 
     Raises:
@@ -127,7 +135,9 @@ def write_parts(
     path = Path(path)
     form = _format(path, kind)
     with atomic_write(path, remedy) as file:
-        form.write(Samples(parts, tuple(shape), kind, tuple(columns), levels, column_types(types), times, observed, given), file)
+        form.write(
+            Samples(parts, tuple(shape), kind, tuple(columns), levels, column_types(types), times, observed, given, style, labels), file
+        )
 
 
 def _format(path: Path, kind: Kind) -> FileFormat:

@@ -83,6 +83,8 @@ class Given:
             whole = kind is not None and (kind.whole or not isinstance(kind, NumberType))
             if whole and least > -math.inf and math.ceil(least) > most:
                 raise DataError(f"The column '{name}' holds whole numbers or times, and none of these.", "Give one, or a wider interval.")
+            if least == most and isinstance(kind, NumberType) and not whole and kind.step:
+                _check_lattice(name, least, kind)
             if least == most and (not whole or isinstance(trained.model.sde, AffineSDE)):
                 x[0, i], known[0, i] = torch.tensor(least, dtype=torch.float64).float(), True
                 if whole and float(x[0, i]) != least:
@@ -135,6 +137,14 @@ class Given:
         """
         at = torch.tensor([row % len(self.x) for row in rows])
         return torch.where(self.known[at], self.x[at], x)
+
+
+def _check_lattice(name: str, value: float, kind: NumberType) -> None:
+    step, scale = kind.unit
+    if abs(round(value * scale / step) * step / scale - value) > 1e-9 * max(1.0, abs(value)):
+        raise DataError(
+            f"The column '{name}' holds multiples of {step / scale:g}, and {value:g} is none.", "Give one, or an interval LOW..HIGH."
+        )
 
 
 def column_names(trained: Trained) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from sdezoo.errors import RunError
 from sdezoo.store.files import atomic_folder, is_link
 
 _NAME = re.compile(r"\d{6,}\.(png|tif)")
+_CLASS = re.compile(r"(?![. ])[^/\\:*?\"<>|\x00-\x1f]{1,100}(?<![. ])")
 _BYTE = 255
 _COLOUR = {1: 0, 2: 4, 3: 2, 4: 6}
 """Colour types of PNG by the number of channels."""
@@ -38,7 +39,14 @@ def names_a_folder(out: str | Path) -> bool:
     return str(out).endswith(("/", os.sep)) or (Path(out).is_dir() and not Path(out).suffix)
 
 
-def check_folder(folder: Path, kind: Kind, event: tuple[int, ...], levels: int | None, overwrite: bool = False) -> None:
+def check_folder(
+    folder: Path,
+    kind: Kind,
+    event: tuple[int, ...],
+    levels: int | None,
+    overwrite: bool = False,
+    classes: Sequence[str | int] = (),
+) -> None:
     """Check that images can be written into a folder, without writing.
 
     Args:
@@ -47,27 +55,37 @@ def check_folder(folder: Path, kind: Kind, event: tuple[int, ...], levels: int |
         event: shape of an image, `(C, H, W)`.
         levels: lattice of the data: values are multiples of 1/levels; None: floating.
         overwrite: whether images that were written there before may be replaced.
+        classes: the classes that images are written by; empty: none.
 
     Raises:
-        RunError: if the samples are no images, have more channels than a file of their depth, or if the folder has other files, or files
-            and `overwrite` is false.
+        RunError: if the samples are no images, have more channels than a file of their depth, or classes whose names no folder can have, or
+            if the folder has other files, or files and `overwrite` is false.
     """
     if kind != "image":
         raise RunError(f"'{folder}' is a folder, and only images are written as single files.", "Give the name of a file.")
     if event[0] > (1 if levels is None else 4):
         depth = "floating values" if levels is None else "8 bits" if levels <= _BYTE else "16 bits"
         raise RunError(f"Images of {event[0]} channels of {depth} cannot be written as single files.", "Give the name of an .npz.")
+    if unfit := [str(name) for name in classes if not _CLASS.fullmatch(str(name))]:
+        raise RunError(f"The class '{unfit[0]}' cannot be the name of a folder.", "Give the name of an .npz.")
     if is_link(folder) or (os.path.lexists(folder) and not folder.is_dir()):
         raise RunError(f"'{folder}' is a link or a file.", "Give a new folder.")
     inside = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    if other := [name for name in inside if not _NAME.fullmatch(name)]:
+    if other := [name for name in inside if not (_NAME.fullmatch(name) or _of_images(folder / name))]:
         raise RunError(f"The folder '{folder}' has other files, such as '{other[0]}'.", "Give a new folder.")
     if inside and not overwrite:
         raise RunError(f"The folder '{folder}' has images.", "Give --overwrite to replace them, or another name.")
 
 
-def write_folder(parts: Iterable[Tensor], folder: Path, levels: int | None, remedy: str, maximum: float | None = None) -> None:
-    """Write images into a folder, `000000.png` and so on. The folder appears when all are written.
+def write_folder(
+    parts: Iterable[Tensor],
+    folder: Path,
+    levels: int | None,
+    remedy: str,
+    maximum: float | None = None,
+    labels: Sequence[object] | np.ndarray | None = None,
+) -> None:
+    """Write images into a folder, `000000.png` and so on, those of a class into a sub-folder of its name. It appears when all are written.
 
     Args:
         parts: chunks of images `(n_i, C, H, W)`, float32 on the CPU; clamped to [0, 1] and rounded to levels, unless they are floating.
@@ -75,17 +93,25 @@ def write_folder(parts: Iterable[Tensor], folder: Path, levels: int | None, reme
         levels: see `check_folder`.
         remedy: what the user can do if the folder cannot be written.
         maximum: the pixel that stands for 1; None: 255 or 1 for levels up to 255 and for floating pixels.
+        labels: the class of each image; None: no classes.
 
     Raises:
         RunError: if the folder cannot be written.
     """
     with atomic_folder(folder.absolute(), remedy) as place:
         for number, image in enumerate(chain.from_iterable(parts)):
-            name = place / f"{number:06}.{'tif' if levels is None else 'png'}"
+            inside = place if labels is None else place / str(labels[number])
+            inside.mkdir(exist_ok=True)
+            name = inside / f"{number:06}.{'tif' if levels is None else 'png'}"
             if levels is not None and levels > _BYTE:
                 name.write_bytes(_deep((image.clamp(0, 1) * levels).round().permute(1, 2, 0).numpy().astype(">u2")))
             else:
                 _image(image, levels, maximum).save(name)
+
+
+def _of_images(folder: Path) -> bool:
+    """Whether a folder has nothing but images that were written into it."""
+    return folder.is_dir() and not is_link(folder) and all(_NAME.fullmatch(entry.name) for entry in folder.iterdir())
 
 
 def _image(image: Tensor, levels: int | None, maximum: float | None) -> Image.Image:

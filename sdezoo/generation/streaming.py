@@ -10,20 +10,22 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sdezoo.data.bounds import Outside
 from sdezoo.data.column_types import or_numbers
+from sdezoo.data.conversion import held
 from sdezoo.data.formats import TableFormat
-from sdezoo.generation.classes import label_column
+from sdezoo.generation.classes import class_names, label_column
 from sdezoo.generation.export import check_output, write_parts
 from sdezoo.generation.given import column_names
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
@@ -94,7 +96,8 @@ def stream(
         there = not overwrite and out.is_file() and Shards.folder_of(out).exists()
         merged = Shards.complete(out, _identity(draw, precision), total=n, event=state.event) if there else None
         if singly:
-            check_folder(out, state.kind, state.event, state.levels, overwrite)
+            classes = () if draw.label is None else class_names(state)
+            check_folder(out, state.kind, state.event, state.levels, overwrite, classes)
         else:
             check_output(out, state.kind, overwrite or (merged is not None and _is_merged(draw, merged, out)))
     if n <= size and not Shards.folder_of(out).exists():
@@ -113,7 +116,7 @@ def stream(
         if not share.first:
             return None
         outside = _Counter(draw.trained)
-        _write(draw, outside.counted(shards.read()), n, out, singly, shards.remedy)
+        _write(draw, shards.read, n, out, singly, shards.remedy, outside.counted)
         shards.remove()
         return Written(n, kept, n * prod(state.event), outside.found, evaluations)
     except KeyboardInterrupt:
@@ -128,17 +131,27 @@ def stream(
 def _is_merged(draw: Draw, shards: Shards, out: Path) -> bool:
     """Whether `out` holds just these shards: a process may be killed after it has written the file and before it removes them."""
     again = shards.folder / f"again-{out.name}"
-    _write(draw, shards.read(), shards.total, again, False, shards.remedy)
+    _write(draw, shards.read, shards.total, again, False, shards.remedy)
     try:
         return filecmp.cmp(again, out, shallow=False)
     finally:
         again.unlink()
 
 
-def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool, remedy: str) -> None:
-    state, types = draw.trained.state, draw.trained.encoding.types
+def _write(
+    draw: Draw,
+    read: Callable[[], Iterator[Tensor]],
+    n: int,
+    out: Path,
+    singly: bool,
+    remedy: str,
+    follow: Callable[[Iterator[Tensor]], Iterator[Tensor]] = iter,
+) -> None:
+    state, parts = draw.trained.state, follow(read())
+    types = held(draw.trained.encoding.types, read())
+    labels = _labels(draw)
     if singly:
-        write_folder(parts, out, state.levels, remedy, state.maximum)
+        write_folder(parts, out, state.levels, remedy, state.maximum, labels)
         return
     event, columns = state.event, state.columns
     if draw.label is not None and find_format(out, TableFormat) is not None:
@@ -151,7 +164,14 @@ def _write(draw: Draw, parts: Iterable[Tensor], n: int, out: Path, singly: bool,
     observed, steps = (begun.observed, begun.steps) if begun else (None, 0)
     times = draw.trained.model.times if is_simulated(draw.trained.model) else None
     form = {"columns": columns, "levels": state.levels, "types": types, "times": times, "observed": observed, "given": steps}
+    form |= {"style": state.style, "labels": labels}
     write_parts(parts, (n, *event), out, kind=state.kind, **form, remedy=remedy)
+
+
+def _labels(draw: Draw) -> np.ndarray | None:
+    """The names of the samples' classes."""
+    numbers = draw.labels(list(draw.rows))
+    return None if numbers is None else np.array(class_names(draw.trained.state))[numbers.numpy()]
 
 
 def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Tensor]:
@@ -166,7 +186,7 @@ def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Te
 
 def _at_once(draw: Draw, out: Path, singly: bool, progress: SamplingProgress | None) -> Written:
     made = together(draw.batches(progress=progress))
-    _write(draw, [made.x], len(made.x), out, singly, "Give --out another place.")
+    _write(draw, lambda: iter([made.x]), len(made.x), out, singly, "Give --out another place.")
     return Written(len(made.x), 0, made.x.numel(), made.outside, made.evaluations)
 
 

@@ -370,7 +370,7 @@ def leading_spread(z: Tensor) -> float:
     rows = z.flatten(1).double()
     spread = float(torch.linalg.matrix_norm(rows - rows.mean(0), ord=2)) / math.sqrt(max(len(rows) - 1, 1))
     if not spread > 0:
-        raise DataError("All rows of the data are the same, so the noise cannot be scaled to their spread.", "Check the data.")
+        raise DataError("All rows of the data are the same, so the noise cannot be scaled to their spread.", "Give data that differ.")
     return spread
 
 

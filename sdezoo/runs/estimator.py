@@ -29,6 +29,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
+from sdezoo.data.validation import check_finite
 from sdezoo.errors import CompositionError, ParameterError, RunError
 from sdezoo.exchange import hub
 from sdezoo.generation.conditions import Values
@@ -63,7 +64,7 @@ class DiffusionModel(BaseEstimator):
     Args:
         sde: spec string of the noise process, such as `gbm`.
         loss: spec string of the score loss; None: the first that fits.
-        column: overrides for the columns of a data frame, `COLUMN=PROCESS`, `COLUMN=category` or `COLUMN=drop`, separated by commas.
+        column: overrides for the columns of a data frame, as `--column` of `sdezoo train` takes them.
         missing: missing values of a data frame, `keep`, `drop` (their rows) or `refuse`; None: keep if `sde="auto"`, else refuse.
         net: spec string of the network; None: the first that fits.
         output: output parameterization of the network; None: the default of the process.
@@ -257,10 +258,11 @@ class DiffusionModel(BaseEstimator):
             Log-densities `(N,)` in nats, float64, in the units of the data.
 
         Raises:
-            SdezooError: if rows lie outside the support, or have another shape or other columns.
+            SdezooError: if values are missing, rows lie outside the support, or have another shape or other columns.
         """
         check_is_fitted(self)
         values = read_like(X, self._rows, self.trained_, type(self).__name__)
+        check_finite(values, self.trained_.state.columns, "given")
         return self.trained_.log_prob(values, seed=self.seed_).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803

@@ -17,11 +17,12 @@ from scipy.sparse import issparse
 from torch import Tensor
 
 from sdezoo.data.column_types import ColumnType, NumberType, or_numbers
-from sdezoo.data.conversion import from_numbers, to_numbers
+from sdezoo.data.conversion import from_numbers, held, to_numbers
 from sdezoo.data.dataset import SeriesForm
-from sdezoo.data.encoding import Encoding, narrowed
+from sdezoo.data.encoding import Encoding
 from sdezoo.data.labels import Labels, labels
 from sdezoo.data.opening.inference import check_small
+from sdezoo.data.validation import check_close
 from sdezoo.errors import DataError, RunError
 
 _TIMES = (np.datetime64, np.timedelta64, date, timedelta)
@@ -80,11 +81,11 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
     Raises:
         RunError: if the library is not installed, or as for `sdezoo.data.conversion.from_numbers`.
     """
-    table = from_numbers(made, columns, encoding.types)
+    table = from_numbers(made, columns, held(encoding.types, [made]))
     types = or_numbers(encoding.types, len(columns))
     whole = [isinstance(kind, NumberType) and kind.whole and place in encoding.missing for place, kind in enumerate(types)]
     narrow = {
-        place: narrowed(table.column(place).to_numpy(zero_copy_only=False), kind.dtype)
+        place: table.column(place).to_numpy(zero_copy_only=False)
         for place, kind in enumerate(types)
         if isinstance(kind, NumberType) and not whole[place] and not (rows.library == "polars" and table.column(place).null_count)
     }
@@ -199,6 +200,8 @@ def _of_array(given: Any) -> Tensor:
             raise DataError("The array holds dates or times.", "Give a data frame, whose columns have types.")
         if array.dtype.kind not in "biu":
             check_small(array if array.dtype.kind == "f" else array.astype(np.float64), "The array")
+        if array.ndim in (2, 3):
+            check_close(array)
         with np.errstate(over="ignore"):
             values = torch.from_numpy(np.array(array, dtype=np.float32))
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

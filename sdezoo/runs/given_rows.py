@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -85,6 +86,8 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
     state, form = trained.state, _format(path, "samples")
     if state.kind == "series" and isinstance(form, TableFormat):
         x = _long_table(path, form, state.columns)
+    elif isinstance(form, TableFormat):
+        x = _table(path, form, trained)
     else:
         x = form.read_samples(path, state.columns, trained.encoding.types)
     if tuple(x.shape[1:]) != tuple(state.event):
@@ -102,6 +105,19 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
             f"{int((x <= 0).sum())} values in '{path}' are zero or negative, and have no growth.", "Give series like those of the run."
         )
     return x / x[:, :1]
+
+
+def _table(path: Path, form: TableFormat, trained: Trained) -> Tensor:
+    columns, types, style = trained.state.columns, trained.encoding.types, trained.state.style
+    try:
+        return form.read_samples(path, columns, types)
+    except DataError:
+        if style is None:
+            raise
+        # A text that can be read in two ways is written as the data were.
+        with suppress(DataError):
+            return form.read_cells(path, columns, types, Dialect(separator=style.separator, decimal=style.decimal)).x
+        raise
 
 
 def _format(path: Path, what: str) -> ReadableFormat:

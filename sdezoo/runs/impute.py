@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from sdezoo.data.conversion import from_numbers
+from sdezoo.data.conversion import from_numbers, held
 from sdezoo.data.filling import Filling, check_draws
 from sdezoo.data.formats import TableFormat
 from sdezoo.data.opening.dialect import Dialect
@@ -117,7 +117,8 @@ def impute(
     draw.conditional.check()
     filled = x.repeat(draws, 1)
     filled[list(rows)] = together(draw.batches(progress=progress)).x
-    values = [from_numbers(part, names, trained.encoding.types) for part in filled.split(len(x))]
+    types = held(trained.encoding.types, [filled])
+    values = [from_numbers(part, names, types) for part in filled.split(len(x))]
     missing = ~given.known.numpy()
     filling = {name: Filling(missing[:, i], [part.column(i) for part in values]) for i, name in enumerate(names) if missing[:, i].any()}
     with atomic_write(out, "Give --out another place.") as file:

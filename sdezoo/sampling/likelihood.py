@@ -188,8 +188,10 @@ def encoded(sde: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         raise CompositionError(f"'{sde.title()}' has no probability flow.", "Choose a process with a drift and a diffusion.")
     outside = count_outside(sde.support, x)
     if outside:
+        one, many = "value of the data is", "values of the data are"
         raise DataError(
-            f"{outside} values of the data are outside the support of '{sde.title()}'.", "Check the data, or the process's map."
+            f"{outside} {one if outside == 1 else many} missing or outside the support of '{sde.title()}'.",
+            "Remove these rows: the model has no density there.",
         )
     z = sde.encode(x, KeyedNoise(0, range(len(x))))
     return z, sde.log_abs_det(z, x)

@@ -89,7 +89,7 @@ def atomic_write(path: Path, remedy: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(folder: Path, remedy: str) -> Iterator[Path]:
-    """Create a temporary folder that replaces `folder` when the block ends without an error; put only files in it, no folders.
+    """Create a temporary folder that replaces `folder` when the block ends without an error. It may have folders of files.
 
     Args:
         folder: the folder to write.
@@ -104,10 +104,12 @@ def atomic_folder(folder: Path, remedy: str) -> Iterator[Path]:
         try:
             partial.mkdir(parents=True)
             yield partial
-            for file in partial.iterdir():
+            folders = [partial, *(entry for entry in partial.iterdir() if entry.is_dir())]
+            for file in (entry for inside in folders for entry in inside.iterdir() if not entry.is_dir()):
                 with file.open("r+b") as written:
                     os.fsync(written.fileno())
-            _to_disk(partial)
+            for inside in reversed(folders):
+                _to_disk(inside)
             remove(folder)
             partial.rename(folder)
         finally:

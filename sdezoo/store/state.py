@@ -19,6 +19,7 @@ from sdezoo.data.bounds import Bounds
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
 from sdezoo.data.dataset import LABEL, Kind
 from sdezoo.data.encoding import Encoding
+from sdezoo.data.text_style import TextStyle
 
 FORMAT = 4
 _AXES: dict[Kind, int] = {"image": 3, "table": 1, "points": 1, "paths": 2, "series": 2}
@@ -65,6 +66,8 @@ class State:
     """Name of the column of the labels."""
     maximum: float | None = None
     """What the pixels of images were divided by, see `sdezoo.data.dataset.Data`."""
+    style: TextStyle | None = None
+    """How the table was written as text, see `sdezoo.data.dataset.Data`."""
     optimizer: str = "adamw"
     """Name of the optimizer."""
     scaling: dict[str, float] | None = None
@@ -142,6 +145,7 @@ def _holds(state: State, encoding: Encoding, step: int | None) -> list[bool]:
         state.classes is None or 1 <= state.classes <= _CLASSES,
         len(state.class_names) in (0, state.classes) and len(set(state.class_names)) == len(state.class_names),
         state.maximum is None or 0 < state.maximum < math.inf,
+        state.style is None or state.style.valid,
         state.scaling is None or state.scaling.keys() == _SCALING,
         state.batch is None or 1 <= state.batch < _WHOLE,
         not any(number is not None and math.isnan(number) for number in numbers),

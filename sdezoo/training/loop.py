@@ -308,6 +308,7 @@ class Training:
             columns=data.columns,
             levels=data.levels,
             maximum=data.maximum,
+            style=data.style,
             range=(low, high),
             encoding=self.plan.encoding.to_json(),
             averaged=int(self.ema.n_averaged),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
+from sdezoo.data.codecs.channels import ConstantChannelCodec
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
@@ -165,7 +166,7 @@ def _shares_of(column: Tensor, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int] = ()) -> tuple[Codec, ...]:
-    """Build a codec that removes the constant columns of a table; none if there are none.
+    """Build a codec that removes the constant columns of a table, or restores channels of images; none if there are none.
 
     Args:
         data: training and held-out rows; every row counts.
@@ -177,6 +178,8 @@ def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int]
     """
     encoding = Encoding(tuple(first))
     check(data, missing=bool(encoding.missing))
+    if data.kind == "image":
+        return _constant_channels(data)
     if data.kind != "table":
         return ()
     if first:
@@ -190,6 +193,18 @@ def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int]
     sources = encoding.sources(data.event[-1])
     constant = [i for i in constant if sources[i] not in kept]
     return (ConstantCodec(tuple(constant), tuple(low[constant].double().tolist())),) if constant else ()
+
+
+def _constant_channels(data: Data) -> tuple[Codec, ...]:
+    """The codec of channels that have one value in all images; none if all do, such as in a single grey one."""
+    if data.event[0] == 1:
+        return ()
+    ends = [torch.stack([block.amin((0, 2, 3)), block.amax((0, 2, 3))]) for block in data.blocks()]
+    low, high = torch.stack(ends)[:, 0].amin(0), torch.stack(ends)[:, 1].amax(0)
+    constant = (low == high).nonzero().flatten().tolist()
+    if not constant or len(constant) == len(low):
+        return ()
+    return (ConstantChannelCodec(tuple(constant), tuple(low[constant].double().tolist())),)
 
 
 def series_codecs(data: Data) -> tuple[Codec, ...]:

@@ -10,7 +10,8 @@ from itertools import pairwise
 import torch
 
 from sdezoo.data.codecs.codec import Codec, DifferenceCodec, ShareCodec
-from sdezoo.data.column_types import CategoryType, NumberType, TimeType
+from sdezoo.data.codecs.sign import SignCodec
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError
@@ -18,8 +19,10 @@ from sdezoo.zoo.spec import split, suggestion
 
 NEARLY = 1e-6
 """Relative difference up to which a sum counts as constant."""
+NEGATIVE = "negative"
+"""What `--column` says of a column without positive values."""
 _DROP, _CATEGORY = "drop", "category"
-_FORMS = "Write COLUMN=PROCESS, COLUMN=category, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL."
+_FORMS = "Write COLUMN=PROCESS, COLUMN=category, COLUMN=negative, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL."
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class ColumnOptions:
         chains: names of columns of which each is at most the next, in every row.
         groups: names of columns that sum to a constant, with the constant.
         categories: names of the columns whose values are categories.
+        negative: names of the columns without positive values, which processes get with the opposite sign.
     """
 
     processes: Mapping[str, str] = field(default_factory=dict)
@@ -39,6 +43,7 @@ class ColumnOptions:
     chains: tuple[tuple[str, ...], ...] = ()
     groups: tuple[tuple[tuple[str, ...], float], ...] = ()
     categories: tuple[str, ...] = ()
+    negative: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str | None) -> ColumnOptions:
@@ -67,18 +72,20 @@ class ColumnOptions:
             processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
         dropped = tuple(name for name, spec in processes.items() if spec == _DROP)
         categories = tuple(name for name, spec in processes.items() if spec == _CATEGORY)
-        processes = {name: spec for name, spec in processes.items() if spec not in (_DROP, _CATEGORY)}
-        found = cls(processes, dropped, tuple(chains), tuple(groups), categories)
+        negative = tuple(name for name, spec in processes.items() if spec == NEGATIVE)
+        processes = {name: spec for name, spec in processes.items() if spec not in (_DROP, _CATEGORY, NEGATIVE)}
+        found = cls(processes, dropped, tuple(chains), tuple(groups), categories, negative)
         bound = [name for names in (*found.chains, *(names for names, _ in found.groups)) for name in names]
         for name in bound:
-            if bound.count(name) > 1 or name in (*dropped, *categories) or not name:
+            if bound.count(name) > 1 or name in (*dropped, *categories, *negative) or not name:
                 raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain or one group.")
         return found
 
     @property
     def others(self) -> str | None:
         """All but the processes, as the setting `column` says it; None if there is nothing."""
-        items = [f"{name}={_DROP}" for name in self.dropped] + [f"{name}={_CATEGORY}" for name in self.categories]
+        roles = ((self.dropped, _DROP), (self.categories, _CATEGORY), (self.negative, NEGATIVE))
+        items = [f"{name}={role}" for named, role in roles for name in named]
         items += ["<=".join(chain) for chain in self.chains]
         items += [f"{'+'.join(group)}={total!r}" for group, total in self.groups]
         return ",".join(items) or None
@@ -94,7 +101,7 @@ class ColumnOptions:
         """
         names = column_names(data) if data.kind in ("table", "points") else []
         bound = (name for each in (*self.chains, *(group for group, _ in self.groups)) for name in each)
-        for name in (*self.processes, *self.dropped, *self.categories, *bound):
+        for name in (*self.processes, *self.dropped, *self.categories, *self.negative, *bound):
             if name not in names:
                 raise DataError(f"There is no column '{name}'.", suggestion(name, names) if names else "Leave out --column.")
         if names and len(self.dropped) == len(names):
@@ -111,16 +118,19 @@ class ColumnOptions:
         return data.select([i for i, name in enumerate(column_names(data)) if name not in self.dropped])
 
     def codecs(self, data: Data) -> tuple[Codec, ...]:
-        """Build the codecs that keep the order of chains and the sums of groups.
+        """Build the codecs that keep the sign of negative columns, the order of chains and the sums of groups.
 
         Args:
             data: the data, without the columns that are left out.
 
         Raises:
-            DataError: if rows break the order or the sum.
+            DataError: if rows break the sign, the order or the sum.
         """
         names = column_names(data)
-        made: list[Codec] = []
+        negative = [names.index(name) for name in self.negative]
+        made: list[Codec] = [SignCodec(tuple(sorted(negative)))] if negative else []
+        for name in self.negative:
+            _check_negative(data, name)
         for each in (*self.chains, *(group for group, _ in self.groups)):
             _check_numbers(data, each)
 
@@ -149,6 +159,15 @@ def _check_numbers(data: Data, group: Sequence[str]) -> None:
                 f"The column '{name}' cannot be compared with {' and '.join(repr(other) for other in group if other != name)}.",
                 "Give numbers, or times of one type and precision.",
             )
+
+
+def _check_negative(data: Data, name: str) -> None:
+    index = column_names(data).index(name)
+    kind = or_numbers(data.types, data.event[-1])[index]
+    positive = sum(int((block[:, index] > 0).sum()) for block in data.blocks())
+    if positive or not isinstance(kind, NumberType) or kind.offset:
+        what = f"has {positive} positive values" if positive else "does not hold numbers that count from zero"
+        raise DataError(f"The column '{name}' {what}, so its sign cannot be kept.", f"Omit '{name}={NEGATIVE}'.")
 
 
 def _check_order(data: Data, chain: Sequence[str]) -> None:

@@ -4,6 +4,7 @@
   only memorize it, so it is left out.
 - Strings and Booleans are *categories*. So are numbers on a lattice, such as whole numbers, if they have two different values, or ten at
   most and each end in a hundredth of the rows: grades and years of a survey, but not counts, whose largest values are rare.
+- Numbers of which none is positive are *negative*: processes get them with the opposite sign, so that one on the positive numbers fits.
 """
 
 from __future__ import annotations
@@ -84,21 +85,24 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
     Returns:
         The options with the columns that are left out and those that are categories, and a phrase for each choice.
     """
-    if data.kind != "table" or not data.columns:
+    if data.kind not in ("table", "points"):
         return options, ()
     names, reasons = column_names(data), []
+    named = data.kind == "table" and bool(data.columns)
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
-    known = {*options.dropped, *options.categories, *options.processes, *bound}
+    known = {*options.dropped, *options.categories, *options.processes, *options.negative, *bound}
     rows = torch.cat([data.train, data.test]).double()
-    dropped, categories = [], []
+    dropped, categories, negative = [], [], []
     for i, (name, kind) in enumerate(zip(names, or_numbers(data.types, len(names)), strict=True)):
         if names.count(name) > 1 or name in known:
             continue
-        if what := _identifies(rows[:, i], kind):
+        if named and (what := _identifies(rows[:, i], kind)):
             dropped.append(name)
             reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give --column '{name}={_kept(kind)}'")
-        elif _few(rows[:, i], kind):
+        elif named and _few(rows[:, i], kind):
             categories.append(name)
+        elif _negative(rows[:, i], kind):
+            negative.append(name)
     if dropped and len(dropped) == len(names) - len(options.dropped):
         raise DataError(
             "Every column of the table is an identifier: it names rows, and a model would memorize it.", "Give a table with others."
@@ -106,12 +110,18 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
     if wide := [name for i, name in enumerate(names) if name not in dropped and _loses(rows[:, i], data.types[i] if data.types else None)]:
         reasons.append(f"{listed(wide)} rounded to 7 digits: integers that span more than float32 holds")
     reasons += [
-        f"{column_name(0, [name])} kept to multiples of {kind.step} in {kind.arrow}: a finer step spans more than float32 holds"
+        f"{column_name(0, [name])} rounded to 7 digits of multiples of {kind.step} in {kind.arrow}: it spans more than float32 holds"
         for name, kind in zip(names, data.types, strict=False)
         if isinstance(kind, TimeType) and kind.coarse and name not in options.dropped
     ]
-    found = replace(options, dropped=(*options.dropped, *dropped), categories=(*options.categories, *categories))
-    return found, tuple(reasons)
+    if negative:
+        reasons.append(f"{listed(negative)} with the opposite sign: no value is positive, and no sample will be")
+    found = {
+        "dropped": (*options.dropped, *dropped),
+        "categories": (*options.categories, *categories),
+        "negative": (*options.negative, *negative),
+    }
+    return replace(options, **found), tuple(reasons)
 
 
 def _identifies(column: Tensor, kind: ColumnType) -> str | None:
@@ -141,6 +151,13 @@ def _few(column: Tensor, kind: ColumnType) -> bool:
     found, counts = present.unique(return_counts=True)
     enough = max(_FEW, _SHARE * len(present))
     return len(found) == 2 or (2 < len(found) <= _LEVELS and min(int(counts[0]), int(counts[-1])) >= enough)
+
+
+def _negative(column: Tensor, kind: ColumnType) -> bool:
+    """Whether no number of a column is positive, and not all are the same. An offset leaves no zero to compare with."""
+    present = column[~column.isnan()]
+    plain = isinstance(kind, NumberType) and not kind.offset and len(present) > 0
+    return plain and bool(present.min() < present.max() <= 0)
 
 
 def _loses(column: Tensor, kind: ColumnType | None) -> bool:

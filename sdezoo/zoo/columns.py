@@ -22,7 +22,7 @@ from sdezoo.data.opening.table import listed
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
-from sdezoo.zoo.column_options import NEARLY, ColumnOptions, column_names
+from sdezoo.zoo.column_options import NEARLY, NEGATIVE, ColumnOptions, column_names
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
 
@@ -110,11 +110,11 @@ def _given(spec: str, name: str, column: Tensor) -> ColumnFit:
     sde = SDES.build(spec)
     refused = int((~sde.support.check(column.unsqueeze(1))).sum())
     if refused and not sde.support.event_dim:
+        problem = f"'{spec}' refuses {refused} of {len(column)} values of the column '{name}'."
+        if (column <= 0).all() and sde.support.check(0 - column[column < 0].unsqueeze(1)).all():
+            raise DataError(problem, f"Give it a process of the opposite sign: --column '{name}={NEGATIVE}'.")
         fit = _fit(name, column)
-        raise DataError(
-            f"'{spec}' refuses {refused} of {len(column)} values of the column '{name}'.",
-            f"Give it {fit.spec}, which fits: --column '{name}={fit.spec}'.",
-        )
+        raise DataError(problem, f"Give it {fit.spec}, which fits: --column '{name}={fit.spec}'.")
     return ColumnFit(0, "as given", spec)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -36,9 +37,9 @@ def run(table: Path) -> Path:
     return train(TrainingConfig.build({**small, "data": f"table:path={table}", "out": str(table.parent / "run")})).run
 
 
-def read(path: str) -> list[list[str]]:
+def read(path: str, separator: str = ",") -> list[list[str]]:
     with Path(path).open(newline="") as file:
-        return list(csv.reader(file))
+        return list(csv.reader(file, delimiter=separator))
 
 
 def test_samples_meet_the_conditions(run: Path, terminal: Terminal) -> None:
@@ -112,11 +113,13 @@ def test_several_draws_are_numbered_and_the_first_is_the_only_one(run: Path, tab
 
 def test_tables_that_cannot_be_filled_are_refused(run: Path, table: Path, terminal: Terminal) -> None:
     Path("other.csv").write_text("a,b\n1,\n2,3\n")
+    Path("marks.csv").write_text('a,b,n\n"1,234",,1\n"2,345",1.5,2\n')
     Path("outside.csv").write_text("a,b,n\n-1,,3\n2,3,1\n")
     Path("numbered.csv").write_text("a,b,n,draw\n1,,3,1\n2,3,1,1\n")
     refused = {
         "no missing cells": (table,),
-        "no column 'n'": ("other.csv",),
+        "no column 'n'.\n       Give a table with the columns a, b, n.": ("other.csv",),
+        "decimals.\n       Write the file like the data of the run": ("marks.csv",),
         "outside": ("outside.csv",),
         "has a column 'draw'": ("numbered.csv", "--draws", 2),
         "too small": ("outside.csv", "--draws", 0),
@@ -151,14 +154,22 @@ def test_categories_and_dates_are_given_as_they_are_written(mixed: tuple[Path, P
     given = ("--given", "kind=hot;dry", "--given", "day=2024-05-03", "--given", "wet=true")
     code, _, err = terminal("sample", mixed[1], *given, "-n", 3, "--steps", 5, "--out", "x.csv")
     assert code == 0, err
-    assert [row[1:] for row in read("x.csv")[1:]] == [["hot;dry", "2024-05-03", "true"]] * 3
+    made = read("x.csv", ";")[1:]
+    assert [row[1:] for row in made] == [["hot;dry", "2024-05-03", "True"]] * 3
+    assert all(re.fullmatch(r"\d+,\d\d|NA", row[0]) for row in made)
     code, _, err = terminal("sample", mixed[1], "--given", "day=2024-05-10..2024-05-20", "-n", 3, "--steps", 5, "--out", "y.csv")
     assert code == 0, err
-    assert all("2024-05-10" <= row[2] <= "2024-05-20" for row in read("y.csv")[1:])
+    assert all("2024-05-10" <= row[2] <= "2024-05-20" for row in read("y.csv", ";")[1:])
 
 
 @pytest.mark.parametrize(
-    ("condition", "message"), [("kind=cold", "Choose from: hot;dry, mild, warm"), ("day=soon", "not a date"), ("size=mild", "not a number")]
+    ("condition", "message"),
+    [
+        ("kind=cold", "Choose from: hot;dry, mild, warm"),
+        ("day=soon", "not a date"),
+        ("size=mild", "not a number"),
+        ("size=1.555", "multiples of 0.01, and 1.555 is none"),
+    ],
 )
 def test_a_value_of_another_type_is_refused(mixed: tuple[Path, Path], terminal: Terminal, condition: str, message: str) -> None:
     code, _, err = terminal("sample", mixed[1], "--given", condition, "--out", "x.csv")

@@ -81,10 +81,14 @@ def test_times_of_one_type_can_be_compared() -> None:
 
 
 def test_times_that_span_too_much_are_marked_as_rounded() -> None:
-    kind = to_numbers(pa.table({"x": pa.array([TIME(2000, 1, 1, 1, 1, 1), TIME(2020, 1, 1)], pa.timestamp("s"))})).types[0]
-    assert isinstance(kind, TimeType)
-    assert kind.coarse
-    assert kind.step == 60
+    for years, step in ((1, 1), (10, 1), (20, 60), (2000, 3600)):
+        times = np.datetime64("2000-01-01T00:00:00") + np.random.default_rng(0).integers(0, years * 31_000_000, 99)
+        found = to_numbers(pa.table({"x": times}))
+        kind = found.types[0]
+        assert isinstance(kind, TimeType)
+        assert (kind.coarse, kind.step) == (years > 1, step)
+        back = from_numbers(found.values, ["x"], found.types)["x"].to_numpy()
+        assert np.abs((back - times).astype(int)).max() <= (0 if years == 1 else {1: 15, 60: 900, 3600: 6 * 3600}[step])
 
 
 def test_numbers_with_mistakes_are_not_taken_for_categories() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdezoo.data import encoding as module
 from sdezoo.data.codecs.codec import AffineCodec, Codec
-from sdezoo.data.encoding import Encoding, narrowed, typed_columns
+from sdezoo.data.encoding import Encoding, typed_columns
 from sdezoo.errors import DataError, RunError
 
 finite = st.floats(-1e4, 1e4, width=32)
@@ -259,10 +259,3 @@ def test_final_rows_have_whole_numbers_where_the_data_had() -> None:
     assert [torch.from_numpy(column).float().tolist() for column in columns] == final.T.tolist(), "the same numbers"
     with pytest.raises(RunError, match="integer column 'c'"):
         typed_columns(1e20 * final, ("float64", "float64", "int8"), "abc")
-
-
-def test_a_column_is_narrowed_if_it_fits() -> None:
-    assert narrowed(np.array([0, 255]), "uint8").dtype == np.uint8
-    assert narrowed(np.array([0, 256]), "uint8").dtype == np.int64
-    assert narrowed(np.array([], np.int64), "int8").dtype == np.int8
-    assert narrowed(np.float32([0.5]), "float64").dtype == np.float64

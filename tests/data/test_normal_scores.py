@@ -150,3 +150,14 @@ def test_decoded_whole_numbers_are_exact() -> None:
     assert [codec.kind for codec in encoding.codecs] == ["cell", "normal-score", "affine"]
     assert torch.equal(encoding.decode(encoding.encode(rows)), rows)
     assert torch.equal(Encoding.from_json(encoding.to_json()).decode(encoding.encode(rows)), rows)
+
+
+@pytest.mark.parametrize(("rows", "most"), [(28, 0.12), (1000, 0.02)])
+def test_a_lattice_ends_where_many_rows_lie(rows: int, most: float) -> None:
+    """Years of a uniform distribution, as the middles of their cells: what lies beyond falls with the rows, by the rule of succession."""
+    years = torch.randint(2015, 2024, (rows, 1), generator=torch.Generator().manual_seed(0)).double() - 0.5
+    (codec,) = fit_normal_scores(years, [0], [True])
+    each = codec.maps[0]
+    scores = torch.special.ndtri((torch.arange(4000) + 0.5).double() / 4000)
+    made = codec.decode((each.mean + each.spread * scores[:, None]).exp()).ceil()
+    assert ((made < 2015) | (made > 2023)).double().mean() < most

@@ -8,13 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from sdezoo import DiffusionModel
-from sdezoo.errors import ParameterError
+from sdezoo.errors import ParameterError, RunError
 from sdezoo.generation.classes import class_names
+from sdezoo.generation.single_files import check_folder
 from sdezoo.runs.given_rows import read_samples
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
+from sdezoo.zoo.datasets import find_dataset
 
 SMALL = {"net": "mlp:width=16,depth=1", "steps": 2, "batch_size": 8, "condition": "labels"}
 
@@ -58,8 +60,34 @@ def test_classes_in_turn_are_named_by_the_indices_of_the_samples(tmp_path: Path)
     assert read_samples(tmp_path / "all.csv", restore(run)).shape == (4, 2)
     sample(run, tmp_path / "rows.npy", label=20, n=2, steps=2)
     assert np.load(tmp_path / "rows.npy").shape == (2, 2), "an array has the columns of the model"
+    sample(run, tmp_path / "rows.npz", label="each", seeds="4,7-27", batch_size=1, steps=2)
+    with np.load(tmp_path / "rows.npz") as arrays:
+        assert arrays["y"].tolist() == [(10, 20, 30)[i % 3] for i in (4, *range(7, 28))]
+        assert arrays["x"].shape == (22, 2)
     with pytest.raises(ParameterError, match="no class '0'"):
         sample(run, tmp_path / "none.csv", label=0)
+
+
+def test_images_lie_in_a_folder_for_each_class(tmp_path: Path) -> None:
+    """The folder is one that can be trained on: names and classes come back."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 4, 4), np.uint8)
+    np.savez(tmp_path / "x.npz", x=pixels, y=np.array(["cat", "no dog"] * 10))
+    settings = {**SMALL, "net": "unet:width=8,multipliers=(1,)", "data": str(tmp_path / "x.npz"), "out": str(tmp_path / "run")}
+    run = train(TrainingConfig.build(settings)).run
+    for label in ("each", "cat"):
+        sample(run, f"{tmp_path}/{label}/", label=label, n=5, steps=2)
+    sample(run, f"{tmp_path}/each/", label="each", n=4, steps=2, overwrite=True)
+    assert [str(file.relative_to(tmp_path / "each")) for file in sorted((tmp_path / "each").rglob("*.png"))] == [
+        *("cat/000000.png", "cat/000002.png", "no dog/000001.png", "no dog/000003.png")
+    ]
+    assert find_dataset(str(tmp_path / "each")).load().class_names == ("cat", "no dog")
+    assert len(list((tmp_path / "cat" / "cat").iterdir())) == 5
+    (tmp_path / "each" / "cat" / "mine.txt").touch()
+    with pytest.raises(RunError, match="has other files, such as 'cat'"):
+        sample(run, f"{tmp_path}/each/", label="each", n=4, steps=2, overwrite=True)
+    for name in ("a/b", "..", ".hidden"):
+        with pytest.raises(RunError, match="cannot be the name of a folder"):
+            check_folder(tmp_path / "new", "image", (1, 4, 4), 255, classes=("cat", name))
 
 
 def test_an_estimator_that_is_loaded_knows_the_names(tmp_path: Path) -> None:

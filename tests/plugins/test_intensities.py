@@ -15,6 +15,7 @@ from sdezoo.errors import DataError, RunError
 from sdezoo.generation.single_files import check_folder, names_a_folder, write_folder
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo_plugins.datasets.array import Array
 from sdezoo_plugins.datasets.folder import Folder
@@ -178,6 +179,22 @@ def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     assert names_a_folder("a/")
     assert names_a_folder(out)
     assert not names_a_folder(tmp_path / "out.png")
+
+
+def test_a_constant_channel_comes_back_exactly(tmp_path: Path) -> None:
+    """An opaque alpha and a constant colour are no noise; images of one constant channel alone are still refused."""
+    pixels = RNG.integers(0, 256, (8, 8, 8, 4)).astype(np.uint8)
+    pixels[..., 1], pixels[..., 3] = 77, 255
+    settings = {"net": "unet:width=8,multipliers=(1,)", "steps": 1, "batch_size": 4, "device": "cpu"}
+    run = train(TrainingConfig.build({**settings, "data": str(put(tmp_path / "in", pixels, "png")), "out": str(tmp_path / "run")})).run
+    sample(run, f"{tmp_path}/out/", n=3, steps=2, device="cpu")
+    made = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "out").iterdir())])
+    assert (made[..., [1, 3]] == (77, 255)).all()
+    assert len(np.unique(made[..., [0, 2]])) > 9
+    assert (restore(run).encoding.decode(torch.rand(2, 4, 8, 8))[:, 1] == torch.tensor(77 / 255)).all()
+    flat = TrainingConfig.build({**settings, "data": str(put(tmp_path / "flat", 0 * pixels[..., 0], "png")), "out": str(tmp_path / "none")})
+    with pytest.raises(DataError, match="All rows of the data are the same"):
+        train(flat)
 
 
 def test_samples_of_a_run_are_single_files(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_the_boundary_has_no_coordinates():
     assert box.support.check(torch.tensor([-1.0, -0.999, 2.999, 3.0])).tolist() == [False, True, True, False]
     assert support_in_words(box.support) == "the open interval (-1, 3)"
     assert support_in_words(SDES.build("lift").support) == "the positive numbers"
-    with pytest.raises(DataError, match="1 values of the data are outside the support"):
+    with pytest.raises(DataError, match="1 value of the data is missing or outside the support"):
         log_likelihood(gaussian(box), torch.tensor([[0.5, 3.0]], dtype=torch.float64))
 
 

@@ -45,6 +45,8 @@ def test_an_array_comes_back_as_an_array() -> None:
     assert not np.array_equal(made, model.sample(10, random_state=1))
     assert model.score_samples(X).shape == (60,)
     assert model.score(X) == pytest.approx(model.score_samples(X).mean())
+    with pytest.raises(DataError, match=r"The given data have 1 missing \(NaN\) value, the first in row 1, column 0"):
+        model.score([[1, 1, 1], [np.nan, 1, 1]])
 
 
 def test_a_frame_keeps_its_columns_and_types() -> None:

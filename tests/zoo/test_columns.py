@@ -44,6 +44,8 @@ def columns() -> dict[str, np.ndarray]:
         "sand": soil[:, 0],
         "silt": soil[:, 1],
         "clay": 100 - soil[:, 0] - soil[:, 1],
+        "depth": -np.exp(r.normal(3, 0.5, N)),
+        "debt": np.minimum(0, np.round(r.normal(1, 2, N), 2)),
     }
 
 
@@ -93,7 +95,7 @@ def test_the_whole_table(tmp_path: Path) -> None:
     result = train(config(tmp_path, data=path, column=options))
     reasons = " ".join(result.reasons)
     assert "'rate': constant, restored exactly" in reasons
-    assert "zero-inflated for 'rain', 'visits': not negative, 58.5% zeros" in reasons
+    assert "zero-inflated for 'rain', 'visits', 'debt': not negative, 58.5% zeros" in reasons
     assert "stick-breaking for 'sand', 'silt', 'clay'" in reasons
     trained = restore(result.run)
     made = generate(trained, choose_sampler(trained, None), 400)
@@ -110,10 +112,16 @@ def test_the_whole_table(tmp_path: Path) -> None:
         assert ((x[name] >= 0) & (x[name] <= end)).all()
     assert {0, 1} <= set(x["cloud"])
     assert (x["low"] <= x["high"]).all()
+    assert "'depth', 'debt' with the opposite sign: no value is positive" in reasons
+    assert (x["depth"] < 0).all()
+    assert (x["debt"] <= 0).all()
+    assert 0.2 < (x["debt"] == 0).mean() < 0.95
+    assert not np.signbit(x["debt"][x["debt"] == 0]).any()
     np.testing.assert_allclose(x["sand"] + x["silt"] + x["clay"], 100, rtol=1e-6)
     assert min(x["sand"].min(), x["silt"].min(), x["clay"].min()) > 0
     again = TrainingConfig.read(result.run / "config.yaml")
     assert again["sde"].startswith("product:")
+    assert "depth=negative,debt=negative" in again["column"]
     assert train(TrainingConfig.build(again | {"steps": 31}), resume=True).steps == 31
 
 

@@ -14,7 +14,7 @@ from sdezoo.data.dataset import Data, Dataset, Kind, split
 from sdezoo.data.formats import ArrayFormat
 from sdezoo.data.labels import labels as named
 from sdezoo.data.reading import reading
-from sdezoo.data.validation import check_finite, check_pixels, check_times
+from sdezoo.data.validation import check_close, check_finite, check_pixels, check_times, to_unit
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction, Positive
 from sdezoo.zoo.formats import endings, find_format
@@ -103,6 +103,8 @@ class Array(Dataset):
             )
         values, kind, levels = (_float32(array), "paths", None) if paths else _values(array, self.maximum)
         check_finite(values)
+        if kind == "points":
+            check_close(array.reshape(values.shape))
         if kind == "image":
             if array.ndim == 3:
                 _check_no_paths(array, values)
@@ -118,6 +120,8 @@ class Array(Dataset):
         held = torch.randint(rows, (min(round(self.holdout * rows), most),), generator=generator).unique()
         stored = MappedRows(path, lambda array: _values(array, self.maximum)[0], held)
         drawn = torch.randint(len(stored), (min(len(stored), most),), generator=generator).unique()
+        if kind == "points":
+            check_close(np.memmap(path, found.dtype, "r", found.start, (rows, *event))[drawn.numpy()])
         return Data(stored[drawn], stored.at(held), kind, levels=levels, stored=stored)
 
 
@@ -157,11 +161,11 @@ def _values(array: np.ndarray, maximum: float | None) -> tuple[Tensor, Kind, int
 
 def _check_no_paths(array: np.ndarray, values: Tensor) -> None:
     """Reject paths without times, which have the shape of grey images: fractions beyond [0, 1]."""
-    low, high = values.aminmax()
+    low, high = map(float, values.aminmax())
     if (low < 0 or high > 1) and (values != values.round()).any():
         raise DataError(
             f"The array has shape {array.shape} and fractions from {low:g} to {high:g}: grey images lie in [0, 1], and paths need times.",
-            "Store paths (N, T, d) as x in an .npz, beside their times (T,), or give the largest value of a pixel: maximum=1000.",
+            f"Store paths (N, T, d) as x in an .npz, beside their times (T,), or pixels in [0, 1], such as {to_unit(low, high)}.",
         )
 
 

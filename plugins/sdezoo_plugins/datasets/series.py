@@ -76,7 +76,7 @@ class Series(Dataset):
             raise DataError(f"The format of '{path}' has no series.", "Convert it to .csv or .parquet.")
         if self.window < 2:
             raise DataError(f"A window of {self.window} step is no series.", "Give window at least 2.")
-        found = columns(path, table)
+        style, found = form.style(path, table, Dialect.of(self)), columns(path, table)
         time = self._time(table)
         names = self._names(found, time)
         if reserved := {SERIES, STEP} & set(names):
@@ -104,7 +104,7 @@ class Series(Dataset):
         )
         parts = [torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in (train, test)]
         overlap = -(-self.window // self.stride)
-        return Data(parts[0], parts[1], "series", tuple(names), notes=tuple(notes), form=learned, overlap=overlap)
+        return Data(parts[0], parts[1], "series", tuple(names), notes=tuple(notes), form=learned, overlap=overlap, style=style)
 
     def _time(self, table: pa.Table) -> str | None:
         if self.time is not None:

@@ -67,12 +67,14 @@ class Table(Dataset):
                 )
             found = form.read(path)
         else:
+            style = form.style(path, table, self._dialect)
             if self.label_column is not None:
                 table, labels = take_labels(table, self.label_column)
                 numbered = shortened((f"{number} = {name}" for number, name in enumerate(labels.names)), 20)
                 notes += [f"The classes of column '{self.label_column}' are numbered: {numbered}."]
                 known = {"labels": labels.numbers, "class_names": labels.names, "label_column": self.label_column}
             found = columns(path, table, self.text)
+            known |= {"style": style}
         del table
         return_memory()
         check_finite(found.values, found.names, missing=True)  # missing values are for the user to decide on

@@ -16,7 +16,7 @@ from sdezoo.store.files import put_array
 
 @dataclass(frozen=True)
 class Npz(ArrayFormat):
-    """Named NumPy arrays, .npz, compressed: x, float32 (n, *event), and for paths times, float64 (T,)."""
+    """Named NumPy arrays, .npz, compressed: x, float32 (n, *event), for paths times, float64 (T,), and for classes y (n,)."""
 
     endings: ClassVar[tuple[str, ...]] = (".npz",)
     kinds: ClassVar[tuple[Kind, ...]] = ("image", "table", "points", "paths", "series")
@@ -25,9 +25,11 @@ class Npz(ArrayFormat):
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             with archive.open("x.npy", "w", force_zip64=True) as member:
                 put_array(member, samples.shape, samples.parts)
-            if samples.times is not None:
-                with archive.open("times.npy", "w") as member:
-                    np.save(member, samples.times.double().numpy(), allow_pickle=False)
+            times = None if samples.times is None else samples.times.double().numpy()
+            for name, array in (("times", times), ("y", samples.labels)):
+                if array is not None:
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.save(member, array, allow_pickle=False)
 
     def read(self, path: Path, choose: Callable[[tuple[str, ...]], Iterable[str]]) -> dict[str, np.ndarray]:
         return read_arrays(path, choose)

@@ -77,7 +77,7 @@ class ExpOU(AffineSDE):
 
     def _refuse_constant(self, deviation: float) -> None:
         if not deviation > 0:
-            raise DataError("All values of the data are the same, so the noise cannot be scaled to their spread.", "Check the data.")
+            raise DataError("All values of the data are the same, so the noise cannot be scaled to their spread.", "Give data that differ.")
 
     def coefficients(self, t: Tensor) -> Coefficients:
         mean, sigma = self._stationary

@@ -7,7 +7,8 @@ transform of geostatistics (Deutsch and Journel, GSLIB, 1998, section V.2), with
 
     x = m + s S(v),      S(v_k) = Φ⁻¹(F(v_k)),      v the value, or its logarithm
 
-`F` is the share of the rows below `v_k`. Knots are midpoints between neighbouring values, so that whole numbers keep their shares.
+`F` is the share of the rows below `v_k`. Knots are midpoints between neighbouring values, so that whole numbers keep their shares; beyond
+an end at which several rows lie, there is next to nothing.
 `S` is the monotone rational quadratic spline of Gregory and Delbourgo (IMA J. Numer. Anal. 2, 1982), whose inverse has a closed
 form. It is linear beyond the first and the last knot.
 """
@@ -232,9 +233,9 @@ def _fitted(column: Tensor, log: bool, most: int) -> Column | None:
         return None
     seen = column.log() if log else column
     mean, spread = float(seen.mean()), float(seen.std())
-    edges = (values[1:] + values[:-1]) / 2
+    edges, shares = _edges(values, counts, log)
     edges = edges.log() if log else edges
-    scores = torch.special.ndtri(counts.cumsum(0)[:-1].double() / rows)
+    scores = torch.special.ndtri(shares)
     far = min(-float(torch.special.ndtri(torch.tensor(_BEYOND / rows, dtype=torch.float64))), _FARTHEST)
     levels = torch.linspace(-far, far, min(max(rows // _PER_KNOT, 3), most), dtype=torch.float64)
     gap = float(levels[1] - levels[0]) / 2
@@ -252,6 +253,22 @@ def _fitted(column: Tensor, log: bool, most: int) -> Column | None:
         _slope(edges[last + 1 :] - edges[last], scores[last + 1 :] - scores[last], spread),
     )
     return Column(tuple(edges[knots].tolist()), tuple(scores[knots].tolist()), slopes, mean, spread, log)
+
+
+def _edges(values: Tensor, counts: Tensor, log: bool) -> tuple[Tensor, Tensor]:
+    """Edges between the values, and the share of rows below each.
+
+    Where several rows have the smallest or the largest value, as on a lattice, the outer edge of its cell counts too. Of `n + 1` rows in
+    any order the last is beyond all others with a probability of at most `1/(n + 1)`.
+    """
+    rows = int(counts.sum())
+    edges, shares = (values[1:] + values[:-1]) / 2, counts.cumsum(0)[:-1].double() / rows
+    low, high = values[0] - (edges[0] - values[0]), values[-1] + (values[-1] - edges[-1])
+    if counts[0] > 1 and not (log and low <= 0):
+        edges, shares = torch.cat([low[None], edges]), torch.cat([shares.new_tensor([1 / (rows + 1)]), shares])
+    if counts[-1] > 1:
+        edges, shares = torch.cat([edges, high[None]]), torch.cat([shares, shares.new_tensor([rows / (rows + 1)])])
+    return edges, shares
 
 
 def _apart(edges: Tensor, scores: Tensor, before: int, after: int, gap: float) -> bool:

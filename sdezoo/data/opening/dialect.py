@@ -32,6 +32,10 @@ _LINE_ENDS = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
+class DialectError(DataError):
+    """A text that is read once the user says how it is written, by options of the dataset `table`."""
+
+
 @dataclass(frozen=True)
 class Dialect:
     """What the user says about a table's file; None and empty: found in the file.
@@ -140,7 +144,7 @@ def byte_order(head: bytes) -> str | None:
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
 
 
-def not_text(path: Path, head: bytes) -> DataError:
+def not_text(path: Path, head: bytes) -> DialectError:
     """The error for bytes that are not UTF-8, to be raised by the caller.
 
     Args:
@@ -149,13 +153,13 @@ def not_text(path: Path, head: bytes) -> DataError:
     """
     if head.count(0) >= len(head) // 4:
         little = head[1::2].count(0) >= head[::2].count(0)
-        return DataError(
+        return DialectError(
             f"'{path}' is not UTF-8 text; its zero bytes are those of UTF-16 or of a file that is no table.",
             instead(path, f"encoding=utf-16-{'le' if little else 'be'}"),
         )
     line = next((part for part in re.split(rb"[\r\n]+", head) if not part.isascii()), b"")
     shown = "".join(c if c.isprintable() else "\ufffd" for c in line.decode("latin-1"))
-    return DataError(
+    return DialectError(
         f"'{path}' is not UTF-8 text; in the encoding latin-1 a line of it reads: {shown[:80]}.",
         f"If that is right, g{instead(path, 'encoding=latin-1')[1:-1]}, else another encoding, such as cp1251.",
     )
@@ -268,7 +272,7 @@ def _separator(path: Path, lines: list[str]) -> str:
     if len(consistent) > 1:
         words = {character: word for word, character in _WORDS.items()}
         options = [f"separator={words[mark]}" for mark in consistent]
-        raise DataError(
+        raise DialectError(
             f"The columns of '{path}' could be separated by {' or '.join(words[mark] + 's' for mark in consistent)}.",
             f"{instead(path, options[0])[:-1]} or {options[1]}.",
         )

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from sdezoo.data.opening.dialect import Dialect, instead
+from sdezoo.data.opening.dialect import Dialect, DialectError, instead
 from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError, RunError
 
@@ -111,7 +111,7 @@ def _chosen(path: Path, book: object, dialect: Dialect) -> Iterator[tuple[Cell, 
     if not filled:
         raise DataError(f"'{path}' has no rows of data.", "Give a table with at least two rows.")
     if len(filled) > 1:
-        raise DataError(f"'{path}' has several sheets: {', '.join(filled)}.", instead(path, f"sheet={next(iter(filled))}"))
+        raise DialectError(f"'{path}' has several sheets: {', '.join(filled)}.", instead(path, f"sheet={next(iter(filled))}"))
     first, rows = next(iter(filled.values()))
 
     def whole() -> Iterator[tuple[Cell, ...]]:
@@ -143,7 +143,7 @@ def _table(path: Path, names: list[str], rows: Iterator[tuple[Cell, ...]], diale
                 if cell is None or (kind := _kind(cell)) == kinds[place]:
                     continue
                 if kinds[place] is not None:
-                    raise DataError(
+                    raise DialectError(
                         f"Column '{name}' of '{path}' has {kinds[place]}, but '{str(cell)[:40]}' in row {begun + row} (counted from 0).",
                         f"Correct it, or if it marks a missing value, g{instead(path, f'missing={cell}')[1:-1]}, if the column is text, "
                         f"text=({name}).",

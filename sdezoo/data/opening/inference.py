@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -172,7 +173,7 @@ def shared_times(columns: Sequence[pa.ChunkedArray]) -> dict[str, TimeType]:
     for kind in kinds:
         alike = [column for column in columns if column.type == kind]
         shared = time_type(kind, alike)
-        if shared.step == _exact_step(alike, _own(kind)):
+        if not shared.coarse and shared.step == _exact_step(alike, _own(kind)):
             found[str(kind)] = shared
     return found
 
@@ -206,7 +207,8 @@ def _exact_step(columns: Sequence[pa.ChunkedArray], own: int) -> int:
 
 
 def time_type(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType:
-    """Find the type of columns of times: the coarsest step that is exact, or the finest span of which float32 holds all multiples.
+    """Find the type of columns of times: the coarsest step that is exact, or the finest span of time whose multiples float32
+    rounds by a quarter of the next span at most.
 
     Args:
         kind: their Arrow type.
@@ -222,6 +224,8 @@ def time_type(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType
     if coarse := (high - low) // step >= 2 * EXACT:
         own = _own(kind)
         spans = [span // own for span in _SPANS.values() if span % own == 0 and span >= own * step]
-        step = next((span for span in spans if (high - low) // span < 2 * EXACT), spans[-1] if spans else step)
+        step = next(
+            (span for span, above in pairwise(spans) if (high - low) // span < EXACT * above / (2 * span)), spans[-1] if spans else step
+        )
         low = low // step * step
     return TimeType(str(kind), low + (high - low) // (2 * step) * step, step, coarse)

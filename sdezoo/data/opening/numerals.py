@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sdezoo.data.opening.dialect import Dialect, instead
+from sdezoo.data.opening.dialect import Dialect, DialectError, instead
 from sdezoo.errors import DataError
 
 _SPACES = " '\u2019\u00a0\u2009\u202f"  # thousands separators with no other meaning
@@ -54,7 +54,7 @@ def notation(path: Path, table: pa.Table, dialect: Dialect) -> str | None:
             found[marks[0]] = name
     if len(found) > 1:
         remedy = instead(path, f"text=({found[',']})")
-        raise DataError(
+        raise DialectError(
             f"'{path}' has decimal points in column '{found['.']}' and decimal commas in column '{found[',']}'.",
             f"Write all numbers in one way, or g{remedy[1:]}",
         )
@@ -93,7 +93,7 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
             continue
         if mark is None and min(shares.values()) == 1 and _differ(amounts):
             shown = pc.drop_null(amounts)[_first(pc.match_substring_regex(pc.drop_null(amounts), r"[.,]"), True)]
-            raise DataError(
+            raise DialectError(
                 f"The values of column '{name}' of '{path}', such as {shown}, are numbers with a thousands separator or with decimals.",
                 f"{instead(path, 'decimal=point')[:-1]} or decimal=comma.",
             )
@@ -158,7 +158,7 @@ def _refuse_mixed(path: Path, name: str, column: pa.ChunkedArray, amounts: pa.Ch
         if 0.5 <= _share(texts, pattern) < 1:
             row = _first(pc.match_substring_regex(texts, pattern), False)
             value = column[row].as_py()[:40]
-            raise DataError(
+            raise DialectError(
                 f"Column '{name}' of '{path}' has {kind}, but '{value}' in row {row} (counted from 0).",
                 f"Correct it, or if it marks a missing value, g{instead(path, f'missing={value}')[1:-1]}, if the column is text, "
                 f"text=({name}).",
