@@ -66,7 +66,7 @@ bench: $(PEERS) ## measure speed, memory and evaluations as ratios, beside other
 	$(BENCH)/bin/sdezoo bench
 
 docs: $(DOCS) ## build the documentation and follow its links; a warning is an error
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python -m sphinx -E -W --keep-going -b html docs docs/_build/html
 	$(BIN)/python docs/crawl.py docs/_build/html
 	@echo "The documentation: docs/_build/html/index.html"
 
