@@ -65,8 +65,9 @@ lint: $(DEV) ## check formatting, lint, import rules and types
 bench: $(PEERS) ## measure speed, memory and evaluations as ratios, beside other libraries, in an environment of their own
 	$(BENCH)/bin/sdezoo bench
 
-docs: $(DOCS) ## build the documentation; a warning is an error
-	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+docs: $(DOCS) ## build the documentation and follow its links; a warning is an error
+	$(BIN)/python -m sphinx -E -W --keep-going -b html docs docs/_build/html
+	$(BIN)/python docs/crawl.py docs/_build/html
 	@echo "The documentation: docs/_build/html/index.html"
 
 # What is tried is the wheel, outside the clone, in an environment that holds nothing else.

@@ -3,11 +3,9 @@
     python docs/bridges.py gaussians [--sizes 1 5 20 50] [--rounds 4] [--steps 1000]
     python docs/bridges.py moons [--sigma 1] [--rounds 6] [--steps 2000]
     python docs/bridges.py cells cells.npz [--columns 5] [--sigma 0.5] [--rounds 4]
-    python docs/bridges.py picture
 
 Prints the tables of `docs/bridges.md`. `cells.npz` holds points `x` and their times `time`; every snapshot but the first and the last is
-left out in turn, and judged against what the bridge through the others makes of it. `picture` draws `docs/zoo/bridge.png`: paths of the
-Schrödinger bridge between two sets of points, with its exact drift.
+left out in turn, and judged against what the bridge through the others makes of it.
 """
 
 import argparse
@@ -16,11 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.datasets import make_moons
-from zoo_pictures import panel, save
 
 from sdezoo import DATASETS, SAMPLERS, SDES, TrainingConfig, restore, train
 from sdezoo.bridging.rounds import round_folder
@@ -29,7 +25,6 @@ from sdezoo.data.dataset import Data, Snapshot
 from sdezoo.evaluation.measures.kernels import median_distance, mmd2
 from sdezoo.evaluation.measures.transport import wasserstein
 from sdezoo.generation.samples import choose_sampler
-from sdezoo.learning.model import DenoiserModel
 from sdezoo.runs.between.asked import Asked
 from sdezoo.runs.between.directions import read_directions
 from sdezoo.runs.between.left_out import compare_left_out
@@ -123,46 +118,9 @@ def cells(path: str, columns: int, sigma: float, rounds: int, steps: int) -> Non
             print(f"{time.perf_counter() - began:.0f} s", flush=True)
 
 
-class Points(DenoiserModel):
-    """The Schrödinger bridge to points `(n, 1)`: where `z_t` comes from, given the potential of each."""
-
-    def __init__(self, sde, points: torch.Tensor, potential: torch.Tensor) -> None:
-        self.sde, self.points, self.potential = sde, points, potential
-
-    def denoise(self, z: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        logits = self.potential - (z - self.points.T) ** 2 / (2 * self.sde.rate**2 * t)
-        return torch.softmax(logits, 1) @ self.points
-
-
-def picture(sigma: float, points: int = 400, paths: int = 28, steps: int = 150) -> None:
-    """Paths both ways between one hump and two; potentials by Sinkhorn's iteration."""
-    generator = torch.Generator().manual_seed(0)
-    one, two = (torch.randn(points, 1, generator=generator, dtype=torch.float64) for _ in range(2))
-    one, two = 0.4 * one, 0.2 * two + torch.where(torch.arange(points) % 2 == 0, 1.5, -1.5)[:, None]
-    u, v, kernel = torch.zeros(points), torch.zeros(points), -((one - two.T) ** 2) / (2 * sigma**2)
-    for _ in range(500):
-        u = -torch.logsumexp(kernel + v, 1)
-        v = -torch.logsumexp(kernel + u[:, None], 0)
-    sde = SDES.build(f"bridge:sigma={sigma}")
-    figure, panels = plt.subplots(1, 2, figsize=(7.4, 2.6), sharey=True, layout="constrained")
-    ways = {"forward": (sde.reversed(), one, two, v), "backward": (sde, two, one, u)}
-    for axes, (name, (bridge, begin, end, potential)) in zip(panels, ways.items(), strict=True):
-        seen = [(torch.tensor(1.0), begin[:paths])]
-        model, like = Points(bridge, end, potential), torch.empty((), dtype=torch.float64)
-        start = AtKnot(begin[:paths])
-        keep = lambda _k, z, t, seen=seen: seen.append((t, z))  # noqa: E731
-        SAMPLERS.build("bridge").sample(model, (paths, 1), steps, start=start, like=like, callback=keep)
-        times = bridge.user_time(torch.stack([t for t, _ in seen]))
-        found = torch.stack([z[:, 0] for _, z in seen])
-        panel(axes, name, times, found[:, found[0].argsort()])
-    panels[1].invert_xaxis()
-    panels[0].set_ylabel("x")
-    save(figure, "bridge")
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["gaussians", "moons", "cells", "picture"])
+    parser.add_argument("what", choices=["gaussians", "moons", "cells"])
     parser.add_argument("path", nargs="?", default="cells.npz")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--columns", type=int, default=5)
@@ -175,7 +133,5 @@ if __name__ == "__main__":
         gaussians(given.sizes, given.sigma or 1.0, given.rounds, given.steps)
     elif given.what == "moons":
         moons(given.sigma or 1.0, given.rounds, given.steps)
-    elif given.what == "picture":
-        picture(given.sigma or 1.0)
     else:
         cells(given.path, given.columns, given.sigma or 0.5, given.rounds, given.steps)

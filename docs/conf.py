@@ -5,13 +5,20 @@ from importlib import import_module
 from importlib.metadata import version as installed
 from pathlib import Path
 from pkgutil import iter_modules
+from shlex import quote
 from textwrap import indent
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import MathError
+from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.logging import getLogger
+from sphinx.writers.html5 import HTML5Translator
 
+from sdezoo.process.bridge import Bridge
+from sdezoo.process.process import Process
 from sdezoo.zoo.composition import defaults, support_in_words
 from sdezoo.zoo.registry import SDES
 
@@ -20,11 +27,12 @@ author = "The sdezoo authors"
 copyright = "2026, The sdezoo authors"  # noqa: A001
 release = version = installed("sdezoo")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_copybutton"]
 exclude_patterns = ["_build", "jupyter_execute"]
 default_role = "code"
 
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = f"sdezoo {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
@@ -32,10 +40,15 @@ html_css_files = ["site.css"]
 myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
 myst_heading_anchors = 3
 
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True
+nb_output_stderr = "remove"
+nb_execution_in_temp = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -62,21 +75,29 @@ class Gallery(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         built = dict(defaults(SDES))
-        cards = [self._card(name, support_in_words(built[name].support) if name in built else None) for name in SDES.names()]
+        cards = [self._card(name, built.get(name)) for name in SDES.names()]
         return self.parse_text_to_nodes(".. container:: cards\n\n" + indent("\n\n".join(cards), "   "))
 
-    def _card(self, name: str, support: str | None) -> str:
+    def _card(self, name: str, sde: Process | None) -> str:
         here = Path(self.env.srcdir)
         page = next((f"/{page}" for page in (f"zoo/{name}", name) if (here / f"{page}.md").is_file()), None)
         picture = (
             f".. image:: /zoo/{name}.png\n   :alt: Paths of {name}, forward and reverse" if (here / "zoo" / f"{name}.png").is_file() else ""
         )
         title = f":doc:`{name} <{page}>`" if page else f"**{name}**"
-        words = re.sub(r"([*`|_\\])", r"\\\1", SDES.summary(name)[0])
-        choice = f" --sde {name}" if support else ""
-        command = f".. code-block:: console\n\n   $ sdezoo train{choice} --data FILE"
-        parts = [picture, title, words, f"Data: {support}." if support else "Data: the columns of a table, each part its own.", command]
+        summary = SDES.summary(name)[0]
+        words = re.sub(
+            r"(`[^`]*`)|(--[\w-]+)|([*|_\\])", lambda found: found[1] or (f"`{found[2]}`" if found[2] else f"\\{found[3]}"), summary
+        )
+        data = f"Data: {support_in_words(sde.support)}." if sde else ""
+        parts = [picture, title, words, data, f".. code-block:: console\n\n   $ {self._command(name, summary, sde)}"]
         return ".. container:: card\n\n" + indent("\n\n".join(filter(None, parts)), "   ")
+
+    def _command(self, name: str, summary: str, sde: Process | None) -> str:
+        """What trains it: by the spec string of its summary if it has no defaults, and between two data sets if it has two ends."""
+        given = re.search(rf"{name}:[^\s.]+", summary)
+        spec = given[0] if given and sde is None else name
+        return f"sdezoo train --sde {quote(spec)} --data FILE" + (" --target OTHER" if isinstance(sde, Bridge) else "")
 
 
 def shapes(*docstring: Any) -> None:
@@ -87,9 +108,30 @@ def shapes(*docstring: Any) -> None:
     lines[:] = "".join(outside).split("\n")
 
 
-def metadata(_app: Sphinx, _kind: str, name: str, *_: Any) -> bool | None:
-    """Leave out what scikit-learn adds to an estimator for its metadata routing."""
-    return True if re.fullmatch(r"set_\w+_request", name) else None
+def without_words(_app: Sphinx, _kind: str, name: str, member: Any, *_: Any) -> bool | None:
+    """Leave out what scikit-learn adds to an estimator for its metadata routing, and fields of tuples, which `Args:` describes."""
+    field = str(getattr(member, "__doc__", "")).startswith("Alias for field number")
+    return True if field or re.fullmatch(r"set_\w+_request", name) else None
+
+
+def with_source(app: Sphinx) -> list[Any]:
+    """Leave out of the index of sources what has none, such as `builtins`: its link would lead nowhere."""
+    modules = getattr(app.env, "_viewcode_modules", {})
+    for name in [name for name, source in modules.items() if not source]:
+        del modules[name]
+    return []
+
+
+def mathml(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> None:
+    """Write a formula as MathML, which browsers draw without a script and without a network."""
+    block = isinstance(node, nodes.math_block)
+    try:
+        formula = tex2mathml(node.astext(), as_block=block)
+    except MathError as error:
+        getLogger(__name__).warning("This formula cannot be written as MathML: %s", error, location=node)
+        raise nodes.SkipNode from error
+    translator.body.append(f'<div class="formula">{formula}</div>' if block else formula)
+    raise nodes.SkipNode
 
 
 def setup(app: Sphinx) -> None:
@@ -97,4 +139,6 @@ def setup(app: Sphinx) -> None:
     app.add_directive("modules", Modules)
     app.add_directive("gallery", Gallery)
     app.connect("autodoc-process-docstring", shapes)
-    app.connect("autodoc-skip-member", metadata)
+    app.connect("autodoc-skip-member", without_words)
+    app.connect("html-collect-pages", with_source, priority=400)
+    app.add_html_math_renderer("mathml", (mathml, None), (mathml, None))

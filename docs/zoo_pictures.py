@@ -6,7 +6,8 @@
 writes `docs/zoo/NAME.png` for each spec string: on the left paths of the SDE from data, on the right paths of a sampler of this library
 back from the prior, with the exact score. The data are two humps in the coordinates of an affine process, else two points (see
 `sdezoo.conformance.bank.reference_laws`); of data with several entries the first is drawn. A process whose transition density is not
-known has no exact score here, and only its left half is drawn. Everything is seeded.
+known has no exact score here, and only its left half is drawn. A process that is no SDE is drawn at several times with the same noise, a
+bridge between two points at each end. Everything is seeded.
 """
 
 import argparse
@@ -23,20 +24,24 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from sdezoo import SAMPLERS, SDES
+from sdezoo import SAMPLERS, SDES, AtRows
 from sdezoo.conformance.bank.cases import smallest_event, typical
-from sdezoo.conformance.bank.problems import Atoms, Mixture
+from sdezoo.conformance.bank.problems import Atoms, BridgeAtoms, Mixture
 from sdezoo.conformance.bank.reference_laws import model_of
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import KeyedNoise
+from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
 
 PATHS, STEPS = 28, 300
 WIDE = torch.empty((), dtype=torch.float64)
-SAMPLERS_HERE = ("ancestral", "euler-maruyama", "heun")
+SAMPLERS_HERE = ("ancestral", "euler-maruyama", "heun", "posterior", "bridge")
 """The first that fits, unless one is given."""
 
 
-def data(sde: ForwardSDE, model: Mixture | Atoms | None) -> Tensor:
+def data(sde: Process, model: Mixture | Atoms | BridgeAtoms | None) -> Tensor:
+    if isinstance(model, BridgeAtoms):
+        return model.points.repeat_interleave(PATHS // 2, 0)
     if isinstance(model, Mixture):
         return model.sde.decode(model.clean(PATHS, seed=1))
     if isinstance(model, Atoms):
@@ -45,11 +50,15 @@ def data(sde: ForwardSDE, model: Mixture | Atoms | None) -> Tensor:
 
 
 @torch.no_grad()
-def forward(sde: ForwardSDE, x0: Tensor) -> tuple[Tensor, Tensor]:
+def forward(sde: Process, x0: Tensor, model: Mixture | Atoms | BridgeAtoms | None = None) -> tuple[Tensor, Tensor]:
     """Times from 0 to the last, denser at both ends, and the data decoded at each, `(STEPS + 1, PATHS)`."""
     times = sde.t_span[1] * torch.sin(torch.linspace(0, math.pi / 2, STEPS + 1, dtype=torch.float64)) ** 2
     noise = KeyedNoise(0, range(PATHS))
     z = sde.encode(x0, noise)
+    if not isinstance(sde, ForwardSDE):
+        ends = model.last.repeat(PATHS // 2, 1) if isinstance(model, BridgeAtoms) else None
+        states = [at_time(sde, x0, ends, t) for t in times[1:].unbind()]
+        return times, shown(sde, [z, *states])
     seen = [z]
     for t, s in pairwise(times.unbind()):
         z = sde.forward_step(z, t, s - t, noise)
@@ -57,15 +66,27 @@ def forward(sde: ForwardSDE, x0: Tensor) -> tuple[Tensor, Tensor]:
     return times, shown(sde, seen)
 
 
-def reverse(sde: ForwardSDE, model: Mixture | Atoms, shape: torch.Size, given: str | None) -> tuple[str, Tensor, Tensor]:
+def at_time(sde: Process, x0: Tensor, ends: Tensor | None, t: Tensor) -> Tensor:
+    noise = KeyedNoise(0, range(PATHS))
+    return sde.perturb(x0, t, noise) if ends is None else sde.between(sde.encode(x0, noise), ends, t, noise)
+
+
+def reverse(sde: Process, model: Mixture | Atoms | BridgeAtoms, shape: torch.Size, given: str | None) -> tuple[str, Tensor, Tensor]:
     sampler = next(s for s in map(SAMPLERS.build, [given] if given else SAMPLERS_HERE) if s.refuses(sde) is None)
     seen: list[tuple[Tensor, Tensor]] = []
-    sampler.sample(model, shape, STEPS, like=WIDE, callback=lambda _k, z, t: seen.append((t, z)))
+    start = AtRows(sde.decode(model.last.repeat(PATHS // 2, 1))) if isinstance(model, BridgeAtoms) else None
+    sampler.sample(model, shape, STEPS, like=WIDE, start=start, callback=lambda _k, z, t: seen.append((t, z)))
     return sampler.spec, torch.stack([t for t, _ in seen]), shown(sde, [z for _, z in seen])
 
 
-def shown(sde: ForwardSDE, states: list[Tensor]) -> Tensor:
+def shown(sde: Process, states: list[Tensor]) -> Tensor:
     return torch.stack([sde.decode(z).flatten(1)[:, 0] for z in states])
+
+
+def bridged(sde: Bridge) -> tuple[Tensor, Tensor]:
+    """Two points at each end."""
+    ends = torch.tensor([[[-1.5], [0.5]], [[-0.5], [1.5]]], dtype=torch.float64)
+    return tuple(sde.decode(end) for end in ends)
 
 
 def panel(axes: Axes, title: str, times: Tensor, x: Tensor) -> None:
@@ -77,12 +98,10 @@ def panel(axes: Axes, title: str, times: Tensor, x: Tensor) -> None:
 
 def draw(spec: str, sampler: str | None) -> None:
     sde = SDES.build(spec)
-    if not isinstance(sde, ForwardSDE):
-        raise SystemExit(f"{spec} is no SDE: it has no paths to draw.")
-    model = model_of(sde)
+    model = BridgeAtoms(sde, *bridged(sde)) if isinstance(sde, Bridge) else model_of(sde)
     x0 = data(sde, model)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.4, 2.6), sharey=True, layout="constrained")
-    times, x = forward(sde, x0)
+    times, x = forward(sde, x0, model)
     order = x[0].argsort()
     panel(left, "forward", times, x[:, order])
     if model is None:

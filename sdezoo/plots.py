@@ -24,7 +24,7 @@ from matplotlib import colormaps, style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["FIRST", "GREY", "SECOND", "Axes", "Figure", "SubFigure", "colormaps", "label", "plain", "save", "save_drawing", "tidy"]
+__all__ = ["FIRST", "GREY", "SECOND", "Axes", "Figure", "SubFigure", "colormaps", "label", "plain", "save", "save_drawing", "shade", "tidy"]
 
 GREY, FIRST, SECOND = "#808890", "#3a86d8", "#e07b39"
 """Colours that are readable on white and on black: of axes and text, and of two lines."""
@@ -70,6 +70,16 @@ def save_drawing(figure: Figure, file: BinaryIO) -> None:
     """
     with style.context("default"), mpl.rc_context({"text.usetex": False, "svg.hashsalt": "sdezoo", "svg.fonttype": "path"}):
         figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+
+
+def shade(k: int, count: int) -> tuple[float, float, float, float]:
+    """The colour of one line of several in an order, from blue to green, readable on white and on black.
+
+    Args:
+        k: the line, from 0.
+        count: number of lines.
+    """
+    return colormaps["viridis"](0.3 + 0.45 * k / max(count - 1, 1))
 
 
 def tidy(axes: Axes, title: str) -> None:

@@ -2,9 +2,10 @@
 
 A folder of an export holds
 
-- `denoiser.onnx`: `D(z, t) = E[z_0 | z_t = z]`, float32 `(rows, *state)`, of a state `z` and a time `t`, float64 without dimensions;
+- `denoiser.onnx`: `D(z, t) = E[z_0 | z_t = z]`, float32 `(rows, *state)`, of a state `z` and a time `t`, float64 without dimensions; of a
+  model with classes also of `label`, the class of each row, int64 `(rows,)`;
 - `decoder.onnx`: from states at `t = 0` to rows in the user's units, categories as numbers;
-- `plan.npz`: the times of a sampler, its coefficients, and noise to start from;
+- `plan.npz`: the times of a sampler, its coefficients, noise to start from, and names of classes;
 - `columns.json`: names of columns, and the values of categories;
 - `sample.py`: the loop.
 
@@ -38,6 +39,7 @@ from torch import Tensor, nn
 
 from sdezoo.data.column_types import CategoryType, or_numbers
 from sdezoo.errors import CompositionError, RunError, shortened
+from sdezoo.generation.classes import class_names
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
@@ -147,6 +149,7 @@ def _plan(trained: Trained, steps: int, n: int, seed: int) -> dict[str, np.ndarr
         "times": times.numpy(),
         **{name: np.stack(values) for name, values in rows.items()},
         "start": start.numpy(),
+        "classes": np.array([] if trained.state.classes is None else class_names(trained.state), dtype=str),
         **_noise(model, like),
     }
 
@@ -176,8 +179,8 @@ class _Denoise(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, z: Tensor, t: Tensor) -> Tensor:
-        return self.model.denoise(z, t)
+    def forward(self, z: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
+        return self.model.denoise(z, t, label)
 
 
 class _Decode(nn.Module):
@@ -193,14 +196,21 @@ class _Decode(nn.Module):
 def _denoiser(trained: Trained, start: Tensor) -> tuple[bytes, float]:
     module = _Denoise(trained.model).eval()
     times = [torch.tensor(share * trained.model.sde.t_span[1], dtype=torch.float64) for share in _TIMES]
-    content = _graph(module, {"z": start[:_ROWS].repeat(2, *[1] * (start.ndim - 1)), "t": times[0]}, _NETWORK)
+    few = start[:_ROWS].repeat(2, *[1] * (start.ndim - 1))
+    content = _graph(module, {"z": few, "t": times[0], **_labels(trained, len(few))}, _NETWORK)
     error = 0.0
     for t in times:
         z = trained.model.sde.perturb(trained.model.sde.decode_unchecked(start.clamp(-1, 1)), t, KeyedNoise(0, range(len(start))))
-        error = max(error, _apart(module(z, t), _run(content, {"z": z, "t": t})))
+        given = {"z": z, "t": t, **_labels(trained, len(z))}
+        error = max(error, _apart(module(**given), _run(content, given)))
     if not error <= _DENOISED:
         raise RunError(f"The graph of the network differs from torch's by {error:.1e}, more than {_DENOISED:g}.", "Train another network.")
     return content, error
+
+
+def _labels(trained: Trained, rows: int) -> dict[str, Tensor]:
+    """The classes in turn, an input of the graph if the model has any."""
+    return {} if trained.state.classes is None else {"label": torch.arange(rows) % trained.state.classes}
 
 
 @torch.no_grad()
@@ -230,9 +240,9 @@ def _run(content: bytes, inputs: dict[str, Tensor]) -> np.ndarray:
 
 
 def _graph(module: nn.Module, inputs: dict[str, Tensor], words: tuple[str, str]) -> bytes:
-    """Trace a module into a graph whose first dimension of `z` is free."""
+    """Trace a module into a graph whose number of rows is free."""
     rows = torch.export.Dim("rows")
-    shapes = [{0: rows} if name == "z" else {} for name in inputs]
+    shapes = [{} if name == "t" else {0: rows} for name in inputs]
     with _quiet():
         try:
             program: Any = torch.onnx.export(

@@ -10,6 +10,7 @@ import inspect
 import io
 import json
 import math
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _RECORD, _PICTURE, _TABLE = 2**21, 2**23, 2**16  # most bytes read of a record, 
 _PIXELS = 2**24
 _ROWS, _COLUMNS, _LONGEST = 12, 40, 400
 _IMAGES = {"PNG": "image/png"}
+_LONG_NUMBER = re.compile(r"\b\d+\.\d{4,}(?:e[-+]?\d+)?\b")
 
 Span = tuple[bool, str]
 """Whether a piece of text is a formula, and the text."""
@@ -116,7 +118,7 @@ def notes(evaluation: dict[str, Any]) -> list[str]:
 
 
 def processes(spec: str | None) -> list[tuple[str, list[list[Span]]]]:
-    """A process and those of its parts: spec string, and what its author states, formulas marked.
+    """A process and those of its parts: spec string, its numbers to four digits, and what its author states, formulas marked.
 
     Args:
         spec: spec string of the process; None: it is not known.
@@ -125,7 +127,11 @@ def processes(spec: str | None) -> list[tuple[str, list[list[Span]]]]:
         specs = [part for _, part in with_parts(SDES, spec)] if spec else []
     except SdezooError:
         return []
-    return [(_text(spec), _stated(spec.partition(":")[0])) for spec in specs]
+    return [(_text(_LONG_NUMBER.sub(_brief, spec)), _stated(spec.partition(":")[0])) for spec in specs]
+
+
+def _brief(found: re.Match[str]) -> str:
+    return f"{float(found[0]):.4g}"
 
 
 def _stated(name: str) -> list[list[Span]]:
@@ -186,7 +192,7 @@ def commands(run: Path, config: dict[str, Any], evaluation: dict[str, Any]) -> l
 
 
 def sample_table(run: Path) -> tuple[str, list[str], list[list[str]]] | None:
-    """The first rows of the newest samples as text: name of the file, heading, rows; None if there are none.
+    """The first rows of the newest samples as text: name of the file, heading, rows, numbers to five digits; None if there are none.
 
     Args:
         run: the run folder.
@@ -199,9 +205,13 @@ def sample_table(run: Path) -> tuple[str, list[str], list[list[str]]] | None:
         except (OSError, csv.Error):
             continue
         if len(lines) > 1:
-            head, *rows = [[_text(cell, 60) for cell in line[:_COLUMNS]] for line in lines]
+            head, *rows = [[_text(_cell(cell), 60) for cell in line[:_COLUMNS]] for line in lines]
             return path.name, head, rows
     return None
+
+
+def _cell(text: str) -> str:
+    return f"{float(text):.5g}" if _LONG_NUMBER.fullmatch(text.removeprefix("-")) else text
 
 
 def sample_picture(run: Path) -> tuple[str, bytes] | None:

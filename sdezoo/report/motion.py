@@ -18,7 +18,7 @@ from torch import Tensor
 from sdezoo.errors import SdezooError
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler
 from sdezoo.learning.observed import is_simulated
-from sdezoo.plots import GREY, Axes, Figure, colormaps, label, plain, tidy
+from sdezoo.plots import GREY, Axes, Figure, label, plain, shade, tidy
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.report.pictures import drawing
@@ -111,6 +111,6 @@ def _figure(forward: tuple[list[float], np.ndarray], backward: tuple[list[float]
 
 def _panel(axes: Axes, title: str, times: list[float], values: np.ndarray, ends: np.ndarray) -> None:
     for k, path in enumerate(values.T[np.argsort(ends)]):
-        axes.plot(times, path, color=colormaps["viridis"](0.1 + 0.75 * k / len(ends)), lw=0.8)
+        axes.plot(times, path, color=shade(k, len(ends)), lw=0.8)
     tidy(axes, title)
     axes.set_xlabel("t")

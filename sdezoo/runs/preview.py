@@ -13,7 +13,7 @@ import torch
 from sdezoo.generation.export import write
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
 from sdezoo.learning.observed import is_simulated
-from sdezoo.plots import FIRST, GREY, SECOND, Figure, colormaps, plain, save, tidy
+from sdezoo.plots import FIRST, GREY, SECOND, Figure, plain, save, shade, tidy
 from sdezoo.store.files import atomic_write
 from sdezoo.store.restoring import restore
 from sdezoo.training.metrics import recorded
@@ -99,9 +99,8 @@ def loss_figure(rows: Sequence[dict[str, Any]]) -> Figure | None:
     if levels is not None:
         steps, values = levels
         for k in range(values.shape[1]):
-            shade = colormaps["viridis"](0.1 + 0.75 * k / max(values.shape[1] - 1, 1))
             name = {0: "least noise", values.shape[1] - 1: "most noise"}.get(k)
-            panels[1].plot(steps, values[:, k], color=shade, lw=1.1, label=name)
+            panels[1].plot(steps, values[:, k], color=shade(k, values.shape[1]), lw=1.1, label=name)
         tidy(panels[1], "loss by noise level")
         panels[1].set_xlabel("step")
         panels[1].legend(fontsize=8, frameon=False, labelcolor=GREY)

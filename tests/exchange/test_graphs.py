@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from sdezoo.errors import CompositionError, RunError
-from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate, together
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
@@ -85,9 +85,29 @@ def test_the_script_samples_as_torch_does_and_without_torch(table: Path, tmp_pat
     assert np.log(prices).std() == pytest.approx(np.log(many).std(), rel=0.2)
 
 
-def test_a_unet_is_written(tmp_path: Path) -> None:
-    run = trained(tmp_path, data="digits", sde="gbm", net="unet:width=8,multipliers=(1,2)", steps=2, batch_size=4)
+def test_a_unet_is_written_with_its_classes(tmp_path: Path) -> None:
+    run = trained(tmp_path, data="digits", sde="gbm", net="unet:width=8,multipliers=(1,2)", steps=2, batch_size=4, condition="labels")
     assert export_onnx(run, tmp_path / "out", n=4, steps=3).error <= 1e-5
+
+
+def test_the_script_draws_classes_as_torch_does(tmp_path: Path) -> None:
+    run = trained(tmp_path, data="wine", sde="gbm", condition="labels", net="mlp:width=16,depth=1", steps=60, lr=0.01)
+    export_onnx(run, tmp_path / "out", n=9, steps=8, seed=2)
+
+    def script(*given: str) -> list[list[str]]:
+        command = [sys.executable, str(tmp_path / "out" / "sample.py"), *given]
+        return list(csv.reader(io.StringIO(subprocess.run(command, capture_output=True, text=True, check=True).stdout)))[1:]
+
+    model = restore(run)
+    sampler = choose_sampler(model, "dpmpp-2m")
+    draws = [Draw(model, sampler, SampleIndices.first(9), steps=8, seed=2, label=label) for label in ("each", 2)]
+    each, one = (together(draw.batches()).x.numpy() for draw in draws)
+    for expected, rows in ((each, script()), (one, script("9", "-", "class_2"))):
+        np.testing.assert_allclose(np.array(rows)[:, :-1].astype(float) / expected.std(0), expected / expected.std(0), atol=1e-4)
+    assert [row[-1] for row in script()] == ["class_0", "class_1", "class_2"] * 3
+    assert np.abs(each - one)[0].max() > 1e-2
+    with pytest.raises(subprocess.CalledProcessError):
+        script("9", "-", "rosé")
 
 
 @pytest.fixture

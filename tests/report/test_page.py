@@ -1,9 +1,12 @@
 """The page of a run: everything is on it, nothing is fetched for it, and nothing in a run folder gets into its markup."""
 
 import base64
+import html
 import io
 import json
+import re
 import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +23,8 @@ from sdezoo.training.config import TrainingConfig
 
 EVIL = '"><script src="http://evil.example/x.js"></script>{{ 7 * 7 }}'
 SECTIONS = ["model", "settings", "training", "samples", "quality", "tails", "privacy", "provenance", "commands"]
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no browser is installed: neither chromium nor google-chrome")
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
@@ -123,6 +128,52 @@ def test_every_picture_decodes_and_is_described(page: Page) -> None:
         else:
             assert Image.open(io.BytesIO(data)).convert("L").getextrema() != (255, 255)
     assert sorted(kinds) == ["data:image/png;base64", "data:image/svg+xml;base64", "data:image/svg+xml;base64"]
+
+
+def browse(file: Path, width: int, *options: str) -> tuple[str, np.ndarray]:
+    """Start the browser once: the document, and the grey screen. No page may log anything."""
+    screen, profile = file.with_suffix(".png"), file.parent / "profile"
+    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
+    quiet += ("--disable-component-update", "--disable-sync", "--hide-scrollbars", "--enable-logging=stderr", f"--user-data-dir={profile}")
+    command = [BROWSER, *quiet, f"--window-size={width},1600", f"--screenshot={screen}", "--dump-dom", *options, file.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
+    return done.stdout, np.asarray(Image.open(screen).convert("L"), dtype=float)
+
+
+def inked(screen: np.ndarray) -> float:
+    """Share of the lines of a screen on which anything is drawn."""
+    return float((np.ptp(screen, axis=1) > 64).mean())
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_telephone_shows_it(run: Path, tmp_path: Path, dark: bool) -> None:
+    """Text and pictures are within 400 pixels, in the colours of the device. The frame is there since a window has 500 at least."""
+    frame = tmp_path / "frame.html"
+    content = html.escape(report([run], tmp_path / "page.html").read_text(encoding="utf-8"))
+    frame.write_text(
+        '<!DOCTYPE html><meta charset="utf-8"><meta name="color-scheme" content="light dark"><style>iframe { border: 0 }</style>'
+        f'<iframe width="400" height="1600" srcdoc="{content}"></iframe><script>onload = () => {{'
+        "const inside = document.querySelector('iframe').contentDocument.documentElement;"
+        "document.body.dataset.widths = [inside.clientWidth, inside.scrollWidth]; }</script>",
+        encoding="utf-8",
+    )
+    document, screen = browse(frame, 500, f"--blink-settings=preferredColorScheme={0 if dark else 1}")
+    assert 'data-widths="400,400"' in document
+    assert inked(screen[:, 8:408]) > 0.4
+    assert (np.median(screen[:, 8:408]) < 64) == dark
+
+
+@needs_browser
+def test_a_wide_window_shows_it_and_prints_it(run: Path, tmp_path: Path) -> None:
+    printed = tmp_path / "page.pdf"
+    _, screen = browse(report([run], tmp_path / "page.html"), 1600, f"--print-to-pdf={printed}")
+    assert inked(screen) > 0.4
+    assert inked(screen.T) > 0.5
+    content = printed.read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) >= 2
+    assert b"/Font" in content
 
 
 def test_the_same_run_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
