@@ -39,7 +39,7 @@ from sdezoo.runs.between.directions import read_directions
 from sdezoo.runs.between.ends import compare_ends
 from sdezoo.runs.between.observed import compare_paths
 from sdezoo.runs.given_rows import read_samples, training_data
-from sdezoo.store.files import atomic_write, clear, refuse_links, writable_folder
+from sdezoo.store.files import as_path, atomic_write, clear, refuse_links, writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
@@ -97,18 +97,18 @@ class Evaluation:
 
 
 def evaluate(
-    run: Path,
+    run: str | Path,
     *,
     checkpoint: str = "newest",
     sampler: str | None = None,
     steps: int | None = None,
     n: int = 1000,
-    samples: Path | None = None,
+    samples: str | Path | None = None,
     features: str | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     device: torch.device | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     overwrite: bool = False,
     progress: EvaluationProgress = lambda done, total, what: None,
 ) -> Evaluation:
@@ -137,6 +137,7 @@ def evaluate(
         DataError: if there are too few rows, or the file does not hold samples of this run.
         SdezooError: as for `sdezoo.generation.samples.generate`.
     """
+    run, samples, out = Path(run), as_path(samples), as_path(out)
     idle = [name for name, value in {"sampler": sampler, "steps": steps}.items() if samples and value is not None]
     if idle:
         raise ParameterError(f"--{idle[0]} has no effect on samples from a file.", f"Leave out --{idle[0]} or --samples.")

@@ -31,6 +31,7 @@ from sdezoo.generation.samples import SamplingProgress
 from sdezoo.process.noise import Noise
 from sdezoo.runs.given_rows import as_trained, training_data
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
+from sdezoo.store.files import as_path
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
@@ -135,7 +136,7 @@ class Likelihood:
 
 
 def likelihood(
-    run: Path,
+    run: str | Path,
     *,
     checkpoint: str = "newest",
     data: str | None = None,
@@ -147,7 +148,7 @@ def likelihood(
     seed: int = 0,
     batch_size: int = 64,
     device: torch.device | None = None,
-    out: Path | None = None,
+    out: str | Path | None = None,
     overwrite: bool = False,
     progress: SamplingProgress | None = None,
 ) -> Likelihood:
@@ -175,6 +176,7 @@ def likelihood(
         DataError: if the data cannot be read, or rows lie outside the support of the process; the message names the rows.
         CompositionError: if the process has no likelihood, or the loss learns the score of the data only.
     """
+    run, out = Path(run), as_path(out)
     for name, value in {"n": n, "steps": steps, "batch_size": batch_size, "probes": probes}.items():
         if value < 1:
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")

@@ -32,7 +32,7 @@ from sdezoo.learning.observed import is_simulated
 from sdezoo.process.bridge import Bridge
 from sdezoo.runs.given_rows import read_observed, read_windows, snapshot_rows, start_at, start_at_end, training_data
 from sdezoo.sampling.start import PRIOR, AtRows, Start
-from sdezoo.store.files import refuse_links
+from sdezoo.store.files import as_path, refuse_links
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.zoo.registry import load
@@ -103,8 +103,8 @@ def sample(
     seed: int = 0,
     label: str | int | None = None,
     guides: Sequence[str] = (),
-    observed: Path | None = None,
-    start: Path | None = None,
+    observed: str | Path | None = None,
+    start: str | Path | None = None,
     start_time: float | None = None,
     direction: str | None = None,
     times: str | None = None,
@@ -114,7 +114,7 @@ def sample(
     device: str = "auto",
     precision: str = "float32",
     compiled: bool = False,
-    trajectory: Path | None = None,
+    trajectory: str | Path | None = None,
     overwrite: bool = False,
     plugins: Sequence[Path] = (),
     progress: SamplingProgress | None = None,
@@ -164,6 +164,7 @@ def sample(
         KeyboardInterrupt: if interrupted, with a message on what is kept.
     """
     run, singly = Path(run), out is not None and names_a_folder(out)
+    observed, start, trajectory = as_path(observed), as_path(start), as_path(trajectory)
     share = Share.join()
     if not share.first:
         share.wait()  # let the main process alone report errors

@@ -173,6 +173,11 @@ def _lives(process: int) -> bool:
     return process != os.getpid() and psutil.pid_exists(process)
 
 
+def as_path(path: str | Path | None) -> Path | None:
+    """Convert a path that a caller may give as text, or leave out."""
+    return None if path is None else Path(path)
+
+
 def is_link(path: Path) -> bool:
     """Whether a path is a symbolic link, or a junction on Windows.
 

@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
-from sdezoo import restore
 from sdezoo.errors import SdezooError
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
@@ -85,7 +83,3 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         sample(run, tmp_path / "x.npz", guides=guides, observed=None if file is None else run.parent / file, n=5)
     assert any(word in refusal.value.remedy for word in (remedy, remedy.replace("\\", "")))
     assert not [*tmp_path.iterdir()]
-
-
-def test_a_run_is_restored_from_a_string(run: Path) -> None:
-    assert torch.equal(restore(str(run)).encoding.encode(torch.ones(1, 2)), restore(run).encoding.encode(torch.ones(1, 2)))
