@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from sklearn.datasets import make_moons
 
-from sdezoo import DATASETS, SAMPLERS, SDES, TrainingConfig, restore, train
+from sdezoo import DATASETS, TrainingConfig, restore, train
 from sdezoo.bridging.rounds import round_folder
 from sdezoo.bridging.snapshot_starts import AtKnot
 from sdezoo.data.dataset import Data, Snapshot
