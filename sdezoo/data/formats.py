@@ -339,11 +339,11 @@ class TextFormat(OpenedFormat):
     def write(self, samples: Samples, file: BinaryIO) -> None:
         samples = samples.table
         with self._output(file) as text:
-            style = (samples.style or TextStyle(self.separator, self.separator)).for_format(self.separator)
+            style = (samples.style or TextStyle()).for_format(self.separator)
             write_text(samples.parts, samples.names, samples.types, style, text)
 
     def style(self, path: Path, table: pa.Table, dialect: Dialect) -> TextStyle:
-        return find_style(path, table, dialect.only(self.takes), self.separator)
+        return find_style(path, table, dialect.only(self.takes))
 
     def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int, dialect: Dialect) -> None:
         with self._output(file) as text:

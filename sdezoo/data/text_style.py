@@ -1,4 +1,4 @@
-"""How the texts of a table are written, so that samples are written in the same way."""
+"""How the texts of a table are written, so that its values are written in the same way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ class TextStyle:
 
     Args:
         separator: what separates columns.
-        usual: what separates columns in the format of the file, such as a comma in .csv.
         decimal: decimal mark.
         missing: the text of a missing value.
         quoted: whether all texts are in quotation marks; else those that need them.
@@ -21,29 +20,30 @@ class TextStyle:
     """
 
     separator: str = ","
-    usual: str = ","
     decimal: str = "."
     missing: str = ""
     quoted: bool = False
     decimals: dict[str, tuple[int, int]] = field(default_factory=dict)
     booleans: dict[str, tuple[str, str]] = field(default_factory=dict)
 
-    def for_format(self, usual: str) -> Self:
-        """The style in a file of this or another format.
+    def for_format(self, separator: str) -> Self:
+        """The style of samples: that of the format, with the texts of values as in the data.
+
+        A program that reads samples need not know how the data were exported.
 
         Args:
-            usual: what separates columns in that format. The separator is kept if the format is the same.
+            separator: what separates columns in the format.
         """
-        separator = self.separator if usual == self.usual else usual
-        return replace(self, separator=separator, usual=usual, decimal="." if separator == self.decimal else self.decimal)
+        return replace(self, separator=separator, decimal=".", quoted=False)
 
     @property
     def valid(self) -> bool:
         """Whether a file in this style can be read again."""
-        marks = (self.separator, self.usual)
         texts = (self.missing, *(text for pair in self.booleans.values() for text in pair))
         return (
-            all(len(mark) == 1 and mark.isascii() and mark not in '"\r\n\0' for mark in marks)
+            len(self.separator) == 1
+            and self.separator.isascii()
+            and self.separator not in '"\r\n\0'
             and self.decimal in (".", ",")
             and self.decimal != self.separator
             and not any(len(text) > 64 or set(text) & {*'"\r\n\0', self.separator} for text in texts)

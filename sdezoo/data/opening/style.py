@@ -28,14 +28,13 @@ _ROWS, _BYTES = 256, 2**16
 _OTHER = {"true": "false", "True": "False", "TRUE": "FALSE", "1": "0"} | {"false": "true", "False": "True", "FALSE": "TRUE", "0": "1"}
 
 
-def find_style(path: Path, table: pa.Table, dialect: Dialect, usual: str, file: BinaryIO | None = None) -> TextStyle:
+def find_style(path: Path, table: pa.Table, dialect: Dialect, file: BinaryIO | None = None) -> TextStyle:
     """Find how a table in text is written.
 
     Args:
         path: the file.
         table: what was read from it, see `sdezoo.data.opening.table.read_table`.
         dialect: how the file is written, as far as the user says.
-        usual: what separates columns in the format of the file.
         file: the file, open; None: it is opened.
 
     Raises:
@@ -57,7 +56,6 @@ def find_style(path: Path, table: pa.Table, dialect: Dialect, usual: str, file: 
     decimals = {name: _decimals(texts[name], mark) for name, column in known.items() if pa.types.is_floating(column.type)}
     return TextStyle(
         separator=separator,
-        usual=usual,
         decimal="." if mark == separator else mark,
         missing=missing.most_common(1)[0][0] if missing else "",
         quoted=re.search(rf'(?:^|{again}|\n)"[^"\r\n{again}]*"(?:{again}|\r|\n|$)', head) is not None,
