@@ -13,10 +13,11 @@ report too. The limits count computing time. Waiting counts for a quarter, so th
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,8 @@ from hypothesis.strategies import SearchStrategy
 from sdezoo.errors import SdezooError
 
 T = TypeVar("T")
+Cases = SearchStrategy[Any] | Sequence[SearchStrategy[Any]]
+"""Where cases come from: a strategy, or several, each of which gives its share."""
 
 LEVEL = 1e-5
 """Significance level of every Monte-Carlo law: with random seeds, it would reject this share of correct plugins."""
@@ -167,7 +170,7 @@ class Suite(Generic[T]):
 
     def property_law(
         self,
-        cases: Callable[[T], SearchStrategy[Any]],
+        cases: Callable[[T], Cases],
         *,
         excuses: Callable[[T], str | None] = lambda _: None,
         examples: int = 30,
@@ -249,12 +252,12 @@ class Suite(Generic[T]):
         return law
 
 
-def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: int) -> list[Any]:
+def falsify(check: Callable[[Any], None], cases: Cases, examples: int) -> list[Any]:
     """Search for a case that breaks `check`, and shrink it.
 
     Args:
         check: Takes a case. Any exception that it raises counts as broken.
-        cases: The strategy to generate cases from.
+        cases: The strategy to generate cases from, or several, each for its share of the cases.
         examples: Number of cases to try.
 
     Returns:
@@ -263,6 +266,8 @@ def falsify(check: Callable[[Any], None], cases: SearchStrategy[Any], examples: 
     Raises:
         LawError: A case breaks `check`. It carries the smallest one found.
     """
+    if not isinstance(cases, SearchStrategy):
+        return [case for one in cases for case in falsify(check, one, math.ceil(examples / len(cases)))]
     tried: list[Any] = []
     worst: list[tuple[Any, Exception]] = []
     at: list[Any] = []

@@ -214,8 +214,8 @@ def outputs(sde: Process) -> list[str]:
     return [name for name, output in OUTPUTS.items() if output.refuses(sde) is None]
 
 
-def trials(loss: ScoreLoss, shapes: Sequence[Shape] = SHAPES, **limits: Any) -> SearchStrategy[Trial]:
-    """Hypothesis strategy for trials of a loss and its variants.
+def trials(loss: ScoreLoss, shapes: Sequence[Shape] = SHAPES, **limits: Any) -> list[SearchStrategy[Trial]]:
+    """Hypothesis strategies for trials of a loss and its variants, one for each process: Hypothesis may hardly leave the first it draws.
 
     Args:
         loss: The loss.
@@ -228,5 +228,8 @@ def trials(loss: ScoreLoss, shapes: Sequence[Shape] = SHAPES, **limits: Any) -> 
         cases = cases.filter(lambda case: variant.refuses(case.sde) is None)
         return st.builds(Trial, st.just(variant), cases, st.sampled_from(outputs(sde)))
 
-    kinds: list[tuple[Any, Process]] = [(variant, sde) for variant in variants(loss) for sde in accepted(variant)]
-    return st.sampled_from(kinds).flatmap(lambda kind: on(*kind))
+    kinds: dict[type[Process], list[tuple[Any, Process]]] = {}
+    for variant in variants(loss):
+        for sde in accepted(variant):
+            kinds.setdefault(type(sde), []).append((variant, sde))
+    return [st.sampled_from(alike).flatmap(lambda kind: on(*kind)) for alike in kinds.values()]
