@@ -27,7 +27,7 @@ SMOKE := tests/cli/test_whole_way.py tests/zoo tests/store tests/training/test_c
 	tests/learning/test_prior.py tests/conformance/test_law.py tests/conformance/test_restoring_law.py tests/sampling/test_grid.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo smoke test test-lowest test-newest lint bench docs dist clean
+.PHONY: help demo smoke test test-lowest test-newest lint bench gpu docs dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -63,6 +63,12 @@ lint: $(DEV) ## check formatting, lint, import rules and types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 bench: $(PEERS) ## measure speed, memory and evaluations as ratios, beside other libraries, in an environment of their own
+	$(BENCH)/bin/sdezoo bench
+
+gpu: $(DEV) $(PEERS) ## on a machine with a GPU: the tests, then the demo's job there beside the CPU, then the bench
+	$(BIN)/python docs/gpu.py --check
+	$(MAKE) test
+	$(BIN)/python docs/gpu.py
 	$(BENCH)/bin/sdezoo bench
 
 docs: $(DOCS) ## build the documentation and follow its links; a warning is an error

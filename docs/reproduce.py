@@ -6,9 +6,10 @@ trains four models on DATA (`digits`, or a file with images and labels), each fr
 draws `-n` samples of each with each of its samplers, and has `sdezoo evaluate` measure them against held-out images. What is there
 already is not made again: an interrupted study goes on. The table is printed and written to OUT/study.md.
 
-`--protocol paper` measures the published recipe as its authors did, and ours beside it: FID and KID of Inception features (images of one channel
-are repeated to three) against the test images, and two starts. `prior` starts from noise. `class averages` starts from the noised averages
-of the training images of each class, as the authors' code does: part of the data is in every start, so this is not generation from noise.
+`--protocol paper` measures the published recipe as its authors did, and ours beside it: FID and KID of Inception features (images of one
+channel are repeated to three) against the test images, and two starts. `prior` starts from noise. `class averages` starts from the noised
+averages of the training images of each class, as the authors' code does: part of the data is in every start, so this is not generation
+from noise.
 
 The published recipe, `paper` (Shetty, Prasath & Seelamantula, arXiv 2510.02730): constant volatility 0.8, the network returns the Hyvärinen
 score, times are uniform, losses are weighted by `(σ² t)²`, one log-normal prior for all pixels, 1000 levels.

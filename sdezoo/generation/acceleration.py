@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.errors import ParameterError, RunError
+from sdezoo.learning.compiling import compiling, refusal
 from sdezoo.learning.model import ScoreModel
 
 Precision = Literal["float32", "bf16", "float64"]
@@ -67,22 +68,14 @@ class _Prepared(nn.Module):
 
 
 def _compiled(net: nn.Module) -> Callable[..., Tensor]:
-    from torch._dynamo.exc import TorchDynamoException
-
-    def refusal(error: Exception) -> RunError:
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        return RunError(f"The network cannot be compiled here ({reason}).", "Install a C++ compiler such as g++, or leave out --compile.")
-
     try:
         fast = torch.compile(net, dynamic=False)
     except RuntimeError as error:
         raise refusal(error) from error
 
     def call(*inputs: Tensor) -> Tensor:
-        try:
+        with compiling(True):
             return fast(*inputs)
-        except TorchDynamoException as error:
-            raise refusal(error) from error
 
     return call
 

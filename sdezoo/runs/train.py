@@ -19,6 +19,7 @@ import torch
 from sdezoo.bridging.rounds import train_rounds
 from sdezoo.data.dataset import Data
 from sdezoo.errors import RunError, SdezooError
+from sdezoo.learning.compiling import compiling
 from sdezoo.runs.preview import draw_loss, draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
 from sdezoo.store.launch import is_first
@@ -73,7 +74,7 @@ def train(
             raise RunError(f"'{checked.run}' is one round of a bridge.", f"Resume the run that it belongs to: --out {whole}.")
     elif is_first():
         reserve(checked.run, overwrite=overwrite)
-    with deterministic(config.deterministic):
+    with deterministic(config.deterministic), compiling(config.compile):
         workers = Workers(checked.device, config.precision, compiled=config.compile)
         chosen = plan(checked, workers, resume=resume, progress=progress)
         for note in chosen.data.notes if is_first() else ():
