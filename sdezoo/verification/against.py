@@ -35,7 +35,6 @@ ROUNDING = 1e-10
 _STATES = 256
 _NOISE = 1  # keys the noise of the steps apart from that of the start
 _FACTOR = 10  # of the rounding of ours in float32, for a method that the other library runs in float32
-_FLOW = "pf-ode:rtol=1e-10,atol=1e-12"
 
 
 @dataclass(frozen=True)
@@ -133,10 +132,9 @@ def _pair(library: str, setting: Setting, method: Method, spread: Tensor) -> Pai
     high = ROUNDING if method.same else None
     if method.single:
         high = _FACTOR * largest(setting.ours(method.ours, times, torch.float32))
-    exact = None if method.noisy else setting.ours(_FLOW, times)
 
     def error(z: Tensor) -> float | None:
-        return None if exact is None else float(((z - exact) / spread).square().mean().sqrt())
+        return None if method.noisy else float(((z - setting.flow[method.ends_at_lo]) / spread).square().mean().sqrt())
 
     difference = Finding(library, f"{method.theirs} against {method.ours}", largest(theirs), high=high, note=method.note)
     return Pair(method.theirs, method.ours, error(theirs), error(ours), difference)

@@ -62,6 +62,12 @@ class Setting:
         noise = BrownianPath(self.noise, self.steps)
         return drive(sampler, sampler.view(self.model), self.start.to(dtype), times, noise).double()
 
+    @cached_property
+    def flow(self) -> dict[bool, Tensor]:
+        """End of the exact probability flow, float64 `(B, d)`: True: at `lo`; False: after the step to 0, which denoises."""
+        at_lo = self.ours("pf-ode:rtol=1e-8,atol=1e-10", self.times[:-1])
+        return {True: at_lo, False: self.model.denoise(at_lo, self.times[-2])}
+
 
 class Method(NamedTuple):
     """A method of another library, and ours."""
@@ -191,6 +197,7 @@ def _loaded(module: str, extra: str, *names: str) -> list[Any]:
     """Attributes of a module of a library that may not be installed."""
     library = module.partition(".")[0]
     try:
+        importlib.import_module(library)  # alone, so that its absence is told from that of a module in it
         return [getattr(importlib.import_module(module), name) for name in names]
     except Exception as error:  # a library that does not match this torch may raise anything
         if isinstance(error, ModuleNotFoundError) and error.name == library:
