@@ -1,4 +1,4 @@
-"""`sdezoo verify`: measure a process against torchsde, closed forms, and its data."""
+"""`sdezoo verify`: measure a process against torchsde, closed forms, and its data; or the samplers against those of another library."""
 
 from __future__ import annotations
 
@@ -24,7 +24,19 @@ def verify(
     everything: Annotated[
         bool, typer.Option("--all", help="Verify every SDE without required hyper-parameters, and print one Markdown table.")
     ] = False,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for verify-NAME.json and verify-NAME.png.")] = Path("verify"),
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIBRARY",
+            help="Compare the samplers with those of diffusers or azula instead, on NAME (default: vp): same score, grid, start and noise.",
+            show_default=False,
+        ),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Number of steps of --against. Default: 20.", show_default=False)] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Folder for verify-NAME.json and verify-NAME.png. Default: verify.", show_default=False),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of paths and samples.")] = 0,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -36,6 +48,14 @@ def verify(
     """
     before = _names()
     load_plugins(plugin)
+    fresh = [name for name in _names() if name not in before]
+    if against is not None:
+        if everything or out:
+            raise PluginError("--against compares on one SDE, and writes no files.", "Leave out --all and --out.")
+        _compare(against, [spec] if spec else fresh or ["vp"], steps, seed, quiet=quiet, as_json=as_json)
+        return
+    if steps is not None:
+        raise PluginError("--steps is the number of steps of --against.", "Leave it out, or add --against diffusers.")
     import torch
 
     from sdezoo.store.files import atomic_write
@@ -44,12 +64,11 @@ def verify(
     from sdezoo.verification.verify import verify as measure
     from sdezoo.zoo.registry import SDES
 
-    fresh = [name for name in _names() if name not in before]
     specs = _everything() if everything else [spec] if spec else fresh
     if not specs:
         raise PluginError("There is nothing to verify.", "Name an SDE, or give --plugin FILE or --all.")
     chosen = [SDES.build(one) for one in specs]
-    files = [_claim(out, sde.spec) for sde in chosen]
+    files = [_claim(out or Path("verify"), sde.spec) for sde in chosen]
     # The tensors are small: more threads are slower.
     torch.set_num_threads(1)
     found, written = [], []
@@ -63,6 +82,26 @@ def verify(
             written.append(picture)
         found.append(verification)
     _write(found, written, markdown(found) if everything else "\n\n".join(map(text, found)), quiet=quiet, as_json=as_json)
+    if any(one.off for one in found):
+        raise typer.Exit(1)
+
+
+def _compare(library: str, specs: list[str], steps: int | None, seed: int, *, quiet: bool, as_json: bool) -> None:
+    import torch
+
+    from sdezoo.verification.against import STEPS, compare
+    from sdezoo.verification.tables import beside
+    from sdezoo.zoo.registry import SDES
+
+    torch.set_num_threads(1)
+    found = [compare(library, SDES.build(spec), steps=STEPS if steps is None else steps, seed=seed) for spec in specs]
+    if as_json:
+        records = [one.record() for one in found]
+        say_json(records if len(records) > 1 else records[0])
+    elif not quiet:
+        say("\n".join(map(beside, found)))
+    else:
+        say("".join(f"{one.spec}: {f.part}: {f.what}: the difference is {f.value:.3g}\n" for one in found for f in one.off))
     if any(one.off for one in found):
         raise typer.Exit(1)
 

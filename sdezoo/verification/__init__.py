@@ -1,1 +1,1 @@
-"""Verification: measure processes and samplers against torchsde and closed forms."""
+"""Verification: measure processes and samplers against torchsde, closed forms and other libraries."""

@@ -1,9 +1,10 @@
-"""Tables of verifications: one process as text for a terminal, several side by side in Markdown."""
+"""Tables of verifications: one process as text for a terminal, several side by side and other libraries in Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sdezoo.verification.against import Comparison
 from sdezoo.verification.efficiency import ERROR, FLOOR
 from sdezoo.verification.findings import Finding, columns
 from sdezoo.verification.verify import Verification
@@ -58,6 +59,19 @@ def markdown(verifications: Sequence[Verification]) -> str:
         blocks.append(_table(["error of samples over the floor, after evaluations", *(f"{head:g}" for head in heads)], body))
     blocks.append("\n".join(f"- {', '.join(specs)}; {note}" for note, specs in notes.items()))
     return "\n\n".join(blocks).rstrip() + "\n"
+
+
+def beside(comparison: Comparison) -> str:
+    """A stamp, and a table of the methods of another library and ours."""
+    versions = ", ".join(f"{name} {version}" for name, version in comparison.versions.items())
+    head = ["theirs", "ours", "their error", "our error", "difference", "expected", ""]
+    rows = []
+    for pair in comparison.pairs:
+        errors = ["—" if error is None else f"{error:.6f}" for error in (pair.their_error, pair.our_error)]
+        found = pair.difference
+        rows.append([f"`{pair.theirs}`", f"`{pair.ours}`", *errors, _cell(found, beside=False), found.expected, found.note])
+    stamp = f"`{comparison.spec}`, {comparison.steps} steps; seed {comparison.seed}; {versions}."
+    return f"{stamp}\n\n{_table(head, rows)}\n"
 
 
 def _stamp(verifications: Sequence[Verification]) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 from sdezoo.errors import SdezooError
 from sdezoo.verification import verify as verification
 from sdezoo.verification.cross_check import STRONG, Ladder
+from sdezoo.verification.peers import PEERS, Method
 from sdezoo.verification.tables import markdown
 from sdezoo.verification.verify import Effort
 from sdezoo.zoo.registry import SDES
@@ -166,6 +167,22 @@ def test_one_table_for_several(sdezoo, monkeypatch):
     assert Path("verify/verify-vp.json").is_file()
 
 
+@pytest.mark.parametrize("wrong", [False, True])
+def test_another_library_stands_beside_ours(sdezoo, monkeypatch, wrong):
+    def methods(setting):
+        return [Method("theirs", "ddim", lambda: setting.ours("ancestral" if wrong else "ddim", setting.times))]
+
+    monkeypatch.setitem(PEERS, "torch", methods)
+    code, out, _ = sdezoo("--against", "torch", "--steps", 4, "--json")
+    record = json.loads(out)
+    assert (code, record["holds"], record["spec"], record["steps"], record["seed"]) == (wrong, not wrong, "vp", 4, 0)
+    code, out, _ = sdezoo("cosine", "--against", "torch", "--steps", 4, "--quiet")
+    assert (code, bool(out.strip())) == (wrong, wrong)
+    code, out, _ = sdezoo("cosine", "--against", "torch", "--seed", 1)
+    assert out.startswith("`cosine`, 20 steps; seed 1; torch ")
+    assert not list(Path().iterdir())
+
+
 def test_everything_is_every_registered_process(monkeypatch):
     from sdezoo_cli.verify import _everything
 
@@ -174,7 +191,16 @@ def test_everything_is_every_registered_process(monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
-    [(["gmb"], "no SDE 'gmb'"), (["gbm:sigma=-1"], "sigma=-1"), ([], "nothing to verify"), (["--plugin", "none.py"], "'none.py'")],
+    [
+        (["gmb"], "no SDE 'gmb'"),
+        (["gbm:sigma=-1"], "sigma=-1"),
+        ([], "nothing to verify"),
+        (["--plugin", "none.py"], "'none.py'"),
+        (["vp", "--steps", 5], "--steps is the number of steps of --against"),
+        (["--against", "azula", "--all"], "--against compares on one SDE"),
+        (["--against", "azula", "--out", "here"], "writes no files"),
+        (["--against", "torch"], "no comparison with 'torch'"),
+    ],
 )
 def test_a_mistake_is_refused_before_anything_is_written(sdezoo, arguments, problem):
     with pytest.raises(SdezooError, match=problem):
