@@ -42,8 +42,14 @@ def test_the_likelihood_in_the_data_has_its_jacobian():
     assert data.value < 1e-4
 
 
+def test_too_few_steps_of_the_flow_are_no_fault_of_the_process():
+    (found,) = likelihood(Additive(), 0, quiet, steps=6).findings
+    assert found.outcome == "ok"
+    assert "24 steps" in found.note
+
+
 def test_a_wrong_drift_shows_in_the_likelihood():
-    (found,) = likelihood(Slower(), 0, quiet, steps=96).findings
+    (found,) = likelihood(Slower(), 0, quiet, steps=24).findings
     assert found.outcome == "off"
     assert found.value > 0.01
 
