@@ -92,6 +92,12 @@ def test_quantiles_are_those_of_the_data():
     torch.testing.assert_close(quantiles(two, 4), two.points[[0, 0, 1, 1]].double())
 
 
+def test_states_that_are_one_datum_are_no_error():
+    model = humps(SDES.build("walls"))
+    x = model.sde.decode(model.clean(2000, 1))
+    assert distance(model.sde.encode(x), quantiles(model, 2000)) < 0.06  # samples of the data: 0.03 ± 0.01
+
+
 def test_steps_for_a_number_of_evaluations():
     assert steps_for(SAMPLERS.build("dpmpp-2m"), 20) == 20
     assert steps_for(SAMPLERS.build("heun"), 20) == 10
