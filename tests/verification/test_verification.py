@@ -8,6 +8,7 @@ import torch
 
 from sdezoo.conformance.bank.problems import Additive, Multiplicative
 from sdezoo.conformance.bank.reference_laws import humps, points
+from sdezoo.process.noise import Noise
 from sdezoo.verification.convergence import linear_error, sampled_errors, weak
 from sdezoo.verification.densities import LIKELIHOOD, PRIOR, likelihood, prior_gap, rising
 from sdezoo.verification.efficiency import ERROR, distance, efficiency, quantiles, steps_for
@@ -96,6 +97,8 @@ def test_states_that_are_one_datum_are_no_error():
     model = humps(SDES.build("walls"))
     x = model.sde.decode(model.clean(2000, 1))
     assert distance(model.sde.encode(x), quantiles(model, 2000)) < 0.06  # samples of the data: 0.03 ± 0.01
+    z = model.prior((2000, 1), Noise.seeded(0), torch.empty((), dtype=torch.float64))  # more entries than the data have
+    assert abs(float(torch.corrcoef(z.T)[0, 1])) < 0.15
 
 
 def test_steps_for_a_number_of_evaluations():
