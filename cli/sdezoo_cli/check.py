@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdezoo.errors import PluginError, SdezooError
-from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.options import Json, Plugins, Quiet, load_named
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
@@ -44,9 +44,7 @@ def check(
     """
     reports: list[dict[str, Any]] = []
     try:
-        before = _known()
-        load_plugins(plugin)
-        named = [pair for pair in _known() if pair not in before]
+        named = load_named(plugin, _kinds())
     except SdezooError as error:
         if not all(file.is_file() for file in plugin or []):
             raise
@@ -72,18 +70,18 @@ def check(
         raise typer.Exit(1)
 
 
-def _known() -> list[tuple[str, str]]:
+def _kinds() -> list[str]:
     from sdezoo.conformance.report import SUITES
-    from sdezoo.zoo.registry import REGISTRIES
 
-    return [(kind, name) for kind in SUITES for name in REGISTRIES[kind].names()]
+    return list(SUITES)
 
 
 def _chosen(specs: list[str], named: list[tuple[str, str]], everything: bool) -> list[tuple[str, str]]:
     from sdezoo.conformance.report import kinds
+    from sdezoo.zoo.registry import REGISTRIES
 
     if everything:
-        return [(kind, name) for kind, name in _known() if _stands_alone(kind, name)]
+        return [(kind, name) for kind in _kinds() for name in REGISTRIES[kind].names() if _stands_alone(kind, name)]
     chosen = [(kind, spec) for spec in specs for kind in kinds(spec)] or named
     if not chosen:
         raise PluginError("There is nothing to check.", "Name a plugin, or give --plugin FILE or --all.")

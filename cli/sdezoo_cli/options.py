@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sdezoo.zoo.registry import Entry
 
 Plugins = Annotated[
     list[Path] | None,
@@ -34,3 +38,23 @@ def load_plugins(files: list[Path] | None) -> None:
 
         for file in files:
             load(file)
+
+
+def load_named(files: list[Path] | None, kinds: Iterable[str]) -> list[tuple[str, str]]:
+    """Register the plugins given by `--plugin`.
+
+    Args:
+        files: files and modules.
+        kinds: the kinds to look for.
+
+    Returns:
+        Kind and name of each that is new, also if another plugin claims its name.
+    """
+    from sdezoo.zoo.registry import REGISTRIES
+
+    def known() -> list[tuple[str, Entry]]:
+        return [(kind, entry) for kind in kinds for name in REGISTRIES[kind].names() for entry in REGISTRIES[kind].entries(name)]
+
+    before = known() if files else []
+    load_plugins(files)
+    return [(kind, entry.name) for kind, entry in known() if (kind, entry) not in before] if files else []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sdezoo.errors import PluginError, RunError
-from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.options import Json, Plugins, Quiet, load_named
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
 
@@ -46,9 +46,7 @@ def verify(
     Measures convergence orders, limits, likelihood, prior, and error by number of network evaluations. Exits with code 1 if an order or an
     equality is wrong.
     """
-    before = _names()
-    load_plugins(plugin)
-    fresh = [name for name in _names() if name not in before]
+    fresh = [name for _, name in load_named(plugin, ["sdes"])]
     if against is not None:
         if everything or out:
             raise PluginError("--against compares on one SDE, and writes no files.", "Leave out --all and --out.")
@@ -104,12 +102,6 @@ def _compare(library: str, specs: list[str], steps: int | None, seed: int, *, qu
         say("".join(f"{one.spec}: {f.part}: {f.what}: the difference is {f.value:.3g}\n" for one in found for f in one.off))
     if any(one.off for one in found):
         raise typer.Exit(1)
-
-
-def _names() -> list[str]:
-    from sdezoo.zoo.registry import SDES
-
-    return list(SDES.names())
 
 
 def _everything() -> list[str]:

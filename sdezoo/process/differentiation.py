@@ -1,15 +1,22 @@
-"""Forward-mode differentiation: correct under `no_grad` and `inference_mode`, where a summed `autograd.grad` silently returns zeros."""
+"""Forward-mode differentiation: correct under `no_grad` and `inference_mode`, where a summed `autograd.grad` silently returns zeros.
+
+And what is kept between calls: a tensor made inside a transform of `torch.func` belongs to it, and breaks later calls.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from concurrent.futures import Future
+from functools import lru_cache, wraps
+from threading import Thread
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _ATEN = torch.ops.aten
 _BY_NUMBER: dict[Any, Any] = {
@@ -45,10 +52,57 @@ def along(fn: Callable[[Tensor], T], point: Tensor, direction: Tensor | None = N
     return value, slope
 
 
+def outside_transforms(fn: Callable[P, T]) -> Callable[P, T]:
+    """Compute constants that are kept, such as tables, as if no transform of `torch.func` and no `inference_mode` were under way.
+
+    Both hold for one thread alone, so `fn` runs in a thread of its own. Put `lru_cache`, `cache` or `cached_property` before it.
+
+    Args:
+        fn: a function of numbers and objects; it must not take tensors that are differentiated, nor fill a `cached_property` of the class
+            whose `cached_property` it fills: until Python 3.12 one thread alone may do that.
+    """
+
+    @wraps(fn)
+    def alone(*args: P.args, **kwargs: P.kwargs) -> T:
+        found: Future[T] = Future()
+
+        def compute() -> None:
+            try:
+                found.set_result(fn(*args, **kwargs))
+            except BaseException as error:  # raised again in the thread that waits
+                found.set_exception(error)
+
+        Thread(target=compute, daemon=True).start()
+        return found.result()
+
+    return alone
+
+
+@lru_cache(maxsize=256)
+@outside_transforms
+def kept(values: tuple[float, ...], dtype: torch.dtype = torch.float64) -> Tensor:
+    """Numbers as a tensor, the same one for equal numbers; do not modify it in place.
+
+    Args:
+        values: the numbers.
+        dtype: of the tensor.
+    """
+    return torch.tensor(values, dtype=dtype)
+
+
+def _transforming() -> bool:
+    """Whether new tensors belong to a transform of `torch.func`; such tensors have no memory of their own."""
+    try:
+        torch.empty(0).data_ptr()
+    except RuntimeError:
+        return True
+    return False
+
+
 class Last(Generic[T]):
     """A cache of one entry: what was computed for the same object and the same tensor, if that was not modified in place.
 
-    Values are not compared: equal tensors may belong to different autograd graphs.
+    Values are not compared: equal tensors may belong to different autograd graphs. Inside transforms of `torch.func` nothing is kept.
     """
 
     def __init__(self) -> None:
@@ -56,7 +110,7 @@ class Last(Generic[T]):
 
     def get(self, owner: object, at: Tensor, compute: Callable[[], T]) -> T:
         """What was computed last for `owner` and `at`, or what `compute` returns now."""
-        if at.is_inference():  # inference tensors have no version counter
+        if at.is_inference() or _transforming():  # inference tensors have no version counter
             return compute()
         last = self._last
         if last is None or last[0] is not owner or last[1] is not at or last[2] != at._version:

@@ -32,7 +32,7 @@ from torch.distributions.constraints import Constraint
 from sdezoo.errors import CompositionError, SupportError, unknown_prior
 from sdezoo.parameters import Plugin
 from sdezoo.process.columns import ColumnFit, count_outside, positive_without_zero
-from sdezoo.process.differentiation import along
+from sdezoo.process.differentiation import along, outside_transforms
 from sdezoo.process.noise import Noise
 
 Shape = tuple[int, ...]
@@ -290,6 +290,7 @@ def _log_level(sde: Process, t: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@outside_transforms
 def _level_table(sde: Process) -> tuple[Tensor, Tensor]:
     lo, hi = sde.t_span
     t = torch.linspace(math.sqrt(lo), math.sqrt(hi), 8193, dtype=torch.float64) ** 2

@@ -25,6 +25,7 @@ from torch.distributions import Transform
 from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import ParameterError
+from sdezoo.process.differentiation import kept
 
 
 class Standardized(Transform):
@@ -96,7 +97,7 @@ def standardized(phi: Transform, center: Sequence[float] | None, spread: Sequenc
     """
     if center is None and spread is None:
         return phi
-    return Standardized(phi, *(torch.tensor(v, dtype=torch.float64) for v in (center or (0.0,), spread or (1.0,))))
+    return Standardized(phi, *(kept(tuple(v)) for v in (center or (0.0,), spread or (1.0,))))
 
 
 def column_moments(

@@ -160,7 +160,9 @@ class Registry(Generic[T]):
         if not claims:
             raise PluginError(f"There is no {self.kind} '{shown(name)}'.", suggestion(name, self.names()))
         if len(claims) > 1:
-            raise PluginError(f"The {self.kind} '{name}' is claimed by {_providers(claims)}.", "Uninstall or rename one of them.")
+            own = next((entry for entry in claims if entry.loaded), None)
+            remedy = f"Rename the class {own.attribute} in {own.provider}." if own else "Uninstall or rename one of them."
+            raise PluginError(f"The {self.kind} '{name}' is claimed by {_providers(claims)}.", remedy)
         return claims[0]
 
     def _import(self, entry: Entry) -> Any:

@@ -29,6 +29,7 @@ BROKEN = {
     "a method that is missing": (RIGHT.replace("def coefficients", "def coefficient"), "contract", "does not define coefficients"),
     "a file that fails": ("raise RuntimeError('no')", "contract", "RuntimeError: no"),
     "a class that is not frozen": (RIGHT.replace("@dataclass(frozen=True)\n", ""), "contract", "not a frozen dataclass"),
+    "a name that is taken": (RIGHT.replace("TriedHere", "VP"), "contract", "Rename the class VP in "),
 }
 
 
@@ -42,7 +43,8 @@ def plugin(tmp_path: Path):
         return [file]
 
     yield write
-    SDES.remove("tried-here")
+    for name in ("tried-here", "vp"):
+        SDES.remove(name)
 
 
 def test_what_is_right_holds(plugin, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from sdezoo.conformance.bank.problems import Additive, Multiplicative
 from sdezoo.conformance.bank.reference_laws import humps, points
+from sdezoo.process.noise import Noise
 from sdezoo.verification.convergence import linear_error, sampled_errors, weak
 from sdezoo.verification.densities import LIKELIHOOD, PRIOR, likelihood, prior_gap, rising
 from sdezoo.verification.efficiency import ERROR, distance, efficiency, quantiles, steps_for
@@ -42,8 +43,14 @@ def test_the_likelihood_in_the_data_has_its_jacobian():
     assert data.value < 1e-4
 
 
+def test_too_few_steps_of_the_flow_are_no_fault_of_the_process():
+    (found,) = likelihood(Additive(), 0, quiet, steps=6).findings
+    assert found.outcome == "ok"
+    assert "24 steps" in found.note
+
+
 def test_a_wrong_drift_shows_in_the_likelihood():
-    (found,) = likelihood(Slower(), 0, quiet, steps=96).findings
+    (found,) = likelihood(Slower(), 0, quiet, steps=24).findings
     assert found.outcome == "off"
     assert found.value > 0.01
 
@@ -84,6 +91,14 @@ def test_quantiles_are_those_of_the_data():
     assert distance(exact + 0.25, exact) == pytest.approx(0.25)
     two = points(BetweenWalls())
     torch.testing.assert_close(quantiles(two, 4), two.points[[0, 0, 1, 1]].double())
+
+
+def test_states_that_are_one_datum_are_no_error():
+    model = humps(SDES.build("walls"))
+    x = model.sde.decode(model.clean(2000, 1))
+    assert distance(model.sde.encode(x), quantiles(model, 2000)) < 0.06  # samples of the data: 0.03 ± 0.01
+    z = model.prior((2000, 1), Noise.seeded(0), torch.empty((), dtype=torch.float64))  # more entries than the data have
+    assert abs(float(torch.corrcoef(z.T)[0, 1])) < 0.15
 
 
 def test_steps_for_a_number_of_evaluations():

@@ -32,6 +32,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from sdezoo.process.differentiation import outside_transforms
 from sdezoo.process.noise import Noise
 
 SERIES_FROM = 0.1
@@ -130,6 +131,7 @@ def lines(tau: Tensor, theta: float, count: int, earliest: float = EARLIEST) -> 
 
 
 @lru_cache(maxsize=16)
+@outside_transforms
 def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
     """Times `(J,)` from `earliest` to `SERIES_FROM`, and the Taylor series of `q` there, `(J, order, m)`, in units of the squared time.
 
@@ -190,6 +192,7 @@ def _saddle(steep: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
+@outside_transforms
 def _alternating(theta: float) -> Tensor:
     """The coefficients of `e^{−k(k + θ − 1)τ/2}` in `q_m`, `(m, k)`: all that matter from `SERIES_FROM` on."""
     most = math.ceil(2 / SERIES_FROM + 10 * math.sqrt(2 / (3 * SERIES_FROM)))

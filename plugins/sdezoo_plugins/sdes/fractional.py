@@ -52,6 +52,7 @@ from torch import Tensor
 
 from sdezoo.errors import ParameterError
 from sdezoo.parameters import NonNegative, Positive
+from sdezoo.process.differentiation import outside_transforms
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Shape
 from sdezoo.process.sde import ForwardSDE
@@ -259,6 +260,7 @@ class Path(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+@outside_transforms
 def weights(hurst: float, count: int) -> tuple[Tensor, Tensor]:
     """`γ` and `ω` before scaling, float64 `(K,)`: the best approximation of fractional Brownian motion on [0, 1].
 
@@ -281,6 +283,7 @@ def _memory(gamma: Tensor, t: Tensor, start: float) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@outside_transforms
 def _table(hurst: float, count: int, path: Path, start: float) -> tuple[Tensor, Tensor, Tensor]:
     """`γ`, the scaled `ω`, and Chebyshev coefficients of `(V, C)/t` on equal panels of the clock, `(panels, degree + 1, 1 + K)`."""
     gamma, omega = weights(hurst, count)

@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from sdezoo.parameters import NonNegative, Positive
+from sdezoo.process.differentiation import outside_transforms
 from sdezoo.process.noise import Noise
 from sdezoo_plugins.sdes.coalescent import draw_lines, folded, inside
 from sdezoo_plugins.sdes.simplex_transition import small_time
@@ -169,6 +170,7 @@ def _log_beta(a: float, b: float) -> float:
 
 
 @lru_cache(maxsize=16)
+@outside_transforms
 def _cosines(a: float, b: float) -> Tensor:
     """The coefficients of `cos(k y)` in `φ_n`, `(k, n)`, from values at Chebyshev points by the three-term recurrence."""
     y = math.pi * (torch.arange(2 * TERMS, dtype=torch.float64) + 0.5) / (2 * TERMS)

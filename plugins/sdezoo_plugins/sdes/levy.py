@@ -44,6 +44,7 @@ from torch import Tensor
 
 from sdezoo.errors import ParameterError
 from sdezoo.parameters import Positive
+from sdezoo.process.differentiation import outside_transforms
 from sdezoo.process.interpolant import Mix, ScaleMixture
 from sdezoo.process.noise import Noise
 from sdezoo.process.standardized import wide
@@ -212,6 +213,7 @@ def _log_subordinator(h: float, u: Tensor, left: Tensor, log_w: Tensor) -> Tenso
 
 
 @lru_cache(maxsize=64)
+@outside_transforms
 def _quadrature(h: float, cut: float, coarser: float = 1.0) -> Nodes:
     """The quadrature for index `h` of `A`, whose angle stays below `π − cut`, with steps `coarser` times as large."""
     if h == 1:
@@ -252,6 +254,7 @@ def _log_joint(nodes: Nodes, square: Tensor, entries: int) -> Tensor:
 
 
 @lru_cache(maxsize=64)
+@outside_transforms
 def _radial(h: float, cut: float, largest: float, entries: int) -> tuple[Tensor, Tensor]:
     """`ln p(e)` and its derivative by `ω = ½ ln(1 + |e|²)`, at `ω = 0, 0.05, …, 60`; `(1201,)` each."""
     nodes = _quadrature(h, cut).clamped(largest)

@@ -28,6 +28,7 @@ from torch.distributions.constraints import Constraint
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
+from sdezoo.process.differentiation import kept
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, Shape
 from sdezoo.process.sde import ForwardSDE, MatrixSDE
@@ -234,7 +235,8 @@ class Product(_Parts, ForwardSDE, Conditional):
 
     @cached_property
     def _order(self) -> Tensor:
-        return torch.tensor([number for each in self.merged for number in each.numbers]).argsort()
+        numbers = [number for each in self.merged for number in each.numbers]
+        return kept(tuple(sorted(range(len(numbers)), key=numbers.__getitem__)), torch.int64)
 
 
 @dataclass(frozen=True)
@@ -257,10 +259,11 @@ class _AffineProduct(_Parts, AffineSDE):
     @cached_property
     def column_spread(self) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         places = self.coordinates.places
-        spread = torch.ones(sum(map(len, places)), dtype=torch.float64)
+        spread = [1.0] * sum(map(len, places))
         for each, place in zip(self.given, places, strict=True):
-            spread[place] = each.process.column_spread
-        return spread
+            for k, number in zip(place, each.process.column_spread.expand(len(place)), strict=True):
+                spread[k] = float(number)
+        return kept(tuple(spread))
 
     def known_entries(self, known: Tensor) -> Tensor:
         """Those of each part, in its own columns."""

@@ -36,6 +36,7 @@ from torch.distributions import constraints
 
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.parameters import NonNegative, Positive
+from sdezoo.process.differentiation import outside_transforms
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
 from sdezoo.process.sde import MatrixSDE
@@ -220,6 +221,7 @@ class Rotation(MatrixSDE):
         return torch.einsum("kij,...j->...ki", self._matrices.to(z), z)
 
     @cached_property
+    @outside_transforms
     def _matrices(self) -> Tensor:
         a = torch.tensor(self.skew, dtype=torch.float64)
         slowest = float(torch.linalg.eigvalsh(-(a @ a).sum(0) / 2)[0])

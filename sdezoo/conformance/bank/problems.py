@@ -148,7 +148,7 @@ class Mixture(Model[AffineSDE]):
         """Exact samples of `p(z_1)`."""
         chosen = choose(self.weights, shape[0], noise, like)
         mean, variance = self.components(like, torch.tensor(self.sde.t_span[1], dtype=torch.float64))
-        return mean[chosen] + variance[chosen].sqrt() * noise.normal(like, shape)
+        return mean[chosen] + variance[chosen].sqrt() * noise.normal(like, (shape[0], mean.shape[1]))  # a state may have more entries
 
 
 class Atoms(Model[Supervised]):
