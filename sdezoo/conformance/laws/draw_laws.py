@@ -251,7 +251,7 @@ class Window:
 
     @cached_property
     def curvature(self) -> Tensor:
-        """`D : ∇²φ`, `(ROWS, k)`."""
+        """Contraction of `D` with the Hessian of `φ`, `(ROWS, k)`."""
         return self.draws.contract(self.z, self.t, self.hessian)
 
     def agrees(self, drift: Tensor, share: float) -> float:
