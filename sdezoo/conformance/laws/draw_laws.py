@@ -131,7 +131,7 @@ class Draws:
         return torch.stack([(g * (g * v[:, k].reshape(z.shape)).sum_to_size(noise)).flatten(1) for k in range(v.shape[1])], 1)
 
     def contract(self, z: Tensor, t: Tensor, hessian: Tensor) -> Tensor:
-        """`D : ∇²φ`, `(B, k)`."""
+        """Contraction of `D` with the Hessian of `φ`, `(B, k)`."""
         rows = [self.diffuse(z, t, hessian[:, :, i]) for i in range(hessian.shape[-1])]
         return torch.stack([row[..., i] for i, row in enumerate(rows)], -1).sum(-1)
 
