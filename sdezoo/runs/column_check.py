@@ -105,7 +105,7 @@ def last_look(run: Path, data: Data, device: torch.device, seed: int) -> LastLoo
     count = min(_MOST, max(_FEWEST, len(real)))
     made = generate(trained, choose_sampler(trained, None), count, seed=seed, batch_size=_BATCH, device=device)
     categories = trained.encoding.categories
-    copies = copied(data.train, data.test[:_MOST], made.x, seed, categories) if len(data.test) else []
+    copies = copied(data.train, data.test, made.x, seed, categories) if len(data.test) else []
     return LastLook(column_gaps(real, made.x, data.columns, categories), copies)
 
 
