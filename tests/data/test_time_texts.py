@@ -95,4 +95,4 @@ def test_integers_beyond_64_bits_are_refused_and_decimals_keep_their_lattice() -
     with pytest.raises(DataError, match="beyond 64 bits"):
         to_numbers(pa.table({"id": pa.array([2**63 + 1, 2**63 + 2], pa.uint64())}))
     kind = to_numbers(pa.table({"price": [Decimal(f"{k}.{k % 100:02}") for k in range(1000)]})).types[0]
-    assert kind == NumberType("float64", 1, 2)
+    assert kind == NumberType("float64", 1, 2, stored="decimal128(5, 2)")
