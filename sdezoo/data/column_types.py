@@ -82,6 +82,7 @@ class NumberType(ColumnType):
         step: values are multiples of `step / 10^digits`; 0: no lattice. Integers have 1 at least.
         digits: decimal places of the lattice.
         offset: what is subtracted from integers that float32 does not hold exactly, and from numbers that lie close together.
+        stored: Apache Arrow's type of decimals, such as `decimal128(12, 2)`, for files that have it; empty: `dtype`.
     """
 
     kind: ClassVar[str] = "number"
@@ -90,6 +91,7 @@ class NumberType(ColumnType):
     step: int = 0
     digits: int = 0
     offset: float = 0
+    stored: str = ""
 
     def __post_init__(self) -> None:
         if np.dtype(self.dtype).kind not in "fiu":
@@ -117,7 +119,8 @@ class NumberType(ColumnType):
     def record(self) -> str | dict[str, Any]:
         if self == NumberType(self.dtype):
             return self.dtype
-        return {"type": self.kind, "dtype": self.dtype, "step": self.step, "digits": self.digits, "offset": self.offset}
+        found = {"type": self.kind, "dtype": self.dtype, "step": self.step, "digits": self.digits, "offset": self.offset}
+        return found | ({"stored": self.stored} if self.stored else {})
 
     def __str__(self) -> str:
         return self.dtype
@@ -130,12 +133,14 @@ class CategoryType(ColumnType):
     Args:
         values: the vocabulary, sorted.
         form: `string`, `bool`, or `dictionary` for strings that are stored as pandas' categories.
+        stored: Apache Arrow's type of strings, such as `large_string`, for files that have it; empty: that of `form`.
     """
 
     kind: ClassVar[str] = "category"
 
     values: tuple[str, ...] | tuple[bool, ...]
     form: str = "string"
+    stored: str = ""
 
     @property
     def unit(self) -> tuple[int, int]:
@@ -145,7 +150,7 @@ class CategoryType(ColumnType):
         return _integers(codes, name)
 
     def record(self) -> dict[str, Any]:
-        return {"type": self.kind, "values": list(self.values), "form": self.form}
+        return {"type": self.kind, "values": list(self.values), "form": self.form} | ({"stored": self.stored} if self.stored else {})
 
 
 @dataclass(frozen=True)

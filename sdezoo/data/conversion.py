@@ -10,11 +10,11 @@ float32, and for integers and times that span more than float32 tells apart (2²
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from math import inf
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,18 @@ from torch import Tensor
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.encoding import typed_columns
 from sdezoo.data.opening.dialect import is_number
-from sdezoo.data.opening.inference import as_float64, as_int64, check_small, column_parts, float_type, integer_type, shared_times, time_type
+from sdezoo.data.opening.inference import (
+    as_float64,
+    as_int64,
+    check_small,
+    column_parts,
+    float_type,
+    integer_type,
+    shared_times,
+    stored_texts,
+    stored_type,
+    time_type,
+)
 from sdezoo.data.opening.table import is_text
 from sdezoo.data.opening.time_texts import form_of, parse_times, read_times, write_times
 from sdezoo.errors import DataError, RunError, shortened
@@ -45,19 +56,19 @@ class Columns(NamedTuple):
     """Types of the columns; empty: all float32."""
 
 
-def to_numbers(table: pa.Table, strings: Container[str] = (), text: Container[str] = ()) -> Columns:
+def to_numbers(table: pa.Table, strings: Mapping[str, str] | None = None, text: Container[str] = ()) -> Columns:
     """Convert a table to codes, column by column. Values too large for float32 become infinite.
 
     Args:
         table: the table; column names are not checked.
-        strings: names of columns of strings that were read as dictionaries, to save memory.
+        strings: columns of strings that were read as dictionaries, to save memory, and their types in the file.
         text: names of columns of strings that may look like numbers.
 
     Raises:
         DataError: if a column holds something other than numbers, strings, Booleans, dates and times, or mixes numbers and text.
     """
     _check_schema(table.schema)
-    table = read_times(table, text)
+    table, strings = read_times(table, text), strings or {}
     values = torch.empty(table.num_rows, table.num_columns)
     columns = [_plain(column) for column in table.columns]
     spans = shared_times(columns)
@@ -71,23 +82,25 @@ def to_numbers(table: pa.Table, strings: Container[str] = (), text: Container[st
         if isinstance(kind, CategoryType):
             if name not in text and len(kind.values) > _WORDS:
                 _refuse_mixture(name, codes, kind.values)
-            kind = CategoryType(kind.values) if name in strings else kind
+            kind = CategoryType(kind.values, stored=stored_texts(strings[name])) if name in strings else kind
         types.append(kind)
     return Columns(tuple(table.column_names), values, tuple(types))
 
 
-def schema(names: Sequence[str], types: Sequence[ColumnType]) -> pa.Schema:
+def schema(names: Sequence[str], types: Sequence[ColumnType], *, stored: bool = False) -> pa.Schema:
     """Build the Arrow schema for a table of final rows.
 
     Args:
         names: column names.
         types: types of the columns; empty: all float32.
+        stored: whether decimals and strings have the types in which they were stored.
     """
     kinds = or_numbers(types, len(names))
-    return pa.schema([pa.field(name, _arrow_type(kind)) for name, kind in zip(names, kinds, strict=True)])
+    found = [stored_type(kind) if stored else None for kind in kinds]
+    return pa.schema([pa.field(name, own or _arrow_type(kind)) for name, kind, own in zip(names, kinds, found, strict=True)])
 
 
-def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]) -> pa.RecordBatch:
+def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType], *, stored: bool = False) -> pa.RecordBatch:
     """Convert final rows to columns of their original types, with the schema of `schema`.
 
     Numbers have the dtype of their column, see `held`.
@@ -96,11 +109,12 @@ def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]
         rows: final rows `(n, d)`, float32 on the CPU.
         names: column names.
         types: types of the columns; empty: all float32.
+        stored: as for `schema`.
 
     Raises:
         RunError: if a sample is not a value of its column's type: an integer or a time overflows.
     """
-    form = schema(names, types)
+    form = schema(names, types, stored=stored)
     kinds = or_numbers(types, len(names))
     exact = typed_columns(rows, kinds, names)
     missing = rows.T.isnan().numpy()
@@ -108,20 +122,20 @@ def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]
     arrays = []
     for values, mask, kind, field in columns:
         try:
-            arrays.append(_array(values, mask, kind, field.type))
+            arrays.append(_array(values, mask, kind, _arrow_type(kind)).cast(field.type))
         except pa.ArrowException:
             raise RunError(f"The column '{field.name}' has samples that {field.type} does not hold.", "Train longer.") from None
     return pa.record_batch(arrays, schema=form)
 
 
 def held(types: Sequence[ColumnType], parts: Iterable[Tensor]) -> tuple[ColumnType, ...]:
-    """The types with wider dtypes for the numbers that theirs do not hold: int64 for integers, float32 for float16.
+    """The types with wider dtypes for the numbers that theirs do not hold: int64 for integers, float32 for float16, float64 for decimals.
 
     Args:
         types: types of the columns.
         parts: chunks of final rows `(n_i, d)`; not read if no dtype is too narrow for any number of float32.
     """
-    if not any(isinstance(kind, NumberType) and kind.dtype not in _ANY for kind in types):
+    if not any(isinstance(kind, NumberType) and (kind.stored or kind.dtype not in _ANY) for kind in types):
         return tuple(types)
     ends = [torch.stack([part.nan_to_num(inf, inf, -inf).amin(0), part.nan_to_num(-inf, inf, -inf).amax(0)]) for part in parts if len(part)]
     low, high = (end.double().tolist() for end in (torch.stack(ends)[:, 0].amin(0), torch.stack(ends)[:, 1].amax(0)))
@@ -132,6 +146,10 @@ _ANY = ("int64", "float32", "float64")
 
 
 def _holding(kind: ColumnType, low: float, high: float) -> ColumnType:
+    if isinstance(kind, NumberType) and kind.stored and low <= high:
+        own: Any = stored_type(kind)
+        room = 10.0 ** (own.precision - own.scale) - 1
+        return kind if max(-low - kind.offset, high + kind.offset) <= room else replace(kind, stored="")
     if not isinstance(kind, NumberType) or kind.dtype in _ANY or low > high:
         return kind
     info = np.iinfo(kind.dtype) if kind.whole else np.finfo(kind.dtype)
@@ -224,13 +242,15 @@ def _column(name: str, column: pa.ChunkedArray, spans: dict[str, TimeType], code
         found = _strings(column, codes)
         return CategoryType(found.values, "dictionary") if isinstance(found, CategoryType) else found
     if is_text(kind):
-        return _strings(column.cast(pa.string()).dictionary_encode(), codes)
+        found = _strings(column.cast(pa.string()).dictionary_encode(), codes)
+        return replace(found, stored=stored_texts(str(kind))) if isinstance(found, CategoryType) else found
     if pa.types.is_temporal(kind):
         return _times(column, spans.get(str(kind)) or time_type(kind, [column]), codes)
     if pa.types.is_boolean(kind):
         column, found = column.cast(pa.int8()), CategoryType((False, True), "bool")
     else:
         found = integer_type(column, name) if pa.types.is_integer(kind) else float_type(column)
+        found = replace(found, stored=str(kind)) if pa.types.is_decimal(kind) else found
     offset = offset_of(found)
     for first, part in column_parts(column):
         if not offset:

@@ -15,7 +15,11 @@ training rows, the others held-out rows. The area under the ROC curve (AUC) is t
 than another row, ties counted half: 0.5 if the samples reveal nothing, 1 if they reveal every member.
 
 Warnings follow from ratios, copies and membership, and never from distances alone: samples that crowd in the middle of the data, as
-those of an undertrained model may, are near to training rows and repeat none.
+those of an undertrained model may, are near to training rows and repeat none. Where values are rounded, such samples equal training rows
+more often than new rows do, and held-out rows too. So ratios and copies count only if samples repeat training rows rather than held-out
+rows: of all real rows that are repeated, more are training rows than a random choice would have (Fisher's exact test). This test has its
+level for any distribution of samples. It is left out for exact copies if no new row is one, and if fewer than 100 rows are held out and so
+few are repeated that it could not reject.
 
 Distances are rounded to 1e-9, so that equal distances of rounded data are ties.
 """
@@ -134,7 +138,7 @@ def privacy(records: Records, *, seed: int = 0) -> Privacy:
     with config_context(assume_finite=True, skip_parameter_validation=True):  # the rows are checked
         samples = closest(records.samples[choice(len(records.samples), MOST, seed, _HELD)], training)
         new, weight = _new_rows(records, seed)
-        parts = [_distance_ratios(new, samples, weight, seed), _shares(new, samples, weight), _membership(records, seed)]
+        parts = [_distance_ratios(new, samples, weight, seed), _shares(new, samples, weight, records), _membership(records, seed)]
     measured = [line for lines, _, _ in parts for line in lines]
     notes = [note for _, left_out, _ in parts for note in left_out]
     notes += [f"Privacy: {len(samples.first)} samples, {len(training)} training rows, {len(held_out)} held-out rows."]
@@ -294,7 +298,7 @@ def _distance_ratios(new: Closest, samples: Closest, weight: float, seed: int) -
     return lines, notes, []
 
 
-def _shares(new: Closest, samples: Closest, weight: float) -> _Part:
+def _shares(new: Closest, samples: Closest, weight: float, records: Records) -> _Part:
     real, name = float(np.median(new.ratio)), "nearest-neighbour distance ratio"
     interval = quantile_interval(samples.ratio, 0.5)
     lines = [Measured(GROUP, name, float(np.median(samples.ratio)), interval, "exact", real, real)]
@@ -305,7 +309,32 @@ def _shares(new: Closest, samples: Closest, weight: float) -> _Part:
         share = float(held.mean())
         lines.append(Measured(GROUP, name, float(drawn.mean()), interval, "exact", share, share))
         alarms += [name] if _more(int(drawn.sum()), len(drawn), math.ceil(weight * int(held.sum())), int(weight * len(held))) else []
-    return lines, [], alarms
+    certain = [name for name in alarms if name == "exact copies" and not new.exact.any()]
+    unsure = [name for name in alarms if name not in certain]
+    return lines, [], certain + (_of_members(unsure, records) if unsure else [])
+
+
+def _of_members(alarms: list[str], records: Records) -> list[str]:
+    """Return the alarms, without those for which samples repeat held-out rows as often as training rows, by Fisher's exact test."""
+    real = np.concatenate([records.training, records.held_out])
+    index = NearestNeighbors(n_neighbors=2).fit(real).kneighbors(records.samples, return_distance=False)
+    near = np.stack([np.linalg.norm(records.samples - real[index[:, k]], axis=1) for k in range(2)], 1)
+    order = np.argsort(near, 1)
+    first, second = np.round(np.take_along_axis(near, order, 1), _DIGITS).T
+    ratio = np.divide(first, second, out=np.ones_like(first), where=second > 0)
+    row = np.take_along_axis(index, order, 1)[:, 0]
+    seen = {sample.tobytes() for sample in np.round(records.samples, _DIGITS) + 0.0}
+    repeated = {
+        "nearest-neighbour distance ratio": row[ratio <= np.median(ratio)],
+        "exact copies": [i for i, each in enumerate(np.round(real, _DIGITS) + 0.0) if each.tobytes() in seen],
+        "near copies": row[ratio < NEAR],
+    }
+    members, found = len(records.training), []
+    for name in alarms:
+        rows = np.unique(repeated[name])
+        value, least = (stats.hypergeom.sf(k - 1, len(real), members, len(rows)) for k in ((rows < members).sum(), min(len(rows), members)))
+        found += [name] if value < 1 - ALARM or (len(records.held_out) < FEW and least >= 1 - ALARM) else []
+    return found
 
 
 def share_interval(found: int, size: int, *, level: float = LEVEL) -> Interval:

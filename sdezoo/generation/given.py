@@ -27,7 +27,6 @@ from sdezoo.process.noise import mix
 from sdezoo.sampling.conditioning import PARTICLES, ParticleFilter
 from sdezoo.sampling.sampler import Callback, Sampler
 from sdezoo.store.restoring import Trained
-from sdezoo.zoo.composition import support_in_words
 
 STEPS = 50
 """Default number of steps of the particle filter."""
@@ -328,11 +327,14 @@ class ConditionalDraw:
         refused = found & ~encoded.isfinite() | (found & ~allowed if allowed.shape == found.shape else ~allowed[:, None])
         sources = self.trained.encoding.sources(len(names))
         if refused.any():
-            troubled = list(dict.fromkeys(names[sources[i]] for i in refused.any(0).nonzero().flatten().tolist()))
+            row, place = refused.nonzero()[0].tolist()
+            column = sources[place]
+            value = self._shown(column, float(self.given.x[row, column]))
+            count = int(refused.sum())
             raise DataError(
-                f"{int(refused.sum())} given values lie outside {support_in_words(sde.support)}, the support of '{sde.title()}', in "
-                f"{', '.join(troubled[:5])}.",
-                "Give values that the data can have.",
+                f"{count} given value{'s' if count > 1 else ''} cannot occur in the model, the first is {value} in column "
+                f"'{names[column]}'.",
+                f"Give values like those of the data, such as {self._shown(column, float(self._usual[0, column]))}.",
             )
         entries, usual = self._entries(known), self._usual[0]
         for i in known.any(0).nonzero().flatten().tolist():

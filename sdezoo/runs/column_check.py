@@ -103,10 +103,18 @@ def last_look(run: Path, data: Data, device: torch.device, seed: int) -> LastLoo
     trained = restore(run)
     real = data.test if len(data.test) >= _ENOUGH else torch.cat([data.train, data.test])
     count = min(_MOST, max(_FEWEST, len(real)))
-    made = generate(trained, choose_sampler(trained, None), count, seed=seed, batch_size=_BATCH, device=device)
-    categories = trained.encoding.categories
-    copies = copied(data.train, data.test[:_MOST], made.x, seed, categories) if len(data.test) else []
-    return LastLook(column_gaps(real, made.x, data.columns, categories), copies)
+    sampler, categories = choose_sampler(trained, None), trained.encoding.categories
+
+    def drawn(key: int) -> Tensor:
+        return generate(trained, sampler, count, seed=key, batch_size=_BATCH, device=device).x
+
+    made = drawn(seed)
+    copies = copied(data.train, data.test, made, seed, categories) if len(data.test) else []
+    if copies:
+        # What is by chance is not found twice.
+        again = copied(data.train, data.test, drawn(seed + 1), seed, categories)
+        copies = [name for name in copies if name in again]
+    return LastLook(column_gaps(real, made, data.columns, categories), copies)
 
 
 def column_gaps(real: Tensor, samples: Tensor, names: Sequence[str] = (), categories: Sequence[int] = ()) -> list[ColumnGap]:

@@ -159,6 +159,13 @@ def _is_bound(bound: list[float] | float, kind: Kind, width: int) -> bool:
 
 def _is_type(kind: ColumnType) -> bool:
     """Whether values of a column type can be computed: its numbers are within those of the files that it is read from."""
+    from sdezoo.data.conversion import is_form, is_time
+    from sdezoo.data.opening.inference import stored_type
+
+    try:
+        stored_type(kind)
+    except ValueError:
+        return False
     if isinstance(kind, CategoryType):
         wanted = bool if kind.form == "bool" else str
         known = kind.form in ("string", "bool", "dictionary")
@@ -166,8 +173,6 @@ def _is_type(kind: ColumnType) -> bool:
     if isinstance(kind, NumberType):
         return 0 <= kind.step < _WHOLE and 0 <= kind.digits <= _DIGITS and abs(kind.offset) < _WHOLE
     if isinstance(kind, TimeType):
-        from sdezoo.data.conversion import is_form, is_time
-
         return (
             1 <= kind.step < _WHOLE
             and abs(kind.offset) < _WHOLE

@@ -68,7 +68,10 @@ class ColumnOptions:
                 groups.append((tuple(part.strip() for part in name.split("+")), float(spec)))
                 continue
             if name in processes:
-                raise ParameterError(f"The setting column names '{name}' twice.", "Name it once.")
+                raise ParameterError(
+                    f"The setting column names '{name}' twice.",
+                    "Name it once, and put a process with commas into parentheses: COLUMN=(PROCESS).",
+                )
             processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
         dropped = tuple(name for name, spec in processes.items() if spec == _DROP)
         categories = tuple(name for name, spec in processes.items() if spec == _CATEGORY)

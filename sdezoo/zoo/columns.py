@@ -105,17 +105,18 @@ def _fit(name: str, column: Tensor) -> ColumnFit:
     return max(offers, key=lambda offer: offer.preference)
 
 
-def _given(spec: str, name: str, column: Tensor) -> ColumnFit:
+def _given(given: str, name: str, column: Tensor) -> ColumnFit:
     """The process that the user gives a column, unless it refuses values."""
-    sde = SDES.build(spec)
-    refused = int((~sde.support.check(column.unsqueeze(1))).sum())
+    sde = SDES.build(given)
+    refused = int((~sde.support.check(column.float().unsqueeze(1))).sum())  # float32, as in training
     if refused and not sde.support.event_dim:
-        problem = f"'{spec}' refuses {refused} of {len(column)} values of the column '{name}'."
+        problem = f"'{given}' refuses {refused} of {len(column)} values of the column '{name}'."
         if (column <= 0).all() and sde.support.check(0 - column[column < 0].unsqueeze(1)).all():
             raise DataError(problem, f"Give it a process of the opposite sign: --column '{name}={NEGATIVE}'.")
         fit = _fit(name, column)
-        raise DataError(problem, f"Give it {fit.spec}, which fits: --column '{name}={fit.spec}'.")
-    return ColumnFit(0, "as given", spec)
+        spec = f"({fit.spec})" if "," in fit.spec else fit.spec
+        raise DataError(problem, f"Give it {fit.spec}, which fits: --column '{name}={spec}'.")
+    return ColumnFit(0, "as given", given)
 
 
 def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:

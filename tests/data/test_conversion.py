@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from pyarrow import csv, parquet
 
 from sdezoo.data.codecs.discrete import MARK, CategoryCodec, MissingCodec
 from sdezoo.data.column_types import CategoryType, NumberType, TimeType, column_types
-from sdezoo.data.conversion import from_numbers, recoded, to_numbers
+from sdezoo.data.conversion import from_numbers, held, recoded, to_numbers
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.formats import Samples
 from sdezoo.data.opening.dialect import Dialect
@@ -211,3 +212,15 @@ def test_numbers_may_be_read_as_words(tmp_path: Path, ending: str) -> None:
     assert isinstance(types[1], NumberType)
     with pytest.raises(DataError, match=r"no column 'z'. Correct text="):
         FORMATS[ending]().open(path, Dialect(text=("z",)), lambda _: None)
+
+
+def test_decimals_and_strings_are_stored_as_they_were(tmp_path: Path) -> None:
+    cents = pa.array([Decimal("1.25"), None, Decimal("-9.99")], pa.decimal128(4, 2))
+    table = pa.table({"cents": cents, "word": pa.array(["b", "a", None], pa.large_string())})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    found = read_columns(tmp_path / "t.parquet")
+    assert column_types(kind.record() for kind in found.types) == found.types
+    back = from_numbers(found.values, found.names, found.types, stored=True)
+    assert pa.Table.from_batches([back]).equals(table)
+    assert held(found.types, [found.values]) == found.types
+    assert held(found.types, [found.values + 99])[0].stored == "", "too large for four digits"

@@ -17,6 +17,7 @@ TEXTS = {
     "R": '"weight","wet","kind"\n62,TRUE,"a"\n61.5,FALSE,"b"\nNA,TRUE,NA\n58,FALSE,"b"\n',
     "Europe": "weight;price;kind\n62,0;3,10;a,b\n61,0;12,25;d\n60,5;0,75;d\n",
     "booleans": "x,y\ntrue,1.50\nfalse,2.00\nfalse,3.25\n",
+    "late": "x,y\n" + "".join(f"{k},{k * 3}\n" for k in range(999)) + "7,?\n",
     "small": "x\n-0.10\n0.00\n0.20\n-0.30\n",
 }
 PLAIN = {

@@ -19,6 +19,8 @@ from sdezoo.errors import DataError
         ["27.03.2024", "05.01.2023"],
         ["3/27/2024", "11/5/2023"],
         ["27-Mar-2024", "05-Jan-2023"],
+        ["9-Sep-03", "31-Dec-99"],
+        ["09 Sep 03", "31 Dec 99"],
         ["March 27, 2024", "May 05, 2023"],
         ["2024/03/27", "2023/01/05"],
         ["2024-03-27T09:30:15", "2024-03-28T23:59:59"],
@@ -42,7 +44,16 @@ def test_a_step_between_two_dates_is_a_day() -> None:
     assert (found.values[1, 0] - found.values[0, 0], found.values[0, 0] - found.values[2, 0]) == (2, 1)
 
 
-@pytest.mark.parametrize("texts", [["01/02/2024", "03/04/2024"], ["2024-13-01", "2024-01-01"], ["03/27/2024", "soon"], ["12", "13"]])
+_UNCLEAR = [
+    ["9-Sep-45", "1-Jan-90", "3-Feb-01"],
+    ["01/02/2024", "03/04/2024"],
+    ["2024-13-01", "2024-01-01"],
+    ["03/27/2024", "soon"],
+    ["12", "13"],
+]
+
+
+@pytest.mark.parametrize("texts", _UNCLEAR)
 def test_texts_with_two_readings_or_none_stay_texts(texts: list[str]) -> None:
     assert to_numbers(pa.table({"when": texts})).types == (CategoryType(tuple(sorted(texts))),)
 
@@ -84,4 +95,4 @@ def test_integers_beyond_64_bits_are_refused_and_decimals_keep_their_lattice() -
     with pytest.raises(DataError, match="beyond 64 bits"):
         to_numbers(pa.table({"id": pa.array([2**63 + 1, 2**63 + 2], pa.uint64())}))
     kind = to_numbers(pa.table({"price": [Decimal(f"{k}.{k % 100:02}") for k in range(1000)]})).types[0]
-    assert kind == NumberType("float64", 1, 2)
+    assert kind == NumberType("float64", 1, 2, stored="decimal128(5, 2)")

@@ -137,11 +137,12 @@ def test_near_copies_are_found():
 
 
 def test_samples_in_the_middle_of_the_data_are_near_and_no_copies():
-    """Crowded samples are near to training rows; whose they are does not show."""
+    """Crowded samples are near to training rows; whose they are does not show. On a lattice they equal held-out rows as well."""
     warnings = 0
     for seed in range(50):
         parts = equal(LAWS["normal"], (1000, 1000, 1000), seed)
-        found = privacy(parts._replace(samples=0.3 * parts.samples))
+        rounded = (lambda rows: np.round(rows, 1)) if seed % 2 else np.asarray
+        found = privacy(Records(rounded(parts.training), rounded(parts.held_out), rounded(0.3 * parts.samples)))
         assert figures(found)[DISTANCE].interval[1] < 1
         warnings += len(warned(found))
     assert warnings <= 5

@@ -41,3 +41,15 @@ def test_another_box() -> None:
     torch.testing.assert_close(sde.decode(sde.encode(x)), x)
     with pytest.raises(ParameterError, match="low"):
         SDES.build("walls:low=2,high=1")
+
+
+def test_walls_are_found_and_written_as_data_hold_them() -> None:
+    x = (0.1 + 0.6 * shares()[:, 0]).round(decimals=3).float()
+    fit = SDES.load("walls").column_fit(x.double())
+    assert fit is not None
+    assert fit.spec == "walls:low=0.1,high=0.7"
+    sde = SDES.build(fit.spec).adapted(x.unsqueeze(1))
+    marks = sde.encode(x.unsqueeze(1))[:, 1]
+    assert torch.equal(marks != 0, (x == x.min()) | (x == x.max()))
+    assert torch.equal(sde.decode(sde.encode(x.unsqueeze(1)))[:80, 0], x[:80])
+    assert sde.support.check(x.double()).all()

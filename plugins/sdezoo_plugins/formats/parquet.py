@@ -25,9 +25,9 @@ class Parquet(OpenedFormat):
     def write(self, samples: Samples, file: BinaryIO) -> None:
         samples = samples.table
         names = samples.names
-        with parquet.ParquetWriter(file, schema(names, samples.types)) as table:
+        with parquet.ParquetWriter(file, schema(names, samples.types, stored=True)) as table:
             for part in samples.parts:
-                table.write_batch(from_numbers(part, names, samples.types))
+                table.write_batch(from_numbers(part, names, samples.types, stored=True))
 
     def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int, dialect: Dialect) -> None:
         fill_parquet(path, file, columns, draws)

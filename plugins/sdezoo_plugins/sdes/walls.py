@@ -18,6 +18,7 @@ Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (b
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Self
 
+import numpy as np
 import torch
 from annotated_types import Gt
 from torch import Tensor
@@ -38,8 +39,8 @@ class Walled(WithMarks):
     """`(ζ, mark)`, concatenated along the first dimension of an event, to a value inside the box or on one of its walls.
 
     Args:
-        low: lower wall.
-        high: upper wall.
+        low: lower wall, the float32 number closest to it, since data are float32.
+        high: upper wall, likewise.
         center: `c`, one for each entry of the last dimension, or one for all.
         spread: `s`, as `center`.
         threshold: size of the marks on a wall, as `center`.
@@ -47,6 +48,7 @@ class Walled(WithMarks):
 
     def __init__(self, low: float, high: float, center: tuple[float, ...], spread: tuple[float, ...], threshold: tuple[float, ...]) -> None:
         super().__init__()
+        low, high = _single(low), _single(high)
         self.low, self.high, self.center, self.spread, self.threshold = low, high, center, spread, threshold
         self.codomain = constraints.unit_interval if (low, high) == (0, 1) else constraints.interval(low, high)
 
@@ -97,7 +99,11 @@ class Walls(AffineSDE):
         if (min(below, above) < rows and not piled) or len(column.unique()) <= LEVELS:
             return None
         where = "both walls" if below >= rows else "the upper wall"
-        return ColumnFit(3, f"between {low:g} and {high:g}, with many values on {where}", f"{cls.title()}:low={low!r},high={high!r}")
+        return ColumnFit(
+            3,
+            f"between {low:g} and {high:g}, with many values on {where}",
+            f"{cls.title()}:low={np.float32(low)!s},high={np.float32(high)!s}",
+        )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,5 +134,10 @@ class Walls(AffineSDE):
 
     def _inside(self, column: Tensor) -> Tensor:
         """The coordinates `u` of the values that are on no wall."""
-        share = (column - self.low) / (self.high - self.low)
+        low, high = _single(self.low), _single(self.high)
+        share = (column - low) / (high - low)
         return torch.logit(share[(share > 0) & (share < 1)])
+
+
+def _single(value: float) -> float:
+    return float(np.float32(value))

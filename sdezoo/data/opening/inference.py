@@ -9,13 +9,14 @@ Columns are gone through in parts of 2¹⁸ rows, several times if need be, so t
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
-from sdezoo.data.column_types import NumberType, TimeType
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType
 from sdezoo.errors import DataError
 
 EXACT = 2**24
@@ -29,6 +30,8 @@ _NARROW = 2.0**-10
 """Numbers whose range is a smaller part of the largest are counted from its middle."""
 _SPANS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "day": 86_400 * 10**9}
 """Spans of time in nanoseconds."""
+
+_DECIMAL, _STRINGS = re.compile(r"(decimal(?:32|64|128|256))\((\d{1,2}), (-?\d{1,2})\)"), ("large_string", "string_view")
 
 
 def column_parts(column: pa.ChunkedArray) -> Iterator[tuple[int, pa.Array]]:
@@ -229,3 +232,30 @@ def time_type(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType
         )
         low = low // step * step
     return TimeType(str(kind), low + (high - low) // (2 * step) * step, step, coarse)
+
+
+def stored_type(kind: ColumnType) -> pa.DataType | None:
+    """Arrow's type in which a column was stored, if it is another than that of its values, or None.
+
+    Args:
+        kind: the type.
+
+    Raises:
+        ValueError: if there is no such type.
+    """
+    name = kind.stored if isinstance(kind, NumberType | CategoryType) else ""
+    if not name:
+        return None
+    decimal = _DECIMAL.fullmatch(name) if isinstance(kind, NumberType) else None
+    if decimal is None and (isinstance(kind, NumberType) or name not in _STRINGS):
+        raise ValueError(name)
+    return getattr(pa, decimal[1])(int(decimal[2]), int(decimal[3])) if decimal else getattr(pa, name)()
+
+
+def stored_texts(name: str) -> str:
+    """What a column of texts notes of its type.
+
+    Args:
+        name: name of the type.
+    """
+    return name if name in _STRINGS else ""

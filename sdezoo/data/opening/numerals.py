@@ -1,7 +1,8 @@
 """Numbers written for people: thousands separators, decimal commas, currency signs, and columns that mix numbers with other texts.
 
 A column of text is read as numbers if all of its values are numbers in one notation: `1,234.50` (a decimal point) or `1.234,50` (a decimal
-comma). `1,234` alone is in both. Another column of the file then tells, or the user. Arrow converts the texts once the marks are removed.
+comma). `1,234` alone is in both. Another column of the file then tells, or the user. Among other numbers, one in parentheses, `(1,234.50)`,
+is negative, as accountants write it. Arrow converts the texts once the marks are removed.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -30,6 +31,7 @@ _NOTATIONS = {
 }
 _NONE = r"(?i)^\s*(?:[-?.*\x{2013}\x{2014}]|--|\.\.|none|null|<na>|na|n\.a\.|n/a|nan|missing|unknown|)\s*$"
 """What people write for a missing number, besides what Arrow knows."""
+_NEGATIVE = rf"^\s*({_CURRENCY}?)\s*\(\s*([^()+-]*\d[^()+-]*)\)\s*$"
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 
 
@@ -120,8 +122,15 @@ def _texts(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
 
 
 def _amounts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The texts without currency and percent signs around a number."""
-    return pc.replace_substring_regex(column, _AMOUNT, r"\1\3")
+    """The texts without currency and percent signs around a number, and with a minus sign in place of parentheses."""
+    return pc.replace_substring_regex(_signed(column), _AMOUNT, r"\1\3")
+
+
+def _signed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    inside = pc.match_substring_regex(column, _NEGATIVE)
+    # Numbers that are all in parentheses may be marks, such as those of footnotes.
+    mixed = pc.any(inside).as_py() and not pc.all(inside).as_py()
+    return pc.replace_substring_regex(column, _NEGATIVE, r"-\1\2") if mixed else column
 
 
 def _share(texts: pa.ChunkedArray, pattern: str) -> float:
@@ -144,7 +153,7 @@ def _number(amounts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
 
 def _check_units(path: Path, name: str, column: pa.ChunkedArray) -> None:
     """Refuse amounts in more than one unit."""
-    units = pc.unique(pc.replace_substring_regex(column, _AMOUNT, r"\2\4")).drop_null().to_pylist()
+    units = pc.unique(pc.replace_substring_regex(_signed(column), _AMOUNT, r"\2\4")).drop_null().to_pylist()
     if len(units) > 1 and ("%" in units or len(set(units) - {""}) > 1):
         shown = " and ".join(f"'{unit}'" if unit else "no sign" for unit in sorted(units)[:3])
         raise DataError(f"Column '{name}' of '{path}' has amounts in different units: {shown}.", "Convert them to one unit.")

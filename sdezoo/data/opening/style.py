@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +26,8 @@ from sdezoo.data.text_style import TextStyle
 
 _ROWS, _BYTES = 256, 2**16
 """The first rows that are looked at, in so many bytes at most."""
+_FAR = 10**5
+"""How many rows are searched for a missing value."""
 _OTHER = {"true": "false", "True": "False", "TRUE": "FALSE", "1": "0"} | {"false": "true", "False": "True", "FALSE": "TRUE", "0": "1"}
 
 
@@ -44,6 +47,7 @@ def find_style(path: Path, table: pa.Table, dialect: Dialect, file: BinaryIO | N
         source = Text(path, opened, dialect)
         names, separator = list(source.layout.names), source.layout.separator
         head = source.rows().read(_BYTES).decode(errors="replace")
+        late = _first_gap(Text(path, opened, dialect), table)
     lines = head.splitlines(keepends=True)
     rows = [row for row in csv.reader(lines[:-1] if len(head) >= _BYTES // 2 else lines, delimiter=separator) if row]
     rows = list(islice((row for row in rows if len(row) == len(names)), min(_ROWS, len(table))))
@@ -53,6 +57,7 @@ def find_style(path: Path, table: pa.Table, dialect: Dialect, file: BinaryIO | N
     mark = dialect.decimal_mark or decimal_mark(known, texts)
     again = re.escape(separator)
     missing = Counter(text for name, column in known.items() for text, gap in _pairs(texts[name], column.is_null()) if gap)
+    missing = missing or Counter(late)
     decimals = {name: _decimals(texts[name], mark) for name, column in known.items() if pa.types.is_floating(column.type)}
     return TextStyle(
         separator=separator,
@@ -62,6 +67,20 @@ def find_style(path: Path, table: pa.Table, dialect: Dialect, file: BinaryIO | N
         decimals={name: found for name, found in decimals.items() if found[0]},
         booleans={name: _booleans(texts[name], column) for name, column in known.items() if pa.types.is_boolean(column.type)},
     )
+
+
+def _first_gap(source: Text, table: pa.Table) -> list[str]:
+    """The text of the first missing value of a table, if it is not far from the beginning."""
+    found = {
+        name: pc.index(column.is_null(), pa.scalar(True)).as_py() for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+    gaps = {name: row for name, row in found.items() if 0 <= row < _FAR and name in source.layout.names}
+    if not gaps:
+        return []
+    name, names = min(gaps, key=lambda name: gaps[name]), list(source.layout.names)
+    with io.TextIOWrapper(source.rows(), errors="replace", newline="") as stream:
+        rows = (row for row in csv.reader(stream, delimiter=source.layout.separator) if len(row) == len(names))
+        return [row[names.index(name)] for row in islice(rows, gaps[name], gaps[name] + 1)]
 
 
 def decimal_mark(columns: Mapping[str, pa.ChunkedArray], texts: Mapping[str, Sequence[str]]) -> str:

@@ -38,7 +38,7 @@ _BATCH = 65_536
 _WIDE = 512  # columns of a Parquet file that are read at a time
 _MOST = 2**15  # columns of a Parquet file
 _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
-_PACKED = {b"text": b""}
+_PACKED = b"text"
 """Metadata of a field of texts that were read as a dictionary."""
 OF_TEXT = ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text")
 """What a user can say of a table in text."""
@@ -102,13 +102,13 @@ def _returning_memory() -> Iterator[None]:
         return_memory()
 
 
-def packed_texts(table: pa.Table) -> set[str]:
-    """The columns whose texts were read as a dictionary to save memory, and are no dictionary in the file.
+def packed_texts(table: pa.Table) -> dict[str, str]:
+    """The columns whose texts were read as a dictionary to save memory, and are no dictionary in the file, with their types there.
 
     Args:
         table: from `read_table`.
     """
-    return {field.name for field in table.schema if field.metadata == _PACKED}
+    return {field.name: field.metadata[_PACKED].decode() for field in table.schema if _PACKED in (field.metadata or {})}
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -261,15 +261,15 @@ def _parquet(path: Path) -> pa.Table:
         if not file.metadata.num_rows:
             raise no_rows(path)
         check_size(path, file.metadata.num_rows * len(schema.names))
-        texts = [field.name for field in schema if is_text(field.type)]
+        packed = {field.name: {_PACKED: str(field.type)} for field in schema if is_text(field.type)}
     index = {f"__index_level_{level}__" for level in range(len(schema.names))}
     kept = [name for name in schema.names if name not in index]
-    columns, packed = {}, set(texts)
-    with parquet.ParquetFile(path, read_dictionary=texts) as file:
+    columns = {}
+    with parquet.ParquetFile(path, read_dictionary=list(packed)) as file:
         for first in range(0, len(kept), _WIDE):  # a reader of a column takes some KB
             slab = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept[first : first + _WIDE]))
             columns |= dict(zip(slab.column_names, slab.columns, strict=True))
-    fields = [pa.field(name, column.type, metadata=_PACKED if name in packed else None) for name, column in columns.items()]
+    fields = [pa.field(name, column.type, metadata=packed.get(name)) for name, column in columns.items()]
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
 

@@ -1,8 +1,9 @@
 """Dates and times that are written as texts, such as `03/27/2024` or `2024-03-27T09:30Z`: read as times, and written in the same form.
 
 A form is a format of `strftime`; `%-d` is a day without a zero before it. A form is taken only if every text of a column is what writing in
-the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Offsets from UTC and `Z` belong
-to the form, so they are the same in all texts; ISO texts with different ones are read as times in UTC.
+the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Years of two digits are taken
+only if all texts lie within 50 years; 69 is 1969, and 68 is 2068. Offsets from UTC and `Z` belong to the form, so they are the same in all
+texts; ISO texts with different ones are read as times in UTC.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -28,7 +29,9 @@ _DATES = {
     r"\d\d?-\d\d?-\d{4}": ("%m-%d-%Y", "%d-%m-%Y"),
     r"\d\d?\.\d\d?\.\d{4}": ("%d.%m.%Y",),
     r"\d\d?-[A-Z][a-z]{2}-\d{4}": ("%d-%b-%Y",),
+    r"\d\d?-[A-Z][a-z]{2}-\d\d": ("%d-%b-%y",),
     r"\d\d? [A-Z][a-z]{2} \d{4}": ("%d %b %Y",),
+    r"\d\d? [A-Z][a-z]{2} \d\d": ("%d %b %y",),
     r"[A-Z][a-z]{2} \d\d?, \d{4}": ("%b %d, %Y",),
     r"[A-Z][a-z]+ \d\d?, \d{4}": ("%B %d, %Y",),
 }
@@ -40,6 +43,7 @@ _CLOCKS = {
 }
 _TEXT = re.compile(rf"({'|'.join(_DATES)})?([ T]?)({'|'.join(_CLOCKS)})?(Z| ?UTC|[-+]\d\d:?\d\d)?")
 _UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
+_FIFTY_YEARS = 50 * 366 * 86400
 _BARE = "\x01"  # before a field that is written without a zero
 
 
@@ -115,12 +119,18 @@ def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
     found = []
     for form, kind in _forms(match):
         times = parse_times(texts, form, kind)
-        if times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py():
+        back = times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py()
+        if back and ("%y" not in form or _within_50_years(times)):
             found.append((times, form))
     if found:
         same = all(times.equals(found[0][0]) for times, _ in found)
         return found[0] if same else None
     return _iso(texts) if match[1] and match[1][4] == "-" else None
+
+
+def _within_50_years(times: pa.ChunkedArray | pa.Array) -> bool:
+    ends = pc.min_max(pc.cast(times, pa.timestamp("s"), safe=False).cast(pa.int64())).as_py()
+    return ends["max"] - ends["min"] <= _FIFTY_YEARS
 
 
 def _known(chunk: pa.Array) -> str | None:
