@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.dataset import Data
-from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.sampling.guide import Guide, Reference
 from sdezoo.sampling.sampler import Sampler
@@ -66,11 +66,15 @@ class Guides:
             raise CompositionError(f"'{turning[0]}' and '{turning[1]}' both turn to the class that is asked for.", "Give one of them.")
         if data is None and (hungry := [guide.title() for guide in guides if guide.needs_rows]):
             raise ParameterError(f"'{hungry[0]}' needs the training rows, and there are none here.", "Sample from a run folder.")
-        seeing = [guide for guide in guides if guide.needs_observation]
+        seeing = [guide for guide in guides if guide.observes]
         if seeing and observed is None:
             raise ParameterError(f"'{seeing[0].title()}' needs what was observed of the samples.", "Give --observed a .npz file.")
         if observed is not None and not seeing:
             raise ParameterError("No guide takes what was observed of the samples.", "Give --guide inpaint, or leave out --observed.")
+        taken = {name for guide in seeing for name in guide.observes}
+        if unknown := [name for name in observed or () if name not in taken]:
+            listed = ", ".join(f"'{guide.title()}' takes {' and '.join(guide.observes)}" for guide in seeing)
+            raise DataError(f"No guide takes the observed array {unknown[0]}; {listed}.", "Rename it, or leave it out.")
         return cls(tuple(sorted(guides, key=lambda guide: not guide.conditions)), data, observed)
 
     @property
@@ -111,7 +115,7 @@ class Guides:
             SdezooError: if it does not.
         """
         for guide in self.guides:
-            if guide.needs_observation:
+            if guide.observes:
                 every = range(min(rows, max((len(array) for array in (self.observed or {}).values() if array.ndim), default=1)))
                 like = torch.empty(())
                 alone = Guides((guide,), self.data, self.observed)

@@ -217,8 +217,8 @@ class Guide(Plugin, Requirement[P], ABC, Generic[P]):
     There is at most one such guide."""
     needs_rows: ClassVar[bool] = False
     """Whether it needs the training rows."""
-    needs_observation: ClassVar[bool] = False
-    """Whether it needs what was observed of the samples, see `Reference.observed`."""
+    observes: ClassVar[tuple[str, ...]] = ()
+    """Names of the arrays that it needs of what was observed of the samples, see `Reference.observed`."""
 
     @abstractmethod
     def around(self, model: Model[P], reference: Reference) -> Model[P]:

@@ -39,7 +39,7 @@ class Steered(Model[AffineSDE]):
 def mutant(law: str, mistake: str) -> Any:
     @dataclass(frozen=True)
     class Mutant(Guide[AffineSDE]):
-        needs_rows, needs_observation = mistake == "away", mistake == "deaf"
+        needs_rows, observes = mistake == "away", ("x",) if mistake == "deaf" else ()
         weight: float = 0.1
 
         def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:

@@ -24,7 +24,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "known.npz", x=KNOWN)
     np.savez(folder / "masked.npz", x=np.nan_to_num(KNOWN, nan=1.0), mask=~np.isnan(KNOWN))
     np.savez(folder / "seen.npz", y=TOTALS, A=MATRIX)
-    np.savez(folder / "wide.npz", x=np.ones((2, 3)), y=np.ones((1, 2)), A=np.ones((1, 3)))
+    np.savez(folder / "other.npz", x=KNOWN, known=~np.isnan(KNOWN))
+    np.savez(folder / "wide.npz", x=np.ones((2, 3)))
+    np.savez(folder / "half.npz", y=TOTALS)
+    np.savez(folder / "tall.npz", y=np.ones((1, 2)), A=np.ones((1, 3)))
     np.savez(folder / "negative.npz", x=-KNOWN)
     np.savez(folder / "torn.npz", x=KNOWN, mask=np.ones((5, 5)))
     np.savez(folder / "words.npz", x=np.array(["a", "b"]))
@@ -66,10 +69,11 @@ def test_a_sample_is_the_same_in_every_batch(run: Path, guide: str) -> None:
     [
         (["inpaint"], None, "'inpaint' needs what was observed", "--observed"),
         ([], "known.npz", "No guide takes what was observed", "--guide inpaint"),
-        (["inpaint"], "seen.npz", "no array x; it holds A, y", "Store it as x"),
-        (["inverse"], "known.npz", "no array y; it holds x", "Store it as y"),
+        (["inpaint"], "seen.npz", "No guide takes the observed array y; 'inpaint' takes x", "Rename it"),
+        (["inpaint"], "other.npz", "No guide takes the observed array known; 'inpaint' takes x", "Rename it"),
+        (["inverse"], "half.npz", "no array A; it holds y", "Store it as A"),
         (["inpaint"], "wide.npz", r"the shape \(3,\) a row, and a sample \(2,\)", "sdezoo sample"),
-        (["inverse"], "wide.npz", r"A has the shape \(1, 3\)", r"A as \(m, 2\)"),
+        (["inverse"], "tall.npz", r"A has the shape \(1, 3\)", r"A as \(m, 2\)"),
         (["inpaint"], "negative.npz", "3 known entries are outside the support", "mask"),
         (["inpaint"], "torn.npz", r"mask has the shape \(5, 5\), and x \(3, 2\)", "same shape"),
         (["inpaint"], "words.npz", "x in '.*' holds no numbers", "Store numbers"),

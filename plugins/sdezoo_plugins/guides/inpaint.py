@@ -21,7 +21,7 @@ from sdezoo.sampling.guide import Guide, Reference
 class Inpaint(Guide[AffineSDE]):
     """Inpainting: keeps the known entries of x in --observed, and draws those that are NaN."""
 
-    needs_observation: ClassVar[bool] = True
+    observes: ClassVar[tuple[str, ...]] = ("x",)
     needs_rows: ClassVar[bool] = True
 
     noise: NonNegative = 0.0

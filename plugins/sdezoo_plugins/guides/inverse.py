@@ -24,7 +24,7 @@ from sdezoo.sampling.guide import Guide, Reference
 class Inverse(Guide[AffineSDE]):
     """Linear inverse problem: samples whose A x is y, with y (N, m) and A (m, d) in --observed."""
 
-    needs_observation: ClassVar[bool] = True
+    observes: ClassVar[tuple[str, ...]] = ("y", "A")
     needs_rows: ClassVar[bool] = True
 
     noise: Positive = 0.05

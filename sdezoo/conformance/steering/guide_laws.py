@@ -201,7 +201,7 @@ def support_is_kept(guide: Guide, sde: AffineSDE) -> None:
 
 
 def _steers_nothing(guide: Guide) -> str | None:
-    if guide.needs_observation:
+    if guide.observes:
         return _no_process(guide)
     if guide.conditions or guide.needs_rows:
         return _weightless(guide)
@@ -218,7 +218,7 @@ def leads_where_it_steers(guide: Guide, sde: AffineSDE) -> None:
         return sde.encode(sampler.sample(model, (_MANY, *_EVENT), _STEPS, 3, rows=range(_MANY), like=_WIDE))
 
     guided = drawn(_around(guide, sde, range(_MANY)))
-    if guide.needs_observation:
+    if guide.observes:
         wanted = sde.encode(_data(sde, None)[:2])[labels, 0]
         near, far = ((z[:, 0] - wanted).abs().mean() for z in (guided, drawn(_Classes(sde, labels))))
         if not near < _MET * far:
