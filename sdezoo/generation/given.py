@@ -332,7 +332,7 @@ class ConditionalDraw:
             value = self._shown(column, float(self.given.x[row, column]))
             count = int(refused.sum())
             raise DataError(
-                f"{count} given value{'s' if count > 1 else ''} cannot occur in the model, the first is {value} in column "
+                f"{count} given value{'s lie' if count > 1 else ' lies'} outside the support of the model, the first is {value} in column "
                 f"'{names[column]}'.",
                 f"Give values like those of the data, such as {self._shown(column, float(self._usual[0, column]))}.",
             )
