@@ -130,10 +130,6 @@ class Reference:
             raise DataError(f"The observed file has no array {name}; it holds {held}.", f"Store it as {name}.")
         return self._observed[name]
 
-    def has(self, name: str) -> bool:
-        """Whether an array of this name was observed."""
-        return name in (self._observed or {})
-
     @property
     def like(self) -> Tensor:
         """An empty tensor of the dtype and on the device of the samples."""
@@ -156,9 +152,11 @@ class Reference:
         Raises:
             ParameterError: as for `data`.
         """
-        sde = self._inner(self.labels, self.indices).sde
-        found = float(as_affine(sde, "A spread in coordinates").encode(self.data(_SPREAD_OF, None)).double().std())
-        return found if 0 < found < math.inf else 1.0
+        if "spread" not in self._kept:
+            sde = self._inner(self.labels, self.indices).sde
+            found = float(as_affine(sde, "A spread in coordinates").encode(self.data(_SPREAD_OF, None)).double().std())
+            self._kept["spread"] = found if 0 < found < math.inf else 1.0
+        return self._kept["spread"]
 
     def units(self) -> tuple[Tensor, Tensor]:
         """Return `a` and `b` of an encoding that is affine, `x = a + b u` with `x` in the user's units and `u` encoded.

@@ -7,29 +7,25 @@ training rows, or Tweedie's (Boys et al., arXiv 2310.06721), which multiplies by
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from sdezoo.errors import CompositionError, DataError
+from sdezoo.errors import DataError
 from sdezoo.learning.model import Model
-from sdezoo.parameters import Count, NonNegative
+from sdezoo.parameters import NonNegative
 from sdezoo.process.affine import AffineSDE
-from sdezoo.sampling.guidance import Covariance, Inpainting
-from sdezoo.sampling.guide import Guide, Reference
+from sdezoo.sampling.guidance import Inpainting
+from sdezoo.sampling.guide import Reference
+from sdezoo_plugins.guides.observing import Observing
 
 
 @dataclass(frozen=True)
-class Inpaint(Guide[AffineSDE]):
+class Inpaint(Observing):
     """Inpainting: keeps the known entries of x in --observed, and draws those that are NaN."""
 
     observes: ClassVar[tuple[str, ...]] = ("x",)
-    needs_rows: ClassVar[bool] = True
 
     noise: NonNegative = 0.0
     """Standard deviation `σ_y` of the known entries, in coordinates: relative to the value for processes of positive data."""
-    covariance: Literal["isotropic", "tweedie"] = "isotropic"
-    """Covariance of the clean data given the noised ones: by ΠGDM, or by Tweedie's formula, which takes a well-trained network."""
-    iterations: Count = 8
-    """Conjugate gradient steps at each level; of tweedie each costs a backward pass of the network."""
 
     def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
         """As for `Guide.around`.
@@ -38,12 +34,7 @@ class Inpaint(Guide[AffineSDE]):
             CompositionError: if the encoding of the data has columns of its own, or the coordinates of the process mix entries.
             DataError: if `x` has another shape than the data, or a known value is infinite, or outside the support.
         """
-        if any(codec.columns is not None or codec.starts_at_one for codec in reference.encoding.codecs):
-            raise CompositionError(
-                "'inpaint' takes images and points; the columns of these data are encoded each in its own way.",
-                "Use sdezoo impute or --given for tables, and --given-first for series.",
-            )
-        known = reference.observed("x")
+        covariance, known = self.uncertainty(reference), reference.observed("x")
         if tuple(known.shape[1:]) != reference.event:
             raise DataError(
                 f"The observed x has the shape {tuple(known.shape[1:])} a row, and a sample {reference.event}.",
@@ -52,4 +43,4 @@ class Inpaint(Guide[AffineSDE]):
         if known.isinf().any():
             raise DataError("The observed x has infinite values.", "Give finite ones; NaN stands for an unknown one.")
         encoded = reference.encoded(known)
-        return Inpainting(model, encoded, ~encoded.isnan(), self.noise, Covariance(self.covariance, reference.spread(), self.iterations))
+        return Inpainting(model, encoded, ~encoded.isnan(), self.noise, covariance)

@@ -8,31 +8,27 @@ averages of pixels, projections of a tomogram, blurred spectra.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from sdezoo.errors import CompositionError, DataError
+from sdezoo.errors import DataError
 from sdezoo.learning.model import Model
-from sdezoo.parameters import Count, Positive
+from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
-from sdezoo.sampling.guidance import Covariance, LinearInverse
-from sdezoo.sampling.guide import Guide, Reference
+from sdezoo.sampling.guidance import LinearInverse
+from sdezoo.sampling.guide import Reference
+from sdezoo_plugins.guides.observing import Observing
 
 
 @dataclass(frozen=True)
-class Inverse(Guide[AffineSDE]):
+class Inverse(Observing):
     """Linear inverse problem: samples whose A x is y, with y (N, m) and A (m, d) in --observed."""
 
     observes: ClassVar[tuple[str, ...]] = ("y", "A")
-    needs_rows: ClassVar[bool] = True
 
     noise: Positive = 0.05
     """Standard deviation `σ_y` of the measurement noise, in the units of `y`."""
-    covariance: Literal["isotropic", "tweedie"] = "isotropic"
-    """Covariance of the clean data given the noised ones: by ΠGDM, or by Tweedie's formula, which takes a well-trained network."""
-    iterations: Count = 8
-    """Conjugate gradient steps at each level; of tweedie each costs a backward pass of the network."""
 
     def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
         """As for `Guide.around`.
@@ -41,10 +37,7 @@ class Inverse(Guide[AffineSDE]):
             CompositionError: if the encoding of the data is not linear.
             DataError: if `y` or `A` has a wrong shape, or values that are not finite.
         """
-        if any(codec.columns is not None or codec.starts_at_one for codec in reference.encoding.codecs):
-            raise CompositionError(
-                "'inverse' takes images and points, whose encoding is linear.", "Use sdezoo impute or --given for tables."
-            )
+        covariance = self.uncertainty(reference)
         y, matrix = reference.observed("y").double(), reference.observation("A").double()
         size = torch.Size(reference.event).numel()
         if matrix.ndim != 2 or matrix.shape[1] != size or y.shape[1:] != matrix.shape[:1]:
@@ -55,11 +48,5 @@ class Inverse(Guide[AffineSDE]):
         if not (y.isfinite().all() and matrix.isfinite().all()):
             raise DataError("The observed y or A has values that are not finite.", "Give finite ones.")
         base, slope = reference.units()
-        measured = (y - matrix @ base.flatten()).to(reference.like)
-        return LinearInverse(
-            model,
-            measured,
-            (matrix * slope.flatten()).to(reference.like),
-            self.noise,
-            Covariance(self.covariance, reference.spread(), self.iterations),
-        )
+        measured, operator = y - matrix @ base.flatten(), matrix * slope.flatten()
+        return LinearInverse(model, measured.to(reference.like), operator.to(reference.like), self.noise, covariance)
