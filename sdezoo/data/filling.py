@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -73,7 +72,7 @@ def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws:
         source = Text(path, opened, dialect)
         names, separator = list(source.layout.names), source.layout.separator
         rows = [row for row in csv.reader(io.TextIOWrapper(source.rows(), "utf-8", newline=""), delimiter=separator) if row]
-        style = replace(find_style(path, table, dialect, opened), quoted=False)
+        style = find_style(path, table, dialect, opened)
     check_draws(names, draws, path)
     count = len(next(iter(columns.values())).missing)
     if not len(table) == len(rows) == count or any(len(row) != len(names) for row in rows):

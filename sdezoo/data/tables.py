@@ -62,9 +62,7 @@ def write_text(parts: Iterable[Tensor], names: Sequence[str], types: Sequence[Co
         RunError: as for `sdezoo.data.conversion.from_numbers`.
     """
     head = io.StringIO()
-    csv.writer(head, delimiter=style.separator, lineterminator="\n", quoting=csv.QUOTE_ALL if style.quoted else csv.QUOTE_MINIMAL).writerow(
-        names
-    )
+    csv.writer(head, delimiter=style.separator, lineterminator="\n").writerow(names)
     file.write(head.getvalue().encode())
     for part in parts:
         batch = from_numbers(part, names, types)

@@ -14,7 +14,6 @@ class TextStyle:
         separator: what separates columns.
         decimal: decimal mark.
         missing: the text of a missing value.
-        quoted: whether all texts are in quotation marks; else those that need them.
         decimals: the least and the largest number of decimal places of the columns whose numbers all have some.
         booleans: the texts of false and true of a column of Booleans.
     """
@@ -22,7 +21,6 @@ class TextStyle:
     separator: str = ","
     decimal: str = "."
     missing: str = ""
-    quoted: bool = False
     decimals: dict[str, tuple[int, int]] = field(default_factory=dict)
     booleans: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -34,7 +32,7 @@ class TextStyle:
         Args:
             separator: what separates columns in the format.
         """
-        return replace(self, separator=separator, decimal=".", quoted=False)
+        return replace(self, separator=separator, decimal=".")
 
     @property
     def valid(self) -> bool:

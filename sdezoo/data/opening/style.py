@@ -47,23 +47,21 @@ def find_style(path: Path, table: pa.Table, dialect: Dialect, file: BinaryIO | N
         source = Text(path, opened, dialect)
         names, separator = list(source.layout.names), source.layout.separator
         head = source.rows().read(_BYTES).decode(errors="replace")
-        late = _first_gap(Text(path, opened, dialect), table)
-    lines = head.splitlines(keepends=True)
-    rows = [row for row in csv.reader(lines[:-1] if len(head) >= _BYTES // 2 else lines, delimiter=separator) if row]
-    rows = list(islice((row for row in rows if len(row) == len(names)), min(_ROWS, len(table))))
-    kept = dict(zip(table.column_names, table.slice(0, len(rows)).columns, strict=True))
-    texts = {name: [row[place] for row in rows] for place, name in enumerate(names) if name in kept}
-    known = {name: kept[name] for name in texts}
+        lines = head.splitlines(keepends=True)
+        rows = [row for row in csv.reader(lines[:-1] if len(head) >= _BYTES // 2 else lines, delimiter=separator) if row]
+        rows = list(islice((row for row in rows if len(row) == len(names)), min(_ROWS, len(table))))
+        kept = dict(zip(table.column_names, table.slice(0, len(rows)).columns, strict=True))
+        texts = {name: [row[place] for row in rows] for place, name in enumerate(names) if name in kept}
+        known = {name: kept[name] for name in texts}
+        missing = Counter(text for name, column in known.items() for text, gap in _pairs(texts[name], column.is_null()) if gap)
+        if not missing:
+            missing = Counter(_first_gap(Text(path, opened, dialect), table))
     mark = dialect.decimal_mark or decimal_mark(known, texts)
-    again = re.escape(separator)
-    missing = Counter(text for name, column in known.items() for text, gap in _pairs(texts[name], column.is_null()) if gap)
-    missing = missing or Counter(late)
     decimals = {name: _decimals(texts[name], mark) for name, column in known.items() if pa.types.is_floating(column.type)}
     return TextStyle(
         separator=separator,
         decimal="." if mark == separator else mark,
         missing=missing.most_common(1)[0][0] if missing else "",
-        quoted=re.search(rf'(?:^|{again}|\n)"[^"\r\n{again}]*"(?:{again}|\r|\n|$)', head) is not None,
         decimals={name: found for name, found in decimals.items() if found[0]},
         booleans={name: _booleans(texts[name], column) for name, column in known.items() if pa.types.is_boolean(column.type)},
     )
@@ -117,12 +115,10 @@ def cell_texts(values: pa.Array, name: str, style: TextStyle, *, rounds: bool = 
         false, true = style.booleans.get(name, ("false", "true"))
         found = pc.if_else(values, true, false)
     else:
-        whole = pa.types.is_integer(values.type)
         found = values.cast(pa.string())
-        if not whole:
-            quoted = style.quoted and not pa.types.is_temporal(values.type)
+        if not pa.types.is_integer(values.type):
             found = found.dictionary_encode()
-            words = pa.array([_quoted(word, style.separator, quoted) for word in found.dictionary.to_pylist()], pa.string())
+            words = pa.array([_quoted(word, style.separator) for word in found.dictionary.to_pylist()], pa.string())
             found = words.take(found.indices)
     return found.fill_null(style.missing)
 
@@ -139,8 +135,8 @@ def lines(columns: Sequence[pa.Array], style: TextStyle) -> Iterable[str]:
     return (line or '""' for line in joined.to_pylist())
 
 
-def _quoted(text: str, separator: str, always: bool) -> str:
-    if not always and not (set(text) & {'"', "\r", "\n", separator}):
+def _quoted(text: str, separator: str) -> str:
+    if not set(text) & {'"', "\r", "\n", separator}:
         return text
     return '"' + text.replace('"', '""') + '"'
 
