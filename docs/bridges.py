@@ -34,6 +34,13 @@ COMPARED = 1000
 ROWS = 50_000
 
 
+def bridged(data: Data, folder: str, sde: str, net: str, steps: int, rounds: int) -> Path:
+    """Train a bridge between points in memory; its run folder."""
+    settings = {"sde": sde, "net": net, "steps": steps, "rounds": rounds, "batch_size": 512}
+    settings |= {"lr": 2e-3, "shift": "none", "data": "memory", "out": f"{folder}/run"}
+    return train(TrainingConfig.build(settings), data=data).run
+
+
 def carried(run: Path, x: torch.Tensor, start: float, stop: float, seed: int = 0, steps: int = 20) -> torch.Tensor:
     """Where the model of a run carries rows, from a snapshot to a time."""
     trained = restore(run)
@@ -54,9 +61,7 @@ def gaussians(sizes: list[int], sigma: float, rounds: int, steps: int) -> None:
         data = Data(a, a[:0], "points", later=(Snapshot(1.0, b, b[:0]),))
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
-            settings = {"sde": f"bridge:sigma={sigma}", "net": "mlp:width=64,depth=2", "steps": steps, "rounds": rounds, "batch_size": 512}
-            settings |= {"lr": 2e-3, "shift": "none", "data": "memory", "out": f"{folder}/run"}
-            run = train(TrainingConfig.build(settings), data=data).run
+            run = bridged(data, folder, f"bridge:sigma={sigma}", "mlp:width=64,depth=2", steps, rounds)
             seconds = time.perf_counter() - began
             for number in range(1, rounds + 1):
                 start, stop = (0.0, 1.0) if number % 2 == 0 else (1.0, 0.0)
@@ -74,9 +79,7 @@ def moons(sigma: float, rounds: int, steps: int) -> None:
     data = Data(a, a[:0], "points", later=(Snapshot(1.0, b, b[:0]),))
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"sde": f"bridge:sigma={sigma}", "net": "mlp:width=128,depth=3", "steps": steps, "rounds": rounds, "batch_size": 512}
-        settings |= {"lr": 2e-3, "shift": "none", "data": "memory", "out": f"{folder}/run"}
-        run = train(TrainingConfig.build(settings), data=data).run
+        run = bridged(data, folder, f"bridge:sigma={sigma}", "mlp:width=128,depth=3", steps, rounds)
         seconds = time.perf_counter() - began
         for number in range(1, rounds + 1):
             forward = number % 2 == 0
