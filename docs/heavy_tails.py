@@ -3,10 +3,12 @@
     python docs/heavy_tails.py [--runs N]
     python docs/heavy_tails.py --noise
     python docs/heavy_tails.py --exact
+    python docs/heavy_tails.py --positive
 
 The mixture is that of Shariatian, Simsekli & Durmus (arXiv 2407.18609): nine modes in the plane with weights from 0.01 to 0.3, 32 000
 rows, 20 epochs, 100 sampling steps. The second data set is isotropic stable noise of index 1.8. Prints the table of `docs/zoo/levy.md`;
-with `--noise`, that of the published truncations, and with `--exact`, that of samplers with the exact denoiser of three points.
+with `--noise`, that of the published truncations, and with `--exact`, that of samplers with the exact denoiser of three points. With
+`--positive`, prints the table of `docs/zoo/log-laplace.md`: Pareto data of index 2, whose two columns have ranks that go together.
 """
 
 import argparse
@@ -30,6 +32,8 @@ LINEUP = {
     "student-t:nu=4": ("flow",),
     "vp": ("dpmpp-2m", "ancestral"),
 }
+PARETO = 2.0
+POSITIVE = {"log-laplace": ("flow", "levy-sde"), "gbm": ("dpmpp-2m",), "exp-ou": ("dpmpp-2m", "ancestral")}
 
 
 def mixture(count: int, seed: int) -> torch.Tensor:
@@ -77,11 +81,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--noise", action="store_true")
     parser.add_argument("--exact", action="store_true")
+    parser.add_argument("--positive", action="store_true")
     options = parser.parse_args()
     if options.noise:
         truncations()
     elif options.exact:
         samplers_alone()
+    elif options.positive:
+        power_laws(options.runs)
     else:
         duel(options.runs)
 
@@ -112,6 +119,35 @@ def truncations() -> None:
             e = sde.base((4_000_000, 1), Noise.seeded(0), torch.empty((), dtype=torch.float64))[:, 0]
             quantiles = np.quantile(e.abs().numpy(), [0.99, 0.999, 0.9999])
             print(f"| `{sde.spec}` | {sde.tail:.3g} | {' | '.join(f'{q:.3g}' for q in quantiles)} | {float(e.cos().mean()):.4f} |")
+
+
+def pareto(count: int, seed: int) -> torch.Tensor:
+    u = torch.randn(count, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    u[:, 1] = 0.8 * u[:, 0] + 0.6 * u[:, 1]
+    return torch.special.ndtr(-u).pow(-1 / PARETO).float()
+
+
+def power_laws(runs: int) -> None:
+    print("| process, sampler | rank correlation | mean | 99 % | 99.9 % | 99.99 % | tail index |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    positive("the distribution", [pareto(1_000_000, 1)])
+    positive("training rows", [pareto(ROWS, 100)])
+    for spec, samplers in POSITIVE.items():
+        models = [trained(spec, pareto(ROWS, 100 + seed), seed) for seed in range(runs)]
+        for name in samplers:
+            sampler = SAMPLERS.build(name)
+            positive(f"`{spec}`, `{name}`", [sampler.sample(m, (SAMPLES, 2), STEPS, seed) for seed, m in enumerate(models)])
+
+
+def positive(title: str, samples: list[torch.Tensor]) -> None:
+    columns = [[] for _ in range(6)]
+    for x in samples:
+        top = x[:, 0].double().sort(descending=True).values[: len(x) // 200]
+        figures = [stats.spearmanr(x[:, 0], x[:, 1]).statistic, float(x[:, 0].double().mean())]
+        figures += [*np.quantile(x[:, 0].numpy(), [0.99, 0.999, 0.9999]), 1 / float((top / top[-1]).log().mean())]
+        for column, figure in zip(columns, figures, strict=True):
+            column.append(figure)
+    print(f"| {title} | {' | '.join(spread(column, 3) for column in columns)} |", flush=True)
 
 
 class PublishedFactor(LevySDE):

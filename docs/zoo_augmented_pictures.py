@@ -2,8 +2,8 @@
 
     python docs/zoo_augmented_pictures.py
 
-writes `docs/zoo/{cld,zero-inflated,student-t,levy,fractional}.png`: paths of the process from data at a few points, and paths of a
-sampler of this library back from the prior, with the exact score. Everything is seeded.
+writes `docs/zoo/{cld,zero-inflated,student-t,levy,log-laplace,fractional}.png`: paths of the process from data at a few points, and
+paths of a sampler of this library back from the prior, with the exact score. Everything is seeded.
 """
 
 from itertools import pairwise
@@ -93,6 +93,20 @@ def levy() -> list[Panel]:
     return [("forward", times, torch.stack(out)[..., 0]), *paths]
 
 
+def log_laplace() -> list[Panel]:
+    points, noise = torch.tensor([[0.5], [2.0]], dtype=torch.float64), KeyedNoise(0, range(PATHS))
+    sde = SDES.build("log-laplace:spread=(0.7)")
+    times = TIMES * sde.t_span[1]
+    out = [sde.encode(points).repeat(PATHS // 2, 1)]
+    for s, t in pairwise(times.unbind()):
+        out.append(sde.mix(t).alpha / sde.mix(s).alpha * out[-1] + sde.increment(out[-1], t, s, noise))
+    panels = [("forward", times, sde.decode(torch.stack(out))[..., 0])]
+    for sampler in ("flow", "levy-sde"):
+        seen, z = reverse(Atoms(sde, points), sampler, points)
+        panels.append((f"reverse: {sampler}", seen, sde.decode(z)[..., 0]))
+    return panels
+
+
 def fractional() -> list[Panel]:
     points = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     panels = []
@@ -112,8 +126,8 @@ def draw(name: str, panels: list[Panel], scales: dict[int, str]) -> None:
         if "reverse" in title:
             axes.invert_xaxis()
         if k in scales:
-            axes.set_yscale(scales[k], linthresh=1)
-        if (paths >= 0).all():
+            axes.set_yscale(scales[k], **({"linthresh": 1} if scales[k] == "symlog" else {}))
+        if (paths >= 0).all() and scales.get(k) != "log":
             axes.set_ylim(bottom=-0.3)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("t")
@@ -126,4 +140,5 @@ if __name__ == "__main__":
     draw("zero-inflated", zero_inflated(), {2: "symlog"})
     draw("student-t", student_t(), {0: "symlog", 1: "symlog"})
     draw("levy", levy(), {0: "symlog", 1: "symlog", 2: "symlog"})
+    draw("log-laplace", log_laplace(), {0: "log", 1: "log", 2: "log"})
     draw("fractional", fractional(), {})

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
     from sdezoo.process.bridge import Bridge
     from sdezoo.process.confined import ConfinedBrownian
-    from sdezoo.process.interpolant import Interpolant, Mix, ScaleMixture, SelfSimilar
+    from sdezoo.process.interpolant import Interpolant, Mix, ScaleMixture, SelfDecomposable, SelfSimilar
     from sdezoo.process.noise import KeyedNoise, Noise
     from sdezoo.process.process import Conditional, Denoised, Process, Supervised
     from sdezoo.process.requirement import Requirement, needs_multiplicative
@@ -129,6 +129,7 @@ __all__ = [
     "ScoreLoss",
     "ScoreModel",
     "SdezooError",
+    "SelfDecomposable",
     "SelfSimilar",
     "Snapshot",
     "Start",
@@ -187,7 +188,7 @@ _HOMES = {
     "sdezoo.process.affine": ("AffineSDE", "Coefficients", "leading_spread"),
     "sdezoo.process.confined": ("ConfinedBrownian",),
     "sdezoo.process.bridge": ("Bridge",),
-    "sdezoo.process.interpolant": ("Interpolant", "Mix", "ScaleMixture", "SelfSimilar"),
+    "sdezoo.process.interpolant": ("Interpolant", "Mix", "ScaleMixture", "SelfDecomposable", "SelfSimilar"),
     "sdezoo.process.rewindable": ("Rewindable",),
     "sdezoo.process.noise": ("KeyedNoise", "Noise"),
     "sdezoo.process.process": ("Conditional", "Denoised", "Process", "Supervised"),

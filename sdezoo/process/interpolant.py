@@ -16,8 +16,10 @@ A network learns `D`. No score is needed: if `e` is not normal, the velocity of 
 is normal, `∇ log p(z_t) = (α D − z_t)/σ²` (Tweedie): such an interpolant may override `score_from_denoiser`, and derive from `Conditional`
 too.
 
-Stable noise of index `κ`, `a e + b e' ~ (a^κ + b^κ)^{1/κ} e` for independent `e`, `e'`, is that of a Markov process (`SelfSimilar`). With
-the noise level `ρ = σ/α` and `s < t`::
+Self-decomposable noise, `e ~ c e + Δ_c` with an independent `Δ_c` for every `c` in (0, 1), is that of a Markov process
+(`SelfDecomposable`; Sato, *Lévy Processes and Infinitely Divisible Distributions*, theorem 16.1). With the noise level `ρ = σ/α`,
+`s < t` and `c = ρ_s/ρ_t`, its step is `z_t = (α_t/α_s) z_s + σ_t Δ_c`. Stable noise of index `κ` is an example,
+`a e + b e' ~ (a^κ + b^κ)^{1/κ} e` (`SelfSimilar`)::
 
     z_t = (α_t/α_s) z_s + α_t (ρ_t^κ − ρ_s^κ)^{1/κ} e
 
@@ -115,21 +117,17 @@ class Interpolant(Denoised):
         return _like(toward, z) * denoised + _like(away, z) * z
 
 
-class SelfSimilar(Interpolant):
-    """An interpolant with stable noise, whose increments have the distribution of the noise itself. Abstract: `index`."""
+class SelfDecomposable(Interpolant):
+    """An interpolant whose noise at a time is that of an earlier time, shrunk, plus an independent increment. Abstract: `increment`."""
 
-    in_words = "an interpolant with self-similar noise (a sum of two noises is distributed as one)"
-
-    @property
-    @abstractmethod
-    def index(self) -> float:
-        """Index `κ` of stability: `a e + b e' ~ (a^κ + b^κ)^{1/κ} e`. It is 2 for normal noise and 1 for Cauchy's."""
+    in_words = "an interpolant with self-decomposable noise (earlier noise, shrunk, plus an independent increment is later noise)"
 
     @property
     def inexact_increments(self) -> str | None:
         """Why `increment` is not exact for these parameters, as a phrase that follows *needs*. None, the default: it is exact."""
         return None
 
+    @abstractmethod
     def increment(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         """Sample `z_t − (α_t/α_s) z_s`, which does not depend on `z_s`; shaped like `z`.
 
@@ -139,6 +137,19 @@ class SelfSimilar(Interpolant):
             s: the earlier time, shaped like `t`.
             noise: random numbers.
         """
+
+
+class SelfSimilar(SelfDecomposable):
+    """An interpolant with stable noise, whose increments have the distribution of the noise itself. Abstract: `index`."""
+
+    in_words = "an interpolant with self-similar noise (a sum of two noises is distributed as one)"
+
+    @property
+    @abstractmethod
+    def index(self) -> float:
+        """Index `κ` of stability: `a e + b e' ~ (a^κ + b^κ)^{1/κ} e`. It is 2 for normal noise and 1 for Cauchy's."""
+
+    def increment(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
         p, q = self.mix(t), self.mix(s)
         level = (p.sigma / p.alpha) ** self.index - (q.sigma / q.alpha) ** self.index
         return _like(p.alpha * level ** (1 / self.index), z) * self.base(z.shape, noise, z)

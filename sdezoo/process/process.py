@@ -68,7 +68,7 @@ class Process(Plugin, ABC):
     def tail(self) -> float:
         """Tail index `a` of the prior's noise, `P(|e| > u) ~ u^{−a}`. Infinite if the tail falls faster than any power, the default.
 
-        A map that grows at most linearly, such as a network, cannot make the tail heavier.
+        A network grows at most linearly, and makes no tail heavier. 0: it reaches every power law, as from exponential tails of `ln x`.
         """
         return math.inf
 

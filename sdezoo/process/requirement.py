@@ -6,7 +6,7 @@ from typing import ClassVar, Generic, TypeVar, get_args
 
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.interpolant import SelfSimilar
+from sdezoo.process.interpolant import SelfDecomposable
 from sdezoo.process.process import Process
 from sdezoo.process.sde import MatrixSDE
 
@@ -55,8 +55,8 @@ def needs_number_noise(sde: Process) -> str | None:
 
 
 def needs_exact_increments(sde: Process) -> str | None:
-    """The phrase of `refuses` for parts that draw increments of self-similar noise. None: those of `sde` are exact, or it has none."""
-    reason = sde.inexact_increments if isinstance(sde, SelfSimilar) else None
+    """The phrase of `refuses` for parts that draw increments of noise. None: those of `sde` are exact, or it has none."""
+    reason = sde.inexact_increments if isinstance(sde, SelfDecomposable) else None
     return f"needs {reason}" if reason else None
 
 

@@ -4,12 +4,14 @@ import math
 from dataclasses import replace
 
 import torch
+from torch.distributions import constraints
 
 from sdezoo_plugins.sdes.bridge import BrownianBridge
 from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.jacobi import Jacobi
 from sdezoo_plugins.sdes.levy import Levy
+from sdezoo_plugins.sdes.log_laplace import LogLaplace
 from sdezoo_plugins.sdes.rotation import Rotation
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.ve import VE
@@ -89,6 +91,43 @@ class PowerLawUnsaid(Levy):
     @property
     def tail(self):
         return math.inf
+
+
+@killed_by("tail-is-that-of-the-prior")
+class ExponentialTailOfTheData(LogLaplace):
+    """Noise without the exponential that lengthens its tail, said to reach every power law."""
+
+    @property
+    def support(self):
+        return constraints.real
+
+    def encode(self, x, noise=None):
+        return x
+
+    def decode_unchecked(self, z):
+        return z
+
+    def adapted(self, x0):
+        return self
+
+
+@killed_by("prior-gap")
+class EndsTooEarly(LogLaplace):
+    """The prior of an origin that only the data's centre has."""
+
+    @property
+    def t_span(self):
+        return 1e-3, 0.9
+
+
+@killed_by("increments-keep-the-noise")
+class JumpsTogether(LogLaplace):
+    """All entries jump at the same times."""
+
+    def increment(self, z, t, s, noise):
+        (alpha, sigma), (earlier_alpha, earlier_sigma) = self.at(t, z), self.at(s, z)
+        none = (earlier_sigma * alpha / (earlier_alpha * sigma)) ** 2
+        return sigma * self.base(z.shape, noise, z) * (noise.uniform(z[:, :1]) >= none)
 
 
 @killed_by("steps-solve-the-sde")

@@ -24,6 +24,7 @@ from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
 from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import Interpolant
 from sdezoo.process.noise import mix
 from sdezoo.process.process import Process, Shape
 from sdezoo.process.sde import ForwardSDE, Stationary
@@ -52,9 +53,13 @@ def _joint(sde: Process) -> Shape:
 
 @BOUNDARY_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
-    """The prior is that of fully noised data, to 0.01 nats an entry: of the origin if affine, of all data if it adapts, else of some."""
+    """The prior is that of fully noised data, to 0.01 nats an entry: of the origin if affine, of all data if it adapts or is an
+    interpolant, else of some."""
     for kind in {sde, busy(sde)}:
-        starts = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0)
+        # An affine process has a fitted prior in its place, and an interpolant has none.
+        starts, every = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0), kind.prior_from_data
+        if isinstance(kind, Interpolant):
+            starts, every = STARTS, True
         gaps = {}
         for start in starts:
             draws, count = Draws(kind, start, 0, _joint(kind)), 2**15
@@ -68,9 +73,9 @@ def prior_gap(sde: Any) -> None:
             shape = (count, *draws.point.shape[1:])
             prior = whole.prior(shape, draws.noise(), draws.point).double().flatten(1)
             gaps[start] = gap_in_nats(noised, prior)
-            if gaps[start] <= GAP and not kind.prior_from_data:  # some data are enough
+            if gaps[start] <= GAP and not every:  # some data are enough
                 break
-        start = (max if kind.prior_from_data else min)(gaps, key=lambda s: gaps[s])
+        start = (max if every else min)(gaps, key=lambda s: gaps[s])
         if gaps[start] > GAP:
             x0 = [round(x, 4) for x in Draws(kind, start, 0, _joint(kind)).point.flatten().tolist()]
             at = f"{kind.spec}, x0 = {x0}"

@@ -28,7 +28,7 @@ from sdezoo.conformance.evidence import ROWS, Bumps, mean_is_zero, means_are_equ
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
 from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
-from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfSimilar
+from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfDecomposable
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process
 from sdezoo.process.rewindable import Rewindable
@@ -86,15 +86,23 @@ def target_has_its_mean(sde: Any, seed: int) -> float:
 
 
 def _no_increments(sde: Process) -> str | None:
-    if not isinstance(sde, SelfSimilar):
-        return "Its noise does not say that it is self-similar."
+    if not isinstance(sde, SelfDecomposable):
+        return "Its noise does not say that it is self-decomposable."
     return f"Its increments need {sde.inexact_increments}." if sde.inexact_increments else None
 
 
 def _alike(left: Tensor, right: Tensor) -> float:
     """p-value of two samples, `(n, k)` each, having one distribution."""
     pilot = torch.cat([left[:2048], right[:2048]])
-    return means_are_equal(*(path_features(rows, pilot, _SHARES) for rows in (left, right)))
+    centre = pilot.median(0).values
+    usual = (pilot - centre).abs().mean(0)
+
+    def features(rows: Tensor) -> Tensor:
+        # Sizes of several entries may go together where their signs do not.
+        sizes = ((rows - centre).abs() / usual.clamp_min(1e-12) - 1).clamp(max=3)
+        return torch.cat([path_features(rows, pilot, _SHARES), sizes.sum(1, keepdim=True) ** 2 - (sizes**2).sum(1, keepdim=True)], 1)
+
+    return means_are_equal(features(left), features(right))
 
 
 _SHARES = (0.02, 0.1, 0.3, 0.7, 0.9, 0.98)
@@ -104,7 +112,7 @@ _SPANS = ((0.05, 0.1), (0.2, 0.5), (0.6, 0.65), (0.1, 1.0))
 def _spans(sde: Any, seed: int) -> Iterator[tuple[Draws, Tensor, Tensor]]:
     """Draws of several data points, each with an earlier and a later time."""
     for (first, last), start in zip(_SPANS, (*STARTS, 0.4), strict=True):
-        draws = Draws(sde, start, seed)
+        draws = Draws(sde, start, seed, event_at(sde, STARTS[2]))
         yield draws, draws.time(first), draws.time(last)
 
 
@@ -114,7 +122,7 @@ def _indices(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
     def p_value(sde: Any, seed: int) -> float:
         every: list[Any] = variants(sde)
         exact = [kind for kind in every if not kind.inexact_increments]
-        kinds = {sde, min(exact, key=lambda kind: kind.index)}
+        kinds = {sde, min(exact, key=lambda kind: kind.tail)}
         return together([law(kind, seed + 1000 * k) for k, kind in enumerate(sorted(kinds, key=lambda kind: kind != sde))])
 
     p_value.__name__, p_value.__doc__ = law.__name__, law.__doc__

@@ -31,7 +31,7 @@ from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Sto
 from sdezoo.conformance.evidence import bounded_moments, close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.interpolant import SelfSimilar
+from sdezoo.process.interpolant import SelfDecomposable
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.registry import SAMPLERS
@@ -223,10 +223,10 @@ def _heavier(models: list[Atoms | BridgeAtoms]) -> Iterator[Atoms | BridgeAtoms]
     """
     for model in models:
         yield model
-        if isinstance(model, Atoms) and isinstance(model.sde, SelfSimilar):
+        if isinstance(model, Atoms) and isinstance(model.sde, SelfDecomposable):
             every: list[Any] = variants(model.sde)
             exact = [kind for kind in every if not kind.inexact_increments]
-            yield Atoms(min(exact, key=lambda kind: kind.index), model.points[:1])
+            yield Atoms(min(exact, key=lambda kind: kind.tail), model.points[:1])
 
 
 def _alike(found: Tensor, known: Tensor, where: str) -> None:

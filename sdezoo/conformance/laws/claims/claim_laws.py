@@ -157,13 +157,15 @@ def _claims_no_tail(sde: Process) -> str | None:
 
 @CLAIM_LAWS.law(excuses=_claims_no_tail)
 def tail_is_that_of_the_prior(sde: Any) -> None:
-    """The noise of the prior has the tail index that `tail` gives, to a factor of 2; if that is infinite, it has no power law below 5."""
+    """The noise of the prior has the tail index that `tail` gives, to a factor of 2. If that is infinite, it has no power law below 5;
+    if it is 0, the data that it decodes to have one."""
     event = next((e for e in events(sde) if len(e) == 1), events(sde)[0])
     for kind in {sde, busy(sde)}:
         if kind.prior_from_data or kind.support.is_discrete:
             continue
         like = torch.zeros(_MANY, *event, dtype=torch.float64)
-        z = kind.prior(tuple(like.shape), Noise.seeded(2), like).flatten(1)
+        z = kind.prior(tuple(like.shape), Noise.seeded(2), like)
+        z = (kind.decode(z) if kind.tail == 0 else z).flatten(1)
         for column in (z - z.median(0).values).abs().T:
             top = column.sort(descending=True).values
             if float(top[_TOP[-1]]) <= 0 or bool((top[0] == top[torch.tensor(_TOP)]).any()):  # few different values have no tail
@@ -171,7 +173,8 @@ def tail_is_that_of_the_prior(sde: Any) -> None:
             nearer, found, farther = (1 / float((top[:k] / top[k]).log().mean()) for k in reversed(_TOP))
             # A tail that falls faster than any power has no index: what is found grows farther out.
             light = found > 5 or farther > 1.5 * nearer
-            if not (light if math.isinf(kind.tail) else kind.tail / 2 < found < 2 * kind.tail):
+            claimed = light if math.isinf(kind.tail) else not light if kind.tail == 0 else kind.tail / 2 < found < 2 * kind.tail
+            if not claimed:
                 raise LawError(
                     f"The largest entries of the prior have a tail of index {found:.3g}, and {kind.tail:g} is claimed.", kind.spec
                 )
