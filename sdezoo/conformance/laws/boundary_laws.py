@@ -51,15 +51,19 @@ def _joint(sde: Process) -> Shape:
     return next((event for event in events(sde) if torch.Size(event).numel() > 1), smallest_event(sde))
 
 
+def _origins(sde: Process) -> tuple[tuple[float, ...], bool]:
+    """Data to start from, and whether all of them have to be forgotten. A fitted prior takes the place of that of an affine process."""
+    if isinstance(sde, AffineSDE):
+        return (0.0,), sde.prior_from_data
+    return (STARTS, True) if isinstance(sde, Interpolant) else ((*STARTS, 2.0, -2.0), sde.prior_from_data)
+
+
 @BOUNDARY_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
     """The prior is that of fully noised data, to 0.01 nats an entry: of the origin if affine, of all data if it adapts or is an
     interpolant, else of some."""
     for kind in {sde, busy(sde)}:
-        # An affine process has a fitted prior in its place, and an interpolant has none.
-        starts, every = (0.0,) if isinstance(kind, AffineSDE) else (*STARTS, 2.0, -2.0), kind.prior_from_data
-        if isinstance(kind, Interpolant):
-            starts, every = STARTS, True
+        starts, every = _origins(kind)
         gaps = {}
         for start in starts:
             draws, count = Draws(kind, start, 0, _joint(kind)), 2**15
