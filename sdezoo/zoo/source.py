@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
@@ -63,7 +64,10 @@ def _find_class(module: str, attribute: str) -> tuple[ast.ClassDef | None, Path 
         raise ModuleNotFoundError(f"no module {module}")
     if spec.origin is None or not spec.origin.endswith(".py"):
         return None, None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    file = Path(spec.origin)
+    text = file.read_text(encoding="utf-8")
+    # The outline alone may parse where the file does not.
+    tree = (_compiled(file, spec.cached) and _outline(text, attribute)) or ast.parse(text)
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
     found: tuple[ast.ClassDef | None, Path | None] | None = None
     for node in tree.body:
@@ -78,10 +82,40 @@ def _find_class(module: str, attribute: str) -> tuple[ast.ClassDef | None, Path 
                     if attribute == (alias.asname or alias.name):
                         found = _find_class(origin, alias.name)
             case ast.ClassDef(name=name) if name == attribute:
-                found = node, Path(spec.origin)
+                found = node, file
     if found is None and not _bound_somewhere(tree, attribute):
         raise LookupError(f"{module} defines no {attribute}")
     return found or (None, None)
+
+
+def _compiled(file: Path, cached: str | None) -> bool:
+    """Whether Python has compiled the file as it is, so that it parses."""
+    try:
+        with Path(cached or "").open("rb") as code:
+            head, stat = code.read(16), file.stat()
+    except OSError:
+        return False
+    flags, time, size = (int.from_bytes(head[k : k + 4], "little") for k in (4, 8, 12))
+    return head[:4] == importlib.util.MAGIC_NUMBER and flags == 0 and (time, size) == (int(stat.st_mtime) % 2**32, stat.st_size % 2**32)
+
+
+def _outline(text: str, attribute: str) -> ast.Module | None:
+    """What stands before the first definition of a file, and a class up to its first method; None if that leaves out what is looked for.
+
+    Most of the time of `ast.parse` goes into nodes that nobody looks at.
+    """
+    first, head = re.search(r"^(?:@|class |def |async )", text, re.MULTILINE), re.search(rf"^class {attribute}\b", text, re.MULTILINE)
+    if first is None or head is None or re.search(r"^(?:from|import|if|try) ?", text[first.start() :], re.MULTILINE):
+        return None
+    body = text[head.start() :].partition("\n\n\n")[0]
+    method = re.search(r"^    (?:@|def |async )", body, re.MULTILINE)
+    body, rest = (body[: method.start()], body[method.start() :]) if method else (body, "")
+    if "same_as" in rest or "papers" in rest:
+        return None
+    try:
+        return ast.parse(text[: first.start()] + body)
+    except SyntaxError:
+        return None
 
 
 def _same(node: ast.ClassDef) -> str:

@@ -1,5 +1,6 @@
 """From names to plugins: nothing is imported too early, and a bad plugin harms nobody else."""
 
+import py_compile
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,10 @@ from textwrap import dedent
 import pytest
 
 from sdezoo.errors import ParameterError, PluginError
+from sdezoo.zoo import source
 from sdezoo.zoo.composition import broken, defaults
 from sdezoo.zoo.registry import DATASETS, LOSSES, NETWORKS, REGISTRIES, SAMPLERS, SDES, Registry, kebab, load, load_file
+from sdezoo.zoo.source import read_papers, read_summary
 
 GOOD = '''
 from dataclasses import dataclass
@@ -137,6 +140,27 @@ def test_a_broken_plugin_breaks_only_itself(distribution):
     assert "SyntaxError" in (registry.summary("typo")[1] or "")
     assert "defines no Nothing" in (registry.summary("empty")[1] or "")
     assert "gbm" in [name for name, _ in defaults(registry)]
+
+
+def test_what_is_read_of_a_compiled_file_is_what_stands_there(monkeypatch):
+    entries = [entry for registry in REGISTRIES.values() for name in registry.names() for entry in registry.entries(name)]
+
+    def found():
+        return [(read_summary(e.module, e.attribute), read_papers(e.module, e.attribute)) for e in entries]
+
+    whole = found()
+    monkeypatch.setattr(source, "_compiled", lambda file, cached: True)
+    assert found() == whole
+
+
+def test_a_file_that_changed_since_it_was_compiled_is_read_anew(tmp_path):
+    file, cached = tmp_path / "plugin.py", tmp_path / "plugin.pyc"
+    file.write_text("x = 1\n")
+    assert not source._compiled(file, str(cached))
+    py_compile.compile(str(file), str(cached))
+    assert source._compiled(file, str(cached))
+    file.write_text("x = (1\n")
+    assert not source._compiled(file, str(cached))
 
 
 def test_a_class_that_its_package_imports_from_a_module_is_read_there(distribution, tmp_path):
