@@ -357,7 +357,7 @@ def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: 
     other = _others(data) if half_line else "another SDE"
     if half_line and data.kind == "image" and shift not in (None, "auto"):
         return f"Omit --shift (images then get +1), or choose {other}."
-    if data.kind in ("table", "points") and shift is None:
+    if data.kind in ("table", "points") and shift is None and not data.later:
         offsets = ", or give --shift auto (one recorded offset for each such column)" if half_line else ""
         if not _wants_shares(support, event):
             return f"Omit --sde (each column then gets a process that fits), choose {other}{offsets}."
@@ -370,6 +370,8 @@ def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: 
 
 def _others(data: Data) -> str:
     """Alternatives to suggest: if zeros are the only problem, the processes that allow them."""
+    if data.later:
+        return "another bridge"
     if float(data.bounds[0].min()) < 0:
         return "another SDE"
     event = data.event

@@ -165,7 +165,7 @@ def _check_no_paths(array: np.ndarray, values: Tensor) -> None:
     if (low < 0 or high > 1) and (values != values.round()).any():
         raise DataError(
             f"The array has shape {array.shape} and fractions from {low:g} to {high:g}: grey images lie in [0, 1], and paths need times.",
-            f"Store paths (N, T, d) as x in an .npz, beside their times (T,), or pixels in [0, 1], such as {to_unit(low, high)}.",
+            f"Store paths (N, T, d) as x in an .npz, their times (T,) as times, or pixels in [0, 1], such as {to_unit(low, high)}.",
         )
 
 

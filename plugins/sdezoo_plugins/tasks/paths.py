@@ -93,7 +93,7 @@ class Paths(Task):
         if data.kind != "paths":
             raise DataError(
                 f"The task '{self.title()}' learns from paths, and these data are of kind '{data.kind}'.",
-                "Store paths (N, T, d) as x in an .npz, beside their times, (T,) or (N, T).",
+                "Store paths (N, T, d) as x in an .npz, and their times, (T,) or (N, T), as times.",
             )
         if data.event[0] < 2:
             raise DataError("The paths have one observation, and so no transition.", "Give paths of two observations or more.")
