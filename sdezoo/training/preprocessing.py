@@ -240,12 +240,11 @@ def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> A
 
 def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) -> tuple[Codec, ...]:
     """A codec for the columns on a lattice that are rounded up: neither scaled nor shifted."""
-    units = [kind.unit for kind in data.types] or [(0, 1)] * data.event[-1]
-    outputs, torn = first.outputs(data.event[-1]), _of_two_lattices(first, units)
-    whole = torch.tensor([output.lattice and output.source not in torn and units[output.source][0] > 0 for output in outputs])
+    units = _units(data, first)
+    whole = torch.tensor([unit[0] > 0 for unit in units])
     as_they_are = (affine.scale == 1) & (affine.shift == 0)
     columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
-    fractions = tuple(units[outputs[i].source] for i in columns)
+    fractions = tuple(units[i] for i in columns)
     return (CellCodec(tuple(columns), fractions if any(unit != (1, 1) for unit in fractions) else ()),) if columns else ()
 
 
@@ -258,13 +257,20 @@ def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Co
     rows = _training_rows(data, first)
     gaps = torch.cat([snapshot.train for snapshot in data.snapshots]).isnan()
     rows = torch.where(gaps[:, [output.source for output in outputs]], math.nan, rows)
-    return fit_normal_scores(rows, places, [bool(half[i]) for i in places])
+    units = _units(data, first)
+    return fit_normal_scores(rows, places, [bool(half[i]) for i in places], [units[i][0] / units[i][1] for i in places])
 
 
-def _of_two_lattices(first: Encoding, units: Sequence[tuple[int, int]]) -> set[int]:
-    """Columns of chains whose differences are on no lattice that is known. Chains come first, so their columns are those of the table."""
+def _units(data: Data, first: Encoding) -> list[tuple[int, int]]:
+    """The unit of the lattice of each encoded column, `(0, 1)` for none.
+
+    Differences of columns on two lattices are on no lattice that is known. Chains come first, so their columns are those of the table.
+    """
+    units = [kind.unit for kind in or_numbers(data.types, data.event[-1])]
     chains = [codec.columns for codec in first.codecs if isinstance(codec, DifferenceCodec)]
-    return {i for columns in chains if len({units[i] for i in columns}) > 1 for i in columns}
+    torn = {i for columns in chains if len({units[i] for i in columns}) > 1 for i in columns}
+    outputs = first.outputs(data.event[-1])
+    return [units[each.source] if each.lattice and each.source not in torn else (0, 1) for each in outputs]
 
 
 def _training_rows(data: Data, first: Encoding) -> Tensor:

@@ -208,24 +208,26 @@ def _padded(each: Column, size: int) -> tuple[list[float], list[float], list[flo
     return x, y, slopes
 
 
-def fit_normal_scores(rows: Tensor, places: Sequence[int], log: Sequence[bool]) -> tuple[NormalScoreCodec, ...]:
+def fit_normal_scores(rows: Tensor, places: Sequence[int], log: Sequence[bool], cells: Sequence[float] = ()) -> tuple[NormalScoreCodec, ...]:
     """Fit the maps of columns; columns of too few rows or values are left as they are.
 
     Args:
         rows: training rows `(N, d)`, float64; NaN is left out.
         places: increasing indices of the columns to map.
         log: for each of them, whether it is on a half-line, so that its logarithm is mapped.
+        cells: for each of them, the step of its lattice, each value in the middle of its cell; 0: no lattice. Empty: none has one.
 
     Returns:
         The codec; nothing if no column is mapped.
     """
     most = min(_KNOTS, _ALL_KNOTS // max(len(places), 1))
-    found = [_fitted(rows[:, place], half, most) for place, half in zip(places, log, strict=True)]
+    columns = zip(places, log, cells or [0.0] * len(places), strict=True)
+    found = [_fitted(rows[:, place], half, cell, most) for place, half, cell in columns]
     kept = [(place, each) for place, each in zip(places, found, strict=True) if each is not None]
     return (NormalScoreCodec(tuple(place for place, _ in kept), tuple(each for _, each in kept)),) if kept else ()
 
 
-def _fitted(column: Tensor, log: bool, most: int) -> Column | None:
+def _fitted(column: Tensor, log: bool, cell: float, most: int) -> Column | None:
     column = column[~column.isnan() & ((column > 0) if log else True)]
     values, counts = column.unique(return_counts=True)
     rows = len(column)
@@ -233,18 +235,10 @@ def _fitted(column: Tensor, log: bool, most: int) -> Column | None:
         return None
     seen = column.log() if log else column
     mean, spread = float(seen.mean()), float(seen.std())
-    edges, shares = _edges(values, counts, log)
+    edges, shares, ends = _edges(values, counts, log, cell, most)
     edges = edges.log() if log else edges
     scores = torch.special.ndtri(shares)
-    far = min(-float(torch.special.ndtri(torch.tensor(_BEYOND / rows, dtype=torch.float64))), _FARTHEST)
-    levels = torch.linspace(-far, far, min(max(rows // _PER_KNOT, 3), most), dtype=torch.float64)
-    gap = float(levels[1] - levels[0]) / 2
-    right = torch.searchsorted(scores, levels).clamp(1, len(scores) - 1)
-    nearest = torch.where(levels - scores[right - 1] < scores[right] - levels, right - 1, right)
-    knots: list[int] = []
-    for k in nearest.tolist():
-        if abs(float(scores[k])) <= far + gap and (not knots or _apart(edges, scores, knots[-1], k, gap)):
-            knots.append(k)
+    knots = _knots(edges, scores, ends, rows, most)
     if len(knots) < 2 or not spread > 0:
         return None
     first, last = knots[0], knots[-1]
@@ -255,24 +249,47 @@ def _fitted(column: Tensor, log: bool, most: int) -> Column | None:
     return Column(tuple(edges[knots].tolist()), tuple(scores[knots].tolist()), slopes, mean, spread, log)
 
 
-def _edges(values: Tensor, counts: Tensor, log: bool) -> tuple[Tensor, Tensor]:
-    """Edges between the values, and the share of rows below each.
+def _edges(values: Tensor, counts: Tensor, log: bool, cell: float, most: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Edges between the values, the share of rows below each, and which of them end the cell of a frequent value.
 
     Where several rows have the smallest or the largest value, as on a lattice, the outer edge of its cell counts too. Of `n + 1` rows in
-    any order the last is beyond all others with a probability of at most `1/(n + 1)`.
+    any order the last is beyond all others with a probability of at most `1/(n + 1)`. Between two frequent values without a value between
+    them the share is half a row's.
     """
-    rows = int(counts.sum())
+    rows, width = int(counts.sum()), values.diff()
     edges, shares = (values[1:] + values[:-1]) / 2, counts.cumsum(0)[:-1].double() / rows
+    enough = max(_PER_KNOT, int(counts.topk(min(most, len(counts))).values[-1]))
+    frequent = (counts >= enough) & (cell > 0)
+    before, after = frequent[:-1], frequent[1:]
+    edges = torch.where(before, values[:-1] + cell / 2, torch.where(after, values[1:] - cell / 2, edges))
+    between = before & after & (width > 1.5 * cell)
+    shares = shares - between / (4 * rows)
+    parts = [(edges, shares, before | after), (values[1:][between] - cell / 2, shares[between] + 1 / (2 * rows), between[between])]
+    none = torch.tensor([False])
     low, high = values[0] - (edges[0] - values[0]), values[-1] + (values[-1] - edges[-1])
     if counts[0] > 1 and not (log and low <= 0):
-        edges, shares = torch.cat([low[None], edges]), torch.cat([shares.new_tensor([1 / (rows + 1)]), shares])
+        parts.append((low[None], shares.new_tensor([1 / (rows + 1)]), none))
     if counts[-1] > 1:
-        edges, shares = torch.cat([edges, high[None]]), torch.cat([shares, shares.new_tensor([rows / (rows + 1)])])
-    return edges, shares
+        parts.append((high[None], shares.new_tensor([rows / (rows + 1)]), none))
+    edges, shares, ends = (torch.cat(each) for each in zip(*parts, strict=True))
+    order = edges.argsort()
+    return edges[order], shares[order], ends[order]
 
 
-def _apart(edges: Tensor, scores: Tensor, before: int, after: int, gap: float) -> bool:
-    return bool(scores[after] - scores[before] >= gap and edges[after] > edges[before])
+def _knots(edges: Tensor, scores: Tensor, ends: Tensor, rows: int, most: int) -> list[int]:
+    """The edges that are knots: at the ends of the cells of frequent values, else as near as may be to equal steps of the score."""
+    far = min(-float(torch.special.ndtri(torch.tensor(_BEYOND / rows, dtype=torch.float64))), _FARTHEST)
+    levels = torch.linspace(-far, far, min(max(rows // _PER_KNOT, 3), most), dtype=torch.float64)
+    gap = float(levels[1] - levels[0]) / 2
+    right = torch.searchsorted(scores, levels).clamp(1, len(scores) - 1)
+    nearest = torch.where(levels - scores[right - 1] < scores[right] - levels, right - 1, right)
+    fixed = (ends & (scores.abs() <= far + gap)).nonzero().flatten()
+    knots = fixed.tolist()
+    for k in nearest.unique().tolist():
+        apart = (scores[knots] - scores[k]).abs() >= gap
+        if abs(float(scores[k])) <= far + gap and bool(apart.all()) and not bool((edges[knots] == edges[k]).any()):
+            knots.append(k)
+    return sorted(knots)
 
 
 def _slope(values: Tensor, scores: Tensor, spread: float) -> float:
