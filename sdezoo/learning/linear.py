@@ -13,6 +13,11 @@ which, for normal data, its target has unit variance in every direction and is u
 A fresh network gives 0, so training starts at the score of a normal distribution with the moments of the data. Where columns nearly
 determine each other, `F` learns narrow directions as well as wide ones. Its input is not made uncorrelated: what most columns agree in,
 such as groups of rows, would then be one direction of many.
+
+Columns of two values and categories are not normal. In the place of their part of the best linear denoiser, `μ`, stands the mean `E` of
+`sdezoo.learning.corners`::
+
+    F_edm(u) = A u + S T⁻¹ (E − μ) + B F(u)
 """
 
 from __future__ import annotations
@@ -22,6 +27,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from sdezoo.learning.corners import Corners, times
 from sdezoo.process.affine import AffineSDE
 
 _LEVELS = 32
@@ -35,9 +41,10 @@ class LinearDenoiser(nn.Module):
         sde: the noise process.
         std: standard deviation of the clean coordinates, broadcasts against `(d,)`.
         correlation: `R`, positive definite, `(d, d)`, `d` at most 64: the tables are 130 times as large.
+        corners: `clean` of `Corners`, in units of `std`; None: there are no columns of two values.
 
     Raises:
-        ValueError: if `correlation` has another shape.
+        ValueError: if `correlation` or `corners` have another shape.
     """
 
     clean_correlation: Tensor
@@ -46,8 +53,10 @@ class LinearDenoiser(nn.Module):
     """Noise conditioning of the process at the tabulated times, increasing, `(K,)`."""
     tables: Tensor
     """`A` and `B` at these levels, `(K, 2, d, d)`, between which they are interpolated."""
+    noise: Tensor
+    """`T` at these levels, `(K, d)`."""
 
-    def __init__(self, sde: AffineSDE, std: Tensor, correlation: Tensor) -> None:
+    def __init__(self, sde: AffineSDE, std: Tensor, correlation: Tensor, corners: Tensor | None = None) -> None:
         super().__init__()
         if correlation.ndim != 2 or not len(correlation) == correlation.shape[1] <= _WIDEST:
             raise ValueError(f"no correlation matrix of at most {_WIDEST} columns")
@@ -58,9 +67,13 @@ class LinearDenoiser(nn.Module):
         levels = torch.stack([sde.noise_conditioning(s) for s in t])
         noise = torch.stack([sde.exact(s).ratio.expand(len(correlation)) for s in t]) / std.double().cpu()
         order = levels.argsort()
+        noise, r = noise[order], correlation.double().cpu()
+        tables, errors = _tables(r, noise)
         self.register_buffer("clean_correlation", correlation)
         self.register_buffer("levels", levels[order].float(), persistent=False)
-        self.register_buffer("tables", _tables(correlation.double().cpu(), noise[order]).float(), persistent=False)
+        self.register_buffer("noise", noise.float(), persistent=False)
+        self.register_buffer("tables", tables.float(), persistent=False)
+        self.corners = None if corners is None else Corners(corners, r, errors, noise)
 
     @classmethod
     def fit(cls, sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | None:
@@ -79,7 +92,7 @@ class LinearDenoiser(nn.Module):
         rows = (z0.double() - z0.double().mean(0)) / std.double()
         covariance = rows.T @ rows / (len(rows) - 1)
         # A direction without any width keeps a millionth: what the network learns there is its own.
-        return cls(sde, std, ((covariance + 1e-6 * torch.eye(len(covariance))) / (1 + 1e-6)).float())
+        return cls(sde, std, ((covariance + 1e-6 * torch.eye(len(covariance))) / (1 + 1e-6)).float(), Corners.find(rows))
 
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
         """`A u + B F(u)`.
@@ -89,27 +102,26 @@ class LinearDenoiser(nn.Module):
             inputs: `u`, `(B, d)`.
             level: noise conditioning, `(B,)` or one for all.
         """
-        a, b = self._at(level, inputs)
-        return _times(a, inputs) + _times(b, net(inputs))
+        k, share = self._between(level)
+        a, b = torch.lerp(self.tables[k - 1], self.tables[k], share[..., None, None, None]).to(inputs).unbind(1)
+        known = times(a, inputs)
+        if self.corners is not None:
+            tau = torch.lerp(self.noise[k - 1], self.noise[k], share[..., None]).to(inputs)
+            s = (1 + tau**2).sqrt()
+            known = known + s / tau * self.corners(inputs / s + tau / s * known, k, share, s, tau)
+        return known + times(b, net(inputs))
 
-    def _at(self, level: Tensor | float, like: Tensor) -> tuple[Tensor, ...]:
+    def _between(self, level: Tensor | float) -> tuple[Tensor, Tensor]:
+        """The next of the tabulated levels, and the share of the way to it, `(B,)` or `(1,)` each."""
         # A number is filled in on the device; a tensor made of it would be copied there.
         at = level.to(self.levels).reshape(-1) if isinstance(level, Tensor) else self.levels.new_full((1,), level)
         k = torch.searchsorted(self.levels, at).clamp(1, len(self.levels) - 1)
         low, high = self.levels[k - 1], self.levels[k]
-        share = ((at - low) / (high - low)).clamp(0, 1).reshape(-1, 1, 1, 1)
-        found = torch.lerp(self.tables[k - 1], self.tables[k], share).to(like)
-        return found.unbind(1)
+        return k, ((at - low) / (high - low)).clamp(0, 1)
 
 
-def _times(matrices: Tensor, rows: Tensor) -> Tensor:
-    if len(matrices) == 1:  # as sums of products: how a matrix product rounds depends on the number of rows
-        return (rows.unsqueeze(-2) * matrices).sum(-1)
-    return (matrices @ rows.unsqueeze(-1)).squeeze(-1)
-
-
-def _tables(r: Tensor, noise: Tensor) -> Tensor:
-    found = []
+def _tables(r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    found, errors = [], []
     for tau in noise:
         s = (1 + tau**2).sqrt()
         gain = torch.linalg.solve(r + torch.diag(tau**2), r).T  # R (R + T²)⁻¹
@@ -117,7 +129,8 @@ def _tables(r: Tensor, noise: Tensor) -> Tensor:
         a = (s / tau)[:, None] * (gain - torch.diag(s**-2)) * s
         b = (s / tau)[:, None] * _root(error)
         found.append(torch.stack([a, b]))
-    return torch.stack(found)
+        errors.append((error + error.T) / 2)
+    return torch.stack(found), torch.stack(errors)
 
 
 def _root(matrix: Tensor) -> Tensor:

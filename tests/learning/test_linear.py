@@ -73,7 +73,8 @@ def test_for_normal_data_the_network_learns_in_units_of_unit_variance() -> None:
 
     a = linear(record, noised / s, float(sde.noise_conditioning(t)))
     assert torch.allclose(seen[0].std(0), torch.ones(D), atol=0.05)
-    _, b = linear._at(float(sde.noise_conditioning(t)), x0)
+    k0, share = linear._between(float(sde.noise_conditioning(t)))
+    b = torch.lerp(linear.tables[k0 - 1], linear.tables[k0], share[:, None, None, None])[:, 1]
     wanted = (y - noised / s**2) * s / (k.ratio / std) - a  # what B F(u) has to be
     target = torch.linalg.solve(b[0].double(), wanted.T.double()).T
     assert torch.allclose(target.T.cov(), torch.eye(D, dtype=torch.float64), atol=0.1)
