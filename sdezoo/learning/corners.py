@@ -37,7 +37,13 @@ class Corners(nn.Module):
     evidence: Tensor
     """`P⁺ T²/(1 + T²)` of the groups, a factor on each side, `(K, d, d)`."""
     offsets: Tensor
-    """`−c_kᵀ (P⁺ − R⁺) c_k / 2`, times `τ²/(1 + τ²)`, `(K, d)`."""
+    """`−c_kᵀ (P⁺ − R⁺) c_k / 2`, of a bit the difference of its two values, times `τ²/(1 + τ²)`, `(K, d)`."""
+    places: Tensor
+    """The columns of each group, filled up, `(groups, most)`."""
+    inverse: Tensor
+    """Where each column is among them, `(d,)`."""
+    bits: Tensor
+    """Which columns are bits, `(d,)`."""
 
     def __init__(self, clean: Tensor, correlation: Tensor, errors: Tensor, noise: Tensor) -> None:
         super().__init__()
@@ -66,10 +72,12 @@ class Corners(nn.Module):
         # Beside the columns stand a corner without evidence, for bits, and one that never is.
         places = [[*group, *([d] if len(group) == 1 else [])] for group in groups]
         self.register_buffer("places", torch.tensor([[*each, *[d + 1] * (most - len(each))] for each in places]), persistent=False)
-        inverse = torch.zeros(d, dtype=torch.int64)
+        inverse, bits = torch.zeros(d, dtype=torch.int64), torch.zeros(d, dtype=torch.bool)
         for g, group in enumerate(groups):
             inverse[group] = torch.arange(len(group)) + g * most
+            bits[group] = len(group) == 1
         self.register_buffer("inverse", inverse, persistent=False)
+        self.register_buffer("bits", bits, persistent=False)
 
     @staticmethod
     def find(rows: Tensor) -> Tensor | None:
@@ -113,8 +121,7 @@ class Corners(nn.Module):
         low, high, p, group = self.clean.to(mean).unbind(-1)
         factor = s / tau
         odds = (high - low) * factor * times(evidence, factor * mean) + factor**2 * offset
-        alone = (self.places[:, 1:2] == len(low)).expand(-1, self.places.shape[1]).flatten()[self.inverse]
-        odds = odds + torch.where(alone, p.logit(), p.log())
+        odds = odds + torch.where(self.bits, p.logit(), p.log())
         beside = torch.cat([odds, torch.zeros_like(odds[:, :1]), torch.full_like(odds[:, :1], _NEVER)], -1)
         chances = beside[:, self.places].softmax(-1).flatten(1)[:, self.inverse]
         return torch.where(group >= 0, low + (high - low) * chances - mean, 0.0)

@@ -89,6 +89,19 @@ def test_whole_numbers_keep_their_shares() -> None:
         assert float((made == k).double().mean()) == pytest.approx(share, abs=4 * math.sqrt(share / len(normal)) + 1e-4)
 
 
+def test_frequent_values_of_a_lattice_keep_their_shares() -> None:
+    """Halves and wholes are frequent, tenths rare: the share of a frequent value is not spread over its rare neighbours."""
+    g = torch.Generator().manual_seed(3)
+    favourites, rare = 55 + torch.randint(0, 9, (1800,), generator=g).double() / 2, 55 + torch.rand(200, generator=g).double() * 4
+    column = torch.cat([favourites, (rare * 10).round() / 10])
+    (codec,) = fit_normal_scores(column[:, None], [0], [False], [0.1])
+    each = codec.maps[0]
+    scores = torch.special.ndtri((torch.arange(40_000) + 0.5).double() / 40_000)
+    made = (codec.decode(each.mean + each.spread * scores[:, None])[:, 0] * 10).round() / 10
+    for value in favourites.unique():
+        assert float((made == value).double().mean()) == pytest.approx(float((column == value).double().mean()), abs=2e-3)
+
+
 def test_zeros_stay_zeros() -> None:
     codec, rows = fitted()
     x = codec.encode(rows.clone())

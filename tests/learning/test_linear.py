@@ -80,6 +80,40 @@ def test_for_normal_data_the_network_learns_in_units_of_unit_variance() -> None:
     assert torch.allclose(target.T.cov(), torch.eye(D, dtype=torch.float64), atol=0.1)
 
 
+@pytest.mark.parametrize("spec", ["vp", "ve"])
+@pytest.mark.parametrize("place", [0.01, 0.2, 0.5, 1.0])
+def test_a_fresh_network_decides_rare_categories_at_their_rate(spec: str, place: float) -> None:
+    """Of a bit and a category of three that are independent of each other, the mean given the noised values is known."""
+    g = torch.Generator().manual_seed(0)
+    bit = (torch.arange(4000) % 25 == 0).float()  # with each category equally often
+    third = torch.eye(3)[torch.where(torch.arange(4000) % 16 < 10, 0, torch.where(torch.arange(4000) % 16 < 15, 1, 2))]
+    x0 = torch.cat([4 * bit[:, None] - 2, torch.randn(4000, 1, generator=g), 3 * third - 1], 1)
+    sde = SDES.build(spec).adapted(x0)
+    assert isinstance(sde, AffineSDE)
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((5,)), x0).double()
+    t = torch.tensor(max(sde.t_span[0], place * sde.t_span[1]), dtype=torch.float64)
+    k, z0 = sde.exact(t), sde.encode(x0).double()
+    z = (k.alpha * z0 + k.shift + k.variance.sqrt() * torch.randn(z0.shape, generator=g, dtype=torch.float64))[:1000]
+    seen, values = (z - k.shift) / k.alpha, sde.encode(torch.cat([x0[:2], x0[14:16]])).double()
+    with torch.no_grad():
+        found = model.denoise(z, t)
+    bits = torch.stack([values[1, 0], values[0, 0]])  # the smaller, the larger
+    corners = sde.encode(torch.cat([torch.zeros(3, 2), 3 * torch.eye(3) - 1], 1))[:, 2:].double()
+    for at, points, shares in (([0], bits[:, None], [0.96, 0.04]), ([2, 3, 4], corners, [10 / 16, 5 / 16, 1 / 16])):
+        distances = ((seen[:, None, at] - points) ** 2).sum(-1)
+        chances = (torch.tensor(shares).double().log() - distances / (2 * k.ratio**2)).softmax(-1)
+        error = (found[:, at] - chances @ points).norm(dim=1).mean() / (points[-1] - points[0]).norm()
+        assert float(error) < 3e-3
+
+
+def test_corners_of_another_form_are_refused() -> None:
+    sde = SDES.build("vp")
+    assert isinstance(sde, AffineSDE)
+    for corners in (torch.zeros(D, 3), torch.full((D, 4), -1.0), torch.full((D, 4), float("nan"))):
+        with pytest.raises(ValueError, match="no columns of two values"):
+            LinearDenoiser(sde, torch.ones(()), torch.eye(D), corners)
+
+
 def test_wide_tables_and_images_have_none() -> None:
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)

@@ -265,12 +265,11 @@ def _edges(values: Tensor, counts: Tensor, log: bool, cell: float, most: int) ->
     between = before & after & (width > 1.5 * cell)
     shares = shares - between / (4 * rows)
     parts = [(edges, shares, before | after), (values[1:][between] - cell / 2, shares[between] + 1 / (2 * rows), between[between])]
-    none = torch.tensor([False])
     low, high = values[0] - (edges[0] - values[0]), values[-1] + (values[-1] - edges[-1])
     if counts[0] > 1 and not (log and low <= 0):
-        parts.append((low[None], shares.new_tensor([1 / (rows + 1)]), none))
+        parts.append((low[None], shares.new_tensor([1 / (rows + 1)]), frequent[:1]))
     if counts[-1] > 1:
-        parts.append((high[None], shares.new_tensor([rows / (rows + 1)]), none))
+        parts.append((high[None], shares.new_tensor([rows / (rows + 1)]), frequent[-1:]))
     edges, shares, ends = (torch.cat(each) for each in zip(*parts, strict=True))
     order = edges.argsort()
     return edges[order], shares[order], ends[order]
@@ -283,8 +282,7 @@ def _knots(edges: Tensor, scores: Tensor, ends: Tensor, rows: int, most: int) ->
     gap = float(levels[1] - levels[0]) / 2
     right = torch.searchsorted(scores, levels).clamp(1, len(scores) - 1)
     nearest = torch.where(levels - scores[right - 1] < scores[right] - levels, right - 1, right)
-    fixed = (ends & (scores.abs() <= far + gap)).nonzero().flatten()
-    knots = fixed.tolist()
+    knots = ends.nonzero().flatten().tolist()
     for k in nearest.unique().tolist():
         apart = (scores[knots] - scores[k]).abs() >= gap
         if abs(float(scores[k])) <= far + gap and bool(apart.all()) and not bool((edges[knots] == edges[k]).any()):
