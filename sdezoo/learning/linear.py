@@ -31,7 +31,9 @@ from sdezoo.learning.corners import Corners, times
 from sdezoo.process.affine import AffineSDE
 
 _LEVELS = 32
-_WIDEST, _ROWS_PER_COLUMN = 64, 5
+_WIDEST, _ENOUGH = 64, 50
+"""The largest number of columns, and a number of rows for each column from which a correlation matrix needs no shrinkage."""
+_SHRINKAGES = torch.cat([torch.zeros(1), torch.logspace(-5, -0.05, 60)]).double()
 
 
 class LinearDenoiser(nn.Module):
@@ -85,14 +87,15 @@ class LinearDenoiser(nn.Module):
             std: their standard deviation.
 
         Returns:
-            The denoiser; None if rows are not vectors of at most 64 columns, at most a fifth as many as rows.
+            The denoiser; None if rows are not vectors of at most 64 columns, or fewer than columns.
         """
-        if z0.ndim != 2 or not 2 <= z0.shape[1] <= _WIDEST or len(z0) < _ROWS_PER_COLUMN * z0.shape[1]:
+        if z0.ndim != 2 or not 2 <= z0.shape[1] <= min(_WIDEST, len(z0)):
             return None
         rows = (z0.double() - z0.double().mean(0)) / std.double()
-        covariance = rows.T @ rows / (len(rows) - 1)
+        covariance, one = rows.T @ rows / (len(rows) - 1), torch.eye(rows.shape[1], dtype=torch.float64)
+        covariance = torch.lerp(covariance, one.to(covariance), _shrinkage(rows, covariance))
         # A direction without any width keeps a millionth: what the network learns there is its own.
-        return cls(sde, std, ((covariance + 1e-6 * torch.eye(len(covariance))) / (1 + 1e-6)).float(), Corners.find(rows))
+        return cls(sde, std, ((covariance + 1e-6 * one.to(covariance)) / (1 + 1e-6)).float(), Corners.find(rows))
 
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
         """`A u + B F(u)`.
@@ -118,6 +121,26 @@ class LinearDenoiser(nn.Module):
         k = torch.searchsorted(self.levels, at).clamp(1, len(self.levels) - 1)
         low, high = self.levels[k - 1], self.levels[k]
         return k, ((at - low) / (high - low)).clamp(0, 1)
+
+
+def _shrinkage(rows: Tensor, covariance: Tensor) -> float:
+    """The share `a` of the identity in `G = (1 − a) S + a I` at which rows are likeliest, each given all others.
+
+    Without a row `x`, `G` is `G − b x xᵀ` up to the scale of the rest, `b = (1 − a)/(N − 1)`, so that with `q = xᵀ G⁻¹ x` its
+    negative log-likelihood is half of `log |G| + log(1 − b q) + q/(1 − b q)` (Hoffbeck and Landgrebe, IEEE Trans. PAMI 18, 1996). Directions in which
+    rows do not differ are left out.
+    """
+    if len(rows) >= _ENOUGH * rows.shape[1]:
+        return 0.0
+    widths, directions = torch.linalg.eigh(covariance)
+    kept = widths > 1e-8 * widths[-1]
+    squares, losses = (rows @ directions[:, kept]) ** 2, []
+    for a in _SHRINKAGES.to(rows.device):
+        inner = torch.lerp(widths[kept], torch.ones_like(widths[kept]), a)
+        q = (squares / inner).sum(1)
+        rest = 1 - (1 - a) / (len(rows) - 1) * q
+        losses.append(inner.log().sum() + (rest.log() + q / rest).mean() if (rest > 0).all() else q.new_tensor(torch.inf))
+    return float(_SHRINKAGES[int(torch.stack(losses).argmin())])
 
 
 def _tables(r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

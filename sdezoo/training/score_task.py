@@ -71,7 +71,9 @@ class ScoreTask(Task):
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
             correlation = tensors.get("linear.clean_correlation")
-            linear = None if correlation is None else LinearDenoiser(sde, moments.sigma_data, correlation, tensors.get("linear.corners.clean"))
+            linear = (
+                None if correlation is None else LinearDenoiser(sde, moments.sigma_data, correlation, tensors.get("linear.corners.clean"))
+            )
             model = kind(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None, linear=linear)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError, ValueError):

@@ -117,9 +117,24 @@ def test_corners_of_another_form_are_refused() -> None:
 def test_wide_tables_and_images_have_none() -> None:
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
-    assert LinearDenoiser.fit(sde, torch.randn(19, D), torch.ones(D)) is None
+    assert LinearDenoiser.fit(sde, torch.randn(D - 1, D), torch.ones(D)) is None
     assert LinearDenoiser.fit(sde, torch.randn(1000, 65), torch.ones(65)) is None
     assert LinearDenoiser.fit(sde, torch.randn(1000, 1, 2, 2), torch.ones(1, 2, 2)) is None
+
+
+def test_a_correlation_matrix_of_few_rows_is_nearer_to_the_true_one_than_that_of_the_rows() -> None:
+    """Of independent columns; two that nearly determine each other stay so."""
+    sde = SDES.build("vp")
+    assert isinstance(sde, AffineSDE)
+    x0 = torch.randn(40, 12, generator=torch.Generator().manual_seed(5))
+    linear = LinearDenoiser.fit(sde, x0, x0.std(0))
+    assert linear is not None
+    apart, error = (float((matrix - torch.eye(12)).norm()) for matrix in (linear.clean_correlation, x0.T.corrcoef()))
+    assert apart < 0.5 * error
+    z0 = rows(100)
+    linear = LinearDenoiser.fit(sde, z0, z0.std(0))
+    assert linear is not None
+    assert float(linear.clean_correlation[0, 2]) > 0.995
 
 
 @pytest.mark.parametrize("shape", [(65, 65), (3, 4), (9,)])

@@ -208,7 +208,9 @@ def _padded(each: Column, size: int) -> tuple[list[float], list[float], list[flo
     return x, y, slopes
 
 
-def fit_normal_scores(rows: Tensor, places: Sequence[int], log: Sequence[bool], cells: Sequence[float] = ()) -> tuple[NormalScoreCodec, ...]:
+def fit_normal_scores(
+    rows: Tensor, places: Sequence[int], log: Sequence[bool], cells: Sequence[float] = ()
+) -> tuple[NormalScoreCodec, ...]:
     """Fit the maps of columns; columns of too few rows or values are left as they are.
 
     Args:
