@@ -92,10 +92,10 @@ class LinearDenoiser(nn.Module):
         if z0.ndim != 2 or not 2 <= z0.shape[1] <= min(_WIDEST, len(z0)):
             return None
         rows = (z0.double() - z0.double().mean(0)) / std.double()
-        covariance, one = rows.T @ rows / (len(rows) - 1), torch.eye(rows.shape[1], dtype=torch.float64)
+        covariance, one = rows.T @ rows / (len(rows) - 1), torch.eye(rows.shape[1])
         covariance = torch.lerp(covariance, one.to(covariance), _shrinkage(rows, covariance))
         # A direction without any width keeps a millionth: what the network learns there is its own.
-        return cls(sde, std, ((covariance + 1e-6 * one.to(covariance)) / (1 + 1e-6)).float(), Corners.find(rows))
+        return cls(sde, std, ((covariance + 1e-6 * one) / (1 + 1e-6)).float(), Corners.find(rows))
 
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
         """`A u + B F(u)`.
@@ -126,9 +126,9 @@ class LinearDenoiser(nn.Module):
 def _shrinkage(rows: Tensor, covariance: Tensor) -> float:
     """The share `a` of the identity in `G = (1 − a) S + a I` at which rows are likeliest, each given all others.
 
-    Without a row `x`, `G` is `G − b x xᵀ` up to the scale of the rest, `b = (1 − a)/(N − 1)`, so that with `q = xᵀ G⁻¹ x` its
-    negative log-likelihood is half of `log |G| + log(1 − b q) + q/(1 − b q)` (Hoffbeck and Landgrebe, IEEE Trans. PAMI 18, 1996). Directions in which
-    rows do not differ are left out.
+    Without a row `x`, `G` is `G − b x xᵀ` but for its scale, `b = (1 − a)/(N − 1)`. So with `q = xᵀ G⁻¹ x` its negative log-likelihood is
+    half of `log |G| + log(1 − b q) + q/(1 − b q)` (Hoffbeck and Landgrebe, IEEE Trans. PAMI 18, 1996). Directions in which rows do not
+    differ are left out.
     """
     if len(rows) >= _ENOUGH * rows.shape[1]:
         return 0.0
