@@ -31,7 +31,7 @@ from sdezoo.learning.corners import Corners, times
 from sdezoo.process.affine import AffineSDE
 
 _LEVELS = 32
-_WIDEST, _ENOUGH = 64, 50
+_WIDEST, _ENOUGH, _RARE = 64, 50, 12
 """The largest number of columns, and a number of rows for each column from which a correlation matrix needs no shrinkage."""
 _SHRINKAGES = torch.cat([torch.zeros(1), torch.logspace(-5, -0.05, 60)]).double()
 
@@ -93,7 +93,8 @@ class LinearDenoiser(nn.Module):
             return None
         rows = (z0.double() - z0.double().mean(0)) / std.double()
         covariance, one = rows.T @ rows / (len(rows) - 1), torch.eye(rows.shape[1])
-        covariance = torch.lerp(covariance, one.to(covariance), _shrinkage(rows, covariance))
+        if len(rows) < _ENOUGH * rows.shape[1]:
+            covariance = _shrunk(rows, covariance)
         # A direction without any width keeps a millionth: what the network learns there is its own.
         return cls(sde, std, ((covariance + 1e-6 * one) / (1 + 1e-6)).float(), Corners.find(rows))
 
@@ -123,24 +124,28 @@ class LinearDenoiser(nn.Module):
         return k, ((at - low) / (high - low)).clamp(0, 1)
 
 
-def _shrinkage(rows: Tensor, covariance: Tensor) -> float:
-    """The share `a` of the identity in `G = (1 − a) S + a I` at which rows are likeliest, each given all others.
+def _shrunk(rows: Tensor, covariance: Tensor) -> Tensor:
+    """`G = (1 − a) S + a I`, with the `a` at which rows are likeliest, each given all others.
 
     Without a row `x`, `G` is `G − b x xᵀ` but for its scale, `b = (1 − a)/(N − 1)`. So with `q = xᵀ G⁻¹ x` its negative log-likelihood is
     half of `log |G| + log(1 − b q) + q/(1 − b q)` (Hoffbeck and Landgrebe, IEEE Trans. PAMI 18, 1996). Directions in which rows do not
-    differ are left out.
+    differ are left out. A column of two values, one of them in fewer than 12 rows, is taken as uncorrelated: one such row decides the rest.
     """
-    if len(rows) >= _ENOUGH * rows.shape[1]:
-        return 0.0
-    widths, directions = torch.linalg.eigh(covariance)
+    low, high = rows == rows.amin(0), rows == rows.amax(0)
+    rare = (low | high).all(0) & (torch.minimum(low.sum(0), high.sum(0)) < _RARE)
+    covariance = torch.where(rare[:, None] | rare, torch.diag(covariance.diagonal()), covariance)
+    if rare.all():
+        return covariance
+    widths, directions = torch.linalg.eigh(covariance[~rare][:, ~rare])
     kept = widths > 1e-8 * widths[-1]
-    squares, losses = (rows @ directions[:, kept]) ** 2, []
+    squares, losses = (rows[:, ~rare] @ directions[:, kept]) ** 2, []
     for a in _SHRINKAGES.to(rows.device):
         inner = torch.lerp(widths[kept], torch.ones_like(widths[kept]), a)
         q = (squares / inner).sum(1)
         rest = 1 - (1 - a) / (len(rows) - 1) * q
         losses.append(inner.log().sum() + (rest.log() + q / rest).mean() if (rest > 0).all() else q.new_tensor(torch.inf))
-    return float(_SHRINKAGES[int(torch.stack(losses).argmin())])
+    least = float(_SHRINKAGES[int(torch.stack(losses).argmin())])
+    return torch.lerp(covariance, torch.eye(len(covariance)).to(covariance), least)
 
 
 def _tables(r: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
