@@ -42,8 +42,8 @@ class Corners(nn.Module):
     """The columns of each group, filled up, `(groups, most)`."""
     inverse: Tensor
     """Where each column is among them, `(d,)`."""
-    bits: Tensor
-    """Which columns are bits, `(d,)`."""
+    log_odds: Tensor
+    """`log p_k`, of a bit `log p/(1 − p)`, `(d,)`."""
 
     def __init__(self, clean: Tensor, correlation: Tensor, errors: Tensor, noise: Tensor) -> None:
         super().__init__()
@@ -77,7 +77,8 @@ class Corners(nn.Module):
             inverse[group] = torch.arange(len(group)) + g * most
             bits[group] = len(group) == 1
         self.register_buffer("inverse", inverse, persistent=False)
-        self.register_buffer("bits", bits, persistent=False)
+        share = clean[:, 2].double().cpu()
+        self.register_buffer("log_odds", torch.where(bits, share.logit(), share.log()).float(), persistent=False)
 
     @staticmethod
     def find(rows: Tensor) -> Tensor | None:
@@ -118,10 +119,10 @@ class Corners(nn.Module):
         """
         evidence = torch.lerp(self.evidence[k - 1], self.evidence[k], share[..., None, None]).to(mean)
         offset = torch.lerp(self.offsets[k - 1], self.offsets[k], share[..., None]).to(mean)
-        low, high, p, group = self.clean.to(mean).unbind(-1)
+        low, high, _, group = self.clean.to(mean).unbind(-1)
         factor = s / tau
         odds = (high - low) * factor * times(evidence, factor * mean) + factor**2 * offset
-        odds = odds + torch.where(self.bits, p.logit(), p.log())
+        odds = odds + self.log_odds.to(mean)
         beside = torch.cat([odds, torch.zeros_like(odds[:, :1]), torch.full_like(odds[:, :1], _NEVER)], -1)
         chances = beside[:, self.places].softmax(-1).flatten(1)[:, self.inverse]
         return torch.where(group >= 0, low + (high - low) * chances - mean, 0.0)
