@@ -24,6 +24,7 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError, shortened
+from sdezoo.zoo.column_options import DROP, option, setting
 from sdezoo.zoo.composition import defaults, support_in_words
 from sdezoo.zoo.registry import SDES
 
@@ -116,9 +117,7 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
         name = column_name(int(empty.to(torch.uint8).argmax()), data.columns)
         if empty.all():
             raise DataError("The table has no values at all: every one is missing.", "Give a table with values.")
-        raise DataError(
-            f"The column {name} has no values at all: every one is missing.", f"Leave it out: --column {name.strip(chr(39))}=drop."
-        )
+        raise DataError(f"The column {name} has no values at all: every one is missing.", f"Leave it out: {_left_out(name)}.")
     words = [i for i, kind in enumerate(kinds) if isinstance(kind, CategoryType) or (data.columns and data.columns[i] in categories)]
     times = [i for i, kind in enumerate(kinds) if isinstance(kind, TimeType) and i not in bound]
     if times:
@@ -150,13 +149,18 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
     return tuple(codecs[len(first) :])
 
 
+def _left_out(name: str) -> str:
+    """The option that leaves out a column, by its name for messages."""
+    return option(setting(name[1:-1] if name.startswith("'") else name, DROP))
+
+
 def _values_of(column: Tensor, name: str) -> tuple[float, ...]:
     """The different values of a column of categories, increasing, NaN last."""
     found = column[~column.isnan()].unique()
     if len(found) > CATEGORIES:
         raise DataError(
             f"The column {name} has {len(found)} categories, more than the {CATEGORIES} that a model can learn.",
-            f"Leave it out (--column {name.strip(chr(39))}=drop), or put its rare values together.",
+            f"Leave it out ({_left_out(name)}), or put its rare values together.",
         )
     return (*found.tolist(), *([math.nan] if column.isnan().any() else []))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -21,8 +23,14 @@ NEARLY = 1e-6
 """Relative difference up to which a sum counts as constant."""
 NEGATIVE = "negative"
 """What `--column` says of a column without positive values."""
-_DROP, _CATEGORY = "drop", "category"
-_FORMS = "Write COLUMN=PROCESS, COLUMN=category, COLUMN=negative, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL."
+DROP, CATEGORY = "drop", "category"
+"""What `--column` says of columns to leave out, and of categories."""
+_FORMS = (
+    "Write COLUMN=PROCESS, COLUMN=category, COLUMN=negative, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL. "
+    'A name with commas or other marks stands in quotation marks: "A, B"=drop.'
+)
+_QUOTED = re.compile(r'(?:^|(?<=[=+,]))\s*"(?:[^"]|"")+"')
+_MARKS = re.compile(r'[,=+"]|^\s|\s$')
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class ColumnOptions:
     def parse(cls, text: str | None) -> ColumnOptions:
         """Parse the setting `column`, such as `rain=zero-inflated,id=drop,low<=high,sand+silt+clay=100`.
 
+        A name with marks of this notation stands in quotation marks, `"weight, kg"=gbm`; two of them stand for one.
+
         Args:
             text: the setting; None: nothing is said.
 
@@ -58,25 +68,26 @@ class ColumnOptions:
         processes: dict[str, str] = {}
         chains, groups = [], []
         for item in split(text) if text else []:
-            if "<=" in item:
-                chains.append(tuple(name.strip() for name in item.split("<=")))
+            if len(chain := _named(_cut(item, "<="))) > 1:
+                chains.append(chain)
                 continue
-            name, equals, spec = (part.strip() for part in item.partition("="))
-            if not (name and equals and spec):
+            name, spec = _cut(item, "=")[0], "=".join(_cut(item, "=")[1:])
+            if len(group := _named(_cut(name, "+"))) > 1 and _is_number(spec):
+                groups.append((group, float(spec)))
+                continue
+            (name,) = _named([name])
+            if not (name and spec):
                 raise ParameterError(f"column={item.strip()} is not of a form that is known.", _FORMS)
-            if "+" in name and _is_number(spec):
-                groups.append((tuple(part.strip() for part in name.split("+")), float(spec)))
-                continue
             if name in processes:
                 raise ParameterError(
                     f"The setting column names '{name}' twice.",
                     "Name it once, and put a process with commas into parentheses: COLUMN=(PROCESS).",
                 )
             processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
-        dropped = tuple(name for name, spec in processes.items() if spec == _DROP)
-        categories = tuple(name for name, spec in processes.items() if spec == _CATEGORY)
+        dropped = tuple(name for name, spec in processes.items() if spec == DROP)
+        categories = tuple(name for name, spec in processes.items() if spec == CATEGORY)
         negative = tuple(name for name, spec in processes.items() if spec == NEGATIVE)
-        processes = {name: spec for name, spec in processes.items() if spec not in (_DROP, _CATEGORY, NEGATIVE)}
+        processes = {name: spec for name, spec in processes.items() if spec not in (DROP, CATEGORY, NEGATIVE)}
         found = cls(processes, dropped, tuple(chains), tuple(groups), categories, negative)
         bound = [name for names in (*found.chains, *(names for names, _ in found.groups)) for name in names]
         for name in bound:
@@ -87,10 +98,10 @@ class ColumnOptions:
     @property
     def others(self) -> str | None:
         """All but the processes, as the setting `column` says it; None if there is nothing."""
-        roles = ((self.dropped, _DROP), (self.categories, _CATEGORY), (self.negative, NEGATIVE))
-        items = [f"{name}={role}" for named, role in roles for name in named]
-        items += ["<=".join(chain) for chain in self.chains]
-        items += [f"{'+'.join(group)}={total!r}" for group, total in self.groups]
+        roles = ((self.dropped, DROP), (self.categories, CATEGORY), (self.negative, NEGATIVE))
+        items = [setting(name, role) for named, role in roles for name in named]
+        items += [ordered(chain) for chain in self.chains]
+        items += [summed(group, repr(total)) for group, total in self.groups]
         return ",".join(items) or None
 
     def check(self, data: Data) -> None:
@@ -170,7 +181,7 @@ def _check_negative(data: Data, name: str) -> None:
     positive = sum(int((block[:, index] > 0).sum()) for block in data.blocks())
     if positive or not isinstance(kind, NumberType) or kind.offset:
         what = f"has {positive} positive values" if positive else "does not hold numbers that count from zero"
-        raise DataError(f"The column '{name}' {what}, so its sign cannot be kept.", f"Omit '{name}={NEGATIVE}'.")
+        raise DataError(f"The column '{name}' {what}, so its sign cannot be kept.", f"Omit {in_quotes(setting(name, NEGATIVE))}.")
 
 
 def _check_order(data: Data, chain: Sequence[str]) -> None:
@@ -179,7 +190,7 @@ def _check_order(data: Data, chain: Sequence[str]) -> None:
         i, j = names.index(low), names.index(high)
         broken = sum(int((block[:, i] > block[:, j]).sum()) for block in data.blocks())
         if broken:
-            raise DataError(f"'{low}' is above '{high}' in {broken} rows.", f"Omit '{low}<={high}', or correct the rows.")
+            raise DataError(f"'{low}' is above '{high}' in {broken} rows.", f"Omit {in_quotes(ordered((low, high)))}, or correct the rows.")
 
 
 def _check_sum(data: Data, group: Sequence[str], total: float) -> None:
@@ -199,6 +210,70 @@ def _check_sum(data: Data, group: Sequence[str], total: float) -> None:
             f"The group {'+'.join(group)} sums to {float(sums.min()):.9g} to {float(sums.max()):.9g}, not {total:g}.",
             "Correct the rows, or omit the group.",
         )
+
+
+def setting(name: str, what: str) -> str:
+    """Write what is said of a column, as the setting `column` says it.
+
+    Args:
+        name: of the column.
+        what: a spec string of a process, `category`, `negative` or `drop`.
+    """
+    return f"{_quoted(name)}={f'({what})' if ',' in what else what}"
+
+
+def ordered(chain: Sequence[str]) -> str:
+    """Write that each column is at most the next, as the setting `column` says it.
+
+    Args:
+        chain: names of the columns.
+    """
+    return "<=".join(map(_quoted, chain))
+
+
+def summed(group: Sequence[str], total: str) -> str:
+    """Write that columns sum to a constant, as the setting `column` says it.
+
+    Args:
+        group: names of the columns.
+        total: the constant.
+    """
+    return f"{'+'.join(map(_quoted, group))}={total}"
+
+
+def option(text: str) -> str:
+    """Write a setting as an option of the command line, quoted for a shell.
+
+    Args:
+        text: the setting `column`.
+    """
+    return f"--column {in_quotes(text)}"
+
+
+def in_quotes(text: str) -> str:
+    """Quote a setting for a shell.
+
+    Args:
+        text: the setting `column`.
+    """
+    return shlex.quote(text) if "'" in text else f"'{text}'"
+
+
+def _quoted(name: str) -> str:
+    paired = name.count("(") == name.count(")") and name.count("[") == name.count("]")
+    return name if paired and not _MARKS.search(name) else '"{}"'.format(name.replace('"', '""'))
+
+
+def _cut(text: str, mark: str) -> list[str]:
+    """Split a text at a mark, except inside quotation marks."""
+    masked = _QUOTED.sub(lambda found: "\0" * len(found[0]), text)
+    places = [0, *(end for found in re.finditer(re.escape(mark), masked) for end in found.span()), len(text)]
+    return [text[first:last].strip() for first, last in zip(places[::2], places[1::2], strict=True)]
+
+
+def _named(texts: Iterable[str]) -> tuple[str, ...]:
+    """Names without their quotation marks."""
+    return tuple(text[1:-1].replace('""', '"') if _QUOTED.fullmatch(text) else text for text in texts)
 
 
 def column_names(data: Data) -> list[str]:

@@ -19,7 +19,7 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.opening.table import listed
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
-from sdezoo.zoo.column_options import ColumnOptions, column_names
+from sdezoo.zoo.column_options import ColumnOptions, column_names, option, setting
 
 KEEP, DROP, REFUSE = "keep", "drop", "refuse"
 """What happens to rows with missing values."""
@@ -98,7 +98,7 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
             continue
         if named and (what := _identifies(rows[:, i], kind)):
             dropped.append(name)
-            reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give --column '{name}={_kept(kind)}'")
+            reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give {option(setting(name, _kept(kind)))}")
         elif named and _few(rows[:, i], kind):
             categories.append(name)
         elif _negative(rows[:, i], kind):

@@ -22,7 +22,7 @@ from sdezoo.data.opening.table import listed
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
-from sdezoo.zoo.column_options import NEARLY, NEGATIVE, ColumnOptions, column_names
+from sdezoo.zoo.column_options import NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, setting, summed
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
 
@@ -83,7 +83,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
     reasons = [f"{spec} for {listed(list(group), _LISTED)}: {_common(group.values())}" for spec, group in groups.items()]
     left = [name for i, name in enumerate(names) if i not in parts]
     reasons += [f"no process for {listed(left, _LISTED)}: constant, restored exactly"] if left else []
-    reasons += [f"in every row {found}: keep it with --column '{found}'" for found in _held(data, column_names(data), options, words)]
+    reasons += [f"in every row {found}: keep it with {option(found)}" for found in _held(data, column_names(data), options, words)]
     if len(groups) == 1:
         return Choice(next(iter(groups)), tuple(reasons))
     parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name in group)}]" for spec, group in groups.items())
@@ -101,7 +101,7 @@ def _columns(data: Data, encoding: Encoding) -> Iterator[Tensor]:
 def _fit(name: str, column: Tensor) -> ColumnFit:
     offers = [offer for offer in (cls.column_fit(column) for cls in _classes()) if offer]
     if not offers:
-        raise PluginError(f"No installed process fits the column '{name}'.", f"Name one: --column '{name}=PROCESS'.")
+        raise PluginError(f"No installed process fits the column '{name}'.", f"Name one: {option(setting(name, 'PROCESS'))}.")
     return max(offers, key=lambda offer: offer.preference)
 
 
@@ -112,10 +112,9 @@ def _given(given: str, name: str, column: Tensor) -> ColumnFit:
     if refused and not sde.support.event_dim:
         problem = f"'{given}' refuses {refused} of {len(column)} values of the column '{name}'."
         if (column <= 0).all() and sde.support.check(0 - column[column < 0].unsqueeze(1)).all():
-            raise DataError(problem, f"Give it a process of the opposite sign: --column '{name}={NEGATIVE}'.")
+            raise DataError(problem, f"Give it a process of the opposite sign: {option(setting(name, NEGATIVE))}.")
         fit = _fit(name, column)
-        spec = f"({fit.spec})" if "," in fit.spec else fit.spec
-        raise DataError(problem, f"Give it {fit.spec}, which fits: --column '{name}={spec}'.")
+        raise DataError(problem, f"Give it {fit.spec}, which fits: {option(setting(name, fit.spec))}.")
     return ColumnFit(0, "as given", given)
 
 
@@ -128,16 +127,18 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
     free = [
         i
         for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        if name not in bound | words and whole[i] and _PLAIN.fullmatch(name) and isinstance(kind, NumberType) and not kind.offset
+        if name not in bound | words and whole[i] and isinstance(kind, NumberType) and not kind.offset
     ]
     if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
         return []
     moved = rows.roll(len(rows) // 2, 0)
     found = []
     for i, j in permutations(free, 2):
+        if i > j and bool((rows[:, i] == rows[:, j]).all()):
+            continue  # equal columns: offered the other way round
         holds = bool((rows[:_FIRST, i] <= rows[:_FIRST, j]).all()) and bool((rows[:, i] <= rows[:, j]).all())
         if holds and float((moved[:, i] > rows[:, j]).double().mean()) >= _BROKEN:
-            found.append(f"{names[i]}<={names[j]}")
+            found.append(ordered((names[i], names[j])))
     for first, last in combinations(range(len(free) + 1), 2):
         group = free[first:last]
         whole = any(data.types and data.types[i].whole for i in group)
@@ -149,7 +150,7 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
         sums = rows[:, group].sum(1)
         total = float(f"{float(sums.mean()):.6g}")
         if total > 0 and float((sums - total).abs().max()) <= NEARLY * total and not (rows[:, group] < 0).any():
-            found.append(f"{'+'.join(names[i] for i in group)}={total:g}")
+            found.append(summed([names[i] for i in group], f"{total:g}"))
     return found[:_OFFERED]
 
 

@@ -4,7 +4,8 @@ An item is `key=value`. Values are numbers, strings, `none`, `true`/`false`, or 
 Parentheses may be nested. A plugin with a `positional` parameter also takes items without a key, such as the parts of
 `product:gbm[price;area],vp[temperature]`; their commas may stand in parentheses or brackets too.
 
-A value with commas or unpaired parentheses is put into quotation marks, `table:path="a, b.csv"`, and a comma alone needs none: `decimal=,`.
+A value with commas or unpaired parentheses is put into quotation marks, `table:path="a, b.csv"`, and so is an entry of a list. A comma alone
+needs none: `decimal=,`.
 """
 
 from __future__ import annotations
@@ -68,22 +69,26 @@ def listed(text: str) -> tuple[str, ...]:
     Args:
         text: the list, such as `(1,2,4)`.
     """
-    return tuple(item.strip() for item in split(text[1:-1]) if item.strip())
+    items = (item.strip() for item in split(text[1:-1]))
+    return tuple(item[1:-1] if len(item) > 2 and item[0] == item[-1] == '"' else item for item in items if item)
 
 
 def split(text: str, at: str = ",") -> list[str]:
-    """Split a text at its separators, except inside parentheses, brackets, or a value in quotation marks.
+    """Split a text at its separators, except inside parentheses, brackets, or quotation marks.
+
+    Quotation marks may enclose an item, a value after `=`, or what follows `+`; in them, two stand for one.
 
     Args:
         text: the text.
         at: the separator, one character. It is a value itself directly after `=`, if another separator or nothing follows.
     """
-    items, depth, quoted, fresh = [""], 0, False, False
+    items, depth, quoted, fresh, opens = [""], 0, False, False, True
     for i, c in enumerate(text):
         alone = fresh and c == at and (i + 1 == len(text) or text[i + 1] == at)
+        closes = quoted and c == '"'
         if quoted:
-            quoted = c != '"'
-        elif fresh and c == '"':
+            quoted = not closes
+        elif opens and c == '"':
             quoted = True
         else:
             depth += (c in "([") - (c in ")]")
@@ -92,6 +97,7 @@ def split(text: str, at: str = ",") -> list[str]:
         else:
             items[-1] += c
         fresh = not quoted and depth <= 0 and (c == "=" or (fresh and c == " "))
+        opens = not quoted and depth <= 0 and (closes or c in ("=", "+", at) or (opens and c == " "))
     return items
 
 

@@ -1,6 +1,7 @@
 """`--sde auto`: each column gets the process that its values ask for; what users say of columns is obeyed or refused by name."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.column_options import ColumnOptions
+from sdezoo.zoo.column_options import ColumnOptions, ordered, setting, summed
 from sdezoo.zoo.columns import choose_process
 from sdezoo.zoo.datasets import find_dataset
 
@@ -154,6 +155,26 @@ def test_what_holds_in_every_row_is_offered() -> None:
     assert "--column 'low<=high'" in found
     assert "--column 'sand+silt+clay=100'" in found
     assert found.count("--column") == 2
+
+
+def test_equal_columns_are_offered_as_an_order_once() -> None:
+    low = columns()["low"]
+    assert [reason for reason in choose_process(data_of({"a": low, "b, c": low}), Encoding(()), ColumnOptions()).reasons if "--" in reason] == [
+        "in every row a<=\"b, c\": keep it with --column 'a<=\"b, c\"'"
+    ]
+
+
+ODD_NAMES = ("a,b", "a=b", "a<=b", 'a "b"', '"q"', " lead", "size (cm)", "x(", "y]", "drop", "a+b", "é ü", "a\nb", "it's", '"', 'a,"b,c"', "+")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name_of_a_column_can_be_written(name: str) -> None:
+    for spec in ("gbm:sigma=1,mu=2", "vp"):
+        assert ColumnOptions.parse(f"{setting(name, spec)},z=drop") == ColumnOptions({name: spec}, ("z",))
+    for other in set(ODD_NAMES) - {name}:
+        options = ColumnOptions((), (), ((name, "k"),), (((other, "l"), 1.0),))
+        assert options.others == f"{ordered((name, 'k'))},{summed((other, 'l'), '1.0')}"
+        assert ColumnOptions.parse(options.others) == replace(options, processes={})
 
 
 def test_the_user_is_obeyed() -> None:

@@ -1,6 +1,7 @@
 """Dates and times that are written as texts, such as `03/27/2024` or `2024-03-27T09:30Z`: read as times, and written in the same form.
 
-A form is a format of `strftime`; `%-d` is a day without a zero before it. A form is taken only if every text of a column is what writing in
+A form is a format of `strftime`; `%-d` is a day without a zero before it, `%^b` a month in capitals. A month without a day is its middle, so
+that rounding to months has no bias. A form is taken only if every text of a column is what writing in
 the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Years of two digits are taken
 only if all texts lie within 50 years; 69 is 1969, and 68 is 2068. Offsets from UTC and `Z` belong to the form, so they are the same in all
 texts; ISO texts with different ones are read as times in UTC.
@@ -22,18 +23,25 @@ from sdezoo.data.column_types import DAY
 FORM = b"form"
 """Metadata of a field of times that were texts: their form."""
 
+_SHORT, _LONG, _YEAR = "(?:[A-Z][a-z]{2}|[A-Z]{3})", "(?:[A-Z][a-z]+|[A-Z]+)", r"(?:1[89]|2[01])\d\d"
 _DATES = {
     r"\d{4}-\d\d?-\d\d?": ("%Y-%m-%d",),
     r"\d{4}/\d\d?/\d\d?": ("%Y/%m/%d",),
     r"\d\d?/\d\d?/\d{4}": ("%m/%d/%Y", "%d/%m/%Y"),
     r"\d\d?-\d\d?-\d{4}": ("%m-%d-%Y", "%d-%m-%Y"),
     r"\d\d?\.\d\d?\.\d{4}": ("%d.%m.%Y",),
-    r"\d\d?-[A-Z][a-z]{2}-\d{4}": ("%d-%b-%Y",),
-    r"\d\d?-[A-Z][a-z]{2}-\d\d": ("%d-%b-%y",),
-    r"\d\d? [A-Z][a-z]{2} \d{4}": ("%d %b %Y",),
-    r"\d\d? [A-Z][a-z]{2} \d\d": ("%d %b %y",),
-    r"[A-Z][a-z]{2} \d\d?, \d{4}": ("%b %d, %Y",),
-    r"[A-Z][a-z]+ \d\d?, \d{4}": ("%B %d, %Y",),
+    rf"\d\d?-{_SHORT}-\d{{4}}": ("%d-%b-%Y",),
+    rf"\d\d?-{_SHORT}-\d\d": ("%d-%b-%y",),
+    rf"\d\d? {_SHORT} \d{{4}}": ("%d %b %Y",),
+    rf"\d\d? {_SHORT} \d\d": ("%d %b %y",),
+    rf"{_SHORT} \d\d?, \d{{4}}": ("%b %d, %Y",),
+    rf"{_LONG} \d\d?, \d{{4}}": ("%B %d, %Y",),
+    rf"\d\d? {_LONG} \d{{4}}": ("%d %B %Y",),
+    rf"{_SHORT} {_YEAR}": ("%b %Y",),
+    rf"{_SHORT}-{_YEAR}": ("%b-%Y",),
+    rf"{_LONG} {_YEAR}": ("%B %Y",),
+    rf"{_YEAR}-\d\d": ("%Y-%m",),
+    rf"\d\d/{_YEAR}": ("%m/%Y",),
 }
 _CLOCKS = {
     r"\d\d?:\d\d": "%H:%M",
@@ -45,6 +53,7 @@ _TEXT = re.compile(rf"({'|'.join(_DATES)})?([ T]?)({'|'.join(_CLOCKS)})?(Z| ?UTC
 _UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
 _FIFTY_YEARS = 50 * 366 * 86400
 _BARE = "\x01"  # before a field that is written without a zero
+_FLAG, _MIDDLE = re.compile(r"%[-^]"), "15"
 
 
 def read_times(table: pa.Table, text: Container[str] = ()) -> pa.Table:
@@ -87,7 +96,10 @@ def parse_times(texts: pa.ChunkedArray | pa.Array, form: str, kind: pa.DataType)
         parts = pc.extract_regex(base, rf"(?P<a>.*\d:\d\d)\.(?P<f>\d{{{digits}}})(?P<z>\D.*)?$")
         base = pc.binary_join_element_wise(pc.struct_field(parts, "a"), pc.coalesce(pc.struct_field(parts, "z"), ""), "")
         counted = pc.struct_field(parts, "f").cast(pa.int64())
-    found = pc.strptime(base, form.replace("%-", "%"), "s", error_is_null=True)
+    form = _FLAG.sub("%", form)
+    if "%d" not in form and re.search("%[mbB]", form):
+        base, form = pc.binary_join_element_wise(_MIDDLE, base, " "), f"%d {form}"
+    found = pc.strptime(base, form, "s", error_is_null=True)
     if counted is not None:
         found = pc.add(pc.multiply(found.cast(pa.int64()), 10**digits), counted)
     if not pa.types.is_time(kind):
@@ -105,7 +117,8 @@ def write_times(times: pa.ChunkedArray | pa.Array, form: str) -> pa.ChunkedArray
         times: timestamps without a zone, or times of day.
         form: the form.
     """
-    texts = pc.strftime(times, form.replace("%-", f"{_BARE}%"), locale="C")
+    texts = pc.strftime(times, form.replace("%-", f"{_BARE}%").replace("%^", "%"), locale="C")
+    texts = pc.utf8_upper(texts) if "%^" in form else texts
     return pc.replace_substring_regex(texts, f"{_BARE}0?", "") if _BARE in form.replace("%-", _BARE) else texts
 
 
@@ -140,7 +153,9 @@ def _known(chunk: pa.Array) -> str | None:
 def _forms(match: re.Match[str]) -> Iterator[tuple[str, pa.DataType]]:
     """The forms that a text may have, with and without zeros before fields of one digit."""
     date, between, clock, zone = match.groups()
-    days = next(forms for pattern, forms in _DATES.items() if re.fullmatch(pattern, date)) if date else ("",)
+    days = [form for pattern, forms in _DATES.items() if re.fullmatch(pattern, date) for form in forms] if date else [""]
+    if date and (words := re.search("[A-Z]+", date)) and len(words[0]) > 1:
+        days = [re.sub("%([bB])", r"%^\1", day) for day in days]
     hours = next(form for pattern, form in _CLOCKS.items() if re.fullmatch(pattern, clock)) if clock else ""
     digits = len(clock.partition(".")[2].partition(" ")[0]) if clock else 0
     if digits not in _UNITS:
