@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from importlib.metadata import version as installed
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from sdezoo.errors import printable
+from sdezoo_cli.printing import say
 
 COMMANDS: Mapping[str, str] = {
     **{name: name for name in ("train", "sample", "impute", "paths", "evaluate", "report", "advise", "export")},
@@ -79,7 +81,15 @@ def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
     return app
 
 
-def _group() -> None:
+def _print_version(asked: bool) -> None:
+    if asked:
+        say(f"sdezoo {installed('sdezoo')}\n")
+        raise typer.Exit
+
+
+def _group(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")] = False,
+) -> None:
     # Typer makes a group of a single command only if there is a callback. Its help is that of the application.
     pass
 

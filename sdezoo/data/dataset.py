@@ -113,6 +113,7 @@ class Data:
         notes: what the user should know of how the data were read, a sentence each.
         class_names: the label of each class; empty: its index.
         label_column: name of the column that samples of a table have their labels in.
+        label_place: number of columns before it; None: all.
         maximum: what the pixels of images were divided by; None: the largest of their depth, or 1.
         form: what is learned of windows of series; None for other kinds.
         overlap: how many windows in a row share an observation; 1: none do.
@@ -132,6 +133,7 @@ class Data:
     notes: tuple[str, ...] = ()
     class_names: tuple[str | int, ...] = ()
     label_column: str = LABEL
+    label_place: int | None = None
     maximum: float | None = None
     form: SeriesForm | None = None
     overlap: int = 1
@@ -199,6 +201,7 @@ class Data:
             left_out=tuple(replace(at, train=at.train[:, index], test=at.test[:, index]) for at in self.left_out),
             columns=tuple(self.columns[i] for i in columns) if self.columns else (),
             types=tuple(self.types[i] for i in columns) if self.types else (),
+            label_place=None if self.label_place is None else sum(i < self.label_place for i in columns),
             stored=None if self.stored is None else _SelectedRows(self.stored, index),
         )
 
@@ -259,6 +262,7 @@ def split(
     notes: tuple[str, ...] = (),
     class_names: tuple[str | int, ...] = (),
     label_column: str = LABEL,
+    label_place: int | None = None,
     maximum: float | None = None,
     style: TextStyle | None = None,
 ) -> Data:
@@ -276,6 +280,7 @@ def split(
         notes: see `Data`.
         class_names: see `Data`.
         label_column: see `Data`.
+        label_place: see `Data`.
         maximum: see `Data`.
         style: see `Data`.
     """
@@ -289,7 +294,7 @@ def split(
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
     times, test_times = (times, None) if times is None or times.ndim != 2 or len(times) != len(values) else _parted(times, held)
     data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes, test_times=test_times)
-    return replace(data, class_names=class_names, label_column=label_column, maximum=maximum, style=style)
+    return replace(data, class_names=class_names, label_column=label_column, label_place=label_place, maximum=maximum, style=style)
 
 
 def _parted(values: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

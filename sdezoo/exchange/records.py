@@ -154,18 +154,21 @@ def spans(text: str) -> list[Span]:
     return [(k % 2 == 1, part) for k, part in enumerate(text.split("`")) if part]
 
 
-def changed(config: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The settings that differ from the defaults: name, value, default.
+def changed(config: dict[str, Any], environment: dict[str, Any]) -> tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]:
+    """The settings that differ from the defaults: name, value, default; those that the user gave, and those that were chosen.
 
     Args:
         config: contents of `config.yaml`.
+        environment: contents of `env.json`; without the names of the settings given, all count as given.
     """
-    fields = TrainingConfig.model_fields
-    return [
+    fields, asked = TrainingConfig.model_fields, environment.get("settings given")
+    differ = [
         (_text(name), _text(value), _default(fields[name].default) if name in fields else "unknown")
         for name, value in config.items()
         if name not in fields or value != fields[name].default
     ]
+    chosen = [row for row in differ if isinstance(asked, str) and row[0] not in asked.split(", ")]
+    return [row for row in differ if row not in chosen], chosen
 
 
 def commands(run: Path, config: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:

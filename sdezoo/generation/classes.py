@@ -53,6 +53,8 @@ class LabelColumn(NamedTuple):
 
     name: str
     """Name of the column."""
+    place: int
+    """Number of columns before it."""
     type: ColumnType
     """Type of the column."""
     codes: Tensor
@@ -69,13 +71,14 @@ def label_column(state: State) -> LabelColumn:
         CompositionError: if the model is unconditional.
     """
     names, name = class_names(state), state.label_column
+    place = state.event[-1] if state.label_place is None else state.label_place
     while name in state.columns:
         name += "_"
     whole = [label for label in names if isinstance(label, int)]
     if len(whole) == len(names) and whole[-1] - whole[0] < _EXACT:
         codes = torch.tensor([label - whole[0] for label in whole], dtype=torch.float32)
-        return LabelColumn(name, NumberType("int64", offset=whole[0]), codes)
-    return LabelColumn(name, CategoryType(_texts(names)), torch.arange(len(names), dtype=torch.float32))
+        return LabelColumn(name, place, NumberType("int64", offset=whole[0]), codes)
+    return LabelColumn(name, place, CategoryType(_texts(names)), torch.arange(len(names), dtype=torch.float32))
 
 
 def _texts(names: Sequence[str | int]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import filecmp
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from math import prod
@@ -25,7 +25,7 @@ from sdezoo.data.bounds import Outside
 from sdezoo.data.column_types import or_numbers
 from sdezoo.data.conversion import held
 from sdezoo.data.formats import TableFormat
-from sdezoo.generation.classes import class_names, label_column
+from sdezoo.generation.classes import LabelColumn, class_names, label_column
 from sdezoo.generation.export import check_output, write_parts
 from sdezoo.generation.given import column_names
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
@@ -156,9 +156,9 @@ def _write(
     event, columns = state.event, state.columns
     if draw.label is not None and find_format(out, TableFormat) is not None:
         added = label_column(state)
-        parts = _labelled(draw, parts, added.codes)
-        types = (*or_numbers(types, event[0]), added.type)
-        columns = (*column_names(draw.trained), added.name)
+        parts = _labelled(draw, parts, added)
+        types = _inserted(or_numbers(types, event[0]), added.place, added.type)
+        columns = _inserted(column_names(draw.trained), added.place, added.name)
         event = (event[0] + 1,)
     begun = draw.begun if draw.begun and draw.begun.steps else None
     observed, steps = (begun.observed, begun.steps) if begun else (None, 0)
@@ -174,14 +174,18 @@ def _labels(draw: Draw) -> np.ndarray | None:
     return None if numbers is None else np.array(class_names(draw.trained.state))[numbers.numpy()]
 
 
-def _labelled(draw: Draw, parts: Iterable[Tensor], codes: Tensor) -> Iterator[Tensor]:
-    """The samples with the codes of their classes in a last column."""
+def _inserted(items: Sequence[Any], place: int, item: object) -> tuple[Any, ...]:
+    return (*items[:place], item, *items[place:])
+
+
+def _labelled(draw: Draw, parts: Iterable[Tensor], added: LabelColumn) -> Iterator[Tensor]:
+    """The samples with a column of the codes of their classes."""
     first = 0
     for part in parts:
         last = first + len(part)
         labels = draw.labels(list(draw.rows.cut(first, last)))
         first = last
-        yield part if labels is None else torch.cat([part, codes[labels][:, None]], 1)
+        yield part if labels is None else torch.cat([part[:, : added.place], added.codes[labels][:, None], part[:, added.place :]], 1)
 
 
 def _at_once(draw: Draw, out: Path, singly: bool, progress: SamplingProgress | None) -> Written:

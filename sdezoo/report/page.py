@@ -99,6 +99,7 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     tables = records.measures(evaluation)
     curves = loss_figure(rows)
     paths, words = motion(run) if state else (None, _without_checkpoint(run))
+    given, chosen = records.changed(config, seen["environment"])
     sheet, shown = records.evaluation_picture(run), records.sample_picture(run)
     losses = [row for row in rows if "loss" in row]
     return {
@@ -107,7 +108,8 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
         "facts": _facts(seen, losses[-1] if losses else {}),
         "paths": _picture(paths, words) if paths else None,
         "paths_words": printable(words),
-        "changed": records.changed(config),
+        "changed": given,
+        "chosen": chosen,
         "curves": _picture(drawing(curves), "Loss in training against steps") if curves else None,
         "table": records.sample_table(run),
         "sheet": Picture(_uri(shown[1], "image/png"), printable(f"Samples, {shown[0]}")) if shown else None,

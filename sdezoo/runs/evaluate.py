@@ -297,11 +297,12 @@ def _load(run: Path, trained: Trained) -> Data:
 
 
 def _extractors(folder: Path, data: Data, features: str | None, progress: EvaluationProgress) -> tuple[Judge | None, Extractor | None]:
-    """Build the classifier, or None without labels, and the feature extractor, or None."""
+    """Build the classifier, or None without labels of two classes or more, and the feature extractor, or None."""
     inception = _inception() if features == "inception" else None
-    if data.train_labels is None:
+    if data.train_labels is None or len(data.train_labels.unique()) < 2:
         if features == "classifier":
-            raise DataError("The training images have no labels, so no classifier can be trained.", "Leave --features out.")
+            what = "no labels" if data.train_labels is None else "one label"
+            raise DataError(f"The training images have {what}, so no classifier can be trained.", "Leave --features out.")
         return None, inception
     progress(0, 1, "training a classifier")
     judge = classifier(folder, data.train, data.train_labels, data.test, data.test_labels)

@@ -64,6 +64,8 @@ class State:
     """The label of each class; empty: its index."""
     label_column: str = LABEL
     """Name of the column of the labels."""
+    label_place: int | None = None
+    """Number of columns before it; None: all."""
     maximum: float | None = None
     """What the pixels of images were divided by, see `sdezoo.data.dataset.Data`."""
     style: TextStyle | None = None
@@ -144,6 +146,7 @@ def _holds(state: State, encoding: Encoding, step: int | None) -> list[bool]:
         0 <= state.seconds < math.inf,
         state.classes is None or 1 <= state.classes <= _CLASSES,
         len(state.class_names) in (0, state.classes) and len(set(state.class_names)) == len(state.class_names),
+        state.label_place is None or 0 <= state.label_place <= width,
         state.maximum is None or 0 < state.maximum < math.inf,
         state.style is None or state.style.valid,
         state.scaling is None or state.scaling.keys() == _SCALING,

@@ -57,6 +57,8 @@ class Draft:
         device: device to train on.
         run: the run folder.
         reasons: what was chosen from the data, and why, a phrase each.
+        origin: the run whose model is trained on; None: a new model.
+        asked: names of the settings that the user gave.
     """
 
     config: TrainingConfig
@@ -70,6 +72,7 @@ class Draft:
     run: Path
     reasons: tuple[str, ...] = ()
     origin: Origin | None = None
+    asked: tuple[str, ...] = ()
 
 
 def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
@@ -82,6 +85,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     Raises:
         SdezooError: if a part is invalid or does not fit. Nothing has been read or written.
     """
+    asked = tuple(name for name, field in TrainingConfig.model_fields.items() if getattr(config, name) != field.default)
     origin = Origin.of(Path(config.origin)) if config.origin else None
     if origin:
         config = trained_on(config, origin)
@@ -125,7 +129,7 @@ def draft(config: TrainingConfig, data: Data | None = None) -> Draft:
     run = Path(config.out or f"runs/{'-'.join([source, *([] if own else [sde.title()]), (loss or task).title()])}")
     writable_folder(run)
     config = config.model_copy(update={"out": str(run), "loss": config.loss or (loss.spec if loss else None)})
-    return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons, origin)
+    return Draft(config, task, options, sde, loss, network, load, resolve_device(config.device), run, reasons, origin, asked)
 
 
 def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: TrainingProgress | None = None) -> Plan:
@@ -165,6 +169,7 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         run=draft.run,
         reasons=draft.reasons,
         origin=draft.origin,
+        asked=draft.asked,
     )
     return _with_steps(draft.task.completed(chosen), workers, progress)
 

@@ -164,6 +164,7 @@ class ScoreLearner(Learner[ScoreModel]):
             "classes": self.plan.classes,
             "class_names": self.plan.data.class_names if self.plan.classes else (),
             "label_column": self.plan.data.label_column,
+            "label_place": self.plan.data.label_place,
         }
 
     def take(self, origin: Origin) -> None:

@@ -51,6 +51,7 @@ class Plan:
         run: the run folder.
         reasons: choices made from the data, with reasons, one phrase each.
         origin: the run whose model is trained on; None: a new model.
+        asked: names of the settings that the user gave.
     """
 
     config: TrainingConfig
@@ -66,6 +67,7 @@ class Plan:
     run: Path
     reasons: tuple[str, ...] = ()
     origin: Origin | None = None
+    asked: tuple[str, ...] = ()
 
     @property
     def steps(self) -> int:

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_type_hints
 
@@ -218,9 +219,10 @@ def test_debug_shows_the_traceback(sdezoo: Terminal) -> None:
 def test_help_and_list_import_neither_torch_nor_a_plugin() -> None:
     watched = "import sys\nsys.argv = ['sdezoo', *{}]\nfrom sdezoo_cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
     report = "print('LOADED', [m for m in sys.modules if m == 'torch' or m.startswith('sdezoo_plugins')])"
-    for arguments in (["--help"], ["train", "--help"], ["new", "--help"], ["list"]):
+    for arguments in (["--help"], ["--version"], ["train", "--help"], ["new", "--help"], ["list"]):
         done = subprocess.run([sys.executable, "-c", watched.format(arguments) + report], capture_output=True, text=True, check=True)
         assert "LOADED []" in done.stdout, done.stdout
+        assert arguments != ["--version"] or done.stdout.startswith(f"sdezoo {version('sdezoo')}\n")
 
 
 def test_the_help_tells_the_defaults_of_the_config() -> None:

@@ -39,12 +39,12 @@ def test_a_class_is_drawn_by_its_name_which_the_table_of_samples_has(tmp_path: P
     assert made is not None
     assert made.label == "setosa"
     names, *rows = csv.reader((tmp_path / "one.csv").open())
-    assert names == ["a", "b", "kind"]
-    assert [row[2] for row in rows] == ["setosa"] * 3
+    assert names == ["a", "kind", "b"]
+    assert [row[1] for row in rows] == ["setosa"] * 3
     sample(run, tmp_path / "two.parquet", label=2, n=1, steps=2)
     assert pq.read_table(tmp_path / "two.parquet")["kind"].to_pylist() == ["virginica"], "a number, as long as no name is it"
     sample(run, tmp_path / "name.csv", label="1", n=3, steps=2)
-    assert {row[2] for row in list(csv.reader((tmp_path / "name.csv").open()))[1:]} == {"1"}, "a name comes before a number"
+    assert {row[1] for row in list(csv.reader((tmp_path / "name.csv").open()))[1:]} == {"1"}, "a name comes before a number"
     with pytest.raises(ParameterError, match=r"no class 'rosa'. Give --label one of 1, setosa, virginica, or each"):
         sample(run, tmp_path / "none.csv", label="rosa")
 
@@ -56,7 +56,7 @@ def test_classes_in_turn_are_named_by_the_indices_of_the_samples(tmp_path: Path)
     sample(run, tmp_path / "streamed.csv", label="each", seeds="4,7-27", batch_size=1, steps=2)
     for file, indices in (("all.csv", (4, 7, 8, 9)), ("streamed.csv", (4, *range(7, 28)))):
         _, *rows = csv.reader((tmp_path / file).open())
-        assert [int(row[2]) for row in rows] == [(10, 20, 30)[i % 3] for i in indices]
+        assert [int(row[1]) for row in rows] == [(10, 20, 30)[i % 3] for i in indices]
     assert read_samples(tmp_path / "all.csv", restore(run)).shape == (4, 2)
     sample(run, tmp_path / "rows.npy", label=20, n=2, steps=2)
     assert np.load(tmp_path / "rows.npy").shape == (2, 2), "an array has the columns of the model"

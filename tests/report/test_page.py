@@ -109,6 +109,8 @@ def test_every_section_is_there_and_filled(page: Page) -> None:
         "price",
     ):
         assert expected in text, expected
+    given, _, chosen = text.partition("Settings")[2].partition("Training")[0].partition("Chosen automatically")
+    assert ("net" in given, "batch_size" in given, "batch_size" in chosen) == (True, False, True)
     assert "Not measured" not in text
     assert "Not evaluated" not in text
 
