@@ -2,6 +2,7 @@
 
     python docs/zoo_pictures.py cosine 'lift:transform=sigmoid'
     python docs/zoo_pictures.py rectified-flow --sampler ddim
+    python docs/zoo_pictures.py 'product:(lift:transform=sigmoid)[0],vp[1]'
 
 writes `docs/zoo/NAME.png` for each spec string: on the left paths of the SDE from data, on the right paths of a sampler of this library
 back from the prior, with the exact score. The data are two humps in the coordinates of an affine process, else two points (see

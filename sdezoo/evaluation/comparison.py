@@ -111,7 +111,7 @@ def images(
     facts, shares = {}, None
     if extractor is None:
         measures.append(lambda: suite.fidelity("pixels", pixels, seed=seed))
-        notes.append("FID and KID need features: training images with labels, or --features inception.")
+        notes.append("FID and KID need features: training images with labels of several classes, or --features inception.")
     else:
         sets = Sets(*map(extractor.features, compared))
         measures.append(lambda: suite.features(f"features of {extractor.name}", sets, seed=seed))

@@ -92,13 +92,10 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: i
         seed: the seed.
 
     Raises:
-        CompositionError: if the process is not affine.
+        CompositionError: if the model is of series, or the process is not affine.
         RunError: if a package is missing, the folder exists, the run cannot be read, ONNX cannot express the network, or a graph does not
             give what torch gives. Nothing is then written.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise RunError(f"{' and '.join(missing)} cannot be imported.", 'Install what an export needs: pip install "sdezoo[onnx]".')
     for name, value in {"steps": steps, "n": n}.items():
         if value < 1:
             raise RunError(f"{name}={value} is too small.", f"Give {name} at least 1.")
@@ -106,10 +103,15 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: i
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"'{folder}' is not empty.", "Give a new folder.")
     trained = restore(run, checkpoint)
+    if trained.state.kind == "series":
+        raise CompositionError("A model of series is not exported: the script samples single rows.", "Sample it with `sdezoo sample`.")
     if not (isinstance(trained.model, ScoreModel) and isinstance(trained.model.sde, AffineSDE)):
         raise CompositionError(
             f"'{trained.model.sde.title()}' is not affine, so its sampler needs more than a denoiser.", "Export a run of an affine process."
         )
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise RunError(f"{' and '.join(missing)} cannot be imported.", 'Install what an export needs: pip install "sdezoo[onnx]".')
     plan = _plan(trained, steps, n, seed)
     start = torch.from_numpy(plan["start"])
     denoiser, error = _denoiser(trained, start)

@@ -166,5 +166,10 @@ def _begin(plan: Plan, training: Training) -> None:
             (plan.run / part).mkdir(exist_ok=True)
     if not (plan.run / "env.json").exists():
         with atomic_write(plan.run / "env.json", _REMEDY) as file:
-            record = {**environment(plan.device), "settings given": ", ".join(plan.asked), "data": training.fingerprint, "plugins": training.plugins}
+            record = {
+                **environment(plan.device),
+                "settings given": ", ".join(plan.asked),
+                "data": training.fingerprint,
+                "plugins": training.plugins,
+            }
             file.write(json.dumps(record, indent=1).encode())

@@ -4,8 +4,8 @@ An item is `key=value`. Values are numbers, strings, `none`, `true`/`false`, or 
 Parentheses may be nested. A plugin with a `positional` parameter also takes items without a key, such as the parts of
 `product:gbm[price;area],vp[temperature]`; their commas may stand in parentheses or brackets too.
 
-A value with commas or unpaired parentheses is put into quotation marks, `table:path="a, b.csv"`, and so is an entry of a list. A comma alone
-needs none: `decimal=,`.
+A value with commas or unpaired parentheses is put into quotation marks, `table:path="a, b.csv"`, and so is an entry of a list. A comma
+alone needs none: `decimal=,`.
 """
 
 from __future__ import annotations

@@ -139,6 +139,10 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(table: Pa
     other = trained(tmp_path, data=str(positive), sde="cir", steps=2)
     with pytest.raises(CompositionError, match="'cir' is not affine"):
         export_onnx(other, tmp_path / "out")
+    (tmp_path / "prices.csv").write_text("price\n" + "\n".join(f"{1 + k % 7}" for k in range(200)))
+    windows = trained(tmp_path, data=f"series:path={tmp_path}/prices.csv,window=6", net="unet1d:width=8", steps=2, out=str(tmp_path / "s"))
+    with pytest.raises(CompositionError, match="of series is not exported"):
+        export_onnx(windows, tmp_path / "out")
     monkeypatch.setattr("sdezoo.exchange.graphs.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"sdezoo\[onnx\]"):
         export_onnx(table, tmp_path / "out")

@@ -1,6 +1,7 @@
 """A run is measured against its held-out rows, its samples or a file's, and the figures are on the disk."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,6 +196,9 @@ def test_images_without_labels_have_pixels(runs, monkeypatch):
     assert "FID and KID need features" in found.text
     assert {m.group for m in found.measured} == {"pixels"}
     with pytest.raises(DataError, match="no labels"):
+        evaluate(runs / "digits", steps=2, n=50, features="classifier")
+    plain = replace(plain, train_labels=torch.zeros(len(plain.train), dtype=torch.int64))
+    with pytest.raises(DataError, match="one label"):
         evaluate(runs / "digits", steps=2, n=50, features="classifier")
 
 

@@ -1,7 +1,7 @@
 """Dates and times that are written as texts, such as `03/27/2024` or `2024-03-27T09:30Z`: read as times, and written in the same form.
 
-A form is a format of `strftime`; `%-d` is a day without a zero before it, `%^b` a month in capitals. A month without a day is its middle, so
-that rounding to months has no bias. A form is taken only if every text of a column is what writing in
+A form is a format of `strftime`; `%-d` is a day without a zero before it, `%^b` a month in capitals. A month without a day is its middle,
+so that rounding to months has no bias. A form is taken only if every text of a column is what writing in
 the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Years of two digits are taken
 only if all texts lie within 50 years; 69 is 1969, and 68 is 2068. Offsets from UTC and `Z` belong to the form, so they are the same in all
 texts; ISO texts with different ones are read as times in UTC.
