@@ -38,7 +38,7 @@ from sdezoo.data.opening.inference import (
     time_type,
 )
 from sdezoo.data.opening.table import is_text
-from sdezoo.data.opening.time_texts import form_of, parse_times, read_times, write_times
+from sdezoo.data.opening.time_texts import COMPACT, form_of, parse_times, read_times, write_times
 from sdezoo.errors import DataError, RunError, shortened
 
 _WORDS, _NUMBERS = 20, 0.5
@@ -190,7 +190,7 @@ _WORD = {"number": "numbers", "category": "categories", "time": "dates or times"
 def _reads(old: ColumnType, new: ColumnType) -> bool:
     """Whether a text may show values of the type `new` as `old`: categories as numbers, durations as integers, times in words."""
     if isinstance(new, TimeType):
-        return isinstance(old, CategoryType) or (old.whole and new.arrow.startswith("duration"))
+        return isinstance(old, CategoryType) or (old.whole and (new.form in COMPACT or new.arrow.startswith("duration")))
     return isinstance(new, CategoryType) and isinstance(old, NumberType)
 
 
@@ -216,7 +216,7 @@ def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> 
             read = _array(exact, ~there[there], replace(old, form=""), _named_type(old.arrow)).cast(times, safe=False)
         else:
             texts = _array(exact, ~there[there], old, _arrow_type(old))
-            read = parse_times(texts, new.form, times) if new.form and not old.whole else texts.cast(times, safe=False)
+            read = parse_times(texts.cast(pa.string()), new.form, times) if new.form else texts.cast(times, safe=False)
             if read.null_count:
                 raise pa.ArrowInvalid
         out[there] = np.round((as_int64(read) - new.offset) / new.step)
@@ -331,7 +331,7 @@ def _times(column: pa.ChunkedArray, found: TimeType, codes: np.ndarray) -> TimeT
 
 def _arrow_type(kind: ColumnType) -> pa.DataType:
     if isinstance(kind, TimeType):
-        return pa.string() if kind.form else _named_type(kind.arrow)
+        return pa.int64() if kind.form in COMPACT else pa.string() if kind.form else _named_type(kind.arrow)
     if isinstance(kind, CategoryType):
         return {"bool": pa.bool_(), "dictionary": pa.dictionary(pa.int32(), pa.string())}.get(kind.form, pa.string())
     return pa.from_numpy_dtype(np.dtype(kind.dtype)) if isinstance(kind, NumberType) else pa.float32()

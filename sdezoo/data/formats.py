@@ -26,7 +26,7 @@ from sdezoo.data.dataset import Kind
 from sdezoo.data.filling import Filling, fill_text
 from sdezoo.data.opening.dialect import Dialect, DialectError
 from sdezoo.data.opening.style import find_style
-from sdezoo.data.opening.table import OF_TEXT, read_table
+from sdezoo.data.opening.table import OF_TEXT, holds_text, read_table
 from sdezoo.data.reading import reading
 from sdezoo.data.tables import read_columns, write_text
 from sdezoo.data.text_style import TextStyle
@@ -342,10 +342,12 @@ class TextFormat(OpenedFormat):
             style = (samples.style or TextStyle()).for_format(self.separator)
             write_text(samples.parts, samples.names, samples.types, style, text)
 
-    def style(self, path: Path, table: pa.Table, dialect: Dialect) -> TextStyle:
-        return find_style(path, table, dialect.only(self.takes))
+    def style(self, path: Path, table: pa.Table, dialect: Dialect) -> TextStyle | None:
+        return find_style(path, table, dialect.only(self.takes)) if holds_text(path) else None
 
     def fill(self, path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int, dialect: Dialect) -> None:
+        if not holds_text(path):
+            raise DataError(f"'{path}' has the ending of a text, and is none.", "Rename it to .parquet, or convert it to .csv.")
         with self._output(file) as text:
             fill_text(path, text, columns, draws, dialect.only(self.takes))
 

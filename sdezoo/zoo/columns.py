@@ -29,7 +29,7 @@ from sdezoo.zoo.registry import SDES
 AUTO = "auto"
 """The setting that leaves the process to the data."""
 _FORMS = {"growth": "growth factors of steps", "level": "values relative to the start", "real": "values"}
-_PLAIN = re.compile(r"[^\[\]();,=<>+\s][^\[\]();,=<>+]*")
+_PLAIN = re.compile(r"[^\[\]();,=<>+\s](?:[^\[\]();,=<>+]*[^\[\]();,=<>+\s])?")
 _LISTED = 20
 _SEARCHED, _ENOUGH, _BROKEN, _GROUP, _OFFERED = 30, 50, 0.02, 3, 3
 """At most 30 columns of 50 rows or more are searched for what holds between them. An order is offered if rows of other columns would break

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from sdezoo.data.dataset import Dataset
+from sdezoo.data.opening.dialect import instead
 from sdezoo.errors import ParameterError, PluginError
 from sdezoo.zoo.registry import DATASETS
 
@@ -32,9 +33,10 @@ def find_dataset(text: str) -> Dataset:
         if cls.reads(path):
             return cls(path=text)
         endings += filter(None, cls.endings())
+    as_table = f" If it is a table as text, give {instead(path)[5:]}" if path.is_file() else ""
     raise PluginError(
         f"No dataset plugin reads '{text}'.",
-        f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file that ends in one of {', '.join(endings)}.",
+        f"Give a folder of images, a name ({', '.join(DATASETS.names())}), or a file that ends in one of {', '.join(endings)}.{as_table}",
     )
 
 

@@ -46,6 +46,20 @@ def test_texts_of_times_come_back_as_they_were_written(texts: list[str]) -> None
     assert from_numbers(found.values, found.names, found.types).column(0).to_pylist() == [*texts, None]
 
 
+def test_whole_numbers_that_skip_what_is_no_date_are_dates() -> None:
+    months = [*range(202310, 202313), *range(202401, 202405), 202501]
+    days = [*range(20231228, 20231232), *range(20240101, 20240105)]
+    for dates in (months, days):
+        found = to_numbers(pa.table({"when": pa.array([*dates, None])}))
+        assert isinstance(found.types[0], TimeType)
+        assert from_numbers(found.values, found.names, found.types).column(0).to_pylist() == [*dates, None]
+        for others in ([*dates, max(dates) + 90], dates[:6], range(dates[0], dates[0] + 3)):
+            assert isinstance(to_numbers(pa.table({"when": list(others)})).types[0], NumberType)
+    ours = to_numbers(pa.table({"when": days}))
+    few = to_numbers(pa.table({"when": days[:2]}))
+    assert torch.equal(recoded(few.values, few.types, ours.types, ["when"]), ours.values[:2])
+
+
 def test_a_step_between_two_dates_is_a_day() -> None:
     found = to_numbers(pa.table({"when": ["02/28/2024", "03/01/2024", "02/27/2024"]}))
     assert (found.values[1, 0] - found.values[0, 0], found.values[0, 0] - found.values[2, 0]) == (2, 1)

@@ -131,8 +131,8 @@ def instead(path: Path, *options: str) -> str:
     """
     name = str(path)
     if any(c in ',()[]" ' for c in name):
-        return f"Give --data 'table:path=\"{name}\",{','.join(options)}'."
-    return f'Give --data "table:path={name},{",".join(options)}".'
+        return "Give --data 'table:{}'.".format(",".join((f'path="{name}"', *options)))
+    return 'Give --data "table:{}".'.format(",".join((f"path={name}", *options)))
 
 
 def byte_order(head: bytes) -> str | None:

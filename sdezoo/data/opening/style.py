@@ -115,12 +115,20 @@ def cell_texts(values: pa.Array, name: str, style: TextStyle, *, rounds: bool = 
         false, true = style.booleans.get(name, ("false", "true"))
         found = pc.if_else(values, true, false)
     else:
-        found = values.cast(pa.string())
+        found = _shorter(values).cast(pa.string())
         if not pa.types.is_integer(values.type):
             found = found.dictionary_encode()
             words = pa.array([_quoted(word, style.separator) for word in found.dictionary.to_pylist()], pa.string())
             found = words.take(found.indices)
     return found.fill_null(style.missing)
+
+
+def _shorter(values: pa.Array) -> pa.Array:
+    """Times without fractions of seconds if none has any."""
+    if not pa.types.is_timestamp(values.type) or values.type.unit == "s":
+        return values
+    whole = values.cast(pa.timestamp("s", values.type.tz), safe=False)
+    return whole if whole.cast(values.type).equals(values) else values
 
 
 def lines(columns: Sequence[pa.Array], style: TextStyle) -> Iterable[str]:

@@ -84,6 +84,16 @@ def read_table(
         return _text(path, opened, dialect, notify)
 
 
+def holds_text(path: Path) -> bool:
+    """Whether a file is read as text: it does not begin as Parquet or Excel do.
+
+    Args:
+        path: the file.
+    """
+    with path.open("rb") as file:
+        return file.read(4) not in (_PARQUET, _ZIP, _OLD_EXCEL)
+
+
 def return_memory() -> None:
     """Return to the system what Arrow has freed and allocators keep."""
     for pool in (pa.default_memory_pool(), pa.system_memory_pool()):

@@ -215,10 +215,13 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
     except pa.ArrowInvalid as error:
         if wrong:
             fields, mark = wrong[0].actual_columns, source.layout.separator
+            title = len(names) == 1 < fields and wrong[0].number == 1
             raise DataError(
                 f"'{path}' has {len(names)} column name{'s' * (len(names) > 1)}, but row {(wrong[0].number or 1) - 1} (counted from 0) has "
                 f"{fields} field{'s' * (fields != 1)}: {wrong[0].text[:80]}.",
-                f"Give each row one field for each column{'' if mark == ',' else ', or say what separates them, as separator=comma'}.",
+                "Remove the lines before the column names."
+                if title
+                else f"Give each row one field for each column{'' if mark == ',' else ', or say what separates them, as separator=comma'}.",
             ) from None
         if "Empty CSV" in str(error):
             raise no_rows(path) from None

@@ -5,6 +5,9 @@ so that rounding to months has no bias. A form is taken only if every text of a 
 the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Years of two digits are taken
 only if all texts lie within 50 years; 69 is 1969, and 68 is 2068. Offsets from UTC and `Z` belong to the form, so they are the same in all
 texts; ISO texts with different ones are read as times in UTC.
+
+Whole numbers such as 20240327 and 202403 are dates if at least eight differ, in two months or three years, and none is another number: between
+20241231 and 20250101 there are no dates.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -20,6 +23,8 @@ import pyarrow.compute as pc
 
 from sdezoo.data.column_types import DAY
 
+COMPACT = ("%Y%m%d", "%Y%m")
+"""The forms of dates that are whole numbers."""
 FORM = b"form"
 """Metadata of a field of times that were texts: their form."""
 
@@ -51,13 +56,14 @@ _CLOCKS = {
 }
 _TEXT = re.compile(rf"({'|'.join(_DATES)})?([ T]?)({'|'.join(_CLOCKS)})?(Z| ?UTC|[-+]\d\d:?\d\d)?")
 _UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
+_RANGES, _DIFFERENT = ((COMPACT[0], 18000101, 21991231), (COMPACT[1], 180001, 219912)), 8
 _FIFTY_YEARS = 50 * 366 * 86400
 _BARE = "\x01"  # before a field that is written without a zero
 _FLAG, _MIDDLE = re.compile(r"%[-^]"), "15"
 
 
 def read_times(table: pa.Table, text: Container[str] = ()) -> pa.Table:
-    """Read the columns of texts that are dates and times in one form. Their fields keep the form as metadata.
+    """Read the columns of texts, or of whole numbers, that are dates and times in one form. Their fields keep the form as metadata.
 
     Args:
         table: the table.
@@ -65,9 +71,9 @@ def read_times(table: pa.Table, text: Container[str] = ()) -> pa.Table:
     """
     for place, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if field.name in text or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if field.name in text or not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
             continue
-        if (found := _times(table.column(place))) is not None:
+        if (found := (_compact if pa.types.is_integer(kind) else _times)(table.column(place))) is not None:
             column, form = found
             table = table.set_column(place, pa.field(field.name, column.type, metadata={FORM: form.encode()} if form else None), column)
     return table
@@ -139,6 +145,19 @@ def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
         same = all(times.equals(found[0][0]) for times, _ in found)
         return found[0] if same else None
     return _iso(texts) if match[1] and match[1][4] == "-" else None
+
+
+def _compact(numbers: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
+    ends = pc.min_max(numbers).as_py()
+    form = next((form for form, low, high in _RANGES if ends["min"] is not None and low <= ends["min"] <= ends["max"] <= high), None)
+    if form is None or pc.count_distinct(numbers).as_py() < _DIFFERENT:
+        return None
+    if pc.count_distinct(pc.divide(numbers.cast(pa.int64()), 100)).as_py() < (2 if "%d" in form else 3):
+        return None
+    texts = pa.chunked_array(chunk.cast(pa.string()) for chunk in numbers.chunks)
+    times = parse_times(texts, form, pa.timestamp("s"))
+    kept = times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py()
+    return (times, form) if kept else None
 
 
 def _within_50_years(times: pa.ChunkedArray | pa.Array) -> bool:
