@@ -16,7 +16,7 @@ import torch
 from scipy.sparse import issparse
 from torch import Tensor
 
-from sdezoo.data.column_types import ColumnType, NumberType, or_numbers
+from sdezoo.data.column_types import ColumnType, NumberType, TimeType, or_numbers
 from sdezoo.data.conversion import from_numbers, held, to_numbers
 from sdezoo.data.dataset import SeriesForm
 from sdezoo.data.encoding import Encoding
@@ -81,22 +81,23 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
     Raises:
         RunError: if the library is not installed, or as for `sdezoo.data.conversion.from_numbers`.
     """
-    table = from_numbers(made, columns, held(encoding.types, [made]))
+    table = from_numbers(made, columns, held(encoding.types, [made]), stored=True)
     types = or_numbers(encoding.types, len(columns))
     whole = [isinstance(kind, NumberType) and kind.whole and place in encoding.missing for place, kind in enumerate(types)]
     narrow = {
         place: table.column(place).to_numpy(zero_copy_only=False)
         for place, kind in enumerate(types)
-        if isinstance(kind, NumberType) and not whole[place] and not (rows.library == "polars" and table.column(place).null_count)
+        if isinstance(kind, NumberType) and not (whole[place] or kind.stored) and not (rows.library == "polars" and table.column(place).null_count)
     }
     if rows.library == "polars":
         import polars
 
         series = {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
         kept = [rows.dtypes[rows.columns.index(name)] if rows.dtypes else None for name in columns]
-        return polars.DataFrame(
-            {name: one.cast(own) if isinstance(own, polars.Enum) else one for (name, one), own in zip(series.items(), kept, strict=True)}
-        )
+        for (name, one), own, kind in zip(series.items(), kept, types, strict=True):
+            if isinstance(own, polars.Enum) or (own is not None and own.is_integer() and isinstance(kind, TimeType)):
+                series[name] = one.cast(own)
+        return polars.DataFrame(series)
     try:
         import pandas
     except ImportError:
@@ -108,7 +109,9 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
         else:
             frame[place] = column.to_pandas(integer_object_nulls=True).astype("Int64") if whole[place] else column.to_pandas()
         own = rows.dtypes[rows.columns.index(columns[place])] if rows.dtypes else None
-        if own is not None and pandas.api.types.is_extension_array_dtype(own) and not isinstance(own, pandas.SparseDtype):
+        extended = pandas.api.types.is_extension_array_dtype(own) and not isinstance(own, pandas.SparseDtype)
+        dates = isinstance(types[place], TimeType) and pandas.api.types.is_integer_dtype(own)
+        if own is not None and (extended or dates):
             with suppress(TypeError, ValueError, OverflowError):  # such as an integer that is too large for it
                 frame[place] = pandas.Series(frame[place]).astype(own)
     names = rows.names if len(columns) == len(rows.columns) else pandas.Index(rows.names).take([*map(rows.columns.index, columns)])

@@ -170,7 +170,7 @@ def _shares_of(column: Tensor, values: Sequence[float]) -> tuple[float, ...]:
 
 
 def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int] = ()) -> tuple[Codec, ...]:
-    """Build a codec that removes the constant columns of a table, or restores channels of images; none if there are none.
+    """Build a codec that removes the constant columns of a table or of points, or restores channels of images; none if there are none.
 
     Args:
         data: training and held-out rows; every row counts.
@@ -184,7 +184,7 @@ def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int]
     check(data, missing=bool(encoding.missing))
     if data.kind == "image":
         return _constant_channels(data)
-    if data.kind != "table":
+    if data.kind not in ("table", "points"):
         return ()
     if first:
         blocks = [encoding.encode_exactly(block) for block in data.blocks()]
@@ -193,7 +193,7 @@ def constant_codecs(data: Data, first: Sequence[Codec] = (), kept: Sequence[int]
         low, high = data.bounds
     constant = (low == high).nonzero().flatten().tolist()
     if len(constant) == len(low):
-        raise DataError("Every column of the table is constant.", "Give a table with a column whose values differ.")
+        raise DataError(f"Every column of the {data.kind} is constant.", "Give data with a column whose values differ.")
     sources = encoding.sources(data.event[-1])
     constant = [i for i in constant if sources[i] not in kept]
     return (ConstantCodec(tuple(constant), tuple(low[constant].double().tolist())),) if constant else ()

@@ -71,9 +71,10 @@ def read_times(table: pa.Table, text: Container[str] = ()) -> pa.Table:
     """
     for place, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if field.name in text or not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        texts, numbers = pa.types.is_string(kind) or pa.types.is_large_string(kind), pa.types.is_integer(field.type)
+        if field.name in text or not (texts or numbers):
             continue
-        if (found := (_compact if pa.types.is_integer(kind) else _times)(table.column(place))) is not None:
+        if (found := (_compact if numbers else _times)(table.column(place))) is not None:
             column, form = found
             table = table.set_column(place, pa.field(field.name, column.type, metadata={FORM: form.encode()} if form else None), column)
     return table
