@@ -1,17 +1,23 @@
 """Conditions on columns as users write them: `COLUMN=VALUE`, `COLUMN=LOW..HIGH`, `COLUMN=..HIGH`, `COLUMN=LOW..`."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import torch
 
 from sdezoo.data.column_types import CategoryType, ColumnType, TimeType, offset_of, or_numbers
-from sdezoo.data.conversion import schema, to_numbers
+from sdezoo.data.conversion import from_numbers, schema, to_numbers
 from sdezoo.data.opening.time_texts import parse_times
 from sdezoo.errors import DataError, ParameterError, shortened
 
@@ -129,14 +135,29 @@ def _number(name: str, whole: object, value: Value, offset: float) -> float:
 
 def _time(name: str, whole: object, value: Value, kind: TimeType) -> float:
     try:
-        given = pa.array([value.strip() if isinstance(value, str) else value])
-        times = schema([name], [replace(kind, form="")]).field(0).type
-        read = parse_times(given, kind.form, times) if kind.form and isinstance(value, str) else None
-        given = given.cast(times) if read is None or read.null_count else read
-    except (pa.ArrowException, TypeError):
+        given = _times(pa.array([value.strip() if isinstance(value, str) else value]), kind)
+    except (pa.ArrowException, TypeError, ValueError):
+        shown = from_numbers(torch.zeros(1, 1), [name], [kind]).column(0).cast(pa.string())[0].as_py()
         raise ParameterError(
-            f"{name}={whole} is not a date or time like those of the column: '{value}'.", "Give one such as 2024-05-01, or LOW..HIGH."
+            f"{name}={whole} is not a date or time like those of the column: '{value}'.", f"Give one such as {shown}, or LOW..HIGH."
         ) from None
     read = to_numbers(pa.table({name: given}))
     exact = int(read.types[0].exact(read.values[:, 0].numpy(), name)[0])
     return (exact - kind.offset) / kind.step
+
+
+def _times(given: pa.Array, kind: TimeType) -> pa.Array:
+    """A time of the type of a column. Texts have the form of the column, or that of ISO 8601; without a zone they are in that of the column."""
+    times = schema(["time"], [replace(kind, form="")]).field(0).type
+    if pa.types.is_string(given.type):
+        if kind.form and not (read := parse_times(given, kind.form, times)).null_count:
+            return read
+        if pa.types.is_duration(times):
+            return given.cast(pa.int64()).cast(times)
+        if pa.types.is_time(times):
+            given = pa.array([time.fromisoformat(given[0].as_py())])
+    if pa.types.is_timestamp(times) and times.tz and not getattr(given.type, "tz", None):
+        with suppress(pa.ArrowInvalid):  # a text with a zone
+            local = given.cast(pa.timestamp(times.unit))
+            return pc.assume_timezone(local, times.tz, ambiguous="earliest", nonexistent="earliest")
+    return given.cast(times)

@@ -87,7 +87,9 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
     narrow = {
         place: table.column(place).to_numpy(zero_copy_only=False)
         for place, kind in enumerate(types)
-        if isinstance(kind, NumberType) and not (whole[place] or kind.stored) and not (rows.library == "polars" and table.column(place).null_count)
+        if isinstance(kind, NumberType)
+        and not (whole[place] or kind.stored)
+        and not (rows.library == "polars" and table.column(place).null_count)
     }
     if rows.library == "polars":
         import polars

@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import re
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from pyarrow import parquet
 from sdezoo.data.labels import labels, take_labels
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.table import read_table
-from sdezoo.errors import DataError, ParameterError, RunError
+from sdezoo.errors import DataError, ParameterError, PluginError, RunError
 from sdezoo.zoo.datasets import find_dataset, with_parameter
 
 FRAME = pandas.DataFrame({"Größe": [1234.5, 0.25, -7.0], "Stück": [3, 40000, 5]})
@@ -106,7 +107,7 @@ def test_dialects_that_the_user_must_name(
     ("content", "says"),
     [
         ("a,b\n1,2\n\n3,4,5\n6\n", "2 column names, but row 1 (counted from 0) has 3 fields: 3,4,5."),
-        ("Title\na,b\n1,2\n", "1 column name, but row 0 (counted from 0) has 2 fields"),
+        ("Title\na,b\n1,2\n", "1 column name, but row 0 (counted from 0) has 2 fields: a,b. Remove the lines before the column names."),
         ("a,,b\n1,2,3\n1,3,4\n", "Column 1 (counted from 0) of"),
         ("a,b,a,b,c\n1,2,3,4,5\n", "more than one column named 'a', 'b'"),
         ('a,b\n1,"x\n2,3\n4,5\n', "a quotation mark in column 'b' that is not closed"),
@@ -119,6 +120,17 @@ def test_dialects_that_the_user_must_name(
 )
 def test_what_is_no_table(tmp_path: Path, content: str | bytes, says: str) -> None:
     refused(tmp_path, content, says)
+
+
+def test_the_content_of_a_file_counts_and_not_its_ending(tmp_path: Path) -> None:
+    FRAME.to_parquet(tmp_path / "a.csv")
+    found = find_dataset(str(tmp_path / "a.csv")).load()
+    assert (found.columns, found.style) == (("Größe", "Stück"), None)
+    FRAME.to_csv(tmp_path / "a.txt", index=False)
+    with pytest.raises(PluginError, match="No dataset plugin") as refusal:
+        find_dataset(str(tmp_path / "a.txt"))
+    (told,) = re.findall(r'give --data "(.*)"\.$', refusal.value.remedy)
+    assert find_dataset(told).load().columns == found.columns
 
 
 def test_indices_are_no_columns(tmp_path: Path) -> None:

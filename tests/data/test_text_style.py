@@ -8,6 +8,7 @@ import pytest
 import torch
 from pyarrow import parquet
 
+from sdezoo.data.opening.style import cell_texts
 from sdezoo.data.text_style import TextStyle
 from sdezoo.generation.export import write, write_parts
 from sdezoo.zoo.datasets import find_dataset
@@ -18,6 +19,7 @@ TEXTS = {
     "Europe": "weight;price;kind\n62,0;3,10;a,b\n61,0;12,25;d\n60,5;0,75;d\n",
     "booleans": "x,y\ntrue,1.50\nfalse,2.00\nfalse,3.25\n",
     "late": "x,y\n" + "".join(f"{k},{k * 3}\n" for k in range(999)) + "7,?\n",
+    "days": "day,x\n" + "".join(f"{day},{k}.5\n" for k, day in enumerate((*range(20231228, 20231232), *range(20240101, 20240105)))),
     "small": "x\n-0.10\n0.00\n0.20\n-0.30\n",
 }
 PLAIN = {
@@ -40,6 +42,12 @@ def test_a_text_is_written_as_it_was_read(tmp_path: Path, name: str) -> None:
     assert "\t" in tabbed.read_text() or len(data.columns) == 1
     other = find_dataset(f"table:path={tabbed},holdout=0").load()
     torch.testing.assert_close(other.train, data.train, rtol=0, atol=0, equal_nan=True)
+
+
+def test_times_have_fractions_of_seconds_only_if_some_have() -> None:
+    for texts, wanted in ((["00:00:00", "10:00:00"], "00:00:00"), (["00:00:00", "10:00:00.5"], "00:00:00.000000")):
+        times = pa.array([f"2024-05-03 {text}" for text in texts]).cast(pa.timestamp("us"))
+        assert cell_texts(times, "at", TextStyle())[0].as_py() == f"2024-05-03 {wanted}"
 
 
 def test_numbers_have_the_dtypes_of_the_data(tmp_path: Path) -> None:

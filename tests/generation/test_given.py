@@ -1,5 +1,6 @@
 """Conditions on columns: how they are read, refused and met."""
 
+import datetime
 import math
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from sdezoo.data.codecs.codec import DifferenceCodec
+from sdezoo.data.column_types import TimeType
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError, SdezooError
 from sdezoo.generation.conditions import Condition, Values, conditions, parse
@@ -54,6 +56,31 @@ def test_other_texts_are_refused(given: list[str] | Values) -> None:
     with pytest.raises(SdezooError) as told:
         conditions(given, ["a", "b"])
     assert isinstance(told.value, ParameterError | DataError)
+
+
+UTC = datetime.UTC
+
+
+@pytest.mark.parametrize(
+    ("arrow", "value", "low"),
+    [
+        ("timestamp[us, tz=Europe/Berlin]", "2021-01-01", 1609455600),
+        ("timestamp[us, tz=Europe/Berlin]", "2021-01-01T00:00:00Z", 1609459200),
+        ("timestamp[us, tz=Europe/Berlin]", datetime.datetime(2021, 1, 1), 1609455600),  # noqa: DTZ001
+        ("timestamp[us, tz=Europe/Berlin]", datetime.datetime(2021, 1, 1, tzinfo=UTC), 1609459200),
+        ("duration[us]", "3000000", 3),
+        ("duration[us]", datetime.timedelta(seconds=3), 3),
+        ("time64[us]", "10:30", 37800),
+        ("time64[us]", datetime.time(10, 30), 37800),
+    ],
+)
+def test_times_are_those_of_the_column(arrow: str, value: object, low: float) -> None:
+    kind = TimeType(arrow, 0, 10**6)
+    assert conditions({"a": value}, ["a"], [kind]) == [Condition("a", low, low)]  # type: ignore[dict-item]
+    with pytest.raises(ParameterError, match="not a date or time") as raised:
+        conditions({"a": "soon"}, ["a"], [kind])
+    shown = raised.value.remedy.removeprefix("Give one such as ").removesuffix(", or LOW..HIGH.")
+    assert conditions({"a": shown}, ["a"], [kind])[0].low == 0
 
 
 def test_an_interval_selects_among_the_models_samples(trained: Trained) -> None:

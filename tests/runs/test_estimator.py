@@ -141,8 +141,11 @@ def test_frames_of_polars_keep_words_dates_and_missing_values() -> None:
     days = [date(2024, 1, 1 + i % 28) for i in range(60)]
     columns = {"price": X[:, 0].astype(np.float64), "kind": ["a", "b", None] * 20, "true": [True, False] * 30, "day": days}
     frame = polars.DataFrame({**columns, "n": [None, *range(9)] * 6, "level": polars.Series(["x", "y"] * 30, dtype=polars.Categorical)})
+    compact = polars.Series([20231228 + i % 4 if i % 8 < 4 else 20240101 + i % 4 for i in range(60)], dtype=polars.Int32)
+    frame = frame.with_columns(compact=compact, cents=frame["price"].cast(polars.Decimal(12, 2)))
     made = small().fit(frame).sample(40)
     assert made.schema == frame.schema
+    assert made["compact"].cast(polars.String).str.to_date("%Y%m%d", strict=False).null_count() == 0
     assert set(made["kind"].drop_nulls()) <= {"a", "b"}
     assert 0 < made["kind"].null_count() < 40
 
