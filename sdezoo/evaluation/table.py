@@ -30,7 +30,9 @@ def record(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 
 
 def number(value: float) -> str:
-    """Format with about three significant digits, and at least two decimals below 10."""
+    """Format with about three significant digits, and at least two decimals below 10; NaN is a dash."""
+    if math.isnan(value):
+        return "–"
     if math.isinf(value):
         return "∞"
     if value and abs(value) < 5e-3:

@@ -147,7 +147,7 @@ def _time(name: str, whole: object, value: Value, kind: TimeType) -> float:
 
 
 def _times(given: pa.Array, kind: TimeType) -> pa.Array:
-    """A time of the type of a column. Texts have the form of the column, or that of ISO 8601; without a zone they are in that of the column."""
+    """A time of the type of a column. Texts have the form of the column, or that of ISO 8601; without a zone, that of the column."""
     times = schema(["time"], [replace(kind, form="")]).field(0).type
     if pa.types.is_string(given.type):
         if kind.form and not (read := parse_times(given, kind.form, times)).null_count:

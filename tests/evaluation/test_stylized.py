@@ -5,6 +5,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sdezoo.evaluation.measures.stylized import Fact, returns, stylized_facts
+from sdezoo.evaluation.table import number
 
 N, L = 800, 40
 
@@ -56,6 +57,15 @@ def test_intervals_of_overlapping_windows_are_as_wide_as_of_what_they_are_cut_fr
     ratio = (cut.high - cut.low) / (whole.high - whole.low)
     assert 0.7 < ratio < 1.3
     assert cut.high - cut.low == pytest.approx(2 * 1.96 / np.sqrt(len(r)), rel=0.3)
+
+
+def test_the_tail_of_returns_whose_largest_is_in_many_windows_is_open_above() -> None:
+    r = np.random.default_rng(1).standard_normal(60)
+    r[[20, 40]] = 9
+    tail = facts(sliding_window_view(r, 15).copy(), overlap=15)["tail exponent"]
+    assert 0 < tail.low < tail.value < tail.high == np.inf
+    assert number(tail.high) == "∞"
+    assert number(np.nan) == "–"
 
 
 def test_returns_and_what_has_none() -> None:

@@ -66,7 +66,7 @@ UTC = datetime.UTC
     [
         ("timestamp[us, tz=Europe/Berlin]", "2021-01-01", 1609455600),
         ("timestamp[us, tz=Europe/Berlin]", "2021-01-01T00:00:00Z", 1609459200),
-        ("timestamp[us, tz=Europe/Berlin]", datetime.datetime(2021, 1, 1), 1609455600),  # noqa: DTZ001
+        ("timestamp[us, tz=Europe/Berlin]", datetime.datetime(2021, 1, 1), 1609455600),
         ("timestamp[us, tz=Europe/Berlin]", datetime.datetime(2021, 1, 1, tzinfo=UTC), 1609459200),
         ("duration[us]", "3000000", 3),
         ("duration[us]", datetime.timedelta(seconds=3), 3),

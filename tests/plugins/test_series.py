@@ -1,5 +1,6 @@
 """Windows of series: which steps they hold, what is kept apart, and what is refused."""
 
+import re
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -109,8 +110,10 @@ def test_windows_cross_neither_gaps_nor_missing_values_nor_series(tmp_path: Path
 )
 def test_what_is_no_series_is_refused(tmp_path: Path, columns: dict, options: dict, message: str) -> None:
     path = table(tmp_path, {name: list(values) for name, values in columns.items()})
-    with pytest.raises(SdezooError, match=message):
+    with pytest.raises(SdezooError, match=message) as refusal:
         load(path, **options)
+    if advised := re.search(r"Give (holdout=[\d.]+)", refusal.value.remedy):
+        assert len(load(path, **{**options, **dict([advised[1].split("=")])}).test)
 
 
 def test_a_damaged_codec_is_refused() -> None:

@@ -1,5 +1,6 @@
 """Windows cut from long series: a table with a row for each step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ _LARGEST = 2**30
 """Largest size of all windows, in bytes."""
 _USUAL, _SHARE = 0.2, 0.5
 """At least half of the steps in time must be within 20 % of the usual one."""
+_MOST_HELD = 0.5
+"""Most of the rows that a message advises to hold out."""
 
 
 @dataclass(frozen=True)
@@ -205,10 +208,12 @@ class Series(Dataset):
             parts = [rows for rows in parts if len(rows) >= self.window]
             number = sum((len(rows) - self.window) // self.stride + 1 for rows in parts)
             if number < least:
+                held = math.ceil(100 * (self.window + self._embargo) / max(map(len, stretches))) / 100
+                wider = f"holdout={held:g}" if name == "held-out" and self.holdout < held < _MOST_HELD else "another holdout"
                 raise DataError(
                     f"The {name} part of '{path}' has {number} window{'s' * (number != 1)} of {self.window} steps, with "
                     f"{self._embargo} steps left out between training and held-out rows.",
-                    "Give a shorter window, or another holdout or embargo; holdout=0 holds nothing out.",
+                    f"Give {wider}, a shorter window, or a smaller embargo; holdout=0 holds nothing out.",
                 )
             if 4 * number * self.window * values.shape[1] > _LARGEST:
                 raise DataError(f"{number} windows of {self.window} steps do not fit into 1 GiB.", "Give a larger stride.")

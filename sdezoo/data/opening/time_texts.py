@@ -6,8 +6,8 @@ the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%
 only if all texts lie within 50 years; 69 is 1969, and 68 is 2068. Offsets from UTC and `Z` belong to the form, so they are the same in all
 texts; ISO texts with different ones are read as times in UTC.
 
-Whole numbers such as 20240327 and 202403 are dates if at least eight differ, in two months or three years, and none is another number: between
-20241231 and 20250101 there are no dates.
+Whole numbers such as 20240327 and 202403 are dates if at least eight differ, in two months or three years, and all are dates: there is none
+between 20241231 and 20250101.
 """
 
 # pyright: reportAttributeAccessIssue=false

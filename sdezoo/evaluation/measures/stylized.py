@@ -13,6 +13,7 @@ windows as share an observation are resampled (Künsch, Ann. Statist. 17 (1989))
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ def stylized_facts(r: FloatArray, *, overlap: int = 1, seed: int = 0) -> list[Fa
     else:
         value = measure(np.ones(n))
         drawn = np.array([measure(weights) for weights in _weights(n, max(1, min(overlap, n)), seed)])
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method="inverted_cdf")
     several = f"lags 1 to {lags[-1]}"
     names = ("tail exponent of returns", "autocorrelation of returns, lag 1", f"autocorrelation of |returns|, {several}")
     names = (*names, f"leverage, {several}")
@@ -119,7 +120,7 @@ def _hill(largest: FloatArray, weights: FloatArray) -> float:
         return float("nan")
     excess = np.log(largest[:k] / threshold)
     mean = float((weights[:k] * excess).sum() / weights[:k].sum())
-    return 1 / mean if mean > 0 else float("nan")
+    return 1 / mean if mean > 0 else math.inf  # the largest are equal
 
 
 def _weights(n: int, block: int, seed: int) -> FloatArray:
