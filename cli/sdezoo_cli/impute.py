@@ -58,7 +58,8 @@ def impute(
         say_json({**summary, "effective_particles": fewest, "seconds": round(made.seconds, 3)})
     elif not quiet:
         times = f", {made.draws} draws" if made.draws > 1 else ""
-        say(f"{made.missing} missing cells in {made.incomplete} of {made.rows} rows filled{times}, in {made.seconds:.1f} s: {made.out}\n")
+        cells, rows = (f"{count} {what}{'s' * (count != 1)}" for count, what in ((made.missing, "missing cell"), (made.rows, "row")))
+        say(f"{cells} in {made.incomplete} of {rows} filled{times}, in {made.seconds:.1f} s: {made.out}\n")
         poor = sum(number < _FEW for number in made.effective)
         if poor:
             rare = f"In {poor} of {len(made.effective)} draws fewer than {_FEW} particles were effective at some step"

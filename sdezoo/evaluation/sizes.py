@@ -7,6 +7,7 @@ perfect. Privacy is judged by the held-out rows in any case.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -55,7 +56,9 @@ def sizes(asked: int, *, training: int, held_out: int, image: bool) -> Sizes:
     check_sizes({"rows to compare": asked}, f"Take more samples, {LEAST} at least.")
     every = training + held_out
     if image or not held_out or min(training, held_out) >= LEAST:
-        remedy = f"Hold out more of the data, {LEAST} rows at least." if every >= 2 * LEAST else _NO_MORE
+        share = math.ceil(100 * LEAST / max(every, 1)) / 100
+        more = f"Train with {LEAST} rows held out at least, such as by holdout={share:g} in --data."
+        remedy = more if every >= 2 * LEAST else _NO_MORE
         check_sizes({"held-out rows": held_out, "training rows": training}, remedy)
         compared = min(asked, held_out, training)
         return Sizes(compared, compared if image else min(asked, max(training, compared)), held_out=True)
