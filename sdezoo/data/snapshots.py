@@ -34,7 +34,7 @@ def joined(first: Data, second: Data) -> Data:
         ("types of columns", first.types, second.types),
     ):
         if one != other:
-            raise DataError(f"The two ends differ in {what}: {_short(one)} and {_short(other)}.", "Give two data sets whose rows are of one kind.")
+            raise DataError(f"The two ends differ in {what}: {_short(one)} and {_short(other)}.", "Give data whose rows are of one kind.")
     return replace(first, train_labels=None, test_labels=None, class_names=(), later=(Snapshot(1.0, second.train, second.test),))
 
 

@@ -80,7 +80,7 @@ def test_a_tail_out_of_reach_is_warned_of(tmp_path):
     assert "The noise of 'vp' has a tail that decays faster than any power" in warning
     assert "student-t" in warning
     [warning] = said["vp", "positive"]
-    assert "for non-negative data: none installed" in warning
+    assert "for non-negative data: log-laplace" in warning
     assert "student-t" not in warning
 
 
