@@ -5,6 +5,7 @@ from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
+from sdezoo.learning.dense import Dense
 from sdezoo.learning.network import Network
 from sdezoo.parameters import Count
 from sdezoo_plugins.networks.embedding import Embedding
@@ -26,17 +27,22 @@ class DenseBlock(nn.Module):
     def __init__(self, width: int, embedding: int, scale: float = 1.0) -> None:
         super().__init__()
         self.scale = scale
-        self.enter = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), nn.Linear(width, width))
+        self.enter = nn.Sequential(nn.LayerNorm(width), nn.SiLU(), Dense(width, width))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulation = nn.Linear(embedding, 2 * width)
-        self.leave = nn.Linear(width, width)
+        self.modulation = Dense(embedding, 2 * width)
+        self.leave = Dense(width, width)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
     def forward(self, h: Tensor, e: Tensor) -> Tensor:
         a, c = self.modulation(e).chunk(2, dim=1)
-        added = self.leave(nn.functional.silu((1 + a) * self.norm(self.enter(h)) + c))
+        added = self.leave(nn.functional.silu(self._modulated(self.enter(h), a, c)))
         return h + (added if self.scale == 1 else self.scale * added)
+
+    def _modulated(self, h: Tensor, a: Tensor, c: Tensor) -> Tensor:
+        if len(a) == 1:  # one level for all rows, as in sampling: a layer norm has such factors of its own
+            return nn.functional.layer_norm(h, h.shape[1:], 1 + a[0], c[0], self.norm.eps)
+        return (1 + a) * self.norm(h) + c
 
 
 class MLPModule(nn.Module):
@@ -53,10 +59,10 @@ class MLPModule(nn.Module):
     def __init__(self, dimension: int, width: int, depth: int, classes: int | None = None, scale: float = 1.0) -> None:
         super().__init__()
         self.embedding = Embedding(width, classes)
-        self.enter = nn.Linear(dimension, width)
+        self.enter = Dense(dimension, width)
         self.blocks = nn.ModuleList(DenseBlock(width, width, scale) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
-        self.leave = nn.Linear(width, dimension)
+        self.leave = Dense(width, dimension)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
