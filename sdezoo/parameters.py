@@ -47,6 +47,8 @@ class Plugin:
     """Rank as the default: of the losses, samplers or networks that fit, the highest wins; among equals, the first. Not inherited."""
     preferred_for: ClassVar[tuple[str, ...]] = ()
     """The kinds of data, such as `table`, to which `preference` applies; for others it is 0. Empty: all kinds. Not inherited."""
+    preferred_with: ClassVar[str] = ""
+    """Parameters that it has as the default, such as `order=3,spacing=optimized`. Empty: those of its fields. Not inherited."""
 
     positional: ClassVar[str | None] = None
     """The parameter, a tuple of texts, that takes the items of a spec string without a key. None: no such parameter."""

@@ -16,7 +16,7 @@ from sdezoo.zoo.columns import AUTO
 from sdezoo.zoo.composition import fitting_parts, preferred
 from sdezoo.zoo.registry import SAMPLERS
 
-_FEW_STEPS, _MANY_STEPS, _TRAINING = 20, 100, 2000
+_MANY_STEPS, _TRAINING = 100, 2000
 _SECOND = 2.0
 
 
@@ -71,7 +71,7 @@ def advise(source: str, column: str | None = None) -> Advice:
     sampler: Sampler[Any] = SAMPLERS.build(
         chosen.sde.own_sampler() or preferred(fitting_parts(chosen.sde, SAMPLERS), f"samplers for '{chosen.sde.title()}'", data.kind)
     )
-    steps = _FEW_STEPS if sampler.weak_order is None or sampler.weak_order >= _SECOND else _MANY_STEPS
+    steps = sampler.usual_steps if sampler.weak_order is None or sampler.weak_order >= _SECOND else _MANY_STEPS
     found = chosen.reasons or (f"{chosen.config.sde}: the default for data of kind {data.kind}",)
     reasons = [("process", sentence) for sentence in found]
     reasons += [("sampler", f"{sampler.spec}: {_why(chosen.sde.own_sampler() is not None, data)}"), ("steps", _pace(sampler, steps))]

@@ -29,7 +29,7 @@ from sdezoo.data.validation import column_name
 from sdezoo.errors import shortened
 from sdezoo.evaluation.comparison import copied
 from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
-from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.generation.samples import choose_sampler, generate, steps_for
 from sdezoo.store.restoring import restore
 
 _LEVEL, _TOLERANCE = 0.01, 0.1
@@ -106,7 +106,7 @@ def last_look(run: Path, data: Data, device: torch.device, seed: int) -> LastLoo
     sampler, categories = choose_sampler(trained, None), trained.encoding.categories
 
     def drawn(key: int) -> Tensor:
-        return generate(trained, sampler, count, seed=key, batch_size=_BATCH, device=device).x
+        return generate(trained, sampler, count, steps=steps_for(trained, sampler), seed=key, batch_size=_BATCH, device=device).x
 
     made = drawn(seed)
     copies = copied(data.train, data.test, made, seed, categories) if len(data.test) else []

@@ -111,7 +111,7 @@ def defaults(registry: Registry) -> list[tuple[str, Any]]:
 
 
 def preferred(parts: Sequence[tuple[str, Plugin]], what: str, kind: str | None = None) -> str:
-    """Name of the plugin to use if the user names none: the one with the highest `preference`, the first among equals.
+    """Spec string of the plugin to use if the user names none: the one with the highest `preference`, the first among equals.
 
     Args:
         parts: the plugins that fit, as pairs of name and object.
@@ -129,7 +129,9 @@ def preferred(parts: Sequence[tuple[str, Plugin]], what: str, kind: str | None =
         kinds = stated.get("preferred_for", ())
         return stated.get("preference", 0) if not kinds or kind in kinds else 0
 
-    return max(parts, key=lambda named: rank(named[1]))[0]
+    name, best = max(parts, key=lambda named: rank(named[1]))
+    given = vars(type(best)).get("preferred_with") if rank(best) else None
+    return f"{name}:{given}" if given else name
 
 
 def broken(registry: Registry) -> dict[str, str]:

@@ -17,13 +17,13 @@ from sdezoo_plugins.sdes.vp import VP
 
 ORDERS = {
     "image": ("dpmpp-2m-sde", "euler-maruyama"),
-    "table": ("dpmpp-2m", "euler-maruyama"),
+    "table": ("unipc:order=3,prediction=noise,spacing=optimized", "euler-maruyama"),
     "points": ("dpmpp-2m", "euler-maruyama"),
 }
 
 
 def first(order, names):
-    return next((name for name in order if name in names), names[0])
+    return next((spec for spec in order if spec.partition(":")[0] in names), names[0])
 
 
 @pytest.mark.parametrize("sde", [name for name, _ in defaults(SDES)])
@@ -48,10 +48,11 @@ class Stranger(DPMpp2M):
 
 @dataclass(frozen=True)
 class Better(DPMpp2M):
-    """One that is preferred for tables alone."""
+    """One that is preferred for tables alone, on a grid that is not its default."""
 
     preference: ClassVar[int] = 25
     preferred_for: ClassVar[tuple[str, ...]] = ("table",)
+    preferred_with: ClassVar[str] = "spacing=uniform"
 
 
 def test_who_states_no_preference_comes_last_and_the_highest_wins():
@@ -59,7 +60,7 @@ def test_who_states_no_preference_comes_last_and_the_highest_wins():
     assert preferred([("a", Stranger()), ("euler-maruyama", euler)], "samplers", "table") == "euler-maruyama"
     assert preferred([("b", Stranger()), ("a", Stranger())], "samplers", "table") == "b"
     parts = [("dpmpp-2m", DPMpp2M()), ("z", Better())]
-    assert [preferred(parts, "samplers", kind) for kind in ("table", "points")] == ["z", "dpmpp-2m"]
+    assert [preferred(parts, "samplers", kind) for kind in ("table", "points")] == ["z:spacing=uniform", "dpmpp-2m"]
     with pytest.raises(CompositionError, match="There are no samplers"):
         preferred([], "samplers")
 
@@ -78,7 +79,7 @@ def test_a_process_brings_its_sampler():
     def chosen(sde, spec=None):
         return choose_sampler(SimpleNamespace(model=SimpleNamespace(sde=sde), state=SimpleNamespace(kind="table")), spec).title()
 
-    assert chosen(VP()) == chosen(Brings(steady=False)) == "dpmpp-2m"
+    assert chosen(VP()) == chosen(Brings(steady=False)) == "unipc"
     assert chosen(Brings()) == "ddim"
     assert chosen(Brings(), "heun") == "heun"
 

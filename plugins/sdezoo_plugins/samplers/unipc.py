@@ -36,12 +36,20 @@ class UniPC(Sampler[AffineSDE, Last]):
 
     papers: ClassVar[tuple[str, ...]] = ("zhao2023unipc",)
 
+    preference: ClassVar[int] = 30
+    preferred_for: ClassVar[tuple[str, ...]] = ("table",)
+    preferred_with: ClassVar[str] = "order=3,prediction=noise,spacing=optimized"
     weak_order: ClassVar[float | None] = 3.0
 
     order: Annotated[int, Interval(ge=2, le=3)] = 2
     """Number of values that the predictor interpolates; the corrector interpolates three."""
     prediction: Literal["data", "noise"] = "data"
     """What is interpolated: the denoised state (`data`), or the predicted noise (`noise`)."""
+
+    @property
+    def usual_steps(self) -> int:
+        """12 where noise is interpolated on the grid `optimized`: on tables as near the exact flow as `dpmpp-2m` in 20. Else 20."""
+        return 12 if self.prediction == "noise" and self.spacing == "optimized" else super().usual_steps
 
     def step(
         self, model: Model[AffineSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: Last | None
