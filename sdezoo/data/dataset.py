@@ -284,17 +284,22 @@ def split(
         maximum: see `Data`.
         style: see `Data`.
     """
-    held = torch.zeros(len(values), dtype=torch.bool)
-    small = torch.int32 if len(values) < 2**31 else torch.int64  # the permutation is the same
-    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0), dtype=small)
-    for rows in order[: round(holdout * len(values))].split(_ROWS):
-        held[rows.long()] = True
-    del order
+    held = _held_out(len(values), holdout)
     train, test = _parted(values, held)
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
     times, test_times = (times, None) if times is None or times.ndim != 2 or len(times) != len(values) else _parted(times, held)
     data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes, test_times=test_times)
     return replace(data, class_names=class_names, label_column=label_column, label_place=label_place, maximum=maximum, style=style)
+
+
+def _held_out(count: int, holdout: float) -> Tensor:
+    """Which of `count` rows are held out, `(count,)`."""
+    held = torch.zeros(count, dtype=torch.bool)
+    small = torch.int32 if count < 2**31 else torch.int64  # the permutation is the same
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(0), dtype=small)
+    for rows in order[: round(holdout * count)].split(_ROWS):
+        held[rows.long()] = True
+    return held
 
 
 def _parted(values: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

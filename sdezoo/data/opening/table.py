@@ -17,7 +17,7 @@ import os
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +37,7 @@ from sdezoo.errors import DataError, shortened
 _BATCH = 65_536
 _WIDE = 512  # columns of a Parquet file that are read at a time
 _MOST = 2**15  # columns of a Parquet file
+_LEFT = 2**24  # bytes that are decoded before memory is returned
 _PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _PACKED = b"text"
 """Metadata of a field of texts that were read as a dictionary."""
@@ -96,20 +97,21 @@ def holds_text(path: Path) -> bool:
 
 def return_memory() -> None:
     """Return to the system what Arrow has freed and allocators keep."""
-    for pool in (pa.default_memory_pool(), pa.system_memory_pool()):
-        pool.release_unused()
+    with _returning_memory():
+        pass
 
 
 @contextmanager
 def _returning_memory() -> Iterator[None]:
     """Let Arrow take memory from the system and return it at once: its own pool keeps what a finished step took."""
-    before = pa.default_memory_pool()
-    pa.set_memory_pool(pa.system_memory_pool())
+    before, system = pa.default_memory_pool(), pa.system_memory_pool()
+    pa.set_memory_pool(system)
     try:
         yield
     finally:
+        system.release_unused()  # has no effect where it is not the pool in use
         pa.set_memory_pool(before)
-        return_memory()
+        before.release_unused()
 
 
 def packed_texts(table: pa.Table) -> dict[str, str]:
@@ -277,10 +279,21 @@ def _parquet(path: Path) -> pa.Table:
     columns = {}
     with parquet.ParquetFile(path, read_dictionary=list(packed)) as file:
         for first in range(0, len(kept), _WIDE):  # a reader of a column takes some KB
-            slab = pa.Table.from_batches(file.iter_batches(_BATCH, columns=kept[first : first + _WIDE]))
+            slab = pa.Table.from_batches(_returned(file.iter_batches(_BATCH, columns=kept[first : first + _WIDE])))
             columns |= dict(zip(slab.column_names, slab.columns, strict=True))
     fields = [pa.field(name, column.type, metadata=packed.get(name)) for name, column in columns.items()]
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
+
+
+def _returned(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches; what decoding them took and left is returned to the system in between."""
+    left = 0
+    for batch in batches:
+        yield batch
+        left += batch.nbytes
+        if left > _LEFT:
+            pa.default_memory_pool().release_unused()
+            left = 0
 
 
 def _is_nested(kind: pa.DataType) -> bool:
