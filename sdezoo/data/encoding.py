@@ -78,7 +78,7 @@ class Encoding:
         Returns:
             Encoded rows `(N, *encoded event)`, float32 on the device of `raw`.
         """
-        return self.encode_exactly(raw).to(_device(raw), torch.float32)
+        return self._encode(raw, torch.float32).to(_device(raw))
 
     def encode_exactly(self, raw: Tensor | Sequence[Tensor]) -> Tensor:
         """Encode rows without rounding to float32.
@@ -89,10 +89,25 @@ class Encoding:
         Returns:
             Encoded rows `(N, *encoded event)`, float64 on the CPU.
         """
-        values = _values(raw)
-        for codec in self.codecs:
-            values = _encoded(codec, values)
-        return _numbers(values)
+        return self._encode(raw, torch.float64)
+
+    def _encode(self, raw: Tensor | Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+        """Encode block by block: what a block takes on the way is several times its size."""
+        parts = raw.split(_ROWS) if isinstance(raw, Tensor) else list(zip(*(column.split(_ROWS) for column in raw), strict=True))
+        whole, first = None, 0
+        for part in parts:
+            values = _values(part)
+            for codec in self.codecs:
+                values = _encoded(codec, values)
+            found = _numbers(values).to(dtype)
+            if len(parts) == 1:
+                return found
+            if whole is None:
+                whole = found.new_empty(len(raw if isinstance(raw, Tensor) else raw[0]), *found.shape[1:])
+            whole[first : first + len(found)] = found
+            first += len(found)
+        assert whole is not None, "there is a block, of no rows if need be"
+        return whole
 
     def decode(self, x: Tensor) -> Tensor:
         """Decode to final rows. Columns on a lattice (by `types`), such as integers, are rounded to it; nothing is clamped.
@@ -323,6 +338,10 @@ def typed_columns(rows: Tensor, types: Sequence[ColumnType | str], names: Sequen
         np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)
     ]
     return [kind.exact(column, name) for column, kind, name in zip(exact, found, names, strict=True)]
+
+
+_ROWS = 2**16
+"""Rows of a block that is encoded at once."""
 
 
 def _values(rows: Tensor | Sequence[Tensor]) -> _Values:
