@@ -1,8 +1,10 @@
 """Damage files of data and of run folders, read them, and watch: a reader answers with what it read or two sentences, in bounds.
 
     python -P attacks/damage.py --inputs 3000 --seed 0
+    python -P attacks/damage.py --large 60 --inputs 0
 
-Each input is read in a forked process, for at most 10 s of one core and within the memory that `SECURITY.md` allows. Counted are
+Large inputs have 100 to 200 MiB. Each input is read in a forked process, for at most 10 s of one core for every 32 MiB begun, and within the
+memory that `SECURITY.md` allows. Counted are
 tracebacks, hangs, deaths, more memory, and files that were changed or appeared elsewhere.
 """
 
@@ -48,7 +50,7 @@ from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
 
-LIMIT, WAIT = 10, 120  # seconds of one core, and of the clock, that an input may take
+LIMIT, WAIT = 10, 120  # seconds of one core, and of the clock, that an input may take for every 32 MiB begun
 Read = Callable[[Path], object]
 
 
@@ -92,6 +94,26 @@ def contents(rng: np.random.Generator) -> dict[str, tuple[bytes, Read]]:
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(picture, {"jpg": "jpeg"}.get(ending, ending))
         found[f"a.{ending}"] = (picture.getvalue(), folder_of)
     return found
+
+
+def large(dice: random.Random) -> tuple[str, bytes, Read]:
+    """A whole file of 100 to 200 MiB."""
+    rng, size = np.random.default_rng(dice.getrandbits(32)), dice.randrange(100 * MIB, 200 * MIB)
+    name = dice.choice(["table.csv", "table.parquet", "array.npy", "arrays.npz", "train-images-idx3-ubyte"])
+    buffer = io.BytesIO()
+    if name == "table.csv":
+        block = "".join(f"{a:.3f},{b},{'xyz'[c]},2020-01-{d:02}\n" for a, b, c, d in zip(*_columns(rng), strict=True)).encode()
+        return name, b"a,b,c,when\n" + block * (size // len(block)), load
+    if name == "table.parquet":
+        parquet.write_table(pa.table({key: rng.normal(size=size // 32) for key in "abcd"}), buffer)
+    elif name == "array.npy":
+        np.save(buffer, rng.normal(size=(size // 32, 8)).astype(np.float32))
+    elif name == "arrays.npz":
+        np.savez(buffer, x=rng.normal(size=(size // 32, 8)).astype(np.float32))
+    else:
+        count = size // 784
+        return name, struct.pack(">HBBIII", 0, 8, 3, count, 28, 28) + rng.bytes(count * 784), load
+    return name, buffer.getvalue(), load
 
 
 def _columns(rng: np.random.Generator) -> tuple[Any, ...]:
@@ -168,13 +190,14 @@ def _backward(run: Path) -> None:
     sample(run, Path("../out.npz"), n=2, steps=2, overwrite=True, direction="backward")
 
 
-def watched(act: Callable[[], object]) -> tuple[str, int, int]:
-    """What a forked process says that does `act`, the memory that it takes, and the honest size of what it read."""
+def watched(act: Callable[[], object], length: int = 0) -> tuple[str, int, int]:
+    """What a forked process says that does `act` on an input of a length, the memory it takes, and the honest size of what it read."""
+    times = 1 + length // (32 * MIB)
     source, sink = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(source)
-        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT + 1))
+        resource.setrlimit(resource.RLIMIT_CPU, (times * LIMIT, times * LIMIT + 1))
         Path("/proc/self/clear_refs").write_text("5")
         before, said, size = resident("VmRSS"), "read", 0
         try:
@@ -189,7 +212,7 @@ def watched(act: Callable[[], object]) -> tuple[str, int, int]:
         os._exit(0)
     os.close(sink)
     with os.fdopen(source, "rb") as answer:
-        if not select.select([answer], [], [], WAIT)[0]:
+        if not select.select([answer], [], [], times * WAIT)[0]:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return "HANG", 0, 0
@@ -225,14 +248,15 @@ class Trials:
             read(self.place / name)
             (self.place / name).unlink()
 
-    def of_data(self) -> tuple[str, bytes, str]:
-        """Damage a file of data: what was done, the input, and what is wrong, if anything."""
-        name, (content, read) = self.dice.choice(list(self.data.items()))
+    def of_data(self, name: str = "", content: bytes = b"", read: Read = load) -> tuple[str, bytes, str]:
+        """Damage a file of data, one of the small ones if none is given: what was done, the input, and what is wrong, if anything."""
+        if not name:
+            name, (content, read) = self.dice.choice(list(self.data.items()))
         other, _ = self.dice.choice([(content, read), *self.data.values()])
         path, kept = self.place / name, damaged(content, other, self.dice)
         path.write_bytes(kept)
         before = hashes(self.place)
-        said, peak, size = watched(lambda: read(path))
+        said, peak, size = watched(lambda: read(path), len(kept))
         wrong = self._wrong(name, said, peak, max(len(kept), size), hashes(self.place) != before)
         path.unlink()
         return name, kept, wrong
@@ -266,6 +290,7 @@ def main() -> int:
     """Read all inputs; 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--inputs", type=int, default=300)
+    parser.add_argument("--large", type=int, default=0, help="as many inputs of 100 to 200 MiB, after the others")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for inputs that were answered wrongly")
     given, bad = parser.parse_args(), 0
@@ -273,8 +298,11 @@ def main() -> int:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
         trials = Trials(Path(folder), given.seed)
-        for number in range(given.inputs):
-            name, content, wrong = trials.of_data() if number % 2 else trials.of_a_run()
+        for number in range(given.inputs + given.large):
+            if number >= given.inputs:
+                name, content, wrong = trials.of_data(*large(trials.dice))
+            else:
+                name, content, wrong = trials.of_data() if number % 2 else trials.of_a_run()
             bad += bool(wrong)
             if wrong:
                 sys.stdout.write(f"{number}: {name}, {len(content)} bytes: {wrong}\n")
@@ -283,7 +311,7 @@ def main() -> int:
                 given.keep.mkdir(parents=True, exist_ok=True)
                 (given.keep / f"{given.seed}-{number}-{Path(name.partition(' ')[0]).name}").write_bytes(content)
         os.chdir("/")
-    sys.stdout.write(f"{given.inputs} inputs were damaged and read; {bad} were answered wrongly.\n")
+    sys.stdout.write(f"{given.inputs + given.large} inputs were damaged and read; {bad} were answered wrongly.\n")
     return bad != 0
 
 

@@ -259,3 +259,13 @@ def test_final_rows_have_whole_numbers_where_the_data_had() -> None:
     assert [torch.from_numpy(column).float().tolist() for column in columns] == final.T.tolist(), "the same numbers"
     with pytest.raises(RunError, match="integer column 'c'"):
         typed_columns(1e20 * final, ("float64", "float64", "int8"), "abc")
+
+
+def test_blocks_of_rows_are_encoded_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoding = Encoding.affine(2.0, 1.0, ("int64", "float64"))
+    rows = torch.arange(14.0).reshape(7, 2)
+    whole, columns = encoding.encode(rows), encoding.encode_exactly(list(rows.unbind(1)))
+    monkeypatch.setattr(module, "_ROWS", 3)
+    assert torch.equal(encoding.encode(rows), whole)
+    assert torch.equal(encoding.encode_exactly(list(rows.unbind(1))), columns)
+    assert encoding.encode(rows[:0]).shape == (0, 2)

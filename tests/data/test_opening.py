@@ -3,6 +3,7 @@
 import gzip
 import io
 import itertools
+import os
 import re
 import zipfile
 from datetime import datetime
@@ -16,7 +17,7 @@ from pyarrow import parquet
 
 from sdezoo.data.labels import labels, take_labels
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.table import read_table
+from sdezoo.data.opening.table import read_table, return_memory
 from sdezoo.errors import DataError, ParameterError, PluginError, RunError
 from sdezoo.zoo.datasets import find_dataset, with_parameter
 
@@ -313,3 +314,21 @@ def test_marks_of_missing_numbers_are_missing_and_categories_keep_them(tmp_path:
     assert table["kind"].to_pylist() == [mark, "a", "b", "a"]
     assert len(notes) == 1
     assert "missing value" in notes[0]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells how much memory is resident")
+def test_what_a_table_took_is_returned_to_the_system(tmp_path: Path) -> None:
+    """A column of 32 MiB: what stays once it is gone is less than half of it."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    parquet.write_table(pa.table({"a": np.tile([1.5, 2.5], 2**21)}), tmp_path / "t.parquet")
+    read_table(tmp_path / "t.parquet")  # what is taken once is not counted
+    return_memory()
+    before = resident()
+    table = read_table(tmp_path / "t.parquet")
+    assert resident() - before > 2**24
+    del table
+    return_memory()
+    assert resident() - before < 2**24

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sdezoo.errors import PluginError
+from sdezoo.learning.dense import Dense
 from sdezoo.zoo.registry import NETWORKS
 
 
@@ -127,3 +128,31 @@ def test_a_step_of_adam_changes_deep_networks_alike_if_depth_aware(aware: bool) 
         added.append(float(torch.stack(seen).sum(0).norm()))
     ratio = added[1] / added[0]
     assert 1 / 1.5 < ratio < 1.5 if aware else ratio > 5
+
+
+def test_a_dense_layer_has_the_value_and_the_derivative_of_a_linear_one() -> None:
+    """Whoever computes it, within the rounding of a sum of 64 terms."""
+    rounding = {"rtol": 0, "atol": 64 * torch.finfo(torch.float32).eps}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer, x, v = Dense(64, 32), torch.randn(50, 64), torch.randn(50, 64)
+    exact = x.double() @ layer.weight.double().T + layer.bias.double()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x).double(), exact, **rounding)
+        torch.testing.assert_close(torch.func.jvp(layer, (x,), (v,))[1], v @ layer.weight.T, **rounding)
+        torch.testing.assert_close(torch.func.vmap(layer)(x).double(), exact, **rounding)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        assert layer(x.double()[:0].float()).shape == (0, 32)
+    slope = torch.autograd.grad(layer(x.requires_grad_()).sum(), x)[0]
+    torch.testing.assert_close(slope, layer.weight.sum(0).expand(50, 64), **rounding)
+
+
+def test_one_level_modulates_rows_as_many_equal_levels_do() -> None:
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        net, x = NETWORKS.build("mlp:width=32").module((3,)), torch.randn(9, 3)
+        for weight in net.parameters():
+            weight.normal_(std=0.2)
+        level = torch.tensor([0.3])
+        torch.testing.assert_close(net(x, level.expand(9)), net(x, level.repeat(9)), rtol=1e-4, atol=1e-5)
