@@ -3,8 +3,8 @@
     python -P attacks/damage.py --inputs 3000 --seed 0
     python -P attacks/damage.py --large 60 --inputs 0
 
-Large inputs have 100 to 200 MiB. Each input is read in a forked process, for at most 10 s of one core for every 32 MiB begun, and within the
-memory that `SECURITY.md` allows. Counted are
+Large inputs have 100 to 200 MiB. Each input is read in a forked process, for at most 10 s of one core for every 32 MiB begun, and within
+the memory that `SECURITY.md` allows. Counted are
 tracebacks, hangs, deaths, more memory, and files that were changed or appeared elsewhere.
 """
 

@@ -1,7 +1,7 @@
 """Linear layers that are faster where nothing is differentiated.
 
-A product of float32 matrices on a CPU goes to the BLAS that torch was built with. On processors that this does not use in full, oneDNN, which
-torch ships for its convolutions, is faster: 2.2 times on an EPYC with AVX-512. Both compute in float32, and differ by rounding alone.
+A product of float32 matrices on a CPU goes to the BLAS that torch was built with. On processors that this does not use in full, oneDNN,
+which torch ships for its convolutions, is faster: 2.2 times on an EPYC with AVX-512. Both compute in float32, and differ by rounding alone.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_l
 class Dense(nn.Linear):
     """`torch.nn.Linear`, computed by oneDNN in float32 on a CPU where no derivative is taken, as in sampling."""
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """`x Wᵀ + b`.
 
         Args:
@@ -35,6 +35,6 @@ def _is_plain(x: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch._C._functorch.peek_interpreter_stack() is None  # pyright: ignore[reportAttributeAccessIssue]
         and torch.autograd.forward_ad._current_level < 0
     )
