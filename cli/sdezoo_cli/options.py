@@ -19,7 +19,8 @@ Sampler = Annotated[
     str | None,
     typer.Option(
         "--sampler",
-        help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m-sde for images, dpmpp-2m for tables and points, else the first that fits.",
+        help="Sampler, NAME[:key=value,…]. Default: dpmpp-2m-sde for images, unipc:order=3,prediction=noise,spacing=optimized for tables, "
+        "dpmpp-2m for points, else the first that fits.",
         show_default=False,
     ),
 ]

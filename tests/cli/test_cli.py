@@ -238,7 +238,7 @@ def test_the_help_tells_the_default_samplers(command: Callable[..., None]) -> No
     help_text = get_type_hints(command, include_extras=True)["sampler"].__metadata__[0].help
     words = {"image": "images", "table": "tables", "points": "points"}
     for kind, many in words.items():
-        told = re.search(rf"([\w-]+) for (\w+ and )?{many}\b", help_text)
+        told = re.search(rf"([\w:=,-]+) for (\w+ and )?{many}\b", help_text)
         assert told, f"no default is told for {many}"
         assert told[1] == preferred(fitting_parts(SDES.build("gbm"), SAMPLERS), "samplers", kind)
 

@@ -81,7 +81,7 @@ def test_samples_are_measured(sdezoo):
     assert verdict.count(". ") + 1 == 2
     assert verdict.startswith("A classifier")
     lines = rest.splitlines()
-    assert "by dpmpp-2m in 2 steps: 20 samples against 20 held-out rows" in lines[0]
+    assert "by unipc:spacing=optimized,order=3,prediction=noise in 2 steps: 20 samples against 20 held-out rows" in lines[0]
     assert lines[2].split("  ")[0] == "rows, in standard deviations"
     assert any(line.startswith("  C2ST, random forest") for line in lines)
     assert lines[-1] == "Files: figures/evaluation.json, figures/evaluation.png"

@@ -14,6 +14,8 @@ from sdezoo.training.config import TrainingConfig
 
 Terminal = Callable[..., tuple[int, str, str]]
 
+UNIPC = "unipc:spacing=optimized,order=3,prediction=noise"
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -31,7 +33,7 @@ def test_it_writes_what_the_command_line_writes(runs: Path, tmp_path: Path, term
     assert code == 0, err
     assert Path("a.npy").read_bytes() == Path("b.npy").read_bytes()
     assert Path("way.png").read_bytes() == Path("w.png").read_bytes()
-    assert (made.n, made.values, made.sampler, made.seeds, made.shown) == (7, 7 * 13, "dpmpp-2m", "0-6", 7)
+    assert (made.n, made.values, made.sampler, made.seeds, made.shown) == (7, 7 * 13, UNIPC, "0-6", 7)
 
 
 def test_by_default_it_draws_the_first(runs: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_the_answer_comes_first_and_can_be_typed(tmp_path: Path, monkeypatch: py
     found = advise("my prices.csv")
     lines = found.text.splitlines()
     assert shlex.split(lines[0])[:4] == ["sdezoo", "train", "--data", "my prices.csv"]
-    assert (found.process, found.sampler, found.training_steps) == ("gbm", "dpmpp-2m", None)
+    assert (found.process, found.sampler, found.training_steps) == ("gbm", "unipc:spacing=optimized,order=3,prediction=noise", None)
     assert any("cross-validation" in sentence for _, sentence in found.reasons)
     json.dumps(found.record)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my prices.csv"]

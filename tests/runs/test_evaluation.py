@@ -48,7 +48,11 @@ def figures(found):
 def test_samples_of_the_model_are_measured(runs):
     found = evaluate(runs / "wine", steps=3, seed=1)
     assert found.n == 89
-    assert (found.facts["sampler"], found.facts["steps"], found.facts["kind"]) == ("dpmpp-2m", 3, "table")
+    assert (found.facts["sampler"], found.facts["steps"], found.facts["kind"]) == (
+        "unipc:spacing=optimized,order=3,prediction=noise",
+        3,
+        "table",
+    )
     trained = restore(runs / "wine")
     x = generate(trained, choose_sampler(trained, None), 89, steps=3, seed=1)
     assert found.facts["outside_range"] == x.outside.count
