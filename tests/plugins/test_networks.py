@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from sdezoo.errors import PluginError
-from sdezoo.learning.dense import Dense
 from sdezoo.zoo.registry import NETWORKS
+from sdezoo_plugins.networks.dense import Dense
 
 
 class Own(nn.Module):

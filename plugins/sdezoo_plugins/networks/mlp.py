@@ -5,9 +5,9 @@ from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
-from sdezoo.learning.dense import Dense
 from sdezoo.learning.network import Network
 from sdezoo.parameters import Count
+from sdezoo_plugins.networks.dense import Dense
 from sdezoo_plugins.networks.embedding import Embedding
 
 
