@@ -198,6 +198,24 @@ def small_time(x: Tensor, x0: Tensor, alpha: tuple[float, ...], tau: Tensor) -> 
 
 
 def _small_time_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    """`x ∂ log p − α + 1` of `small_time`, for equal `α`; `(…, K)`."""
-    slope = torch.func.grad(lambda u: small_time(u, x0, (alpha,) * u.shape[-1], tau).sum())(x)
-    return x * slope - alpha + 1
+    """`x ∂ log p − α + 1` of `small_time`, for equal `α`; `(…, K)`.
+
+    With `ν = α − 1`, `S = δ/sin δ`, `q_i = √x_i (√x_i − √x_{0,i})`, `D_i` of `bessel` and `c = (1 − δ cot δ)/(δ sin δ)`::
+
+        A_i                   = −D_i + τ/12 · w_i (ν + ½ − D_i − w_i D'_i),     w D' = 2w (ν + ½ − D) + D (D − 2ν)
+        x_i ∂_i log S         = c q_i / 2
+        x_i ∂_i log p − α + 1 = A_i/2 − 2 S q_i/τ + x_i ∂_i log S · (K (ν + ½) + K/2 − 1 + Σ_j A_j)
+    """
+    order, parts = alpha - 1, x.shape[-1]
+    delta, tau = angle(x, x0), tau.unsqueeze(-1)
+    stretch = delta / torch.sin(delta)
+    shift = x.sqrt() * (x.sqrt() - x0.sqrt())
+    w = 4 * x.sqrt() * x0.sqrt() * stretch / tau
+    gap = bessel(order, w)[1]
+    rest = w * (order + 0.5 - gap)
+    each = tau / 12 * (rest - w * (2 * rest + gap * (gap - 2 * order))) - gap
+    # 1 − δ cot δ has no digits left near 0.
+    near = 1 / 3 + delta**2 / 45 + 2 * delta**4 / 945
+    turn = torch.where(delta < 0.02, near * stretch, (1 - delta / torch.tan(delta)) / (delta * torch.sin(delta)))
+    widening = turn * shift / 2 * (parts * (order + 1) - 1 + each.sum(-1, keepdim=True))
+    return each / 2 - 2 * stretch * shift / tau + widening
