@@ -131,7 +131,7 @@ def _diffusers(setting: Setting) -> list[Method]:
         return {"generator": generator.manual_seed(setting.seed) if index == 0 else generator}
 
     single = "diffusers takes these steps in float32"
-    weights = "diffusers gives predictor and first corrector the weight ½, ours has the exact weights"
+    weights = "diffusers gives predictor and first corrector the weight ½, this has the exact weights"
     return [
         Method("DDIMScheduler", "ddim", run(ddim, clip_sample=False)),
         Method("DDPMScheduler", "ancestral", run(ddpm, drawn, clip_sample=False), noisy=True),
@@ -145,7 +145,8 @@ def _diffusers(setting: Setting) -> list[Method]:
             noisy=True,
         ),
         Method("HeunDiscreteScheduler", "heun", run(heun, scaled=True)),
-        Method("UniPCMultistepScheduler", "unipc", run(unipc), weights, same=False),
+        Method("UniPCMultistepScheduler", "unipc", run(unipc)),
+        Method("UniPCMultistepScheduler", "unipc:weights=exact", run(unipc), weights, same=False),
     ]
 
 

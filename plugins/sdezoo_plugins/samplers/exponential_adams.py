@@ -9,6 +9,9 @@ With `λ = ln(α/σ)` the probability flow of an affine process is linear but fo
 An exponential Adams method replaces `D` or `ε` by the polynomial through known values at `λ_t + x_k`. Its weights are
 `w_k = ∫_0^h e^{u−h} ℓ_k(u) du`, or with `e^{−u}`, for the Lagrange polynomials `ℓ_k`. They follow from the moments, computed by
 integration by parts: `Σ_k w_k x_k^j = ∫_0^h e^{u−h} u^j du` for all `j`.
+
+With two values the second moment may be replaced by `h/2` times the first, which has the same limit: the slope counts half, as in
+DPM-Solver++(2M).
 """
 
 from collections.abc import Sequence
@@ -41,7 +44,7 @@ def interpolatory(knots: Sequence[Tensor], moments: Sequence[Tensor]) -> list[Te
     return list(torch.linalg.solve(powers, torch.stack(list(moments))))
 
 
-def with_data(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tensor:
+def with_data(p: Coefficients, q: Coefficients, z: Tensor, known: Known, half: bool = False) -> Tensor:
     """One step with the denoiser replaced by the polynomial through its known values.
 
     Args:
@@ -49,6 +52,7 @@ def with_data(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tens
         q: coefficients at the end.
         z: state at the start, `(B, *event)`.
         known: pairs of `λ` and the denoised state there.
+        half: if True, the slope through two values counts half.
 
     Returns:
         The state at the end, `(B, *event)`.
@@ -57,10 +61,12 @@ def with_data(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tens
     moments = [-torch.expm1(-h)]
     for j in range(1, len(known)):
         moments.append(h**j - j * moments[-1])
+    if half:
+        moments = _halved(h, moments)
     return q.shift + q.sigma / p.sigma * (z - p.shift) + q.alpha * _integral(log_snr(p), moments, known)
 
 
-def with_noise(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Tensor:
+def with_noise(p: Coefficients, q: Coefficients, z: Tensor, known: Known, half: bool = False) -> Tensor:
     """One step with the noise `ε` replaced by the polynomial through its known values.
 
     Args:
@@ -68,6 +74,7 @@ def with_noise(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Ten
         q: coefficients at the end.
         z: state at the start, `(B, *event)`.
         known: pairs of `λ` and the noise `ε` there.
+        half: if True, the slope through two values counts half.
 
     Returns:
         The state at the end, `(B, *event)`.
@@ -76,7 +83,13 @@ def with_noise(p: Coefficients, q: Coefficients, z: Tensor, known: Known) -> Ten
     moments = [-torch.expm1(-h)]
     for j in range(1, len(known)):
         moments.append(j * moments[-1] - h**j * torch.exp(-h))
+    if half:
+        moments = _halved(h, moments)
     return q.shift + q.alpha / p.alpha * (z - p.shift) - q.alpha * p.ratio * _integral(log_snr(p), moments, known)
+
+
+def _halved(h: Tensor, moments: list[Tensor]) -> list[Tensor]:
+    return [moments[0], h / 2 * moments[0]] if len(moments) == 2 else moments
 
 
 def _integral(origin: Tensor, moments: Sequence[Tensor], known: Known) -> Tensor:

@@ -2,8 +2,10 @@
 
 Zhao et al., arXiv 2302.04867. UniP-p predicts `z` at the next time from the last `p` values of the denoiser, or of the noise. The next
 step evaluates the network there, and UniC-2 corrects that `z` with three values, the new one included. The network is not evaluated
-again at the corrected `z`, so correcting is free. The weights solve the paper's conditions exactly, so its `B(h)` cancels: they are those
-of `sdezoo_plugins.samplers.exponential_adams`.
+again at the corrected `z`, so correcting is free. The weights solve the paper's conditions, so its `B(h)` cancels: they are those of
+`sdezoo_plugins.samplers.exponential_adams`. With two values, in the predictor and in the first correction, the published code gives the
+slope the weight ½ instead. That has the same order, and is nearer to the exact flow of the data in few steps: by a quarter with 5, by a
+third with 10 and 20, in the geometric mean over 21 exact problems. For the noise it makes little difference.
 
 With `p = 2` the corrector raises the order to 3 (theorem 3.1). The paper corrects `p = 3` with four values. Within ten evaluations four
 values overshoot, at twice the distance from the exact flow, so `p = 3` is corrected with three as well: it predicts better, at the same
@@ -45,6 +47,9 @@ class UniPC(Sampler[AffineSDE, Last]):
     """Number of values that the predictor interpolates; the corrector interpolates three."""
     prediction: Literal["data", "noise"] = "data"
     """What is interpolated: the denoised state (`data`), or the predicted noise (`noise`)."""
+    weights: Literal["exact", "half"] | None = None
+    """Weight of the slope through two values: that which solves the conditions (`exact`), or ½ as in the published code (`half`); None:
+    `half` for the data, `exact` for the noise."""
 
     @property
     def usual_steps(self) -> int:
@@ -56,14 +61,15 @@ class UniPC(Sampler[AffineSDE, Last]):
     ) -> tuple[Tensor, Last | None]:
         p, q = model.sde.at(t, z), model.sde.at(s, z)
         value, advance = model.denoise(z, t), with_data
+        half = (self.weights or {"data": "half", "noise": "exact"}[self.prediction]) == "half"
         if self.prediction == "noise":
             value, advance = ((z - p.shift) / p.alpha - value) / p.ratio, with_noise
         known = [(log_snr(p), value)]
         if memory is not None:
             origin, start, before = memory
             known += before
-            z = advance(origin, p, start, known[:3])
+            z = advance(origin, p, start, known[:3], half)
         if s == 0:
             return q.shift + q.alpha * (value if self.prediction == "data" else (z - p.shift) / p.alpha - p.ratio * value), None
         known = known[: self.order]
-        return advance(p, q, z, known), (p, z, known)
+        return advance(p, q, z, known, half), (p, z, known)
