@@ -173,6 +173,7 @@ class Suite(Generic[T]):
         cases: Callable[[T], Cases],
         *,
         excuses: Callable[[T], str | None] = lambda _: None,
+        also: Callable[[T], list[Any]] = lambda _: [],
         examples: int = 30,
         first: bool = False,
     ) -> Callable[[Callable[[Any], None]], Law[T]]:
@@ -181,6 +182,7 @@ class Suite(Generic[T]):
         Args:
             cases: Takes a plugin; returns the Hypothesis strategy that generates its cases.
             excuses: Takes a plugin; returns why the law does not apply, or None if it applies.
+            also: Takes a plugin; returns cases that are tried whatever the search finds.
             examples: Number of cases to try.
             first: If True and the law is broken, the remaining laws are not tried.
         """
@@ -191,6 +193,7 @@ class Suite(Generic[T]):
                 broken = _first_broken(check, known)
                 if broken or not known:
                     known[:] = falsify(check, cases(plugin), examples)
+                broken = broken or _first_broken(check, also(plugin))
                 if broken:  # and the search for a smaller case found none
                     raise broken
 

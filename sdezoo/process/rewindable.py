@@ -56,7 +56,8 @@ class Rewindable(Denoised):
         """
 
     def exact_data(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor | None:
-        """Sample data for which `earlier` is exact for a step of any length, and the network output 0 gives the denoiser.
+        """Sample data for which `earlier` is exact for a step of any length, to the error of thousands of samples, and the network output 0
+        gives the denoiser.
 
         Args:
             shape: shape of the data, `(B, *event)`.

@@ -33,6 +33,8 @@ BY_NAME = {
     "torchsde": ["torchsde:method=srk", "torchsde:method=heun"],
 }
 """Choices that the laws do not try by themselves; a mutant that lives is checked with each."""
+IN_PLACE = {"product": ["product:gbm[0],vp[1]", "product:reflected[0],vp[1]"]}
+"""What is checked for a plugin that cannot be built by its name alone."""
 FLIPPED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 
 Mutant = tuple[str, ast.Module]
@@ -171,7 +173,8 @@ def _check(file: Path, tree: ast.Module) -> str:
     sys.modules[name] = module
     exec(compile(tree, str(file), "exec"), vars(module))
     plugins = plugins_of(file)
-    for kind, plugin in plugins + [(kind, spec) for kind, name in plugins for spec in BY_NAME.get(name, [])]:
+    built = [(kind, spec) for kind, name in plugins for spec in IN_PLACE.get(name, [name])]
+    for kind, plugin in built + [(kind, spec) for kind, name in plugins for spec in BY_NAME.get(name, [])]:
         for verdict in verdicts(kind, plugin):
             if verdict.outcome == "broken":
                 return f"{plugin} {verdict.law}"

@@ -153,7 +153,8 @@ def _takes(variant: Any, event: Shape, sde: Any) -> bool:
 
 def _has_input(sde: Any, event: Shape) -> bool:
     """Whether the network input of a variant with lists has one entry for each of the state, or as without the lists."""
-    without = replace(sde, **{key: None for key, value in sde.parameters().items() if isinstance(value, tuple)})
+    optional = {field.name for field in fields(sde) if field.default is None}
+    without = replace(sde, **{key: None for key, value in sde.parameters().items() if isinstance(value, tuple) and key in optional})
     try:
         return sde.network_input_shape(event) == without.network_input_shape(event)
     except Exception:  # a process may raise anything on rows of another length
@@ -265,6 +266,11 @@ class Case:
         ones = (1,) * (len(self.sde.state_shape(self.normals.shape)) - 1)
         return self.t.reshape(-1).expand(count).reshape(count, *ones)
 
+    @property
+    def row(self) -> Case:
+        """The case of the first row alone."""
+        return Case(self.sde, self.normals[:1], self.t, self.seed)
+
     def __str__(self) -> str:
         x0 = [round(x, 6) for x in self.x0.flatten().tolist()]
         dtype = str(self.normals.dtype).removeprefix("torch.")
@@ -308,6 +314,17 @@ def process_cases(
     t = torch.tensor([lo + (hi - lo) * u for u in shares], dtype=torch.float64)
     ones = (1,) * (len(chosen.state_shape((count, *event))) - 1)
     return Case(chosen, normals, t.reshape(count, *ones) if columns else t[0], draw(st.integers(0, 3)))
+
+
+def each_variant(sde: Any) -> list[Case]:
+    """One case of each of the `variants`, in float64: rows of two entries if it takes them. A search may leave some out."""
+    found = []
+    for variant in variants(sde):
+        event = next((event for event in events(sde)[::-1] if len(event) == 1 and _takes(variant, event, sde)), None)
+        if event is not None:
+            normals = torch.linspace(-0.7, 0.9, 2 * event[0], dtype=torch.float64).reshape(2, *event)
+            found.append(Case(variant, normals, torch.tensor(sum(variant.t_span) / 2, dtype=torch.float64)))
+    return found
 
 
 def wide_cases(sde: Process) -> st.SearchStrategy[Case]:

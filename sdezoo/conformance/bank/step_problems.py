@@ -97,19 +97,20 @@ class SharedNoise(_Brownian):
 
 
 class Guarded(Model[Any]):
-    """A score that pulls unequally towards 0.2, and that refuses states outside the set.
+    """A score that pulls unequally towards a point, 0.2 or one outside the set, and that refuses states outside the set.
 
     Args:
         sde: `Box`, `Stops` or `SharedNoise`.
+        end: Where the score pulls to.
     """
 
-    def __init__(self, sde: _Brownian) -> None:
-        self.sde, self._set = sde, sde
+    def __init__(self, sde: _Brownian, end: float = 0.2) -> None:
+        self.sde, self._set, self._end = sde, sde, end
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         outside = int((~self._set.inside(z)).sum())
         assert not outside, f"the score is asked for at {outside} states outside of {self._set.spec}"
-        return (0.2 - z) / self._set.scale(t) ** 2 / z.shape[-1]
+        return (self._end - z) / self._set.scale(t) ** 2 / z.shape[-1]
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return self._set.prior(shape, noise, like)

@@ -24,8 +24,9 @@ from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
 from sdezoo.conformance.laws.draw_laws import PATHS, STARTS, Draws, both, drawn_by_simulation, extrapolated
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.interpolant import Interpolant
-from sdezoo.process.noise import mix
+from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Process, Shape
 from sdezoo.process.sde import ForwardSDE, Stationary
 
@@ -84,6 +85,36 @@ def prior_gap(sde: Any) -> None:
             x0 = [round(x, 4) for x in Draws(kind, start, 0, _joint(kind)).point.flatten().tolist()]
             at = f"{kind.spec}, x0 = {x0}"
             raise LawError(f"The prior is {gaps[start]:.3f} nats an entry from fully noised data (bound {GAP:g}).", at)
+
+
+def _not_adapted(sde: Process) -> str | None:
+    if isinstance(sde, Bridge):
+        return "It ends in data."
+    event = _joint(sde)
+    near, far = (sde.adapted(_spread(sde, event, 64, width)) for width in _SPREADS)
+    return _no_origin(sde) or (None if near != far and not near.prior_from_data else "It adapts to no spread of the data.")
+
+
+_SPREADS = (0.01, 1.0)
+"""Of the data, as normal numbers that `typical` maps into the support."""
+
+
+def _spread(sde: Process, event: Shape, count: int, width: float) -> Tensor:
+    normals = Noise.seeded(5).normal(torch.zeros(count, *event, dtype=torch.float64))
+    return typical(sde, width * normals)
+
+
+@BOUNDARY_LAWS.law(excuses=_not_adapted)
+def prior_fits_what_it_adapts_to(sde: Any) -> None:
+    """A process that adapts to the spread of data noises data of that spread as far as its prior, to 0.01 nats an entry."""
+    for width in _SPREADS:
+        x0 = _spread(sde, _joint(sde), 2**15, width)
+        whole = sde.adapted(x0)
+        last = torch.tensor(whole.t_span[1], dtype=torch.float64)
+        ends, priors = whole.perturb(x0, last, Noise.seeded(6)), whole.prior(tuple(x0.shape), Noise.seeded(7), x0)
+        gap = gap_in_nats(ends.double().flatten(1), priors.double().flatten(1))
+        if gap > GAP:
+            raise LawError(f"Adapted to data of spread {width:g}, the prior is {gap:.3f} nats an entry from them, fully noised.", whole.spec)
 
 
 @BOUNDARY_LAWS.monte_carlo_law()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical, wide_cases
+from sdezoo.conformance.bank.cases import Case, each_variant, events, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Still, keyed
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
@@ -391,7 +391,7 @@ def _states_nothing(sde: Process) -> str | None:
     return None if int(changed) == 1 else "Its coordinates are not element-wise."
 
 
-@CALCULUS_LAWS.property_law(single_rows, excuses=_states_nothing)
+@CALCULUS_LAWS.property_law(single_rows, excuses=_states_nothing, also=lambda sde: [case.row for case in each_variant(sde)])
 def stated_equation(case: Case) -> None:
     """Drift and diffusion solve the Itô equation in the data that `equation` states."""
     x, t, f, g = _ito(case)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, fitting_variants, process_cases, typical, wide_cases
+from sdezoo.conformance.bank.cases import Case, each_variant, events, fitting_variants, process_cases, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
@@ -277,17 +277,30 @@ def time_zero_is_the_data(case: Case) -> None:
     close("The decoded sample at t = 0", sde.decode(z), x0, rtol=tight, atol=tight)
 
 
-@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE))
+@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE), also=each_variant)
 def decode_inverts_encode(case: Case) -> None:
-    """`decode(encode(x)) = x` in the support, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
+    """`decode(encode(x)) = x` in the support, its ends included, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
-    z = sde.encode(x0, keyed(count))
-    close("decode(encode(x))", sde.decode(z), x0, rtol=1e-8, atol=1e-10)
+    for x in (x0, *_at_ends(sde, x0)):
+        close("decode(encode(x))", sde.decode(sde.encode(x, keyed(count))), x, rtol=1e-8, atol=1e-10)
     if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
         z = case.normals[tuple(slice(n) for n in sde.state_shape(case.normals.shape))]
         close("encode(decode(z))", sde.encode(sde.decode(z)), z, rtol=1e-6, atol=1e-6)
         if sde.element_wise:
             _far_out(sde, z)
+
+
+def _at_ends(sde: Process, x0: Tensor) -> list[Tensor]:
+    """The data with their first entry at an end of the support, for each end that belongs to it."""
+    ends = [getattr(sde.support, name, None) for name in ("lower_bound", "upper_bound")]
+    found = []
+    for end in ends:
+        if end is not None:
+            x = x0.clone()
+            x.flatten(1)[:, 0] = float(end)
+            if sde.support.check(x).all():
+                found.append(x)
+    return found
 
 
 def _far_out(sde: AffineSDE, z: Tensor) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import event_at, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Atoms
-from sdezoo.conformance.evidence import ROWS, Bumps, mean_is_zero, means_are_equal, path_features, together
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
 from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
@@ -166,8 +166,16 @@ def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
 def _spread_out(sde: Any) -> tuple[Any, Tensor]:
     """The process adapted to data that are spread widely, and data like these."""
     like = torch.zeros(ROWS, *event_at(sde, STARTS[2]), dtype=torch.float64)
-    normals = torch.linspace(-1.5, 1.5, 64, dtype=torch.float64).reshape(64, *(1,) * (like.ndim - 1)).expand(64, *like.shape[1:])
-    return sde.adapted(typical(sde, normals)), like
+    return sde.adapted(typical(sde, _grid(like))), like
+
+
+_WIDER = 0.2
+"""Largest logarithm of the ratio of the spreads of data that are named and data that were given; 8192 rows may be off by a tenth of it."""
+
+
+def _grid(like: Tensor) -> Tensor:
+    """Normal numbers in equal steps, the same in all entries."""
+    return torch.linspace(-1.5, 1.5, 64, dtype=torch.float64).reshape(64, *(1,) * (like.ndim - 1)).expand(64, *like.shape[1:])
 
 
 def _no_exact_data(sde: Any) -> str | None:
@@ -181,6 +189,10 @@ def _no_exact_data(sde: Any) -> str | None:
 def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
     """For the data that it names, a long step back by the network output 0 has the distribution of the earlier state."""
     found, (kind, like) = [], _spread_out(sde)
+    named = kind.exact_data(like.shape, Noise.seeded(mix(seed, 2)), like).double().flatten(1)
+    wide, known = (rows.std(0, correction=0) for rows in (named, typical(sde, _grid(like)).double().flatten(1)))
+    if ((wide / known).log().abs() > _WIDER).any():
+        return PValue(0.0, kind.spec, lambda: f"The data that it names have the spread {float(wide[0]):.3g}; those given, {float(known[0]):.3g}.")
     for k, (first, last) in enumerate(((0.1, 1.0), (0.2, 0.5))):
         draws = Draws(kind, STARTS[2], mix(seed, k), tuple(like.shape[1:]))
         s, t = draws.time(first), draws.time(last)
@@ -190,6 +202,27 @@ def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
         known = kind.perturb(kind.exact_data(like.shape, draws.noise(), like), s, draws.noise())
         found.append(draws.at(_alike(back.double().flatten(1), known.double().flatten(1)), s, t))
     return together(found)
+
+
+@DENOISER_LAWS.law(excuses=_no_way_back)
+def short_steps_take_the_mean(sde: Any) -> None:
+    """A short step back by the mean of two clean states moves by the mean of the steps by each."""
+    for last, first in ((0.5, 0.45), (0.9, 0.85)):
+        draws = Draws(sde, _FEW[0], 0)
+        t, s, count = draws.time(last), draws.time(first), 4 * ROWS
+        z = draws.states(t, count)
+        clean = [sde.encode(Draws(sde, start, 0).point).double().expand_as(z) for start in _FEW]
+        steps = [sde.earlier(z, x, t, s, draws.noise()).double() - z for x in (*clean, sum(clean) / 2)]
+        low, high, middle = (rise.flatten(1) for rise in steps)
+        found, known = middle.mean(0), (low.mean(0) + high.mean(0)) / 2
+        error = ((middle.var(0) + low.var(0) / 4 + high.var(0) / 4) / count).sqrt()
+        if ((found - known).abs() > 5 * error + 0.05 * known.abs()).any():
+            at = f"t = {float(t):.3g}, s = {float(s):.3g}"
+            raise LawError(f"A step by the mean of two clean states moves by {float(found[0]):.4g}, not {float(known[0]):.4g}.", at)
+
+
+_FEW = (-1.7, -1.2)
+"""Two clean states, as normal numbers: of counts one and two items, whose mean is no whole number."""
 
 
 @DENOISER_LAWS.law(excuses=_no_way_back)

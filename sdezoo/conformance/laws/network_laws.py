@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, process_cases, wide_cases
+from sdezoo.conformance.bank.cases import Case, busy, process_cases, wide_cases
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import single_rows
+from sdezoo.conformance.laws.calculus_laws import no_sde, single_rows
+from sdezoo.conformance.laws.draw_laws import STARTS, Draws
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Denoised, Process, Supervised
+from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
 NETWORK_LAWS: Suite[Process] = Suite()
@@ -29,6 +30,8 @@ NETWORK_LAWS: Suite[Process] = Suite()
 _TIMES = 65
 _TINY = 1e-7
 _STEP = 1e-5
+_CLOSE = 1.4
+"""Largest factor between `scale` and the size of the noise."""
 
 
 @NETWORK_LAWS.property_law(lambda sde: process_cases(sde, rows=1, dtypes=(torch.float64,)), examples=10)
@@ -54,6 +57,39 @@ def scale_is_the_deviation(case: Case) -> None:
     """`scale` is the standard deviation of the noise: its square is the variance of `coefficients`."""
     k = case.sde.coefficients(case.t[..., None])
     close("scale²", case.sde.scale(case.t) ** 2, k.variance[..., 0], rtol=1e-9)
+
+
+def _other_scale(sde: Process) -> str | None:
+    if not isinstance(sde, ForwardSDE):
+        return no_sde(sde)
+    if isinstance(sde, AffineSDE):
+        return "Its scale is the deviation of its noise."
+    several = isinstance(sde, MatrixSDE) or sde.noise_shape((1, 2)) != sde.noise_shape(sde.state_shape((1, 2)))
+    return "" if several else None
+
+
+@NETWORK_LAWS.law(excuses=_other_scale)
+def scale_is_the_size_of_the_noise(sde: Any) -> None:
+    """Near the data `scale² E[m s²] = 1` for the score of one data point and its weight `m`; without a score, `scale` grows as draws spread."""
+    for kind in {sde, busy(sde)}:
+        for start in STARTS[:2]:
+            sizes = {float(t): _sizes(kind, Draws(kind, start, 0), t) for t in map(Draws(kind, start, 0).time, (0.02, 0.1))}
+            usual = 1.0 if isinstance(kind, Conditional) else next(iter(sizes.values()))[1] / next(iter(sizes.values()))[0]
+            for t, (scale, found) in sizes.items():
+                if found > 0 and not 1 / _CLOSE < scale * usual / found < _CLOSE:
+                    said = f"scale is {scale:.3g}, and the noise is of the size {found:.3g}"
+                    raise LawError(f"{said}.", f"{kind.spec}, t = {t:.3g}")
+
+
+def _sizes(sde: Any, draws: Draws, t: Tensor) -> tuple[float, float]:
+    """`scale`, and the size of the noise; 0 for draws without noise."""
+    z = draws.states(t)
+    if isinstance(sde, Conditional):
+        s = sde.score(z, draws.data(len(z)), t)
+        found = float((sde.score_error_weighting(z, t) * s**2).flatten(1).mean(0).max()) ** -0.5
+    else:
+        found = float((z.flatten(1).quantile(0.84, 0) - z.flatten(1).quantile(0.16, 0)).max()) / 2
+    return float(sde.scale(t)), found
 
 
 def _learns_nothing(sde: Process) -> str | None:

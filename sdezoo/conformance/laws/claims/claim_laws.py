@@ -195,10 +195,12 @@ def steps_solve_the_sde(sde: Any, seed: int) -> float:
 
 def _by_steps(sde: Any, seed: int, finer: int) -> float:
     found = []
-    for (first, last), start in zip(((0.0, 0.15), (0.3, 0.6)), STARTS[1:], strict=True):
-        draws = Draws(sde, start, seed)
+    for (first, last), start in zip(((0.0, 0.15), (0.3, 0.6), (0.1, 0.9)), (*STARTS[1:], None), strict=True):
+        draws = Draws(sde, start or 0.0, seed)
         a, b = draws.time(first), draws.time(last)
         z = sde.encode(draws.data(_STEPPERS), draws.noise()).double()
+        if start is None:  # where the process usually is
+            z = sde.prior((_STEPPERS, *draws.point.shape[1:]), draws.noise(), draws.point).double()
 
         def euler(u: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
             return sde.project(u + sde.drift(u, t) * h + sde.diffuse(u, t, dw), u)
