@@ -6,14 +6,18 @@ from dataclasses import replace
 import torch
 from torch.distributions import constraints
 
+from sdezoo_plugins.sdes.beta import Beta
 from sdezoo_plugins.sdes.bridge import BrownianBridge
 from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.gbm import GBM
+from sdezoo_plugins.sdes.heston import Heston
 from sdezoo_plugins.sdes.jacobi import Jacobi
 from sdezoo_plugins.sdes.levy import Levy
 from sdezoo_plugins.sdes.log_laplace import LogLaplace
+from sdezoo_plugins.sdes.reflected import Reflected
 from sdezoo_plugins.sdes.rotation import Rotation
 from sdezoo_plugins.sdes.student_t import StudentT
+from sdezoo_plugins.sdes.thinning import Thinning
 from sdezoo_plugins.sdes.ve import VE
 from sdezoo_plugins.sdes.vp import VP
 from tests.conformance.right_losses import mutants
@@ -249,3 +253,69 @@ class SquareOfAllPlanes(Rotation):
 
     def ggt(self, z, t, s):
         return super(SquareOfAllPlanes, replace(self, skew=None)).ggt(z, t, s)
+
+
+@killed_by("prior-fits-what-it-adapts-to")
+class NoiseAsWideAsTheData(VE):
+    """The spread of the data as terminal noise, not four times that."""
+
+    def adapted(self, x0):
+        found = super().adapted(x0)
+        return found if self.sigma_max is not None else replace(found, sigma_max=found.sigma_max / 4)
+
+
+@killed_by("scale-is-the-size-of-the-noise")
+class ScaleByTime(CIR):
+    """The scale of constant rates, though the clock runs slowly near the data."""
+
+    def scale(self, t):
+        return (self.sigma**2 / (2 * self.kappa) * -(-2 * self.kappa * t.double()).expm1()).sqrt()
+
+
+@killed_by("short-steps-take-the-mean")
+class RoundedDown(Thinning):
+    """A number of missing items that is rounded down."""
+
+    def earlier(self, z, denoised, t, s, noise):
+        return super().earlier(z, denoised.floor(), t, s, noise)
+
+
+@killed_by("long-steps-are-exact-where-it-says")
+class DeviationForVariance(Beta):
+    """The standard deviation of the data for their variance."""
+
+    def adapted(self, x0):
+        found = super().adapted(x0)
+        return found if self.variance else replace(found, variance=tuple(v**0.5 for v in found.variance))
+
+
+@killed_by("draws-follow-the-density")
+class GoesAround(Reflected):
+    """Steps beyond a wall that come in at the other one."""
+
+    def project(self, proposal, z):
+        return self.low + (proposal - self.low).remainder(self.width)
+
+
+@killed_by("decode-inverts-encode")
+class FirstUnitForAll(CIR):
+    """The divisor of the first column for all columns."""
+
+    def encode(self, x, noise=None):
+        return x if self.unit is None else x / x.new_tensor(self.unit[:1])
+
+
+@killed_by("stated-equation")
+class SpreadLost(GBM):
+    """An equation without the spreads of the columns."""
+
+    def equation(self, x, t):
+        return GBM.equation(replace(self, spread=None), x, t)
+
+
+@killed_by("steps-solve-the-sde")
+class RevertsToMore(Heston):
+    """Steps that revert to a variance that is too large, which shows where the variance is small."""
+
+    def forward_step(self, z, t, dt, noise):
+        return Heston(self.mu, self.kappa, 1.3 * self.theta, self.xi, self.rho).forward_step(z, t, dt, noise)

@@ -5,11 +5,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from sdezoo.process.affine import AffineSDE
 from sdezoo.process.differentiation import along
 from sdezoo.process.sde import MatrixSDE
 from sdezoo_plugins.samplers.bridge import BridgeSampler
 from sdezoo_plugins.samplers.ddim import DDIM
 from sdezoo_plugins.samplers.dlpm import DLPM
+from sdezoo_plugins.samplers.heun import Heun
 from tests.conformance.mutant_integrators import OF_OTHER_KINDS
 from tests.conformance.right_samplers import Euler, mutants
 
@@ -304,3 +306,29 @@ class VariancesForgotten(DLPM):
 
 
 MUTANTS = [*OF_EULER, *OF_OTHER_KINDS]
+
+
+@killed_by("walls-hold")
+class StageOutside(Heun):
+    """A first stage without the boundary rule."""
+
+    def step(self, model, z, t, s, noise, memory):
+        if isinstance(model.sde, AffineSDE):
+            return super().step(model, z, t, s, noise, memory)
+        slope, dt = model.sde.reverse_drift(z, t, model.score(z, t), half=0.5), t - s
+        end = z - dt * slope
+        if s > 0:
+            slope = (slope + model.sde.reverse_drift(end, s, model.score(end, s), half=0.5)) / 2
+        return model.sde.project(z - dt * slope, z), None
+
+
+@killed_by("marginals-are-kept")
+class NoiseOfTheStep(BridgeSampler):
+    """A bridge with the noise of a Brownian motion that is not pinned; in steps that are short it does not show."""
+
+    def step(self, model, z, t, s, noise, memory):
+        a, _ = model.sde.span(t)
+        q = (s - a) / (t - a)
+        if q <= 0:
+            return model.denoise(z, t), None
+        return q * z + (1 - q) * model.denoise(z, t) + model.sde.rate * (t - s).sqrt() * noise.normal(z), None

@@ -114,7 +114,9 @@ def prior_fits_what_it_adapts_to(sde: Any) -> None:
         ends, priors = whole.perturb(x0, last, Noise.seeded(6)), whole.prior(tuple(x0.shape), Noise.seeded(7), x0)
         gap = gap_in_nats(ends.double().flatten(1), priors.double().flatten(1))
         if gap > GAP:
-            raise LawError(f"Adapted to data of spread {width:g}, the prior is {gap:.3f} nats an entry from them, fully noised.", whole.spec)
+            raise LawError(
+                f"Adapted to data of spread {width:g}, the prior is {gap:.3f} nats an entry from them, fully noised.", whole.spec
+            )
 
 
 @BOUNDARY_LAWS.monte_carlo_law()

@@ -366,7 +366,7 @@ def adapted_once(case: Case) -> None:
     shuffled = case.sde.adapted(spread[order])
     for key, value in adapted.parameters().items():
         given, other = case.sde.parameters()[key], shuffled.parameters()[key]
-        if isinstance(given, int | float | tuple) and value != given:
+        if isinstance(given, int | float | tuple) and _numeric(given) and value != given:
             raise LawError(f"{key} = {given} was given, and adapting changes it to {value}.")
         numbers = [torch.tensor(v, dtype=torch.float64) for v in (value, other) if isinstance(v, float | tuple) and _numeric(v)]
         if len(numbers) == 2:

@@ -192,7 +192,9 @@ def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
     named = kind.exact_data(like.shape, Noise.seeded(mix(seed, 2)), like).double().flatten(1)
     wide, known = (rows.std(0, correction=0) for rows in (named, typical(sde, _grid(like)).double().flatten(1)))
     if ((wide / known).log().abs() > _WIDER).any():
-        return PValue(0.0, kind.spec, lambda: f"The data that it names have the spread {float(wide[0]):.3g}; those given, {float(known[0]):.3g}.")
+        return PValue(
+            0.0, kind.spec, lambda: f"The data that it names have the spread {float(wide[0]):.3g}; those given, {float(known[0]):.3g}."
+        )
     for k, (first, last) in enumerate(((0.1, 1.0), (0.2, 0.5))):
         draws = Draws(kind, STARTS[2], mix(seed, k), tuple(like.shape[1:]))
         s, t = draws.time(first), draws.time(last)

@@ -165,7 +165,7 @@ def _too_many_entries(sde: Process) -> str | None:
 def draws_follow_the_density(sde: Any, seed: int) -> float:
     """Samples of `perturb` have the density that `log_prob` gives."""
     found = []
-    for share, start in zip((0.05, 0.4, 1.0, 0.65), (*STARTS, 1.2), strict=True):  # the last meets walls, if there are any
+    for share, start in zip((0.05, 0.4, 1.0, 0.55), (*STARTS, 1.2), strict=True):  # the last meets walls, if there are any
         draws = Draws(sde, start, seed)
         t = draws.time(share)
         bumps = draws.bumps(t)
