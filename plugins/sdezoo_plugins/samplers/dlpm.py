@@ -10,11 +10,11 @@ distribution given the next, `V_s | V_t`, and the first from that given the nois
 state.
 
 Given the data, the step is exact. `D` is a mean over the data given `z_t` alone, while the weight of the data in the step depends on the
-variances: for several values of `z_0` the marginals are kept approximately only, as the step vanishes too, except for normal noise: a jump is
-as likely as the data make it, which is not linear in them, so that samples are drawn to the mean. For three points at −1, 0.3 and 1, the one in
-the middle of probability 0.2, it is 0.38 at `α = 0.9` and 0.23 at `α = 1.8` in 400 steps of an exact score. More steps do not help, nor do variances that
-are drawn anew in every step. `levy-sde` and `flow` have 0.20 there: take these for `α` below 1.5. No weak order is declared. The last step ends
-in `D`. One network evaluation per step.
+variances. For several values of `z_0` the marginals are therefore kept approximately only, as the step vanishes too, except for normal
+noise: how likely a jump is, is not linear in the data, and samples are drawn to the mean. With an exact score of three points at −1, 0.3
+and 1, the one in the middle gets the share 0.38 at `α = 0.9` and 0.23 at `α = 1.8`, for 0.20, in 400 steps. More steps do not help, nor do
+variances that are drawn anew in every step. `levy-sde` and `flow` are right there; take them for `α` below 1.5. No weak order is declared.
+The last step ends in `D`. One network evaluation per step.
 """
 
 from dataclasses import dataclass

@@ -279,7 +279,7 @@ def time_zero_is_the_data(case: Case) -> None:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE), also=each_variant)
 def decode_inverts_encode(case: Case) -> None:
-    """`decode(encode(x)) = x` in the support, its ends included, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
+    """`decode(encode(x)) = x` in the support, ends included, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
     for x in (x0, *_at_ends(sde, x0)):
         close("decode(encode(x))", sde.decode(sde.encode(x, keyed(count))), x, rtol=1e-8, atol=1e-10)

@@ -62,15 +62,12 @@ def scale_is_the_deviation(case: Case) -> None:
 def _other_scale(sde: Process) -> str | None:
     if not isinstance(sde, ForwardSDE):
         return no_sde(sde)
-    if isinstance(sde, AffineSDE):
-        return "Its scale is the deviation of its noise."
-    several = isinstance(sde, MatrixSDE) or sde.noise_shape((1, 2)) != sde.noise_shape(sde.state_shape((1, 2)))
-    return "" if several else None
+    return "It is affine: its scale is the deviation of its noise." if isinstance(sde, AffineSDE) else None
 
 
 @NETWORK_LAWS.law(excuses=_other_scale)
 def scale_is_the_size_of_the_noise(sde: Any) -> None:
-    """Near the data `scale² E[m s²] = 1` for the score of one data point and its weight `m`; without a score, `scale` grows as draws spread."""
+    """Near the data `scale² E[m s²] = 1` for the score of one point and its weight `m`; without a score, `scale` grows as draws spread."""
     for kind in {sde, busy(sde)}:
         for start in STARTS[:2]:
             sizes = {float(t): _sizes(kind, Draws(kind, start, 0), t) for t in map(Draws(kind, start, 0).time, (0.02, 0.1))}
