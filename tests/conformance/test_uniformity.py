@@ -15,7 +15,11 @@ SEEDS = 300
 RIGHT = [
     *(
         (SDE_LAWS, sde)
-        for sde in (SDES.build("gbm:sigma=0.8"), SDES.build("vp"), SDES.build("student-t"), SDES.build("cld"), BetweenWalls(), Kinetic())
+        for sde in (
+            *(SDES.build(spec) for spec in ("gbm:sigma=0.8", "vp", "student-t", "cld", "reflected", "beta", "thinning", "heston")),
+            BetweenWalls(),
+            Kinetic(),
+        )
     ),
     *((LOSS_LAWS, LOSSES.build(spec)) for spec in ("dsm", "mult-dsm", "nonneg-sm")),
     *((SAMPLER_LAWS, SAMPLERS.build(spec)) for spec in ("dpmpp-2m", "euler-maruyama")),
