@@ -61,7 +61,7 @@ def _origins(sde: Process) -> tuple[tuple[float, ...], bool]:
 
 @BOUNDARY_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
-    """The prior is that of fully noised data, to 0.01 nats an entry: all data if it adapts or is an interpolant, else one, or the origin."""
+    """The prior is that of fully noised data, to 0.01 nats an entry: all data if it adapts or mixes in noise, else one, or the origin."""
     for kind in {sde, busy(sde)}:
         starts, every = _origins(kind)
         gaps = {}

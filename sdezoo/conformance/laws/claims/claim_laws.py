@@ -157,7 +157,7 @@ def _claims_no_tail(sde: Process) -> str | None:
 
 @CLAIM_LAWS.law(excuses=_claims_no_tail)
 def tail_is_that_of_the_prior(sde: Any) -> None:
-    """The noise of the prior has the tail index that `tail` gives, to a factor of 2; none below 5 if infinite; if 0, the decoded one has."""
+    """The noise of the prior has the tail index that `tail` gives, to a factor of 2; none below 5 if infinite; if 0, once decoded."""
     event = next((e for e in events(sde) if len(e) == 1), events(sde)[0])
     for kind in {sde, busy(sde)}:
         if kind.prior_from_data or kind.support.is_discrete:
