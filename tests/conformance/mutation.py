@@ -33,7 +33,7 @@ BY_NAME = {
     "torchsde": ["torchsde:method=srk", "torchsde:method=heun"],
 }
 """Choices that the laws do not try by themselves; a mutant that lives is checked with each."""
-IN_PLACE = {"product": ["product:gbm[0],vp[1]", "product:reflected[0],vp[1]"]}
+IN_PLACE = {"product": ["product:gbm[2;0],vp[1]", "product:reflected[0],vp[1]"]}
 """What is checked for a plugin that cannot be built by its name alone."""
 FLIPPED = {ast.Lt: ast.Gt, ast.Gt: ast.Lt, ast.LtE: ast.GtE, ast.GtE: ast.LtE, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 
