@@ -125,7 +125,11 @@ class PValue(float):
 
 
 def together(p_values: Sequence[float]) -> PValue:
-    """Combine independent p-values into one by Fisher's method: uniform if each of them is. Its case is that of the smallest."""
+    """Combine independent p-values into one by Fisher's method: uniform if each of them is. Its case is that of the smallest.
+
+    A p-value of 1 is left out: nothing varied, and there was no test.
+    """
+    p_values = [p for p in p_values if p < 1] or [1.0]
     at, why = getattr(min(p_values), "at", ""), getattr(min(p_values), "why", None)
     if min(p_values) <= 0:
         return PValue(0.0, at, why)
