@@ -121,7 +121,7 @@ class EndsTooEarly(LogLaplace):
 
     @property
     def t_span(self):
-        return 1e-3, 0.9
+        return 1e-3, 0.8
 
 
 @killed_by("increments-keep-the-noise")
