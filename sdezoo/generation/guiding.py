@@ -14,6 +14,7 @@ from torch import Tensor
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.model import Model
+from sdezoo.learning.observed import is_simulated
 from sdezoo.sampling.guide import Guide, Reference
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.store.restoring import Trained
@@ -56,6 +57,8 @@ class Guides:
                 not fit.
         """
         guides = [GUIDES.build(spec) for spec in specs]
+        if guides and is_simulated(trained.model):
+            raise ParameterError("Paths are simulated by the SDE that was learned, and nothing steers them.", "Leave out the guides.")
         for guide in guides:
             guide.require(trained.model.sde)
         twice = [name for name, count in Counter(guide.title() for guide in guides).items() if count > 1]
@@ -65,12 +68,18 @@ class Guides:
         if len(turning) > 1:
             raise CompositionError(f"'{turning[0]}' and '{turning[1]}' both turn to the class that is asked for.", "Give one of them.")
         if data is None and (hungry := [guide.title() for guide in guides if guide.needs_rows]):
-            raise ParameterError(f"'{hungry[0]}' needs the training rows, and there are none here.", "Sample from a run folder.")
+            raise ParameterError(
+                f"'{hungry[0]}' needs the training rows, and there are none here.", "Sample from a run folder, or a model just fitted."
+            )
         seeing = [guide for guide in guides if guide.observes]
         if seeing and observed is None:
-            raise ParameterError(f"'{seeing[0].title()}' needs what was observed of the samples.", "Give --observed a .npz file.")
+            raise ParameterError(
+                f"'{seeing[0].title()}' needs what was observed of the samples.", "Give --observed a .npz file; in Python observed."
+            )
         if observed is not None and not seeing:
-            raise ParameterError("No guide takes what was observed of the samples.", "Give --guide inpaint, or leave out --observed.")
+            raise ParameterError(
+                "No guide takes what was observed of the samples.", "Give --guide inpaint, or leave out --observed; in Python guide and observed."
+            )
         taken = {name for guide in seeing for name in guide.observes}
         if unknown := [name for name in observed or () if name not in taken]:
             listed = ", ".join(f"'{guide.title()}' takes {' and '.join(guide.observes)}" for guide in seeing)
@@ -89,7 +98,7 @@ class Guides:
             ParameterError: if one does.
         """
         if turning := [guide for guide in self.guides if guide.conditions]:
-            raise ParameterError(f"'{turning[0].title()}' has no label to guide to.", "Give --label a class, or each.")
+            raise ParameterError(f"'{turning[0].title()}' has no label to guide to.", "Give --label a class, or each; in Python condition.")
 
     @property
     def fingerprint(self) -> str:

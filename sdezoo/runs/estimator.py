@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,21 +31,21 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sdezoo.data.validation import check_finite
-from sdezoo.errors import CompositionError, ParameterError, RunError
+from sdezoo.errors import RunError
 from sdezoo.exchange import hub
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
 from sdezoo.runs.between.arrays import read_given, read_like, spaced
 from sdezoo.runs.between.directions import Direction, all_history, read_directions, toward, write_models
-from sdezoo.runs.between.drawing import RandomState, begun_by, conditions_by, curves_of, number_of, seed_of, start_for
+from sdezoo.runs.between.drawing import RandomState, begun_by, class_of, conditions_by, curves_of, guides_for, number_of, seed_of, start_for
 from sdezoo.runs.frames import Rows, make_frame
+from sdezoo.runs.given_rows import as_trained, training_data
 from sdezoo.runs.train import train
 from sdezoo.store.files import writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.metrics import print_progress
-from sdezoo.zoo.spec import shown
 
 _MEMORY = "memory"
 _OWN = ("sampler", "sampling_steps", "random_state", "verbose")
@@ -139,6 +140,10 @@ class DiffusionModel(BaseEstimator):
         shown = super().__repr__(N_CHAR_MAX)
         return f"{shown}, fitted: {self.trained_.model.sde.spec}" if "trained_" in vars(self) else shown
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the training rows, which are not for whoever is handed a pickled model."""
+        return {name: None if name == "_source" else value for name, value in dict(super().__getstate__()).items()}  # pyright: ignore[reportArgumentType,reportCallIssue]
+
     def fit(self, X: Any, y: Any = None, *, target: Any = None, times: Any = None) -> Self:  # noqa: N803
         """Train the model.
 
@@ -161,6 +166,7 @@ class DiffusionModel(BaseEstimator):
             config = self._config(f"{folder}/run", self.seed_, None if target is None else _MEMORY)
             result = train(config, data=given.data, progress=print_progress() if self.verbose else None)
             self._take(result.run)
+            self._source = partial(as_trained, given.data, config=config)
         self._describe(replace(given.rows, values=given.rows.values[:0]), given.labels and np.array(given.labels.names))
         return self
 
@@ -174,6 +180,8 @@ class DiffusionModel(BaseEstimator):
         start: Any = None,
         direction: str | None = None,
         times: Sequence[float] | np.ndarray | None = None,
+        guide: str | Sequence[str] = (),
+        observed: Mapping[str, Any] | None = None,
     ) -> Any:
         """Draw new rows in the form that `fit` was given. Sample `i` depends only on the seed and `i`, and on row `i` of `start`.
 
@@ -188,6 +196,9 @@ class DiffusionModel(BaseEstimator):
                 prior, or for paths first observations of the data.
             direction: `forward` or `backward`, for a bridge; None: none.
             times: increasing times at which curves of a bridge are recorded, counted from the first snapshot; None: where they end.
+            guide: spec strings of guides, one or several, from the inside to the outside. Those that need the training rows have them from
+                `fit`, or from where a loaded run had them; a pickled or copied model is without.
+            observed: arrays by name, for guides that take them, see `sdezoo.runs.given_rows.observation`; None: nothing.
 
         Returns:
             A data frame with the columns and dtypes of the training data, or a float32 array `(n_samples, *event)`. Integer columns are
@@ -196,21 +207,22 @@ class DiffusionModel(BaseEstimator):
 
         Raises:
             SdezooError: as for `sdezoo.generation.samples.Draw`, if there is no such class, if a condition cannot be met, if `start`,
-                `direction` and `times` do not fit the model, or if a data frame is needed and its library is not installed.
+                `direction`, `times` and `guide` do not fit the model, or if a data frame is needed and its library is not installed.
         """
         check_is_fitted(self)
         bridge = bool(self.directions_) or direction is not None
         trained = toward(self.directions_, direction) if bridge else self.trained_
         seed = seed_of(self.random_state if random_state is None else random_state)
         sampler = choose_sampler(trained, self.sampler)
-        label = None if condition is None else self._class(condition)
+        label = None if condition is None else class_of(condition, getattr(self, "classes_", None))
         begun = begun_by(given, trained) if isinstance(given, np.ndarray | Tensor) else None
         meet = None if begun or given is None else conditions_by(given, trained)
         steps = steps_for(trained, sampler) if self.sampling_steps is None else self.sampling_steps
         steps = max(steps, STEPS) if meet and meet.exact else steps
         begin = start_for(start, self._rows, trained, type(self).__name__)
         rows = SampleIndices.first((begin.rows or 1) if n_samples is None else number_of(n_samples))
-        draw = Draw(trained, sampler, rows, steps, seed, label=label, given=meet, begun=begun, start=begin)
+        steered = guides_for(guide, observed, trained, self._source)
+        draw = Draw(trained, sampler, rows, steps, seed, label=label, guides=steered, given=meet, begun=begun, start=begin)
         if times is not None:
             return curves_of(draw, spaced(times)).numpy()
         made = together(draw.batches())
@@ -305,6 +317,7 @@ class DiffusionModel(BaseEstimator):
         names = set(cls().get_params())
         model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
         model._take(path)
+        model._source = partial(training_data, path)
         state = model.trained_.state
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model.seed_ = config.seed
@@ -380,14 +393,6 @@ class DiffusionModel(BaseEstimator):
             self.feature_names_in_ = np.array(rows.columns, dtype=object)
         if classes is not None:
             self.classes_ = classes
-
-    def _class(self, condition: str | float) -> int:
-        """The number of a class."""
-        if (classes := getattr(self, "classes_", None)) is None:
-            raise CompositionError("This model is unconditional.", 'Fit one with condition="labels", or leave out condition.')
-        if condition not in (known := classes.tolist()):
-            raise ParameterError(f"There is no class {shown(repr(condition))}.", f"Give one of {', '.join(map(repr, known[:20]))}.")
-        return known.index(condition)
 
     def _config(self, out: str, seed: int, target: str | None) -> TrainingConfig:
         settings = {name: value for name, value in self.get_params().items() if name not in _OWN}

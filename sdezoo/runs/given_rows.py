@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -132,21 +132,37 @@ def read_observed(path: Path) -> dict[str, Tensor]:
     """Read what was observed of samples, for the guides that take it.
 
     Args:
-        path: an array file of numbers. With an array `mask`, the entries of `x` where it is 0 become NaN, which stands for unknown.
+        path: an array file of numbers, see `observation`.
 
     Returns:
         Arrays by name, float32; the only one of a `.npy` is `x`.
 
     Raises:
-        DataError: if the file cannot be read, or holds no numbers.
+        DataError: if the file cannot be read, or as for `observation`.
     """
     form = find_format(path, ArrayFormat)
     if form is None:
         raise DataError(f"No installed format can read arrays from '{path}'.", f"Give one of {', '.join(endings(ArrayFormat))}.")
     with reading(path, "an observation", TypeError):
         found = form.read(path, lambda names: names)
+    return observation(found, f"'{path}'")
+
+
+def observation(found: Mapping[str, np.ndarray], source: str) -> dict[str, Tensor]:
+    """Convert what was observed of samples, for the guides that take it.
+
+    Args:
+        found: arrays of numbers by name. With an array `mask`, the entries of `x` where it is 0 become NaN, which stands for unknown.
+        source: what holds them, for messages.
+
+    Returns:
+        Arrays by name, float32.
+
+    Raises:
+        DataError: if one holds no numbers, or `mask` has another shape than `x`.
+    """
     if not_numbers := [name for name, array in found.items() if array.dtype.kind not in "fiub"]:
-        raise DataError(f"The array {not_numbers[0]} in '{path}' holds no numbers.", "Store numbers; NaN stands for an unknown one.")
+        raise DataError(f"The array {not_numbers[0]} in {source} holds no numbers.", "Store numbers; NaN stands for an unknown one.")
     observed = {name: torch.from_numpy(array.astype(np.float32)) for name, array in found.items()}
     mask = observed.pop("mask", None)
     if mask is None or "x" not in observed:
@@ -156,7 +172,7 @@ def read_observed(path: Path) -> dict[str, Tensor]:
         return observed | {"x": torch.where(mask.expand(x.shape) != 0, x, torch.nan)}
     except RuntimeError:
         shapes = f"{tuple(mask.shape)}, and x {tuple(x.shape)}"
-        raise DataError(f"In '{path}', mask has the shape {shapes}.", "Give both the same shape.") from None
+        raise DataError(f"In {source}, mask has the shape {shapes}.", "Give both the same shape.") from None
 
 
 def read_windows(path: Path, trained: Trained) -> Tensor:

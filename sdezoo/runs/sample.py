@@ -187,8 +187,8 @@ def sample(
     steps = steps if steps is not None else GIVEN_STEPS if meet and meet.exact else steps_for(trained, chosen)
     rows = _rows(n, seeds, begin.rows or SAMPLES * (len(begun.observed) if begun else 1))
     chosen_class = label if label is None or label == "each" else class_number(label, trained.state)
-    if is_simulated(trained.model):
-        _check_simulation(guides, trajectory)
+    if trajectory and is_simulated(trained.model):
+        raise ParameterError("Samples of this model are trajectories themselves.", "Leave out --trajectory.")
     seen = read_observed(observed) if observed is not None else None
     steered = Guides.of(guides, trained, cache(lambda: training_data(run, trained)), seen)
     draw = Draw(trained, chosen, rows, steps, seed, batch_size, where, chosen_class, steered, begin, meet, precision == "float64", begun)
@@ -301,11 +301,3 @@ def _rows(n: int | None, seeds: str | None, default: int) -> SampleIndices:
     if n is not None:
         raise ParameterError("Both -n and --seeds were given.", "Give one of them: --seeds lists the indices, -n counts from 0.")
     return SampleIndices.parse(seeds)
-
-
-def _check_simulation(guides: Sequence[str], trajectory: Path | None) -> None:
-    """Refuse what samplers do and a simulation forward in time does not."""
-    if guides:
-        raise ParameterError("Paths are simulated by the SDE that was learned, and nothing steers them.", "Leave out --guide.")
-    if trajectory:
-        raise ParameterError("Samples of this model are trajectories themselves.", "Leave out --trajectory.")

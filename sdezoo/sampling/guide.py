@@ -86,7 +86,9 @@ class Reference:
             ParameterError: if there are no training rows, or none of this class.
         """
         if self._rows is None:
-            raise ParameterError("A guide needs the training rows, and there are none here.", "Sample from a run folder.")
+            raise ParameterError(
+                "A guide needs the training rows, and there are none here.", "Sample from a run folder, or a model just fitted."
+            )
         key = ("rows", count, label)
         if key not in self._kept:
             x = self._rows(label)

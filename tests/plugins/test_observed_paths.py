@@ -199,7 +199,7 @@ def test_what_a_model_of_paths_does_not_do_is_told(tmp_path: Path) -> None:
         ({"start": tmp_path / "wide.npz"}, r"have shape \(3, 2\)\. Give rows \(n, 1\)"),
         ({"start": tmp_path / "wide.npz", "start_time": 0.5}, "not noised before"),
         ({"steps": 0}, "steps=0 is too small"),
-        ({"guides": ["ipm"]}, "Leave out --guide"),
+        ({"guides": ["ipm"]}, "Leave out the guides"),
         ({"times": "0:1:3"}, "bridge"),
     ]
     for options, says in refusals:

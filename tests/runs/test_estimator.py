@@ -1,5 +1,6 @@
 """The estimator keeps scikit-learn's conventions, and is the same model as that of the command line."""
 
+import copy
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from sdezoo import DiffusionModel
 from sdezoo.errors import DataError, ParameterError, RunError, SdezooError
+from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
@@ -91,6 +93,38 @@ def test_it_loads_what_the_command_line_trained(tmp_path: Path) -> None:
     model = DiffusionModel.load(tmp_path / "run")
     assert "alcohol" in model.sample(3).columns
     assert model.steps == 2
+
+
+def test_guides_are_those_of_the_command_line(tmp_path: Path) -> None:
+    train(TrainingConfig(data="spirals", net="mlp:width=16,depth=1", steps=2, condition="labels", device="cpu", out=str(tmp_path / "run")))
+    guides = ["ipm:weight=1,count=8", "cfg:weight=2"]
+    sample(tmp_path / "run", tmp_path / "a.npy", n=5, steps=4, label="1", guides=guides)
+    model = DiffusionModel.load(tmp_path / "run")
+    model.sampling_steps = 4
+    made = model.sample(5, condition=1, guide=guides)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), made)
+    assert not np.array_equal(made, model.sample(5, condition=1, guide="cfg:weight=2"))
+    with pytest.raises(ParameterError, match="no label to guide to"):
+        model.sample(5, guide="cfg")
+    with pytest.raises(ParameterError, match="is no guide"):
+        model.sample(5, guide={"cfg": 2})  # type: ignore[arg-type]
+
+
+def test_guides_have_the_rows_and_what_was_observed() -> None:
+    model = small(sde="vp").fit(X)
+    known = np.where([True, False, False], X[:4], np.nan)
+    made = model.sample(4, guide="inpaint", observed={"x": known})
+    assert np.array_equal(made, model.sample(4, guide="inpaint", observed={"x": X[:4], "mask": ~np.isnan(known)}))
+    assert not np.array_equal(made, model.sample(4))
+    assert not np.array_equal(model.sample(4), model.sample(4, guide="ipm:count=8"))
+    pickled = copy.copy(model)  # by the state that is pickled
+    assert np.array_equal(pickled.sample(4), model.sample(4))
+    with pytest.raises(ParameterError, match="needs the training rows"):
+        pickled.sample(4, guide="ipm:count=8")
+    with pytest.raises(ParameterError, match="not a dictionary of arrays"):
+        model.sample(4, guide="inpaint", observed=known)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="observed holds no numbers"):
+        model.sample(4, guide="inpaint", observed={"x": X[:4].astype(str)})
 
 
 def test_it_ends_a_pipeline() -> None:

@@ -1,9 +1,10 @@
-"""What an estimator draws from: seeds, starts of samples, beginnings of series, and curves of a bridge."""
+"""What an estimator draws from: seeds, classes, guides, starts of samples, beginnings of series, and curves of a bridge."""
 
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,17 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from sdezoo.bridging.curves import Curves
-from sdezoo.errors import ParameterError
+from sdezoo.data.dataset import Data
+from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.given import Given
+from sdezoo.generation.guiding import Guides
 from sdezoo.generation.samples import Draw
 from sdezoo.learning.observed import is_simulated
 from sdezoo.process.bridge import Bridge
 from sdezoo.runs.between.arrays import read_like
 from sdezoo.runs.frames import Rows, read_rows
-from sdezoo.runs.given_rows import first_of, start_of
+from sdezoo.runs.given_rows import first_of, observation, start_of
 from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.restoring import Trained
 from sdezoo.zoo.spec import shown
@@ -81,6 +84,46 @@ def seed_of(random_state: RandomState) -> int:
         raise ParameterError(
             f"random_state={shown(str(random_state))} is no seed.", "Give an integer, a NumPy generator, or None."
         ) from None
+
+
+def class_of(condition: object, classes: np.ndarray | None) -> int:
+    """The number of a class.
+
+    Args:
+        condition: the class, one of `classes`.
+        classes: the classes of the model; None: it has none.
+
+    Raises:
+        SdezooError: if there is no such class.
+    """
+    if classes is None:
+        raise CompositionError("This model is unconditional.", 'Fit one with condition="labels", or leave out condition.')
+    if condition not in (known := classes.tolist()):
+        raise ParameterError(f"There is no class {shown(repr(condition))}.", f"Give one of {', '.join(map(repr, known[:20]))}.")
+    return known.index(condition)
+
+
+def guides_for(guide: object, observed: object, trained: Trained, source: Callable[[Trained], Data] | None) -> Guides:
+    """The guides of samples.
+
+    Args:
+        guide: a spec string, or several, from the inside to the outside.
+        observed: arrays by name, see `sdezoo.runs.given_rows.observation`; None: nothing.
+        trained: the model.
+        source: reads the training data for this model; None: there are none.
+
+    Raises:
+        SdezooError: as for `Guides.of` and `observation`, or if `guide` is no text, or `observed` no mapping.
+    """
+    specs = [guide] if isinstance(guide, str) else guide
+    if not isinstance(specs, Sequence) or not all(isinstance(spec, str) for spec in specs):
+        raise ParameterError(f"guide={shown(repr(guide))} is no guide.", 'Give a text such as "cfg:weight=2", or a list of them.')
+    if not isinstance(observed, Mapping | None):
+        raise ParameterError(
+            f"observed is of type {type(observed).__name__}, not a dictionary of arrays.", 'Give arrays by name, such as {"x": x}.'
+        )
+    seen = None if observed is None else observation({name: np.asarray(array) for name, array in observed.items()}, "observed")
+    return Guides.of(specs, trained, cache(partial(source, trained)) if source else None, seen)
 
 
 def begun_by(given: np.ndarray | Tensor, trained: Trained) -> Beginnings:
