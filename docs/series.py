@@ -3,8 +3,10 @@
     python docs/series.py forecasts OUT
     python docs/series.py processes OUT
     python docs/series.py steps OUT
+    python docs/series.py resonance OUT
 
-`steps` has forecasts of an AR(1) process by numbers of sampler steps. The other data are daily closing prices that the package `arch` ships
+`steps` has forecasts of an AR(1) process by numbers of sampler steps, `resonance` a transformer with and without resonant attention on
+fractional Gaussian noise. The other data are daily closing prices that the package `arch` ships
 (pip install arch). Each part trains for a few minutes a model on two cores.
 """
 
@@ -13,13 +15,14 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdezoo import SAMPLERS, SDES
+from sdezoo import SAMPLERS, SDES, DiffusionModel, Noise
 from sdezoo.learning.forecast import ForecastModel, beginnings
 from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.sample import sample
@@ -186,7 +189,37 @@ def steps(folder: Path) -> None:
         print(f"unet1d, {sampler}, {count} steps: {np.sqrt((drawn.var(0) / ahead**2).mean(0)).mean():.3f}", flush=True)
 
 
+def resonance(folder: Path) -> None:
+    """Error of the denoiser of long memory, fractional Gaussian noise of H = 0.9, against the exact one, by resonance; four seeds."""
+    length, hurst, found = 64, 0.9, {}
+    lag = torch.arange(length).double()
+    lags = (lag[:, None] - lag).abs()
+    covariance = ((lags + 1) ** (2 * hurst) - 2 * lags ** (2 * hurst) + (lags - 1).abs() ** (2 * hurst)) / 2
+    windows = (torch.randn(4096, length, generator=torch.Generator().manual_seed(0)).double() @ torch.linalg.cholesky(covariance).T).float()
+    for rho, seed in product((0, 0.5, 1), range(4)):
+        net = f"transformer:width=32,heads=2,depth=4,dropout=0,resonance={rho}"
+        model = DiffusionModel("vp", net=net, steps=800, batch_size=64, random_state=seed).fit(windows[:2048, :, None])
+        trained = model.trained_
+        ends = trained.encoding.encode(torch.stack([torch.zeros(length, 1), torch.ones(length, 1)])).double()
+        scale, clean = (ends[1] - ends[0])[:, 0], trained.encoding.encode(windows[2048:2560, :, None])
+        errors, noise = [], Noise.seeded(1)
+        for t in torch.linspace(0.1, 0.9, 9):
+            k = trained.model.sde.at(t, clean)
+            z = k.alpha * clean + k.variance.sqrt() * noise.normal(clean)
+            prior = k.alpha.double() ** 2 * covariance * scale * scale[:, None]
+            mean = k.alpha.double() * ends[0]
+            exact = ends[0] + (prior @ torch.linalg.solve(prior + k.variance.double() * torch.eye(length), z.double() - mean)) / k.alpha
+            with torch.no_grad():
+                errors.append(float((trained.model.denoise(z, t) - exact).square().mean() / exact.var()))
+        found.setdefault(rho, []).append(np.mean(errors))
+        print(f"resonance={rho}, seed {seed}: {found[rho][-1]:.5f}", flush=True)
+    size = sum(p.numel() for p in trained.model.parameters())
+    for rho, errors in found.items():
+        print(f"resonance={rho}: {np.mean(errors):.5f} ± {np.std(errors, ddof=1) / 2:.5f}, {size} parameters")
+    (folder / "resonance.json").write_text(json.dumps(found))
+
+
 if __name__ == "__main__":
     part, out = sys.argv[1], Path(sys.argv[2])
     out.mkdir(parents=True, exist_ok=True)
-    {"forecasts": forecasts, "processes": processes, "steps": steps}[part](out)
+    {"forecasts": forecasts, "processes": processes, "steps": steps, "resonance": resonance}[part](out)

@@ -78,7 +78,8 @@ class Guides:
             )
         if observed is not None and not seeing:
             raise ParameterError(
-                "No guide takes what was observed of the samples.", "Give --guide inpaint, or leave out --observed; in Python guide and observed."
+                "No guide takes what was observed of the samples.",
+                "Give the guide inpaint, or leave out --observed; in Python observed.",
             )
         taken = {name for guide in seeing for name in guide.observes}
         if unknown := [name for name in observed or () if name not in taken]:

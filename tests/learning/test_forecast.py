@@ -93,6 +93,23 @@ def test_networks_take_shorter_series(net: str) -> None:
     torch.testing.assert_close(module(x[1:], level[1:]), module(x, level)[1:])
 
 
+def test_resonance_carries_scores_from_block_to_block_without_parameters() -> None:
+    torch.manual_seed(0)
+    plain, kept, carried = (NETWORKS.build(f"transformer:width=8,depth=3,resonance={rho}").module((6, 1)).eval() for rho in (0, 1e-9, 0.5))
+    for parameter in plain.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    for other in (kept, carried):
+        other.load_state_dict(plain.state_dict())  # the same names and shapes
+    x, level = torch.randn(2, 6, 1), torch.zeros(2)
+    torch.testing.assert_close(kept(x, level), plain(x, level))
+    assert not torch.allclose(carried(x, level), plain(x, level))
+    h, e, scores, heads = torch.randn(2, 6, 8), torch.randn(2, 8), None, []
+    for block in carried.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+        heads.append(block(h, e)[1])
+        h, scores = block(h, e, scores)
+    torch.testing.assert_close(scores, heads[2] + 0.5 * heads[1] + 0.25 * heads[0])
+
+
 def test_networks_of_series_refuse_other_data() -> None:
     assert "needs series" in NETWORKS.build("unet1d").refuses((3, 8, 8))
     assert "at least 4 steps" in NETWORKS.build("unet1d").refuses((3, 1))
