@@ -88,6 +88,16 @@ def test_signs_take_one_bit_a_weight() -> None:
     assert note.startswith(f"Signs take {-(-30 // 8)} bytes and biases and gains {4 * 9}; all weights would take {4 * 39}")
 
 
+def test_pruned_weights_stay_pruned_and_take_no_bit() -> None:
+    rule, net = OPTIMIZERS.build("sign-mask"), nn.Linear(10, 3)
+    pruned = torch.rand(3, 10, generator=torch.Generator().manual_seed(0)) < 0.7
+    net.weight.data[pruned] = 0
+    optimizer = rule.build(net, 0.5)
+    learned(net, optimizer, torch.eye(10), 20)
+    assert torch.equal(net.weight == 0, pruned)
+    assert f"Signs take {-(-int((~pruned).sum()) // 8)} bytes" in str(rule.note(optimizer))
+
+
 def test_a_layer_that_starts_at_zero_gets_one_magnitude() -> None:
     net = nn.Linear(9, 2)
     nn.init.zeros_(net.weight)

@@ -6,9 +6,10 @@
 passed to `q` as if `sign` were the identity (the straight-through estimator, Bengio et al., arXiv 1308.3432). It is the complement of
 exponentiated gradients, under which signs stay and magnitudes move.
 
-Whoever knows the seed of `w₀` needs the signs alone: one bit a weight. Biases and gains have one dimension; they move by Adam, and count in
-full. A layer that starts at zero has no magnitudes; its first step gives all its weights the magnitude `gain/√inputs`. A single zero among
-others stays. A moving average of signs is no sign, so samples are drawn with the last weights.
+Whoever knows the seed of `w₀` needs the signs alone: one bit a weight. Weights that are pruned, set to 0 before the first step, stay 0;
+they need no bit if what pruned them saw no data. Biases and gains have one dimension; they move by Adam, and count in full. A layer that
+starts at zero has no magnitudes; its first step gives all its weights the magnitude `gain/√inputs`. A moving average of signs is no sign,
+so samples are drawn with the last weights.
 """
 
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class SignMask(Optimizer):
 
     def note(self, optimizer: torch.optim.Optimizer) -> str | None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        bits = sum(-(-p.numel() // 8) for p in parameters if is_weight(p))
+        bits = sum(-(-int(p.count_nonzero()) // 8) for p in parameters if is_weight(p))
         rest = sum(p.numel() * p.element_size() for p in parameters if not is_weight(p))
         whole = sum(p.numel() * p.element_size() for p in parameters)
         saved = f"{whole / (bits + rest):.1f} times as much"
