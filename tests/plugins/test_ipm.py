@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sdezoo import GUIDES, SAMPLERS, SDES, AffineSDE, Model, Reference
+from sdezoo import GUIDES, SAMPLERS, SDES, AffineSDE, Model, ParameterError, Reference
 from sdezoo_plugins.guides.ipm import Witness, bandwidth, kernel_slope
 
 WIDE = torch.float64
@@ -34,6 +34,21 @@ def test_the_slope_is_the_derivative_of_the_kernel_mean() -> None:
     z, y = normal(5, 3, seed=3).requires_grad_(), normal(30, 3, seed=4)
     (wanted,) = torch.autograd.grad(kernel_mean(z, y, 0.7).sum(), z)
     torch.testing.assert_close(kernel_slope(z.detach(), y, 0.7), wanted)
+
+
+def test_in_a_plane_it_is_the_derivative_there_and_across_it_nothing() -> None:
+    """As for points of the plane, and no step leaves it; more directions than there are do not exist."""
+    plane = torch.linalg.qr(normal(4, 2)).Q.T
+    z, y = normal(70, 4, seed=3).requires_grad_(), normal(30, 2, seed=4)
+    (wanted,) = torch.autograd.grad(kernel_mean(z @ plane.T, y, 0.7).sum(), z)
+    found = kernel_slope(z.detach(), y, 0.7, plane)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(found @ plane.T @ plane, found)
+    torch.testing.assert_close(
+        guided("ipm:components=1").score(normal(5, 1), torch.tensor(0.5)), guided("ipm").score(normal(5, 1), torch.tensor(0.5))
+    )
+    with pytest.raises(ParameterError, match="asks for 2 principal components, and there are 1"):
+        guided("ipm:components=2")
 
 
 def test_the_bandwidth_is_the_median_over_pairs() -> None:

@@ -14,7 +14,9 @@ where noise covers the data, the witness of two finite sets would otherwise be t
 The bandwidth is `h = median²/2`, the median of the distances between all states of both sets, at each level, and the same for both. With
 `rounds` above 1 the pilot is drawn again under the guide, so that data and *guided* samples are compared.
 
-The kernel compares states in coordinates. In many dimensions, such as images, all distances are nearly the same, and it tells little.
+The kernel compares states in coordinates. In many dimensions, such as images, all distances are nearly the same, and it tells little. With
+`components=k` it compares `P z`, the rows of `P` being the `k` leading principal directions of the training rows in coordinates; the slope
+is then `Pᵀ ∇D(P z)`, and the guide moves samples along these directions alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +27,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from sdezoo.errors import CompositionError
+from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Count, NonNegative
 from sdezoo.process.affine import AffineSDE
@@ -35,6 +37,8 @@ from sdezoo.sampling.guide import Guide, Reference
 
 _NUMBERS, _ROWS = 2**20, 64
 """A block holds at most so many numbers and rows."""
+_FITTED = 2048
+"""Most training rows that principal directions are fitted to."""
 
 
 @dataclass(frozen=True)
@@ -49,23 +53,37 @@ class IPM(Guide[ForwardSDE]):
     """Number of rows in the pilot, and at most as many training rows, of each class that is drawn."""
     rounds: Count = 1
     """Number of pilots, each after the first drawn under guidance by the one before."""
+    components: Count | None = None
+    """Number of principal components of the training rows in which states are compared, as for images; None: all coordinates."""
 
     def around(self, model: Model[ForwardSDE], reference: Reference) -> Model[ForwardSDE]:
         if not self.weight:
             return model
-        witnesses = {label: self._witness(reference, label) for label in reference.classes}
+        plane = self._plane(reference, torch.tensor(model.sde.t_span[0]).to(reference.like))
+        witnesses = {label: self._witness(reference, label, plane) for label in reference.classes}
         return Climbing(model, self.weight, witnesses, reference.labels)
 
-    def _witness(self, reference: Reference, label: int | None) -> "Witness":
+    def _witness(self, reference: Reference, label: int | None, plane: Tensor | None) -> "Witness":
         real = reference.data(self.count, label)
-        found = Witness(real, reference.noised, reference.pilot(self.count, label))
+        found = Witness(real, reference.noised, reference.pilot(self.count, label), plane)
         for turn in range(1, self.rounds):
 
             def through(inner: Model[Any], before: Witness = found) -> Model[Any]:
                 return Climbing(inner, self.weight, {None: before}, None)
 
-            found = Witness(real, reference.noised, reference.pilot(self.count, label, through, turn))
+            found = Witness(real, reference.noised, reference.pilot(self.count, label, through, turn), plane)
         return found
+
+    def _plane(self, reference: Reference, t: Tensor) -> Tensor | None:
+        """The leading principal directions of training rows at the lowest noise level, `(components, d)`; None: all coordinates."""
+        if self.components is None:
+            return None
+        states = reference.noised(reference.data(_FITTED, None), t).flatten(1)
+        if self.components > (most := min(len(states) - 1, states.shape[1])):
+            raise ParameterError(
+                f"'{self.title()}' asks for {self.components} principal components, and there are {most}.", f"Give at most {most}."
+            )
+        return torch.linalg.svd((states - states.mean(0)).double(), full_matrices=False).Vh[: self.components].to(states)
 
 
 class Witness:
@@ -75,20 +93,23 @@ class Witness:
         real: encoded training rows, `(n, *event)`.
         noised: noises them to a time, see `Reference.noised`.
         pilot: generated rows, encoded, `(m, *event)`.
+        plane: orthonormal directions in which states are compared, `(k, d)`; None: all coordinates.
     """
 
-    def __init__(self, real: Tensor, noised: Callable[[Tensor, Tensor], Tensor], pilot: Tensor) -> None:
-        self._real, self._noised, self._pilot = real, noised, pilot
+    def __init__(self, real: Tensor, noised: Callable[[Tensor, Tensor], Tensor], pilot: Tensor, plane: Tensor | None = None) -> None:
+        self._real, self._noised, self._pilot, self._plane = real, noised, pilot, plane
         self._kept: tuple[float, tuple[Tensor, Tensor, float]] | None = None
 
     def at(self, t: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Return both sets at a time, flattened, `(n, d)` and `(m, d)`, and the bandwidth `h`.
+        """Return both sets at a time, `(n, d)` and `(m, d)`, or `(n, k)` and `(m, k)` in the plane, and the bandwidth `h`.
 
         Args:
             t: time, 0-dim.
         """
         if self._kept is None or self._kept[0] != float(t):
             real, made = (self._noised(rows, t.detach()).flatten(1) for rows in (self._real, self._pilot))
+            if self._plane is not None:
+                real, made = real @ self._plane.T, made @ self._plane.T
             self._kept = (float(t), (real, made, bandwidth(torch.cat([real, made]))))
         return self._kept[1]
 
@@ -101,7 +122,8 @@ class Witness:
         """
         real, made, h = self.at(t)
         flat = z.flatten(1)
-        return (kernel_slope(flat, real.to(z), h) - kernel_slope(flat, made.to(z), h)).reshape(z.shape)
+        plane = None if self._plane is None else self._plane.to(z)
+        return (kernel_slope(flat, real.to(z), h, plane) - kernel_slope(flat, made.to(z), h, plane)).reshape(z.shape)
 
 
 class Climbing(Model[ForwardSDE]):
@@ -169,18 +191,20 @@ def bandwidth(y: Tensor) -> float:
     return float(torch.nn.functional.pdist(y.double()).median()) ** 2 / 2
 
 
-def kernel_slope(z: Tensor, y: Tensor, h: float) -> Tensor:
-    """Return `∇_z mean_j exp(−‖z − y_j‖²/2h)`, `(B, d)`, in blocks of a fixed number of rows: each row rounds alike in every batch.
+def kernel_slope(z: Tensor, y: Tensor, h: float, plane: Tensor | None = None) -> Tensor:
+    """Return `∇_z mean_j exp(−‖P z − y_j‖²/2h)`, `(B, d)`, in blocks of a fixed number of rows: each row rounds alike in every batch.
 
     Args:
         z: points, `(B, d)`.
-        y: states, `(n, d)`.
+        y: states, `(n, d)`, or `(n, k)` in the plane.
         h: bandwidth.
+        plane: `P`, `(k, d)`; None: the identity.
     """
     rows = max(1, min(_ROWS, _NUMBERS // y.numel()))
     found = []
     for block in torch.nn.functional.pad(z, (0, 0, 0, -len(z) % rows)).split(rows):
-        apart = block[:, None] - y[None]
+        apart = (block if plane is None else block @ plane.T)[:, None] - y[None]
         weights = torch.exp(-(apart * apart).sum(-1, keepdim=True) / (2 * h))
-        found.append(-(weights * apart).mean(1) / h)
+        slope = -(weights * apart).mean(1) / h
+        found.append(slope if plane is None else slope @ plane)
     return torch.cat(found)[: len(z)]
