@@ -191,12 +191,12 @@ def steps(folder: Path) -> None:
 
 def resonance(folder: Path) -> None:
     """Error of the denoiser of long memory, fractional Gaussian noise of H = 0.9, against the exact one, by resonance, four seeds."""
-    length, hurst, found = 64, 0.9, {}
+    length, hurst, found, size = 64, 0.9, {}, 0
     lag = torch.arange(length).double()
     lags = (lag[:, None] - lag).abs()
     covariance = ((lags + 1) ** (2 * hurst) - 2 * lags ** (2 * hurst) + (lags - 1).abs() ** (2 * hurst)) / 2
     windows = (torch.randn(4096, length, generator=torch.Generator().manual_seed(0)).double() @ torch.linalg.cholesky(covariance).T).float()
-    for rho, seed in product((0, 0.5, 1), range(4)):
+    for rho, seed in product((0, 0.5), range(4)):
         net = f"transformer:width=32,heads=2,depth=3,dropout=0,resonance={rho}"
         model = DiffusionModel("vp", net=net, steps=500, batch_size=32, lr=3e-3, ema_half_life_images=3000, random_state=seed).fit(
             windows[:2048, :, None]
@@ -215,7 +215,7 @@ def resonance(folder: Path) -> None:
                 errors.append(float((trained.model.denoise(z, t) - exact).square().mean()))
         found.setdefault(rho, []).append(np.mean(errors))
         print(f"resonance={rho}, seed {seed}: {found[rho][-1]:.5f}", flush=True)
-    size = sum(p.numel() for p in trained.model.parameters())
+        size = sum(p.numel() for p in trained.model.parameters())
     for rho, errors in found.items():
         print(f"resonance={rho}: {np.mean(errors):.5f} ± {np.std(errors, ddof=1) / 2:.5f}, {size} parameters")
     (folder / "resonance.json").write_text(json.dumps(found))
