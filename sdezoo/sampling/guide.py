@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Generic
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ from sdezoo.sampling.sampler import Sampler
 
 _PILOT, _CHOICE, _NOISED = 0x9107, 0x9108, 0x9109
 _SPREAD_OF = 1024
+
+T = TypeVar("T")
 
 
 class Reference:
@@ -74,6 +76,17 @@ class Reference:
     def classes(self) -> list[int | None]:
         """The classes of the samples of this batch, each once; `[None]` without labels."""
         return [None] if self.labels is None else self.labels.unique().tolist()
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what a guide computes once for all batches, from the training rows and pilots alone.
+
+        Args:
+            key: tells it apart from what else the guide computes.
+            make: computes it.
+        """
+        if ("once", key) not in self._kept:
+            self._kept["once", key] = make()
+        return self._kept["once", key]
 
     def data(self, count: int, label: int | None) -> Tensor:
         """Return training rows, chosen by the seed, `(at most count, *event)`.

@@ -21,6 +21,7 @@ is then `Pᵀ ∇D(P z)`, and the guide moves samples along these directions alo
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -37,6 +38,8 @@ from sdezoo.sampling.guide import Guide, Reference
 
 _NUMBERS, _ROWS = 2**20, 64
 """A block holds at most so many numbers and rows."""
+_MOST = 2**25
+"""Most numbers of noised sets that are kept for the next batch."""
 _FITTED = 2048
 """Most training rows that principal directions are fitted to."""
 
@@ -59,8 +62,9 @@ class IPM(Guide[ForwardSDE]):
     def around(self, model: Model[ForwardSDE], reference: Reference) -> Model[ForwardSDE]:
         if not self.weight:
             return model
-        plane = self._plane(reference, torch.tensor(model.sde.t_span[0]).to(reference.like))
-        witnesses = {label: self._witness(reference, label, plane) for label in reference.classes}
+        lowest = torch.tensor(model.sde.t_span[0]).to(reference.like)
+        plane = reference.once("plane", lambda: self._plane(reference, lowest))
+        witnesses = {label: reference.once(label, partial(self._witness, reference, label, plane)) for label in reference.classes}
         return Climbing(model, self.weight, witnesses, reference.labels)
 
     def _witness(self, reference: Reference, label: int | None, plane: Tensor | None) -> "Witness":
@@ -98,7 +102,7 @@ class Witness:
 
     def __init__(self, real: Tensor, noised: Callable[[Tensor, Tensor], Tensor], pilot: Tensor, plane: Tensor | None = None) -> None:
         self._real, self._noised, self._pilot, self._plane = real, noised, pilot, plane
-        self._kept: tuple[float, tuple[Tensor, Tensor, float]] | None = None
+        self._kept: dict[float, tuple[Tensor, Tensor, float]] = {}
 
     def at(self, t: Tensor) -> tuple[Tensor, Tensor, float]:
         """Return both sets at a time, `(n, d)` and `(m, d)`, or `(n, k)` and `(m, k)` in the plane, and the bandwidth `h`.
@@ -106,12 +110,15 @@ class Witness:
         Args:
             t: time, 0-dim.
         """
-        if self._kept is None or self._kept[0] != float(t):
+        at = float(t)
+        if at not in self._kept:
             real, made = (self._noised(rows, t.detach()).flatten(1) for rows in (self._real, self._pilot))
             if self._plane is not None:
                 real, made = real @ self._plane.T, made @ self._plane.T
-            self._kept = (float(t), (real, made, bandwidth(torch.cat([real, made]))))
-        return self._kept[1]
+            if (len(self._kept) + 1) * (real.numel() + made.numel()) > _MOST:
+                self._kept.clear()
+            self._kept[at] = (real, made, bandwidth(torch.cat([real, made])))
+        return self._kept[at]
 
     def slope(self, z: Tensor, t: Tensor) -> Tensor:
         """Return `∇D(z)`, shaped like `z`.
