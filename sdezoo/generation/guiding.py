@@ -79,7 +79,7 @@ class Guides:
         if observed is not None and not seeing:
             raise ParameterError(
                 "No guide takes what was observed of the samples.",
-                "Give the guide inpaint, or leave out --observed; in Python observed.",
+                "Give --guide inpaint, or leave out --observed.",
             )
         taken = {name for guide in seeing for name in guide.observes}
         if unknown := [name for name in observed or () if name not in taken]:

@@ -142,7 +142,8 @@ class DiffusionModel(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """All but the training rows, which are not for whoever is handed a pickled model."""
-        return {name: None if name == "_source" else value for name, value in dict(super().__getstate__()).items()}  # pyright: ignore[reportArgumentType,reportCallIssue]
+        state: Any = super().__getstate__()
+        return {**state, "_source": None} if "_source" in state else state
 
     def fit(self, X: Any, y: Any = None, *, target: Any = None, times: Any = None) -> Self:  # noqa: N803
         """Train the model.
@@ -196,8 +197,7 @@ class DiffusionModel(BaseEstimator):
                 prior, or for paths first observations of the data.
             direction: `forward` or `backward`, for a bridge; None: none.
             times: increasing times at which curves of a bridge are recorded, counted from the first snapshot; None: where they end.
-            guide: spec strings of guides, one or several, from the inside to the outside. Those that need the training rows have them from
-                `fit`, or from where a loaded run had them; a pickled or copied model is without.
+            guide: spec strings of guides, one or several, from the inside out. Pickled or copied models have no training rows for them.
             observed: arrays by name, for guides that take them, see `sdezoo.runs.given_rows.observation`; None: nothing.
 
         Returns:
