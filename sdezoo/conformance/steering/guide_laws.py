@@ -28,7 +28,7 @@ GUIDE_LAWS: Suite[Guide] = Suite(CONFIGURATION_LAWS)
 _EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
 _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
-_MANY, _SURE, _MET = 128, 4.0, 0.5
+_MANY, _SURE = 128, 4.0
 
 
 class _Classes(Model[AffineSDE]):
@@ -220,11 +220,11 @@ def leads_where_it_steers(guide: Guide, sde: AffineSDE) -> None:
     guided = drawn(_around(guide, sde, range(_MANY)))
     if guide.observes:
         wanted = sde.encode(_data(sde, None)[:2])[labels, 0]
-        near, far = ((z[:, 0] - wanted).abs().mean() for z in (guided, drawn(_Classes(sde, labels))))
-        if not near < _MET * far:
-            raise LawError(
-                f"The observed entry is off by {float(near):.3g} on average if guided, and by {float(far):.3g} if not.", sde.spec
-            )
+        near, far = ((z[:, 0] - wanted).abs() for z in (guided, drawn(_Classes(sde, labels))))
+        gain = far - near  # an observation with noise is not met exactly
+        if not float(gain.mean()) > _SURE * float(gain.std()) / gain.numel() ** 0.5:
+            means = [float(each.mean()) for each in (near, far)]
+            raise LawError(f"The observed entry is off by {means[0]:.3g} on average if guided, and by {means[1]:.3g} if not.", sde.spec)
         return
     free = drawn(_around(type(guide)(**{**guide.parameters(), "weight": 0}), sde, range(_MANY)))
     if guide.conditions:
