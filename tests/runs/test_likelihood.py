@@ -204,14 +204,17 @@ def test_probabilities_of_a_lattice_sum_to_one(tmp_path, monkeypatch):
 
 def test_where_there_is_no_law_of_two_moments_it_is_said(tmp_path):
     rows = torch.rand(40, 2, generator=torch.Generator().manual_seed(0)) + 1
+    runs = {}
     for name, column in {"constant": torch.ones(40), "sum": rows.sum(1)}.items():
         np.save(tmp_path / f"{name}.npy", torch.cat([rows, column[:, None]], 1).numpy())
-        run = trained_run(tmp_path, data=str(tmp_path / f"{name}.npy"), out=str(tmp_path / name), sde="vp")
-        found = likelihood(run, steps=1)
-        assert found.reference is None
-        assert "full rank" in found.law
-        assert set(found.figures) == {"model"}
-        assert found.record()["reference"] is None
+        runs[name] = trained_run(tmp_path, data=str(tmp_path / f"{name}.npy"), out=str(tmp_path / name), sde="vp")
+    with pytest.raises(RunError, match="constant columns"):
+        likelihood(runs["constant"], steps=1)
+    found = likelihood(runs["sum"], steps=1)
+    assert found.reference is None
+    assert "full rank" in found.law
+    assert set(found.figures) == {"model"}
+    assert found.record()["reference"] is None
     (tmp_path / "sum.npy").rename(tmp_path / "moved.npy")
     found = likelihood(tmp_path / "sum", data=str(tmp_path / "moved.npy"), steps=1)
     assert "cannot be read (There is no file" in found.law

@@ -69,8 +69,10 @@ def _other_scale(sde: Process) -> str | None:
 def scale_is_the_size_of_the_noise(sde: Any) -> None:
     """Near the data `scale² E[m s²] = 1` for the score of one point and its weight `m`; without a score, `scale` grows as draws spread."""
     for kind in {sde, busy(sde)}:
+        # Noise that fills the room between walls has no score.
+        shares = (0.005, 0.02) if kind.reflecting_boundary else (0.02, 0.1)
         for start in STARTS[:2]:
-            sizes = {float(t): _sizes(kind, Draws(kind, start, 0), t) for t in map(Draws(kind, start, 0).time, (0.02, 0.1))}
+            sizes = {float(t): _sizes(kind, Draws(kind, start, 0), t) for t in map(Draws(kind, start, 0).time, shares)}
             usual = 1.0 if isinstance(kind, Conditional) else next(iter(sizes.values()))[1] / next(iter(sizes.values()))[0]
             for t, (scale, found) in sizes.items():
                 if found > 0 and not 1 / _CLOSE < scale * usual / found < _CLOSE:
