@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import re
+import warnings
 import zipfile
 from datetime import datetime
 from pathlib import Path
@@ -121,6 +122,14 @@ def test_dialects_that_the_user_must_name(
 )
 def test_what_is_no_table(tmp_path: Path, content: str | bytes, says: str) -> None:
     refused(tmp_path, content, says)
+
+
+def test_a_row_of_the_wrong_length_that_is_not_utf_8(tmp_path: Path) -> None:
+    """Deep in a file, beyond the head that is decoded first; the line that is shown is the one that is not UTF-8."""
+    content = "a,b\n" + "1,é\n" * 200_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # pytest warns of an exception that nobody could catch
+        refused(tmp_path, content.encode() + b"1,2,caf\xe9\n", "in the encoding latin-1 a line of it reads: 1,2,café.")
 
 
 def test_the_content_of_a_file_counts_and_not_its_ending(tmp_path: Path) -> None:

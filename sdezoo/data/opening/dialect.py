@@ -144,12 +144,13 @@ def byte_order(head: bytes) -> str | None:
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
 
 
-def not_text(path: Path, head: bytes) -> DialectError:
+def not_text(path: Path, head: bytes, at: int = 0) -> DialectError:
     """The error for bytes that are not UTF-8, to be raised by the caller.
 
     Args:
         path: the file.
         head: bytes of the file that are not UTF-8.
+        at: number of the first byte of them that is not.
     """
     if head.count(0) >= len(head) // 4:
         little = head[1::2].count(0) >= head[::2].count(0)
@@ -157,7 +158,7 @@ def not_text(path: Path, head: bytes) -> DialectError:
             f"'{path}' is not UTF-8 text; its zero bytes are those of UTF-16 or of a file that is no table.",
             instead(path, f"encoding=utf-16-{'le' if little else 'be'}"),
         )
-    line = next((part for part in re.split(rb"[\r\n]+", head) if not part.isascii()), b"")
+    line = next((part for part in re.split(rb"[\r\n]+", head[head.rfind(b"\n", 0, at) + 1 :]) if not part.isascii()), b"")
     shown = "".join(c if c.isprintable() else "\ufffd" for c in line.decode("latin-1"))
     return DialectError(
         f"'{path}' is not UTF-8 text; in the encoding latin-1 a line of it reads: {shown[:80]}.",

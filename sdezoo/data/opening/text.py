@@ -51,8 +51,7 @@ class Text:
         begun = next(chunks, b"")
         encoding = dialect.encoding or byte_order(begun)
         self._chunks = chain([begun], chunks)
-        if encoding is not None:
-            self._chunks = self._recoded(self._chunks, encoding)
+        self._chunks = self._checked(self._chunks) if encoding is None else self._recoded(self._chunks, encoding)
         self._head = b""
         self._extend(_HEAD)
         ending = Path(path.name.lower().removesuffix(".gz")).suffix
@@ -101,6 +100,19 @@ class Text:
                 f"'{self._path}' is not {encoding} text ({error.reason}).", "Give encoding= the one that it was written in."
             ) from None
 
+    def _checked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """The chunks, which are UTF-8: pyarrow decodes a row of the wrong length before it calls the handler, where no error can be raised."""
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        before = b""
+        for chunk in chain(chunks, [b""]):
+            try:
+                decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                whole = before + chunk
+                raise not_text(self._path, whole, len(whole) - len(error.object) + error.start) from None
+            before = chunk
+            yield chunk
+
     def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         before = b"\n"
         for chunk in chunks:
@@ -119,10 +131,7 @@ class Text:
         return grew
 
     def _decoded_head(self) -> str:
-        try:
-            text = codecs.getincrementaldecoder("utf-8")().decode(self._head)
-        except UnicodeDecodeError:
-            raise not_text(self._path, self._head) from None
+        text = codecs.getincrementaldecoder("utf-8")().decode(self._head)
         if "\0" in text:
             raise not_text(self._path, self._head)
         return text
@@ -227,8 +236,6 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
             raise no_rows(path) from None
         raise
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if pa.types.is_binary(column.type):
-            raise not_text(path, b"\n".join(value for value in column.to_pylist() if value and not value.isascii()))
         if source.unclosed and pa.types.is_string(column.type) and "\n" in (column[-1].as_py() or ""):
             raise DataError(f"'{path}' has a quotation mark in column '{name}' that is not closed.", "Close it, or remove it.")
     return table
