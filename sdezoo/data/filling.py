@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.numerals import Amounts
 from sdezoo.data.opening.style import cell_texts, find_style
 from sdezoo.data.opening.table import read_table
 from sdezoo.data.opening.text import Text
@@ -94,12 +96,22 @@ def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws:
 
 
 def _texts(values: pa.Array, name: str, column: pa.ChunkedArray, texts: Sequence[str], style: TextStyle) -> list[str]:
-    """Values as the file writes them: numbers in its style, others as a cell of equal value."""
-    if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
-        return cell_texts(values, name, style).to_pylist()
+    """Values as the file writes them: numbers in its style, or in that of the column, others as a cell of equal value."""
+    if _are_numbers(values.type):
+        amounts = Amounts.of(texts, column.to_pylist(), style.decimal) if _are_numbers(column.type) else None
+        if amounts is None:
+            return cell_texts(values, name, style).to_pylist()
+        style = replace(style, decimal=amounts.decimal, decimals={name: amounts.decimals})
+        plain = cell_texts(pc.call_function("abs", [values]), name, style).to_pylist()
+        below = pc.call_function("less", [values, pa.scalar(0, values.type)]).to_pylist()
+        return [amounts.write(text, negative=bool(negative)) for text, negative in zip(plain, below, strict=True)]
     found = [text or "" for text in values.cast(pa.string()).to_pylist()]
     written = dict(zip(column.to_pylist(), texts, strict=True))
     return [written.get(value, text) for value, text in zip(values.to_pylist(), found, strict=True)]
+
+
+def _are_numbers(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:

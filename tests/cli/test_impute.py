@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from sdezoo.data.filling import Filling, fill_text
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import read_table
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
 
@@ -261,3 +262,26 @@ def test_cells_and_their_texts_are_those_of_one_file(tmp_path: Path, monkeypatch
     out = io.BytesIO()
     fill_text(path, out, {"x": filling}, 1, Dialect())
     assert out.getvalue().decode() == "x;kind\n1,5;a\n2,25;b\n2,5;a\n"
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["$23,870.00", "$1,234.50", "$0.75", "$-3,000.25"],
+        ["5.5%", "12%", "0.25%", "-3.5%"],
+        ["1.234,50 €", "-0,25 €", "12,00 €", "1.000.000,00 €"],
+        ["(1,234.50)", "1,234.50", "(0.25)", "7.00"],
+        ["+3", "-2", "+12", "+1500"],
+        ["1'234", "12'345'678", "-1'000", "999"],
+        ["-1234.5", "7.25", "0.5", "3.0"],
+    ],
+)
+def test_numbers_are_filled_in_as_the_column_writes_them(tmp_path: Path, cells: list[str]) -> None:
+    """A cell that is filled with the number of another cell gets its text."""
+    path, out = tmp_path / "holes.csv", io.BytesIO()
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["x", "kind"], *([cell, "a"] for cell in [*cells, *[""] * len(cells)])])
+    read = read_table(path, Dialect())["x"].to_pylist()[: len(cells)]
+    missing = np.arange(2 * len(cells)) >= len(cells)
+    fill_text(path, out, {"x": Filling(missing, [pa.array(read * 2)])}, 1, Dialect())
+    assert [row[0] for row in csv.reader(io.StringIO(out.getvalue().decode()))] == ["x", *cells, *cells]

@@ -2,7 +2,7 @@
 
 A column of text is read as numbers if all of its values are numbers in one notation: `1,234.50` (a decimal point) or `1.234,50` (a decimal
 comma). `1,234` alone is in both. Another column of the file then tells, or the user. Among other numbers, one in parentheses, `(1,234.50)`,
-is negative, as accountants write it. Arrow converts the texts once the marks are removed.
+is negative, as accountants write it. Arrow converts the texts once the marks are removed. `Amounts` writes numbers as such texts again.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -10,7 +10,12 @@ is negative, as accountants write it. Arrow converts the texts once the marks ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +38,9 @@ _NONE = r"(?i)^\s*(?:[-?.*\x{2013}\x{2014}]|--|\.\.|none|null|<na>|na|n\.a\.|n/a
 """What people write for a missing number, besides what Arrow knows."""
 _NEGATIVE = rf"^\s*({_CURRENCY}?)\s*\(\s*([^()+-]*\d[^()+-]*)\)\s*$"
 _DATE = r"^\d{4}-\d{2}-\d{2}"
+
+_CELL = re.compile(rf"([^\d.,]*)([\d.,{_SPACES}]*\d[.,]?)(\D*)")
+_CELLS = 10_000  # how many cells are looked at
 
 
 def notation(path: Path, table: pa.Table, dialect: Dialect) -> str | None:
@@ -106,6 +114,75 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
         _check_units(path, name, column)
         table = table.set_column(table.column_names.index(name), name, _number(amounts, chosen))
     return table
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How the numbers of a column are written for people, such as `$1,234.50`, `5.5%` or `(12.00)`.
+
+    Args:
+        positive: what stands before and behind a number that is not negative.
+        negative: what stands before and behind the digits of a negative number.
+        thousands: what separates thousands; empty: nothing.
+        decimal: decimal mark.
+        decimals: the least and the largest number of decimal places.
+    """
+
+    positive: tuple[str, str]
+    negative: tuple[str, str]
+    thousands: str
+    decimal: str
+    decimals: tuple[int, int]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], numbers: Iterable[float | None], decimal: str) -> Amounts | None:
+        """Find how a column is written: as most of its first cells are.
+
+        Args:
+            texts: the cells.
+            numbers: the numbers that were read from them; None: missing.
+            decimal: decimal mark of the file, where the cells do not tell.
+
+        Returns:
+            How it is written; None: as plain numbers, such as `-1234.5`.
+        """
+        known = islice(((text, number) for text, number in zip(texts, numbers, strict=True) if number is not None), _CELLS)
+        cells = [(found, number) for text, number in known if (found := _CELL.fullmatch(text))]
+        read = {mark: [one for one in cells if _reads(one[0][2], mark) == abs(one[1])] for mark in (decimal, *_NOTATIONS)}
+        mark = max(read, key=lambda mark: len(read[mark]))
+        around = Counter(((found[1], found[3]), number < 0) for found, number in read[mark])
+        signs = {negative: [pair for (pair, sign), _ in around.most_common() if sign is negative] for negative in (False, True)}
+        before, behind = (signs[False] or [("", "")])[0]
+        below = (signs[True] or [("-" + before.replace("+", ""), behind)])[0]
+        above = (before, behind) if signs[False] else (below[0].translate(_NO_SIGN), below[1].translate(_NO_SIGN))
+        parts = [found[2].partition(mark)[::2] for found, _ in read[mark]]
+        large = Counter(re.sub(r"\d", "", whole)[:1] for whole, _ in parts if sum(map(str.isdigit, whole)) > 3)
+        thousands = large.most_common(1)[0][0] if large else ""
+        if (above, below, thousands) == (("", ""), ("-", ""), ""):
+            return None
+        places = [min(len(fraction), 18) for _, fraction in parts]
+        return cls(above, below, thousands, mark, (min(places), max(places)))
+
+    def write(self, text: str, *, negative: bool) -> str:
+        """Write a number.
+
+        Args:
+            text: its absolute value as a plain number, with the decimal mark of the column.
+            negative: whether it is negative.
+        """
+        whole, mark, fraction = text.partition(self.decimal)
+        before, behind = self.negative if negative else self.positive
+        return f"{before}{f'{int(whole):,}'.replace(',', self.thousands) if whole.isdigit() else whole}{mark}{fraction}{behind}"
+
+
+_NO_SIGN = dict.fromkeys(map(ord, "-\u2212()"))
+
+
+def _reads(digits: str, mark: str) -> float | None:
+    """The number that digits stand for; None if they stand for none."""
+    with suppress(ValueError):
+        return float(re.sub(rf"[^\d{mark}]", "", digits).replace(mark, "."))
+    return None
 
 
 def _without_marks(column: pa.ChunkedArray) -> pa.ChunkedArray | None:

@@ -101,7 +101,7 @@ class Text:
             ) from None
 
     def _checked(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """The chunks, which are UTF-8: pyarrow decodes a row of the wrong length before it calls the handler, where no error can be raised."""
+        """The chunks, if they are UTF-8: pyarrow decodes a row of the wrong length where no error can be raised."""
         decoder = codecs.getincrementaldecoder("utf-8")()
         before = b""
         for chunk in chain(chunks, [b""]):
