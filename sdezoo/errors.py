@@ -25,6 +25,15 @@ def printable(text: str) -> str:
     return "".join(c if is_plain(c) else c.encode("unicode_escape").decode() for c in text)
 
 
+def in_one_line(text: str) -> str:
+    """Replace line breaks and tabs too, such as those in a column's name: `printable` for text that is one line.
+
+    Args:
+        text: any text.
+    """
+    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
 def shortened(texts: Iterable[str], most: int = 5, separator: str = ", ") -> str:
     """Join the first texts, and count the others: `a, b and 3 more`.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sdezoo.errors import ParameterError
+from sdezoo.errors import ParameterError, in_one_line
 from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
 from sdezoo_cli.panels import TRAINING, in_panels
 from sdezoo_cli.printing import say, say_json
@@ -146,7 +146,7 @@ def train(
             f"  run         {result.run}\n"
             f"  checkpoint  {result.checkpoint}\n"
             + (f"  samples     {result.preview}\n" if result.preview else "")
-            + "".join(f"  chosen      {reason}\n" for reason in result.reasons)
+            + "".join(f"  chosen      {in_one_line(reason)}\n" for reason in result.reasons)
             + (f"Note: {result.note}\n" if result.note else "")
             + f"Sample next:  sdezoo sample {shlex.quote(str(result.run))} {result.usage} --out samples.{ending}\n"
             + f"Report next:  sdezoo report {shlex.quote(str(result.run))}\n"

@@ -38,7 +38,7 @@ from sdezoo.errors import DataError
 
 _DIRECTORY = 2**18  # largest archive directory in bytes, enough for thousands of members
 _HEAD = 65_536
-_NUMBERS = "fiu"
+_NUMBERS = "biuf"
 _COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FORM = "a NumPy file"
 _FAILURES = (zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, TypeError, SyntaxError, TokenError, OverflowError, LookupError)
@@ -200,7 +200,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path) -> np.ndarray:
     if info.file_size > DEFLATE * info.compress_size:
         raise DataError(f"'{path}' declares more data than it can hold.", "Give an undamaged file.")
     with archive.open(info) as file:
-        return _array(file, path, info.file_size, _NUMBERS + "bU")
+        return _array(file, path, info.file_size, _NUMBERS + "U")
 
 
 def _array(file: IO[bytes], path: Path, size: int, kinds: str = _NUMBERS) -> np.ndarray:

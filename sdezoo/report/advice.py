@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdezoo.data.dataset import Data
-from sdezoo.errors import printable
+from sdezoo.errors import in_one_line, printable
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.planning import draft
@@ -51,9 +51,9 @@ class Advice:
     @property
     def text(self) -> str:
         """The commands, then what they choose, and why."""
-        lines = [*self.commands, "", self.data]
-        lines += [f"  {name:<9} {sentence}" for name, sentence in self.reasons]
-        return "\n".join(printable(line) for line in lines) + "\n"
+        lines = [*map(printable, self.commands), "", in_one_line(self.data)]
+        lines += [f"  {name:<9} {in_one_line(sentence)}" for name, sentence in self.reasons]
+        return "\n".join(lines) + "\n"
 
 
 def advise(source: str, column: str | None = None) -> Advice:

@@ -36,7 +36,7 @@ from sdezoo.training.workers import Workers
 from sdezoo.zoo.column_options import ColumnOptions, column_names
 from sdezoo.zoo.column_roles import KEEP, find_roles, prepared
 from sdezoo.zoo.columns import AUTO, choose_process
-from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred
+from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting_parts, preferred, preferred_network
 from sdezoo.zoo.datasets import find_dataset, names_a_dataset
 from sdezoo.zoo.registry import LOSSES, NETWORKS, OPTIMIZERS, SDES, TASKS
 
@@ -274,8 +274,7 @@ def _refuse_unused(config: TrainingConfig, task: Task, own: Process | None) -> N
 
 def _network(draft: Draft, event: tuple[int, ...], rows: int) -> Network:
     """The requested network, or the preferred one for data of shape `event`, sized for this number of rows."""
-    fits = [(name, network) for name, network in defaults(NETWORKS) if network.refuses(event) is None]
-    network = draft.network or NETWORKS.build(preferred(fits, f"networks for data of shape {event}"))
+    network = draft.network or NETWORKS.build(preferred_network(event))
     check_network(network, event)
     return network.sized(event, rows)
 

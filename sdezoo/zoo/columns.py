@@ -79,7 +79,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         found = _given(options.processes[name], name, column) if name in options.processes else _fit(name, column)
         reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
         groups.setdefault(found.spec, {}).setdefault(name, reason)
-    texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else str(i) for i, name in enumerate(names)}
+    texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else _number(i, names) for i, name in enumerate(names)}
     reasons = [f"{spec} for {listed(list(group), _LISTED)}: {_common(group.values())}" for spec, group in groups.items()]
     left = [name for i, name in enumerate(names) if i not in parts]
     reasons += [f"no process for {listed(left, _LISTED)}: constant, restored exactly"] if left else []
@@ -88,6 +88,14 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         return Choice(next(iter(groups)), tuple(reasons))
     parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name in group)}]" for spec, group in groups.items())
     return Choice(f"product:{','.join(parts)}", tuple(reasons))
+
+
+def _number(index: int, names: Sequence[str]) -> str:
+    """The number of a column, with as many zeros before it as it takes to be the name of none."""
+    text = str(index)
+    while text in names:
+        text = f"0{text}"
+    return text
 
 
 def _columns(data: Data, encoding: Encoding) -> Iterator[Tensor]:

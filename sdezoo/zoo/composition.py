@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from textwrap import wrap
 from typing import Any
 
@@ -79,12 +80,33 @@ def check_network(network: Network, shape: tuple[int, ...]) -> None:
         shape: event shape of the encoded data, without the batch dimension.
 
     Raises:
-        CompositionError: with the reason and the networks that fit.
+        CompositionError: with the reason, and the networks that fit, or another shape for the data.
     """
     reason = network.refuses(shape)
     if reason:
-        fits = [name for name, other in defaults(NETWORKS) if other.refuses(shape) is None]
-        raise CompositionError(f"network '{network.title()}' {reason}.", f"Fits: {_listed(fits)}.")
+        raise CompositionError(f"network '{network.title()}' {reason}.", _other_network(shape))
+
+
+def preferred_network(shape: tuple[int, ...]) -> str:
+    """Spec string of the network to use if the user names none.
+
+    Args:
+        shape: event shape of the encoded data, without the batch dimension.
+
+    Raises:
+        CompositionError: if none works with data of this shape.
+    """
+    fits = [(name, other) for name, other in defaults(NETWORKS) if other.refuses(shape) is None]
+    if not fits:
+        raise CompositionError(f"There are no networks for data of shape {shape}.", _other_network(shape))
+    return preferred(fits, "networks")
+
+
+def _other_network(shape: tuple[int, ...]) -> str:
+    for form in (shape, (prod(shape),)):
+        if fits := [name for name, other in defaults(NETWORKS) if other.refuses(form) is None]:
+            return f"Fits: {_listed(fits)}." if form == shape else f"Give them as points (N, {prod(shape)}), which {_listed(fits)} takes."
+    return "Install a network that fits."
 
 
 def fitting(sde: Process, registry: Registry) -> list[str]:

@@ -16,6 +16,7 @@ from sdezoo.data import reading as limits
 from sdezoo.data.arrays import MappedRows, is_npz, read_npy, read_npz
 from sdezoo.data.validation import check
 from sdezoo.errors import DataError
+from sdezoo.runs.frames import read_rows
 from sdezoo_plugins.datasets import array as plugin
 from sdezoo_plugins.datasets.array import Array
 
@@ -100,7 +101,7 @@ class TestHonesty:
             read_npz(tmp_path / "a.npz", lambda names: ["y"])
 
     def test_pickles_and_structures_are_not_read(self, tmp_path: Path) -> None:
-        for array in (np.array([{}, {}]), np.zeros(2, "f4,f4"), np.array(["a"]), np.zeros(2, "M8[s]"), np.zeros(2, bool)):
+        for array in (np.array([{}, {}]), np.zeros(2, "f4,f4"), np.array(["a"]), np.zeros(2, "M8[s]")):
             np.save(tmp_path / "a.npy", array)
             with pytest.raises(DataError, match="not numbers"):
                 read_npy(tmp_path / "a.npy")
@@ -138,6 +139,16 @@ class TestMapped:
         again = Array(str(tmp_path / "a.npy"), holdout=0.25).load()
         assert torch.equal(again.train, data.train)
         assert torch.equal(again.test, data.test)
+
+    @pytest.mark.parametrize("limit", [100, 2**30])
+    def test_booleans_are_0_and_1_as_for_the_estimator(self, tmp_path: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(plugin, "IN_MEMORY", limit)
+        for rows in (RNG.random((60, 3)) < 0.5, RNG.random((60, 1, 4, 5)) < 0.5):
+            np.save(tmp_path / "a.npy", rows)
+            data = Array(str(tmp_path / "a.npy"), holdout=0).load()
+            check(data)
+            assert (data.stored is None) == (limit > 100)
+            assert torch.equal(data.stored[torch.arange(60)] if data.stored else data.train, read_rows(rows).values)
 
     @pytest.mark.parametrize("shape", [(20, 4, 5), (20, 4, 5, 3), (20, 3, 4, 5)])
     def test_images_are_as_they_are_in_memory(self, tmp_path: Path, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:

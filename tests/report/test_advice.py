@@ -26,6 +26,11 @@ def test_the_answer_comes_first_and_can_be_typed(tmp_path: Path, monkeypatch: py
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my prices.csv"]
 
 
+def test_a_line_break_in_a_name_breaks_no_line(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "a.csv", np.random.default_rng(0).lognormal(size=(50, 2)), delimiter=",", header='"a\nb",c', comments="")
+    assert r"gbm for 'a\nb', 'c': positive" in advise(str(tmp_path / "a.csv")).text
+
+
 @pytest.mark.parametrize(("data", "steps"), [("digits", 20), ("spirals", 20)])
 def test_it_is_what_training_chooses(data: str, steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -18,6 +18,7 @@ from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.column_options import ColumnOptions, ordered, setting, summed
 from sdezoo.zoo.columns import choose_process
 from sdezoo.zoo.datasets import find_dataset
+from sdezoo.zoo.registry import SDES
 
 N = 600
 
@@ -249,3 +250,11 @@ def test_unknown_columns_are_refused_whatever_the_process(tmp_path: Path, text: 
     with pytest.raises(DataError, match="no column 'typo'"):
         train(config(tmp_path, sde="vp", column=text), data=data_of(columns()))
     assert not (tmp_path / "run").exists()
+
+
+def test_numbers_that_are_names_are_not_mixed_up_with_places() -> None:
+    """Columns whose names a spec string does not hold are given by number, and another column may be called by that number."""
+    names = ("3", "a,b", "1", "01", "(c", "x")
+    rows = torch.stack([torch.randn(200), torch.rand(200)] * 3, 1)
+    sde = SDES.build(choose_process(Data(rows, rows[:0], "table", names), Encoding(()), ColumnOptions()).spec)
+    assert {part.partition("[")[2] for part in sde.for_columns(names, range(6)).parts} == {"0;2;4]", "1;3;5]"}

@@ -1,13 +1,15 @@
 """Refusals say why, and what would fit."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo.zoo.composition import check_fit, check_output, defaults, fitting, support_in_words
-from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
+from sdezoo.zoo.composition import check_fit, check_network, check_output, defaults, fitting, preferred_network, support_in_words
+from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
 from tests.process.edges import BetweenWalls, Kinetic, Stable
 
 PARTS = [(registry, name) for registry in (LOSSES, SAMPLERS) for name, _ in defaults(registry)]
@@ -82,3 +84,10 @@ def test_registered_sdes_state_their_support():
         if isinstance(sde, AffineSDE):
             assert sde.support is sde.coordinates.codomain
         assert sde.support.check(sde.decode(sde.encode(torch.full((1, 2), 1.0 if sde.support.is_discrete else 0.5), Noise.seeded(0)))).all()
+
+
+def test_images_that_no_network_takes_are_called_points():
+    for refuse in (partial(check_network, NETWORKS.build("unet")), preferred_network):
+        with pytest.raises(CompositionError) as error:
+            refuse((3, 1, 1))
+        assert error.value.remedy == "Give them as points (N, 3), which mlp takes."

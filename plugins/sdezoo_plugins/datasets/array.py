@@ -25,7 +25,7 @@ IN_MEMORY = 2**30
 PART = 2**26
 """Upper bound in bytes, as float32, on the held-out rows of a larger .npy, and on the rows that its statistics are computed from."""
 
-_LARGEST = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+_LARGEST = {np.dtype(bool): 1, np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
 _PART_ROWS = 2**20
 _CHANNELS = (1, 3, 4)
 

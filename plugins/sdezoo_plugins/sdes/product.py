@@ -1,9 +1,9 @@
 """The product: processes side by side, each on its own columns of a table.
 
 `product:gbm[price;area],jacobi[share],vp[temperature]` runs `gbm` on the columns `price` and `area`, and so on, with independent noise.
-Columns are given by name or number, separated by semicolons; each column is in exactly one part. A part whose spec has commas stands in
-parentheses: `product:(gbm:mu=0,sigma=1)[price],vp[temperature]`. The state holds the states of the parts, one after the other. Drift,
-diffusion and score are those of the parts.
+Columns are given by name, or by number if none has it as its name (`03` is a number too), separated by semicolons; each column is in one
+part. A part whose spec has commas stands in parentheses: `product:(gbm:mu=0,sigma=1)[price],vp[temperature]`. The state holds the states of
+the parts, one after the other. Drift, diffusion and score are those of the parts.
 
 Affine parts are one part: each gives the coordinates of its columns, `x = φ_i(z_i)`, and all coordinates get the same noise::
 
@@ -85,9 +85,10 @@ class _Parts(Process):
         return found
 
     def for_columns(self, names: Sequence[str], sources: Sequence[int]) -> Self:
-        numbers = {str(i): i for i in range(len(names))} | {name: i for i, name in enumerate(names)}
+        named = {name: i for i, name in enumerate(names)}
         given = [column for each in self.named for column in each.columns]
-        if unknown := [column for column in given if column not in numbers]:
+        numbers = {column: named.get(column, int(column) if column.isdecimal() else len(names)) for column in given}
+        if unknown := [column for column in given if numbers[column] >= len(names)]:
             raise DataError(f"There is no column '{unknown[0]}' for '{self.title()}'.", f"Choose from: {', '.join(names)}.")
         used = {numbers[column] for column in given}
         if missing := [names[i] for i in sorted(set(sources) - used)]:
