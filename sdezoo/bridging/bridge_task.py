@@ -152,7 +152,7 @@ class BridgeTask(RoundTask):
         if not data.later:
             raise DataError(
                 "A bridge has two ends, and these data are one.",
-                "Give the other end with --target, or --snapshots with rows of several times; in Python, fit(X, target=…) or times=….",
+                "Give the other end by --target, or rows of several times by --snapshots.",
             )
         if data.stored is not None:
             raise DataError("A bridge needs its data in memory, and these stay on disk.", "Give fewer rows.")

@@ -142,6 +142,9 @@ class Beginnings:
 
 def _shape(trained: Trained) -> tuple[int, int]:
     if trained.state.kind != "series":
-        raise CompositionError(f"This model is of {trained.state.kind} data, not of series.", "Train one: --data series:path=….")
+        raise CompositionError(
+            f"This model is of {trained.state.kind} data, not of series.",
+            "Train one of series: of the dataset series, or of arrays (N, T, d).",
+        )
     steps, columns = trained.state.event
     return steps, columns

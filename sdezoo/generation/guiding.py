@@ -73,9 +73,7 @@ class Guides:
             )
         seeing = [guide for guide in guides if guide.observes]
         if seeing and observed is None:
-            raise ParameterError(
-                f"'{seeing[0].title()}' needs what was observed of the samples.", "Give --observed a .npz file; in Python observed."
-            )
+            raise ParameterError(f"'{seeing[0].title()}' needs what was observed of the samples.", "Give it: --observed.")
         if observed is not None and not seeing:
             raise ParameterError(
                 "No guide takes what was observed of the samples.",
@@ -99,7 +97,7 @@ class Guides:
             ParameterError: if one does.
         """
         if turning := [guide for guide in self.guides if guide.conditions]:
-            raise ParameterError(f"'{turning[0].title()}' has no label to guide to.", "Give --label a class, or each; in Python condition.")
+            raise ParameterError(f"'{turning[0].title()}' has no label to guide to.", "Give a class: --label.")
 
     @property
     def fingerprint(self) -> str:

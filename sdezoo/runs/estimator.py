@@ -39,6 +39,7 @@ from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps
 from sdezoo.runs.between.arrays import read_given, read_like, spaced
 from sdezoo.runs.between.directions import Direction, all_history, read_directions, toward, write_models
 from sdezoo.runs.between.drawing import RandomState, begun_by, class_of, conditions_by, curves_of, guides_for, number_of, seed_of, start_for
+from sdezoo.runs.between.wording import in_parameters
 from sdezoo.runs.frames import Rows, make_frame
 from sdezoo.runs.given_rows import as_trained, training_data
 from sdezoo.runs.train import train
@@ -65,7 +66,7 @@ class DiffusionModel(BaseEstimator):
     Args:
         sde: spec string of the noise process, such as `gbm`.
         loss: spec string of the score loss; None: the first that fits.
-        column: overrides for the columns of a data frame, as `--column` of `sdezoo train` takes them.
+        column: overrides for the columns of a data frame, see `sdezoo.zoo.column_options.ColumnOptions.parse`.
         missing: missing values of a data frame, `keep`, `drop` (their rows) or `refuse`; None: keep if `sde="auto"`, else refuse.
         net: spec string of the network; None: the first that fits.
         output: output parameterization of the network; None: the default of the process.
@@ -145,6 +146,7 @@ class DiffusionModel(BaseEstimator):
         state: Any = super().__getstate__()
         return {**state, "_source": None} if "_source" in state else state
 
+    @in_parameters
     def fit(self, X: Any, y: Any = None, *, target: Any = None, times: Any = None) -> Self:  # noqa: N803
         """Train the model.
 
@@ -171,6 +173,7 @@ class DiffusionModel(BaseEstimator):
         self._describe(replace(given.rows, values=given.rows.values[:0]), given.labels and np.array(given.labels.names))
         return self
 
+    @in_parameters
     def sample(
         self,
         n_samples: int | None = None,
@@ -260,6 +263,7 @@ class DiffusionModel(BaseEstimator):
         """
         return self.sample(start=X, direction="backward")
 
+    @in_parameters
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Compute the log-density of each row, see `sdezoo.store.restoring.Trained.likelihood`.
 
@@ -296,8 +300,7 @@ class DiffusionModel(BaseEstimator):
             RunError: if the folder is not empty, or cannot be written to.
         """
         check_is_fitted(self)
-        path = Path(path)
-        writable_folder(path)
+        writable_folder(path := Path(path))
         if path.exists() and any(path.iterdir()):
             raise RunError(f"'{path}' is not empty.", "Give a new folder.")
         write_models(path, self.trained_, self.directions_, self._config(str(path), self.seed_, self._target))
@@ -312,15 +315,13 @@ class DiffusionModel(BaseEstimator):
         Raises:
             SdezooError: if the folder cannot be read.
         """
-        path = Path(path)
-        config = TrainingConfig.build(TrainingConfig.read(path / "config.yaml"))
-        names = set(cls().get_params())
-        model = cls(**{name: value for name, value in config.model_dump().items() if name in names}, random_state=config.seed)
+        config = TrainingConfig.build(TrainingConfig.read((path := Path(path)) / "config.yaml"))
+        settings = {name: value for name, value in config.model_dump().items() if name in cls().get_params()}
+        model = cls(**settings, random_state=config.seed)
         model._take(path)
         model._source = partial(training_data, path)
-        state = model.trained_.state
+        state, model.seed_ = model.trained_.state, config.seed
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
-        model.seed_ = config.seed
         model._describe(rows, None if state.classes is None else np.array(state.class_names or range(state.classes)))
         return model
 
@@ -366,8 +367,7 @@ class DiffusionModel(BaseEstimator):
             SdezooError: if the id has another form, or the upload fails.
         """
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model"
-            self._save_with_card(path, repo_id)
+            self._save_with_card(path := Path(folder) / "model", repo_id)
             return hub.push(path, repo_id, private=private, token=token, endpoint=endpoint)
 
     def _save_with_card(self, path: Path, name: str | None = None) -> None:

@@ -330,3 +330,27 @@ def test_a_number_of_samples_is_whole(number: object) -> None:
 def test_integers_too_large_are_refused() -> None:
     with pytest.raises(DataError, match="beyond 64 bits"):
         small().fit(FRAME.assign(id=pandas.Series([10**30 + k for k in range(60)], dtype=object)))
+
+
+def test_errors_name_the_parameters_of_the_estimator() -> None:
+    """Not the options of the command line, which say the same there."""
+    model = small().fit(FRAME)
+    holes, negative = FRAME.assign(weight=np.nan), FRAME - 5
+    for refused, remedy in (
+        (
+            lambda: small(sde="gbm").fit(negative),
+            'Omit sde (each column then gets a process that fits), choose another SDE, or give shift="auto"',
+        ),
+        (lambda: small(column="price=gbm").fit(negative), "column='price=vp'"),
+        (lambda: small(column="price=gbm", sde="vp").fit(FRAME), "column gives columns a process, and so does sde. Leave out sde."),
+        (lambda: small(missing="drop").fit(holes), 'Give missing="keep", or'),
+        (lambda: small(batch_size=61).fit(FRAME), "Give batch_size at most 60."),
+        (lambda: small(sde="vp", loss="mult-dsm").fit(X), "Fits 'mult-dsm': sde=\"exp-ou\", gbm"),
+        (lambda: model.sample(start=FRAME[:3], given={"price": 1.0}), "Leave out start, or given."),
+        (lambda: model.sample(guide="cfg"), "Give a class: condition."),
+        (lambda: model.sample(guide="inpaint"), "Give it: observed."),
+    ):
+        with pytest.raises(SdezooError) as error:
+            refused()
+        assert remedy in str(error.value)
+        assert "--" not in str(error.value)

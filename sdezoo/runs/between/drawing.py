@@ -58,10 +58,12 @@ def number_of(n_samples: object) -> int:
         n_samples: what was asked for.
 
     Raises:
-        ParameterError: if it is not a whole number.
+        ParameterError: if it is not a whole number, or below 1.
     """
     if isinstance(n_samples, bool | np.bool) or not isinstance(n_samples, numbers.Integral):
         raise ParameterError(f"n_samples={shown(str(n_samples))} is not a whole number.", "Give an integer at least 1.")
+    if n_samples < 1:
+        raise ParameterError(f"n_samples={n_samples} is too small.", "Give an integer at least 1.")
     return int(n_samples)
 
 
