@@ -83,7 +83,7 @@ class DiffusionModel(BaseEstimator):
         compile: whether to compile the network.
         device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
         sampler: spec string of the sampler; None: the preferred one that fits.
-        sampling_steps: steps of the sampler, in each span of a bridge, or between two observations; None: 20, tables 12, series 50, paths 1.
+        sampling_steps: sampler steps, in each span of a bridge, or between two observations; None: 20, tables 12, series 50, paths 1.
         random_state: seed of training and of samples; or a NumPy generator, which draws a seed for each call of `fit` and `sample`;
             None: NumPy's global generator.
         verbose: 1: while training, print a line to standard error every ten seconds; 0: print nothing.
