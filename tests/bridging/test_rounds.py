@@ -134,7 +134,7 @@ def test_positive_data_stay_positive(tmp_path: Path) -> None:
     [
         ({"sde": "vp"}, ParameterError, r"--target is for a bridge between two data sets, and 'vp' is none"),
         ({"sde": "vp", "target": None}, ParameterError, r"--rounds is for a bridge"),
-        ({"target": None}, DataError, r"A bridge has two ends, and these data are one\. Give the other end with --target"),
+        ({"target": None}, DataError, r"A bridge has two ends, and these data are one\. Give the other end by --target"),
         ({"task": "score", "target": None, "rounds": None}, CompositionError, r"The task 'score' needs a process from data to noise"),
         ({"task": "bridge", "sde": "vp"}, CompositionError, r"The task 'bridge' needs a bridge"),
         ({"target": "three.npz"}, DataError, r"The two ends differ in shape: \(2,\) and \(3,\)"),

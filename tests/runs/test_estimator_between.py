@@ -101,8 +101,8 @@ def test_frames_keep_their_columns() -> None:
 @pytest.mark.parametrize(
     ("settings", "x", "other", "says"),
     [
-        ({"sde": "vp", "rounds": None}, A, {"target": B}, r"--target is for a bridge between two data sets, and 'vp' is none"),
-        ({}, A, {}, r"A bridge has two ends, and these data are one.*fit\(X, target=…\)"),
+        ({"sde": "vp", "rounds": None}, A, {"target": B}, r"^target is for a bridge between two data sets, and 'vp' is none"),
+        ({}, A, {}, r"A bridge has two ends, and these data are one\. Give the other end by target, or rows of several times by times\."),
         ({}, A, {"target": B[:, :1]}, r"The two ends differ in shape: \(2,\) and \(1,\)"),
         ({}, A, {"target": B, "times": TIME}, "Both target and times were given"),
         ({}, A, {"times": TIME[:9]}, r"rows of shape \(300, 2\) and times of shape \(9,\)"),
