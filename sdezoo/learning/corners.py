@@ -9,6 +9,13 @@ is, in a normal model with mean `μ`, covariance `P` of the error and correlatio
 
 For groups that are independent of each other this is exact. A network that has yet to learn at which noise a rare category is decided takes
 it too seldom; behind this denoiser it need not learn it.
+
+A value beside a mark, such as the logarithm of a count that may be 0, or a number that may be missing, is *gated*: at one value of the
+bit it is a constant `s`, and else `N(m, v)`. Far from normal too, it would have the spread of both together. What the row says of it is
+the quotient of the normal laws `N(μ, P)` and `N(0, 1)`, an observation `ŷ` with variance `q`. The ratio of `N(ŷ; m, v + q)` and
+`N(ŷ; s, q)` multiplies the odds of the bit, and its probability `π` is that of the value::
+
+    E = π (m + v (ŷ − m)/(v + q)) + (1 − π) s,      ŷ = μ (1 + q),      q = P/(1 − P)
 """
 
 from __future__ import annotations
@@ -17,6 +24,8 @@ import torch
 from torch import Tensor, nn
 
 _NEVER = -1e30
+_RARE = 12
+"""A value is gated if so many rows are on each side of its bit."""
 
 
 class Corners(nn.Module):
@@ -24,7 +33,9 @@ class Corners(nn.Module):
 
     Args:
         clean: of each column the two values, the share of the larger, and the number of its group, `(d, 4)`; −1 for other columns. In a
-            group of several columns exactly one has its larger value. A column that is a group by itself is a bit.
+            group of several columns exactly one has its larger value. A column that is a group by itself is a bit. If there are gated
+            columns, `(d, 9)`: of each the number of its bit, 1 if it varies at the larger value of the bit, else 0, then `s`, `m` and `v`.
+            The number of a column that is not gated is −1.
         correlation: `R`, float64 `(d, d)`.
         errors: `P` at each level, float64 `(K, d, d)`.
         noise: `τ` at each level, float64 `(K, d)`.
@@ -44,12 +55,19 @@ class Corners(nn.Module):
     """Where each column is among them, `(d,)`."""
     log_odds: Tensor
     """`log p_k`, of a bit `log p/(1 − p)`, `(d,)`."""
+    gated: Tensor
+    """The gated columns."""
+    precision: Tensor
+    """`τ²/q` of the gated columns, `(K, gated)`."""
 
     def __init__(self, clean: Tensor, correlation: Tensor, errors: Tensor, noise: Tensor) -> None:
         super().__init__()
         d = len(correlation)
-        groups = _groups(clean) if clean.shape == (d, 4) and bool(clean.isfinite().all()) else []
-        if not groups:
+        groups = _groups(clean) if clean.shape in ((d, 4), (d, 9)) and bool(clean.isfinite().all()) else []
+        gated = (clean[:, 4] >= 0).nonzero().flatten().cpu() if clean.shape == (d, 9) else torch.empty(0, dtype=torch.int64)
+        bits_of = clean[gated, 4].long().cpu() if len(gated) else gated
+        single = {group[0] for group in groups if len(group) == 1}
+        if not groups or not {*bits_of.tolist()} <= single or (len(gated) and float(clean[gated, 8].min()) <= 0):
             raise ValueError("no columns of two values")
         self.register_buffer("clean", clean)
         scale = noise / (1 + noise**2).sqrt()
@@ -77,6 +95,9 @@ class Corners(nn.Module):
             inverse[group] = torch.arange(len(group)) + g * most
             bits[group] = len(group) == 1
         self.register_buffer("inverse", inverse, persistent=False)
+        error = errors.diagonal(dim1=-2, dim2=-1)[:, gated]
+        self.register_buffer("gated", gated, persistent=False)
+        self.register_buffer("precision", (noise[:, gated] ** 2 * (1 - error) / error).float(), persistent=False)
         share = clean[:, 2].double().cpu()
         self.register_buffer("log_odds", torch.where(bits, share.logit(), share.log()).float(), persistent=False)
 
@@ -105,7 +126,9 @@ class Corners(nn.Module):
                 number[start:stop] = group
                 group += 1
             start = stop
-        return torch.stack([low, high, ups.double().mean(0), number], 1).float()
+        clean = torch.stack([low, high, ups.double().mean(0), number], 1)
+        gates = _gates(rows, ups, clean)
+        return (clean if gates is None else torch.cat([clean, gates], 1)).float()
 
     def forward(self, mean: Tensor, k: Tensor, share: Tensor, s: Tensor, tau: Tensor) -> Tensor:
         """`E − μ`, 0 for other columns.
@@ -119,13 +142,33 @@ class Corners(nn.Module):
         """
         evidence = torch.lerp(self.evidence[k - 1], self.evidence[k], share[..., None, None]).to(mean)
         offset = torch.lerp(self.offsets[k - 1], self.offsets[k], share[..., None]).to(mean)
-        low, high, _, group = self.clean.to(mean).unbind(-1)
+        low, high, _, group = self.clean[:, :4].to(mean).unbind(-1)
         factor = s / tau
         odds = (high - low) * factor * times(evidence, factor * mean) + factor**2 * offset
         odds = odds + self.log_odds.to(mean)
+        if len(self.gated):
+            return self._with_gates(mean, k, share, tau, odds)
+        return torch.where(group >= 0, self._means(odds) - mean, 0.0)
+
+    def _means(self, odds: Tensor) -> Tensor:
+        """`E` of the columns of two values, from the odds of their larger values."""
+        low, high = self.clean[:, :2].to(odds).unbind(-1)
         beside = torch.cat([odds, torch.zeros_like(odds[:, :1]), torch.full_like(odds[:, :1], _NEVER)], -1)
         chances = beside[:, self.places].softmax(-1).flatten(1)[:, self.inverse]
-        return torch.where(group >= 0, low + (high - low) * chances - mean, 0.0)
+        return low + (high - low) * chances
+
+    def _with_gates(self, mean: Tensor, k: Tensor, share: Tensor, tau: Tensor, odds: Tensor) -> Tensor:
+        """`E − μ` where columns are gated."""
+        number, side, spike, centre, wide = self.clean[self.gated, 4:].to(mean).unbind(-1)
+        at, sign = number.long(), 2 * side - 1
+        q = tau.expand_as(mean)[:, self.gated] ** 2 / torch.lerp(self.precision[k - 1], self.precision[k], share[..., None]).to(mean)
+        seen = mean[:, self.gated] * (1 + q)
+        ratio = (seen - spike) ** 2 / (2 * q) - (seen - centre) ** 2 / (2 * (wide + q)) - torch.log1p(wide / q) / 2
+        odds = odds.index_add(1, at, sign * ratio)
+        there = (sign * odds[:, at]).sigmoid()
+        value = there * (centre + wide / (wide + q) * (seen - centre)) + (1 - there) * spike
+        found = torch.where(self.clean[:, 3] >= 0, self._means(odds), mean)
+        return found.index_copy(1, self.gated, value) - mean
 
 
 def times(matrices: Tensor, rows: Tensor) -> Tensor:
@@ -144,3 +187,22 @@ def _groups(clean: Tensor) -> list[list[int]]:
     """The columns of each group."""
     numbers = [int(number) for number in clean[:, 3].tolist()]
     return [[i for i, each in enumerate(numbers) if each == group] for group in sorted({*numbers} - {-1})]
+
+
+def _gates(rows: Tensor, ups: Tensor, clean: Tensor) -> Tensor | None:
+    """Of each column its bit, the side at which it varies, the constant, and mean and variance elsewhere, `(d, 5)`; None: there are none.
+
+    Of several bits at one value of which a column is constant, it is the one at which most rows are.
+    """
+    found, most = torch.full((len(clean), 5), -1.0, dtype=torch.float64), torch.zeros(len(clean))
+    for (bit,) in (group for group in _groups(clean) if len(group) == 1):
+        for side in (1, 0):
+            there = ups[:, bit] == bool(side)
+            if min(int(there.sum()), int((~there).sum())) < _RARE:
+                continue
+            values, constant = rows[there], rows[~there]
+            still = (constant == constant[0]).all(0) & (values.amin(0) < values.amax(0)) & (clean[:, 3] < 0) & (most < len(constant))
+            gate = torch.full_like(values[0], bit), torch.full_like(values[0], side), constant[0], values.mean(0), values.var(0)
+            found = torch.where(still[:, None], torch.stack(gate, 1), found)
+            most = torch.where(still, len(constant), most)
+    return found if (found[:, 0] >= 0).any() else None

@@ -106,10 +106,33 @@ def test_a_fresh_network_decides_rare_categories_at_their_rate(spec: str, place:
         assert float(error) < 3e-3
 
 
+@pytest.mark.parametrize("place", [0.01, 0.2, 0.5, 1.0])
+def test_a_fresh_network_tells_values_from_gaps_by_their_marks_and_gives_them_their_spread(place: float) -> None:
+    """Of normal values of which some are not there, the mean of value and mark given both noised is known. One mark says so by its sign."""
+    quantiles = torch.special.ndtri((torch.arange(2000) + 0.5) / 2000)
+    values = torch.stack([quantiles[torch.randperm(2000, generator=torch.Generator().manual_seed(i))] for i in (0, 1)], 1)
+    gap = torch.stack([torch.arange(2000) % 4 == 0, torch.arange(2000) // 4 % 10 > 0], 1)
+    sign = torch.tensor([1.0, -1.0])
+    z0 = torch.cat([torch.where(gap, 0.0, values), sign * torch.where(gap, -2.0, 2.0)], 1)
+    sde = SDES.build("ve").adapted(z0)
+    assert isinstance(sde, AffineSDE)
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((4,)), z0).double()
+    t = torch.tensor(max(sde.t_span[0], place * sde.t_span[1]), dtype=torch.float64)
+    v, z0 = sde.exact(t).variance, z0.double()
+    z = z0 + v.sqrt() * torch.randn(z0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    with torch.no_grad():
+        found = model.denoise(z, t)
+    value, seen = z.chunk(2, 1)
+    odds = (~gap).double().mean(0).logit() + 4 * sign * seen / v + value**2 / (2 * v) - value**2 / (2 * (1 + v)) - torch.log1p(1 / v) / 2
+    there = odds.sigmoid()
+    wanted = torch.cat([there * value / (1 + v), sign * (4 * there - 2)], 1)
+    assert float((found - wanted).norm() / wanted.norm()) < 0.02
+
+
 def test_corners_of_another_form_are_refused() -> None:
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
-    for corners in (torch.zeros(D, 3), torch.full((D, 4), -1.0), torch.full((D, 4), float("nan"))):
+    for corners in (torch.zeros(D, 3), torch.full((D, 4), -1.0), torch.full((D, 4), float("nan")), torch.full((D, 9), 3.0)):
         with pytest.raises(ValueError, match="no columns of two values"):
             LinearDenoiser(sde, torch.ones(()), torch.eye(D), corners)
 
