@@ -24,7 +24,7 @@ from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.generation.guiding import NO_GUIDES, Guides
-from sdezoo.learning.model import Model
+from sdezoo.learning.model import Model, ScoreModel
 from sdezoo.learning.observed import is_simulated
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.simulation import Simulation
@@ -311,6 +311,7 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
     Args:
         trained: the model.
         spec: spec string of the sampler; None: the sampler of the process itself, else the preferred one that fits this kind of data.
+            If the model knows columns of two values, its variant for these, see `Sampler.deciding`.
 
     Raises:
         CompositionError: if the sampler does not fit the process of the model, or none does.
@@ -322,6 +323,8 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
         return Simulation(substeps=trained.model.substeps)
     chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
     sampler: Sampler = SAMPLERS.build(chosen)
+    if spec is None and isinstance(trained.model, ScoreModel) and trained.model.linear and trained.model.linear.corners:
+        sampler = sampler.deciding()
     check_fit(sde, sampler)
     return sampler
 

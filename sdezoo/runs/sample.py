@@ -130,7 +130,7 @@ def sample(
             for each image, see `sdezoo.generation.single_files`. None: a new file in the run's `samples/`, see `default_place`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the preferred one that fits.
-        steps: sampler steps; None: `Sampler.usual_steps`, 20 or 12, and 50 for series or if values are given. Paths: between observations.
+        steps: sampler steps; None: see `steps_for`, or 50 if values are given. For paths: between two observations.
         n: number of samples, from index 0; None: `SAMPLES`, or the number of rows in `start`.
         seeds: sample indices in place of `n`, such as `3,17,100-120`.
         batch_size: samples in a batch; affects memory, speed and the rounding of the network. None: 64, and more of small rows.

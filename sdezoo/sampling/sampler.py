@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Generic
+from typing import Any, ClassVar, Generic, Self
 
 import torch
 from torch import Tensor
@@ -63,6 +63,13 @@ class Sampler(Plugin, Requirement[P], ABC, Generic[P, M]):
     def usual_steps(self) -> int:
         """Number of steps if the user gives none. Default: 20."""
         return 20
+
+    def deciding(self) -> Self:
+        """The variant that is used if the user names no sampler and values turn to one of two, as marks and categories do. Default: itself.
+
+        Within few steps a row turns to one of them. A sampler that overshoots there draws them at another rate.
+        """
+        return self
 
     def refuses(self, sde: Process) -> str | None:
         return super().refuses(sde) or grid_refuses(self.spacing, sde)

@@ -1,14 +1,19 @@
 """The best linear denoiser: a fresh network starts at the score of a normal distribution."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
 from sdezoo import NETWORKS, SDES
+from sdezoo.data.encoding import Encoding
+from sdezoo.generation.samples import choose_sampler, steps_for
 from sdezoo.learning.linear import LinearDenoiser
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
+from sdezoo.store.restoring import Trained
 
 D = 4
 
@@ -127,6 +132,20 @@ def test_a_fresh_network_tells_values_from_gaps_by_their_marks_and_gives_them_th
     there = odds.sigmoid()
     wanted = torch.cat([there * value / (1 + v), sign * (4 * there - 2)], 1)
     assert float((found - wanted).norm() / wanted.norm()) < 0.02
+
+
+@pytest.mark.parametrize("spec", ["vp", "ve"])
+def test_the_sampler_of_tables_draws_rare_categories_at_their_rate(spec: str) -> None:
+    n, shares = 10_000, torch.tensor([0.05, 0.2, 0.5])
+    x0 = torch.where((torch.arange(1000)[:, None] * torch.tensor([1, 7, 13]) % 1000) < 1000 * shares, 2.0, -2.0)
+    x0 = torch.cat([x0, torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))], 1)
+    sde = SDES.build(spec).adapted(x0)
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((4,)), x0)
+    trained = Trained(model, SimpleNamespace(kind="table"), Encoding(()))  # pyright: ignore[reportArgumentType]
+    sampler = choose_sampler(trained, None)
+    with torch.no_grad():
+        made = sampler.sample(model, (n, 4), steps_for(trained, sampler))
+    assert ((made[:, :3] > 0).float().mean(0) - shares).abs().le(4 * (shares * (1 - shares) / n).sqrt()).all()
 
 
 def test_corners_of_another_form_are_refused() -> None:
