@@ -244,7 +244,7 @@ def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> A
 
 def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) -> tuple[Codec, ...]:
     """A codec for the columns on a lattice that are rounded up: neither scaled nor shifted."""
-    units = _units(data, first)
+    units = units_of(data, first)
     whole = torch.tensor([unit[0] > 0 for unit in units])
     as_they_are = (affine.scale == 1) & (affine.shift == 0)
     columns = (whole & rounds_up & as_they_are).nonzero().flatten().tolist()
@@ -261,14 +261,18 @@ def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Co
     rows = _training_rows(data, first)
     gaps = torch.cat([snapshot.train for snapshot in data.snapshots]).isnan()
     rows = torch.where(gaps[:, [output.source for output in outputs]], math.nan, rows)
-    units = _units(data, first)
+    units = units_of(data, first)
     return fit_normal_scores(rows, places, [bool(half[i]) for i in places], [units[i][0] / units[i][1] for i in places])
 
 
-def _units(data: Data, first: Encoding) -> list[tuple[int, int]]:
+def units_of(data: Data, first: Encoding) -> list[tuple[int, int]]:
     """The unit of the lattice of each encoded column, `(0, 1)` for none.
 
     Differences of columns on two lattices are on no lattice that is known. Chains come first, so their columns are those of the table.
+
+    Args:
+        data: the data.
+        first: the codecs so far.
     """
     units = [kind.unit for kind in or_numbers(data.types, data.event[-1])]
     chains = [codec.columns for codec in first.codecs if isinstance(codec, DifferenceCodec)]

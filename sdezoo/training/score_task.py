@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sdezoo.data.codecs.cells import Cells
+from sdezoo.data.codecs.codec import AffineCodec
+from sdezoo.data.codecs.normal_scores import NormalScoreCodec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
@@ -31,6 +34,7 @@ from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
+from sdezoo.training.preprocessing import units_of
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.zoo.registry import NETWORKS, SDES
@@ -102,6 +106,8 @@ class ScoreLearner(Learner[ScoreModel]):
             net, kind = _module(data.kind, plan.sde, plan.network, tuple(plan.x0.shape[1:]), plan.classes)
         self.module = kind.for_data(plan.sde, net, plan.x0.cpu(), config.output, config.prior).to(plan.device)
         self.importance = Importance()
+        self.cells = _cells_of(data, plan.encoding)
+        self.edges = self.cells.edges(data.train) if self.cells and data.stored is None else torch.empty(0)
         self.held_out = ValidationLoss(
             plan.loss,
             config.noise_levels,
@@ -125,6 +131,9 @@ class ScoreLearner(Learner[ScoreModel]):
         batch = self.batches.make(draw.rows, dropped=self._dropped(noise, rows))
         if isinstance(self.module, ForecastModel):
             batch = replace(batch, condition=_begun(self.module, batch.x0, noise))
+        if self.cells:
+            edges = self.cells.edges(stored[draw.rows]) if (stored := self.plan.data.stored) else self.edges[:, draw.rows]
+            batch = replace(batch, x0=self.cells.draw(batch.x0, edges, noise.uniform(torch.empty(()), edges.shape[1:])))
         if self.learns_from_losses:
             u, factor = self.importance.draw(u)
             factor = factor.flatten().to(batch.x0)
@@ -221,6 +230,18 @@ def _begun(model: ForecastModel, x0: Tensor, noise: KeyedNoise) -> Tensor:
     given, share = noise.uniform(torch.empty(()), (len(x0), 2)).unbind(1)
     lengths = torch.where(given < _BEGUN, 1 + (share * (x0.shape[1] - 1)).long(), 0).clamp_max(x0.shape[1] - 1)
     return beginnings(model.sde.encode(x0), lengths)
+
+
+def _cells_of(data: Data, encoding: Encoding) -> Cells | None:
+    """The cells of the values of a table that are mapped to normal scores; None if there are none."""
+    codecs, last = encoding.codecs[:-2], encoding.codecs[-1]
+    scores = encoding.codecs[-2] if len(encoding.codecs) > 1 else None
+    if data.kind != "table" or not isinstance(scores, NormalScoreCodec) or not isinstance(last, AffineCodec):
+        return None
+    first = Encoding(codecs)
+    steps = torch.tensor([step / scale for step, scale in units_of(data, first)], dtype=torch.float64)
+    found = Cells(first.encode_exactly, scores, last, steps, tuple(encoding.sources(data.event[-1])))
+    return found if found.places and len(steps) > 1 else None
 
 
 def _learns_every_level(loss: ScoreLoss, plan: Plan) -> bool:

@@ -11,6 +11,8 @@ from scipy.stats import kstest
 from torch import Tensor
 from torch.distributions import constraints
 
+from sdezoo.data.codecs.cells import Cells
+from sdezoo.data.codecs.codec import AffineCodec, CellCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec, fit_normal_scores
 from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.data.dataset import Data
@@ -100,6 +102,27 @@ def test_frequent_values_of_a_lattice_keep_their_shares() -> None:
     made = (codec.decode(each.mean + each.spread * scores[:, None])[:, 0] * 10).round() / 10
     for value in favourites.unique():
         assert float((made == value).double().mean()) == pytest.approx(float((column == value).double().mean()), abs=2e-3)
+
+
+def test_values_drawn_within_their_cells_are_normal_and_stay_the_same_values() -> None:
+    """Counts, of which zeros and missing ones stay where they are, and decimals of any sign beside them."""
+    g = torch.Generator().manual_seed(7)
+    raw = torch.stack([torch.poisson(torch.full((4000,), 1.5), generator=g), (5 * torch.randn(4000, generator=g)).round() / 5], 1).double()
+    raw[:50, 0], missing = 4.0, torch.arange(4000) < 50
+    cell, last = CellCodec((0,)), AffineCodec(torch.tensor([1.0, 2.0]).double(), torch.tensor([0.0, 3.0]).double())
+    (scores,) = fit_normal_scores(cell.encode(raw.clone())[50:], [0, 1], [True, False], [1.0, 0.2])
+    cells = Cells(lambda rows: cell.encode(rows.nan_to_num(4.0)), scores, last, torch.tensor([1.0, 0.2]).double(), (0, 1))
+    x = last.encode(scores.encode(cell.encode(raw.clone())))
+    seen = torch.where(missing[:, None] & torch.tensor([True, False]), torch.nan, raw)
+    drawn = cells.draw(x, cells.edges(seen), torch.rand(4000, 2, generator=g))
+    kept = missing | (raw[:, 0] == 0)
+    assert torch.equal(drawn[kept, 0], x[kept, 0])
+    assert not torch.isclose(drawn[~kept], x[~kept]).all(1).any()
+    found = cell.decode(scores.decode(last.decode(drawn.clone())))
+    assert torch.allclose((found * 5).round(), (raw * 5).round())
+    for column, each, rows in zip(last.decode(drawn.clone()).T, scores.maps, (~kept, slice(None)), strict=True):
+        score = ((column[rows].log() if each.log else column[rows]) - each.mean) / each.spread
+        assert kstest(score.numpy(), "norm").pvalue > 0.01
 
 
 def test_zeros_stay_zeros() -> None:

@@ -97,6 +97,14 @@ class NormalScoreCodec(Codec):
         x[..., self.places] = torch.where(log, torch.where(values > 0, found.where(log, 0.0).exp(), values), found)
         return x
 
+    def score(self, raw: Tensor) -> Tensor:
+        """The normal scores `S` of the mapped columns, float64 `(N, places)`.
+
+        Args:
+            raw: rows `(N, d)`, float64.
+        """
+        return self._spline(self._logged(raw[..., self.places]))
+
     def log_det(self, raw: Tensor) -> Tensor:
         """Compute `Σ log x'` over the mapped columns: `x' = s S'(v)`, for a logarithm `s S'(v) x / raw`, and 1 where a value stays.
 
