@@ -40,7 +40,7 @@ def evaluate(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(help="Steps of the sampler (default: 20, or 50 for series), or of the ODE solver with --likelihood (default: 50)."),
+        typer.Option(help="Steps of the sampler (default: as `sdezoo sample`), or of the ODE solver with --likelihood (default: 50)."),
     ] = None,
     probes: Annotated[
         str | None,

@@ -84,7 +84,8 @@ def advise(source: str, column: str | None = None) -> Advice:
         steps,
         trained,
         tuple(reasons),
-        _commands(source, column, chosen.run, steps),
+        # The default depends on the model too: see `Sampler.deciding`.
+        _commands(source, column, chosen.run, None if steps == sampler.usual_steps else steps),
     )
 
 
@@ -112,8 +113,9 @@ def _in_words(source: str, data: Data) -> str:
     return f"{source}: {data.kind}, {data.rows} rows for training{held}, {shape}"
 
 
-def _commands(source: str, column: str | None, run: Any, steps: int) -> tuple[str, ...]:
+def _commands(source: str, column: str | None, run: Any, steps: int | None) -> tuple[str, ...]:
     train = ["sdezoo", "train", "--data", source, "--sde", AUTO] + (["--column", column] if column else [])
     folder = str(run)
-    rest = [["sdezoo", "sample", folder, "--steps", str(steps), "-n", "1000"], ["sdezoo", "evaluate", folder, "--steps", str(steps)]]
+    given = [] if steps is None else ["--steps", str(steps)]
+    rest = [["sdezoo", "sample", folder, *given, "-n", "1000"], ["sdezoo", "evaluate", folder, *given]]
     return tuple(shlex.join(parts) for parts in ([*train, "--out", folder], *rest, ["sdezoo", "report", folder]))

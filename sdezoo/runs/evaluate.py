@@ -118,7 +118,7 @@ def evaluate(
         run: the run folder. A classifier of images is cached in its `evaluation/`.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
         sampler: spec string of the sampler; None: the one that `sdezoo sample` chooses.
-        steps: sampler steps; None: 20, or 50 for series; of paths, one between two observations.
+        steps: sampler steps; None: as for `sdezoo.runs.sample.sample`; of paths, one between two observations.
         n: largest number of samples, and of data rows to compare them with; lower if the held-out part, the training part or the file has
             fewer rows.
         samples: file of samples to evaluate in place of the model's, see `read_samples`.
