@@ -20,33 +20,21 @@ The flow is that of `sdezoo.process.interpolant`. As state and noise have unit v
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Self
+from dataclasses import dataclass
+from typing import ClassVar
 
-from annotated_types import Ge
 from torch import Tensor
-from torch.distributions import ExpTransform, Transform
-from torch.distributions.constraints import Constraint, positive
 
 from sdezoo.process.interpolant import Mix, SelfDecomposable
 from sdezoo.process.noise import Noise
-from sdezoo.process.standardized import column_moments, standardized, wide
+from sdezoo_plugins.sdes.logarithms import InLogarithms
 
 
 @dataclass(frozen=True)
-class LogLaplace(SelfDecomposable):
+class LogLaplace(InLogarithms, SelfDecomposable):
     """Log-Laplace noise on positive data: power-law tails with known moments; it arrives in jumps."""
 
     papers: ClassVar[tuple[str, ...]] = ("baule2025generative",)
-
-    center: tuple[float, ...] | None = None
-    """`c`, one number for each column or one for all; None: the mean of `ln x`, else 0."""
-    spread: tuple[Annotated[float, Ge(0)], ...] | None = None
-    """`s`, one number for each column or one for all; None: the standard deviation of `ln x`, else 1."""
-
-    @property
-    def support(self) -> Constraint:
-        return positive
 
     @property
     def tail(self) -> float:
@@ -56,24 +44,6 @@ class LogLaplace(SelfDecomposable):
     @property
     def t_span(self) -> tuple[float, float]:
         return 1e-3, 0.995
-
-    def adapted(self, x0: Tensor) -> Self:
-        columns = x0 if x0.ndim == 2 else x0.reshape(-1, 1)
-        center, spread = column_moments(wide(columns).log(), self.center, self.spread)
-        return replace(self, center=center, spread=spread)
-
-    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
-        z = self._coordinates.inv(x)
-        assert z is not None
-        return z
-
-    def decode(self, z: Tensor) -> Tensor:
-        return super().decode(self.decode_unchecked(z))
-
-    def decode_unchecked(self, z: Tensor) -> Tensor:
-        x = self._coordinates(z)
-        assert x is not None
-        return x
 
     def mix(self, t: Tensor) -> Mix:
         angle = math.pi / 2 * t.double()
@@ -100,7 +70,3 @@ class LogLaplace(SelfDecomposable):
     def error_scale(self, t: Tensor) -> Tensor:
         """`σ`."""
         return self.mix(t).sigma
-
-    @property
-    def _coordinates(self) -> Transform:
-        return standardized(ExpTransform(), self.center, self.spread)
