@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -39,7 +40,7 @@ class Cells:
     steps: Tensor
     sources: tuple[int, ...]
 
-    @property
+    @cached_property
     def places(self) -> list[int]:
         """The encoded columns that have cells."""
         return [place for place in self.scores.places if self.steps[place] > 0]
@@ -70,10 +71,7 @@ class Cells:
         low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
         below, above = torch.special.ndtr(low), torch.special.ndtr(high)
         found = torch.special.ndtri(below + (_INSIDE + (1 - 2 * _INSIDE) * uniform.cpu().double()) * (above - below))
-        maps = [self.scores.maps[i] for i in self._among]
-        mean, spread = (torch.tensor([getattr(m, name) for m in maps], dtype=torch.float64) for name in ("mean", "spread"))
-        made = mean + spread * torch.where(flip, -found, found)
-        made = torch.where(torch.tensor([m.log for m in maps]), made.exp(), made)
+        made = self.scores.from_scores(torch.where(flip, -found, found), self._among)
         scale, shift = (part.double().expand(x.shape[1])[self.places] for part in (self.last.scale, self.last.shift))
         made = (scale * made + shift).to(x.device, x.dtype)
         drawn = x.clone()
@@ -81,6 +79,6 @@ class Cells:
         drawn[:, self.places] = torch.where(made.isfinite(), made, x[:, self.places])
         return drawn
 
-    @property
+    @cached_property
     def _among(self) -> list[int]:
         return [self.scores.places.index(place) for place in self.places]

@@ -83,11 +83,9 @@ class NormalScoreCodec(Codec):
         return event
 
     def encode(self, raw: Tensor) -> Tensor:
-        log, mean, spread = self._units
         values = raw[..., self.places]
-        scores = self._spline(self._logged(values))
-        made = mean + spread * scores
-        raw[..., self.places] = torch.where(log, torch.where(values > 0, made.where(log, 0.0).exp(), values), made)
+        made = self.from_scores(self._spline(self._logged(values)))
+        raw[..., self.places] = torch.where(self._units[0] & ~(values > 0), values, made)
         return raw
 
     def decode(self, x: Tensor) -> Tensor:
@@ -104,6 +102,17 @@ class NormalScoreCodec(Codec):
             raw: rows `(N, d)`, float64.
         """
         return self._spline(self._logged(raw[..., self.places]))
+
+    def from_scores(self, scores: Tensor, among: Sequence[int] | slice = slice(None)) -> Tensor:
+        """The values `x` of normal scores, `x = m + s S`, or its exponential for a logarithm, shaped like `scores`.
+
+        Args:
+            scores: `S` of the mapped columns, float64 `(…, places)`.
+            among: indices of these columns among the mapped ones; default: all.
+        """
+        log, mean, spread = (unit[among] for unit in self._units)
+        made = mean + spread * scores
+        return torch.where(log, made.where(log, 0.0).exp(), made)
 
     def log_det(self, raw: Tensor) -> Tensor:
         """Compute `Σ log x'` over the mapped columns: `x' = s S'(v)`, for a logarithm `s S'(v) x / raw`, and 1 where a value stays.
