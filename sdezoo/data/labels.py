@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,15 @@ class Labels(NamedTuple):
     """Class indices `(N,)`, int64."""
     names: tuple[str | int, ...]
     """The label of each class, in order: of the alphabet, or of size."""
+    column: str = ""
+    """Name of the column of a table that holds them."""
+    place: int | None = None
+    """Number of columns before it."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The labels of a column as arguments of `sdezoo.data.dataset.split`."""
+        return {"labels": self.numbers, "class_names": self.names, "label_column": self.column, "label_place": self.place}
 
 
 def take_labels(table: pa.Table, column: str) -> tuple[pa.Table, Labels]:
@@ -44,7 +53,8 @@ def take_labels(table: pa.Table, column: str) -> tuple[pa.Table, Labels]:
         raise DataError(f"There is no column '{column}' for the labels.", f"Give one of {', '.join(table.column_names[:20])}.")
     if table.num_columns == 1:
         raise DataError(f"The table has no column besides the labels '{column}'.", "Give a table with columns to learn.")
-    return table.drop_columns([column]), labels(table[column], f"column '{column}'")
+    found = labels(table[column], f"column '{column}'")
+    return table.drop_columns([column]), found._replace(column=column, place=table.column_names.index(column))
 
 
 def labels(values: pa.ChunkedArray | pa.Array, what: str) -> Labels:

@@ -61,9 +61,8 @@ class Arrow(Dataset):
             raise DataError(f"The splits of '{root}' have different columns.", "Save them with the same columns.")
         table = pa.concat_tables(parts)
         if self.label_column is not None:
-            place = table.column_names.index(self.label_column) if self.label_column in table.column_names else None
             table, labels = take_labels(table, self.label_column)
-            known = {"class_names": labels.names, "label_column": self.label_column, "label_place": place, "labels": labels.numbers}
+            known = labels.settings
         found = columns(root, table, self.text)
         del table
         return_memory()

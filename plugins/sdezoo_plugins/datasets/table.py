@@ -69,12 +69,10 @@ class Table(Dataset):
         else:
             style = form.style(path, table, self._dialect)
             if self.label_column is not None:
-                names = table.column_names
                 table, labels = take_labels(table, self.label_column)
                 numbered = shortened((f"{number} = {name}" for number, name in enumerate(labels.names)), 20)
                 notes += [f"The classes of column '{self.label_column}' are numbered: {numbered}."]
-                known = {"labels": labels.numbers, "class_names": labels.names, "label_column": self.label_column}
-                known |= {"label_place": names.index(self.label_column)}
+                known = labels.settings
             found = columns(path, table, self.text)
             known |= {"style": style}
         del table
