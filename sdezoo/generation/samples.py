@@ -24,7 +24,7 @@ from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.generation.guiding import NO_GUIDES, Guides
-from sdezoo.learning.model import Model, ScoreModel
+from sdezoo.learning.model import Model
 from sdezoo.learning.observed import is_simulated
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.simulation import Simulation
@@ -323,7 +323,7 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
         return Simulation(substeps=trained.model.substeps)
     chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
     sampler: Sampler = SAMPLERS.build(chosen)
-    if spec is None and isinstance(trained.model, ScoreModel) and trained.model.linear and trained.model.linear.corners:
+    if spec is None and trained.model.decides:
         sampler = sampler.deciding()
     check_fit(sde, sampler)
     return sampler

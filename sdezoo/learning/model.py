@@ -120,6 +120,11 @@ class Model(ABC, Generic[P]):
         """A key that changes whenever a constant used outside the network's calls changes. Default: None, no constants."""
         return None
 
+    @property
+    def decides(self) -> bool:
+        """Whether it knows columns of two values, to one of which a row turns within few steps. Default: False."""
+        return False
+
     def condition_on(self, condition: Tensor) -> Model[P]:
         """The model of the conditional distribution.
 
@@ -314,6 +319,10 @@ class ScoreModel(Model[P], nn.Module):
     @property
     def version(self) -> Hashable:
         return tuple((moment.data_ptr(), moment._version) for moment in (self.mean, self.std))
+
+    @property
+    def decides(self) -> bool:
+        return self.linear is not None and self.linear.corners is not None
 
     def _moments(self, z: Tensor) -> Moments:
         return Moments(*(moment.to(z.device, z.dtype) for moment in (self.mean, self.std)))

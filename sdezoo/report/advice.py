@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sdezoo.data.dataset import Data
@@ -113,7 +114,7 @@ def _in_words(source: str, data: Data) -> str:
     return f"{source}: {data.kind}, {data.rows} rows for training{held}, {shape}"
 
 
-def _commands(source: str, column: str | None, run: Any, steps: int | None) -> tuple[str, ...]:
+def _commands(source: str, column: str | None, run: Path, steps: int | None) -> tuple[str, ...]:
     train = ["sdezoo", "train", "--data", source, "--sde", AUTO] + (["--column", column] if column else [])
     folder = str(run)
     given = [] if steps is None else ["--steps", str(steps)]

@@ -84,9 +84,12 @@ class Reference:
             key: tells it apart from what else the guide computes.
             make: computes it.
         """
-        if ("once", key) not in self._kept:
-            self._kept["once", key] = make()
-        return self._kept["once", key]
+        return self._once(("once", key), make)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
 
     def data(self, count: int, label: int | None) -> Tensor:
         """Return training rows, chosen by the seed, `(at most count, *event)`.
@@ -98,18 +101,20 @@ class Reference:
         Raises:
             ParameterError: if there are no training rows, or none of this class.
         """
-        if self._rows is None:
+        read = self._rows
+        if read is None:
             raise ParameterError(
                 "A guide needs the training rows, and there are none here.", "Sample from a run folder, or a model just fitted."
             )
-        key = ("rows", count, label)
-        if key not in self._kept:
-            x = self._rows(label)
+
+        def choose() -> Tensor:
+            x = read(label)
             if not len(x):
                 raise ParameterError(f"No training row has the class {label}, and a guide needs some.", "Give --label another class.")
             order = torch.randperm(len(x), generator=torch.Generator().manual_seed(mix(self.seed, _CHOICE)))
-            self._kept[key] = x[order[:count].to(x.device)].to(self._like)
-        return self._kept[key]
+            return x[order[:count].to(x.device)].to(self._like)
+
+        return self._once(("rows", count, label), choose)
 
     def observed(self, name: str) -> Tensor:
         """Return what was observed of the samples of this batch: sample `i` has row `i` modulo their number.
@@ -167,11 +172,13 @@ class Reference:
         Raises:
             ParameterError: as for `data`.
         """
-        if "spread" not in self._kept:
+
+        def measure() -> float:
             sde = self._inner(self.labels, self.indices).sde
             found = float(as_affine(sde, "A spread in coordinates").encode(self.data(_SPREAD_OF, None)).double().std())
-            self._kept["spread"] = found if 0 < found < math.inf else 1.0
-        return self._kept["spread"]
+            return found if 0 < found < math.inf else 1.0
+
+        return self._once("spread", measure)
 
     def units(self) -> tuple[Tensor, Tensor]:
         """Return `a` and `b` of an encoding that is affine, `x = a + b u` with `x` in the user's units and `u` encoded.
@@ -214,12 +221,13 @@ class Reference:
             through: puts a model around the one inside; None: draw from that one.
             turn: number of this pilot among those of the guide, which tells them apart.
         """
-        key = ("pilot", count, label, turn)
-        if key not in self._kept:
+
+        def draw() -> Tensor:
             inner = self._inner(None if label is None else torch.full((count,), label, device=self._like.device), range(count))
             model, shape = inner if through is None else through(inner), (count, *self.event)
-            self._kept[key] = self._sampler.sample(model, shape, self.steps, mix(self.seed, _PILOT), like=self._like)
-        return self._kept[key]
+            return self._sampler.sample(model, shape, self.steps, mix(self.seed, _PILOT), like=self._like)
+
+        return self._once(("pilot", count, label, turn), draw)
 
 
 class Guide(Plugin, Requirement[P], ABC, Generic[P]):
