@@ -13,6 +13,7 @@ with `--noise`, that of the published truncations, and with `--exact`, that of s
 
 import argparse
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -50,16 +51,19 @@ def trained(spec: str, x: torch.Tensor, seed: int) -> ScoreModel:
     torch.manual_seed(seed)
     sde = SDES.build(spec).adapted(x)
     model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=128").module((2,)), x)
-    loss = LOSSES.build("dsm")
-    steps = EPOCHS * len(x) // BATCH
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    order, steps = torch.cat([torch.randperm(len(x)) for _ in range(EPOCHS)]), EPOCHS * len(x) // BATCH
+    return fitted(model, "dsm", 4e-3, (x[rows] for rows in order[: steps * BATCH].split(BATCH)), steps, seed)
+
+
+def fitted(model: ScoreModel, loss: str, lr: float, batches: Iterable[torch.Tensor], steps: int, seed: int) -> ScoreModel:
+    """The model, trained by one step on each batch."""
+    objective, optimizer = LOSSES.build(loss), torch.optim.AdamW(model.parameters(), lr=lr)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    order = torch.cat([torch.randperm(len(x)) for _ in range(EPOCHS)])
-    for step in range(steps):
-        rows, noise = x[order[step * BATCH : (step + 1) * BATCH]], Noise.seeded(seed, step)
-        t = draw_times("log-normal", model, sde.t_span, (len(rows), 1), noise, rows)
+    for step, rows in enumerate(batches):
+        noise = Noise.seeded(seed, step)
+        t = draw_times("log-normal", model, model.sde.t_span, (len(rows), 1), noise, rows)
         optimizer.zero_grad()
-        loss(model, Batch(rows), t, noise).mean().backward()
+        objective(model, Batch(rows), t, noise).mean().backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()

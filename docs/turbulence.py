@@ -11,8 +11,9 @@ import argparse
 
 import numpy as np
 import torch
+from heavy_tails import fitted
 
-from sdezoo import LOSSES, NETWORKS, SAMPLERS, SDES, Batch, Noise, ScoreModel, draw_times
+from sdezoo import NETWORKS, SAMPLERS, SDES, ScoreModel
 
 LENGTH, ROWS, BATCH, SAMPLES = 1024, 8000, 256, 2000
 CASCADE = 0.2
@@ -36,18 +37,8 @@ def trained(spec: str, loss: str, x: torch.Tensor, steps: int) -> ScoreModel:
     torch.manual_seed(0)
     sde = SDES.build(spec).adapted(x)
     model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=256").module(sde.network_input_shape((LENGTH,))), x)
-    objective, optimizer = LOSSES.build(loss), torch.optim.AdamW(model.parameters(), lr=1e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
-        noise = Noise.seeded(0, step)
-        rows = x[torch.randint(len(x), (BATCH,), generator=torch.Generator().manual_seed(step))]
-        t = draw_times("log-normal", model, sde.t_span, (BATCH, 1), noise, rows)
-        optimizer.zero_grad()
-        objective(model, Batch(rows), t, noise).mean().backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-    return model.eval().requires_grad_(False)
+    chosen = (torch.randint(len(x), (BATCH,), generator=torch.Generator().manual_seed(step)) for step in range(steps))
+    return fitted(model, loss, 1e-3, (x[rows] for rows in chosen), steps, 0)
 
 
 def row(title: str, x: torch.Tensor) -> None:

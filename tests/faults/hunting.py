@@ -85,9 +85,8 @@ def hunt(
     size of what was read; `seal` is called once the file lies there.
     """
     place.write_bytes(contents[0])
-    read(place)
-    sizes = {}  # a file whose damage shows at its end has taken what the whole file takes
-    for content in contents:
+    sizes = {contents[0]: size(read(place))}  # a file whose damage shows at its end has taken what the whole file takes
+    for content in contents[1:]:
         place.write_bytes(content)
         seal()
         try:
