@@ -77,7 +77,9 @@ class Brings(VP):
 
 def test_a_process_brings_its_sampler():
     def chosen(sde, spec=None):
-        return choose_sampler(SimpleNamespace(model=SimpleNamespace(sde=sde), state=SimpleNamespace(kind="table")), spec).title()
+        return choose_sampler(
+            SimpleNamespace(model=SimpleNamespace(sde=sde, decides=False), state=SimpleNamespace(kind="table")), spec
+        ).title()
 
     assert chosen(VP()) == chosen(Brings(steady=False)) == "unipc"
     assert chosen(Brings()) == "ddim"
