@@ -187,6 +187,11 @@ class TimeType(ColumnType):
         head, _, unit = self.arrow.rstrip("]").partition("[")
         return DAY[unit] if head.startswith("time") and head != "timestamp" else 0
 
+    @property
+    def has_zero(self) -> bool:
+        """Whether 0 means something, as for durations; dates and times of day are counted from anywhere."""
+        return self.arrow.startswith("duration")
+
     def around(self, codes: Tensor) -> Tensor:
         if not self.day:
             return codes

@@ -119,9 +119,9 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
             raise DataError("The table has no values at all: every one is missing.", "Give a table with values.")
         raise DataError(f"The column {name} has no values at all: every one is missing.", f"Leave it out: {_left_out(name)}.")
     words = [i for i, kind in enumerate(kinds) if isinstance(kind, CategoryType) or (data.columns and data.columns[i] in categories)]
-    times = [i for i, kind in enumerate(kinds) if isinstance(kind, TimeType) and i not in bound]
+    times = [i for i, kind in enumerate(kinds) if isinstance(kind, TimeType) and not kind.has_zero and i not in bound]
     if times:
-        # Times have no zero, so their middle is as good as any; processes on the positive numbers are not for them.
+        # Such times have no zero, so their middle is as good as any; processes on the positive numbers are not for them.
         shift = torch.zeros(len(Encoding(tuple(codecs)).sources(count)), dtype=torch.float64)
         low, high = data.bounds
         shift[list(places(times))] = -((low + high) / 2)[times].double().round()

@@ -1,7 +1,7 @@
 """What the columns of a table are for `--sde auto`: numbers, categories, or identifiers that are left out.
 
-- A column is an *identifier* if it names rows: strings that differ in every row, or integers that count them in even steps. A model could
-  only memorize it, so it is left out.
+- A column is an *identifier* if it names rows: strings of which most rows have one of their own, or integers that count the rows in even
+  steps. A model could only memorize it, so it is left out.
 - Strings and Booleans are *categories*. So are numbers on a lattice, such as whole numbers, if they have two different values, or ten at
   most and each end in a hundredth of the rows: grades and years of a survey, but not counts, whose largest values are rare.
 - Numbers of which none is positive are *negative*: processes get them with the opposite sign, so that one on the positive numbers fits.
@@ -130,7 +130,10 @@ def _identifies(column: Tensor, kind: ColumnType) -> str | None:
     if len(present) < _ROWS:
         return None
     if isinstance(kind, CategoryType):
-        return "a different string in every row" if len(kind.values) == len(present) else None
+        alone = int((present.unique(return_counts=True)[1] == 1).sum())
+        if alone == len(present):
+            return "a different string in every row"
+        return f"a string that no other row has in {alone} of {len(present)} rows" if alone > len(present) / 2 else None
     if not kind.whole or len(present) < len(column):
         return None
     steps = present.sort().values.diff()

@@ -37,6 +37,8 @@ from sdezoo.errors import DataError
         ["03/27/2024 09:30 PM", "03/28/2024 12:05 AM"],
         ["9:05", "23:59"],
         ["09:05", "23:59"],
+        ["0 days 00:00:01", "12 days 23:59:59", "-1 days +23:59:59"],
+        ["0 days 00:00:00.250000", "-2 days +00:00:00.000000"],
     ],
 )
 def test_texts_of_times_come_back_as_they_were_written(texts: list[str]) -> None:
@@ -60,6 +62,18 @@ def test_whole_numbers_that_skip_what_is_no_date_are_dates() -> None:
     assert torch.equal(recoded(few.values, few.types, ours.types, ["when"]), ours.values[:2])
 
 
+def test_durations_are_counted_from_0() -> None:
+    """From their middle, positive ones would be taken for numbers of both signs."""
+    for texts, codes in (
+        (["0 days 00:00:03", "5 days 00:00:01"], [3, 432001]),
+        (["0 days 00:05:00", "0 days 00:15:00", "0 days 00:25:00"], [5, 15, 25]),
+        (["-1 days +23:59:58", "0 days 00:00:08"], [-2, 8]),
+    ):
+        assert to_numbers(pa.table({"took": texts})).values[:, 0].tolist() == codes
+    long = to_numbers(pa.table({"took": pa.array([1, 2**31 + 1]).cast(pa.duration("s"))}))
+    assert (long.types[0].coarse, long.types[0].offset, long.values.min() >= 0) == (True, 0, True)
+
+
 def test_a_step_between_two_dates_is_a_day() -> None:
     found = to_numbers(pa.table({"when": ["02/28/2024", "03/01/2024", "02/27/2024"]}))
     assert (found.values[1, 0] - found.values[0, 0], found.values[0, 0] - found.values[2, 0]) == (2, 1)
@@ -73,6 +87,8 @@ _UNCLEAR = [
     ["12", "13"],
     ["2019-20", "2020-21"],
     ["Jan-20", "Feb-20"],
+    ["1 days 25:00:00", "2 days 00:00:00"],
+    ["1 days 05:00:00", "2 days"],
 ]
 
 

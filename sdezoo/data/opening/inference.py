@@ -194,7 +194,8 @@ def _moments(columns: Sequence[pa.ChunkedArray]) -> Iterator[np.ndarray]:
 
 def _exact_step(columns: Sequence[pa.ChunkedArray], own: int) -> int:
     """The common step of times; of few different ones, which may share one by chance, the longest span of time that divides it."""
-    low = min((int(known.min()) for known in _moments(columns)), default=0)
+    from_0 = any(pa.types.is_duration(column.type) for column in columns)
+    low = 0 if from_0 else min((int(known.min()) for known in _moments(columns)), default=0)
     step, different = 0, set()
     for known in _moments(columns):
         since = np.unique(known - low)
@@ -211,7 +212,7 @@ def _exact_step(columns: Sequence[pa.ChunkedArray], own: int) -> int:
 
 def time_type(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType:
     """Find the type of columns of times: the coarsest step that is exact, or the finest span of time whose multiples float32
-    rounds by a quarter of the next span at most.
+    rounds by a quarter of the next span at most. Durations are counted from 0, so that positive ones stay positive; others from the middle.
 
     Args:
         kind: their Arrow type.
@@ -222,6 +223,8 @@ def time_type(kind: pa.DataType, columns: Sequence[pa.ChunkedArray]) -> TimeType
         return TimeType(str(kind), 0)
     low, high = min(first for first, _ in ends), max(last for _, last in ends)
     step = _exact_step(columns, _own(kind))
+    if pa.types.is_duration(kind):
+        return TimeType(str(kind), 0, step, max(-low, high) // step >= EXACT)
     if pa.types.is_time(kind):  # they go around the clock
         step = math.gcd(step, _SPANS["day"] // _own(kind))
     if coarse := (high - low) // step >= 2 * EXACT:

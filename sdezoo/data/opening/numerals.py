@@ -1,8 +1,8 @@
 """Numbers written for people: thousands separators, decimal commas, currency signs, and columns that mix numbers with other texts.
 
 A column of text is read as numbers if all of its values are numbers in one notation: `1,234.50` (a decimal point) or `1.234,50` (a decimal
-comma). `1,234` alone is in both. Another column of the file then tells, or the user. Among other numbers, one in parentheses, `(1,234.50)`,
-is negative, as accountants write it. Arrow converts the texts once the marks are removed. `Amounts` writes numbers as such texts again.
+comma). `1,234` alone is in both. Another column of the file then tells, or the user. A unit behind all numbers of a column, as in `59.8 kg`,
+is left out. Among other numbers, one in parentheses, `(1,234.50)`, is negative, as accountants write it. Arrow converts the texts once the marks are removed. `Amounts` writes numbers as such texts again.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -37,6 +37,8 @@ _NOTATIONS = {
 _NONE = r"(?i)^\s*(?:[-?.*\x{2013}\x{2014}]|--|\.\.|none|null|<na>|na|n\.a\.|n/a|nan|missing|unknown|)\s*$"
 """What people write for a missing number, besides what Arrow knows."""
 _NEGATIVE = rf"^\s*({_CURRENCY}?)\s*\(\s*([^()+-]*\d[^()+-]*)\)\s*$"
+_IN_UNIT = rf"^\s*[-+\x{{2212}}]?[\d.,]*\d[\d.,{_SPACES}]*?\s?(?P<unit>[\p{{L}}°][\p{{L}}°²³%/]*)\s*$"
+_PADDED = r"^\s*[-+]?0\d"  # a code: as a number it would be another one
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 
 _CELL = re.compile(rf"([^\d.,]*)([\d.,{_SPACES}]*\d[.,]?)(\D*)")
@@ -199,15 +201,30 @@ def _texts(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
 
 
 def _amounts(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The texts without currency and percent signs around a number, and with a minus sign in place of parentheses."""
+    """The texts without what is around a number: currency and percent signs, one unit, and parentheses, which become a minus sign."""
     return pc.replace_substring_regex(_signed(column), _AMOUNT, r"\1\3")
 
 
 def _signed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    column = _without_unit(column)
     inside = pc.match_substring_regex(column, _NEGATIVE)
     # Numbers that are all in parentheses may be marks, such as those of footnotes.
     mixed = pc.any(inside).as_py() and not pc.all(inside).as_py()
     return pc.replace_substring_regex(column, _NEGATIVE, r"-\1\2") if mixed else column
+
+
+def _without_unit(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The texts without the unit that is behind the numbers of all but marks of missing ones; as they are if there is none, or another."""
+    numbers = _without_marks(column)
+    numbers = column if numbers is None else numbers
+    first = next((text for text in numbers.drop_null()[:1].to_pylist()), None)
+    unit = None if first is None else pc.extract_regex(pa.scalar(first), _IN_UNIT).as_py()
+    if unit is None or re.fullmatch("[eE]", unit["unit"]):
+        return column
+    found = pc.struct_field(pc.extract_regex(numbers, _IN_UNIT), "unit")
+    alike = found.null_count == numbers.null_count and pc.all(pc.equal(found, unit["unit"])).as_py()
+    alike = alike and not pc.any(pc.match_substring_regex(numbers, _PADDED)).as_py()
+    return pc.replace_substring_regex(column, rf"(\d)\s*{re.escape(unit['unit'])}\s*$", r"\1") if alike else column
 
 
 def _share(texts: pa.ChunkedArray, pattern: str) -> float:

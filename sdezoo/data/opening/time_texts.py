@@ -1,10 +1,11 @@
-"""Dates and times that are written as texts, such as `03/27/2024` or `2024-03-27T09:30Z`: read as times, and written in the same form.
+"""Dates, times and durations that are written as texts, such as `03/27/2024`, `2024-03-27T09:30Z` or `1 days 09:30:00`: read as times, and
+written in the same form.
 
 A form is a format of `strftime`; `%-d` is a day without a zero before it, `%^b` a month in capitals. A month without a day is its middle,
 so that rounding to months has no bias. A form is taken only if every text of a column is what writing in
 the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Years of two digits are taken
 only if all texts lie within 50 years; 69 is 1969, and 68 is 2068. Offsets from UTC and `Z` belong to the form, so they are the same in all
-texts; ISO texts with different ones are read as times in UTC.
+texts; ISO texts with different ones are read as times in UTC. Durations are written as pandas does: `-1 days +23:59:59` is a second below 0.
 
 Whole numbers such as 20240327 and 202403 are dates if at least eight differ, in two months or three years, and all are dates: there is none
 between 20241231 and 20250101.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
+from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -58,6 +60,8 @@ _TEXT = re.compile(rf"({'|'.join(_DATES)})?([ T]?)({'|'.join(_CLOCKS)})?(Z| ?UTC
 _UNITS = {0: "s", 3: "ms", 6: "us", 9: "ns"}
 _RANGES, _DIFFERENT = ((COMPACT[0], 18000101, 21991231), (COMPACT[1], 180001, 219912)), 8
 _FIFTY_YEARS = 50 * 366 * 86400
+_DURATION = r"(?P<d>-?\d+) days \+?(?P<H>\d\d):(?P<M>\d\d):(?P<S>\d\d)(?:\.(?P<f>\d{3}|\d{6}|\d{9}))?"
+_OF_DAYS, _SECONDS = "%d days %H:%M:%S", {"d": 86400, "H": 3600, "M": 60, "S": 1}
 _BARE = "\x01"  # before a field that is written without a zero
 _FLAG, _MIDDLE = re.compile(r"%[-^]"), "15"
 
@@ -95,8 +99,10 @@ def parse_times(texts: pa.ChunkedArray | pa.Array, form: str, kind: pa.DataType)
     Args:
         texts: the texts.
         form: the form.
-        kind: a timestamp, or a time of day.
+        kind: a timestamp, a time of day or a duration.
     """
+    if pa.types.is_duration(kind):
+        return _read_durations(texts, kind)
     base, counted = texts, None
     digits = next(count for count, unit in _UNITS.items() if unit == kind.unit)
     if digits:
@@ -121,9 +127,11 @@ def write_times(times: pa.ChunkedArray | pa.Array, form: str) -> pa.ChunkedArray
     """Write times as texts in a form.
 
     Args:
-        times: timestamps without a zone, or times of day.
+        times: timestamps without a zone, times of day or durations.
         form: the form.
     """
+    if pa.types.is_duration(times.type):
+        return _write_durations(times)
     texts = pc.strftime(times, form.replace("%-", f"{_BARE}%").replace("%^", "%"), locale="C")
     texts = pc.utf8_upper(texts) if "%^" in form else texts
     return pc.replace_substring_regex(texts, f"{_BARE}0?", "") if _BARE in form.replace("%-", _BARE) else texts
@@ -131,6 +139,11 @@ def write_times(times: pa.ChunkedArray | pa.Array, form: str) -> pa.ChunkedArray
 
 def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
     first = next((value for value in (_known(chunk) for chunk in texts.chunks) if value is not None), None)
+    if first is not None and (duration := re.fullmatch(_DURATION, first)):
+        kind = pa.duration(_UNITS[len(duration["f"] or "")])
+        times = _read_durations(texts := texts.cast(pa.string()), kind)
+        kept = times.null_count == texts.null_count and pc.all(pc.equal(_write_durations(times), texts)).as_py()
+        return (times, _OF_DAYS) if kept else None
     match = None if first is None else _TEXT.fullmatch(first)
     if match is None or not (match[1] or match[3]) or bool(match[2]) != bool(match[1] and match[3]):
         return None
@@ -146,6 +159,24 @@ def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
         same = all(times.equals(found[0][0]) for times, _ in found)
         return found[0] if same else None
     return _iso(texts) if match[1] and match[1][4] == "-" else None
+
+
+def _read_durations(texts: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
+    digits = next(count for count, unit in _UNITS.items() if unit == kind.unit)
+    parts = pc.extract_regex(texts, f"^{_DURATION}$")
+    whole = [pc.multiply(pc.struct_field(parts, name).cast(pa.int64()), length * 10**digits) for name, length in _SECONDS.items()]
+    found = reduce(pc.add, whole)
+    return (pc.add(found, pc.struct_field(parts, "f").cast(pa.int64())) if digits else found).cast(kind)
+
+
+def _write_durations(durations: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    day, whole = DAY[durations.type.unit], durations.cast(pa.int64())
+    towards_zero = pc.divide(whole, day)
+    rest = pc.subtract(whole, pc.multiply(towards_zero, day))
+    below = pc.less(rest, 0).cast(pa.int64())
+    days = pc.subtract(towards_zero, below)
+    clock = pc.strftime(pc.add(rest, pc.multiply(below, day)).cast(pa.timestamp(durations.type.unit)), "%H:%M:%S", locale="C")
+    return pc.binary_join_element_wise(days.cast(pa.string()), pc.if_else(pc.less(days, 0), " days +", " days "), clock, "")
 
 
 def _compact(numbers: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
