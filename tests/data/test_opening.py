@@ -325,6 +325,38 @@ def test_marks_of_missing_numbers_are_missing_and_categories_keep_them(tmp_path:
     assert "missing value" in notes[0]
 
 
+def test_numbers_that_mark_missing_values_are_named_and_left_out_where_the_user_says_so(tmp_path: Path) -> None:
+    """-999 among prices is named; 99 among ages, which go on to 98, is not. Both are left out as they are written, in any format."""
+    columns = {"price": [-999.0] * 3 + [0.5 * k for k in range(1, 20)], "age": [99] * 3 + list(range(80, 99))}
+    files = [tmp_path / f"t.{ending}" for ending in ("csv", "parquet")]
+    rows = zip(*columns.values(), strict=True)
+    files[0].write_text("price,age\n" + "".join(f"{price:.2f},{age}\n" for price, age in rows))
+    parquet.write_table(pa.table(columns), files[1])
+    for file in files:
+        notes: list[str] = []
+        assert read_table(file, notify=notes.append).to_pydict() == columns
+        assert len(notes) == 1
+        assert "3 values of column 'price'" in notes[0]
+        assert notes[0].endswith(f'give --data "table:path={file},missing=-999".')
+        found = read_table(file, Dialect(missing=("-999", "99")), notes.append)
+        assert (found["price"].null_count, found["age"].null_count, len(notes)) == (3, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["59.8 kg", "1,200.5 kg", "n/a"], [59.8, 1200.5, None]),
+        (["-5 °C", "3°C"], [-5, 3]),
+        (["1 kg", "2 g"], ["1 kg", "2 g"]),
+        (["3 rooms", "studio"], ["3 rooms", "studio"]),
+        (["007 kg", "12 kg"], ["007 kg", "12 kg"]),
+    ],
+)
+def test_one_unit_behind_all_numbers_of_a_column_is_left_out(tmp_path: Path, cells: list[str], values: list[object]) -> None:
+    (tmp_path / "t.csv").write_text("x,kind\n" + "".join(f'"{cell}",a\n' for cell in cells))
+    assert read_table(tmp_path / "t.csv")["x"].to_pylist() == values
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="tells how much memory is resident")
 def test_what_a_table_took_is_returned_to_the_system(tmp_path: Path) -> None:
     """A column of 32 MiB: what stays once it is gone is less than half of it."""

@@ -70,6 +70,15 @@ def test_roles(path: str) -> None:
     assert kept.categories == ("visits", "sex", "island", "member", "unit")
 
 
+def test_texts_that_most_rows_have_alone_are_left_out(tmp_path: Path) -> None:
+    """A model would learn the names of people by heart. A place that many share is a category."""
+    rows = "".join(f"{0.5 * k},{'Ann' if k < 9 else f'person {k}'},{'here' if k < 10 else f'place {k}'}\n" for k in range(20))
+    (tmp_path / "t.csv").write_text("x,name,place\n" + rows)
+    options, reasons = find_roles(find_dataset(str(tmp_path / "t.csv")).load(), ColumnOptions())
+    assert (options.dropped, options.categories) == (("name",), ("place",))
+    assert "'name' left out: a string that no other row has in 11 of 20 rows." in reasons[0]
+
+
 def test_the_whole_way(tmp_path: Path, path: str) -> None:
     result = train(config(tmp_path, data=path))
     reasons = " ".join(result.reasons)

@@ -1,8 +1,9 @@
 """Numbers written for people: thousands separators, decimal commas, currency signs, and columns that mix numbers with other texts.
 
 A column of text is read as numbers if all of its values are numbers in one notation: `1,234.50` (a decimal point) or `1.234,50` (a decimal
-comma). `1,234` alone is in both. Another column of the file then tells, or the user. A unit behind all numbers of a column, as in `59.8 kg`,
-is left out. Among other numbers, one in parentheses, `(1,234.50)`, is negative, as accountants write it. Arrow converts the texts once the marks are removed. `Amounts` writes numbers as such texts again.
+comma). `1,234` alone is in both. Another column of the file then tells, or the user. A unit behind all numbers of a column, as in
+`59.8 kg`, is left out. Among other numbers, one in parentheses, `(1,234.50)`, is negative, as accountants write it. Arrow converts the
+texts once the marks are removed. `Amounts` writes numbers as such texts again.
 """
 
 # pyright: reportAttributeAccessIssue=false

@@ -29,6 +29,7 @@ from pyarrow import parquet
 
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.numerals import notation, read_numbers
+from sdezoo.data.opening.sentinels import name_sentinels, without_sentinels
 from sdezoo.data.opening.text import Text, no_rows, read_rows
 from sdezoo.data.opening.time_texts import read_times
 from sdezoo.data.reading import check_size, reading
@@ -45,7 +46,7 @@ OF_TEXT = ("separator", "decimal", "thousands", "encoding", "comment", "missing"
 """What a user can say of a table in text."""
 OF_EXCEL = ("sheet", "text", "missing", "decimal", "thousands")
 """What a user can say of an Excel file."""
-OF_PARQUET = ("text",)
+OF_PARQUET = ("text", "missing")
 """What a user can say of a Parquet file."""
 _LONG = 2.0**63  # integers from here on are read as floating-point numbers
 _PADDED, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
@@ -73,16 +74,20 @@ def read_table(
         begun = opened.read(4)
         if begun == _PARQUET:
             _take_no(path, dialect, "a Parquet file", OF_PARQUET)
-            return _as_text(_without_index(path, _parquet(path), notify), dialect)
-        if begun == _ZIP:
+            table = _as_text(_without_index(path, _parquet(path), notify), dialect)
+        elif begun == _ZIP:
             from sdezoo.data.opening.excel import read_sheet
 
             _take_no(path, dialect, "an Excel file", OF_EXCEL)
-            return _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
-        if begun == _OLD_EXCEL:
+            table = _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
+        elif begun == _OLD_EXCEL:
             raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
-        _take_no(path, dialect, "text", OF_TEXT)
-        return _text(path, opened, dialect, notify)
+        else:
+            _take_no(path, dialect, "text", OF_TEXT)
+            table = _text(path, opened, dialect, notify)
+        table = without_sentinels(table, dialect.missing)
+        name_sentinels(path, table, notify)
+        return table
 
 
 def holds_text(path: Path) -> bool:

@@ -5,7 +5,8 @@ A form is a format of `strftime`; `%-d` is a day without a zero before it, `%^b`
 so that rounding to months has no bias. A form is taken only if every text of a column is what writing in
 the form gives back, so nothing is lost. If all texts fit both `%d/%m/%Y` and `%m/%d/%Y`, neither is taken. Years of two digits are taken
 only if all texts lie within 50 years; 69 is 1969, and 68 is 2068. Offsets from UTC and `Z` belong to the form, so they are the same in all
-texts; ISO texts with different ones are read as times in UTC. Durations are written as pandas does: `-1 days +23:59:59` is a second below 0.
+texts; ISO texts with different ones are read as times in UTC. Durations are written as by
+pandas: `-1 days +23:59:59` is a second below 0.
 
 Whole numbers such as 20240327 and 202403 are dates if at least eight differ, in two months or three years, and all are dates: there is none
 between 20241231 and 20250101.

@@ -1,0 +1,71 @@
+"""Values that mark missing ones, such as -999: taken as missing where the user says so, and named where they stand out.
+
+A number of nines is named if three rows or more have it, and if it is farther from all other values of its column than half of their range.
+"""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sdezoo.data.opening.dialect import instead, is_number
+
+_NINES = [sign * (10**digits - 1) for digits in range(1, 9) for sign in (-1, 1)]
+_ROWS, _GAP = 3, 0.5
+
+
+def without_sentinels(table: pa.Table, missing: Sequence[str]) -> pa.Table:
+    """The table with the values that mark missing ones as null. A number does however it is written: `-999` is also `-999.0`.
+
+    Args:
+        table: the table.
+        missing: texts that mark missing values.
+    """
+    words, numbers = pa.array(missing, pa.string()), pa.array([float(text) for text in missing if is_number(text)], pa.float64())
+    for place, field in enumerate(table.schema if missing else ()):
+        column, kind = table.column(place), field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if _is_number(kind):
+            found = pc.is_in(column.cast(pa.float64(), safe=False), numbers)
+        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            found = pc.is_in(column.cast(pa.string()), words)
+        else:
+            continue
+        if pc.any(found).as_py():
+            table = table.set_column(place, field, pc.if_else(found, pa.scalar(None, column.type), column))
+    return table
+
+
+def name_sentinels(path: Path, table: pa.Table, notify: Callable[[str], None]) -> None:
+    """Tell the user of numbers that probably mark missing values.
+
+    Args:
+        path: the file, for the message.
+        table: the table.
+        notify: called with a sentence for each column.
+    """
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not _is_number(column.type):
+            continue
+        values = column.cast(pa.float64(), safe=False)
+        ends = pc.min_max(values).as_py()
+        for mark in {ends["min"], ends["max"]}.intersection(_NINES):
+            others = pc.min_max(pc.filter(values, pc.not_equal(values, mark))).as_py()
+            count = pc.sum(pc.equal(values, mark)).as_py()
+            if others["min"] is None or others["min"] == others["max"] or count < _ROWS:
+                continue
+            gap = others["min"] - mark if mark < others["min"] else mark - others["max"]
+            if gap > _GAP * (others["max"] - others["min"]):
+                notify(
+                    f"{count} values of column '{name}' of '{path}' are {mark:.0f}, far from the others, {others['min']:g} to "
+                    f"{others['max']:g}. If that marks a missing value, g{instead(path, f'missing={mark:.0f}')[1:]}"
+                )
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
