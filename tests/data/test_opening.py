@@ -343,6 +343,43 @@ def test_numbers_that_mark_missing_values_are_named_and_left_out_where_the_user_
 
 
 @pytest.mark.parametrize(
+    ("content", "is_a"),
+    [
+        (b'{"a": 1, "b": 2}\n{"a": 3, "b": 4}\n', "holds JSON"),
+        (b'[{"a": 1},\n {"a": 3}]', "holds JSON"),
+        (b"<!DOCTYPE html>\n<title>Log in</title>\n<p>Please", "holds HTML or XML"),
+        (b"BZh91AY&SY", "is compressed by bzip2"),
+        (b"\x80\x04\x95\x10", "is a pickle"),
+        (b"ARROW1\0\0", "is a Feather or Arrow file"),
+    ],
+)
+def test_what_is_no_table_is_named(tmp_path: Path, content: bytes, is_a: str) -> None:
+    """JSON as a table in text would have columns such as `{"a": 1`."""
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DataError, match=is_a):
+        read_table(tmp_path / "t.csv")
+
+
+def test_a_zip_archive_is_no_excel_file(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    with zipfile.ZipFile(tmp_path / "t.xlsx", "w") as archive:
+        archive.writestr("t.csv", "a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"is a zip archive, not an Excel file\. Unpack it"):
+        read_table(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize("text", ["price kind\n2.5 a\n3 b\n", '"price" "kind"\n"1" 2.5 "a"\n"2" 3 "b"\n'])
+def test_spaces_separate_where_nothing_else_does(tmp_path: Path, text: str) -> None:
+    """R's `write.table` writes so. A file of one column with a space in its name has none."""
+    (tmp_path / "t.txt").write_text(text)
+    notes: list[str] = []
+    assert read_table(tmp_path / "t.txt", notify=notes.append).to_pydict() == {"price": [2.5, 3.0], "kind": ["a", "b"]}
+    assert f"The columns of '{tmp_path / 't.txt'}' are taken to be separated by spaces." in notes
+    (tmp_path / "t.txt").write_text("unit price\n2.5\n3\n")
+    assert read_table(tmp_path / "t.txt").to_pydict() == {"unit price": [2.5, 3.0]}
+
+
+@pytest.mark.parametrize(
     ("cells", "values"),
     [
         (["59.8 kg", "1,200.5 kg", "n/a"], [59.8, 1200.5, None]),

@@ -24,6 +24,7 @@ LINE = 2**24
 """Longest line of column names, in bytes."""
 
 _WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|", "point": ".", "apostrophe": "'"}
+_MARKUP = {"JSON": re.compile(r'\s*(?:\{\s*"|\[\s*[\[{])'), "HTML or XML": re.compile(r"(?i)\s*<(?:!doctype|html|\?xml)\b")}
 _SEPARATORS = (",", ";", "\t", "|")
 _SAMPLE = 64  # lines that are looked at
 _ROWS = 21  # records that are looked at, the column names included
@@ -178,6 +179,8 @@ def look(path: Path, head: str, dialect: Dialect, ending: str) -> Layout:
     Raises:
         DataError: if the file is empty, can be read in two ways, has too many columns, or has a line of numbers for names.
     """
+    if markup := next((name for name, begun in _MARKUP.items() if begun.match(head)), None):
+        raise DataError(f"'{path}' holds {markup}, not a table with a line of column names.", "Save it as .csv or .parquet.")
     lines, first = list(_lines(head, _SAMPLE)), 0
     separator = dialect.separator or ("\t" if ending in (".tsv", ".tab") else None)
     while lines and not lines[0].strip():
@@ -194,7 +197,9 @@ def look(path: Path, head: str, dialect: Dialect, ending: str) -> Layout:
     while lines and (lines[0].startswith(mark) or (comments and not lines[0].strip())):
         comments.append(lines[0])
         first += len(lines.pop(0))
-    separator = separator or _separator(path, lines or comments)
+    found = separator or _separator(path, lines or comments)
+    spaced = (f"The columns of '{path}' are taken to be separated by spaces.",) if found == " " != separator else ()
+    separator = found
     if comments and (named := _named_in_comment(path, comments, lines, mark, separator)) is not None:
         names, notes = named, (f"The column names of '{path}' are those of its line '{comments[-1].strip()[:80]}'.",)
     elif not lines:
@@ -205,7 +210,7 @@ def look(path: Path, head: str, dialect: Dialect, ending: str) -> Layout:
         lines, notes = lines[used:], ()
     if names and all(map(is_number, names)):
         raise DataError(f"'{path}' starts with a line of numbers, not with column names.", "Add a first line with the column names.")
-    return Layout(_completed(names, lines, separator), separator, mark if comments or dialect.comment else None, first, notes)
+    return Layout(_completed(names, lines, separator), separator, mark if comments or dialect.comment else None, first, notes + spaced)
 
 
 def is_number(text: str) -> bool:
@@ -259,7 +264,7 @@ def _records(lines: Iterable[str], separator: str) -> list[list[str]]:
 
 
 def _separator(path: Path, lines: list[str]) -> str:
-    """The separator with which the first rows have as many fields as there are names."""
+    """The separator with which the first rows have as many fields as there are names; spaces if there is none of the others."""
     consistent, likely = [], []
     for mark in _SEPARATORS:
         counts = [len(row) for row in _records(lines, mark)]
@@ -277,6 +282,11 @@ def _separator(path: Path, lines: list[str]) -> str:
             f"The columns of '{path}' could be separated by {' or '.join(words[mark] + 's' for mark in consistent)}.",
             f"{instead(path, options[0])[:-1]} or {options[1]}.",
         )
+    if not consistent and not likely:
+        spaced = _records(lines, " ")
+        columns = {len(row) for row in spaced[1:]}
+        if spaced and len(spaced[0]) > 1 and all(map(all, spaced)) and columns in ({len(spaced[0])}, {len(spaced[0]) + 1}):
+            return " "
     return next(iter(consistent or likely), ",")
 
 

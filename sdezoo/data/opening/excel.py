@@ -45,10 +45,12 @@ def read_sheet(path: Path, dialect: Dialect) -> pa.Table:
 
 def _read_sheet(path: Path, dialect: Dialect, openpyxl: ModuleType) -> pa.Table:
     with zipfile.ZipFile(path) as archive:
-        size = sum(member.file_size for member in archive.infolist())
+        names, size = archive.namelist(), sum(member.file_size for member in archive.infolist())
     if size > LARGEST:
         raise DataError(f"'{path}' declares {size} bytes, more than the {LARGEST} of an Excel file that are read.", "Save it as .csv.")
     check_size(path, size)
+    if "[Content_Types].xml" not in names:
+        raise DataError(f"'{path}' is a zip archive, not an Excel file.", "Unpack it, and give a file of it.")
     book = openpyxl.load_workbook(path, read_only=True, data_only=True, keep_links=False)
     try:
         rows = _chosen(path, book, dialect)

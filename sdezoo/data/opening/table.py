@@ -39,7 +39,21 @@ _BATCH = 65_536
 _WIDE = 512  # columns of a Parquet file that are read at a time
 _MOST = 2**15  # columns of a Parquet file
 _LEFT = 2**24  # bytes that are decoded before memory is returned
-_PARQUET, _ZIP, _OLD_EXCEL = b"PAR1", b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+_PARQUET, _ZIP, _MAGIC = b"PAR1", b"PK\x03\x04", 6
+_AS_PARQUET = "Save it as .parquet or .csv."
+_OTHER_FORMATS = {
+    b"\xd0\xcf\x11\xe0": ("is in the old format of Excel, .xls", "Save it as .xlsx or .csv."),
+    b"BZh": ("is compressed by bzip2", "Decompress it, or compress it by gzip."),
+    b"\xfd7zXZ": ("is compressed by xz", "Decompress it, or compress it by gzip."),
+    b"\x28\xb5\x2f\xfd": ("is compressed by zstd", "Decompress it, or compress it by gzip."),
+    b"ARROW1": ("is a Feather or Arrow file", _AS_PARQUET),
+    b"SQLite": ("is a database of SQLite", _AS_PARQUET),
+    b"\x89HDF": ("is an HDF5 file", _AS_PARQUET),
+    b"\x80\x03": ("is a pickle, which may run code when it is read", _AS_PARQUET),
+    b"\x80\x04": ("is a pickle, which may run code when it is read", _AS_PARQUET),
+    b"\x80\x05": ("is a pickle, which may run code when it is read", _AS_PARQUET),
+}
+"""What else a file begins with, what that is, and what to do."""
 _PACKED = b"text"
 """Metadata of a field of texts that were read as a dictionary."""
 OF_TEXT = ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text")
@@ -71,17 +85,17 @@ def read_table(
     """
     dialect = dialect or Dialect()
     with reading(path, "a table", *_FAILURES), _returning_memory(), nullcontext(file) if file else path.open("rb") as opened:
-        begun = opened.read(4)
-        if begun == _PARQUET:
+        begun = opened.read(_MAGIC)
+        if other := next((what for magic, what in _OTHER_FORMATS.items() if begun.startswith(magic)), None):
+            raise DataError(f"'{path}' {other[0]}.", other[1])
+        if begun.startswith(_PARQUET):
             _take_no(path, dialect, "a Parquet file", OF_PARQUET)
             table = _as_text(_without_index(path, _parquet(path), notify), dialect)
-        elif begun == _ZIP:
+        elif begun.startswith(_ZIP):
             from sdezoo.data.opening.excel import read_sheet
 
             _take_no(path, dialect, "an Excel file", OF_EXCEL)
             table = _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
-        elif begun == _OLD_EXCEL:
-            raise DataError(f"'{path}' is in the old format of Excel, .xls.", "Save it as .xlsx or .csv.")
         else:
             _take_no(path, dialect, "text", OF_TEXT)
             table = _text(path, opened, dialect, notify)
@@ -97,7 +111,7 @@ def holds_text(path: Path) -> bool:
         path: the file.
     """
     with path.open("rb") as file:
-        return file.read(4) not in (_PARQUET, _ZIP, _OLD_EXCEL)
+        return not file.read(_MAGIC).startswith((_PARQUET, _ZIP, *_OTHER_FORMATS))
 
 
 def return_memory() -> None:
