@@ -32,13 +32,14 @@ from torch import Tensor
 
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import RunError
-from sdezoo.exchange import hub
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
 from sdezoo.runs.between.arrays import read_given, read_like, spaced
 from sdezoo.runs.between.directions import Direction, all_history, read_directions, toward, write_models
 from sdezoo.runs.between.drawing import RandomState, begun_by, class_of, conditions_by, curves_of, guides_for, number_of, seed_of, start_for
+from sdezoo.runs.between.imputing import impute_like
+from sdezoo.runs.between.on_hub import OnHub
 from sdezoo.runs.between.wording import in_parameters
 from sdezoo.runs.frames import Rows, make_frame
 from sdezoo.runs.given_rows import as_trained, training_data
@@ -57,7 +58,7 @@ def _is_bridge(model: Any) -> bool:
     return bool(vars(model).get("directions_"))
 
 
-class DiffusionModel(BaseEstimator):
+class DiffusionModel(OnHub, BaseEstimator):
     """A score-based generative model of rows `(N, d)`, a data frame, series `(N, T, d)`, or images `(N, C, H, W)` in [0, 1]; a bridge
     between two sets of rows, or through snapshots; or an SDE of observed paths.
 
@@ -233,6 +234,26 @@ class DiffusionModel(BaseEstimator):
             return made.x.numpy()
         return make_frame(self._rows, trained.state.columns, made.x, trained.encoding)
 
+    @in_parameters
+    def impute(self, X: Any, draws: int = 1, random_state: RandomState = None) -> Any:  # noqa: N803
+        """Fill the missing values of rows, each with a draw given the other values of its row. What is not missing stays as it is.
+
+        Args:
+            X: rows of the form that was fitted, with NaN or null where a value is missing.
+            draws: number of draws of each row, for multiple imputation.
+            random_state: as for `sample`.
+
+        Returns:
+            Rows of the form of `X`; if there are several draws, a list of them.
+
+        Raises:
+            SdezooError: if nothing is missing, rows do not fit the model, a value is outside its support, or the process is not affine.
+        """
+        check_is_fitted(self)
+        seed = seed_of(self.random_state if random_state is None else random_state)
+        found = impute_like(X, draws, seed, self._rows, self.trained_, self.sampler, type(self).__name__)
+        return found if draws > 1 else found[0]
+
     @available_if(_is_bridge)
     def transform(self, X: Any) -> Any:  # noqa: N803
         """Carry rows from the first end of a bridge to the other: row `i` goes from row `i`. Only after a bridge was fitted.
@@ -324,56 +345,6 @@ class DiffusionModel(BaseEstimator):
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model._describe(rows, None if state.classes is None else np.array(state.class_names or range(state.classes)))
         return model
-
-    def save_pretrained(self, path: str | Path) -> None:
-        """Write a folder by the conventions of the Hub: that of `save`, with a model card, `README.md`.
-
-        Args:
-            path: a new or empty folder.
-
-        Raises:
-            RunError: if the folder is not empty, or cannot be written to.
-        """
-        self._save_with_card(Path(path))
-
-    @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None, *, endpoint: str | None = None) -> Self:
-        """Load an estimator from a folder, or from a repository of the Hugging Face Hub. Nothing of it is executed.
-
-        Args:
-            source: a folder of `save_pretrained`, of `save` or of `sdezoo train`; or the id `OWNER/NAME` of a repository, which needs the
-                extra `hub`.
-            revision: the commit of the repository, 40 hexadecimal digits: a branch may change.
-            endpoint: address of the Hub; None: that of `huggingface_hub`.
-
-        Raises:
-            SdezooError: if there is neither, the revision is no commit, or the folder cannot be read.
-        """
-        return cls.load(hub.find(source, revision, endpoint=endpoint))
-
-    def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None, endpoint: str | None = None) -> str:
-        """Upload the model to the Hugging Face Hub, with a card; needs the extra `hub`.
-
-        Args:
-            repo_id: the id `OWNER/NAME`; a repository that does not exist is created.
-            private: whether a new repository is private.
-            token: access token; None: that of `huggingface_hub`.
-            endpoint: address of the Hub; None: that of `huggingface_hub`.
-
-        Returns:
-            The commit, for `from_pretrained`.
-
-        Raises:
-            SdezooError: if the id has another form, or the upload fails.
-        """
-        with tempfile.TemporaryDirectory() as folder:
-            self._save_with_card(path := Path(folder) / "model", repo_id)
-            return hub.push(path, repo_id, private=private, token=token, endpoint=endpoint)
-
-    def _save_with_card(self, path: Path, name: str | None = None) -> None:
-        check_is_fitted(self)
-        self.save(path)
-        hub.write_card(path, name)
 
     def _take(self, run: Path) -> None:
         """Set the attributes of the models in a run folder."""

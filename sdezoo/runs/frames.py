@@ -120,6 +120,26 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
     return pandas.DataFrame(frame).set_axis(names, axis=1)
 
 
+def fill_holes(given: Any, made: Any) -> Any:
+    """The rows that were given with their missing values filled; all others stay as they are.
+
+    Args:
+        given: an array or a data frame with missing values.
+        made: values for all cells, of the same form; a data frame may lack columns.
+    """
+    if (polars := sys.modules.get("polars")) is not None and isinstance(given, polars.DataFrame):
+        found = [made[name] if name in made.columns and given[name].null_count() else given[name] for name in given.columns]
+        return polars.DataFrame([own.zip_with(own.is_not_null(), new.cast(own.dtype)) for own, new in zip(given, found, strict=True)])
+    if (pandas := sys.modules.get("pandas")) is not None and isinstance(given, pandas.DataFrame):
+        found = given.copy()
+        for name in made.columns:
+            if (gone := given[name].isna()).any():
+                found[name] = given[name].where(~gone, made[name].set_axis(given.index))
+        return found
+    array = _plain(given)
+    return np.where(np.isnan(array), made, array)
+
+
 def read_labels(given: Any, rows: int) -> Labels:
     """Convert class labels.
 
@@ -212,7 +232,9 @@ def _of_array(given: Any) -> Tensor:
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError("The data are not an array of numbers.", "Give rows of numbers, all of one length.") from None
+        raise DataError(
+            "The data are not an array of numbers.", "Give rows of numbers, all of one length, or a data frame of pandas or polars."
+        ) from None
     if values.ndim not in (2, 3, 4):
         raise DataError(
             f"The data have shape {tuple(values.shape)}.",

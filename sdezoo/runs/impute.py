@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 
 from sdezoo.data.conversion import from_numbers, held
@@ -15,8 +14,9 @@ from sdezoo.data.formats import TableFormat
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.errors import DataError, ParameterError, PluginError
 from sdezoo.generation.export import check_place
-from sdezoo.generation.given import STEPS, Given, column_names
-from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler, together
+from sdezoo.generation.given import STEPS, column_names
+from sdezoo.generation.samples import SamplingProgress
+from sdezoo.runs.between.imputing import fill_rows
 from sdezoo.store.files import atomic_write
 from sdezoo.store.launch import resolve_device
 from sdezoo.store.restoring import restore
@@ -106,24 +106,16 @@ def impute(
     dialect = _dialect(Path(run))
     x, columns = form.read_cells(table, names, trained.encoding.types, dialect)
     check_draws(columns, draws, table)
-    if infinite := int(x.isinf().sum()):
-        raise DataError(f"{infinite} cells of '{table}' are infinite.", "Give finite numbers, or leave the cells empty.")
-    given = Given.cells(x)
-    if not given.incomplete:
-        raise DataError(f"'{table}' has no missing cells.", "Leave the cells to fill empty.")
     trained.model.to(where)
-    rows = SampleIndices(tuple(_ranges([k * len(x) + i for k in range(draws) for i in given.incomplete])))
-    draw = Draw(trained, choose_sampler(trained, sampler), rows, steps, seed, batch_size, where, given=given)
-    draw.conditional.check()
-    filled = x.repeat(draws, 1)
-    filled[list(rows)] = together(draw.batches(progress=progress)).x
-    types = held(trained.encoding.types, [filled])
-    values = [from_numbers(part, names, types) for part in filled.split(len(x))]
+    filled, given, effective = fill_rows(
+        x, trained, draws, seed, sampler=sampler, steps=steps, batch_size=batch_size, device=where, progress=progress
+    )
+    types = held(trained.encoding.types, filled)
+    values = [from_numbers(part, names, types) for part in filled]
     missing = ~given.known.numpy()
     filling = {name: Filling(missing[:, i], [part.column(i) for part in values]) for i, name in enumerate(names) if missing[:, i].any()}
     with atomic_write(out, "Give --out another place.") as file:
         form.fill(table, file, filling, draws, dialect)
-    effective = tuple(draw.conditional.effective)
     return Imputed(out, len(x), len(given.incomplete), int(missing.sum()), draws, effective, time.perf_counter() - began)
 
 
@@ -132,12 +124,3 @@ def _dialect(run: Path) -> Dialect:
     with suppress(PluginError):
         return Dialect.of(find_dataset(TrainingConfig.build(TrainingConfig.read(run / "config.yaml")).data))
     return Dialect()
-
-
-def _ranges(indices: Sequence[int]) -> list[range]:
-    """Join increasing indices to ranges."""
-    found = []
-    for _, part in groupby(enumerate(indices), key=lambda pair: pair[1] - pair[0]):
-        members = [index for _, index in part]
-        found.append(range(members[0], members[-1] + 1))
-    return found

@@ -51,20 +51,21 @@ def conditions_by(given: object, trained: Trained) -> Given | None:
     return Given.of(given, trained) if given else None
 
 
-def number_of(n_samples: object) -> int:
-    """The number of samples.
+def number_of(given: object, name: str = "n_samples") -> int:
+    """A number of samples or draws.
 
     Args:
-        n_samples: what was asked for.
+        given: what was asked for.
+        name: name of the argument, for the message.
 
     Raises:
         ParameterError: if it is not a whole number, or below 1.
     """
-    if isinstance(n_samples, bool | np.bool) or not isinstance(n_samples, numbers.Integral):
-        raise ParameterError(f"n_samples={shown(str(n_samples))} is not a whole number.", "Give an integer at least 1.")
-    if n_samples < 1:
-        raise ParameterError(f"n_samples={n_samples} is too small.", "Give an integer at least 1.")
-    return int(n_samples)
+    if isinstance(given, bool | np.bool) or not isinstance(given, numbers.Integral):
+        raise ParameterError(f"{name}={shown(str(given))} is not a whole number.", "Give an integer at least 1.")
+    if given < 1:
+        raise ParameterError(f"{name}={given} is too small.", "Give an integer at least 1.")
+    return int(given)
 
 
 def seed_of(random_state: RandomState) -> int:
