@@ -82,7 +82,7 @@ def test_the_same_values_as_by_the_command(model: DiffusionModel, tmp_path: Path
 
 
 def test_what_cannot_be_filled(model: DiffusionModel) -> None:
-    with pytest.raises(DataError, match="No value is missing"):
+    with pytest.raises(DataError, match="no missing cells"):
         model.impute(FRAME.head(2))
     with pytest.raises(DataError, match="1 of the values are infinite"):
         model.impute(holes().assign(weight=[np.inf, *range(1, 6)]))

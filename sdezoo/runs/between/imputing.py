@@ -64,7 +64,7 @@ def fill_rows(
         raise DataError(f"{infinite} of the values are infinite.", "Give finite numbers, or leave them missing.")
     given = Given.cells(x)
     if not given.incomplete:
-        raise DataError("No value is missing.", "Leave the values to fill empty: NaN or null.")
+        raise DataError("There are no missing cells.", "Leave the cells to fill empty: NaN or null.")
     indices = SampleIndices(tuple(_ranges([k * len(x) + i for k in range(draws) for i in given.incomplete])))
     draw = Draw(trained, choose_sampler(trained, sampler), indices, steps, seed, batch_size, device, given=given)
     draw.conditional.check()
