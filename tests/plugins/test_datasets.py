@@ -420,6 +420,16 @@ class TestFolder:
                 Image.fromarray(PIXELS[i] & 128).convert(mode).save(tmp_path / f"{i}.png")
             assert Folder(str(tmp_path), holdout=0).load().event == (channels, 4, 5)
 
+    def test_photos_are_turned_as_viewers_turn_them(self, tmp_path: Path) -> None:
+        """Orientation 6 asks for a quarter turn to the right. Metadata that cannot be read ask for nothing."""
+        turned = Image.Exif()
+        turned[274] = 6
+        for i, exif in enumerate((turned.tobytes(), b"Exif\0\0MM\0*\0\0", b"nonsense")):
+            (tmp_path / "a.png").unlink(missing_ok=True)
+            Image.fromarray(PIXELS[0]).save(tmp_path / "a.png", exif=exif)
+            found = (Folder(str(tmp_path), holdout=0).load().train[0, 0] * 255).round().numpy()
+            assert np.array_equal(found, np.rot90(PIXELS[0], -1) if i == 0 else PIXELS[0])
+
     @pytest.mark.parametrize(
         ("other", "says"),
         [
@@ -445,6 +455,10 @@ class TestFolder:
         (tmp_path / "sub").mkdir()
         (tmp_path / "sub" / "a.png").write_bytes(packed_png(PIXELS[0]))
         refused(Folder(str(tmp_path)), "both in itself and in sub-folders")
+        (tmp_path / "sub" / "deep").mkdir()
+        (tmp_path / "sub" / "a.png").rename(tmp_path / "sub" / "deep" / "a.png")
+        (tmp_path / "a.png").unlink()
+        refused(Folder(str(tmp_path)), "images only two levels down")
 
     def test_what_other_readers_of_pillow_would_take(self, tmp_path: Path) -> None:
         """PostScript is a program, and Pillow would have it run by another."""

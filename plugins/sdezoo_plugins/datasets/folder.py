@@ -2,13 +2,14 @@
 
 import struct
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from sdezoo.data.dataset import Data, Dataset, split
 from sdezoo.data.reading import DEFLATE, check_size, reading
@@ -34,8 +35,8 @@ class Folder(Dataset):
 
     Images lie directly in the folder, or one level down. In sub-folders, each sub-folder is a class of its name.
     Images are 8-bit grey or RGB, with or without alpha, 16-bit grey, or floating grey in [0, 1], all of the same depth, and all grey or all
-    colour. Black-and-white images are read as grey, palette images as colour. If some have alpha, the others are opaque. Other files and
-    hidden files are ignored.
+    colour. Photos are turned as their metadata say. Black-and-white images are read as grey, palette images as colour. If some have alpha,
+    the others are opaque. Other files and hidden files are ignored.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = ("",)
@@ -99,6 +100,9 @@ def _files(root: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
     if direct:
         return direct, None, ()
     if not classes:
+        below = next((folder for folder in folders if any(_within(inner) for inner in folder.iterdir() if inner.is_dir())), None)
+        if below:
+            raise DataError(f"'{root}' has images only two levels down.", f"Give a folder with its images or classes, such as '{below}'.")
         raise DataError(f"'{root}' has no images ({', '.join(_ENDINGS)}).", "Check the path.")
     files = [file for files in classes.values() for file in files]
     return files, [label for label, files in enumerate(classes.values()) for _ in files], tuple(classes)
@@ -130,7 +134,7 @@ def _pixels(file: Path) -> tuple[np.ndarray, bool]:
             if getattr(image, "n_frames", 1) > 1:
                 raise DataError(f"'{file}' has more than one frame.", "Store each frame as a separate image.")
             lossy = image.mode.startswith("RGB") and any("16" in str(tile[3]) for tile in image.tile)
-            plain = _plain(image)
+            plain = _plain(_upright(image))
             if plain.mode in _DEEP:
                 return _deep(file, plain), False
             if plain.mode == "F":
@@ -149,6 +153,14 @@ def _deep(file: Path, image: Image.Image) -> np.ndarray:
     if pixels.min(initial=0) < 0 or pixels.max(initial=0) > np.iinfo(np.uint16).max:
         raise DataError(f"'{file}' has pixels from {pixels.min()} to {pixels.max()}, beyond 16 bits.", "Convert it to 16 bits.")
     return pixels.astype(np.uint16)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as it is to be looked at: cameras write how they were held, and viewers turn the image."""
+    orientation = 1
+    with suppress(*_FAILURES, OSError, ValueError):  # broken metadata are no reason to refuse an image
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
 
 
 def _plain(image: Image.Image) -> Image.Image:
