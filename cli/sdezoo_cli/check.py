@@ -54,7 +54,7 @@ def check(
         _baseline(specs or [], record, compare)
         return
     if not reports:
-        chosen = _chosen(specs or [], named, everything)
+        chosen = _chosen(specs or [], named, everything, plugin or [])
         shown = not (quiet or as_json)
         with bar("checking", None, shown=shown and len(chosen) > 1) as update:
             for k, (kind, spec) in enumerate(chosen):
@@ -76,13 +76,18 @@ def _kinds() -> list[str]:
     return list(SUITES)
 
 
-def _chosen(specs: list[str], named: list[tuple[str, str]], everything: bool) -> list[tuple[str, str]]:
+def _chosen(specs: list[str], named: list[tuple[str, str]], everything: bool, files: list[Path]) -> list[tuple[str, str]]:
     from sdezoo.conformance.report import kinds
     from sdezoo.zoo.registry import REGISTRIES
 
     if everything:
         return [(kind, name) for kind in _kinds() for name in REGISTRIES[kind].names() if _stands_alone(kind, name)]
     chosen = [(kind, spec) for spec in specs for kind in kinds(spec)] or named
+    if not chosen and files:
+        raise PluginError(
+            f"'{files[0]}' has no plugin of a kind with laws, so there is nothing to check.",
+            "Give a file with an SDE, a loss, a sampler, a guide or an optimizer.",
+        )
     if not chosen:
         raise PluginError("There is nothing to check.", "Name a plugin, or give --plugin FILE or --all.")
     return chosen

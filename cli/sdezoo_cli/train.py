@@ -27,7 +27,7 @@ Number = float | None
 
 @in_panels(TRAINING)
 def train(
-    file: Annotated[Text, typer.Argument(hidden=True, metavar="")] = None,
+    file: Annotated[Text, typer.Argument(hidden=True, metavar="--data FILE")] = None,
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
     column: Annotated[
         Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category, COLUMN=negative or COLUMN=drop, separated by commas.")

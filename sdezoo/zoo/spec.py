@@ -37,6 +37,8 @@ def parse(spec: str) -> tuple[str, dict[str, Value]]:
         ParameterError: if it is malformed, or gives a key twice.
     """
     name, colon, rest = spec.strip().partition(":")
+    if name.endswith(".py"):
+        raise ParameterError(f"'{shown(spec)}' is a file, not the name of a plugin.", "Load it by --plugin FILE, then name a plugin of it.")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or (colon and not rest):
         raise ParameterError(f"'{shown(spec)}' is not a spec string.", _FORM)
     values: dict[str, Value] = {}
@@ -108,6 +110,6 @@ def shown(text: str) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Suggest the most similar known name, or list all of them."""
-    known = sorted(known)
+    known = sorted(set(known))
     near = get_close_matches(name[:_SHOWN], known, 1)
     return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known) or '(none)'}."

@@ -82,6 +82,7 @@ def test_quiet_says_only_what_is_broken(plugin, capsys: pytest.CaptureFixture[st
         ({"specs": ["mlp"]}, "there are no laws for those"),
         ({"specs": ["gbm:sigma=-1"]}, "sigma=-1 is not allowed"),
         ({"specs": ["gbm:"]}, "is not a spec string"),
+        ({"specs": ["./mine.py"]}, "is a file, not the name of a plugin. Load it by --plugin FILE"),
         ({}, "nothing to check"),
         ({"plugin": [Path("nowhere.py")]}, "There is no Python file"),
         ({"specs": ["gbm", "vp"], "record": Path("baseline.json")}, "exactly one sampler"),
@@ -93,3 +94,10 @@ def test_what_is_typed_wrong(arguments: dict, what: str) -> None:
     with pytest.raises(SdezooError) as error:
         check(**arguments)
     assert what in f"{error.value.problem} {error.value.remedy}"
+
+
+def test_a_file_without_a_kind_that_has_laws(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("from sdezoo_plugins.networks.mlp import MLP\n\n\nclass Mine(MLP):\n    pass\n")
+    with pytest.raises(SdezooError, match=r"has no plugin of a kind with laws"):
+        check(plugin=[path])
