@@ -91,12 +91,38 @@ def test_windows_cross_neither_gaps_nor_missing_values_nor_series(tmp_path: Path
     assert len(untimed) == (40 - 4) + (19 - 4) + (60 - 4)
 
 
+def test_as_much_is_held_out_as_a_window_takes(tmp_path: Path) -> None:
+    """Of 100 rows a tenth has no window of 16; one, and 16 rows before it that training does not see, take 32."""
+    path = table(tmp_path, {"x": [0.5 + k % 7 for k in range(100)]})
+    assert [len(part) for part in (load(path, window=16).train, load(path, window=16).test)] == [53, 1]
+    assert len(load(path, window=4).test) == len(load(path, window=4, holdout=0.1).test) == 3
+    with pytest.raises(DataError, match="held-out part"):
+        load(path, window=30)
+
+
+def test_whole_numbers_that_count_time_are_no_channel(tmp_path: Path) -> None:
+    """Seconds since 1970, and the number of the row, beside prices; a column of cumulative counts, or the only one, is learned."""
+    prices = [0.5 + k % 7 for k in range(100)]
+    seconds = [1_600_000_000 + 86400 * (k + 2 * (k // 5)) for k in range(100)]
+    cumulated = [k * (k + 1) // 2 + 1 for k in range(100)]
+    path = table(tmp_path, {"index": list(range(100)), "at": seconds, "price": prices, "cases": cumulated})
+    data = load(path, window=4, time="at")
+    assert data.columns == ("price", "cases")
+    assert "'index' left out: whole numbers that count the rows." in data.notes
+    path = table(tmp_path, {"at": seconds, "price": prices})
+    data = load(path, window=4)
+    assert data.columns == ("price",)
+    assert "The column 'at' increases in every row, mostly in equal steps, so it is taken for time." in data.notes
+    assert load(path, window=4, columns="(at,price)").columns == ("at", "price")
+    assert load(table(tmp_path, {"index": list(range(1, 101))}), window=4).columns == ("index",)
+
+
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
         ({"x": range(1, 30)}, {"window": 64}, r"window of 64 steps is longer than the longest series without a gap, which has 29"),
         ({"x": range(1, 100)}, {"window": 1}, "no series"),
-        ({"x": range(1, 100)}, {"window": 16}, "held-out part .* has 0 windows"),
+        ({"x": range(1, 100)}, {"window": 16, "holdout": 0.1}, "held-out part .* has 0 windows"),
         ({"x": range(1, 100)}, {"columns": "(y,)"}, "no column 'y'"),
         ({"x": ["a", "b"] * 50}, {}, "no column of numbers"),
         ({"x": range(-50, 50)}, {"form": "growth"}, "zero or negative"),

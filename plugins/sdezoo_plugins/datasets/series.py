@@ -16,6 +16,7 @@ from sdezoo.data.conversion import Columns
 from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.formats import SERIES, STEP, TableFormat
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.table import listed
 from sdezoo.data.tables import columns
 from sdezoo.errors import DataError, shortened
 from sdezoo.parameters import Count, Fraction, Positive
@@ -26,8 +27,8 @@ _LARGEST = 2**30
 """Largest size of all windows, in bytes."""
 _USUAL, _SHARE = 0.2, 0.5
 """At least half of the steps in time must be within 20 % of the usual one."""
-_MOST_HELD = 0.5
-"""Most of the rows that a message advises to hold out."""
+_HELD, _MOST_HELD = 0.1, 0.5
+"""The fraction of rows that are held out by default, and the most of them if a window takes more."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Series(Dataset):
     The columns of numbers are the channels of one series, or of several, told apart by a column `key`. A column of dates, or the column
     `time`, must increase within each series, and is left out. Rows with missing values are left out; windows never cross a gap in
     time, or without times a missing row. The last part of the time is held out, and no training window shares a step with a held-out one.
+    Without dates, whole numbers that increase in every row, mostly in equal steps, are the times.
 
     Prices are learned relative to the start of their window: each window is divided by its first value, and samples start at 1.
     """
@@ -52,12 +54,12 @@ class Series(Dataset):
     key: str | None = None
     """Column that tells series apart."""
     time: str | None = None
-    """Column of times; none: the first column of dates, if there is one."""
+    """Column of times; none: the first column of dates, or of whole numbers that count time, if there is one."""
     form: Literal["growth", "level", "real"] | None = None
     """What is learned: growth, the factor of each step; level, the value relative to the start; real, the values. none: growth if all
     values are positive, else real."""
-    holdout: Fraction = 0.1
-    """Fraction of the rows that are held out, the latest ones."""
+    holdout: Fraction | None = None
+    """Fraction of the rows that are held out, the latest ones; none: a tenth, or if that is too few, what one window takes."""
     embargo: int | None = None
     """Steps left out between training and held-out rows; none: one window."""
     longest_gap: Positive = 7.0
@@ -80,15 +82,21 @@ class Series(Dataset):
         if self.window < 2:
             raise DataError(f"A window of {self.window} step is no series.", "Give window at least 2.")
         style, found = form.style(path, table, Dialect.of(self)), columns(path, table)
+        series = self._series(found)
         time = self._time(table)
-        names = self._names(found, time)
+        counting = self._counting(table, found, series, time)
+        if time is None and counting:
+            time = next(iter(counting))
+            notes.append(f"The column '{time}' increases in every row, mostly in equal steps, so it is taken for time.")
+        left = [name for name, even in counting.items() if even and name != time]
+        notes += [f"{listed(left)} left out: whole numbers that count the rows."] if left else []
+        names = self._names(found, (self.key, time, *left))
         if reserved := {SERIES, STEP} & set(names):
             raise DataError(f"The column '{min(reserved)}' has a name that tables of samples use.", "Rename it.")
         values = found.values[:, [found.names.index(name) for name in names]].numpy().astype(np.float64)
         infinite = int(np.isinf(values).sum())
         if infinite:
             raise DataError(f"{infinite} values of '{path}' are infinite or too large for float32.", "Remove these rows.")
-        series = self._series(found)
         times = None if time is None else _numbers(table.column(time), time)
         learned = self.form or ("growth" if not (values <= 0).any() else "real")
         if learned != "real" and (wrong := int((values <= 0).sum())):
@@ -97,12 +105,13 @@ class Series(Dataset):
             )
         stretches, broken = self._stretches(series, times, values)
         notes += broken
-        train, test = self._windows(stretches, values, self._cut(series, times, len(values)), path)
+        held = self._held(stretches)
+        train, test = self._windows(stretches, values, self._cut(series, times, len(values), held), held, path)
         if learned != "real":
             train, test = train / train[:, :1], test / test[:, :1]
             notes.append("Each window is divided by its first value; samples start at 1.")
         notes.append(
-            f"{len(train)} windows of {self.window} steps of {', '.join(names)} for training, {len(test)} later ones held out"
+            f"{len(train)} windows of {self.window} steps of {', '.join(names)} for training, {len(test)} later held out"
             + (f", {len(series)} series." if len(series) > 1 else ".")
         )
         parts = [torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in (train, test)]
@@ -115,14 +124,28 @@ class Series(Dataset):
             return self.time
         return next((field.name for field in table.schema if pa.types.is_temporal(field.type)), None)
 
-    def _names(self, found: Columns, time: str | None) -> list[str]:
+    def _counting(self, table: pa.Table, found: Columns, series: Sequence[np.ndarray], time: str | None) -> dict[str, bool]:
+        """The columns of whole numbers that increase in every row, at least half in equal steps, and whether all are equal. None if there
+        are no others to learn."""
+        kinds = dict(zip(found.names, or_numbers(found.types, len(found.names)), strict=True))
+        numbers = {name for name, kind in kinds.items() if isinstance(kind, NumberType) and name not in (self.key, time, *self.columns)}
+        counting = {}
+        for name in (name for name in found.names if name in numbers):
+            column = table.column(name)
+            if not pa.types.is_integer(column.type) or column.null_count:
+                continue
+            steps = np.concatenate([np.diff(column.to_numpy()[rows]) for rows in series])
+            equal = steps == np.median(steps) if len(steps) else np.zeros(0, bool)
+            if len(steps) and (steps > 0).all() and equal.mean() >= _SHARE:
+                counting[name] = bool(equal.all())
+        return counting if self.columns or numbers > counting.keys() else {}
+
+    def _names(self, found: Columns, left: Sequence[str | None]) -> list[str]:
         if self.key is not None:
             _check_named([self.key], found.names, "key")
         _check_named(self.columns, found.names, "columns")
         kinds = dict(zip(found.names, or_numbers(found.types, len(found.names)), strict=True))
-        chosen = list(self.columns) or [
-            name for name, kind in kinds.items() if isinstance(kind, NumberType) and name not in (self.key, time)
-        ]
+        chosen = list(self.columns) or [name for name, kind in kinds.items() if isinstance(kind, NumberType) and name not in left]
         words = [name for name in chosen if not isinstance(kinds[name], NumberType)]
         if words or not chosen:
             what = f"The column '{words[0]}' does not hold numbers" if words else f"'{self.path}' has no column of numbers"
@@ -181,16 +204,27 @@ class Series(Dataset):
             )
         return usual
 
-    def _cut(self, series: Sequence[np.ndarray], times: np.ndarray | None, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def _held(self, stretches: Sequence[np.ndarray]) -> float:
+        """The fraction of rows that are held out."""
+        if self.holdout is not None:
+            return self.holdout
+        least = self._least_held(stretches)
+        return max(_HELD, least) if least <= _MOST_HELD else _HELD
+
+    def _least_held(self, stretches: Sequence[np.ndarray]) -> float:
+        """The fraction of rows that a held-out window takes, in hundredths."""
+        return math.ceil(100 * (self.window + self._embargo) / max(map(len, stretches))) / 100
+
+    def _cut(self, series: Sequence[np.ndarray], times: np.ndarray | None, count: int, held: float) -> tuple[np.ndarray, np.ndarray]:
         """Which rows are before the held-out part, and which in it, without the embargo."""
         if self._embargo < 0:
             raise DataError(f"embargo={self._embargo} is negative.", "Give embargo at least 0.")
-        if self.holdout == 0:
+        if held == 0:
             return np.ones(count, bool), np.zeros(count, bool)
-        first = None if times is None else np.quantile(times, 1 - self.holdout, method="lower")
+        first = None if times is None else np.quantile(times, 1 - held, method="lower")
         before, after = np.zeros(count, bool), np.zeros(count, bool)
         for rows in series:
-            at = round((1 - self.holdout) * len(rows)) if first is None or times is None else int(np.searchsorted(times[rows], first))
+            at = round((1 - held) * len(rows)) if first is None or times is None else int(np.searchsorted(times[rows], first))
             before[rows[:at]] = True
             after[rows[at + self._embargo :] if at else rows] = True
         return before, after
@@ -200,16 +234,16 @@ class Series(Dataset):
         return self.window if self.embargo is None else self.embargo
 
     def _windows(
-        self, stretches: Sequence[np.ndarray], values: np.ndarray, cut: tuple[np.ndarray, np.ndarray], path: Path
+        self, stretches: Sequence[np.ndarray], values: np.ndarray, cut: tuple[np.ndarray, np.ndarray], held: float, path: Path
     ) -> tuple[np.ndarray, np.ndarray]:
         found = []
-        for name, inside, least in zip(("training", "held-out"), cut, (2, 1 if self.holdout else 0), strict=True):
+        for name, inside, least in zip(("training", "held-out"), cut, (2, 1 if held else 0), strict=True):
             parts = [rows[inside[rows]] for rows in stretches]
             parts = [rows for rows in parts if len(rows) >= self.window]
             number = sum((len(rows) - self.window) // self.stride + 1 for rows in parts)
             if number < least:
-                held = math.ceil(100 * (self.window + self._embargo) / max(map(len, stretches))) / 100
-                wider = f"holdout={held:g}" if name == "held-out" and self.holdout < held < _MOST_HELD else "another holdout"
+                enough = self._least_held(stretches)
+                wider = f"holdout={enough:g}" if name == "held-out" and held < enough < _MOST_HELD else "another holdout"
                 raise DataError(
                     f"The {name} part of '{path}' has {number} window{'s' * (number != 1)} of {self.window} steps, with "
                     f"{self._embargo} steps left out between training and held-out rows.",
