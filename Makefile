@@ -14,6 +14,7 @@ PEERS := $(BENCH)/.installed-bench
 
 # $(call venv,FOLDER) makes a virtual environment where there is none; $(call pip,FOLDER,SENTENCE,ARGUMENTS) runs pip there. The
 # sentence is printed; what pip says goes to FOLDER/pip.log, and is shown in full where pip fails.
+comma := ,
 venv = @test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
 pip = @echo "$(2) (what pip says: $(1)/pip.log)"; \
 	$(1)/bin/python -m pip --disable-pip-version-check $(3) > $(1)/pip.log 2>&1 || { cat $(1)/pip.log >&2; exit 1; }
@@ -51,9 +52,9 @@ test-lowest: ## run the tests at the lowest versions of the dependencies that ar
 	$(call pip,$(LOWEST),Installing sdezoo at the lowest versions of its dependencies,install -c constraints-lowest.txt -e ".[dev]")
 	$(LOWEST)/bin/$(SUITE)
 
-test-newest: ## run the tests at the newest versions of the dependencies, in an environment of their own
+test-newest: ## run the tests at the newest versions of the dependencies, ONNX and the Hub too, in an environment of their own
 	$(call venv,$(NEWEST))
-	$(call pip,$(NEWEST),Installing sdezoo at the newest versions of its dependencies,install --upgrade -e ".[dev]")
+	$(call pip,$(NEWEST),Installing sdezoo at the newest versions of its dependencies,install --upgrade -e ".[dev$(comma)hub$(comma)onnx]")
 	$(NEWEST)/bin/$(SUITE)
 
 lint: $(DEV) ## check formatting, lint, import rules and types

@@ -15,7 +15,7 @@ def export(
     run: Annotated[Path, typer.Argument(help="Run folder that `sdezoo train` wrote.", show_default=False)],
     onnx: Annotated[Path, typer.Option(metavar="DIR", help="New folder for graphs of ONNX and a script of numpy.", show_default=False)],
     checkpoint: Checkpoint = "newest",
-    steps: Annotated[int, typer.Option(help="Steps of the sampler.")] = 20,
+    steps: Annotated[int | None, typer.Option(help="Steps of the sampler. Default: 20, of series 50.", show_default=False)] = None,
     n: Annotated[int, typer.Option("-n", help="Number of samples whose noise is written.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of these samples.")] = 0,
     plugin: Plugins = None,

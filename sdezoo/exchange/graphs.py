@@ -7,7 +7,7 @@ A folder of an export holds
 - `decoder.onnx`: from states at `t = 0` to rows in the user's units, categories as numbers;
 - `plan.npz`: the times of a sampler, its coefficients, noise to start from, and names of classes;
 - `columns.json`: names of columns, and the values of categories;
-- `sample.py`: the loop.
+- `sample.py`: the loop. Of series it writes a row for each step, under the number of its series.
 
 The sampler is DPM-Solver++(2M) (Lu et al., arXiv 2211.01095, algorithm 2). With denoised states `D` it is linear, and its coefficients
 follow from those of the process::
@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from sdezoo.data.column_types import CategoryType, or_numbers
 from sdezoo.errors import CompositionError, RunError, shortened
 from sdezoo.generation.classes import class_names
+from sdezoo.generation.samples import SERIES_STEPS
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
@@ -55,8 +56,9 @@ _NEEDED = ("onnx", "onnxscript", "onnxruntime")
 _DENOISED = 1e-5
 """Largest error of a denoised state, in units of the largest value, or absolute below 1."""
 _DECODED = 1e-5
+_STEPS = 20
 _NETWORK = ("The network", "Export a run with a built-in network.")
-_DECODING = ("The way back to the units of the data", "Export a run whose columns are numbers or categories, images, or points.")
+_DECODING = ("The way back to the units of the data", "Export a run whose columns are numbers or categories, images, points, or series.")
 """What is exported, and what to do if it cannot be."""
 _TIMES = (0.02, 0.35, 0.98)
 _INT64 = 7  # number of the type in ONNX
@@ -80,31 +82,29 @@ class Exported:
     rows: int
 
 
-def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: int = 20, n: int = 64, seed: int = 0) -> Exported:
+def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: int | None = None, n: int = 64, seed: int = 0) -> Exported:
     """Write a trained model as graphs of ONNX, and a script that samples with numpy.
 
     Args:
         run: the run folder.
         folder: a new or empty folder.
         checkpoint: the checkpoint, see `sdezoo.store.checkpoint.choose`.
-        steps: steps of the sampler.
+        steps: steps of the sampler. None: 20, of series as many as `sdezoo sample` takes.
         n: number of samples whose noise is written, those of `sdezoo sample` with this seed.
         seed: the seed.
 
     Raises:
-        CompositionError: if the model is of series, or the process is not affine.
+        CompositionError: if the process is not affine.
         RunError: if a package is missing, the folder exists, the run cannot be read, ONNX cannot express the network, or a graph does not
             give what torch gives. Nothing is then written.
     """
     for name, value in {"steps": steps, "n": n}.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise RunError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     writable_folder(folder)
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"'{folder}' is not empty.", "Give a new folder.")
     trained = restore(run, checkpoint)
-    if trained.state.kind == "series":
-        raise CompositionError("A model of series is not exported: the script samples single rows.", "Sample it with `sdezoo sample`.")
     if not (isinstance(trained.model, ScoreModel) and isinstance(trained.model.sde, AffineSDE)):
         raise CompositionError(
             f"'{trained.model.sde.title()}' is not affine, so its sampler needs more than a denoiser.", "Export a run of an affine process."
@@ -112,6 +112,7 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: i
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise RunError(f"{' and '.join(missing)} cannot be imported.", 'Install what an export needs: pip install "sdezoo[onnx]".')
+    steps = steps or (SERIES_STEPS if trained.state.kind == "series" else _STEPS)
     plan = _plan(trained, steps, n, seed)
     start = torch.from_numpy(plan["start"])
     denoiser, error = _denoiser(trained, start)
@@ -204,7 +205,7 @@ def _denoiser(trained: Trained, start: Tensor) -> tuple[bytes, float]:
     for t in times:
         z = trained.model.sde.perturb(trained.model.sde.decode_unchecked(start.clamp(-1, 1)), t, KeyedNoise(0, range(len(start))))
         given = {"z": z, "t": t, **_labels(trained, len(z))}
-        error = max(error, _apart(module(**given), _run(content, given)))
+        error = max(error, _apart(module(**given), _run(content, given, _NETWORK)))
     if not error <= _DENOISED:
         raise RunError(f"The graph of the network differs from torch's by {error:.1e}, more than {_DENOISED:g}.", "Train another network.")
     return content, error
@@ -221,7 +222,7 @@ def _decoder(trained: Trained, start: Tensor) -> bytes:
     z = start.clamp(-2, 2)
     module(z.clone())  # constants of codecs are then known, and enter the graph as numbers
     content = _graph(module, {"z": z[:_ROWS].repeat(2, *[1] * (z.ndim - 1))}, _DECODING)
-    error = _apart(module(z.clone()), _run(content, {"z": z}))
+    error = _apart(module(z.clone()), _run(content, {"z": z}, _DECODING))
     if not error <= _DECODED:
         raise RunError(f"The graph of the decoding differs from torch's by {error:.1e}.", "Train on data with plainer columns.")
     return content
@@ -236,9 +237,12 @@ def _apart(expected: Tensor, found: np.ndarray) -> float:
     return float(np.abs(a - b)[known].max(initial=0.0) / max(1.0, np.abs(a)[known].max(initial=0.0)))
 
 
-def _run(content: bytes, inputs: dict[str, Tensor]) -> np.ndarray:
-    session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-    return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+def _run(content: bytes, inputs: dict[str, Tensor], words: tuple[str, str]) -> np.ndarray:
+    try:
+        session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
+        return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
+    except Exception as error:  # a graph that lacks an operation of onnxruntime, or of which tracing fixed the number of rows
+        raise RunError(f"{words[0]} was written as ONNX, but does not run: {_reason(error)}.", words[1]) from error
 
 
 def _graph(module: nn.Module, inputs: dict[str, Tensor], words: tuple[str, str]) -> bytes:
@@ -256,7 +260,10 @@ def _graph(module: nn.Module, inputs: dict[str, Tensor], words: tuple[str, str])
                 input_names=list(inputs),
                 output_names=["x"],
                 dynamic_shapes=tuple(shapes),
-                custom_translation_table={torch.ops.aten.searchsorted.Tensor: _searchsorted},
+                custom_translation_table={
+                    torch.ops.aten.searchsorted.Tensor: _searchsorted,
+                    torch.ops.aten.cumprod.default: _cumprod,
+                },
             )
         except Exception as error:  # whatever a third party's network does while it is traced
             raise RunError(f"{words[0]} cannot be written as ONNX: {_reason(error)}.", words[1]) from error
@@ -284,6 +291,16 @@ def _searchsorted(
     entries, values = op.Unsqueeze(sorted_sequence, op.Constant(value_ints=[-2])), op.Unsqueeze(self, op.Constant(value_ints=[-1]))
     below = op.LessOrEqual(entries, values) if right or side == "right" else op.Less(entries, values)
     return op.ReduceSum(op.Cast(below, to=_INT64), op.Constant(value_ints=[-1]), keepdims=0)
+
+
+def _cumprod(self: Any, dim: int, dtype: int | None = None) -> Any:
+    """`torch.cumprod` in operations of ONNX: the size by logarithms, the sign by the number of negative factors."""
+    op: Any = import_module("onnxscript").opset18
+    axis = op.Constant(value_int=dim)
+    size = op.Exp(op.CumSum(op.Log(op.Abs(self)), axis))
+    negative = op.CumSum(op.Cast(op.Less(self, op.CastLike(op.Constant(value_float=0.0), self)), to=_INT64), axis)
+    odd = op.Equal(op.Mod(negative, op.Constant(value_int=2)), op.Constant(value_int=1))
+    return op.Where(odd, op.Neg(size), size)
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class DenseBlock(nn.Module):
         return h + (added if self.scale == 1 else self.scale * added)
 
     def _modulated(self, h: Tensor, a: Tensor, c: Tensor) -> Tensor:
-        if len(a) == 1:  # one level for all rows, as in sampling: a layer norm has such factors of its own
+        if a.shape[0] == 1:  # one level for all rows, as in sampling: a layer norm has such factors of its own
             return nn.functional.layer_norm(h, h.shape[1:], 1 + a[0], c[0], self.norm.eps)
         return (1 + a) * self.norm(h) + c
 
