@@ -13,9 +13,9 @@ from sdezoo.errors import SdezooError
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _OPTION = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
-_VALUE = re.compile(
-    rf"{_OPTION.pattern}(?: (?!(?:a|above|an|and|another|at|below|by|each|for|from|in|of|one|or|to|with)\b)('[^']*'|[\w:=.-]*\w))?"
-)
+_ONE = r"(?!(?:a|above|an|and|another|at|below|by|each|for|from|in|of|one|or|to|with)\b)(?:'[^']*'|[\w:=.](?:[\w:=.-]|,(?=\w))*(?<=\w)|\w)"
+_VALUE = re.compile(rf"{_OPTION.pattern}(?: ({_ONE}(?:, {_ONE})+(?=[.;](?: |$))|{_ONE}))?")
+"""An option with its value, or with all values that fit it, which end a sentence."""
 _RENAMED = {
     "fit": {"snapshots": "times", "seed": "random_state"},
     "sample": {"from": "start", "given_first": "given", "label": "condition", "seed": "random_state", "steps": "sampling_steps"},
@@ -44,13 +44,15 @@ def in_parameters(method: Callable[_P, _T]) -> Callable[_P, _T]:
                 name = renamed.get(name, name)
                 if name not in known:
                     return option[0]
-                value = option[2] if option.re is _VALUE else None
-                if value is None:
-                    return name
-                return f"{name}={value}" if value[0] == "'" or value.isdecimal() else f'{name}="{value}"'
+                values = option[2] if option.re is _VALUE else None
+                return f"{name}={', '.join(map(_literal, re.findall(_ONE, values)))}" if values else name
 
             error.problem, error.remedy = _OPTION.sub(parameter, error.problem), _VALUE.sub(parameter, error.remedy)
             error.args = (f"{error.problem} {error.remedy}",)
             raise
 
     return called
+
+
+def _literal(value: str) -> str:
+    return value if value[0] == "'" or value.isdecimal() else f'"{value}"'
