@@ -17,6 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 from sphinx.writers.html5 import HTML5Translator
 
+from sdezoo.learning.observed import LearnedSDE
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.process import Process
 from sdezoo.zoo.composition import defaults, support_in_words
@@ -51,7 +52,8 @@ nb_output_stderr = "remove"
 nb_execution_in_temp = True
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
+autodoc_typehints = "both"
+autodoc_typehints_description_target = "documented_params"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True
@@ -80,10 +82,8 @@ class Gallery(SphinxDirective):
 
     def _card(self, name: str, sde: Process | None) -> str:
         here = Path(self.env.srcdir)
-        page = next((f"/{page}" for page in (f"zoo/{name}", name) if (here / f"{page}.md").is_file()), None)
-        picture = (
-            f".. image:: /zoo/{name}.png\n   :alt: Paths of {name}, forward and reverse" if (here / "zoo" / f"{name}.png").is_file() else ""
-        )
+        page = self._page(here, name)
+        picture = f".. image:: /zoo/{name}.png\n   :alt: Paths of {name}" if (here / "zoo" / f"{name}.png").is_file() else ""
         title = f":doc:`{name} <{page}>`" if page else f"**{name}**"
         summary = SDES.summary(name)[0]
         words = re.sub(
@@ -93,8 +93,19 @@ class Gallery(SphinxDirective):
         parts = [picture, title, words, data, f".. code-block:: console\n\n   $ {self._command(name, summary, sde)}"]
         return ".. container:: card\n\n" + indent("\n\n".join(filter(None, parts)), "   ")
 
+    @staticmethod
+    def _page(here: Path, name: str) -> str | None:
+        """The page whose title names the process."""
+        for file in sorted((here / "zoo").glob("*.md")):
+            if f"`{name}`" in file.read_text(encoding="utf-8").partition("\n")[0]:
+                return f"/zoo/{file.stem}"
+        return f"/{name}" if (here / f"{name}.md").is_file() else None
+
     def _command(self, name: str, summary: str, sde: Process | None) -> str:
-        """What trains it: by the spec string of its summary if it has no defaults, and between two data sets if it has two ends."""
+        """What trains it: by the spec string of its summary if it has no defaults, and between two data sets if it has two ends. What is
+        learned of paths is trained by its task."""
+        if issubclass(SDES.load(name), LearnedSDE):
+            return "sdezoo train --task paths --data FILE"
         given = re.search(rf"{name}:[^\s.]+", summary)
         spec = given[0] if given and sde is None else name
         return f"sdezoo train --sde {quote(spec)} --data FILE" + (" --target OTHER" if isinstance(sde, Bridge) else "")

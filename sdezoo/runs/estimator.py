@@ -65,40 +65,40 @@ class DiffusionModel(OnHub, BaseEstimator):
     Windows of series that are all positive, such as prices, are divided by their first value; samples start at 1.
 
     Args:
-        sde: spec string of the noise process, such as `gbm`.
-        loss: spec string of the score loss; None: the first that fits.
-        column: overrides for the columns of a data frame, see `sdezoo.zoo.column_options.ColumnOptions.parse`.
-        missing: missing values of a data frame, `keep`, `drop` (their rows) or `refuse`; None: keep if `sde="auto"`, else refuse.
-        net: spec string of the network; None: the first that fits.
-        output: output parameterization of the network; None: the default of the process.
-        prior: initial distribution of sampling, `full`, `white` or `process`.
-        noise_levels: distribution of noise levels in training, `log-normal`, `uniform` or `importance`.
-        shift: shift of the data into the domain of the process, `auto`, `none` or a number.
-        steps: optimizer steps; None: by cross-validation for arrays and tables of fewer than 600 rows, else 2000.
-        batch_size: batch size of training; None: 128.
-        optimizer: spec string of the optimizer.
-        lr: peak learning rate; None: the default of the optimizer or the network.
-        ema_half_life_images: half-life of the exponential moving average of the weights, in images; 0: no average.
-        condition: `labels` conditions the network on the classes `y`; None: unconditional.
-        precision: precision of the network, `float32`, `bf16` or `fp16`; None: the default of the launcher, else `float32`.
-        compile: whether to compile the network.
-        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
-        sampler: spec string of the sampler; None: the preferred one that fits.
-        sampling_steps: sampler steps, in each span of a bridge, or between two observations; None: 20, tables 12, series 50, paths 1.
-        random_state: seed of training and of samples; or a NumPy generator, which draws a seed for each call of `fit` and `sample`;
-            None: NumPy's global generator.
-        verbose: 1: while training, print a line to standard error every ten seconds; 0: print nothing.
-        task: spec string of what is learned, such as `paths` for an SDE of observed paths; None: what fits the process.
-        rounds: rounds of a bridge, backward and forward in turn; None: 6.
+        sde (str, default "auto"): spec string of the noise process, such as `gbm`; `auto`: one for each column of a table, by its values.
+        loss (str, default None): spec string of the score loss; None: the first that fits.
+        column (str, default None): overrides for columns of a data frame, such as `price=gbm`, see `ColumnOptions.parse`; None: none.
+        missing (str, default None): missing values of a data frame, `keep`, `drop` or `refuse`; None: keep if `sde="auto"`, else refuse.
+        net (str, default None): spec string of the network; None: the first that fits.
+        output (str, default None): output parameterization of the network, such as `epsilon`; None: the default of the process.
+        prior (str, default "full"): where sampling starts: `full` or `white`, a normal distribution fitted to the data; or `process`.
+        noise_levels (str, default "log-normal"): distribution of noise levels in training, `log-normal`, `uniform` or `importance`.
+        shift (str or float, default None): shift of the data into the domain of the process, in their units, `auto` or `none`; None: 1 for
+            images if the process needs positive data, else none.
+        steps (int, default None): optimizer steps; None: by cross-validation for arrays and tables of fewer than 600 rows, else 2000.
+        batch_size (int, default None): rows in a step of the optimizer; None: 128.
+        optimizer (str, default "adamw"): spec string of the optimizer.
+        lr (float, default None): peak learning rate; None: the default of the optimizer or the network.
+        ema_half_life_images (float, default 44000): half-life of the moving average of the weights, in training rows; 0: no average.
+        condition (str, default None): `labels` conditions the network on the classes `y`; None: unconditional.
+        precision (str, default None): precision of the network, `float32`, `bf16` or `fp16`; None: that of the launcher, else `float32`.
+        compile (bool, default False): whether to compile the network.
+        device (str, default "auto"): `auto`, `cpu`, `cuda`, `cuda:1` or `mps`.
+        sampler (str, default None): spec string of the sampler; None: the preferred one that fits.
+        sampling_steps (int, default None): sampler steps, also of a span of a bridge or of paths; None: 20, tables 12, series 50, paths 1.
+        random_state (int, generator of NumPy or None, default 0): seed of training and samples; a generator draws one each call of `fit`
+            and `sample`; None: NumPy's global generator.
+        verbose (int, default 0): 1: while training, print a line to standard error every ten seconds; 0: print nothing.
+        task (str, default None): spec string of what is learned, such as `paths` for an SDE of observed paths; None: what fits the process.
+        rounds (int, default None): rounds of a bridge, backward and forward in turn; None: 6.
 
     Attributes:
-        history_: losses in training by name, `step`, `loss` and `validation_loss`, equally long; a validation loss is None where it
-            was not measured. Empty if loaded from a folder without them.
-        trained_: the fitted model with the encoding of the data, a `sdezoo.store.restoring.Trained`; of a bridge, that of the last round.
-        directions_: the models of a bridge, `forward` and `backward`, see `sdezoo.runs.between.directions`; empty for other models.
-        n_features_in_: number of values in a row.
-        feature_names_in_: column names, `(d,)`; only if fitted on a data frame whose names are texts.
-        classes_: class labels in the order of their numbers; only if fitted with `condition="labels"`.
+        history_ (dict): lists `step`, `loss` and `validation_loss`, equally long; None where a validation loss was not measured.
+        trained_ (Trained): the fitted model with the encoding of the data; of a bridge, that of the last round.
+        directions_ (dict): the models of a bridge, `forward` and `backward`, see `sdezoo.runs.between.directions`; empty for other models.
+        n_features_in_ (int): number of values in a row.
+        feature_names_in_ (array of str): column names, `(d,)`; only if fitted on a data frame whose names are texts.
+        classes_ (array): class labels in the order of their numbers, `(classes,)`; only if fitted with `condition="labels"`.
     """
 
     def __init__(
