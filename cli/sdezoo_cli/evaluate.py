@@ -57,7 +57,8 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for figures (JSON) and sheet (PNG), default: RUN/evaluation. With --likelihood: file for a table of all rows."
+            help="Folder for figures (JSON) and sheet (PNG). Default: RUN/evaluation, which holds the newest. With --likelihood: file "
+            "for a table of all rows."
         ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
@@ -79,7 +80,7 @@ def evaluate(
     if likelihood:
         _likelihood(run, out, overwrite, told, {**common, "data": data, "split": split, **_divergence(probes)})
     else:
-        _quality(run, out or run / "evaluation", overwrite, told, {**common, **theirs})
+        _quality(run, out or run / "evaluation", overwrite or out is None, told, {**common, **theirs})
 
 
 def _refuse(options: dict[str, Any], *, likelihood: bool) -> None:

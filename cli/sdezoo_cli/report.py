@@ -13,7 +13,9 @@ from sdezoo_cli.printing import say, say_json
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN2]", help="Run folder; a second one is shown beside it.")],
-    out: Annotated[Path | None, typer.Option(help="The page, .html. Default: report.html in the run folder.", show_default=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The page, .html. Default: report.html in the run folder, the newest.", show_default=False)
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page if it exists.")] = False,
     plugin: Plugins = None,
     quiet: Quiet = False,

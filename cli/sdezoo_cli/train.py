@@ -28,6 +28,7 @@ Number = float | None
 @in_panels(TRAINING)
 def train(
     file: Annotated[Text, typer.Argument(hidden=True, metavar="--data FILE")] = None,
+    data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
     column: Annotated[
         Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category, COLUMN=negative or COLUMN=drop, separated by commas.")
@@ -37,7 +38,6 @@ def train(
     ] = None,
     task: Annotated[Text, typer.Option(help="What is learned. Default: score.")] = None,
     loss: Annotated[Text, typer.Option(help="Score loss. Default: the first of mult-dsm, dsm, sliced-sm that fits the process.")] = None,
-    data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     label_column: Annotated[Text, typer.Option(help="Column of a table with class labels, for --condition labels.")] = None,
     target: Annotated[Text, typer.Option(help="Data at the other end of a bridge, as for --data.")] = None,
     snapshots: Annotated[

@@ -17,14 +17,14 @@ from sdezoo.training.metrics import recorded
 NAME = "README.md"
 """Name of the card in a folder."""
 
-_HEAD = """---
+_HEAD = """\
+---
 library_name: sdezoo
 tags:
 - diffusion
 - score-matching
 - {kind}
----
-"""
+---"""
 
 
 def card(run: Path, name: str) -> str:
@@ -69,7 +69,7 @@ def plain(text: object, longest: int = 200) -> str:
         text: any value.
         longest: characters that are shown.
     """
-    shown = " ".join(printable(str(text)).split())[:longest]
+    shown = re.sub(r"\s+", " ", printable(str(text)))[:longest]
     shown = shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_{}\[\]()#|~!])", r"\\\1", shown)
 
@@ -79,9 +79,9 @@ def _verdict(evaluation: dict[str, Any]) -> list[str]:
 
 
 def _use(name: str, *, bridge: bool) -> list[str]:
-    code = 'model = DiffusionModel.from_pretrained("{}", revision="…")  # the commit that you have looked at'.format(
-        re.sub(r"[^\w./-]", "", name)
-    )
+    source = re.sub(r"[^\w./-]", "", name)
+    revision = ', revision="…")  # the commit that you have looked at' if "/" in source else ")"
+    code = f'model = DiffusionModel.from_pretrained("{source}"{revision}'
     drawn = "model.transform(rows)  # to the target; inverse_transform takes rows of the target" if bridge else "model.sample(1000)"
     return ["## Use", f"```python\nfrom sdezoo import DiffusionModel\n\n{code}\n{drawn}\n```"]
 
@@ -89,11 +89,7 @@ def _use(name: str, *, bridge: bool) -> list[str]:
 def _model(state: dict[str, Any], config: dict[str, Any], direction: str) -> list[str]:
     lines = [f"## Model, {direction}" if direction else "## Model"]
     for spec, paragraphs in records.processes(state["sde"]):
-        words = (
-            " ".join(f"`{text.replace('`', '')}`" if formula else plain(text, 2000) for formula, text in paragraphs[0])
-            if paragraphs
-            else ""
-        )
+        words = "".join(f"`{text}`" if formula else plain(text, 2000) for formula, text in paragraphs[0]) if paragraphs else ""
         lines.append(f"`{spec.replace('`', '')}`: {words}")
     facts = {"data": config.get("data"), "columns": records.listed(state["columns"]), "network": state["net"], "output": state["output"]}
     facts |= {

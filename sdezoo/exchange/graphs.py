@@ -37,6 +37,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sdezoo.bridging.rounds import round_folders
 from sdezoo.data.column_types import CategoryType, or_numbers
 from sdezoo.errors import CompositionError, RunError, shortened
 from sdezoo.generation.classes import class_names
@@ -57,6 +58,7 @@ _DENOISED = 1e-5
 """Largest error of a denoised state, in units of the largest value, or absolute below 1."""
 _DECODED = 1e-5
 _STEPS = 20
+_OTHER = "Export a run of an affine process, such as gbm or vp."
 _NETWORK = ("The network", "Export a run with a built-in network.")
 _DECODING = ("The way back to the units of the data", "Export a run whose columns are numbers or categories, images, points, or series.")
 """What is exported, and what to do if it cannot be."""
@@ -94,7 +96,7 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: i
         seed: the seed.
 
     Raises:
-        CompositionError: if the process is not affine.
+        CompositionError: if the run has learned no denoiser, or the process is not affine.
         RunError: if a package is missing, the folder exists, the run cannot be read, ONNX cannot express the network, or a graph does not
             give what torch gives. Nothing is then written.
     """
@@ -104,11 +106,16 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: i
     writable_folder(folder)
     if folder.exists() and any(folder.iterdir()):
         raise RunError(f"'{folder}' is not empty.", "Give a new folder.")
-    trained = restore(run, checkpoint)
-    if not (isinstance(trained.model, ScoreModel) and isinstance(trained.model.sde, AffineSDE)):
+    if round_folders(run):
         raise CompositionError(
-            f"'{trained.model.sde.title()}' is not affine, so its sampler needs more than a denoiser.", "Export a run of an affine process."
+            f"The run '{run}' is a bridge, which starts from rows, not from noise: a denoiser is not enough to sample it.", _OTHER
         )
+    trained = restore(run, checkpoint)
+    if not isinstance(trained.model, ScoreModel):
+        name = trained.state.task.partition(":")[0]
+        raise CompositionError(f"The run '{run}' of the task '{name}' has learned no denoiser.", _OTHER)
+    if not isinstance(trained.model.sde, AffineSDE):
+        raise CompositionError(f"'{trained.model.sde.title()}' is not affine, so its sampler needs more than a denoiser.", _OTHER)
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         raise RunError(f"{' and '.join(missing)} cannot be imported.", 'Install what an export needs: pip install "sdezoo[onnx]".')

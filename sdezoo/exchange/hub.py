@@ -67,16 +67,18 @@ def find(source: str | Path, revision: str | None = None, *, endpoint: str | Non
     if not _ID.fullmatch(str(source)):
         raise RunError(f"The folder '{source}' does not exist, and it is no id of the Hub.", "Give a folder, or an id such as OWNER/NAME.")
     if revision is None or not _COMMIT.fullmatch(revision):
-        given = "no revision is" if revision is None else f"the revision '{revision}' is no commit, so that it may change, but"
-        raise ParameterError(
-            f"'{source}' is a repository of the Hub, and {given} given.", 'Give revision="…", a commit of 40 digits: see its page.'
+        problem = (
+            f"'{source}' is a repository of the Hub, and no revision is given."
+            if revision is None
+            else f"The revision '{revision}' is no commit of 40 digits: a branch or a tag may change."
         )
+        raise ParameterError(problem, 'Give the commit that you have looked at: revision="…", 40 digits, from the page of the repository.')
     hub, options = _hub(), {"endpoint": endpoint} if endpoint else {}
     try:
         found = hub.snapshot_download(str(source), revision=revision, allow_patterns=list(_KEPT), cache_dir=_cache(), **options)
     except Exception as error:  # of the library, of the network, of the disk
         raise RunError(
-            f"'{source}' at {revision[:8]} cannot be downloaded ({_reason(error)}).", "Check the id and the revision."
+            f"'{source}' at {revision[:8]} cannot be downloaded ({_reason(error)}).", "Check the id, the revision and the connection."
         ) from error
     return Path(found)
 

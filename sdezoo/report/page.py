@@ -48,7 +48,7 @@ def report(runs: Sequence[Path], out: Path | None = None, *, overwrite: bool = F
     Args:
         runs: one run folder or two.
         out: the file; None: `report.html` in the first run's folder, or `report-NAME.html` there beside a second run NAME.
-        overwrite: whether the file may be replaced.
+        overwrite: whether the file may be replaced, if `out` is given; a page under its own name is replaced by the newest.
 
     Returns:
         The file.
@@ -63,7 +63,7 @@ def report(runs: Sequence[Path], out: Path | None = None, *, overwrite: bool = F
     for run in runs:
         refuse_links(run)
     file = out or _default(runs)
-    _check(file, overwrite)
+    _check(file, overwrite or out is None)
     pages = [_run(run, each) for run, each in zip(runs, seen, strict=True)]
     text = _template().render(runs=pages, beside=_beside(seen) if len(runs) == _MOST else None)
     with atomic_write(file, "Give --out another place.") as stream:

@@ -31,7 +31,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sdezoo.data.validation import check_finite
-from sdezoo.errors import RunError
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
@@ -44,7 +43,6 @@ from sdezoo.runs.between.wording import in_parameters
 from sdezoo.runs.frames import Rows, make_frame
 from sdezoo.runs.given_rows import as_trained, training_data
 from sdezoo.runs.train import train
-from sdezoo.store.files import writable_folder
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.metrics import print_progress
@@ -79,7 +77,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         batch_size (int, default None): rows in a step of the optimizer; None: 128.
         optimizer (str, default "adamw"): spec string of the optimizer.
         lr (float, default None): peak learning rate; None: the default of the optimizer or the network.
-        ema_half_life_images (float, default 44000): half-life of the moving average of the weights, in training rows; 0: no average.
+        ema_half_life_images (float, default 44000.0): half-life of the moving average of the weights, in training rows; 0: no average.
         condition (str, default None): `labels` conditions the network on the classes `y`; None: unconditional.
         precision (str, default None): precision of the network, `float32`, `bf16` or `fp16`; None: that of the launcher, else `float32`.
         compile (bool, default False): whether to compile the network.
@@ -117,7 +115,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         batch_size: int | None = None,
         optimizer: str = "adamw",
         lr: float | None = None,
-        ema_half_life_images: float = 44_000,
+        ema_half_life_images: float = 44_000.0,
         condition: str | None = None,
         precision: str | None = None,
         compile: bool = False,  # noqa: A002
@@ -129,13 +127,11 @@ class DiffusionModel(OnHub, BaseEstimator):
         task: str | None = None,
         rounds: int | None = None,
     ) -> None:
-        self.sde, self.loss, self.net, self.output, self.prior = sde, loss, net, output, prior
-        self.column, self.missing = column, missing
-        self.noise_levels, self.shift, self.condition = noise_levels, shift, condition
+        self.sde, self.loss, self.net, self.output, self.prior, self.column, self.missing = sde, loss, net, output, prior, column, missing
+        self.noise_levels, self.shift, self.condition, self.task, self.rounds = noise_levels, shift, condition, task, rounds
         self.steps, self.batch_size, self.lr, self.ema_half_life_images = steps, batch_size, lr, ema_half_life_images
         self.optimizer, self.precision, self.compile, self.device = optimizer, precision, compile, device
-        self.sampler, self.sampling_steps, self.random_state = sampler, sampling_steps, random_state
-        self.verbose, self.task, self.rounds = verbose, task, rounds
+        self.sampler, self.sampling_steps, self.random_state, self.verbose = sampler, sampling_steps, random_state, verbose
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:  # noqa: N803
         """The parameters, and the process of the fitted model."""
@@ -320,11 +316,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         Raises:
             RunError: if the folder is not empty, or cannot be written to.
         """
-        check_is_fitted(self)
-        writable_folder(path := Path(path))
-        if path.exists() and any(path.iterdir()):
-            raise RunError(f"'{path}' is not empty.", "Give a new folder.")
-        write_models(path, self.trained_, self.directions_, self._config(str(path), self.seed_, self._target))
+        self._write(Path(path))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -334,9 +326,9 @@ class DiffusionModel(OnHub, BaseEstimator):
             path: the run folder.
 
         Raises:
-            SdezooError: if the folder cannot be read.
+            SdezooError: if the folder is no run, or cannot be read.
         """
-        config = TrainingConfig.build(TrainingConfig.read((path := Path(path)) / "config.yaml"))
+        config = TrainingConfig.of_run(path := Path(path))
         settings = {name: value for name, value in config.model_dump().items() if name in cls().get_params()}
         model = cls(**settings, random_state=config.seed)
         model._take(path)
@@ -345,6 +337,9 @@ class DiffusionModel(OnHub, BaseEstimator):
         rows = Rows(torch.empty(0, *state.event), state.columns, model.trained_.encoding.types, state.columns, "pandas")
         model._describe(rows, None if state.classes is None else np.array(state.class_names or range(state.classes)))
         return model
+
+    def _write_models(self, folder: Path, out: str) -> None:
+        write_models(folder, self.trained_, self.directions_, self._config(out, self.seed_, self._target))
 
     def _take(self, run: Path) -> None:
         """Set the attributes of the models in a run folder."""

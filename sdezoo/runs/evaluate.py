@@ -178,7 +178,7 @@ def _of_rows(
 ) -> Evaluation:
     """Evaluate samples of a model of rows at one time."""
     seed, n = asked.seed, asked.n
-    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    config = TrainingConfig.of_run(run)
     origin = config.data
     data = _load(run, trained)
     _check_features(features, data)
@@ -236,7 +236,7 @@ def _of_paths(
 
 def _told(run: Path, found: Found, data: Data, asked: Asked, more: dict[str, Any]) -> Evaluation:
     """What was found, with the settings of the run."""
-    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    config = TrainingConfig.of_run(run)
     facts = {"run": str(run), "data": config.data} | ({"target": config.target} if config.target else {})
     facts |= {"kind": data.kind, "seed": asked.seed, **found.facts, **more, "asked": asked.n}
     return Evaluation(found.source, found.sizes, found.measured, found.notes, facts, found.picture, found.verdict)

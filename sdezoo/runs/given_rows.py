@@ -63,7 +63,7 @@ def training_data(run: Path, trained: Trained) -> Data:
         DataError: if they are no longer those of the run.
         PluginError: if they were in memory, or cannot be found.
     """
-    config = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    config = TrainingConfig.of_run(run)
     data = as_trained(load_data(config), trained, config)
     if trained.state.data is not None and fingerprint(data, trained.encoding) != trained.state.data:
         raise DataError(f"The data '{config.data}' are not those that the run was trained on.", "Restore them.")

@@ -122,5 +122,5 @@ def impute(
 def _dialect(run: Path) -> Dialect:
     """How the user says that the table for training is written; nothing, if the data were in memory."""
     with suppress(PluginError):
-        return Dialect.of(find_dataset(TrainingConfig.build(TrainingConfig.read(run / "config.yaml")).data))
+        return Dialect.of(find_dataset(TrainingConfig.of_run(run).data))
     return Dialect()

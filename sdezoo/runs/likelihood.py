@@ -182,7 +182,7 @@ def likelihood(
             raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
     if out:
         check_output(out, "table", overwrite)
-    trained, config = restore(run, checkpoint), TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    trained, config = restore(run, checkpoint), TrainingConfig.of_run(run)
     _refuse_loss(trained, config)
     source, part = data or config.data, split or ("all" if data else "test")
     held = as_trained(find_dataset(data).load(), trained, config) if data else training_data(run, trained)

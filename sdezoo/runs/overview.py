@@ -11,7 +11,7 @@ from sdezoo.errors import RunError
 from sdezoo.store import checkpoint
 from sdezoo.store.checkpoint import DamagedError
 from sdezoo.store.files import opened, read_small
-from sdezoo.training.config import TrainingConfig
+from sdezoo.training.config import TrainingConfig, config_file
 
 _LARGEST = 2**20  # most bytes read of a JSON file, or of the end of the metrics
 
@@ -36,13 +36,11 @@ def overview(run: Path) -> dict[str, Any]:
     Raises:
         RunError: if the folder is not a run.
     """
-    if not (run / "config.yaml").is_file():
-        found = "is not a run of sdezoo" if run.is_dir() else "does not exist"
-        raise RunError(f"The folder '{run}' {found}.", "Give the folder that `sdezoo train` wrote.")
+    config = TrainingConfig.read(config_file(run))
     newest, _ = checkpoint.newest_whole(run)
     return {
         "run": str(run),
-        "config": TrainingConfig.read(run / "config.yaml"),
+        "config": config,
         "environment": _json(run / "env.json"),
         "checkpoints": [_entry(step, folder) for step, folder in checkpoint.steps(run).items()],
         "best": checkpoint.best(run),

@@ -99,7 +99,7 @@ def _in_rounds(
 ) -> Result:
     """Train the rounds of a bridge, each a run in the run folder."""
     config = plan.config
-    before = TrainingConfig.build(TrainingConfig.read(plan.run / "config.yaml")) if resume else config
+    before = TrainingConfig.of_run(plan.run) if resume else config
     if before.steps not in (None, config.steps):
         raise RunError(f"The rounds of '{plan.run}' have {before.steps} steps each.", "Leave out --steps to resume; --rounds may grow.")
     with run_lock(plan.run) if is_first() else nullcontext():

@@ -126,6 +126,19 @@ class TrainingConfig(BaseModel):
             raise not_allowed(field, shown(str(first["input"])), error, f"Give {field} {allowed}.") from None
 
     @classmethod
+    def of_run(cls, run: Path) -> Self:
+        """The settings of a run.
+
+        Args:
+            run: the run folder.
+
+        Raises:
+            ParameterError: if a setting is unknown or out of range.
+            RunError: if the folder is not a run, or its settings cannot be read.
+        """
+        return cls.build(cls.read(config_file(run)))
+
+    @classmethod
     def read(cls, path: Path) -> dict[str, Any]:
         """Read settings from a YAML file, without validating them.
 
@@ -193,3 +206,19 @@ def refuse_elsewhere(out: str, config: Path) -> None:
     folder = Path(out).resolve()
     if folder != config.resolve().parent and not folder.is_relative_to(Path.cwd()):
         raise RunError(f"'{config}' writes the run to '{out}', outside the working directory.", f"If you want that, give --out {out} too.")
+
+
+def config_file(run: Path) -> Path:
+    """The file with the settings of a run.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        RunError: if the folder is not a run.
+    """
+    file = run / "config.yaml"
+    if not file.is_file():
+        found = "is not a run of sdezoo" if run.is_dir() else "does not exist"
+        raise RunError(f"The folder '{run}' {found}.", "Give the folder that `sdezoo train` wrote.")
+    return file

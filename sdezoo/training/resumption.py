@@ -35,7 +35,7 @@ def refuse_other_settings(run: Path, config: TrainingConfig) -> None:
     """
     if not (run / "config.yaml").is_file():
         raise RunError(f"There is no run in '{run}' to resume.", "Omit --resume to start a new run.")
-    before = TrainingConfig.build(TrainingConfig.read(run / "config.yaml"))
+    before = TrainingConfig.of_run(run)
     for key in TrainingConfig.model_fields:
         old, new = getattr(before, key), getattr(config, key)
         if key not in FREE and new is not None and new != old:
@@ -55,7 +55,7 @@ def trained_on(config: TrainingConfig, origin: Origin) -> TrainingConfig:
     Raises:
         RunError: if a setting of the model is given and differs, or the run would replace the one that it starts from.
     """
-    before = TrainingConfig.build(TrainingConfig.read(origin.run / "config.yaml"))
+    before = TrainingConfig.of_run(origin.run)
     if config.out and Path(config.out).resolve() == origin.run.resolve():
         raise RunError(f"'{origin.run}' is the run that is trained on.", "Choose another --out.")
     kept = before.model_dump(include=set(_OF_THE_MODEL))

@@ -74,7 +74,7 @@ def test_each_row_is_written(sdezoo):
     np.testing.assert_allclose(np.load("rows.npz")["x"], rows, rtol=1e-5)
 
 
-def test_samples_are_measured(sdezoo):
+def test_samples_are_measured(sdezoo, runs):
     code, out, err = sdezoo("wine", "--steps", 2, "-n", 20, "--out", "figures")
     assert code == 0, err
     verdict, _, rest = out.partition("\n\n")
@@ -88,11 +88,14 @@ def test_samples_are_measured(sdezoo):
     code, _, err = sdezoo("wine", "--steps", 2, "-n", 20, "--out", "figures")
     assert code == 2
     assert "'figures/evaluation.json' exists" in err
-    code, out, err = sdezoo("wine", "--steps", 2, "-n", 20, "--out", "figures", "--overwrite", "--json")
+    newest = runs / "wine" / "evaluation" / "evaluation.json"
+    newest.parent.mkdir()
+    newest.write_text("{}")
+    code, out, err = sdezoo("wine", "--steps", 2, "-n", 20, "--json")
     assert (code, err) == (0, "")
     found = json.loads(out)
     assert found["n"] == 20
-    assert {**json.loads(Path("figures/evaluation.json").read_text()), "table": found["table"], "sheet": found["sheet"]} == found
+    assert {**json.loads(newest.read_text()), "table": found["table"], "sheet": found["sheet"]} == found
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,9 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(table: Pa
     other = trained(tmp_path, data=str(positive), sde="cir", steps=2)
     with pytest.raises(CompositionError, match="'cir' is not affine"):
         export_onnx(other, tmp_path / "out")
+    (tmp_path / "ab" / "rounds" / "1-backward").mkdir(parents=True)
+    with pytest.raises(CompositionError, match="is a bridge"):
+        export_onnx(tmp_path / "ab", tmp_path / "out")
     monkeypatch.setattr("sdezoo.exchange.graphs.find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"sdezoo\[onnx\]"):
         export_onnx(table, tmp_path / "out")

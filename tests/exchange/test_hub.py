@@ -94,7 +94,12 @@ def test_a_folder_gives_the_model_back_and_has_a_card(model: DiffusionModel, fol
     np.testing.assert_array_equal(found.sample(5), model.sample(5))
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert card.startswith("---\nlibrary_name: sdezoo\n")
-    for part in ("`dX = μ(t) X dt + σ(t) X dW`", "mlp:width=8", "DiffusionModel.from_pretrained", "Not evaluated"):
+    for part in (
+        "`dX = μ(t) X dt + σ(t) X dW`: Brownian in `log X`, so",
+        "mlp:width=8",
+        f'from_pretrained("{folder.name}")',
+        "Not evaluated",
+    ):
         assert part in card, part
 
 
@@ -137,6 +142,7 @@ def test_a_repository_gives_the_model_and_its_data_alone(model: DiffusionModel, 
         ("me/prices", COMMIT[:7], ParameterError, "is no commit"),
         ("me/nothing", COMMIT, RunError, "cannot be downloaded"),
         ("no such folder", None, RunError, "does not exist"),
+        (str(Path(__file__).parent), None, RunError, "is not a run of sdezoo"),
         (".", COMMIT, ParameterError, "has no revision"),
     ],
 )

@@ -52,7 +52,7 @@ def read_directions(run: Path) -> dict[str, Direction]:
             if name == DIRECTIONS[0]:  # the first round is backward
                 raise
             continue
-        config = TrainingConfig.build(TrainingConfig.read(folder / "config.yaml"))
+        config = TrainingConfig.of_run(folder)
         found[name] = Direction(restore(folder), int(folder.name.partition("-")[0]), config)
     return dict(sorted(found.items(), key=lambda pair: pair[1].number))
 

@@ -7,15 +7,19 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Self
 
+from sklearn.utils.validation import check_is_fitted
+
+from sdezoo.errors import RunError
 from sdezoo.exchange import hub
+from sdezoo.store.files import atomic_folder, writable_folder
 
 
 class OnHub(ABC):
-    """An estimator that is kept in folders and on the Hub. Abstract: `save`, `load`."""
+    """An estimator that is kept in folders and on the Hub. Abstract: `load`, `_write_models`."""
 
     @abstractmethod
-    def save(self, path: str | Path) -> None:
-        """Write a run folder."""
+    def _write_models(self, folder: Path, out: str) -> None:
+        """Write the files of a run to a folder that exists, and will be at `out`."""
 
     @classmethod
     @abstractmethod
@@ -31,7 +35,7 @@ class OnHub(ABC):
         Raises:
             RunError: if the folder is not empty, or cannot be written to.
         """
-        self._save_with_card(Path(path))
+        self._write(path := Path(path), path.resolve().name)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, revision: str | None = None, *, endpoint: str | None = None) -> Self:
@@ -64,9 +68,16 @@ class OnHub(ABC):
             SdezooError: if the id has another form, or the upload fails.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self._save_with_card(path := Path(folder) / "model", repo_id)
+            self._write(path := Path(folder) / "model", repo_id)
             return hub.push(path, repo_id, private=private, token=token, endpoint=endpoint)
 
-    def _save_with_card(self, path: Path, name: str | None = None) -> None:
-        self.save(path)
-        hub.write_card(path, name)
+    def _write(self, path: Path, card: str | None = None) -> None:
+        """Write a run folder, all of it or nothing, with a card of this name."""
+        check_is_fitted(self)
+        writable_folder(path)
+        if path.exists() and any(path.iterdir()):
+            raise RunError(f"'{path}' is not empty.", "Give a new folder.")
+        with atomic_folder(path, "Give another folder.") as beside:
+            self._write_models(beside, str(path))
+            if card is not None:
+                hub.write_card(beside, card)
