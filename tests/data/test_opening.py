@@ -87,9 +87,9 @@ def test_dialects_that_are_unambiguous(tmp_path: Path, content: str, columns: di
         ("a;b\n1,555;2\n2,255;3\n", "such as 1,555, are numbers with a thousands separator or with decimals", {"decimal": "comma"}, 1.555),
         ('a,b\n"1,555",2\n"2,255",3\n', 'decimal=point" or decimal=comma', {"thousands": "comma"}, 1555),
         ("a,b;c\n1,2;3\n4,5;6\n", "could be separated by commas or semicolons", {"separator": "semicolon", "decimal": ","}, 1.2),
-        ("a,b\n1,2\ngone,4\n3,4\n", "Column 'a' of 'FILE' has numbers, but 'gone' in row 1 (counted from 0)", {"missing": ("gone",)}, 1),
+        ("a,b\n1,2\ngone,4\n3,4\n", "Column 'a' of 'FILE' has numbers, but 'gone' in line 3", {"missing": ("gone",)}, 1),
         ("a,b\n1,2\nK2,4\n3,4\n", "if the column is text, text=(a)", {"text": ("a",)}, "1"),
-        ("a,b\n2020-01-01,2\nnever,4\n", "has dates, but 'never' in row 1", {"text": ("a",)}, "2020-01-01"),
+        ("a,b\n2020-01-01,2\nnever,4\n", "has dates, but 'never' in line 3", {"text": ("a",)}, "2020-01-01"),
         ("a;b\n$1.25;1,25\n$2.5;2,5\n", "decimal points in column 'a' and decimal commas in column 'b'", {"text": ("b",)}, 1.25),
         ("Größe,b\n1,2\n".encode("latin-1"), "in the encoding latin-1 a line of it reads: Größe,b.", {"encoding": "latin-1"}, 1),
         ("b,c\n1,ö\n2,x\n".encode("cp1252"), "is not UTF-8 text", {"encoding": "cp1252"}, 1),
@@ -108,8 +108,8 @@ def test_dialects_that_the_user_must_name(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ("a,b\n1,2\n\n3,4,5\n6\n", "2 column names, but row 1 (counted from 0) has 3 fields: 3,4,5."),
-        ("Title\na,b\n1,2\n", "1 column name, but row 0 (counted from 0) has 2 fields: a,b. Remove the lines before the column names."),
+        ("a,b\n1,2\n\n3,4,5\n6\n", "2 column names, but line 4 has 3 fields: 3,4,5."),
+        ("Title\na,b\n1,2\n", "1 column name, but line 2 has 2 fields: a,b. Remove the lines before the column names."),
         ("a,,b\n1,2,3\n1,3,4\n", "Column 1 (counted from 0) of"),
         ("a,b,a,b,c\n1,2,3,4,5\n", "more than one column named 'a', 'b'"),
         ('a,b\n1,"x\n2,3\n4,5\n', "a quotation mark in column 'b' that is not closed"),
@@ -166,7 +166,7 @@ def test_a_wide_text_is_read_as_a_narrow_one(tmp_path: Path) -> None:
     found, _ = opened(tmp_path, "\n".join(";".join(row) for row in (names, *rows)))
     assert [str(column[0]) for column in found.values()] == [*values[:-2], "2020-01-01", "1.5"]
     assert found["c1499"] == [1.5, 2000.5] * 30
-    for bad, says in (("x", "Column 'c1200' of"), ("1;2", "1500 column names, but row 60 (counted from 0) has 1501 fields")):
+    for bad, says in (("x", "Column 'c1200' of"), ("1;2", "1500 column names, but line 62 has 1501 fields")):
         wrong = [*rows, [*values[:1200], bad, *values[1201:]]]
         refused(tmp_path, "\n".join(";".join(row) for row in (names, *wrong)), says)
 

@@ -70,6 +70,23 @@ class Text:
             _Stream(chunks if self.layout.comment is None else _uncommented(chunks, self.layout.comment.encode())), _CHUNK
         )
 
+    def line(self, row: int) -> int | None:
+        """The line of the file that a row of data begins on, counted from 1; None if there is no such row. Call it in place of `rows`.
+
+        Args:
+            row: index of the row, counted from 0, without comments and empty lines.
+        """
+        mark = None if self.layout.comment is None else self.layout.comment.encode()
+        inside, number = False, self._head[: self._first].count(b"\n")
+        for text in io.BufferedReader(_Stream(chain([self._head[self._first :]], self._chunks))):
+            number += 1
+            if not inside and text.strip(b"\r\n") and not (mark and text.startswith(mark)):
+                if row == 0:
+                    return number
+                row -= 1
+            inside ^= text.count(b'"') % 2 == 1
+        return None
+
     padded: bool
     """Whether a field that has been read begins with a zero and a digit, such as 007."""
 
