@@ -137,7 +137,8 @@ def mathml(translator: HTML5Translator, node: nodes.math | nodes.math_block) -> 
     """Write a formula as MathML, which browsers draw without a script and without a network."""
     block = isinstance(node, nodes.math_block)
     try:
-        formula = tex2mathml(node.astext(), as_block=block)
+        # TeX takes single digits as arguments, `\tfrac12`; docutils takes the whole number.
+        formula = tex2mathml(re.sub(r"(\\[tdc]?frac)\s*(\d)\s*(\d)", r"\1{\2}{\3}", node.astext()), as_block=block)
     except MathError as error:
         getLogger(__name__).warning("This formula cannot be written as MathML: %s", error, location=node)
         raise nodes.SkipNode from error
