@@ -88,7 +88,7 @@ def _use(name: str, *, bridge: bool) -> list[str]:
 
 def _model(state: dict[str, Any], config: dict[str, Any], direction: str) -> list[str]:
     lines = [f"## Model, {direction}" if direction else "## Model"]
-    for spec, paragraphs in records.processes(state["sde"]):
+    for spec, paragraphs in records.processes(state["sde"], state["task"]):
         words = "".join(f"`{text}`" if formula else plain(text, 2000) for formula, text in paragraphs[0]) if paragraphs else ""
         lines.append(f"`{spec.replace('`', '')}`: {words}")
     facts = {"data": config.get("data"), "columns": records.listed(state["columns"]), "network": state["net"], "output": state["output"]}

@@ -24,7 +24,7 @@ from sdezoo.errors import SdezooError, printable
 from sdezoo.evaluation.table import number
 from sdezoo.store.files import opened, read_small
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.registry import SDES, with_parts
+from sdezoo.zoo.registry import SDES, TASKS, Registry, with_parts
 
 _RECORD, _PICTURE, _TABLE = 2**21, 2**23, 2**16  # most bytes read of a record, a picture, and the beginning of a table
 _PIXELS = 2**24
@@ -117,32 +117,34 @@ def notes(evaluation: dict[str, Any]) -> list[str]:
     return [_text(note, 2 * _LONGEST) for note in found if isinstance(note, str)] if isinstance(found, list) else []
 
 
-def processes(spec: str | None) -> list[tuple[str, list[list[Span]]]]:
+def processes(spec: str | None, task: str | None = None) -> list[tuple[str, list[list[Span]]]]:
     """A process and those of its parts: spec string, its numbers to four digits, and what its author states, formulas marked.
 
     Args:
-        spec: spec string of the process; None: it is not known.
+        spec: spec string of the process; None or empty: it is not known, or learned.
+        task: spec string of the task, which stands in for a process that is learned.
     """
     try:
-        specs = [part for _, part in with_parts(SDES, spec)] if spec else []
+        found = [(SDES, part) for _, part in with_parts(SDES, spec)] if spec else [(TASKS, task)] if task else []
     except SdezooError:
         return []
-    return [(_text(_LONG_NUMBER.sub(_brief, spec)), _stated(spec.partition(":")[0])) for spec in specs]
+    return [(_text(_LONG_NUMBER.sub(_brief, part)), _stated(registry, part.partition(":")[0])) for registry, part in found]
 
 
 def _brief(found: re.Match[str]) -> str:
     return f"{float(found[0]):.4g}"
 
 
-def _stated(name: str) -> list[list[Span]]:
+def _stated(registry: Registry[Any], name: str) -> list[list[Span]]:
     try:
-        cls = SDES.load(name)
+        cls = registry.load(name)
     except SdezooError as error:
         return [[(False, error.problem)]]
     text = inspect.getdoc(inspect.getmodule(cls)) or inspect.getdoc(cls) or ""
     first, *others = text.split("\n\n")
     shown = [first, *[part for part in others if "::" not in part][:1]]
-    return [spans(" ".join(part.split())) for part in shown if part]
+    # An indented paragraph is a formula.
+    return [[(True, " ".join(part.split()))] if part[0].isspace() else spans(" ".join(part.split())) for part in shown if part]
 
 
 def spans(text: str) -> list[Span]:

@@ -63,7 +63,7 @@ def _motion(trained: Trained) -> tuple[bytes | None, str]:
     place = _entry(trained, backward[-1])
     back, on = backward[:, :, place].double().numpy(), forward[:, :, place].double().numpy()
     figure = _figure((noised, on), (times, back), sampler.spec)
-    name = trained.state.columns[place] if trained.state.columns else f"entry {place}"
+    name = _name(trained, place)
     how = "paths of the process" if isinstance(trained.model.sde, ForwardSDE) else "states with the same noise at all times"
     return drawing(figure), f"{name}: {how} from {_PATHS} samples to noise, and {sampler.spec} back in {_SAMPLER_STEPS} steps."
 
@@ -90,6 +90,15 @@ def _entry(trained: Trained, x: Tensor) -> int:
     words = set(trained.encoding.categories) if trained.state.columns else set()
     numbers = [i for i in range(x.shape[1]) if i not in words] or [0]
     return numbers[0] if trained.state.kind == "table" else int(x.nan_to_num().std(0).argmax())
+
+
+def _name(trained: Trained, place: int) -> str:
+    """The column of an entry of a row, of series with the step."""
+    columns = trained.state.columns
+    if not columns:
+        return f"entry {place}"
+    step, column = divmod(place, len(columns))
+    return columns[column] if len(trained.state.event) == 1 else f"{columns[column]} at step {step}"
 
 
 @plain()

@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
+from sdezoo.bridging.rounds import round_folders
 from sdezoo.errors import ParameterError, RunError, printable, shortened
 from sdezoo.exchange import records
 from sdezoo.report.motion import motion
@@ -94,7 +95,7 @@ def _template() -> Template:
 
 def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     """What the template shows of a run, all of it text that is escaped there."""
-    state, config, rows = seen["state"] or {}, seen["config"], recorded(run)
+    state, config, rows = seen["state"] or {}, seen["config"], _recorded(run)
     evaluation = records.json_object(run / "evaluation" / "evaluation.json")
     tables = records.measures(evaluation)
     curves = loss_figure(rows)
@@ -104,7 +105,7 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     losses = [row for row in rows if "loss" in row]
     return {
         "name": printable(str(run)),
-        "processes": records.processes(state["sde"] if state else config.get("sde")),
+        "processes": records.processes(state["sde"] if state else config.get("sde"), state.get("task")),
         "facts": _facts(seen, losses[-1] if losses else {}),
         "paths": _picture(paths, words) if paths else None,
         "paths_words": printable(words),
@@ -128,6 +129,15 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _recorded(run: Path) -> list[dict[str, Any]]:
+    """What training has recorded; of a bridge, in all rounds, with steps counted through."""
+    rows: list[dict[str, Any]] = []
+    for folder in round_folders(run).values() or [run]:
+        before = rows[-1]["step"] if rows else 0
+        rows += [{**row, "step": before + row["step"]} for row in recorded(folder)]
+    return rows
+
+
 def _without_checkpoint(run: Path) -> str:
     """Say that there is nothing to draw, and where rounds of training have checkpoints."""
     rounds = sorted(path.parent.name for path in (run / "rounds").glob("*/config.yaml"))
@@ -141,6 +151,7 @@ def _facts(seen: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, str]]:
     state = seen["state"] or {}
     found = {
         "data": seen["config"].get("data"),
+        "target": seen["config"].get("target"),
         "kind": state.get("kind"),
         "shape of a row": records.listed(state.get("event") or ()),
         "network": state.get("net"),

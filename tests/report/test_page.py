@@ -239,6 +239,20 @@ def test_damaged_records_are_left_out(run: Path, tmp_path: Path) -> None:
     assert any("damaged" in text for text in page.text)
 
 
+def test_a_run_of_series_shows_a_step_and_a_run_of_paths_what_it_learns(tmp_path: Path) -> None:
+    walk = np.exp(np.random.default_rng(0).normal(size=(120, 2)).cumsum(0) / 20)
+    (tmp_path / "walk.csv").write_text("a,b\n" + "\n".join(f"{a},{b}" for a, b in walk))
+    np.savez(tmp_path / "paths.npz", x=np.log(walk[:60]).reshape(6, 10, 2), times=np.arange(10.0))
+    quick = {"steps": 2, "batch_size": 4, "device": "cpu", "out": str(tmp_path / "series")}
+    series = {"data": f"series:path={tmp_path}/walk.csv,window=6", "net": "unet1d:width=8,multipliers=(1,)"}
+    made = [
+        train(TrainingConfig.build(quick | settings), notify=lambda note: None).run
+        for settings in (series, {"task": "paths", "data": str(tmp_path / "paths.npz"), "out": str(tmp_path / "paths")})
+    ]
+    assert " at step " in read(report(made[:1])).pictures[0][1]
+    assert "dz = f_θ(z, t) dt + G_θ(z, t) dW" in " ".join(read(report(made[1:])).text)
+
+
 def test_a_run_of_images_shows_its_samples(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "x.npz", images=rng.random((40, 1, 8, 8)).astype(np.float32))

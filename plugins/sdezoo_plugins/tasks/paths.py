@@ -1,4 +1,4 @@
-"""The task `paths`: fit an SDE to observed paths, by the likelihood of their transitions, or against a critic of whole paths.
+"""The task `paths`: fit an SDE, `dz = f_θ(z, t) dt + G_θ(z, t) dW`, to observed paths, by the likelihood of transitions or by a critic.
 
 In coordinates `z` (`x`, or `log x`), the paths are a Markov chain at their times of observation, which need not be regular. With the normal
 transition of `sdezoo.learning.observed`, of mean `z + m_θ(z, t, h)` and covariance `S_θ(z, t, h)`, the loss is::
