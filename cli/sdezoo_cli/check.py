@@ -145,12 +145,16 @@ def _unloadable(files: list[Path], error: SdezooError) -> dict[str, Any]:
 
 
 def _write(report: dict[str, Any]) -> None:
+    from sdezoo.conformance.law import Unstated
+
     rows = report["laws"]
     count = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in ("holds", "broken", "excused", "untried")}
     parts = [f"{count['holds']} laws hold", f"{count['excused']} do not apply"]
     parts += [f"{count['broken']} BROKEN"] * bool(count["broken"]) + [f"{count['untried']} not tried"] * bool(count["untried"])
     say(f"{report['spec']} ({report['kind']}): {', '.join(parts)}; {report['seconds']:.1f} s\n")
     for row in rows:
+        if isinstance(row["reason"], Unstated):
+            say(f"  Not checked: {row['law']}. {row['reason']} State it, and this is tried: {row['statement']}\n")
         if row["outcome"] == "broken":
             say(f"  {row['law']}: {row['statement']}\n    {row['reason']}\n")
             say(f"    at {row['case']}\n" if row["case"] else "")

@@ -59,6 +59,12 @@ class LawError(AssertionError):
         super().__init__(f"{what}\n  at {case}" if case else what)
 
 
+class Unstated(str):
+    """Why a law does not apply, if it would apply once the plugin stated what the law compares with."""
+
+    __slots__ = ()
+
+
 class Overtime(BaseException):
     """The time limit has passed. Not an `Exception`, so that no `except Exception` in a plugin swallows it."""
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import Case, each_variant, events, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Still, keyed
 from sdezoo.conformance.evidence import close
-from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.law import LawError, Suite, Unstated
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional, Process, Supervised
 from sdezoo.process.sde import ForwardSDE, MatrixSDE
@@ -382,7 +382,7 @@ def _states_nothing(sde: Process) -> str | None:
     event = events(sde)[-1]
     x0 = typical(sde, torch.zeros(1, *event, dtype=torch.float64))
     if sde.equation(x0, torch.tensor(sde.t_span[1], dtype=torch.float64)) is None:
-        return "It states no equation."
+        return Unstated("It states no equation.")
     z = sde.encode(x0, keyed(1))
     if z.shape != x0.shape:
         return "Its coordinates are not element-wise."

@@ -25,7 +25,7 @@ from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearMo
 from sdezoo.conformance.bank.loss_trials import DenseSheared, Trial, accepted, trials
 from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.conformance.evidence import PValue, close, mean_is_zero, together
-from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.law import LawError, Suite, Unstated
 from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.process.affine import AffineSDE
@@ -240,7 +240,7 @@ def _no_weight(loss: ScoreLoss) -> str | None:
     for lesson, _ in lessons(loss):
         z, t = lesson.states(2, 0)
         if loss.weight(lesson.model(EXACT, 2), t, z) is None:
-            return "It claims no weight."
+            return Unstated("It claims no weight.")
     return _no_density(loss)
 
 
