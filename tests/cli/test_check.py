@@ -35,7 +35,7 @@ BROKEN = {
 
 @pytest.fixture
 def plugin(tmp_path: Path):
-    from sdezoo.zoo.registry import SDES
+    from sdezoo.zoo.registry import NETWORKS, SDES
 
     def write(text: str) -> list[Path]:
         file = tmp_path / "tried_here.py"
@@ -43,8 +43,8 @@ def plugin(tmp_path: Path):
         return [file]
 
     yield write
-    for name in ("tried-here", "vp"):
-        SDES.remove(name)
+    for registry, name in ((SDES, "tried-here"), (SDES, "vp"), (NETWORKS, "tried-here")):
+        registry.remove(name)
 
 
 def test_what_is_right_holds(plugin, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,8 +96,7 @@ def test_what_is_typed_wrong(arguments: dict, what: str) -> None:
     assert what in f"{error.value.problem} {error.value.remedy}"
 
 
-def test_a_file_without_a_kind_that_has_laws(tmp_path: Path) -> None:
-    path = tmp_path / "mine.py"
-    path.write_text("from sdezoo_plugins.networks.mlp import MLP\n\n\nclass Mine(MLP):\n    pass\n")
-    with pytest.raises(SdezooError, match=r"has no plugin of a kind with laws"):
-        check(plugin=[path])
+def test_a_file_without_a_kind_that_has_laws(plugin) -> None:
+    text = "from sdezoo_plugins.networks.mlp import MLP\n\n\nclass TriedHere(MLP):\n    pass\n"
+    with pytest.raises(SdezooError, match="has no plugin of a kind with laws"):
+        check(plugin=plugin(text))
