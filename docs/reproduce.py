@@ -2,9 +2,9 @@
 
     python docs/reproduce.py DATA --steps 3000 --out runs/study
 
-trains four models on DATA (`digits`, or a file with images and labels), each from the same seed with the same U-Net, batches and steps,
-draws `-n` samples of each with each of its samplers, and has `sdezoo evaluate` measure them against held-out images. What is there
-already is not made again: an interrupted study goes on. The table is printed and written to OUT/study.md.
+trains the `--models`, four by default, on DATA (`digits`, or a file with images and labels), each from the same seed with the same U-Net,
+batches and steps, draws `-n` samples of each with each of its samplers, and has `sdezoo evaluate` measure them against held-out images.
+What is there already is not made again: an interrupted study goes on. The table is printed and written to OUT/study.md.
 
 `--protocol paper` measures the published recipe as its authors did, and ours beside it: FID and KID of Inception features (images of one
 channel are repeated to three) against the test images, and two starts. `prior` starts from noise. `class averages` starts from the noised
@@ -32,12 +32,14 @@ RECIPES = {
     "ours": ["--sde=gbm", "--loss=mult-dsm"],
     "vp": ["--sde=vp", "--loss=dsm"],
     "ve": ["--sde=ve", "--loss=dsm"],
+    "fractional": ["--sde=fractional:hurst=0.9,count=3", "--loss=hsm"],
 }
 SAMPLERS = {
     "paper": [("dale-langevin:preset=paper,recipe={recipe}", 1000), ("multiplicative:preset=paper,recipe={recipe}", 1000)],
     "ours": [("dpmpp-2m", 20), ("dpmpp-2m-sde", 20), ("dale-langevin", 1000)],
-    "vp": [("dpmpp-2m", 20), ("dpmpp-2m-sde", 20), ("ancestral", 1000)],
+    "vp": [("dpmpp-2m", 20), ("dpmpp-2m-sde", 20), ("heun", 100), ("euler-maruyama", 400), ("ancestral", 1000)],
     "ve": [("dpmpp-2m", 20), ("dpmpp-2m-sde", 20), ("ancestral", 1000)],
+    "fractional": [("heun", 100), ("euler-maruyama", 400)],
 }
 LONG = 1000
 STARTS = {"ours": ["prior"], "paper": ["prior", "class averages"]}
@@ -54,23 +56,29 @@ def main() -> None:
     asked.add_argument("--recipe", default="mnist", choices=["mnist", "fashion", "kmnist", "cifar10"], help="row of the paper's table")
     asked.add_argument("--protocol", default="ours", choices=list(STARTS), help="starts and features, see above")
     asked.add_argument("--features", help="features of FID and KID; default: inception with --protocol paper")
+    asked.add_argument("--models", nargs="+", default=["paper", "ours", "vp", "ve"], choices=list(RECIPES))
     asked.add_argument("--long", action="store_true", help="also the samplers of 1000 steps of the other models")
     asked.add_argument("--fast", action="store_true", help="train and draw, all four alike, in bfloat16 and compiled")
     asked.add_argument("--out", type=Path, default=Path("runs/study"))
     options = asked.parse_args()
-    for name, recipe in RECIPES.items():
+    for name, recipe in chosen(RECIPES, options):
         run = options.out / name
         if not list(run.glob(f"checkpoints/step-{options.steps}")):
             resumed = ["--resume"] if list(run.glob("checkpoints/step-*")) else ["--overwrite"]
             budget = [f"--data={options.data}", f"--steps={options.steps}", f"--seed={options.seed}", f"--out={run}"]
             sdezoo("train", *recipe, *budget, *fast(options), *resumed)
     lines = []
-    tasks = [(name, spec, steps) for name, choice in SAMPLERS.items() for spec, steps in choice]
+    tasks = [(name, spec, steps) for name, choice in chosen(SAMPLERS, options) for spec, steps in choice]
     for name, spec, steps in sorted(tasks, key=lambda task: task[2]):
         if steps < LONG or name == "paper" or options.long:
             for start in STARTS[options.protocol]:
                 lines.append(measure(options, options.out / name, spec.format(recipe=options.recipe), steps, start))
                 show(options.out, lines)
+
+
+def chosen(of: dict[str, list], options: argparse.Namespace) -> list[tuple[str, list]]:
+    """What is known of the models that were asked for."""
+    return [(name, of[name]) for name in options.models]
 
 
 def fast(options: argparse.Namespace) -> list[str]:
