@@ -30,7 +30,7 @@ from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.simulation import Simulation
 from sdezoo.sampling.start import PRIOR, Start, check_rows
 from sdezoo.store.restoring import Trained
-from sdezoo.zoo.composition import check_fit, fitting, fitting_parts, preferred
+from sdezoo.zoo.composition import check_fit, fitting, usual_sampler
 from sdezoo.zoo.registry import SAMPLERS
 
 SamplingProgress = Callable[[float, int], None]
@@ -310,8 +310,7 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
 
     Args:
         trained: the model.
-        spec: spec string of the sampler; None: the sampler of the process itself, else the preferred one that fits this kind of data.
-            If the model knows columns of two values, its variant for these, see `Sampler.deciding`.
+        spec: spec string of the sampler; None: that of `usual_sampler`.
 
     Raises:
         CompositionError: if the sampler does not fit the process of the model, or none does.
@@ -321,10 +320,7 @@ def choose_sampler(trained: Trained, spec: str | None) -> Sampler:
         if spec is not None:
             raise CompositionError("Paths are simulated forward in time, which takes no sampler.", "Leave out --sampler.")
         return Simulation(substeps=trained.model.substeps)
-    chosen = spec or sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", trained.state.kind)
-    sampler: Sampler = SAMPLERS.build(chosen)
-    if spec is None and trained.model.decides:
-        sampler = sampler.deciding()
+    sampler: Sampler = SAMPLERS.build(spec) if spec else usual_sampler(sde, trained.state.kind, decides=trained.model.decides)
     check_fit(sde, sampler)
     return sampler
 

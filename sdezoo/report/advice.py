@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sdezoo.data.dataset import Data
 from sdezoo.errors import in_one_line, printable
+from sdezoo.learning.model import Model
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.planning import draft
+from sdezoo.training.planning import draft, plan
 from sdezoo.training.selection import FEWEST, ROWS, cross_validates
+from sdezoo.training.workers import Workers
 from sdezoo.zoo.columns import AUTO
-from sdezoo.zoo.composition import fitting_parts, preferred
-from sdezoo.zoo.registry import SAMPLERS
+from sdezoo.zoo.composition import usual_sampler
 
 _MANY_STEPS, _TRAINING = 100, 2000
 _SECOND = 2.0
@@ -69,13 +72,16 @@ def advise(source: str, column: str | None = None) -> Advice:
     """
     chosen = draft(TrainingConfig.build({"data": source, "column": column}))
     data = chosen.load()
-    sampler: Sampler[Any] = SAMPLERS.build(
-        chosen.sde.own_sampler() or preferred(fitting_parts(chosen.sde, SAMPLERS), f"samplers for '{chosen.sde.title()}'", data.kind)
-    )
+    sampler = usual_sampler(chosen.sde, data.kind, decides=False)
+    decides = sampler.deciding() != sampler and _decides(source, column)
+    sampler = sampler.deciding() if decides else sampler
     steps = sampler.usual_steps if sampler.weak_order is None or sampler.weak_order >= _SECOND else _MANY_STEPS
     found = chosen.reasons or (f"{chosen.config.sde}: the default for data of kind {data.kind}",)
     reasons = [("process", sentence) for sentence in found]
-    reasons += [("sampler", f"{sampler.spec}: {_why(chosen.sde.own_sampler() is not None, data)}"), ("steps", _pace(sampler, steps))]
+    reasons += [
+        ("sampler", f"{sampler.spec}: {_why(chosen.sde.own_sampler() is not None, data, decides)}"),
+        ("steps", _pace(sampler, steps)),
+    ]
     trained = None if cross_validates(data) else _TRAINING
     reasons.append(("training", _training(data, trained)))
     return Advice(
@@ -85,13 +91,25 @@ def advise(source: str, column: str | None = None) -> Advice:
         steps,
         trained,
         tuple(reasons),
-        # The default depends on the model too: see `Sampler.deciding`.
         _commands(source, column, chosen.run, None if steps == sampler.usual_steps else steps),
     )
 
 
-def _why(own: bool, data: Data) -> str:
-    return "the sampler that the process brings" if own else f"of those that fit, the one preferred for data of kind {data.kind}"
+def _decides(source: str, column: str | None) -> bool:
+    """Whether the model of a table knows columns of two values; see `Model.decides`."""
+    # A number of steps is given, so that none is searched for.
+    chosen = plan(
+        draft(TrainingConfig.build({"data": source, "column": column, "steps": 1})), Workers(torch.device("cpu"), None, compiled=False)
+    )
+    model = chosen.task.learner(chosen, [torch.arange(chosen.batch)]).module
+    return isinstance(model, Model) and model.decides
+
+
+def _why(own: bool, data: Data, decides: bool) -> str:
+    if own:
+        return "the sampler that the process brings"
+    found = f"of those that fit, the one preferred for data of kind {data.kind}"
+    return f"{found}, in its variant for categories, marks of missing values and zeros" if decides else found
 
 
 def _pace(sampler: Sampler[Any], steps: int) -> str:

@@ -156,6 +156,22 @@ def preferred(parts: Sequence[tuple[str, Plugin]], what: str, kind: str | None =
     return f"{name}:{given}" if given else name
 
 
+def usual_sampler(sde: Process, kind: str, *, decides: bool) -> Sampler[Any]:
+    """Build the sampler that is used if the user names none: that of the process itself, else the preferred one that fits.
+
+    Args:
+        sde: the process.
+        kind: kind of the data, such as `table`.
+        decides: whether the model knows columns of two values, `Model.decides`: then the sampler's variant for these, `Sampler.deciding`.
+
+    Raises:
+        CompositionError: if none fits.
+    """
+    chosen = sde.own_sampler() or preferred(fitting_parts(sde, SAMPLERS), f"samplers for '{sde.title()}'", kind)
+    sampler: Sampler[Any] = SAMPLERS.build(chosen)
+    return sampler.deciding() if decides else sampler
+
+
 def broken(registry: Registry) -> dict[str, str]:
     """Broken plugins and why they are broken; loads every plugin."""
     reasons = {}

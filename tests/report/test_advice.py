@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from sdezoo.errors import SdezooError
+from sdezoo.generation.samples import choose_sampler
 from sdezoo.report.advice import advise
 from sdezoo.runs.train import train
+from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
 
 
@@ -24,6 +26,16 @@ def test_the_answer_comes_first_and_can_be_typed(tmp_path: Path, monkeypatch: py
     assert any("cross-validation" in sentence for _, sentence in found.reasons)
     json.dumps(found.record)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my prices.csv"]
+
+
+def test_a_table_with_categories_gets_the_sampler_that_decides_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).lognormal(size=40)
+    Path("a.csv").write_text("price,kind\n" + "".join(f"{price:.6f},{'ab'[i % 2]}\n" for i, price in enumerate(rows)), encoding="utf-8")
+    found = advise("a.csv")
+    run = train(TrainingConfig.build({"data": "a.csv", "steps": 1, "device": "cpu"})).run
+    assert found.sampler == choose_sampler(restore(run), None).spec
+    assert (found.sampling_steps, "order=3" in found.sampler) == (16, False)
 
 
 def test_a_line_break_in_a_name_breaks_no_line(tmp_path: Path) -> None:
