@@ -18,11 +18,15 @@ Columns of two values and categories are not normal. In the place of their part 
 `sdezoo.learning.corners`::
 
     F_edm(u) = A u + S T⁻¹ (E − μ) + B F(u)
+
+A table of more than 64 columns is taken in blocks of 64: the tables of a block are 130 times as large as its matrix. What columns of
+different blocks tell of each other is left to the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +35,9 @@ from sdezoo.learning.corners import Corners, times
 from sdezoo.process.affine import AffineSDE
 
 _LEVELS = 32
-_WIDEST, _ENOUGH, _RARE = 64, 50, 12
-"""The largest number of columns, and a number of rows for each column from which a correlation matrix needs no shrinkage."""
+_WIDEST, _MOST, _ENOUGH, _RARE = 64, 1024, 50, 12
+"""The largest number of columns of a block, and of all; a number of rows for each column from which a correlation matrix needs no
+shrinkage; and of a column of two values the least rows of each for a correlation."""
 _SHRINKAGES = torch.cat([torch.zeros(1), torch.logspace(-5, -0.05, 60)]).double()
 
 
@@ -42,8 +47,9 @@ class LinearDenoiser(nn.Module):
     Args:
         sde: the noise process.
         std: standard deviation of the clean coordinates, broadcasts against `(d,)`.
-        correlation: `R`, positive definite, `(d, d)`, `d` at most 64: the tables are 130 times as large.
+        correlation: `R`, positive definite, `(d, d)`, `d` at most 64.
         corners: `clean` of `Corners`, in units of `std`; None: there are no columns of two values.
+        among: indices of the `d` columns among those of the process; None: they are all.
 
     Raises:
         ValueError: if `correlation` or `corners` have another shape.
@@ -58,7 +64,9 @@ class LinearDenoiser(nn.Module):
     noise: Tensor
     """`T` at these levels, `(K, d)`."""
 
-    def __init__(self, sde: AffineSDE, std: Tensor, correlation: Tensor, corners: Tensor | None = None) -> None:
+    def __init__(
+        self, sde: AffineSDE, std: Tensor, correlation: Tensor, corners: Tensor | None = None, among: Tensor | None = None
+    ) -> None:
         super().__init__()
         if correlation.ndim != 2 or not len(correlation) == correlation.shape[1] <= _WIDEST:
             raise ValueError(f"no correlation matrix of at most {_WIDEST} columns")
@@ -67,7 +75,9 @@ class LinearDenoiser(nn.Module):
         t = torch.cat([torch.logspace(0, -4, _LEVELS, dtype=torch.float64), torch.linspace(0, 1, _LEVELS, dtype=torch.float64)]).unique()
         t = lo + (hi - lo) * t
         levels = torch.stack([sde.noise_conditioning(s) for s in t])
-        noise = torch.stack([sde.exact(s).ratio.expand(len(correlation)) for s in t]) / std.double().cpu()
+        ratio = torch.stack([sde.exact(s).ratio.reshape(-1) for s in t])
+        noise = (ratio / std.double().cpu()).expand(-1, len(correlation) if among is None else -1)
+        noise = noise if among is None else noise[:, among.cpu()]
         order = levels.argsort()
         noise, r = noise[order], correlation.double().cpu()
         tables, errors = _tables(r, noise)
@@ -77,27 +87,6 @@ class LinearDenoiser(nn.Module):
         self.register_buffer("tables", tables.float(), persistent=False)
         self.corners = None if corners is None else Corners(corners, r, errors, noise)
 
-    @classmethod
-    def fit(cls, sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | None:
-        """Fit the correlation of clean coordinates.
-
-        Args:
-            sde: the noise process.
-            z0: clean coordinates, `(N, *event)`.
-            std: their standard deviation.
-
-        Returns:
-            The denoiser; None if rows are not vectors of at most 64 columns, or fewer than columns.
-        """
-        if z0.ndim != 2 or not 2 <= z0.shape[1] <= min(_WIDEST, len(z0)):
-            return None
-        rows = (z0.double() - z0.double().mean(0)) / std.double()
-        covariance, one = rows.T @ rows / (len(rows) - 1), torch.eye(rows.shape[1])
-        if len(rows) < _ENOUGH * rows.shape[1]:
-            covariance = _shrunk(rows, covariance)
-        # A direction without any width keeps a millionth: what the network learns there is its own.
-        return cls(sde, std, ((covariance + 1e-6 * one) / (1 + 1e-6)).float(), Corners.find(rows))
-
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
         """`A u + B F(u)`.
 
@@ -106,6 +95,21 @@ class LinearDenoiser(nn.Module):
             inputs: `u`, `(B, d)`.
             level: noise conditioning, `(B,)` or one for all.
         """
+        known, b = self.known(inputs, level)
+        return known + times(b, net(inputs))
+
+    @property
+    def decides(self) -> bool:
+        """Whether there are columns of two values."""
+        return self.corners is not None
+
+    def known(self, inputs: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor]:
+        """What the network need not learn, and `B`, `(B, d, d)` or `(1, d, d)`.
+
+        Args:
+            inputs: as for `forward`.
+            level: likewise.
+        """
         k, share = self._between(level)
         a, b = torch.lerp(self.tables[k - 1], self.tables[k], share[..., None, None, None]).to(inputs).unbind(1)
         known = times(a, inputs)
@@ -113,7 +117,7 @@ class LinearDenoiser(nn.Module):
             tau = torch.lerp(self.noise[k - 1], self.noise[k], share[..., None]).to(inputs)
             s = (1 + tau**2).sqrt()
             known = known + s / tau * self.corners(inputs / s + tau / s * known, k, share, s, tau)
-        return known + times(b, net(inputs))
+        return known, b
 
     def _between(self, level: Tensor | float) -> tuple[Tensor, Tensor]:
         """The next of the tabulated levels, and the share of the way to it, `(B,)` or `(1,)` each."""
@@ -122,6 +126,137 @@ class LinearDenoiser(nn.Module):
         k = torch.searchsorted(self.levels, at).clamp(1, len(self.levels) - 1)
         low, high = self.levels[k - 1], self.levels[k]
         return k, ((at - low) / (high - low)).clamp(0, 1)
+
+
+class BlockDenoiser(nn.Module):
+    """Best linear denoisers of blocks of columns, around one network.
+
+    Args:
+        parts: the denoiser of each block.
+        block: of each column the number of its block, int64 `(d,)`; −1: it is in none, and has no known part.
+    """
+
+    block: Tensor
+    order: Tensor
+    """The columns, block after block, those in none first."""
+    places: Tensor
+    """Where each column stands in this order."""
+
+    def __init__(self, parts: Sequence[LinearDenoiser], block: Tensor) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.register_buffer("block", block)
+        self.register_buffer("order", block.argsort(stable=True), persistent=False)
+        self.register_buffer("places", self.order.argsort(), persistent=False)
+
+    @property
+    def decides(self) -> bool:
+        """Whether there are columns of two values in a block."""
+        return any(part.decides for part in self._parts)
+
+    def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
+        """`A u + B F(u)`, with blocks in `A` and `B`.
+
+        Args:
+            net: `F`, `(B, d)` to `(B, d)`.
+            inputs: `u`, `(B, d)`.
+            level: noise conditioning, `(B,)` or one for all.
+        """
+        sizes = [len(part.clean_correlation) for part in self._parts]
+        rest = inputs.shape[1] - sum(sizes)
+        own, *learned = net(inputs)[:, self.order].split([rest, *sizes], 1)
+        _, *seen = inputs[:, self.order].split([rest, *sizes], 1)
+        pairs = ((part.known(u, level), f) for part, u, f in zip(self._parts, seen, learned, strict=True))
+        return torch.cat([own, *(known + times(b, f) for (known, b), f in pairs)], 1)[:, self.places]
+
+    @property
+    def _parts(self) -> list[LinearDenoiser]:
+        return cast("list[LinearDenoiser]", list(self.parts))
+
+
+def fit_denoiser(sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | BlockDenoiser | None:
+    """Fit the best linear denoiser of clean coordinates.
+
+    Args:
+        sde: the noise process.
+        z0: clean coordinates, `(N, *event)`.
+        std: their standard deviation.
+
+    Returns:
+        The denoiser, in blocks if there are more than 64 columns; None if rows are not vectors, are fewer than columns of a block, or
+        have more than 1024 columns.
+    """
+    if z0.ndim != 2 or not 2 <= z0.shape[1] <= _MOST or len(z0) < min(_WIDEST, z0.shape[1]):
+        return None
+    rows = (z0.double() - z0.double().mean(0)) / std.double()
+    clean = Corners.find(rows)
+    if rows.shape[1] <= _WIDEST:
+        return LinearDenoiser(sde, std, _correlation(rows), clean)
+    block, std = _blocks(rows.shape[1], clean), std.expand(rows.shape[1])
+    places = [(block == k).nonzero().flatten() for k in range(int(block.max()) + 1)]
+    parts = [LinearDenoiser(sde, std, _correlation(rows[:, at]), Corners.find(rows[:, at]), at) for at in places]
+    return BlockDenoiser(parts, block)
+
+
+def restored_denoiser(sde: AffineSDE, std: Tensor, tensors: Mapping[str, Tensor]) -> LinearDenoiser | BlockDenoiser | None:
+    """Rebuild a denoiser.
+
+    Args:
+        sde: the noise process.
+        std: standard deviation of the clean coordinates.
+        tensors: its buffers by name; none: there is no denoiser.
+
+    Raises:
+        KeyError: if a buffer is missing.
+        RuntimeError: if they are of another number of columns than `std`.
+        ValueError: if they have other shapes.
+    """
+    if not tensors:
+        return None
+    if (block := tensors.get("block")) is None:
+        return LinearDenoiser(sde, std, tensors["clean_correlation"], tensors.get("corners.clean"))
+    if block.ndim != 1 or block.dtype != torch.int64 or not _WIDEST < len(block) <= _MOST or int(block.min()) < -1:
+        raise ValueError("no blocks of columns")
+    parts, std = [], std.expand(len(block))
+    for k in range(int(block.max()) + 1):
+        named = {name: tensors.get(f"parts.{k}.{name}") for name in ("clean_correlation", "corners.clean")}
+        if (correlation := named["clean_correlation"]) is None or len(correlation) != int((block == k).sum()):
+            raise ValueError("no blocks of columns")
+        parts.append(LinearDenoiser(sde, std, correlation, named["corners.clean"], (block == k).nonzero().flatten()))
+    return BlockDenoiser(parts, block)
+
+
+def _correlation(rows: Tensor) -> Tensor:
+    covariance, one = rows.T @ rows / (len(rows) - 1), torch.eye(rows.shape[1])
+    if len(rows) < _ENOUGH * rows.shape[1]:
+        covariance = _shrunk(rows, covariance)
+    # A direction without any width keeps a millionth: what the network learns there is its own.
+    return ((covariance + 1e-6 * one) / (1 + 1e-6)).float()
+
+
+def _blocks(columns: int, clean: Tensor | None) -> Tensor:
+    """The block of each column: the next that has room. The corners of a category stay together, and so do a bit and its values.
+
+    A category of more than 64 values is in none.
+    """
+    leader = torch.arange(columns)
+    if clean is not None:
+        for group in clean[:, 3].unique().tolist():
+            if group >= 0:
+                leader[clean[:, 3] == group] = int((clean[:, 3] == group).nonzero()[0])
+        if clean.shape[1] > 4:  # it tells of gated values too
+            gated = clean[:, 4] >= 0
+            leader[gated] = leader[clean[gated, 4].long()]
+    block, sizes = torch.full((columns,), -1), []
+    for first in leader.unique().tolist():
+        count = int((leader == first).sum())
+        if count > _WIDEST:
+            continue
+        room = next((k for k, size in enumerate(sizes) if size + count <= _WIDEST), len(sizes))
+        sizes += [0] * (room == len(sizes))
+        sizes[room] += count
+        block[leader == first] = room
+    return block
 
 
 def _shrunk(rows: Tensor, covariance: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.errors import CompositionError, SdezooError, unknown_prior
-from sdezoo.learning.linear import LinearDenoiser
+from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, fit_denoiser
 from sdezoo.learning.output import OUTPUTS, Call
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, fit
 from sdezoo.process.affine import AffineSDE, slopes
@@ -227,7 +227,7 @@ class ScoreModel(Model[P], nn.Module):
         *,
         moments: Moments | None = None,
         fitted: FittedPrior | None = None,
-        linear: LinearDenoiser | None = None,
+        linear: LinearDenoiser | BlockDenoiser | None = None,
     ) -> None:
         nn.Module.__init__(self)
         self.sde = sde
@@ -262,7 +262,7 @@ class ScoreModel(Model[P], nn.Module):
         moments, fitted = fit(sde, x0, prior)
         linear = None
         if isinstance(sde, AffineSDE) and moments and (output or sde.default_output) == "edm":
-            linear = LinearDenoiser.fit(sde, sde.encode(x0), moments.sigma_data)
+            linear = fit_denoiser(sde, sde.encode(x0), moments.sigma_data)
         return cls(sde, net, output, moments=moments, fitted=fitted, linear=linear)
 
     def with_network(self, net: nn.Module) -> Self:
@@ -322,7 +322,7 @@ class ScoreModel(Model[P], nn.Module):
 
     @property
     def decides(self) -> bool:
-        return self.linear is not None and self.linear.corners is not None
+        return self.linear is not None and self.linear.decides
 
     def _moments(self, z: Tensor) -> Moments:
         return Moments(*(moment.to(z.device, z.dtype) for moment in (self.mean, self.std)))

@@ -19,7 +19,7 @@ from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
 from sdezoo.errors import CompositionError
 from sdezoo.learning.forecast import ForecastModel, beginnings, forecasts
-from sdezoo.learning.linear import LinearDenoiser
+from sdezoo.learning.linear import restored_denoiser
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network
@@ -74,10 +74,8 @@ class ScoreTask(Task):
             _check_moments(tensors, sde.state_shape((1, *event)))
             moments = Moments(tensors["mean"], tensors["std"])
             parts = [tensors[f"fitted.{part}"] for part in FittedPrior.PARTS] if "fitted.mean" in tensors else None
-            correlation = tensors.get("linear.clean_correlation")
-            linear = (
-                None if correlation is None else LinearDenoiser(sde, moments.sigma_data, correlation, tensors.get("linear.corners.clean"))
-            )
+            known = {name.removeprefix("linear."): tensor for name, tensor in tensors.items() if name.startswith("linear.")}
+            linear = restored_denoiser(sde, moments.sigma_data, known)
             model = kind(sde, net, state.output, moments=moments, fitted=FittedPrior(*parts) if parts else None, linear=linear)
             model.load_state_dict(tensors)
         except (KeyError, RuntimeError, ValueError):

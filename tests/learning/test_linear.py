@@ -10,7 +10,7 @@ from torch.distributions import MultivariateNormal
 from sdezoo import NETWORKS, SDES
 from sdezoo.data.encoding import Encoding
 from sdezoo.generation.samples import choose_sampler, steps_for
-from sdezoo.learning.linear import LinearDenoiser
+from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, fit_denoiser, restored_denoiser
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.store.restoring import Trained
@@ -63,8 +63,8 @@ def test_for_normal_data_the_network_learns_in_units_of_unit_variance() -> None:
     assert isinstance(sde, AffineSDE)
     x0 = rows(4000)
     std = x0.std(0)
-    linear = LinearDenoiser.fit(sde, x0, std)
-    assert linear is not None
+    linear = fit_denoiser(sde, x0, std)
+    assert isinstance(linear, LinearDenoiser)
     t = torch.tensor(0.2, dtype=torch.float64)
     k = sde.at(t, x0)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(3))
@@ -134,17 +134,17 @@ def test_a_fresh_network_tells_values_from_gaps_by_their_marks_and_gives_them_th
     assert float((found - wanted).norm() / wanted.norm()) < 0.02
 
 
-@pytest.mark.parametrize("spec", ["vp", "ve"])
-def test_the_sampler_of_tables_draws_rare_categories_at_their_rate(spec: str) -> None:
-    n, shares = 10_000, torch.tensor([0.05, 0.2, 0.5])
+@pytest.mark.parametrize(("spec", "others"), [("vp", 1), ("ve", 1), ("vp", 70)])
+def test_the_sampler_of_tables_draws_rare_categories_at_their_rate(spec: str, others: int) -> None:
+    n, shares = 10_000 if others == 1 else 1000, torch.tensor([0.05, 0.2, 0.5])
     x0 = torch.where((torch.arange(1000)[:, None] * torch.tensor([1, 7, 13]) % 1000) < 1000 * shares, 2.0, -2.0)
-    x0 = torch.cat([x0, torch.randn(1000, 1, generator=torch.Generator().manual_seed(0))], 1)
+    x0 = torch.cat([x0, torch.randn(1000, others, generator=torch.Generator().manual_seed(0))], 1)
     sde = SDES.build(spec).adapted(x0)
-    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((4,)), x0)
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((3 + others,)), x0)
     trained = Trained(model, SimpleNamespace(kind="table"), Encoding(()))  # pyright: ignore[reportArgumentType]
     sampler = choose_sampler(trained, None)
     with torch.no_grad():
-        made = sampler.sample(model, (n, 4), steps_for(trained, sampler))
+        made = sampler.sample(model, (n, 3 + others), steps_for(trained, sampler))
     assert ((made[:, :3] > 0).float().mean(0) - shares).abs().le(4 * (shares * (1 - shares) / n).sqrt()).all()
 
 
@@ -156,12 +156,36 @@ def test_corners_of_another_form_are_refused() -> None:
             LinearDenoiser(sde, torch.ones(()), torch.eye(D), corners)
 
 
-def test_wide_tables_and_images_have_none() -> None:
+def test_columns_of_a_wide_table_stand_in_blocks_with_those_that_belong_to_them() -> None:
+    """Behind a wide denoiser each block has its own, and the columns of a category of 70 values have none."""
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
-    assert LinearDenoiser.fit(sde, torch.randn(D - 1, D), torch.ones(D)) is None
-    assert LinearDenoiser.fit(sde, torch.randn(1000, 65), torch.ones(65)) is None
-    assert LinearDenoiser.fit(sde, torch.randn(1000, 1, 2, 2), torch.ones(1, 2, 2)) is None
+    draws = torch.Generator().manual_seed(0)
+    few, many = (torch.nn.functional.one_hot(torch.arange(700) % k, k) * 2.0 for k in (5, 70))
+    z0 = torch.cat([torch.randn(700, 62, generator=draws), few, torch.randn(700, 8, generator=draws), many], 1)
+    std = z0.std(0)
+    linear = fit_denoiser(sde, z0, std)
+    assert isinstance(linear, BlockDenoiser)
+    assert linear.decides
+    places = [[*range(62), 67, 68], [*range(62, 67), *range(69, 75)]]
+    assert [(linear.block == k).nonzero().flatten().tolist() for k in (0, 1, -1)] == [*places, [*range(75, 145)]]
+    u, level = torch.randn(9, 145, generator=draws), float(sde.noise_conditioning(torch.tensor(0.4)))
+    wanted = u.tanh()
+    for part, at in zip(linear.parts, places, strict=True):
+        wanted[:, at] = part(lambda _, at=at: u[:, at].tanh(), u[:, at], level)
+    assert torch.equal(linear(torch.tanh, u, level), wanted)
+    again = restored_denoiser(sde, std, linear.state_dict())
+    assert isinstance(again, BlockDenoiser)
+    assert torch.equal(again(torch.tanh, u, level), wanted)
+    with pytest.raises(ValueError, match="no blocks of columns"):
+        restored_denoiser(sde, std, {**linear.state_dict(), "block": linear.block.clamp_max(0)})
+
+
+def test_images_and_tables_of_fewer_rows_than_columns_have_none() -> None:
+    sde = SDES.build("vp")
+    assert isinstance(sde, AffineSDE)
+    assert fit_denoiser(sde, torch.randn(D - 1, D), torch.ones(D)) is None
+    assert fit_denoiser(sde, torch.randn(1000, 1, 2, 2), torch.ones(1, 2, 2)) is None
 
 
 def test_a_correlation_matrix_of_few_rows_is_nearer_to_the_true_one_than_that_of_the_rows() -> None:
@@ -169,13 +193,13 @@ def test_a_correlation_matrix_of_few_rows_is_nearer_to_the_true_one_than_that_of
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
     x0 = torch.randn(40, 12, generator=torch.Generator().manual_seed(5))
-    linear = LinearDenoiser.fit(sde, x0, x0.std(0))
-    assert linear is not None
+    linear = fit_denoiser(sde, x0, x0.std(0))
+    assert isinstance(linear, LinearDenoiser)
     apart, error = (float((matrix - torch.eye(12)).norm()) for matrix in (linear.clean_correlation, x0.T.corrcoef()))
     assert apart < 0.5 * error
     z0 = rows(100)
-    linear = LinearDenoiser.fit(sde, z0, z0.std(0))
-    assert linear is not None
+    linear = fit_denoiser(sde, z0, z0.std(0))
+    assert isinstance(linear, LinearDenoiser)
     assert float(linear.clean_correlation[0, 2]) > 0.995
 
 
