@@ -26,7 +26,7 @@ from sdezoo.learning.network import Network
 from sdezoo.learning.noise_levels import Importance, quantiles, times_at
 from sdezoo.learning.prior import FittedPrior, Moments
 from sdezoo.process.bridge import Bridge
-from sdezoo.process.noise import KeyedNoise, mix
+from sdezoo.process.noise import KeyedNoise, Noise, mix
 from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.store.checkpoint import State
@@ -39,7 +39,7 @@ from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.zoo.registry import NETWORKS, SDES
 
-_WEIGHTS, _DROPOUT = -2, -3  # random keys that no step 0, 1, … uses
+_WEIGHTS, _DROPOUT, _CELLS = -2, -3, -6  # random keys that no step 0, 1, … uses
 _BEGUN = 0.5  # share of the series whose beginning is given in training
 
 
@@ -102,10 +102,11 @@ class ScoreLearner(Learner[ScoreModel]):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(config.seed, _WEIGHTS))
             net, kind = _module(data.kind, plan.sde, plan.network, tuple(plan.x0.shape[1:]), plan.classes)
-        self.module = kind.for_data(plan.sde, net, plan.x0.cpu(), config.output, config.prior).to(plan.device)
-        self.importance = Importance()
         self.cells = _cells_of(data, plan.encoding)
-        self.edges = self.cells.edges(data.train) if self.cells and data.stored is None else torch.empty(0)
+        edges = self.cells.edges(data.train) if self.cells else torch.empty(0)
+        self.edges = edges if data.stored is None else torch.empty(0)
+        self.module = kind.for_data(plan.sde, net, self._spread_out(edges), config.output, config.prior).to(plan.device)
+        self.importance = Importance()
         self.held_out = ValidationLoss(
             plan.loss,
             config.noise_levels,
@@ -184,6 +185,14 @@ class ScoreLearner(Learner[ScoreModel]):
         if _learns_every_level(self.loss, self.plan):
             return None
         return f"'{self.loss.title()}' learns only the score of the data; samplers that start from noise need it at every noise level."
+
+    def _spread_out(self, edges: Tensor) -> Tensor:
+        """The encoded training rows in memory, with values anywhere in their cells, as in training."""
+        x0 = self.plan.x0.cpu()
+        if self.cells is None:
+            return x0
+        noise = Noise.seeded(self.plan.config.seed, _CELLS)
+        return self.cells.draw(x0, edges, self.cells.evenly(edges, noise.uniform(torch.empty(()), edges.shape[1:])))
 
     def _clean(self, rows: Tensor) -> Tensor:
         """The encoded training rows with these indices, on the device."""

@@ -79,6 +79,26 @@ class Cells:
         drawn[:, self.places] = torch.where(made.isfinite(), made, x[:, self.places])
         return drawn
 
+    @staticmethod
+    def evenly(edges: Tensor, keys: Tensor) -> Tensor:
+        """Numbers for `draw` that are evenly spaced among the values of a cell: columns are then as normal as rows are many.
+
+        Args:
+            edges: of the cells, `(2, N, places)`.
+            keys: random numbers `(N, places)`: the values of a cell are put into their order.
+
+        Returns:
+            Numbers in (0, 1), `(N, places)`.
+        """
+        found = torch.empty_like(keys)
+        for column, (low, key) in enumerate(zip(edges[0].nan_to_num(torch.inf).T, keys.T, strict=True)):
+            order = key.argsort()
+            order = order[low[order].argsort(stable=True)]
+            counts = low[order].unique_consecutive(return_counts=True)[1]
+            first = (counts.cumsum(0) - counts).repeat_interleave(counts)
+            found[order, column] = ((torch.arange(len(low)) - first + 0.5) / counts.repeat_interleave(counts)).to(found)
+        return found
+
     @cached_property
     def _among(self) -> list[int]:
         return [self.scores.places.index(place) for place in self.places]
