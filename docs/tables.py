@@ -2,11 +2,15 @@
 
     python docs/tables.py --out runs/tables.json
     python docs/tables.py --out runs/tables.json --markdown
+    python docs/tables.py --out runs/bounds.json --methods columns ranks both
 
 The first trains `sdezoo train --data TRAIN.csv` with no other option, and each method of `table_peers.py`, on half of each table, and
 compares as many samples as there are held-out rows with those rows, by the measures of `sdezoo.evaluation`, the same for all. Tables are
 cut to 2000 rows a half. The second prints what was found. Results are written as they come, and what is in the file is not computed
 again: an interrupted study continues, and `--again` replaces what is asked for.
+
+The third is for the membership test, with as little learned as may be: `columns` draws each column by itself from the training rows,
+`ranks` is a Gaussian copula of their ranks, and `both` is that copula of both halves together, of which only luck is found.
 
 The other libraries are installed into an environment of their own, `--environment`, by `docs/table-peers.txt`. That is all that is
 downloaded: the tables come with packages. Every method runs in a process of its own, with one thread.
@@ -26,6 +30,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
+from sklearn.covariance import ledoit_wolf
 
 from sdezoo.evaluation.measures.columns import kolmogorov_smirnov
 from sdezoo.evaluation.measures.two_sample import c2st
@@ -35,7 +41,9 @@ from sdezoo.evaluation.resampling import bootstrap
 from sdezoo.evaluation.suite import SIGNIFICANT
 
 HERE = Path(__file__).parent
-OURS = "sdezoo"
+OURS, BOTH = "sdezoo", "both"
+COPULAS = {"columns": False, "ranks": True, BOTH: True}
+"""Copulas of ranks, and whether they know correlations."""
 ROWS = 2000
 """Most rows of a half."""
 FINEST = 10_000
@@ -53,7 +61,7 @@ def main() -> None:
     """Compute what is asked for and missing, or print it."""
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("--tables", nargs="+", metavar="NAME", help="tables, of those of table_peers.py; default: all")
-    asked.add_argument("--methods", nargs="+", metavar="NAME", help=f"{OURS}, or methods of table_peers.py; default: all")
+    asked.add_argument("--methods", nargs="+", metavar="NAME", help=f"{OURS}, of {list(COPULAS)}, or of table_peers.py; default: all")
     asked.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     asked.add_argument("--out", type=Path, required=True, help="file of the results, JSON")
     asked.add_argument("--again", action="store_true", help="replace results that the file has")
@@ -140,6 +148,9 @@ def result(python: Path, table: str, method: str, seed: int, limit: float) -> di
                 ours = [sys.executable, "-m", "sdezoo_cli"]
                 call([*ours, "train", "--data", "train.csv", "--out", "run", "--seed", seed], folder, limit)
                 call([*ours, "sample", "run", "-n", half, "--seed", seed, "--out", "samples.csv"], folder, limit)
+            elif method in COPULAS:
+                known = pd.concat([training, held_out], ignore_index=True) if method == BOTH else training
+                copula(known, half, seed, correlated=COPULAS[method]).to_csv(folder / "samples.csv", index=False)
             else:
                 call([*peers, method, "train.csv", half, seed, "samples.csv"], folder, limit)
         except RuntimeError as error:
@@ -149,6 +160,26 @@ def result(python: Path, table: str, method: str, seed: int, limit: float) -> di
     if list(samples) != list(whole) or len(samples) != half:
         return {"error": f"{len(samples)} rows of {len(samples.columns)} columns in place of {half} of {len(whole.columns)}"}
     return {"rows": half, "seconds": round(seconds, 1), **measured(whole, training, held_out, samples, seed)}
+
+
+def copula(rows: pd.DataFrame, count: int, seed: int, *, correlated: bool) -> pd.DataFrame:
+    """Sample a Gaussian copula of ranks: columns take the values of the rows, each as often as there, equal ones ranked at random.
+
+    Args:
+        rows: the rows.
+        count: number of samples.
+        seed: random seed.
+        correlated: whether the copula has the correlation of the normal scores, shrunk by Ledoit and Wolf's rule; else columns are
+            independent.
+    """
+    draws = np.random.default_rng(seed)
+    codes = np.stack([pd.factorize(rows[name], sort=True, use_na_sentinel=False)[0] for name in rows], axis=1)
+    ranks = np.stack([np.lexsort((draws.random(len(rows)), column)).argsort() for column in codes.T], axis=1)
+    matrix = ledoit_wolf(norm.ppf((ranks + 0.5) / len(rows)))[0] if correlated else np.eye(codes.shape[1])
+    scores = draws.multivariate_normal(np.zeros(len(matrix)), matrix, count) / np.sqrt(np.diag(matrix))
+    places = np.minimum(norm.cdf(scores) * len(rows), len(rows) - 1).astype(int)
+    order = np.argsort(codes, axis=0, kind="stable")
+    return pd.DataFrame({name: rows[name].to_numpy()[order[places[:, i], i]] for i, name in enumerate(rows)})
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -14,8 +14,8 @@ A fresh network gives 0, so training starts at the score of a normal distributio
 determine each other, `F` learns narrow directions as well as wide ones. Its input is not made uncorrelated: what most columns agree in,
 such as groups of rows, would then be one direction of many.
 
-Columns of two values and categories are not normal. In the place of their part of the best linear denoiser, `μ`, stands the mean `E` of
-`sdezoo.learning.corners`::
+Columns of two or three values and categories are not normal. In the place of their part of the best linear denoiser, `μ`, stands the mean
+`E` of `sdezoo.learning.corners` and `sdezoo.learning.piles`::
 
     F_edm(u) = A u + S T⁻¹ (E − μ) + B F(u)
 
@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.learning.corners import Corners, times
+from sdezoo.learning.piles import Piles
 from sdezoo.process.affine import AffineSDE
 
 _LEVELS = 32
@@ -49,10 +50,11 @@ class LinearDenoiser(nn.Module):
         std: standard deviation of the clean coordinates, broadcasts against `(d,)`.
         correlation: `R`, positive definite, `(d, d)`, `d` at most 64.
         corners: `clean` of `Corners`, in units of `std`; None: there are no columns of two values.
+        piles: `clean` of `Piles`, likewise; None: there are no columns of three values.
         among: indices of the `d` columns among those of the process; None: they are all.
 
     Raises:
-        ValueError: if `correlation` or `corners` have another shape.
+        ValueError: if `correlation`, `corners` or `piles` have another shape.
     """
 
     clean_correlation: Tensor
@@ -65,7 +67,13 @@ class LinearDenoiser(nn.Module):
     """`T` at these levels, `(K, d)`."""
 
     def __init__(
-        self, sde: AffineSDE, std: Tensor, correlation: Tensor, corners: Tensor | None = None, among: Tensor | None = None
+        self,
+        sde: AffineSDE,
+        std: Tensor,
+        correlation: Tensor,
+        corners: Tensor | None = None,
+        piles: Tensor | None = None,
+        among: Tensor | None = None,
     ) -> None:
         super().__init__()
         if correlation.ndim != 2 or not len(correlation) == correlation.shape[1] <= _WIDEST:
@@ -86,6 +94,7 @@ class LinearDenoiser(nn.Module):
         self.register_buffer("noise", noise.float(), persistent=False)
         self.register_buffer("tables", tables.float(), persistent=False)
         self.corners = None if corners is None else Corners(corners, r, errors, noise)
+        self.piles = None if piles is None else Piles(piles, errors, noise)
 
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
         """`A u + B F(u)`.
@@ -100,8 +109,8 @@ class LinearDenoiser(nn.Module):
 
     @property
     def decides(self) -> bool:
-        """Whether there are columns of two values."""
-        return self.corners is not None
+        """Whether there are columns of two or three values."""
+        return self.corners is not None or self.piles is not None
 
     def known(self, inputs: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor]:
         """What the network need not learn, and `B`, `(B, d, d)` or `(1, d, d)`.
@@ -113,10 +122,14 @@ class LinearDenoiser(nn.Module):
         k, share = self._between(level)
         a, b = torch.lerp(self.tables[k - 1], self.tables[k], share[..., None, None, None]).to(inputs).unbind(1)
         known = times(a, inputs)
-        if self.corners is not None:
+        if self.decides:
             tau = torch.lerp(self.noise[k - 1], self.noise[k], share[..., None]).to(inputs)
             s = (1 + tau**2).sqrt()
-            known = known + s / tau * self.corners(inputs / s + tau / s * known, k, share, s, tau)
+            mean = inputs / s + tau / s * known
+            if self.corners is not None:
+                known = known + s / tau * self.corners(mean, k, share, s, tau)
+            if self.piles is not None:
+                known = known + s / tau * self.piles(mean, k, share, tau)
         return known, b
 
     def _between(self, level: Tensor | float) -> tuple[Tensor, Tensor]:
@@ -151,7 +164,7 @@ class BlockDenoiser(nn.Module):
 
     @property
     def decides(self) -> bool:
-        """Whether there are columns of two values in a block."""
+        """Whether there are columns of two or three values in a block."""
         return any(part.decides for part in self._parts)
 
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
@@ -189,12 +202,12 @@ def fit_denoiser(sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | Bl
     if z0.ndim != 2 or not 2 <= z0.shape[1] <= _MOST or len(z0) < min(_WIDEST, z0.shape[1]):
         return None
     rows = (z0.double() - z0.double().mean(0)) / std.double()
-    clean = Corners.find(rows)
+    corners, piles = _found(rows)
     if rows.shape[1] <= _WIDEST:
-        return LinearDenoiser(sde, std, _correlation(rows), clean)
-    block, std = _blocks(rows.shape[1], clean), std.expand(rows.shape[1])
+        return LinearDenoiser(sde, std, _correlation(rows), corners, piles)
+    block, std = _blocks(rows.shape[1], corners, piles), std.expand(rows.shape[1])
     places = [(block == k).nonzero().flatten() for k in range(int(block.max()) + 1)]
-    parts = [LinearDenoiser(sde, std, _correlation(rows[:, at]), Corners.find(rows[:, at]), at) for at in places]
+    parts = [LinearDenoiser(sde, std, _correlation(rows[:, at]), *_found(rows[:, at]), at) for at in places]
     return BlockDenoiser(parts, block)
 
 
@@ -214,15 +227,15 @@ def restored_denoiser(sde: AffineSDE, std: Tensor, tensors: Mapping[str, Tensor]
     if not tensors:
         return None
     if (block := tensors.get("block")) is None:
-        return LinearDenoiser(sde, std, tensors["clean_correlation"], tensors.get("corners.clean"))
+        return LinearDenoiser(sde, std, tensors["clean_correlation"], tensors.get("corners.clean"), tensors.get("piles.clean"))
     if block.ndim != 1 or block.dtype != torch.int64 or not _WIDEST < len(block) <= _MOST or int(block.min()) < -1:
         raise ValueError("no blocks of columns")
     parts, std = [], std.expand(len(block))
     for k in range(int(block.max()) + 1):
-        named = {name: tensors.get(f"parts.{k}.{name}") for name in ("clean_correlation", "corners.clean")}
-        if (correlation := named["clean_correlation"]) is None or len(correlation) != int((block == k).sum()):
+        correlation, corners, piles = (tensors.get(f"parts.{k}.{name}") for name in ("clean_correlation", "corners.clean", "piles.clean"))
+        if correlation is None or len(correlation) != int((block == k).sum()):
             raise ValueError("no blocks of columns")
-        parts.append(LinearDenoiser(sde, std, correlation, named["corners.clean"], (block == k).nonzero().flatten()))
+        parts.append(LinearDenoiser(sde, std, correlation, corners, piles, (block == k).nonzero().flatten()))
     return BlockDenoiser(parts, block)
 
 
@@ -234,8 +247,14 @@ def _correlation(rows: Tensor) -> Tensor:
     return ((covariance + 1e-6 * one) / (1 + 1e-6)).float()
 
 
-def _blocks(columns: int, clean: Tensor | None) -> Tensor:
-    """The block of each column: the next that has room. The corners of a category stay together, and so do a bit and its values.
+def _found(rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """The columns of two and of three values."""
+    corners = Corners.find(rows)
+    return corners, Piles.find(rows, None if corners is None else (corners[:, 3:5] >= 0).any(1))
+
+
+def _blocks(columns: int, clean: Tensor | None, piles: Tensor | None) -> Tensor:
+    """The block of each column: the next that has room. The corners of a category stay together, and so do a mark and its values.
 
     A category of more than 64 values is in none.
     """
@@ -247,6 +266,8 @@ def _blocks(columns: int, clean: Tensor | None) -> Tensor:
         if clean.shape[1] > 4:  # it tells of gated values too
             gated = clean[:, 4] >= 0
             leader[gated] = leader[clean[gated, 4].long()]
+    for at, beside in [] if piles is None else piles[:, [0, 6]].long().tolist():
+        leader[beside if beside >= 0 else at] = at
     block, sizes = torch.full((columns,), -1), []
     for first in leader.unique().tolist():
         count = int((leader == first).sum())

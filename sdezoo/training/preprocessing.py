@@ -67,8 +67,8 @@ def fit_encoding(
             one distinct value is shifted to 1. `"none"` is the identity on any support. A number is added to the raw values.
         codecs: codecs of a table to apply first.
         rounds_up: which encoded columns are rounded up if they hold whole numbers, `(d,)`, see `Process.rounds_up`; None: none.
-        normal_scores: whether columns on the real line or on a half-line are mapped to normal ones, see `NormalScoreCodec`; not if a
-            `shift` is given.
+        normal_scores: whether columns on the real line, on a half-line or in a box are mapped to normal ones, see `NormalScoreCodec`;
+            not if a `shift` is given.
 
     Raises:
         DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
@@ -253,16 +253,18 @@ def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) 
 
 
 def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Codec, ...]:
-    """The codec of the columns that have values on the real line or on a half-line, fitted to those of the training rows."""
+    """The codec of the columns that have values on the real line, on a half-line or in a box, fitted to those of the training rows."""
     event = first.encoded_event(data.event)
-    real, half = _real_line(support, event), _half_line(support, event)
+    real, half, boxes = _real_line(support, event), _half_line(support, event), _boxes(support, event)
     outputs = first.outputs(data.event[-1])
-    places = [i for i, output in enumerate(outputs) if real.ndim and (real | half)[i] and not output.ready and not output.mark]
+    mapped = [real.ndim > 0 and (bool((real | half)[i]) or box is not None) for i, box in enumerate(boxes)]
+    places = [i for i, output in enumerate(outputs) if mapped[i] and not output.ready and not output.mark]
     rows = _training_rows(data, first)
     gaps = torch.cat([snapshot.train for snapshot in data.snapshots]).isnan()
     rows = torch.where(gaps[:, [output.source for output in outputs]], math.nan, rows)
     units = units_of(data, first)
-    return fit_normal_scores(rows, places, [bool(half[i]) for i in places], [units[i][0] / units[i][1] for i in places])
+    cells = [units[i][0] / units[i][1] for i in places]
+    return fit_normal_scores(rows, places, [bool(half[i]) for i in places], cells, [boxes[i] for i in places])
 
 
 def units_of(data: Data, first: Encoding) -> list[tuple[int, int]]:
@@ -329,6 +331,13 @@ def _real_line(support: Constraint, event: tuple[int, ...]) -> Tensor:
 
 def _half_line(support: Constraint, event: tuple[int, ...]) -> Tensor:
     return _admits(support, 1e6 + 0.5, event) & ~_admits(support, -1.0, event)
+
+
+def _boxes(support: Constraint, event: tuple[int, ...]) -> list[tuple[float, float] | None]:
+    """The walls of each column whose values lie between two, as far as the support states them; None: there are none."""
+    ends = [getattr(support, name, math.nan) for name in ("lower_bound", "upper_bound")]
+    low, high = (torch.as_tensor(end, dtype=torch.float64).expand(event[-1]).tolist() for end in ends)
+    return [(a, b) if math.isfinite(a) and math.isfinite(b) else None for a, b in zip(low, high, strict=True)]
 
 
 def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:

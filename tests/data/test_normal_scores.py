@@ -11,6 +11,7 @@ from scipy.stats import kstest
 from torch import Tensor
 from torch.distributions import constraints
 
+from sdezoo import SDES
 from sdezoo.data.codecs.cells import Cells
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec, fit_normal_scores
@@ -20,11 +21,11 @@ from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError
 from sdezoo.training.preprocessing import fit_encoding
 
-N = 600
+N, BOX = 600, (-1.0, 3.0)
 
 
 def columns() -> tuple[Tensor, list[bool]]:
-    """Heavy, of whole numbers, nearly constant, with two peaks, with zeros; and which of them are on a half-line."""
+    """Heavy, of whole numbers, nearly constant, with two peaks, with zeros, in a box with walls; and which of them are on a half-line."""
     g = torch.Generator().manual_seed(0)
     normal, uniform = torch.randn(4, N, generator=g).double(), torch.rand(N, generator=g).double()
     rows = [
@@ -33,18 +34,21 @@ def columns() -> tuple[Tensor, list[bool]]:
         1e6 + 1e-3 * normal[1],
         torch.where(uniform < 0.4, -4 + normal[2], 4 + normal[2]),
         torch.where(uniform < 0.3, 0.0, uniform),
+        (5 * torch.rand(N, generator=g).double() - 1.5).clamp(*BOX),
     ]
-    return torch.stack(rows, 1), [True, False, False, False, True]
+    return torch.stack(rows, 1), [True, False, False, False, True, False]
 
 
 def fitted() -> tuple[NormalScoreCodec, Tensor]:
     rows, half = columns()
-    (codec,) = fit_normal_scores(rows, range(5), half)
+    (codec,) = fit_normal_scores(rows, range(6), half, boxes=[None] * 5 + [BOX])
     return codec, rows
 
 
 def coordinates(x: Tensor, half: list[bool]) -> list[Tensor]:
-    return [column[column > 0].log() if log else column for column, log in zip(x.T, half, strict=True)]
+    shares = (x[:, -1] - BOX[0]) / (BOX[1] - BOX[0])
+    found = [column[column > 0].log() if log else column for column, log in zip(x.T[:-1], half, strict=False)]
+    return [*found, shares[(shares > 0) & (shares < 1)].logit()]
 
 
 def test_a_mapped_column_is_normal_and_keeps_its_mean_and_its_spread() -> None:
@@ -58,7 +62,7 @@ def test_a_mapped_column_is_normal_and_keeps_its_mean_and_its_spread() -> None:
             assert kstest(((z - raw.mean()) / raw.std()).numpy(), "norm").pvalue > 0.5  # the map is fitted to these very rows
 
 
-@given(st.lists(st.floats(1e-12, 1e12), min_size=8, max_size=8), st.integers(0, 4))
+@given(st.lists(st.floats(1e-12, 1e12), min_size=8, max_size=8), st.integers(0, 5))
 @settings(max_examples=40, deadline=None)
 def test_the_map_increases_and_its_inverse_returns_every_value(values: list[float], column: int) -> None:
     codec, rows = fitted()
@@ -72,7 +76,7 @@ def test_the_map_increases_and_its_inverse_returns_every_value(values: list[floa
 
 def test_the_determinant_is_that_of_the_derivative() -> None:
     codec, rows = fitted()
-    far = torch.tensor([[1e9, 50, 1e6 + 1, 100.0, 5.0], [1e-9, -50, 1e6 - 1, -100.0, 0.0]]).double()
+    far = torch.tensor([[1e9, 50, 1e6 + 1, 100.0, 5.0, 3.0], [1e-9, -50, 1e6 - 1, -100.0, 0.0, 2.999]]).double()
     for row in (*rows[:5], *far):
         jacobian = torch.autograd.functional.jacobian(lambda raw: codec.encode(raw.clone()[None])[0], row)
         assert isinstance(jacobian, Tensor)
@@ -125,11 +129,13 @@ def test_values_drawn_within_their_cells_are_normal_and_stay_the_same_values() -
         assert kstest(score.numpy(), "norm").pvalue > 0.01
 
 
-def test_zeros_stay_zeros() -> None:
+def test_zeros_stay_zeros_and_walls_walls() -> None:
     codec, rows = fitted()
     x = codec.encode(rows.clone())
-    assert torch.equal(x[:, 4] == 0, rows[:, 4] == 0)
-    assert torch.equal(codec.decode(x)[:, 4] == 0, rows[:, 4] == 0)
+    for place, value in ((4, 0.0), (5, BOX[0]), (5, BOX[1])):
+        assert 0.05 < float((rows[:, place] == value).double().mean()) < 0.4
+        assert torch.equal(x[:, place] == value, rows[:, place] == value)
+        assert torch.equal(codec.decode(x.clone())[:, place] == value, rows[:, place] == value)
 
 
 def test_the_map_is_restored_from_its_record() -> None:
@@ -139,7 +145,7 @@ def test_the_map_is_restored_from_its_record() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"values": [1.0, 1.0]}, {"scores": [1.0, 0.0]}, {"slopes": [0.0, 1.0]}, {"spread": -1.0}, {"mean": None}]
+    "change", [{"values": [1.0, 1.0]}, {"scores": [1.0, 0.0]}, {"slopes": [0.0, 1.0]}, {"spread": -1.0}, {"mean": None}, {"box": [1, 1]}]
 )
 def test_a_damaged_record_is_refused(change: dict[str, object]) -> None:
     record = {"values": [0.0, 1.0], "scores": [0.0, 1.0], "slopes": [1.0, 1.0], "mean": 0.0, "spread": 1.0, "log": False}
@@ -162,8 +168,8 @@ def test_a_wide_table_has_fewer_knots() -> None:
     assert sum(len(m.values) for m in wide.maps) <= 2**13
 
 
-def test_the_encoding_maps_positive_and_real_columns_and_skips_missing_values() -> None:
-    rows = columns()[0][:, [0, 3]].float()
+def test_the_encoding_maps_columns_by_the_support_of_their_process_and_skips_missing_values() -> None:
+    rows, boxed = columns()[0][:, [0, 3]].float(), columns()[0][:, 4:].float()
     gaps = rows.clone()
     gaps[::3, 1] = math.nan
     data = Data(rows, rows[:0], "table", columns=("a", "b"), types=())
@@ -175,6 +181,10 @@ def test_the_encoding_maps_positive_and_real_columns_and_skips_missing_values() 
     assert x.mean(0).abs().max() < 1e-5
     assert torch.allclose(x.std(0), torch.ones(2), atol=1e-5)
     assert fit_encoding(data, constraints.real, "none", normal_scores=True).codecs[0].kind == "affine"
+    support = SDES.build("product:zero-inflated[0],(walls:low=-1,high=3)[1]").support
+    scores = fit_encoding(Data(boxed, boxed[:0], "table"), support, normal_scores=True).codecs[0]
+    assert isinstance(scores, NormalScoreCodec)
+    assert [(each.log, each.box) for each in scores.maps] == [(True, None), (False, BOX)]
 
 
 def test_decoded_whole_numbers_are_exact() -> None:

@@ -134,6 +134,30 @@ def test_a_fresh_network_tells_values_from_gaps_by_their_marks_and_gives_them_th
     assert float((found - wanted).norm() / wanted.norm()) < 0.02
 
 
+@pytest.mark.parametrize("place", [0.01, 0.2, 1.0])
+def test_a_fresh_network_tells_values_from_walls(place: float) -> None:
+    """A value is normal where its mark is 0, and 0 beside the marks −2 and 2 of two walls: the mean given both noised is known."""
+    quantiles = torch.special.ndtri((torch.arange(1700) + 0.5) / 1700)
+    marks, shares = torch.tensor([-2.0, 0.0, 2.0]), torch.tensor([0.05, 0.85, 0.1])
+    mark = marks.repeat_interleave((2000 * shares).long())
+    z0 = torch.stack([torch.zeros(2000).masked_scatter(mark == 0, quantiles), mark], 1)
+    sde = SDES.build("ve").adapted(z0)
+    assert isinstance(sde, AffineSDE)
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((2,)), z0).double()
+    assert model.decides
+    t = torch.tensor(max(sde.t_span[0], place * sde.t_span[1]), dtype=torch.float64)
+    v, z0 = sde.exact(t).variance, z0.double()
+    z = z0 + v.sqrt() * torch.randn(z0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    with torch.no_grad():
+        found = model.denoise(z, t)
+    value, seen = z.split(1, 1)
+    spread = v + (marks == 0)
+    odds = shares.double().log() - (seen - marks) ** 2 / (2 * v) - value**2 / (2 * spread) - spread.log() / 2
+    chances = odds.softmax(1)
+    wanted = torch.cat([chances[:, 1:2] * value / (1 + v), chances @ marks.double()[:, None]], 1)
+    assert float((found - wanted).norm() / wanted.norm()) < 0.02
+
+
 @pytest.mark.parametrize(("spec", "others"), [("vp", 1), ("ve", 1), ("vp", 70)])
 def test_the_sampler_of_tables_draws_rare_categories_at_their_rate(spec: str, others: int) -> None:
     n, shares = 10_000 if others == 1 else 1000, torch.tensor([0.05, 0.2, 0.5])
@@ -154,6 +178,18 @@ def test_corners_of_another_form_are_refused() -> None:
     for corners in (torch.zeros(D, 3), torch.full((D, 4), -1.0), torch.full((D, 4), float("nan")), torch.full((D, 9), 3.0)):
         with pytest.raises(ValueError, match="no columns of two values"):
             LinearDenoiser(sde, torch.ones(()), torch.eye(D), corners)
+
+
+def test_piles_of_another_form_are_refused() -> None:
+    sde = SDES.build("vp")
+    assert isinstance(sde, AffineSDE)
+    whole = torch.tensor([[0.0, -2, 0, 2, 0.1, 0.2, 1, 0, 0, 1]])
+    LinearDenoiser(sde, torch.ones(()), torch.eye(D), piles=whole)
+    for place, value in ((0, 4), (0, 1), (1, 0), (4, 0.9), (5, 0), (6, 4), (9, 0), (8, float("nan"))):
+        broken = whole.clone()
+        broken[0, place] = value
+        with pytest.raises(ValueError, match="no columns of three values"):
+            LinearDenoiser(sde, torch.ones(()), torch.eye(D), piles=broken)
 
 
 def test_columns_of_a_wide_table_stand_in_blocks_with_those_that_belong_to_them() -> None:

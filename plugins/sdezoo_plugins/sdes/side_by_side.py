@@ -56,6 +56,23 @@ class Columns(Constraint):
     def __init__(self, parts: Sequence[tuple[Constraint, list[int]]]) -> None:
         self.parts = list(parts)
 
+    @property
+    def lower_bound(self) -> Tensor:
+        """The lower end of each column, −∞ if it has none or its part states none."""
+        return self._ends("lower_bound", -torch.inf)
+
+    @property
+    def upper_bound(self) -> Tensor:
+        """The upper end of each column, likewise."""
+        return self._ends("upper_bound", torch.inf)
+
+    def _ends(self, name: str, none: float) -> Tensor:
+        found = torch.full((sum(len(columns) for _, columns in self.parts),), none, dtype=torch.float64)
+        for support, columns in self.parts:
+            if not support.event_dim:
+                found[columns] = torch.as_tensor(getattr(support, name, none), dtype=torch.float64)
+        return found
+
     def check(self, value: Tensor) -> Tensor:
         inside = torch.zeros_like(value, dtype=torch.bool)
         if value.ndim and value.shape[-1] == sum(len(columns) for _, columns in self.parts):

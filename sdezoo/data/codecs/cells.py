@@ -46,7 +46,8 @@ class Cells:
         return [place for place in self.scores.places if self.steps[place] > 0]
 
     def edges(self, raw: Tensor) -> Tensor:
-        """The scores of the edges of each value's cell, float64 `(2, N, places)`; NaN for values without one: zeros and missing ones.
+        """The scores of the edges of each value's cell, float64 `(2, N, places)`; NaN for values without one: missing
+        ones, zeros, and those on a wall.
 
         Args:
             raw: rows in the user's units, `(N, d)`.
@@ -54,7 +55,7 @@ class Cells:
         values, at = self.first(raw), self._among
         low, high = (self.scores.score(values + side * self.steps / 2)[:, at] for side in (-1, 1))
         gone = raw.cpu()[:, [self.sources[place] for place in self.places]].isnan()
-        gone |= torch.tensor([self.scores.maps[i].log for i in at]) & (values[:, self.places] <= 0)
+        gone |= ~self.scores.inside(values)[:, at]
         return torch.stack([low, high]).masked_fill(gone, torch.nan)
 
     def draw(self, x: Tensor, edges: Tensor, uniform: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 """Normal scores: map the values of each column of a table smoothly to normal ones, before the process adds its noise.
 
 Two peaks, a wall or a long tail in a single column cost a network much of its training. So an increasing function maps each column to a
-normal one (on a half-line: a log-normal one) of the same mean and standard deviation (on a half-line: of the logarithm). The inverse maps
-samples back: if the network is right about a normal column, the quantiles of the samples are those of the data. This is the normal score
-transform of geostatistics (Deutsch and Journel, GSLIB, 1998, section V.2), with a smooth function in place of ranks::
+normal one (on a half-line: a log-normal one, in a box: a logit-normal one) of the same mean and standard deviation (of the logarithm, of
+the logit). The inverse maps samples back: if the network is right about a normal column, the quantiles of the samples are those of the
+data. This is the normal score transform of geostatistics (Deutsch and Journel, GSLIB, 1998, section V.2), with a smooth function in place
+of ranks::
 
-    x = m + s S(v),      S(v_k) = Φ⁻¹(F(v_k)),      v the value, or its logarithm
+    x = m + s S(v),      S(v_k) = Φ⁻¹(F(v_k)),      v the value, or its logarithm, or the logit of its share of the box
+
+Values that are not inside, such as zeros or those on a wall, stay as they are.
 
 `F` is the share of the rows below `v_k`. Knots are midpoints between neighbouring values, so that whole numbers keep their shares; beyond
 an end at which several rows lie, there is next to nothing.
@@ -40,22 +43,24 @@ class Column(NamedTuple):
     """The map of a column."""
 
     values: tuple[float, ...]
-    """Values at the knots (if `log`: their logarithms), increasing."""
+    """`v` at the knots, increasing."""
     scores: tuple[float, ...]
     """Normal scores at the knots, increasing."""
     slopes: tuple[float, float]
     """Positive slopes of the score before the first knot and after the last."""
     mean: float
-    """Mean `m` of the column (if `log`: of its logarithm)."""
+    """Mean `m` of `v`."""
     spread: float
-    """Standard deviation `s` of the same."""
+    """Standard deviation `s` of `v`."""
     log: bool
-    """Whether the logarithm is mapped. Values that are not positive then stay as they are."""
+    """Whether `v` is the logarithm."""
+    box: tuple[float, float] | None = None
+    """The walls between which values lie if `v` is the logit of their share of the box."""
 
 
 @dataclass(frozen=True, eq=False)
 class NormalScoreCodec(Codec):
-    """Maps columns smoothly to normal or log-normal ones. Entire rows are encoded, so that columns keep their places.
+    """Maps columns smoothly to normal, log-normal or logit-normal ones. Entire rows are encoded, so that columns keep their places.
 
     Args:
         places: increasing indices of the columns.
@@ -71,10 +76,13 @@ class NormalScoreCodec(Codec):
     maps: tuple[Column, ...]
 
     def __post_init__(self) -> None:
-        numbers = [[*m.values, *m.scores, *m.slopes, m.mean, m.spread] for m in self.maps]
+        numbers = [[*m.values, *m.scores, *m.slopes, m.mean, m.spread, *(m.box or ())] for m in self.maps]
         rising = all(a < b for m in self.maps for knots in (m.values, m.scores) for a, b in pairwise(knots))
         paired = all(len(m.values) == len(m.scores) >= 2 and min(*m.slopes, m.spread) > 0 for m in self.maps)
-        if not (rising and paired and len(self.maps) == len(self.places) and all(math.isfinite(v) for row in numbers for v in row)):
+        boxed = all(m.box is None or (m.box[0] < m.box[1] and not m.log) for m in self.maps)
+        if not (
+            rising and paired and boxed and len(self.maps) == len(self.places) and all(math.isfinite(v) for row in numbers for v in row)
+        ):
             raise damaged()
 
     def encoded_event(self, event: tuple[int, ...]) -> tuple[int, ...]:
@@ -84,16 +92,25 @@ class NormalScoreCodec(Codec):
 
     def encode(self, raw: Tensor) -> Tensor:
         values = raw[..., self.places]
-        made = self.from_scores(self._spline(self._logged(values)))
-        raw[..., self.places] = torch.where(self._units[0] & ~(values > 0), values, made)
+        made = self.from_scores(self._spline(self._coordinates(values)))
+        raw[..., self.places] = torch.where(self.inside(raw), made, values)
         return raw
 
     def decode(self, x: Tensor) -> Tensor:
-        log, mean, spread = self._units
+        mean, spread = self._units
         values = x[..., self.places]
-        found = self._spline.inverse((self._logged(values) - mean) / spread)
-        x[..., self.places] = torch.where(log, torch.where(values > 0, found.where(log, 0.0).exp(), values), found)
+        found = self._values(self._spline.inverse((self._coordinates(values) - mean) / spread))
+        x[..., self.places] = torch.where(self.inside(x), found, values)
         return x
+
+    def inside(self, raw: Tensor) -> Tensor:
+        """Which values are mapped: positive ones for a logarithm, those inside of a box, else all; bool `(…, places)`.
+
+        Args:
+            raw: rows `(…, d)`, encoded or not: the map keeps both ends.
+        """
+        low, high = self._ends
+        return (raw[..., self.places] > low) & (raw[..., self.places] < high)
 
     def score(self, raw: Tensor) -> Tensor:
         """The normal scores `S` of the mapped columns, float64 `(N, places)`.
@@ -101,31 +118,28 @@ class NormalScoreCodec(Codec):
         Args:
             raw: rows `(N, d)`, float64.
         """
-        return self._spline(self._logged(raw[..., self.places]))
+        return self._spline(self._coordinates(raw[..., self.places]))
 
     def from_scores(self, scores: Tensor, among: Sequence[int] | slice = slice(None)) -> Tensor:
-        """The values `x` of normal scores, `x = m + s S`, or its exponential for a logarithm, shaped like `scores`.
+        """The values `x` of normal scores, `x = m + s S`, or the value of which that is the logarithm or the logit, shaped like `scores`.
 
         Args:
             scores: `S` of the mapped columns, float64 `(…, places)`.
             among: indices of these columns among the mapped ones; default: all.
         """
-        log, mean, spread = (unit[among] for unit in self._units)
-        made = mean + spread * scores
-        return torch.where(log, made.where(log, 0.0).exp(), made)
+        mean, spread = (unit[among] for unit in self._units)
+        return self._values(mean + spread * scores, among)
 
     def log_det(self, raw: Tensor) -> Tensor:
-        """Compute `Σ log x'` over the mapped columns: `x' = s S'(v)`, for a logarithm `s S'(v) x / raw`, and 1 where a value stays.
+        """Compute `Σ log x'` over the mapped columns, 1 where a value stays: `x' = s S'(v) w(m + s S(v))/w(v)`, `w = dx/dv`.
 
         Args:
             raw: rows `(N, …, d)`.
         """
-        log, mean, spread = self._units
-        values = raw[..., self.places]
-        v = self._logged(values)
-        found = (self._spline.slope(v) * spread).log()
-        found = torch.where(log, torch.where(values > 0, found + mean + spread * self._spline(v) - v, 0.0), found)
-        return found.flatten(1).sum(1)
+        mean, spread = self._units
+        v = self._coordinates(raw[..., self.places])
+        found = (self._spline.slope(v) * spread).log() + self._log_width(mean + spread * self._spline(v)) - self._log_width(v)
+        return torch.where(self.inside(raw), found, 0.0).flatten(1).sum(1)
 
     def parameters(self) -> dict[str, Any]:
         return {"places": list(self.places), "maps": [_record(each) for each in self.maps]}
@@ -138,31 +152,67 @@ class NormalScoreCodec(Codec):
             raise damaged() from None
         return cls(indices(values, "places"), maps)
 
-    def _logged(self, values: Tensor) -> Tensor:
-        """`v`: the logarithms of values on a half-line, the others themselves."""
-        return torch.where(self._units[0], values.clamp_min(_TINY).log(), values)
+    def _coordinates(self, values: Tensor) -> Tensor:
+        """`v` of the values of the mapped columns; of those that are not inside any number."""
+        return torch.stack([_coordinate(column, m.log, m.box) for column, m in zip(values.unbind(-1), self.maps, strict=True)], -1)
+
+    def _values(self, v: Tensor, among: Sequence[int] | slice = slice(None)) -> Tensor:
+        """The values with the coordinates `v`."""
+        maps = self.maps[among] if isinstance(among, slice) else [self.maps[i] for i in among]
+        return torch.stack([_value(column, m.log, m.box) for column, m in zip(v.unbind(-1), maps, strict=True)], -1)
+
+    def _log_width(self, v: Tensor) -> Tensor:
+        """`log dx/dv`, but for a constant: `v` for a logarithm, `log σ(v) σ(−v)` for a logit, else 0."""
+        boxed = torch.tensor([m.box is not None for m in self.maps])
+        log = torch.tensor([m.log for m in self.maps])
+        bell = torch.nn.functional.logsigmoid(v) + torch.nn.functional.logsigmoid(-v)
+        return torch.where(boxed, bell, torch.where(log, v, 0.0))
 
     @cached_property
     def _spline(self) -> _Spline:
         return _Spline(self.maps)
 
     @cached_property
-    def _units(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _units(self) -> tuple[Tensor, Tensor]:
         mean, spread = (torch.tensor([getattr(m, name) for m in self.maps], dtype=torch.float64) for name in ("mean", "spread"))
-        return torch.tensor([m.log for m in self.maps]), mean, spread
+        return mean, spread
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        low, high = torch.tensor([_ends(m.log, m.box) for m in self.maps], dtype=torch.float64).T
+        return low, high
 
 
 _TINY = torch.finfo(torch.float64).tiny
 
 
+def _ends(log: bool, box: tuple[float, float] | None) -> tuple[float, float]:
+    return box or (0.0 if log else -math.inf, math.inf)
+
+
+def _coordinate(values: Tensor, log: bool, box: tuple[float, float] | None) -> Tensor:
+    if box is None:
+        return values.clamp_min(_TINY).log() if log else values
+    share = (values - box[0]) / (box[1] - box[0])
+    return share.where((share > 0) & (share < 1), 0.5).logit()
+
+
+def _value(v: Tensor, log: bool, box: tuple[float, float] | None) -> Tensor:
+    if box is None:
+        return v.exp() if log else v
+    return box[0] + (box[1] - box[0]) * v.sigmoid()
+
+
 def _record(each: Column) -> dict[str, Any]:
-    return {**each._asdict(), "values": list(each.values), "scores": list(each.scores), "slopes": list(each.slopes)}
+    found = {**each._asdict(), "values": list(each.values), "scores": list(each.scores), "slopes": list(each.slopes)}
+    return found | {"box": list(each.box) if each.box else None}
 
 
 def _column(record: Mapping[str, Any]) -> Column:
     values, scores, slopes = (tuple(float(v) for v in record[name]) for name in ("values", "scores", "slopes"))
-    low, high = slopes
-    return Column(values, scores, (low, high), float(record["mean"]), float(record["spread"]), bool(record["log"]))
+    (low, high), walls = slopes, record.get("box")
+    box = None if walls is None else (float(walls[0]), float(walls[1]))
+    return Column(values, scores, (low, high), float(record["mean"]), float(record["spread"]), bool(record["log"]), box)
 
 
 class _Spline:
@@ -226,7 +276,11 @@ def _padded(each: Column, size: int) -> tuple[list[float], list[float], list[flo
 
 
 def fit_normal_scores(
-    rows: Tensor, places: Sequence[int], log: Sequence[bool], cells: Sequence[float] = ()
+    rows: Tensor,
+    places: Sequence[int],
+    log: Sequence[bool],
+    cells: Sequence[float] = (),
+    boxes: Sequence[tuple[float, float] | None] = (),
 ) -> tuple[NormalScoreCodec, ...]:
     """Fit the maps of columns; columns of too few rows or values are left as they are.
 
@@ -235,29 +289,31 @@ def fit_normal_scores(
         places: increasing indices of the columns to map.
         log: for each of them, whether it is on a half-line, so that its logarithm is mapped.
         cells: for each of them, the step of its lattice, each value in the middle of its cell; 0: no lattice. Empty: none has one.
+        boxes: for each of them, the walls between which its values lie, on which they are not mapped; None: no walls. Empty: none has some.
 
     Returns:
         The codec; nothing if no column is mapped.
     """
     most = min(_KNOTS, _ALL_KNOTS // max(len(places), 1))
-    columns = zip(places, log, cells or [0.0] * len(places), strict=True)
-    found = [_fitted(rows[:, place], half, cell, most) for place, half, cell in columns]
+    columns = zip(places, log, cells or [0.0] * len(places), boxes or [None] * len(places), strict=True)
+    found = [_fitted(rows[:, place], half, box, cell, most) for place, half, cell, box in columns]
     kept = [(place, each) for place, each in zip(places, found, strict=True) if each is not None]
     return (NormalScoreCodec(tuple(place for place, _ in kept), tuple(each for _, each in kept)),) if kept else ()
 
 
-def _fitted(column: Tensor, log: bool, cell: float, most: int) -> Column | None:
-    column = column[~column.isnan() & ((column > 0) if log else True)]
+def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: float, most: int) -> Column | None:
+    ends = _ends(log, box)
+    column = column[(column > ends[0]) & (column < ends[1])]
     values, counts = column.unique(return_counts=True)
     rows = len(column)
     if rows < _ROWS or len(values) < _VALUES or most < 2:
         return None
-    seen = column.log() if log else column
+    seen = _coordinate(column, log, box)
     mean, spread = float(seen.mean()), float(seen.std())
-    edges, shares, ends = _edges(values, counts, log, cell, most)
-    edges = edges.log() if log else edges
+    edges, shares, frequent = _edges(values, counts, ends, cell, most)
+    edges = _coordinate(edges, log, box)
     scores = torch.special.ndtri(shares)
-    knots = _knots(edges, scores, ends, rows, most)
+    knots = _knots(edges, scores, frequent, rows, most)
     if len(knots) < 2 or not spread > 0:
         return None
     first, last = knots[0], knots[-1]
@@ -265,10 +321,10 @@ def _fitted(column: Tensor, log: bool, cell: float, most: int) -> Column | None:
         _slope(edges[:first] - edges[first], scores[:first] - scores[first], spread),
         _slope(edges[last + 1 :] - edges[last], scores[last + 1 :] - scores[last], spread),
     )
-    return Column(tuple(edges[knots].tolist()), tuple(scores[knots].tolist()), slopes, mean, spread, log)
+    return Column(tuple(edges[knots].tolist()), tuple(scores[knots].tolist()), slopes, mean, spread, log, box)
 
 
-def _edges(values: Tensor, counts: Tensor, log: bool, cell: float, most: int) -> tuple[Tensor, Tensor, Tensor]:
+def _edges(values: Tensor, counts: Tensor, ends: tuple[float, float], cell: float, most: int) -> tuple[Tensor, Tensor, Tensor]:
     """Edges between the values, the share of rows below each, and which of them end the cell of a frequent value.
 
     Where several rows have the smallest or the largest value, as on a lattice, the outer edge of its cell counts too. Of `n + 1` rows in
@@ -285,13 +341,13 @@ def _edges(values: Tensor, counts: Tensor, log: bool, cell: float, most: int) ->
     shares = shares - between / (4 * rows)
     parts = [(edges, shares, before | after), (values[1:][between] - cell / 2, shares[between] + 1 / (2 * rows), between[between])]
     low, high = values[0] - (edges[0] - values[0]), values[-1] + (values[-1] - edges[-1])
-    if counts[0] > 1 and not (log and low <= 0):
+    if counts[0] > 1 and low > ends[0]:
         parts.append((low[None], shares.new_tensor([1 / (rows + 1)]), frequent[:1]))
-    if counts[-1] > 1:
+    if counts[-1] > 1 and high < ends[1]:
         parts.append((high[None], shares.new_tensor([rows / (rows + 1)]), frequent[-1:]))
-    edges, shares, ends = (torch.cat(each) for each in zip(*parts, strict=True))
+    edges, shares, marked = (torch.cat(each) for each in zip(*parts, strict=True))
     order = edges.argsort()
-    return edges[order], shares[order], ends[order]
+    return edges[order], shares[order], marked[order]
 
 
 def _knots(edges: Tensor, scores: Tensor, ends: Tensor, rows: int, most: int) -> list[int]:
