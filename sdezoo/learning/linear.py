@@ -15,7 +15,7 @@ determine each other, `F` learns narrow directions as well as wide ones. Its inp
 such as groups of rows, would then be one direction of many.
 
 Columns of two or three values and categories are not normal. In the place of their part of the best linear denoiser, `μ`, stands the mean
-`E` of `sdezoo.learning.corners` and `sdezoo.learning.piles`::
+`E` of `sdezoo.learning.corners`::
 
     F_edm(u) = A u + S T⁻¹ (E − μ) + B F(u)
 
@@ -31,8 +31,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sdezoo.learning.corners import Corners, times
-from sdezoo.learning.piles import Piles
+from sdezoo.learning.corners import Corners, Piles, times
 from sdezoo.process.affine import AffineSDE
 
 _LEVELS = 32

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -38,3 +39,15 @@ def positive_without_zero(support: Constraint, event: Sequence[int]) -> Tensor:
     """
     half, zero, large = (support.check(torch.full((1, *event), value))[0] for value in (0.5, 0.0, 1e6))
     return half & large & ~zero if half.shape == tuple(event) else torch.zeros(tuple(event), dtype=torch.bool)
+
+
+def walls(support: Constraint, event: Sequence[int]) -> list[tuple[float, float] | None]:
+    """The two walls between which the values of each column lie, as far as the support states them; None: there are none.
+
+    Args:
+        support: support of the process.
+        event: shape of a row of data.
+    """
+    ends = [getattr(support, name, math.nan) for name in ("lower_bound", "upper_bound")]
+    low, high = (torch.as_tensor(end, dtype=torch.float64).expand(event[-1]).tolist() for end in ends)
+    return [(a, b) if math.isfinite(a) and math.isfinite(b) else None for a, b in zip(low, high, strict=True)]

@@ -24,12 +24,12 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError, shortened
+from sdezoo.process.columns import walls
 from sdezoo.zoo.column_options import DROP, option, setting
 from sdezoo.zoo.composition import defaults, support_in_words
 from sdezoo.zoo.registry import SDES
 
 Shift = Literal["auto", "none"] | float | None
-
 _ROWS = 4096  # rows checked at a time, to keep float64 copies small
 CATEGORIES = 500
 """Largest number of categories of a column."""
@@ -255,16 +255,15 @@ def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) 
 def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Codec, ...]:
     """The codec of the columns that have values on the real line, on a half-line or in a box, fitted to those of the training rows."""
     event = first.encoded_event(data.event)
-    real, half, boxes = _real_line(support, event), _half_line(support, event), _boxes(support, event)
-    outputs = first.outputs(data.event[-1])
-    mapped = [real.ndim > 0 and (bool((real | half)[i]) or box is not None) for i, box in enumerate(boxes)]
-    places = [i for i, output in enumerate(outputs) if mapped[i] and not output.ready and not output.mark]
+    real, half, boxes = _real_line(support, event), _half_line(support, event), walls(support, event)
+    outputs, mapped = first.outputs(data.event[-1]), (real | half) | torch.tensor([box is not None for box in boxes])
+    places = [i for i, output in enumerate(outputs) if real.ndim and mapped[i] and not output.ready and not output.mark]
     rows = _training_rows(data, first)
     gaps = torch.cat([snapshot.train for snapshot in data.snapshots]).isnan()
     rows = torch.where(gaps[:, [output.source for output in outputs]], math.nan, rows)
     units = units_of(data, first)
-    cells = [units[i][0] / units[i][1] for i in places]
-    return fit_normal_scores(rows, places, [bool(half[i]) for i in places], cells, [boxes[i] for i in places])
+    log, cells = [bool(half[i]) for i in places], [units[i][0] / units[i][1] for i in places]
+    return fit_normal_scores(rows, places, log, cells, [boxes[i] for i in places])
 
 
 def units_of(data: Data, first: Encoding) -> list[tuple[int, int]]:
@@ -331,13 +330,6 @@ def _real_line(support: Constraint, event: tuple[int, ...]) -> Tensor:
 
 def _half_line(support: Constraint, event: tuple[int, ...]) -> Tensor:
     return _admits(support, 1e6 + 0.5, event) & ~_admits(support, -1.0, event)
-
-
-def _boxes(support: Constraint, event: tuple[int, ...]) -> list[tuple[float, float] | None]:
-    """The walls of each column whose values lie between two, as far as the support states them; None: there are none."""
-    ends = [getattr(support, name, math.nan) for name in ("lower_bound", "upper_bound")]
-    low, high = (torch.as_tensor(end, dtype=torch.float64).expand(event[-1]).tolist() for end in ends)
-    return [(a, b) if math.isfinite(a) and math.isfinite(b) else None for a, b in zip(low, high, strict=True)]
 
 
 def _wants_shares(support: Constraint, event: tuple[int, ...]) -> bool:
