@@ -118,7 +118,8 @@ def test_values_drawn_within_their_cells_are_normal_and_stay_the_same_values() -
     cells = Cells(lambda rows: cell.encode(rows.nan_to_num(4.0)), scores, last, torch.tensor([1.0, 0.2]).double(), (0, 1))
     x = last.encode(scores.encode(cell.encode(raw.clone())))
     seen = torch.where(missing[:, None] & torch.tensor([True, False]), torch.nan, raw)
-    drawn = cells.draw(x, cells.edges(seen), torch.rand(4000, 2, generator=g))
+    edges, keys = cells.edges(seen), torch.rand(4000, 2, generator=g)
+    drawn = cells.draw(x, edges, keys)
     kept = missing | (raw[:, 0] == 0)
     assert torch.equal(drawn[kept, 0], x[kept, 0])
     assert not torch.isclose(drawn[~kept], x[~kept]).all(1).any()
@@ -127,6 +128,12 @@ def test_values_drawn_within_their_cells_are_normal_and_stay_the_same_values() -
     for column, each, rows in zip(last.decode(drawn.clone()).T, scores.maps, (~kept, slice(None)), strict=True):
         score = ((column[rows].log() if each.log else column[rows]) - each.mean) / each.spread
         assert kstest(score.numpy(), "norm").pvalue > 0.01
+    # Evenly spaced, they are normal beyond chance, and still in their cells.
+    even = cells.draw(x, edges, cells.evenly(edges, keys))
+    assert torch.allclose((cell.decode(scores.decode(last.decode(even.clone()))) * 5).round(), (raw * 5).round())
+    for column, each, rows in zip(last.decode(even).T, scores.maps, (~kept, slice(None)), strict=True):
+        score = ((column[rows].log() if each.log else column[rows]) - each.mean) / each.spread
+        assert kstest(score.numpy(), "norm").pvalue > 0.999
 
 
 def test_zeros_stay_zeros_and_walls_walls() -> None:

@@ -1,5 +1,6 @@
 """The best linear denoiser: a fresh network starts at the score of a normal distribution."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,11 +10,13 @@ from torch.distributions import MultivariateNormal
 
 from sdezoo import NETWORKS, SDES
 from sdezoo.data.encoding import Encoding
-from sdezoo.generation.samples import choose_sampler, steps_for
+from sdezoo.generation.samples import choose_sampler, generate, steps_for
 from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, fit_denoiser, restored_denoiser
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
-from sdezoo.store.restoring import Trained
+from sdezoo.runs.train import train
+from sdezoo.store.restoring import Trained, restore
+from sdezoo.training.config import TrainingConfig
 
 D = 4
 
@@ -170,6 +173,20 @@ def test_the_sampler_of_tables_draws_rare_categories_at_their_rate(spec: str, ot
     with torch.no_grad():
         made = sampler.sample(model, (n, 3 + others), steps_for(trained, sampler))
     assert ((made[:, :3] > 0).float().mean(0) - shares).abs().le(4 * (shares * (1 - shares) / n).sqrt()).all()
+
+
+def test_counts_have_their_spread_from_the_start(tmp_path: Path) -> None:
+    """What a model starts with is fitted to values anywhere in their cells: as points, counts of which most are 1 have less spread."""
+    counts = torch.tensor([0, 1, 2, 3, 4, 5, 6]).repeat_interleave(torch.tensor([800, 140, 38, 12, 5, 3, 2]))
+    other = torch.randn(1000, generator=torch.Generator().manual_seed(0)).exp()
+    lines = [f"{count},{value:.5f}" for count, value in zip(counts.tolist(), other.tolist(), strict=True)]
+    (tmp_path / "a.csv").write_text("\n".join(["count,other", *lines]), encoding="utf-8")
+    settings = {"data": str(tmp_path / "a.csv"), "steps": 1, "net": "mlp:width=8", "device": "cpu", "out": str(tmp_path / "run")}
+    trained = restore(train(TrainingConfig.build(settings)).run)
+    sampler = choose_sampler(trained, None)
+    made = generate(trained, sampler, 4000, steps=steps_for(trained, sampler), batch_size=1000).x[:, 0]
+    assert float((made == 0).float().mean()) == pytest.approx(0.8, abs=0.03)
+    assert float(made[made > 0].std() / counts[counts > 0].float().std()) == pytest.approx(1, abs=0.15)
 
 
 def test_corners_of_another_form_are_refused() -> None:

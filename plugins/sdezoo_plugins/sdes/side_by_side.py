@@ -58,19 +58,18 @@ class Columns(Constraint):
 
     @property
     def lower_bound(self) -> Tensor:
-        """The lower end of each column, −∞ if it has none or its part states none."""
-        return self._ends("lower_bound", -torch.inf)
+        """The lower end of each column, NaN if its part states none, `(d,)`."""
+        return self._ends("lower_bound")
 
     @property
     def upper_bound(self) -> Tensor:
         """The upper end of each column, likewise."""
-        return self._ends("upper_bound", torch.inf)
+        return self._ends("upper_bound")
 
-    def _ends(self, name: str, none: float) -> Tensor:
-        found = torch.full((sum(len(columns) for _, columns in self.parts),), none, dtype=torch.float64)
+    def _ends(self, name: str) -> Tensor:
+        found = torch.full((sum(len(columns) for _, columns in self.parts),), torch.nan, dtype=torch.float64)
         for support, columns in self.parts:
-            if not support.event_dim:
-                found[columns] = torch.as_tensor(getattr(support, name, none), dtype=torch.float64)
+            found[columns] = torch.as_tensor(getattr(support, name, torch.nan), dtype=torch.float64)
         return found
 
     def check(self, value: Tensor) -> Tensor:

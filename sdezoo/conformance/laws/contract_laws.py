@@ -297,7 +297,7 @@ def _at_ends(sde: Process, x0: Tensor) -> list[Tensor]:
     for end in ends:
         if end is not None:
             x = x0.clone()
-            x.flatten(1)[:, 0] = float(end)
+            x.flatten(1)[:, 0] = float(torch.as_tensor(end).flatten()[0])  # of a table each column may have its own
             if sde.support.check(x).all():
                 found.append(x)
     return found
