@@ -232,7 +232,7 @@ def restored_denoiser(sde: AffineSDE, std: Tensor, tensors: Mapping[str, Tensor]
     parts, std = [], std.expand(len(block))
     for k in range(int(block.max()) + 1):
         correlation, corners, piles = (tensors.get(f"parts.{k}.{name}") for name in ("clean_correlation", "corners.clean", "piles.clean"))
-        if correlation is None or len(correlation) != int((block == k).sum()):
+        if correlation is None or correlation.shape[:1] != (int((block == k).sum()),):
             raise ValueError("no blocks of columns")
         parts.append(LinearDenoiser(sde, std, correlation, corners, piles, (block == k).nonzero().flatten()))
     return BlockDenoiser(parts, block)

@@ -210,22 +210,27 @@ def test_piles_of_another_form_are_refused() -> None:
 
 
 def test_columns_of_a_wide_table_stand_in_blocks_with_those_that_belong_to_them() -> None:
-    """Behind a wide denoiser each block has its own, and the columns of a category of 70 values have none."""
+    """Each block has its own denoiser, a value stands beside its mark, and the columns of a category of 70 values have none."""
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
     draws = torch.Generator().manual_seed(0)
     few, many = (torch.nn.functional.one_hot(torch.arange(700) % k, k) * 2.0 for k in (5, 70))
     z0 = torch.cat([torch.randn(700, 62, generator=draws), few, torch.randn(700, 8, generator=draws), many], 1)
+    z0[:, 74] = 2.0 * (torch.arange(700) % 3 - 1)
+    z0[:, 0] = torch.where(z0[:, 74] == 0, z0[:, 0], 0.0)
     std = z0.std(0)
     linear = fit_denoiser(sde, z0, std)
     assert isinstance(linear, BlockDenoiser)
     assert linear.decides
-    places = [[*range(62), 67, 68], [*range(62, 67), *range(69, 75)]]
+    places = [[*range(1, 62), 67, 68, 69], [0, *range(62, 67), *range(70, 75)]]
     assert [(linear.block == k).nonzero().flatten().tolist() for k in (0, 1, -1)] == [*places, [*range(75, 145)]]
     u, level = torch.randn(9, 145, generator=draws), float(sde.noise_conditioning(torch.tensor(0.4)))
     wanted = u.tanh()
     for part, at in zip(linear.parts, places, strict=True):
-        wanted[:, at] = part(lambda _, at=at: u[:, at].tanh(), u[:, at], level)
+        alone = fit_denoiser(sde, z0[:, at], std[at])
+        assert isinstance(alone, LinearDenoiser)
+        wanted[:, at] = alone(lambda _, at=at: u[:, at].tanh(), u[:, at], level)
+        assert alone.state_dict().keys() == part.state_dict().keys()
     assert torch.equal(linear(torch.tanh, u, level), wanted)
     again = restored_denoiser(sde, std, linear.state_dict())
     assert isinstance(again, BlockDenoiser)
