@@ -92,14 +92,14 @@ class NormalScoreCodec(Codec):
 
     def encode(self, raw: Tensor) -> Tensor:
         values = raw[..., self.places]
-        made = self.from_scores(self._spline(self._coordinates(values)))
+        made = self.from_scores(self._spline(self._scales.coordinates(values)))
         raw[..., self.places] = torch.where(self.inside(raw), made, values)
         return raw
 
     def decode(self, x: Tensor) -> Tensor:
         mean, spread = self._units
         values = x[..., self.places]
-        found = self._values(self._spline.inverse((self._coordinates(values) - mean) / spread))
+        found = self._scales.values(self._spline.inverse((self._scales.coordinates(values) - mean) / spread))
         x[..., self.places] = torch.where(self.inside(x), found, values)
         return x
 
@@ -109,8 +109,7 @@ class NormalScoreCodec(Codec):
         Args:
             raw: rows `(…, d)`, encoded or not: the map keeps both ends.
         """
-        low, high = self._ends
-        return (raw[..., self.places] > low) & (raw[..., self.places] < high)
+        return self._scales.inside(raw[..., self.places])
 
     def score(self, raw: Tensor) -> Tensor:
         """The normal scores `S` of the mapped columns, float64 `(N, places)`.
@@ -118,7 +117,7 @@ class NormalScoreCodec(Codec):
         Args:
             raw: rows `(N, d)`, float64.
         """
-        return self._spline(self._coordinates(raw[..., self.places]))
+        return self._spline(self._scales.coordinates(raw[..., self.places]))
 
     def from_scores(self, scores: Tensor, among: Sequence[int] | slice = slice(None)) -> Tensor:
         """The values `x` of normal scores, `x = m + s S`, or the value of which that is the logarithm or the logit, shaped like `scores`.
@@ -128,7 +127,7 @@ class NormalScoreCodec(Codec):
             among: indices of these columns among the mapped ones; default: all.
         """
         mean, spread = (unit[among] for unit in self._units)
-        return self._values(mean + spread * scores, among)
+        return self._scales.among(among).values(mean + spread * scores)
 
     def log_det(self, raw: Tensor) -> Tensor:
         """Compute `Σ log x'` over the mapped columns, 1 where a value stays: `x' = s S'(v) w(m + s S(v))/w(v)`, `w = dx/dv`.
@@ -137,8 +136,8 @@ class NormalScoreCodec(Codec):
             raw: rows `(N, …, d)`.
         """
         mean, spread = self._units
-        v = self._coordinates(raw[..., self.places])
-        found = (self._spline.slope(v) * spread).log() + self._log_width(mean + spread * self._spline(v)) - self._log_width(v)
+        v, width = self._scales.coordinates(raw[..., self.places]), self._scales.log_width
+        found = (self._spline.slope(v) * spread).log() + width(mean + spread * self._spline(v)) - width(v)
         return torch.where(self.inside(raw), found, 0.0).flatten(1).sum(1)
 
     def parameters(self) -> dict[str, Any]:
@@ -152,22 +151,6 @@ class NormalScoreCodec(Codec):
             raise damaged() from None
         return cls(indices(values, "places"), maps)
 
-    def _coordinates(self, values: Tensor) -> Tensor:
-        """`v` of the values of the mapped columns; of those that are not inside any number."""
-        return torch.stack([_coordinate(column, m.log, m.box) for column, m in zip(values.unbind(-1), self.maps, strict=True)], -1)
-
-    def _values(self, v: Tensor, among: Sequence[int] | slice = slice(None)) -> Tensor:
-        """The values with the coordinates `v`."""
-        maps = self.maps[among] if isinstance(among, slice) else [self.maps[i] for i in among]
-        return torch.stack([_value(column, m.log, m.box) for column, m in zip(v.unbind(-1), maps, strict=True)], -1)
-
-    def _log_width(self, v: Tensor) -> Tensor:
-        """`log dx/dv`, but for a constant: `v` for a logarithm, `log σ(v) σ(−v)` for a logit, else 0."""
-        boxed = torch.tensor([m.box is not None for m in self.maps])
-        log = torch.tensor([m.log for m in self.maps])
-        bell = torch.nn.functional.logsigmoid(v) + torch.nn.functional.logsigmoid(-v)
-        return torch.where(boxed, bell, torch.where(log, v, 0.0))
-
     @cached_property
     def _spline(self) -> _Spline:
         return _Spline(self.maps)
@@ -178,29 +161,55 @@ class NormalScoreCodec(Codec):
         return mean, spread
 
     @cached_property
-    def _ends(self) -> tuple[Tensor, Tensor]:
-        low, high = torch.tensor([_ends(m.log, m.box) for m in self.maps], dtype=torch.float64).T
-        return low, high
+    def _scales(self) -> _Scales:
+        return _Scales.of([(m.log, m.box) for m in self.maps])
 
 
 _TINY = torch.finfo(torch.float64).tiny
 
 
-def _ends(log: bool, box: tuple[float, float] | None) -> tuple[float, float]:
-    return box or (0.0 if log else -math.inf, math.inf)
+class _Scales(NamedTuple):
+    """The coordinate `v` of columns: the value, its logarithm, or the logit of its share of a box. Each field is `(columns,)`."""
 
+    log: Tensor
+    boxed: Tensor
+    low: Tensor
+    high: Tensor
 
-def _coordinate(values: Tensor, log: bool, box: tuple[float, float] | None) -> Tensor:
-    if box is None:
-        return values.clamp_min(_TINY).log() if log else values
-    share = (values - box[0]) / (box[1] - box[0])
-    return share.where((share > 0) & (share < 1), 0.5).logit()
+    @classmethod
+    def of(cls, columns: Sequence[tuple[bool, tuple[float, float] | None]]) -> _Scales:
+        ends = [box or (0.0 if log else -math.inf, math.inf) for log, box in columns]
+        low, high = torch.tensor(ends, dtype=torch.float64).T
+        return cls(torch.tensor([log for log, _ in columns]), torch.tensor([box is not None for _, box in columns]), low, high)
 
+    def among(self, columns: Sequence[int] | slice) -> _Scales:
+        """Those of some of the columns."""
+        return _Scales(*(part[columns] for part in self))
 
-def _value(v: Tensor, log: bool, box: tuple[float, float] | None) -> Tensor:
-    if box is None:
-        return v.exp() if log else v
-    return box[0] + (box[1] - box[0]) * v.sigmoid()
+    def inside(self, values: Tensor) -> Tensor:
+        """Which values have a coordinate."""
+        return (values > self.low) & (values < self.high)
+
+    def coordinates(self, values: Tensor) -> Tensor:
+        """`v`; of values that are not inside any number."""
+        found = torch.where(self.log, values.clamp_min(_TINY).log(), values)
+        if not self.boxed.any():
+            return found
+        share = (values - self.low) / (self.high - self.low)
+        return torch.where(self.boxed, share.where((share > 0) & (share < 1), 0.5).logit(), found)
+
+    def values(self, v: Tensor) -> Tensor:
+        """The values with the coordinates `v`."""
+        found = torch.where(self.log, v.where(self.log, 0.0).exp(), v)
+        if not self.boxed.any():
+            return found
+        low, high = (end.where(self.boxed, 0.0) for end in (self.low, self.high))
+        return torch.where(self.boxed, low + (high - low) * v.sigmoid(), found)
+
+    def log_width(self, v: Tensor) -> Tensor:
+        """`log dx/dv`, but for a constant: `v` for a logarithm, `log σ(v) σ(−v)` for a logit, else 0."""
+        found = torch.where(self.log, v, 0.0)
+        return torch.where(self.boxed, torch.nn.functional.logsigmoid(v) + torch.nn.functional.logsigmoid(-v), found)
 
 
 def _record(each: Column) -> dict[str, Any]:
@@ -302,16 +311,16 @@ def fit_normal_scores(
 
 
 def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: float, most: int) -> Column | None:
-    ends = _ends(log, box)
-    column = column[(column > ends[0]) & (column < ends[1])]
+    scale = _Scales.of([(log, box)])
+    column = column[scale.inside(column)]
     values, counts = column.unique(return_counts=True)
     rows = len(column)
     if rows < _ROWS or len(values) < _VALUES or most < 2:
         return None
-    seen = _coordinate(column, log, box)
+    seen = scale.coordinates(column)
     mean, spread = float(seen.mean()), float(seen.std())
-    edges, shares, frequent = _edges(values, counts, ends, cell, most)
-    edges = _coordinate(edges, log, box)
+    edges, shares, frequent = _edges(values, counts, (float(scale.low), float(scale.high)), cell, most)
+    edges = scale.coordinates(edges)
     scores = torch.special.ndtri(shares)
     knots = _knots(edges, scores, frequent, rows, most)
     if len(knots) < 2 or not spread > 0:
