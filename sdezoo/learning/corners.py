@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 
 _NEVER, _THREE = -1e30, 3
+_FIRST = 1024
+"""Rows that rule out most of what does not hold in all."""
 _RARE = 12
 """A value is gated if so many rows are on each side of its mark."""
 
@@ -124,9 +126,9 @@ class Corners(nn.Module):
         while start < rows.shape[1]:
             stop = start + 1
             if two[start]:
-                sums = ups[:, start:].long().cumsum(1)
-                whole = ((sums == 1).all(0) & two[start:].long().cumprod(0).bool()).nonzero()
-                stop = start + (int(whole[0]) + 1 if len(whole) else 1)
+                sums = ups[:_FIRST, start:].long().cumsum(1)
+                whole = ((sums == 1).all(0) & two[start:].long().cumprod(0).bool()).nonzero().flatten() + start + 1
+                stop = next((end for end in whole.tolist() if bool((ups[:, start:end].sum(1) == 1).all())), stop)
                 number[start:stop] = group
                 group += 1
             start = stop
@@ -215,7 +217,7 @@ class Piles(nn.Module):
         """
         found, free = [], torch.ones(rows.shape[1], dtype=torch.bool) if taken is None else ~taken
         for i, column in enumerate(rows.T):
-            values = column[:4096].unique()
+            values = column[:_FIRST].unique()
             if len(values) > _THREE or len(values := column.unique()) != _THREE:
                 continue
             inside = column == values[1]
@@ -284,13 +286,17 @@ def _gates(rows: Tensor, ups: Tensor, clean: Tensor) -> Tensor | None:
     for (bit,) in (group for group in _groups(clean) if len(group) == 1):
         for side in (1, 0):
             there = ups[:, bit] == bool(side)
-            if min(int(there.sum()), int((~there).sum())) < _RARE:
+            count = int((~there).sum())
+            if min(len(rows) - count, count) < _RARE:
                 continue
-            values, constant = rows[there], rows[~there]
-            still = (constant == constant[0]).all(0) & (values.amin(0) < values.amax(0)) & (clean[:, 3] < 0) & (most < len(constant))
+            first = rows[:_FIRST][~there[:_FIRST]]
+            at = ((clean[:, 3] < 0) & (most < count) & (first == first[:1]).all(0)).nonzero().flatten()
+            if not len(at):
+                continue
+            values, constant = rows[:, at][there], rows[:, at][~there]
+            still = (constant == constant[0]).all(0) & (values.amin(0) < values.amax(0))
             gate = torch.full_like(values[0], bit), torch.full_like(values[0], side), constant[0], values.mean(0), values.var(0)
-            found = torch.where(still[:, None], torch.stack(gate, 1), found)
-            most = torch.where(still, len(constant), most)
+            found[at[still]], most[at[still]] = torch.stack(gate, 1)[still], float(count)
     return found if (found[:, 0] >= 0).any() else None
 
 
