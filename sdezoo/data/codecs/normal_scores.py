@@ -169,22 +169,25 @@ _TINY = torch.finfo(torch.float64).tiny
 
 
 class _Scales(NamedTuple):
-    """The coordinate `v` of columns: the value, its logarithm, or the logit of its share of a box. Each field is `(columns,)`."""
+    """The coordinate `v` of columns: the value, its logarithm, or the logit of its share of a box. Each tensor is `(columns,)`."""
 
     log: Tensor
     boxed: Tensor
     low: Tensor
     high: Tensor
+    boxes: bool
+    """Whether there are boxes; a graph of the decoding cannot ask a tensor."""
 
     @classmethod
     def of(cls, columns: Sequence[tuple[bool, tuple[float, float] | None]]) -> _Scales:
         ends = [box or (0.0 if log else -math.inf, math.inf) for log, box in columns]
         low, high = torch.tensor(ends, dtype=torch.float64).T
-        return cls(torch.tensor([log for log, _ in columns]), torch.tensor([box is not None for _, box in columns]), low, high)
+        log, boxed = [log for log, _ in columns], [box is not None for _, box in columns]
+        return cls(torch.tensor(log), torch.tensor(boxed), low, high, any(boxed))
 
     def among(self, columns: Sequence[int] | slice) -> _Scales:
         """Those of some of the columns."""
-        return _Scales(*(part[columns] for part in self))
+        return _Scales(self.log[columns], self.boxed[columns], self.low[columns], self.high[columns], self.boxes)
 
     def inside(self, values: Tensor) -> Tensor:
         """Which values have a coordinate."""
@@ -193,7 +196,7 @@ class _Scales(NamedTuple):
     def coordinates(self, values: Tensor) -> Tensor:
         """`v`; of values that are not inside any number."""
         found = torch.where(self.log, values.clamp_min(_TINY).log(), values)
-        if not self.boxed.any():
+        if not self.boxes:
             return found
         share = (values - self.low) / (self.high - self.low)
         return torch.where(self.boxed, share.where((share > 0) & (share < 1), 0.5).logit(), found)
@@ -201,7 +204,7 @@ class _Scales(NamedTuple):
     def values(self, v: Tensor) -> Tensor:
         """The values with the coordinates `v`."""
         found = torch.where(self.log, v.where(self.log, 0.0).exp(), v)
-        if not self.boxed.any():
+        if not self.boxes:
             return found
         low, high = (end.where(self.boxed, 0.0) for end in (self.low, self.high))
         return torch.where(self.boxed, low + (high - low) * v.sigmoid(), found)
