@@ -193,6 +193,12 @@ class Piles(nn.Module):
     clean: Tensor
     precision: Tensor
     """`τ²/q` of the columns at each level, `(K, d)`."""
+    at: Tensor
+    """The columns."""
+    gating: Tensor
+    """Which of them have a value beside them."""
+    beside: Tensor
+    """The columns of these values."""
 
     def __init__(self, clean: Tensor, errors: Tensor, noise: Tensor) -> None:
         super().__init__()
@@ -201,6 +207,9 @@ class Piles(nn.Module):
         if not formed or not _valid(clean.double().cpu(), d):
             raise ValueError("no columns of three values")
         self.register_buffer("clean", clean)
+        gating = (clean[:, 6] >= 0).nonzero().flatten()
+        for name, places in {"at": clean[:, 0].long(), "gating": gating, "beside": clean[gating, 6].long()}.items():
+            self.register_buffer(name, places, persistent=False)
         error = errors.diagonal(dim1=-2, dim2=-1)
         self.register_buffer("precision", (noise**2 * (1 - error) / error).float(), persistent=False)
 
@@ -243,20 +252,18 @@ class Piles(nn.Module):
             tau: `τ` at that level, broadcasts against `(B, d)`.
         """
         q = (tau**2 / torch.lerp(self.precision[k - 1], self.precision[k], share[..., None]).to(mean)).expand_as(mean)
-        seen, clean = mean * (1 + q), self.clean.to(mean)
-        at, values = clean[:, 0].long(), clean[:, 1:4]
-        shares = torch.stack([clean[:, 4], 1 - clean[:, 4] - clean[:, 5], clean[:, 5]], 1)
-        odds = shares.log() - (seen[:, at, None] - values) ** 2 / (2 * q[:, at, None])
-        gated = clean[:, 6] >= 0
-        beside, (spike, centre, wide) = clean[gated, 6].long(), clean[gated, 7:].unbind(1)
-        y, r = seen[:, beside], q[:, beside]
+        seen, (values, shares, gates) = mean * (1 + q), self.clean.to(mean)[:, 1:].split([3, 2, 4], 1)
+        low, high = shares.log().unbind(1)
+        logs = torch.stack([low, torch.log1p(-shares.sum(1)), high], 1)
+        low, middle, high = (logs - (seen[:, self.at, None] - values) ** 2 / (2 * q[:, self.at, None])).unbind(-1)
+        spike, centre, wide = gates[self.gating, 1:].unbind(1)
+        y, r = seen[:, self.beside], q[:, self.beside]
         ratio = (y - spike) ** 2 / (2 * r) - (y - centre) ** 2 / (2 * (wide + r)) - torch.log1p(wide / r) / 2
-        odds[:, gated, 1] += ratio
-        chances = odds.softmax(-1)
-        there = chances[:, gated, 1]
+        chances = torch.stack([low, middle.index_add(1, self.gating, ratio), high], -1).softmax(-1)
+        there = chances[:, self.gating, 1]
         value = there * (centre + wide / (wide + r) * (y - centre)) + (1 - there) * spike
-        found = torch.zeros_like(mean).index_copy(1, at, (chances * values).sum(-1) - mean[:, at])
-        return found.index_copy(1, beside, value - mean[:, beside])
+        found = torch.zeros_like(mean).index_copy(1, self.at, (chances * values).sum(-1) - mean[:, self.at])
+        return found.index_copy(1, self.beside, value - mean[:, self.beside])
 
 
 def times(matrices: Tensor, rows: Tensor) -> Tensor:
