@@ -8,10 +8,14 @@ import hashlib
 import io
 import json
 import os
+import resource
+import select
+import signal
 import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +32,7 @@ from sdezoo.zoo.datasets import find_dataset
 
 MIB = 2**20
 TIMES, TEXT, SLACK = 4, 6, 64 * MIB
+LIMIT, WAIT = 10, 120  # seconds of one core, and of the clock, that an input may take for every 32 MiB begun
 
 
 def text(names: str, row: bytes, size: int) -> bytes:
@@ -79,29 +84,37 @@ def resident(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
 
 
-def measured(read: Callable[[], object]) -> tuple[int, int, str]:
-    """Peak of memory, honest size of what was read, and what was said, of `read` in a forked process."""
+def watched(act: Callable[[], object], length: int = 0) -> tuple[str, int, int]:
+    """What a forked process says that does `act` on an input of a length, the memory it takes, and the honest size of what it read."""
+    times = 1 + length // (32 * MIB)
     source, sink = os.pipe()
     pid = os.fork()
     if not pid:
+        os.close(source)
+        resource.setrlimit(resource.RLIMIT_CPU, (times * LIMIT, times * LIMIT + 1))
         Path("/proc/self/clear_refs").write_text("5")
-        before, size, said = resident("VmRSS"), 0, "read"
+        before, said, size = resident("VmRSS"), "read", 0
         try:
-            found = read()
+            found = act()
             if isinstance(found, Data):
-                labels = 0 if found.train_labels is None else found.rows
-                size = 4 * (found.train.numel() + found.test.numel() + labels)
+                size = 4 * (found.train.numel() + found.test.numel() + (found.rows if found.train_labels is not None else 0))
         except SdezooError as error:
-            said = error.problem
+            said = f"refused: {error.problem[:80]}"
         except BaseException as error:
-            said = f"TRACEBACK {type(error).__name__}: {error}"
-        os.write(sink, json.dumps([resident("VmHWM") - before, size, said]).encode())
+            said = f"TRACEBACK {type(error).__name__}: {error}"[:300]
+        os.write(sink, json.dumps([said, resident("VmHWM") - before, size]).encode())
         os._exit(0)
     os.close(sink)
     with os.fdopen(source, "rb") as answer:
+        if not select.select([answer], [], [], times * WAIT)[0]:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return "HANG", 0, 0
         content = answer.read()
-    os.waitpid(pid, 0)
-    return tuple(json.loads(content)) if content else (0, 0, "TRACEBACK: the process died")
+    _, status = os.waitpid(pid, 0)
+    if not content:
+        return "HANG" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU else "DIED", 0, 0
+    return tuple(json.loads(content))
 
 
 def load(path: Path) -> Data:
@@ -137,13 +150,12 @@ def main() -> int:
                 path.write_bytes(content)
                 honest = len(content)
                 del content
-                peak, size, said = measured(lambda kind=kind, path=path, name=name: load(path) if kind is files else opened(place, name))
+                act = partial(load, path) if kind is files else partial(opened, place, name)
+                said, peak, size = watched(act, honest)
                 most = (TEXT if name.endswith(".csv") else TIMES) * max(honest, size) + SLACK
-                wrong = peak > most or said.startswith("TRACEBACK")
+                wrong = peak > most or not said.startswith(("read", "refused"))
                 bad += wrong
-                sys.stdout.write(
-                    f"{name}, {honest / MIB:.0f} MiB: {peak / MIB:.0f} of {most / MIB:.0f} MiB{' WRONG' * wrong}: {said[:80]}\n"
-                )
+                sys.stdout.write(f"{name}, {honest / MIB:.0f} MiB: {peak / MIB:.0f} of {most / MIB:.0f} MiB{' WRONG' * wrong}: {said}\n")
                 path.unlink()
     return bad != 0
 
