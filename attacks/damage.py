@@ -4,12 +4,13 @@
     python -P attacks/damage.py --large 60 --inputs 0
 
 Half of the inputs are files of data: they are loaded, or trained on, imputed, compared with a run, or sampled from. The others are files of
-run folders, which are sampled from, shown, reported, evaluated and resumed. Large inputs are data of 32 to 200 MiB. Each input is read in a
-forked process, for at most 10 s of one core for every 32 MiB begun, and within the memory that `SECURITY.md` allows. Counted are
+run folders, which are sampled from, shown, reported, evaluated and resumed. Large inputs are data of 32 to 200 MiB. They are read in
+forked processes, each for at most 10 s of one core for every 32 MiB begun, and within the memory that `SECURITY.md` allows. Counted are
 tracebacks, hangs, deaths, more memory, and files that were changed or appeared elsewhere.
 """
 
 import argparse
+import ctypes
 import gc
 import gzip
 import hashlib
@@ -22,8 +23,10 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +37,9 @@ from openpyxl import Workbook
 from PIL import Image
 from pyarrow import csv, parquet
 
-from attacks.memory import MIB, SLACK, TEXT, TIMES, load, watched
+from attacks.memory import MIB, SLACK, TEXT, TIMES, attempted, forked, limits, load, resident
 from attacks.state import runs, seal
+from sdezoo.data.opening.table import return_memory
 from sdezoo.exchange.card import card
 from sdezoo.report.page import report
 from sdezoo.runs import given_rows
@@ -53,6 +57,9 @@ Read = Callable[[Path], object]
 ROWS, SHARES = (1, 90, 3000, 40_000), (2, 12, 3, 3)
 """Rows of the data that are damaged, and how many of 20 inputs have each."""
 TEXTS = (".csv", ".tsv", ".csv.gz")
+BATCH = 50
+"""Small inputs that a forked process reads, one after the other."""
+TRIM = ctypes.CDLL(None).malloc_trim
 
 
 def folder_of(path: Path) -> object:
@@ -234,70 +241,127 @@ def hashes(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@dataclass(frozen=True)
+class Input:
+    """A damaged file, and how it is read.
+
+    Args:
+        file: its place.
+        content: its bytes.
+        read: reads it.
+        target: what is handed to `read`.
+        whole: the run folder that it belongs to; None: a file of data.
+        writes: whether reading writes into this folder.
+        sealed: whether the sums of its folder are written anew.
+    """
+
+    file: Path
+    content: bytes
+    read: Read
+    target: Path
+    whole: Path | None = None
+    writes: bool = False
+    sealed: bool = False
+
+
 class Trials:
-    """Damaged inputs, one after another.
+    """Damaged inputs, by number.
 
     Args:
         folder: an empty folder.
         seed: of the damage.
+        small: inputs below this number are small.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.dice, self.folder, self.place = random.Random(seed), folder, folder / "place"
+    def __init__(self, folder: Path, seed: int, small: int) -> None:
+        self.seed, self.small, self.folder, self.place, self.runs = seed, small, folder, folder / "place", folder / "runs"
         for name in ("place", "outside", "runs"):
             (folder / name).mkdir()
         os.chdir(folder / "outside")
         for k in range(4):
             Image.new("RGB", (8, 8), (k, 60 * k, 9)).save(self.place / f"b{k}.png")
-        self.files, self.sizes = of_runs(folder / "runs"), Counter[int]()
+        self.files = of_runs(self.runs)
         whole = [contents(np.random.default_rng(seed), rows) for rows in ROWS]
         self.data = [[(name, *found) for name, found in each.items()] for each in whole]
-        self.data[ROWS.index(90)] += 2 * for_runs(folder / "runs")
+        self.data[ROWS.index(90)] += 2 * for_runs(self.runs)
         for name, content, read in self.data[ROWS.index(90)]:  # each is read as it is
             (self.place / name).write_bytes(content)
             read(self.place / name)
             (self.place / name).unlink()
-        gc.freeze()  # else each forked process copies what it collects
+        shutil.copytree(self.runs, folder / "saved")
+        shutil.copytree(self.place, folder / "saved-place")
 
-    def of_data(self, name: str = "", content: bytes = b"", read: Read = load) -> tuple[str, bytes, str]:
-        """Damage a file of data, one of the small ones if none is given: what was done, the input, and what is wrong, if anything."""
-        if not name:
-            name, content, read = self.dice.choice(self.dice.choices(self.data, SHARES)[0])
-        _, other, _ = self.dice.choice([(name, content, read), *self.dice.choice(self.data)])
-        path, kept = self.place / name, damaged(content, other, self.dice)
-        path.write_bytes(kept)
-        self.sizes[len(kept).bit_length()] += 1
-        before = hashes(self.place)
-        said, peak, size = watched(lambda: read(path), len(kept))
-        wrong = self._wrong(name, said, peak, max(len(kept), size), hashes(self.place) != before)
-        path.unlink()
-        return f"{name} by {read.__qualname__}", kept, wrong
+    def made(self, number: int) -> Input:
+        """Damage a file: of a run, of data, or a large one."""
+        dice = random.Random(f"{self.seed} {number}")
+        if number < self.small and number % 2:
+            run, file, read, writes = dice.choice(self.files)
+            whole = run.parents[1] if run.parent.name == "rounds" else run
+            content = (self.folder / "saved" / file.relative_to(self.runs)).read_bytes()
+            sealed = dice.random() < 0.7 and file.name != "SHA256SUMS" and file.parent.name.startswith(("step-", "coupling"))
+            return Input(file, damaged(content, content, dice), read, run, whole, writes, sealed)
+        name, content, read = dice.choice(dice.choices(self.data, SHARES)[0]) if number < self.small else large(dice)
+        _, other, _ = dice.choice([(name, content, read), *dice.choice(self.data)])
+        return Input(self.place / name, damaged(content, other, dice), read, self.place / name)
 
-    def of_a_run(self) -> tuple[str, bytes, str]:
-        """Damage a file of a run folder, as `of_data`. Most checkpoints are sealed again."""
-        run, file, read, writes = self.dice.choice(self.files)
-        whole, saved = run.parents[1] if run.parent.name == "rounds" else run, self.folder / "saved"
-        shutil.copytree(whole, saved)
-        kept = damaged(file.read_bytes(), file.read_bytes(), self.dice)
-        file.write_bytes(kept)
-        self.sizes[len(kept).bit_length()] += 1
-        if self.dice.random() < 0.7 and file.name != "SHA256SUMS" and file.parent.name.startswith(("step-", "coupling")):
-            seal(file.parent)
-        before = hashes(whole)
-        said, peak, _ = watched(lambda: read(run))
-        name = f"{file.relative_to(self.folder / 'runs')} by {read.__qualname__}"
-        trains = writes and file.name == "config.yaml"  # a network of any size, on other data
-        wrong = self._wrong(file.name, said, 0 if trains else peak, len(kept), not writes and hashes(whole) != before)
-        shutil.rmtree(whole)
-        saved.rename(whole)
-        return name, kept, wrong
+    def answered(self, numbers: Iterable[int], say: Callable[[Any], None]) -> None:
+        """Read inputs until one is answered wrongly, and say of each its number, length, and what is wrong. The memory of all counts."""
+        begun = resident()
+        for number in numbers:
+            one = self.made(number)
+            one.file.write_bytes(one.content)
+            if one.sealed:
+                seal(one.file.parent)
+            place = one.whole or self.place
+            before = hashes(place)
+            gc.collect()
+            return_memory()
+            TRIM(0)
+            said, peak, size = attempted(lambda one=one: one.read(one.target), begun, len(one.content))
+            peak = 0 if one.writes and one.file.name == "config.yaml" else peak  # a network of any size, on other data
+            most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), size) + SLACK
+            found = [] if said.startswith(("read", "refused")) else [said]
+            found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most else []
+            changed = not one.writes and hashes(place) != before
+            found += ["files changed"] if changed or any((self.folder / "outside").iterdir()) else []
+            self.restore(one if not (changed or one.writes) else None)
+            say([number, len(one.content), ", ".join(found)])
+            if found:
+                return
 
-    def _wrong(self, name: str, said: str, peak: int, honest: int, changed: bool) -> str:
-        most = (TEXT if name.endswith(TEXTS) else TIMES) * honest + SLACK
-        found = [] if said.startswith(("read", "refused")) else [said]
-        found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most else []
-        found += ["files changed"] if changed or any((self.folder / "outside").iterdir()) else []
-        return ", ".join(found)
+    def restore(self, one: Input | None = None) -> None:
+        """Put back all files, or only those that an input replaced."""
+        if one is None:
+            for there, saved in ((self.runs, "saved"), (self.place, "saved-place")):
+                shutil.rmtree(there)
+                shutil.copytree(self.folder / saved, there)
+            for path in (self.folder / "outside").iterdir():
+                path.unlink()
+        elif one.whole is None:
+            one.file.unlink()
+        else:
+            for file in (one.file, *([one.file.parent / "SHA256SUMS"] if one.sealed else [])):
+                shutil.copyfile(self.folder / "saved" / file.relative_to(self.runs), file)
+
+
+def answers(trials: Trials, inputs: int) -> Iterator[tuple[int, int, str]]:
+    """Number, length, and what is wrong of each input. One that is answered wrongly is read again, alone, before it counts."""
+    done, wait = 0, limits(200 * MIB)[1]
+    while done < inputs:
+        batch, wrong = range(done, min(inputs, done + BATCH) if done < trials.small else done + 1), ""
+        for said in forked(partial(trials.answered, batch), len(batch), wait):
+            number, length, found = said if isinstance(said, list) else (done, 0, said)
+            if not found:
+                done += 1
+                yield number, length, found
+            wrong = wrong or found
+        if wrong:
+            trials.restore()
+            (said,) = forked(partial(trials.answered, [done]), 1, wait)
+            _, length, alone = said if isinstance(said, list) else (done, 0, said)
+            yield done, length, alone or ("" if "MiB" in wrong else f"{wrong}, but not alone")
+            trials.restore()
+            done += 1
 
 
 def main() -> int:
@@ -307,30 +371,29 @@ def main() -> int:
     parser.add_argument("--large", type=int, default=0, help="as many inputs of 32 to 200 MiB, after the others")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for inputs that were answered wrongly")
-    given, bad = parser.parse_args(), 0
+    given, bad, sizes = parser.parse_args(), 0, Counter[int]()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as folder:
-        trials = Trials(Path(folder), given.seed)
-        for number in range(given.inputs + given.large):
-            if number >= given.inputs:
-                name, content, wrong = trials.of_data(*large(trials.dice))
-            else:
-                name, content, wrong = trials.of_data() if number % 2 else trials.of_a_run()
+        trials = Trials(Path(folder), given.seed, given.inputs)
+        gc.freeze()  # else each forked process copies what it collects
+        for number, length, wrong in answers(trials, given.inputs + given.large):
             bad += bool(wrong)
+            sizes[length.bit_length()] += 1
+            if wrong:
+                one = trials.made(number)
+                name = one.file.relative_to(folder)
+                sys.stdout.write(f"{number}: {name} by {one.read.__qualname__}, {length} bytes: {wrong}\n")
+                if given.keep:
+                    given.keep.mkdir(parents=True, exist_ok=True)
+                    (given.keep / f"{given.seed}-{number}-{name.name}").write_bytes(one.content)
             if (number + 1) % 500 == 0:
                 sys.stdout.write(f"{number + 1} inputs, {bad} answered wrongly\n")
-            if wrong:
-                sys.stdout.write(f"{number}: {name}, {len(content)} bytes: {wrong}\n")
             sys.stdout.flush()
-            if wrong and given.keep:
-                given.keep.mkdir(parents=True, exist_ok=True)
-                (given.keep / f"{given.seed}-{number}-{Path(name.partition(' ')[0]).name}").write_bytes(content)
         os.chdir("/")
-    sizes = [f"{count} below {2**bits if bits < 11 else f'{2 ** (bits - 10)} Ki'}B" for bits, count in sorted(trials.sizes.items())]
-    sys.stdout.write(
-        f"{given.inputs + given.large} inputs were damaged and read; {bad} were answered wrongly.\nOf them {', '.join(sizes)}.\n"
-    )
+    below = [f"{count} below {2**bits}" for bits, count in sorted(sizes.items())]
+    sys.stdout.write(f"{given.inputs + given.large} inputs were damaged and read; {bad} were answered wrongly.\n")
+    sys.stdout.write(f"Of them, {', '.join(below)} bytes.\n")
     return bad != 0
 
 

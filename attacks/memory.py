@@ -8,11 +8,11 @@ import hashlib
 import io
 import json
 import os
-import resource
 import select
 import signal
 import sys
 import tempfile
+import traceback
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -32,7 +32,7 @@ from sdezoo.zoo.datasets import find_dataset
 
 MIB = 2**20
 TIMES, TEXT, SLACK = 4, 6, 64 * MIB
-LIMIT, WAIT = 10, 120  # seconds of one core, and of the clock, that an input may take for every 32 MiB begun
+LIMIT, WAIT = 10, 240
 
 
 def text(names: str, row: bytes, size: int) -> bytes:
@@ -80,41 +80,77 @@ def metadata() -> Iterator[tuple[str, bytes]]:
         yield "ema.safetensors", len(head).to_bytes(8, "little") + head
 
 
-def resident(name: str) -> int:
-    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+def resident(peak: bool = False) -> int:
+    """Bytes of memory that this process has, or had at most, without what it shares with files: their pages come after a fork."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.startswith(("Vm", "Rss"))}
+    return found["VmHWM" if peak else "VmRSS"] - found["RssFile"]
 
 
-def watched(act: Callable[[], object], length: int = 0) -> tuple[str, int, int]:
-    """What a forked process says that does `act` on an input of a length, the memory it takes, and the honest size of what it read."""
-    times = 1 + length // (32 * MIB)
+def attempted(act: Callable[[], object], before: int, length: int) -> tuple[str, int, int]:
+    """What `act` says, the memory it takes beyond `before`, and the honest size of what it read; a signal ends the process if it hangs.
+
+    Args:
+        act: reads an input.
+        before: resident memory before.
+        length: of the input, in bytes.
+    """
+    said, size = "read", 0
+    signal.setitimer(signal.ITIMER_PROF, limits(length)[0])
+    Path("/proc/self/clear_refs").write_text("5")
+    try:
+        found = act()
+        if isinstance(found, Data):
+            size = 4 * (found.train.numel() + found.test.numel() + (found.rows if found.train_labels is not None else 0))
+    except SdezooError as error:
+        said = f"refused: {error.problem[:80]}"
+    except BaseException as error:
+        said = f"TRACEBACK {type(error).__name__}: {error}"[:300]
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    return said, resident(peak=True) - before, size
+
+
+def limits(length: int) -> tuple[int, int]:
+    """Seconds of one core, and of the clock, that an input of a length may take: 10 and 240 for every 32 MiB begun."""
+    return tuple(seconds * (1 + length // (32 * MIB)) for seconds in (LIMIT, WAIT))
+
+
+def forked(work: Callable[[Callable[[Any], None]], None], expected: int, wait: int) -> Iterator[Any]:
+    """What `work` says in a forked process, one after the other; at last "HANG" or "DIED" if it ends too early.
+
+    Args:
+        work: is handed what to say things with, as JSON.
+        expected: number of things that it says.
+        wait: seconds to wait for each.
+    """
     source, sink = os.pipe()
     pid = os.fork()
     if not pid:
         os.close(source)
-        resource.setrlimit(resource.RLIMIT_CPU, (times * LIMIT, times * LIMIT + 1))
-        Path("/proc/self/clear_refs").write_text("5")
-        before, said, size = resident("VmRSS"), "read", 0
         try:
-            found = act()
-            if isinstance(found, Data):
-                size = 4 * (found.train.numel() + found.test.numel() + (found.rows if found.train_labels is not None else 0))
-        except SdezooError as error:
-            said = f"refused: {error.problem[:80]}"
-        except BaseException as error:
-            said = f"TRACEBACK {type(error).__name__}: {error}"[:300]
-        os.write(sink, json.dumps([said, resident("VmHWM") - before, size]).encode())
-        os._exit(0)
+            work(lambda said: os.write(sink, json.dumps(said).encode() + b"\n") and None)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
     os.close(sink)
-    with os.fdopen(source, "rb") as answer:
-        if not select.select([answer], [], [], times * WAIT)[0]:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            return "HANG", 0, 0
-        content = answer.read()
-    _, status = os.waitpid(pid, 0)
-    if not content:
-        return "HANG" if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU else "DIED", 0, 0
-    return tuple(json.loads(content))
+    with os.fdopen(source, "rb", buffering=0) as answers:
+        for _ in range(expected):
+            late = not select.select([answers], [], [], wait)[0]
+            line = b"" if late else answers.readline()
+            if not line:
+                os.kill(pid, signal.SIGKILL) if late else None
+                _, status = os.waitpid(pid, 0)
+                yield "HANG" if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF) else "DIED"
+                return
+            yield json.loads(line)
+    os.waitpid(pid, 0)
+
+
+def watched(act: Callable[[], object], length: int = 0) -> tuple[str, int, int]:
+    """As `attempted`, in a forked process."""
+    (found,) = forked(lambda say: say(attempted(act, resident(), length)), 1, limits(length)[1])
+    return (found, 0, 0) if isinstance(found, str) else tuple(found)
 
 
 def load(path: Path) -> Data:
