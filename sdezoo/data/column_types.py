@@ -138,7 +138,7 @@ class CategoryType(ColumnType):
 
     kind: ClassVar[str] = "category"
 
-    values: tuple[str, ...] | tuple[bool, ...]
+    values: Sequence[str] | Sequence[bool]
     form: str = "string"
     stored: str = ""
 

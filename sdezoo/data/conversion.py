@@ -12,13 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -37,12 +35,14 @@ from sdezoo.data.opening.inference import (
     stored_type,
     time_type,
 )
-from sdezoo.data.opening.table import is_text
 from sdezoo.data.opening.time_texts import COMPACT, form_of, parse_times, read_times, write_times
+from sdezoo.data.opening.words import is_text, ranked
 from sdezoo.errors import DataError, RunError, shortened
 
 _WORDS, _NUMBERS = 20, 0.5
 """A column of more than 20 different strings, more than half of which are numbers, is a column of numbers with mistakes."""
+_HELD = 2**16
+"""Different strings of a column that are held as Python objects."""
 
 
 class Columns(NamedTuple):
@@ -201,15 +201,16 @@ def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> 
     if isinstance(new, NumberType):
         out[there] = exact - new.offset
     elif isinstance(new, CategoryType):
-        values = _words(exact, old)
+        values, of_rows = _words(exact, old)
         place = {str(value): k for k, value in enumerate(new.values)}
-        unknown = [value for value in values if value not in place]
-        if unknown:
+        found = np.fromiter((place.get(str(value), -1) for value in values), np.int64, len(values))[of_rows]
+        if (found < 0).any():
+            unknown = values[int(of_rows[(found < 0).argmax()])]
             raise DataError(
-                f"The column '{name}' has the category '{unknown[0]}', which the data of the run did not have.",
+                f"The column '{name}' has the category '{unknown}', which the data of the run did not have.",
                 f"Give one of {shortened(map(repr, place))}.",
             )
-        out[there] = [place[value] for value in values]
+        out[there] = found
     elif isinstance(new, TimeType) and there.any():
         times = _named_type(new.arrow)
         if isinstance(old, TimeType):
@@ -223,10 +224,12 @@ def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> 
     return out
 
 
-def _words(exact: np.ndarray, old: ColumnType) -> list[str]:
+def _words(exact: np.ndarray, old: ColumnType) -> tuple[Sequence[Any], np.ndarray]:
+    """Values as categories, and which of them each row has."""
     if isinstance(old, CategoryType):
-        return [str(old.values[k]) for k in exact]
-    return [str(value) for value in exact.tolist()]
+        return old.values, exact
+    values, of_rows = np.unique(exact, return_inverse=True)
+    return values.tolist(), of_rows
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -242,7 +245,7 @@ def _column(name: str, column: pa.ChunkedArray, spans: dict[str, TimeType], code
         found = _strings(column, codes)
         return CategoryType(found.values, "dictionary") if isinstance(found, CategoryType) else found
     if is_text(kind):
-        found = _strings(column.cast(pa.string()).dictionary_encode(), codes)
+        found = _strings(column, codes)
         return replace(found, stored=stored_texts(str(kind))) if isinstance(found, CategoryType) else found
     if pa.types.is_temporal(kind):
         return _times(column, spans.get(str(kind)) or time_type(kind, [column]), codes)
@@ -287,32 +290,24 @@ def _check_schema(form: pa.Schema) -> None:
 
 
 def _strings(column: pa.ChunkedArray, codes: np.ndarray) -> ColumnType:
-    """Fill in the codes of a column of strings as a dictionary, and return the type."""
-    column = column.unify_dictionaries()
-    words = column.chunk(0).dictionary.cast(pa.string()) if column.num_chunks else pa.array([], pa.string())
-    used = np.zeros(len(words), dtype=bool)
-    for _, part in column_parts(column):
-        used[np.asarray(part.indices.drop_null())] = True
-    order = pc.sort_indices(words.filter(pa.array(used)))  # UTF-8 sorts as its characters
-    rank = np.full(len(words), np.nan, np.float32)
-    rank[np.flatnonzero(used)[np.asarray(order)]] = np.arange(len(order))
-    for first, part in column_parts(column):
-        known = np.full(len(part), np.nan, np.float32)
-        known[np.asarray(part.is_valid())] = rank[np.asarray(part.indices.drop_null())]
-        codes[first : first + len(part)] = known
+    """Fill in the codes of a column of strings, or of a dictionary of strings, and return the type."""
     try:
-        values = tuple(words.filter(pa.array(used)).take(order).to_pylist())
-    except UnicodeDecodeError as error:
-        raise DataError(f"A text is not UTF-8 ({error.reason}).", "Check that the file is complete, or save it again.") from None
+        values = ranked(column, codes)
+    except pa.ArrowInvalid as error:
+        raise DataError(
+            f"Texts of a column are not UTF-8, or take more than 2 GiB ({' '.join(str(error).split())[:80]}).",
+            "Check that the file is complete, or leave out the column.",
+        ) from None
+    values = tuple(values) if len(values) <= _HELD else values
     return CategoryType(values) if values else NumberType("float64")
 
 
 def _refuse_mixture(name: str, codes: np.ndarray, values: Sequence[str | bool]) -> None:
-    most = int((1 - _NUMBERS) * len(values))
-    words = list(islice((k for k, value in enumerate(values) if not is_number(str(value))), most + 1))
-    if not words or len(words) > most:
+    words = np.fromiter((not is_number(str(value)) for value in values), bool, len(values))
+    if not 0 < words.sum() <= (1 - _NUMBERS) * len(values):
         return
-    wrong = np.isin(codes, words)
+    wrong = ~np.isnan(codes)
+    wrong[wrong] = words[codes[wrong].astype(np.int64)]
     first = int(wrong.argmax())
     raise DataError(
         f"The column '{name}' mixes numbers and text: {int(wrong.sum())} of {len(codes)} values are no numbers, the first is "

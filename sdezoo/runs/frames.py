@@ -20,8 +20,8 @@ from sdezoo.data.column_types import ColumnType, NumberType, TimeType, or_number
 from sdezoo.data.conversion import from_numbers, held, to_numbers
 from sdezoo.data.dataset import SeriesForm
 from sdezoo.data.encoding import Encoding
-from sdezoo.data.labels import Labels, labels
 from sdezoo.data.opening.inference import check_small
+from sdezoo.data.opening.labels import Labels, labels
 from sdezoo.data.validation import check_close
 from sdezoo.errors import DataError, RunError
 
@@ -148,7 +148,7 @@ def read_labels(given: Any, rows: int) -> Labels:
         rows: number of rows.
 
     Raises:
-        DataError: if there are more or fewer labels than rows, or as for `sdezoo.data.labels.labels`.
+        DataError: if there are more or fewer labels than rows, or as for `sdezoo.data.opening.labels.labels`.
     """
     array = _plain(given)
     if array.shape not in ((rows,), (rows, 1)):

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from sdezoo.data.labels import labels, take_labels
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.labels import labels, take_labels
 from sdezoo.data.opening.table import read_table, return_memory
 from sdezoo.errors import DataError, ParameterError, PluginError, RunError
 from sdezoo.zoo.datasets import find_dataset, with_parameter

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from sdezoo.data.arrays import Header, MappedRows
 from sdezoo.data.dataset import Data, Dataset, Kind, split
 from sdezoo.data.formats import ArrayFormat
-from sdezoo.data.labels import labels as named
+from sdezoo.data.opening.labels import labels as named
 from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_close, check_finite, check_pixels, check_times, to_unit
 from sdezoo.errors import DataError

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.dataset import Data, Dataset, split
-from sdezoo.data.labels import take_labels
+from sdezoo.data.opening.labels import take_labels
 from sdezoo.data.opening.table import return_memory
+from sdezoo.data.opening.words import held_as_text
 from sdezoo.data.reading import check_size, reading
 from sdezoo.data.tables import columns
 from sdezoo.data.validation import check_finite
@@ -102,11 +103,16 @@ def _table(root: Path) -> pa.Table:
     names = [entry["filename"] for entry in _record(root / _STATE)["_data_files"]]
     if not names or not all(map(_is_name, names)):
         raise ValueError(f"{_STATE} names no files of this folder")
-    check_size(root, sum((root / name).stat().st_size for name in names) // 4)
-    tables = []
+    tables, held = [], 0
     for name in names:
         with (root / name).open("rb") as file, pa.ipc.open_stream(file) as stream:
-            tables.append(stream.read_all())
+            batches = []
+            for batch in stream:
+                batch.validate(full=True)  # else its offsets and indices are believed
+                held += batch.nbytes
+                check_size(root, held // 4)
+                batches.append(batch)
+            tables.append(pa.Table.from_batches(batches, stream.schema))
     return _with_classes(root, pa.concat_tables(tables))
 
 
@@ -126,7 +132,8 @@ def _with_classes(root: Path, table: pa.Table) -> pa.Table:
             classes = pa.array(feature["names"], pa.string())
             index = pa.chunked_array([chunk.cast(pa.int32()) for chunk in table.column(place).chunks], pa.int32())
             index = pc.if_else(pc.greater_equal(index, 0), index, None)  # -1: not known
-            table = table.set_column(place, name, pa.chunked_array([classes.take(chunk) for chunk in index.chunks], pa.string()))
+            chunks = [pa.DictionaryArray.from_arrays(chunk, classes) for chunk in index.chunks]
+            table = table.set_column(place, held_as_text(name), pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string())))
     return table.replace_schema_metadata(None)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from sdezoo.data.dataset import Data, Dataset, split
 from sdezoo.data.formats import TableFormat
-from sdezoo.data.labels import take_labels
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.labels import take_labels
 from sdezoo.data.opening.table import return_memory
 from sdezoo.data.tables import columns
 from sdezoo.data.validation import check_finite

@@ -11,19 +11,21 @@ from datetime import date, datetime, time, timedelta
 from itertools import chain, islice
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from sdezoo.data.opening.dialect import Dialect, DialectError, instead
+from sdezoo.data.opening.words import held_as_text
 from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError, RunError
 
 LARGEST = 2**28
 """Most bytes of XML in a .xlsx, decompressed."""
 
-_ROWS = 4096  # rows that are converted at a time
-_COLUMNS = 16_384  # what Excel itself allows
+_PART, _FEWEST = 2**17, 64  # cells that are converted at a time, and rows at least
+_CELLS = 2**24  # a sheet with more has empty ones above all: 256 MiB of XML do not hold as many
+_LAST = 2**20  # the number of the last row in Excel
 
 Cell = str | float | int | bool | datetime | date | time | timedelta | None
 
@@ -107,7 +109,7 @@ def _chosen(path: Path, book: object, dialect: Dialect) -> Iterator[tuple[Cell, 
         raise DataError(f"'{path}' has no sheet '{dialect.sheet}'.", f"Give one of {', '.join(sheets)}.")
     filled = {}
     for title, sheet in sheets.items() if dialect.sheet is None else [(dialect.sheet, sheets[dialect.sheet])]:
-        rows = (row for row in sheet.iter_rows(values_only=True, max_col=_COLUMNS) if any(cell is not None for cell in row))
+        rows = _rows(path, sheet)
         if (first := next(rows, None)) is not None:
             filled[title] = (first, rows)
     if not filled:
@@ -123,6 +125,16 @@ def _chosen(path: Path, book: object, dialect: Dialect) -> Iterator[tuple[Cell, 
     return whole()
 
 
+def _rows(path: Path, sheet: Any) -> Iterator[tuple[Cell, ...]]:
+    """The rows of a sheet that have cells. What it says of its own size is not believed: it may be less, or more than there is."""
+    sheet.reset_dimensions()
+    for number, row in enumerate(sheet.iter_rows(values_only=True, max_row=_LAST + 1)):
+        if number == _LAST:
+            raise DataError(f"'{path}' has rows beyond number {_LAST}, the last of Excel.", "Save it as .csv.")
+        if any(cell is not None for cell in row):
+            yield row
+
+
 def _names(row: Sequence[Cell]) -> list[str]:
     names = ["" if cell is None else str(cell) for cell in row]
     while names and not names[-1]:
@@ -133,8 +145,11 @@ def _names(row: Sequence[Cell]) -> list[str]:
 def _table(path: Path, names: list[str], rows: Iterator[tuple[Cell, ...]], dialect: Dialect) -> pa.Table:
     chunks: list[list[pa.Array]] = [[] for _ in names]
     kinds: list[str | None] = [None] * len(names)
-    missing, begun = set(dialect.missing) | {"", "NA", "NaN", "#N/A"}, 0
-    while part := list(islice(rows, _ROWS)):
+    texts: list[dict[str, int]] = [{} for _ in names]
+    missing, begun, size = set(dialect.missing) | {"", "NA", "NaN", "#N/A"}, 0, max(_FEWEST, _PART // max(1, len(names)))
+    while part := [_checked(path, names, begun + k, row) for k, row in enumerate(islice(rows, size))]:
+        if (begun + len(part)) * len(names) > _CELLS:
+            raise DataError(f"'{path}' has more than {_CELLS} cells, most of them empty.", "Save it as .csv.")
         for place, name in enumerate(names):
             column = [
                 None if isinstance(cell := row[place] if place < len(row) else None, str) and cell in missing else cell for row in part
@@ -151,15 +166,34 @@ def _table(path: Path, names: list[str], rows: Iterator[tuple[Cell, ...]], diale
                         f"text=({name}).",
                     )
                 kinds[place] = kind
-            chunks[place].append(pa.array(column, from_pandas=True))
-        for row in part:
-            if any(cell is not None for cell in row[len(names) :]):
-                raise DataError(
-                    f"'{path}' has {len(names)} column names for row {begun + part.index(row)} (counted from 0) of more fields.",
-                    "Give each column a name.",
-                )
+            if kinds[place] == "text":
+                known = texts[place]
+                numbers = [None if cell is None else known.setdefault(str(cell), len(known)) for cell in column]
+                chunks[place].append(pa.array(numbers, pa.int32()))
+            else:
+                chunks[place].append(pa.array(column, from_pandas=True))
         begun += len(part)
-    return pa.table([pa.chunked_array(_promoted(column)) if column else pa.chunked_array([], pa.null()) for column in chunks], names=names)
+    columns = [_column(name, *found) for name, *found in zip(names, chunks, texts, strict=True)]
+    return pa.table([column for column, _ in columns], pa.schema([field for _, field in columns]))
+
+
+def _checked(path: Path, names: Sequence[str], number: int, row: tuple[Cell, ...]) -> tuple[Cell, ...]:
+    """A row without the cells beyond the names, which must be empty."""
+    if any(cell is not None for cell in row[len(names) :]):
+        raise DataError(
+            f"'{path}' has {len(names)} column names for row {number} (counted from 0) of more fields.", "Give each column a name."
+        )
+    return row[: len(names)]
+
+
+def _column(name: str, chunks: list[pa.Array], texts: dict[str, int]) -> tuple[pa.ChunkedArray, pa.Field]:
+    """A column, and its field. Texts are held once, however many cells have them."""
+    if texts:
+        held = pa.array(list(texts), pa.string())
+        found = [pa.DictionaryArray.from_arrays(chunk.cast(pa.int32()), held) for chunk in chunks]
+        return pa.chunked_array(found), held_as_text(name)
+    found = pa.chunked_array(_promoted(chunks)) if chunks else pa.chunked_array([], pa.null())
+    return found, pa.field(name, found.type)
 
 
 def _promoted(chunks: list[pa.Array]) -> list[pa.Array]:

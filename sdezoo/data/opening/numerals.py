@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.opening.dialect import Dialect, DialectError, instead
+from sdezoo.data.opening.words import Words, words
 from sdezoo.errors import DataError
 
 _SPACES = " '\u2019\u00a0\u2009\u202f"  # thousands separators with no other meaning
@@ -62,7 +65,7 @@ def notation(path: Path, table: pa.Table, dialect: Dialect) -> str | None:
     """
     found = {}
     for name, column in _texts(table.drop_columns([name for name in dialect.text if name in table.column_names])):
-        marks = [mark for mark in _NOTATIONS if _share(_amounts(column), _NOTATIONS[mark]) == 1]
+        marks = [mark for mark in _NOTATIONS if _share(_amounts(column.texts), _NOTATIONS[mark], column) == 1]
         if len(marks) == 1:
             found[marks[0]] = name
     if len(found) > 1:
@@ -87,22 +90,21 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
     Raises:
         DataError: if a column is ambiguous, or mixes numbers or dates with other texts.
     """
-    for name, given in _texts(table):
-        column = given
+    for name, column in _texts(table):
         if name in dialect.text:
             continue
-        amounts = _amounts(column)
-        shares = {notation: _share(amounts, pattern) for notation, pattern in _NOTATIONS.items()}
-        if 0.5 <= max(shares.values()) < 1 and (marked := _without_marks(column)) is not None:
+        texts, amounts = column.texts, _amounts(column.texts)
+        shares = {notation: _share(amounts, pattern, column) for notation, pattern in _NOTATIONS.items()}
+        if 0.5 <= max(shares.values()) < 1 and (marked := _without_marks(texts)) is not None:
             left = _amounts(marked)
-            found = {notation: _share(left, pattern) for notation, pattern in _NOTATIONS.items()}
+            found = {notation: _share(left, pattern, column) for notation, pattern in _NOTATIONS.items()}
             if max(found.values()) == 1:
-                shown = pc.filter(column, pc.and_(pc.is_null(marked), pc.is_valid(column)))
+                shown = pc.filter(texts, pc.and_(pc.is_null(marked), pc.is_valid(texts)))
                 notify(f"'{shown[0].as_py()}' in column '{name}' of '{path}', whose other values are numbers, is a missing value.")
-                column, amounts, shares = marked, left, found
-                table = table.set_column(table.column_names.index(name), name, column)
+                texts, amounts, shares = marked, left, found
+                table = _replaced(table, name, column.spread(texts))
         if max(shares.values()) < 1:
-            _refuse_mixed(path, name, column, amounts, shares)
+            _refuse_mixed(path, name, column, texts, amounts, shares)
             continue
         if mark is None and min(shares.values()) == 1 and _differ(amounts):
             shown = pc.drop_null(amounts)[_first(pc.match_substring_regex(pc.drop_null(amounts), r"[.,]"), True)]
@@ -112,11 +114,17 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
             )
         chosen = mark or max(shares, key=lambda notation: shares[notation])
         if shares[chosen] < 1:
-            _refuse_mixed(path, name, column, amounts, {chosen: shares[chosen]})
+            _refuse_mixed(path, name, column, texts, amounts, {chosen: shares[chosen]})
             continue
-        _check_units(path, name, column)
-        table = table.set_column(table.column_names.index(name), name, _number(amounts, chosen))
+        _check_units(path, name, texts)
+        table = _replaced(table, name, column.spread(_number(amounts, chosen)))
     return table
+
+
+def _replaced(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
+    place = table.column_names.index(name)
+    metadata = table.schema.field(place).metadata if pa.types.is_dictionary(column.type) else None
+    return table.set_column(place, pa.field(name, column.type, metadata=metadata), column)
 
 
 @dataclass(frozen=True)
@@ -196,9 +204,28 @@ def _without_marks(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
     return pc.if_else(marks, pa.scalar(None, column.type), column)
 
 
-def _texts(table: pa.Table) -> list[tuple[str, pa.ChunkedArray]]:
-    found = zip(table.column_names, table.columns, strict=True)
-    return [(name, column) for name, column in found if pa.types.is_string(column.type) or pa.types.is_large_string(column.type)]
+class _Column(NamedTuple):
+    """A column of texts: those of its rows, or its different ones."""
+
+    texts: pa.ChunkedArray
+    words: Words | None
+    counts: np.ndarray | None
+
+    def spread(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        return self.words.spread(values) if self.words else values
+
+    def first(self, mask: pa.ChunkedArray) -> int:
+        """The first row whose text is not one of some."""
+        return self.words.first(~np.asarray(mask.fill_null(True))) if self.words else _first(mask, False)
+
+
+def _texts(table: pa.Table) -> Iterator[tuple[str, _Column]]:
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            yield name, _Column(column, None, None)
+        elif pa.types.is_dictionary(column.type):
+            found = words(column)
+            yield name, _Column(found.texts, found, found.counts)
 
 
 def _amounts(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -228,9 +255,13 @@ def _without_unit(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.replace_substring_regex(column, rf"(\d)\s*{re.escape(unit['unit'])}\s*$", r"\1") if alike else column
 
 
-def _share(texts: pa.ChunkedArray, pattern: str) -> float:
-    """Share of the texts that are not missing and match a pattern; 0 if there are none."""
-    return pc.mean(pc.match_substring_regex(texts, pattern)).as_py() or 0.0
+def _share(texts: pa.ChunkedArray, pattern: str, column: _Column) -> float:
+    """Share of the rows, those with no missing text, whose text matches a pattern; 0 if there are none."""
+    matches = pc.match_substring_regex(texts, pattern)
+    if column.counts is None:
+        return pc.mean(matches).as_py() or 0.0
+    weights = column.counts * np.asarray(matches.is_valid())
+    return float(weights[np.asarray(matches.fill_null(False))].sum() / max(1, weights.sum()))
 
 
 def _differ(amounts: pa.ChunkedArray) -> bool:
@@ -254,14 +285,16 @@ def _check_units(path: Path, name: str, column: pa.ChunkedArray) -> None:
         raise DataError(f"Column '{name}' of '{path}' has amounts in different units: {shown}.", "Convert them to one unit.")
 
 
-def _refuse_mixed(path: Path, name: str, column: pa.ChunkedArray, amounts: pa.ChunkedArray, shares: dict[str, float]) -> None:
+def _refuse_mixed(
+    path: Path, name: str, column: _Column, texts: pa.ChunkedArray, amounts: pa.ChunkedArray, shares: dict[str, float]
+) -> None:
     """Refuse a column most of whose values are numbers, or dates, naming the first row that is not."""
     mark = max(shares, key=lambda notation: shares[notation])
-    kinds = {"numbers": (amounts, _NOTATIONS[mark]), "dates": (column, _DATE)}
-    for kind, (texts, pattern) in kinds.items():
-        if 0.5 <= _share(texts, pattern) < 1:
-            row = _first(pc.match_substring_regex(texts, pattern), False)
-            value = column[row].as_py()[:40]
+    kinds = {"numbers": (amounts, _NOTATIONS[mark]), "dates": (texts, _DATE)}
+    for kind, (found, pattern) in kinds.items():
+        if 0.5 <= _share(found, pattern, column) < 1:
+            matches = pc.match_substring_regex(found, pattern)
+            value, row = texts[_first(matches, False)].as_py()[:40], column.first(matches)
             raise DialectError(
                 f"Column '{name}' of '{path}' has {kind}, but '{value}' in row {row} (counted from 0).",
                 f"Correct it, or if it marks a missing value, g{instead(path, f'missing={value}')[1:-1]}, if the column is text, "

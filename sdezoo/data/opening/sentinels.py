@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.opening.dialect import instead, is_number
+from sdezoo.data.opening.words import is_text, words
 
 _NINES = [sign * (10**digits - 1) for digits in range(1, 9) for sign in (-1, 1)]
 _ROWS, _GAP = 3, 0.5
@@ -27,13 +28,16 @@ def without_sentinels(table: pa.Table, missing: Sequence[str]) -> pa.Table:
         table: the table.
         missing: texts that mark missing values.
     """
-    words, numbers = pa.array(missing, pa.string()), pa.array([float(text) for text in missing if is_number(text)], pa.float64())
+    marks, numbers = pa.array(missing, pa.string()), pa.array([float(text) for text in missing if is_number(text)], pa.float64())
     for place, field in enumerate(table.schema if missing else ()):
         column, kind = table.column(place), field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if _is_number(kind):
             found = pc.is_in(column.cast(pa.float64(), safe=False), numbers)
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            found = pc.is_in(column.cast(pa.string()), words)
+        elif pa.types.is_dictionary(field.type) and is_text(kind):
+            texts = words(column)
+            found = texts.spread(pc.is_in(texts.texts, marks))
+        elif is_text(kind):
+            found = pc.is_in(column.cast(pa.string()), marks)
         else:
             continue
         if pc.any(found).as_py():

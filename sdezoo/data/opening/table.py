@@ -18,9 +18,10 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,13 +34,17 @@ from sdezoo.data.opening.numerals import notation, read_numbers
 from sdezoo.data.opening.sentinels import name_sentinels, without_sentinels
 from sdezoo.data.opening.text import Text, no_rows, read_rows
 from sdezoo.data.opening.time_texts import read_times
-from sdezoo.data.reading import check_size, reading
+from sdezoo.data.opening.words import TEXT, is_text, own_words, words
+from sdezoo.data.reading import SHARE, check_size, reading
 from sdezoo.errors import DataError, shortened
 
 _BATCH = 65_536
 _WIDE = 512  # columns of a Parquet file that are read at a time
 _MOST = 2**15  # columns of a Parquet file
-_LEFT = 2**24  # bytes that are decoded before memory is returned
+_SHORT = 256  # bytes of a text
+_COLUMN, _ENTRY = 6144, 15  # bytes of memory for a column that is read, and for a byte of the directory, of most writers
+_SLACK = 2**26
+_LEFT = 2**22  # bytes that are decoded before memory is returned
 _PARQUET, _ZIP, _MAGIC = b"PAR1", b"PK\x03\x04", 6
 _AS_PARQUET = "Save it as .parquet or .csv."
 _OTHER_FORMATS = {
@@ -55,8 +60,6 @@ _OTHER_FORMATS = {
     b"\x80\x05": ("is a pickle, which may run code when it is read", _AS_PARQUET),
 }
 """What else a file begins with, what that is, and what to do."""
-_PACKED = b"text"
-"""Metadata of a field of texts that were read as a dictionary."""
 OF_TEXT = ("separator", "decimal", "thousands", "encoding", "comment", "missing", "text")
 """What a user can say of a table in text."""
 OF_EXCEL = ("sheet", "text", "missing", "decimal", "thousands")
@@ -154,12 +157,7 @@ def packed_texts(table: pa.Table) -> dict[str, str]:
     Args:
         table: from `read_table`.
     """
-    return {field.name: field.metadata[_PACKED].decode() for field in table.schema if _PACKED in (field.metadata or {})}
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is one of texts."""
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return {field.name: field.metadata[TEXT].decode() for field in table.schema if TEXT in (field.metadata or {})}
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
@@ -289,11 +287,17 @@ def _named(name: str) -> bool:
 
 def _is_index(column: pa.ChunkedArray, *, texts: bool) -> bool:
     kind = column.type
-    fits = pa.types.is_integer(kind) or (texts and (pa.types.is_string(kind) or pa.types.is_dictionary(kind)))
-    return fits and not column.null_count and pc.count_distinct(column).as_py() == len(column)
+    fits = pa.types.is_integer(kind) or (
+        texts and (pa.types.is_string(kind) or (pa.types.is_dictionary(kind) and is_text(kind.value_type)))
+    )
+    if not fits or column.null_count:
+        return False
+    different = words(column).texts if pa.types.is_dictionary(kind) else column
+    return pc.count_distinct(different).as_py() == len(column)
 
 
 def _parquet(path: Path) -> pa.Table:
+    _check_directory(path)
     with parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
         check_names(path, schema.names)
@@ -302,32 +306,87 @@ def _parquet(path: Path) -> pa.Table:
                 f"'{path}' has columns of lists, records or bytes, which are neither numbers nor categories nor times: {listed(nested)}.",
                 "Leave these columns out of the table.",
             )
-        if len(schema.names) > _MOST:
-            raise DataError(f"'{path}' has {len(schema.names)} columns, more than {_MOST}.", "Give fewer columns, or a .csv or .npy.")
+        if len(schema.names) > (most := min(_MOST, _allowed(path) // _COLUMN)):
+            raise DataError(
+                f"'{path}' has {len(schema.names)} columns, more than {most}{' for so few rows' * (most < _MOST)}.",
+                "Give fewer columns, or a .csv or .npy.",
+            )
         if not file.metadata.num_rows:
             raise no_rows(path)
         check_size(path, file.metadata.num_rows * len(schema.names))
-        packed = {field.name: {_PACKED: str(field.type)} for field in schema if is_text(field.type)}
+        packed = {field.name: {TEXT: str(field.type)} for field in schema if is_text(field.type)}
     index = {f"__index_level_{level}__" for level in range(len(schema.names))}
     kept = [name for name in schema.names if name not in index]
     columns = {}
-    with parquet.ParquetFile(path, read_dictionary=list(packed)) as file:
-        for first in range(0, len(kept), _WIDE):  # a reader of a column takes some KB
-            slab = pa.Table.from_batches(_returned(file.iter_batches(_BATCH, columns=kept[first : first + _WIDE])))
+    slabs = [kept[first : first + _WIDE] for first in range(0, len(kept), _WIDE)]  # a reader of a column takes some KB
+    with parquet.ParquetFile(path, read_dictionary=list(packed.keys() - _short(path, slabs, packed))) as file:
+        for names in slabs:
+            slab = pa.Table.from_batches(_returned(file.iter_batches(_BATCH, columns=names)))
             columns |= dict(zip(slab.column_names, slab.columns, strict=True))
     fields = [pa.field(name, column.type, metadata=packed.get(name)) for name, column in columns.items()]
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
 
+def _allowed(path: Path) -> int:
+    """Bytes of memory that a file may take besides its values."""
+    return SHARE * path.stat().st_size + _SLACK
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse a file whose directory, which is read whole, has too many entries: one for each column in each group of rows."""
+    with path.open("rb") as file:
+        file.seek(-min(8, path.stat().st_size), os.SEEK_END)
+        size = int.from_bytes(file.read(4), "little")
+    if _ENTRY * size > _allowed(path) and size < path.stat().st_size:
+        raise DataError(
+            f"'{path}' has a directory of {size} bytes: too many columns, or too many groups of rows.",
+            "Give fewer columns, larger groups of rows, or a .csv or .npy.",
+        )
+
+
+def _short(path: Path, slabs: Iterable[Sequence[str]], texts: Container[str]) -> set[str]:
+    """The columns of texts whose dictionaries are known to hold short texts alone, so that a batch may have a text for each row.
+
+    A reader that keeps a dictionary takes 235 bytes for each different text. One that does not makes a text for each row, however long
+    that of the dictionary is. The first row shows the dictionary if it has more texts than that of the row; a column has no second one.
+    """
+    wanted = [found for names in slabs if (found := [name for name in names if name in texts])]
+    if not wanted:
+        return set()
+    short = {name for names in wanted for name in names}
+    with parquet.ParquetFile(path, read_dictionary=list(short)) as file:
+        for names in wanted:
+            for group in range(file.num_row_groups):
+                for batch in islice(file.iter_batches(1, row_groups=[group], columns=names), 1):
+                    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+                        known = pa.types.is_dictionary(column.type) and len(column.dictionary) > 1
+                        if not known or pc.max(pc.binary_length(column.dictionary)).as_py() > _SHORT:
+                            short.discard(name)
+    return short
+
+
 def _returned(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """The batches; what decoding them took and left is returned to the system in between."""
-    left = 0
+    """The batches, with dictionaries of their own texts; what decoding them took and left is returned to the system in between."""
+    left, before = 0, {}
     for batch in batches:
-        yield batch
+        yield pa.record_batch([_kept(column, place, before) for place, column in enumerate(batch.columns)], names=batch.schema.names)
         left += batch.nbytes
         if left > _LEFT:
             pa.default_memory_pool().release_unused()
             left = 0
+
+
+def _kept(column: pa.Array, place: int, before: dict[int, pa.Array]) -> pa.Array:
+    """A column of a batch. The reader gives each batch a dictionary of all texts so far: here it has its own, or the one before."""
+    if is_text(column.type):
+        column = column.cast(pa.string()).dictionary_encode()
+    elif not pa.types.is_dictionary(column.type) or not is_text(column.type.value_type):
+        return column
+    found = own_words(column) if len(column.dictionary) > len(column) else column
+    if place in before and found.dictionary.equals(before[place]):
+        return pa.DictionaryArray.from_arrays(found.indices, before[place])
+    before[place] = found.dictionary
+    return found
 
 
 def _is_nested(kind: pa.DataType) -> bool:

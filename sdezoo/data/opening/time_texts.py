@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.column_types import DAY
+from sdezoo.data.opening.words import words
 
 COMPACT = ("%Y%m%d", "%Y%m")
 """The forms of dates that are whole numbers."""
@@ -138,14 +139,25 @@ def write_times(times: pa.ChunkedArray | pa.Array, form: str) -> pa.ChunkedArray
     return pc.replace_substring_regex(texts, f"{_BARE}0?", "") if _BARE in form.replace("%-", _BARE) else texts
 
 
-def _times(texts: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
-    first = next((value for value in (_known(chunk) for chunk in texts.chunks) if value is not None), None)
-    if first is not None and (duration := re.fullmatch(_DURATION, first)):
+def _times(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
+    first = next((value for value in (_known(chunk) for chunk in column.chunks) if value is not None), None)
+    if first is None or not (_TEXT.fullmatch(first) or re.fullmatch(_DURATION, first)):
+        return None
+    if not pa.types.is_dictionary(column.type):
+        return _of_texts(column, first)
+    found = words(column)
+    read = _of_texts(found.texts, first)
+    return (found.spread(read[0]), read[1]) if read else None
+
+
+def _of_texts(texts: pa.ChunkedArray, first: str) -> tuple[pa.ChunkedArray, str] | None:
+    """The times of texts, of which `first` is one, and their form."""
+    if duration := re.fullmatch(_DURATION, first):
         kind = pa.duration(_UNITS[len(duration["f"] or "")])
         times = _read_durations(texts := texts.cast(pa.string()), kind)
         kept = times.null_count == texts.null_count and pc.all(pc.equal(_write_durations(times), texts)).as_py()
         return (times, _OF_DAYS) if kept else None
-    match = None if first is None else _TEXT.fullmatch(first)
+    match = _TEXT.fullmatch(first)
     if match is None or not (match[1] or match[3]) or bool(match[2]) != bool(match[1] and match[3]):
         return None
     texts = texts.cast(pa.string()).combine_chunks()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
-from sdezoo.data.labels import Labels
+from sdezoo.data.opening.labels import Labels
 from sdezoo.data.snapshots import by_time, joined
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.runs.frames import Rows, read_labels, read_rows, series_form

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from sdezoo.data.opening.words import is_text, ranked
 from sdezoo.errors import DataError
 
 _CLASSES = 2**16
@@ -67,11 +68,15 @@ def labels(values: pa.ChunkedArray | pa.Array, what: str) -> Labels:
     Raises:
         DataError: if labels are missing, of another type, or fractions; if all differ; or if there are too many.
     """
-    if pa.types.is_dictionary(values.type):
+    if pa.types.is_dictionary(values.type) and not is_text(values.type.value_type):
         values = values.cast(values.type.value_type)
-    if values.null_count:
-        row = pc.index(pc.is_null(values), pa.scalar(True)).as_py()
-        raise DataError(f"The label of row {row} (counted from 0) is missing, in {what}.", "Fill it in, or remove the row.")
+    if is_text(values.type) or pa.types.is_dictionary(values.type):
+        codes = np.empty(len(values), np.float32)
+        order = ranked(values if isinstance(values, pa.ChunkedArray) else pa.chunked_array([values]), codes)
+        _check_present(np.isnan(codes), what)
+        _check_count(len(order), what)
+        return Labels(torch.from_numpy(codes).long(), tuple(order))
+    _check_present(np.asarray(pc.is_null(values)), what)
     if pa.types.is_floating(values.type):
         whole = pc.equal(pc.floor(values), values)
         if not pc.all(whole).as_py():
@@ -83,10 +88,22 @@ def labels(values: pa.ChunkedArray | pa.Array, what: str) -> Labels:
         values = values.cast(pa.int64())
     elif pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
-    elif not (pa.types.is_integer(values.type) or pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+    elif not pa.types.is_integer(values.type):
         raise DataError(f"The labels are of type {values.type}, in {what}.", "Give classes as texts or whole numbers.")
-    order = np.sort(pc.unique(values).to_numpy(zero_copy_only=False))
-    if len(order) > _CLASSES:
-        raise DataError(f"There are {len(order)} classes, more than {_CLASSES}, in {what}.", "Give a column of classes.")
+    different = pc.unique(values)
+    _check_count(len(different), what)
+    order = np.sort(different.to_numpy(zero_copy_only=False))
     numbers = pc.index_in(values, value_set=pa.array(order, values.type)).cast(pa.int64())
     return Labels(torch.from_numpy(numbers.to_numpy(zero_copy_only=False).copy()), tuple(order.tolist()))
+
+
+def _check_present(missing: np.ndarray, what: str) -> None:
+    if missing.any():
+        raise DataError(
+            f"The label of row {int(missing.argmax())} (counted from 0) is missing, in {what}.", "Fill it in, or remove the row."
+        )
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > _CLASSES:
+        raise DataError(f"There are {count} classes, more than {_CLASSES}, in {what}.", "Give a column of classes.")
