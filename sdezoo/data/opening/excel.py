@@ -166,7 +166,10 @@ def _table(path: Path, names: list[str], rows: Iterator[tuple[Cell, ...]], diale
                         f"text=({name}).",
                     )
                 kinds[place] = kind
-            if kinds[place] == "text":
+            if all(cell is None for cell in column):
+                gap = len(chunks[place].pop()) if chunks[place] and pa.types.is_null(chunks[place][-1].type) else 0
+                chunks[place].append(pa.nulls(gap + len(column)))
+            elif kinds[place] == "text":
                 known = texts[place]
                 numbers = [None if cell is None else known.setdefault(str(cell), len(known)) for cell in column]
                 chunks[place].append(pa.array(numbers, pa.int32()))
