@@ -344,9 +344,9 @@ class Trials:
                 shutil.copyfile(self.folder / "saved" / file.relative_to(self.runs), file)
 
 
-def answers(trials: Trials, inputs: int) -> Iterator[tuple[int, int, str]]:
-    """Number, length, and what is wrong of each input. One that is answered wrongly is read again, alone, before it counts."""
-    done, wait = 0, limits(200 * MIB)[1]
+def answers(trials: Trials, done: int, inputs: int) -> Iterator[tuple[int, int, str]]:
+    """Number, length, and what is wrong of each input from `done` on. One that is answered wrongly is read again, alone."""
+    wait = limits(200 * MIB)[1]
     while done < inputs:
         batch, wrong = range(done, min(inputs, done + BATCH) if done < trials.small else done + 1), ""
         for said in forked(partial(trials.answered, batch), len(batch), wait):
@@ -369,6 +369,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--inputs", type=int, default=300)
     parser.add_argument("--large", type=int, default=0, help="as many inputs of 32 to 200 MiB, after the others")
+    parser.add_argument("--first", type=int, default=0, help="number of the first input; those before it are left out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", type=Path, help="folder for inputs that were answered wrongly")
     given, bad, sizes = parser.parse_args(), 0, Counter[int]()
@@ -377,7 +378,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         trials = Trials(Path(folder), given.seed, given.inputs)
         gc.freeze()  # else each forked process copies what it collects
-        for number, length, wrong in answers(trials, given.inputs + given.large):
+        for number, length, wrong in answers(trials, given.first, given.inputs + given.large):
             bad += bool(wrong)
             sizes[length.bit_length()] += 1
             if wrong:
@@ -392,7 +393,7 @@ def main() -> int:
             sys.stdout.flush()
         os.chdir("/")
     below = [f"{count} below {2**bits}" for bits, count in sorted(sizes.items())]
-    sys.stdout.write(f"{given.inputs + given.large} inputs were damaged and read; {bad} were answered wrongly.\n")
+    sys.stdout.write(f"{given.inputs + given.large - given.first} inputs were damaged and read; {bad} were answered wrongly.\n")
     sys.stdout.write(f"Of them, {', '.join(below)} bytes.\n")
     return bad != 0
 

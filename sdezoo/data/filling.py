@@ -1,5 +1,8 @@
 """Fill the missing cells of a table and leave the others as they are: the text of a .csv or .tsv, the types of a .parquet."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions when it is imported.
+
 from __future__ import annotations
 
 import csv
@@ -19,7 +22,8 @@ from sdezoo.data.opening.numerals import Amounts
 from sdezoo.data.opening.style import cell_texts, find_style
 from sdezoo.data.opening.table import read_table
 from sdezoo.data.opening.text import Text
-from sdezoo.data.reading import reading
+from sdezoo.data.opening.words import is_text, words
+from sdezoo.data.reading import check_size, reading
 from sdezoo.data.text_style import TextStyle
 from sdezoo.errors import DataError
 
@@ -127,7 +131,7 @@ def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], dra
         DataError: as for `fill_text`.
     """
     with reading(path, "a table", pa.ArrowException):
-        whole = parquet.read_table(path)
+        whole = _whole(path)
     check_draws(whole.column_names, draws, path)
     tables = []
     for draw in range(draws):
@@ -153,6 +157,20 @@ def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], dra
             table = table.add_column(0, DRAW, pa.array(np.full(len(table), draw + 1)))
         tables.append(table)
     parquet.write_table(pa.concat_tables(tables), file)
+
+
+def _whole(path: Path) -> pa.Table:
+    """A Parquet file with a text for each row, if memory has room for them: a file may hold a long text once for many rows."""
+    form = parquet.read_schema(path)
+    texts = [field.name for field in form if is_text(field.type)]
+    table = parquet.read_table(path, read_dictionary=texts)
+    held = [words(column) for column in table.columns if pa.types.is_dictionary(column.type) and is_text(column.type.value_type)]
+    lengths = [pc.binary_length(one.texts).to_numpy() for one in held]
+    check_size(path, int(sum((one.counts * length).sum() for one, length in zip(held, lengths, strict=True))) // 4)
+    for name in texts:
+        parts = [pc.cast(_plain(part), form.field(name).type) for part in table[name].chunks]
+        table = table.set_column(table.column_names.index(name), form.field(name), pa.chunked_array(parts, form.field(name).type))
+    return table
 
 
 def _plain(values: pa.Array) -> pa.Array:
