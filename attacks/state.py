@@ -3,7 +3,7 @@
 python -P attacks/state.py --changes 200 --seed 0
 
 A fifth of the changes each is made to a run on a table, on series, with and without their beginnings, on observed paths, and to a
-round of a bridge.
+round of a bridge. That on a table is also given to three of the other commands.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import random
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,14 @@ import numpy as np
 import torch
 
 from sdezoo.errors import SdezooError
+from sdezoo.exchange.card import card
+from sdezoo.exchange.graphs import export_onnx
+from sdezoo.report.page import report
+from sdezoo.runs.estimator import DiffusionModel
+from sdezoo.runs.evaluate import evaluate
+from sdezoo.runs.impute import impute
+from sdezoo.runs.likelihood import likelihood
+from sdezoo.runs.overview import overview
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
@@ -82,6 +90,38 @@ def runs(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         yield (run / "rounds" / "2-forward", {"direction": "forward"}) if name == "bridge" else (run, {})
 
 
+def others(run: Path, out: Path) -> dict[str, Callable[[], object]]:
+    """The other commands that read the state of a run on a table, with categories, dates and missing values."""
+    table = run.parent / "table.csv"
+    again = {"data": str(table), "steps": 1, "batch_size": 4, "device": "cpu", "out": str(out / "again"), "origin": str(run)}
+    return {
+        "sample, a category given": lambda: sample(run, out / "given.csv", n=2, steps=2, given=["c=x"], overwrite=True),
+        "sample, a date given": lambda: sample(run, out / "given.xlsx", n=2, steps=2, given=["d=2020-01-05"], overwrite=True),
+        "sample, a range given": lambda: sample(run, out / "given.parquet", n=2, steps=2, given=["a>1", "e=missing"], overwrite=True),
+        "impute": lambda: impute(run, table, out / "imputed.csv", steps=2, overwrite=True),
+        "evaluate": lambda: evaluate(run, n=20, steps=2),
+        "likelihood": lambda: likelihood(run, n=4, steps=2),
+        "train --from": lambda: train(TrainingConfig.build(again), overwrite=True, notify=lambda _: None),
+        "show": lambda: overview(run),
+        "card": lambda: card(run, "name"),
+        "report": lambda: report([run], out / "page.html", overwrite=True),
+        "from_pretrained": lambda: DiffusionModel.from_pretrained(run).sample(2, steps=2),
+        "export": lambda: export_onnx(run, Path(tempfile.mkdtemp(dir=out)) / "graph", steps=2, n=2),
+    }
+
+
+def answered(act: Callable[[], object], what: str) -> bool:
+    """Whether a command answers with what it made or two sentences."""
+    try:
+        act()
+    except SdezooError:
+        return True
+    except Exception as error:
+        sys.stdout.write(f"{what}: {type(error).__name__}: {error}\n")
+        return False
+    return True
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--changes", type=int, default=200)
@@ -96,16 +136,16 @@ def main() -> int:
             state = json.loads((folder / "state.json").read_text())
             sample(run, Path(place, "out.npz"), n=2, steps=2, overwrite=True, **how_to)  # as it is, it is sampled from
             trials = [(path, how) for path in places(state) for how in [*VALUES, ...] if path or how is not ...]
-            for path, how in random.Random(given.seed).sample(trials, given.changes // 5):
+            dice, more = random.Random(given.seed), others(run, Path(place)) if run.name == "table" else {}
+            for name, act in more.items():
+                bad += not answered(act, f"{run.name} as it is by {name}")
+            for path, how in dice.sample(trials, given.changes // 5):
                 (folder / "state.json").write_text(json.dumps(changed(state, path, how)))
                 seal(folder)
-                try:
-                    sample(run, Path(place, "out.npz"), n=2, steps=2, overwrite=True, **how_to)
-                except SdezooError:
-                    pass
-                except Exception as error:
-                    bad += 1
-                    sys.stdout.write(f"{run.name}: {path} as {str(how)[:40]}: {type(error).__name__}: {error}\n")
+                what, out = f"{run.name}: {path} as {str(how)[:40]}", Path(place, "out.npz")
+                bad += not answered(lambda run=run, how_to=how_to, out=out: sample(run, out, n=2, steps=2, overwrite=True, **how_to), what)
+                for name in dice.sample(sorted(more), min(3, len(more))):
+                    bad += not answered(more[name], f"{what} by {name}")
             (folder / "state.json").write_text(json.dumps(state))
             seal(folder)
     sys.stdout.write(f"{given.changes} changes of state.json were sealed and sampled from; {bad} ended in a traceback.\n")

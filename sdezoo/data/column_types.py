@@ -29,6 +29,10 @@ DAY = {unit: 86_400 * 1000**k for k, unit in enumerate(("s", "ms", "us", "ns"))}
 """The length of a day in each unit of Arrow's times of day."""
 
 
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_897
+"""Days from 1970 to the first of the year 1, and to that of the year 10000."""
+
+
 class ColumnType(ABC):
     """The type of a column. Abstract: `unit`, `exact`, `record`."""
 
@@ -191,6 +195,18 @@ class TimeType(ColumnType):
     def has_zero(self) -> bool:
         """Whether 0 means something, as for durations; dates and times of day are counted from anywhere."""
         return self.arrow.startswith("duration")
+
+    def has_year(self, values: np.ndarray) -> bool:
+        """Whether dates are in the years 1 to 9999, as those of Python, Excel and most forms of text.
+
+        Args:
+            values: the int64 of the times.
+        """
+        head, _, unit = self.arrow.partition("]")[0].partition("[")
+        if head not in ("date32", "date64", "timestamp"):
+            return True
+        day = 1 if head == "date32" else DAY[unit[:2].rstrip(",")]
+        return not len(values) or bool(_FIRST_DAY * day <= values.min() <= values.max() < _LAST_DAY * day)
 
     def around(self, codes: Tensor) -> Tensor:
         if not self.day:

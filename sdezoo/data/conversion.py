@@ -121,6 +121,8 @@ def from_numbers(rows: Tensor, names: Sequence[str], types: Sequence[ColumnType]
     columns = zip(exact, missing, kinds, form, strict=True)
     arrays = []
     for values, mask, kind, field in columns:
+        if isinstance(kind, TimeType) and not kind.has_year(values[~mask]):
+            raise RunError(f"The column '{field.name}' has samples beyond the years 1 to 9999.", "Train longer.")
         try:
             arrays.append(_array(values, mask, kind, _arrow_type(kind)).cast(field.type))
         except pa.ArrowException:

@@ -109,9 +109,8 @@ def _texts(values: pa.Array, name: str, column: pa.ChunkedArray, texts: Sequence
         plain = cell_texts(pc.call_function("abs", [values]), name, style).to_pylist()
         below = pc.call_function("less", [values, pa.scalar(0, values.type)]).to_pylist()
         return [amounts.write(text, negative=bool(negative)) for text, negative in zip(plain, below, strict=True)]
-    found = [text or "" for text in values.cast(pa.string()).to_pylist()]
-    written = dict(zip(column.to_pylist(), texts, strict=True))
-    return [written.get(value, text) for value, text in zip(values.to_pylist(), found, strict=True)]
+    written = dict(zip(column.cast(pa.string()).to_pylist(), texts, strict=True))
+    return [written.get(text, text or "") for text in values.cast(pa.string()).to_pylist()]
 
 
 def _are_numbers(kind: pa.DataType) -> bool:

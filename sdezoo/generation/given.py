@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from sdezoo.data.column_types import NumberType
 from sdezoo.data.conversion import from_numbers
-from sdezoo.errors import CompositionError, DataError, ParameterError, shortened
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, shortened
 from sdezoo.generation.conditions import Values, conditions
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
@@ -317,7 +318,10 @@ class ConditionalDraw:
         names = column_names(self.trained)
         row = torch.zeros(1, len(names))
         row[0, column] = value
-        return str(from_numbers(row, names, self.trained.encoding.types).column(column)[0].as_py())
+        try:
+            return str(from_numbers(row, names, self.trained.encoding.types).column(column).cast(pa.string())[0].as_py())
+        except RunError:  # a date that no calendar has
+            return f"{value:g}, as a code,"
 
     def _check(self) -> None:
         names, sde, known = column_names(self.trained), self.trained.model.sde, self.given.known
