@@ -62,6 +62,23 @@ BATCH = 50
 TRIM = ctypes.CDLL(None).malloc_trim
 
 
+@dataclass(frozen=True)
+class Trains:
+    """A step of training on a file, which takes the memory of the model and of the data as it needs them.
+
+    Args:
+        settings: settings of the run.
+        data: the data; the braces are the file.
+    """
+
+    settings: dict[str, Any]
+    data: str = "{}"
+
+    def __call__(self, path: Path) -> None:
+        made = {"steps": 1, "batch_size": 4, "device": "cpu", "out": "../new-run", "data": self.data.format(path)}
+        train(TrainingConfig.build({**made, **self.settings}), overwrite=True, notify=lambda _: None)
+
+
 def folder_of(path: Path) -> object:
     return load(path.parent)
 
@@ -117,26 +134,22 @@ def for_runs(place: Path) -> list[tuple[str, bytes, Read]]:
     tables = {"new.csv": table, "new.tsv": table.replace(b",", b"\t"), "new.csv.gz": gzip.compress(table)}
     tables |= {"new.parquet": arrow.getvalue(), "new.xlsx": sheet.getvalue()}
     run = place / "table"
-    made = {"steps": 1, "batch_size": 4, "device": "cpu", "out": "../new-run"}
-
-    def trained(path: Path, **settings: Any) -> None:
-        train(TrainingConfig.build({**made, "data": str(path), **settings}), overwrite=True, notify=lambda _: None)
 
     def imputed(path: Path) -> None:
         impute(run, path, Path(f"../out{''.join(path.suffixes)}"), draws=2, steps=2, overwrite=True)
 
     acts: list[Read] = [
         imputed,
-        lambda path: trained(path, net="mlp:width=8,depth=1"),
-        lambda path: trained(path, origin=str(run)),
+        Trains({"net": "mlp:width=8,depth=1"}),
+        Trains({"origin": str(run)}),
         lambda path: evaluate(run, n=20, samples=path),
         lambda path: sample(run, Path("../out.npz"), n=2, steps=2, start=path, overwrite=True),
     ]
     return [
         *((name, content, act) for name, content in tables.items() for act in (acts[1:] if name == "new.xlsx" else acts)),
         ("new.csv", series, lambda path: given_rows.read_windows(path, restore(place / "series"))),
-        ("new.csv", series, lambda path: trained(Path(f"series:path={path},window=9"), net="unet1d:width=4")),
-        ("new.npz", paths, lambda path: trained(path, task="paths:width=8,depth=1")),
+        ("new.csv", series, Trains({"net": "unet1d:width=4"}, "series:path={},window=9")),
+        ("new.npz", paths, Trains({"task": "paths:width=8,depth=1"})),
         ("new.npz", paths, lambda path: sample(place / "paths", Path("../out.npz"), n=2, steps=2, start=path, overwrite=True)),
         ("new.npz", paths, given_rows.read_observed),
     ]
@@ -318,10 +331,10 @@ class Trials:
             return_memory()
             TRIM(0)
             said, peak, size = attempted(lambda one=one: one.read(one.target), begun, len(one.content))
-            peak = 0 if one.writes and one.file.name == "config.yaml" else peak  # a network of any size, on other data
+            free = isinstance(one.read, Trains) or (one.writes and one.file.name == "config.yaml")  # a network of any size, on other data
             most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), size) + SLACK
             found = [] if said.startswith(("read", "refused")) else [said]
-            found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most else []
+            found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most and not free else []
             changed = not one.writes and hashes(place) != before
             found += ["files changed"] if changed or any((self.folder / "outside").iterdir()) else []
             self.restore(one if not (changed or one.writes) else None)
@@ -384,7 +397,7 @@ def main() -> int:
             if wrong:
                 one = trials.made(number)
                 name = one.file.relative_to(folder)
-                sys.stdout.write(f"{number}: {name} by {one.read.__qualname__}, {length} bytes: {wrong}\n")
+                sys.stdout.write(f"{number}: {name} by {getattr(one.read, '__qualname__', one.read)}, {length} bytes: {wrong}\n")
                 if given.keep:
                     given.keep.mkdir(parents=True, exist_ok=True)
                     (given.keep / f"{given.seed}-{number}-{name.name}").write_bytes(one.content)

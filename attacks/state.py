@@ -97,7 +97,7 @@ def others(run: Path, out: Path) -> dict[str, Callable[[], object]]:
     return {
         "sample, a category given": lambda: sample(run, out / "given.csv", n=2, steps=2, given=["c=x"], overwrite=True),
         "sample, a date given": lambda: sample(run, out / "given.xlsx", n=2, steps=2, given=["d=2020-01-05"], overwrite=True),
-        "sample, a range given": lambda: sample(run, out / "given.parquet", n=2, steps=2, given=["a>1", "e=missing"], overwrite=True),
+        "sample, a range given": lambda: sample(run, out / "given.parquet", n=2, steps=2, given=["a=1..5", "b=3"], overwrite=True),
         "impute": lambda: impute(run, table, out / "imputed.csv", steps=2, overwrite=True),
         "evaluate": lambda: evaluate(run, n=20, steps=2),
         "likelihood": lambda: likelihood(run, n=4, steps=2),
@@ -105,7 +105,7 @@ def others(run: Path, out: Path) -> dict[str, Callable[[], object]]:
         "show": lambda: overview(run),
         "card": lambda: card(run, "name"),
         "report": lambda: report([run], out / "page.html", overwrite=True),
-        "from_pretrained": lambda: DiffusionModel.from_pretrained(run).sample(2, steps=2),
+        "from_pretrained": lambda: DiffusionModel.from_pretrained(run).sample(2),
         "export": lambda: export_onnx(run, Path(tempfile.mkdtemp(dir=out)) / "graph", steps=2, n=2),
     }
 

@@ -35,7 +35,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from sdezoo.errors import CompositionError
+from sdezoo.errors import CompositionError, RunError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise, mix
@@ -220,6 +220,8 @@ class ParticleFilter:
         overall = (vectors * (values * square / (values + square))) @ vectors.T
         share = square / (square + _LOCAL * float(values.mean()))
         c = (1 - share) * square * (jacobian + jacobian.mT) / 2 + share * overall
+        if not c.isfinite().all():
+            raise RunError("The model gives values that are not finite.", "Train longer, or choose another checkpoint.")
         values, vectors = torch.linalg.eigh(c)
         values = values.clamp_min(_FLOOR * square)
         return (vectors * values[:, None]) @ vectors.mT, vectors * values.sqrt()[:, None]

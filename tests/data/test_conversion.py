@@ -21,7 +21,7 @@ from sdezoo.data.encoding import Encoding
 from sdezoo.data.formats import Samples
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.tables import read_columns
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, RunError
 from sdezoo_plugins.formats.csv import Csv
 from sdezoo_plugins.formats.csv_gz import CsvGz
 from sdezoo_plugins.formats.parquet import Parquet
@@ -224,3 +224,12 @@ def test_decimals_and_strings_are_stored_as_they_were(tmp_path: Path) -> None:
     assert pa.Table.from_batches([back]).equals(table)
     assert held(found.types, [found.values]) == found.types
     assert held(found.types, [found.values + 99])[0].stored == "", "too large for four digits"
+
+
+@pytest.mark.parametrize(("arrow", "step"), [("date32[day]", 1), ("timestamp[us]", 86_400 * 10**6), ("timestamp[s, tz=UTC]", 86_400)])
+def test_dates_that_no_calendar_has_are_refused(arrow: str, step: int) -> None:
+    kind = TimeType(arrow, 0, step)
+    assert str(from_numbers(torch.tensor([[2_932_896.0], [-719_162.0]]), ["d"], [kind]).column(0)[0].as_py()).startswith("9999-12-31")
+    for day in (2_932_897.0, -719_163.0):
+        with pytest.raises(RunError, match="beyond the years"):
+            from_numbers(torch.tensor([[day]]), ["d"], [kind])

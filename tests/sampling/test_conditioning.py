@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from sdezoo.errors import CompositionError
+from sdezoo.errors import CompositionError, RunError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
@@ -131,6 +131,14 @@ def test_with_nothing_given_samples_follow_the_model() -> None:
     for entry in range(3):
         assert stats.kstest(z[:, entry].numpy(), "norm").pvalue > 0.01
     assert abs(float(torch.corrcoef(z.T)[0, 1]) - 0.8 / math.sqrt(1.5)) < 0.05
+
+
+def test_values_that_are_not_finite_are_refused() -> None:
+    model = lognormal()
+    mask = torch.tensor([[True, False, False]])
+    broken = ParticleFilter(model.sde, COPULA * math.inf, 4)
+    with pytest.raises(RunError, match="not finite"):
+        broken.sample(lambda _: model, torch.ones(1, 3), mask, 4, 0, range(1))
 
 
 def test_samples_are_drawn_among_accepted_particles() -> None:
