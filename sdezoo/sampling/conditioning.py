@@ -215,13 +215,13 @@ class ParticleFilter:
 
     def _covariance(self, jacobian: Tensor, square: float) -> tuple[Tensor, Tensor]:
         """`C` and its square root, `(B, d, d)` each, from `∂D` and `ρ²`."""
+        if not (self.covariance.isfinite().all() and jacobian.isfinite().all()):
+            raise RunError("The model gives values that are not finite.", "Train longer, or choose another checkpoint.")
         values, vectors = torch.linalg.eigh(self.covariance)
         values = values.clamp_min(0)
         overall = (vectors * (values * square / (values + square))) @ vectors.T
         share = square / (square + _LOCAL * float(values.mean()))
         c = (1 - share) * square * (jacobian + jacobian.mT) / 2 + share * overall
-        if not c.isfinite().all():
-            raise RunError("The model gives values that are not finite.", "Train longer, or choose another checkpoint.")
         values, vectors = torch.linalg.eigh(c)
         values = values.clamp_min(_FLOOR * square)
         return (vectors * values[:, None]) @ vectors.mT, vectors * values.sqrt()[:, None]
