@@ -155,15 +155,15 @@ def for_runs(place: Path) -> list[tuple[str, bytes, Read]]:
     ]
 
 
-def large(dice: random.Random) -> tuple[str, bytes, Read]:
-    """A whole file of 32 to 200 MiB."""
+def large(dice: random.Random) -> tuple[str, bytes, Read, int]:
+    """A whole file of 32 to 200 MiB, or of as much text that is compressed, and the honest size of what it holds."""
     rng, size = np.random.default_rng(dice.getrandbits(32)), int(32 * MIB * (200 / 32) ** dice.random())
     name = dice.choice(["table.csv", "table.csv", "table.csv.gz", "table.parquet", "array.npy", "arrays.npz", "train-images-idx3-ubyte"])
     buffer = io.BytesIO()
     if name.startswith("table.csv"):
         block = "".join(f"{a:.3f},{b},{'xyz'[c]},2020-01-{d:02}\n" for a, b, c, d in zip(*_columns(rng, 90), strict=True)).encode()
         text = b"a,b,c,when\n" + block * (size // len(block))
-        return name, gzip.compress(text, 1) if name.endswith("gz") else text, load
+        return name, gzip.compress(text, 1) if name.endswith("gz") else text, load, 16 * text.count(b"\n")
     if name == "table.parquet":
         parquet.write_table(pa.table({key: rng.normal(size=size // 32) for key in "abcd"}), buffer)
     elif name == "array.npy":
@@ -172,8 +172,8 @@ def large(dice: random.Random) -> tuple[str, bytes, Read]:
         np.savez(buffer, x=rng.normal(size=(size // 32, 8)).astype(np.float32))
     else:
         count = size // 784
-        return name, struct.pack(">HBBIII", 0, 8, 3, count, 28, 28) + rng.bytes(count * 784), load
-    return name, buffer.getvalue(), load
+        return name, struct.pack(">HBBIII", 0, 8, 3, count, 28, 28) + rng.bytes(count * 784), load, size
+    return name, buffer.getvalue(), load, size
 
 
 def _columns(rng: np.random.Generator, rows: int) -> tuple[Any, ...]:
@@ -263,6 +263,7 @@ class Input:
         content: its bytes.
         read: reads it.
         target: what is handed to `read`.
+        holds: honest size of the file that was damaged, which is read up to the damage.
         whole: the run folder that it belongs to; None: a file of data.
         writes: whether reading writes into this folder.
         sealed: whether the sums of its folder are written anew.
@@ -272,6 +273,7 @@ class Input:
     content: bytes
     read: Read
     target: Path
+    holds: int = 0
     whole: Path | None = None
     writes: bool = False
     sealed: bool = False
@@ -312,12 +314,12 @@ class Trials:
             whole = run.parents[1] if run.parent.name == "rounds" else run
             content = (self.folder / "saved" / file.relative_to(self.runs)).read_bytes()
             sealed = dice.random() < 0.7 and file.name != "SHA256SUMS" and file.parent.name.startswith(("step-", "coupling"))
-            return Input(file, damaged(content, content, dice), read, run, whole, writes, sealed)
-        name, content, read = dice.choice(dice.choices(self.data, SHARES)[0]) if number < self.small else large(dice)
+            return Input(file, damaged(content, content, dice), read, run, 0, whole, writes, sealed)
+        name, content, read, holds = (*dice.choice(dice.choices(self.data, SHARES)[0]), 0) if number < self.small else large(dice)
         _, other, _ = dice.choice([(name, content, read), *dice.choice(self.data)])
-        return Input(self.place / name, damaged(content, other, dice), read, self.place / name)
+        return Input(self.place / name, damaged(content, other, dice), read, self.place / name, holds)
 
-    def answered(self, numbers: Iterable[int], say: Callable[[Any], None]) -> None:
+    def answered(self, numbers: Iterable[int], say: Callable[[Any], object]) -> None:
         """Read inputs until one is answered wrongly, and say of each its number, length, and what is wrong. The memory of all counts."""
         begun = resident()
         for number in numbers:
@@ -332,7 +334,7 @@ class Trials:
             TRIM(0)
             said, peak, size = attempted(lambda one=one: one.read(one.target), begun, len(one.content))
             free = isinstance(one.read, Trains) or (one.writes and one.file.name == "config.yaml")  # a network of any size, on other data
-            most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), size) + SLACK
+            most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), one.holds, size) + SLACK
             found = [] if said.startswith(("read", "refused")) else [said]
             found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most and not free else []
             changed = not one.writes and hashes(place) != before

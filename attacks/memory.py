@@ -112,10 +112,11 @@ def attempted(act: Callable[[], object], before: int, length: int) -> tuple[str,
 
 def limits(length: int) -> tuple[int, int]:
     """Seconds of one core, and of the clock, that an input of a length may take: 10 and 240 for every 32 MiB begun."""
-    return tuple(seconds * (1 + length // (32 * MIB)) for seconds in (LIMIT, WAIT))
+    begun = 1 + length // (32 * MIB)
+    return LIMIT * begun, WAIT * begun
 
 
-def forked(work: Callable[[Callable[[Any], None]], None], expected: int, wait: int) -> Iterator[Any]:
+def forked(work: Callable[[Callable[[Any], object]], object], expected: int, wait: int) -> Iterator[Any]:
     """What `work` says in a forked process, one after the other; at last "HANG" or "DIED" if it ends too early.
 
     Args:
@@ -128,7 +129,7 @@ def forked(work: Callable[[Callable[[Any], None]], None], expected: int, wait: i
     if not pid:
         os.close(source)
         try:
-            work(lambda said: os.write(sink, json.dumps(said).encode() + b"\n") and None)
+            work(lambda said: os.write(sink, json.dumps(said).encode() + b"\n"))
         except BaseException:
             traceback.print_exc()
         finally:

@@ -176,7 +176,7 @@ def _table(path: Path, names: list[str], rows: Iterator[tuple[Cell, ...]], diale
             else:
                 chunks[place].append(pa.array(column, from_pandas=True))
         begun += len(part)
-    columns = [_column(name, *found) for name, *found in zip(names, chunks, texts, strict=True)]
+    columns = [_column(*each) for each in zip(names, chunks, texts, strict=True)]
     return pa.table([column for column, _ in columns], pa.schema([field for _, field in columns]))
 
 
