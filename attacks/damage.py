@@ -321,10 +321,11 @@ class Trials:
 
     def answered(self, numbers: Iterable[int], say: Callable[[Any], object]) -> None:
         """Read inputs until one is answered wrongly, and say of each its number, length, and what is wrong. The memory of all counts."""
-        begun = resident()
+        begun = 0
         for number in numbers:
             one = self.made(number)
             one.file.write_bytes(one.content)
+            begun = begun or resident()
             if one.sealed:
                 seal(one.file.parent)
             place = one.whole or self.place
