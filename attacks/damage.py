@@ -79,6 +79,20 @@ class Trains:
         train(TrainingConfig.build({**made, **self.settings}), overwrite=True, notify=lambda _: None)
 
 
+@dataclass(frozen=True)
+class Starts:
+    """Sampling from the rows of a file, which are encoded, all of them.
+
+    Args:
+        run: the run.
+    """
+
+    run: Path
+
+    def __call__(self, path: Path) -> None:
+        sample(self.run, Path("../out.npz"), n=2, steps=2, start=path, overwrite=True)
+
+
 def folder_of(path: Path) -> object:
     return load(path.parent)
 
@@ -143,14 +157,14 @@ def for_runs(place: Path) -> list[tuple[str, bytes, Read]]:
         Trains({"net": "mlp:width=8,depth=1"}),
         Trains({"origin": str(run)}),
         lambda path: evaluate(run, n=20, samples=path),
-        lambda path: sample(run, Path("../out.npz"), n=2, steps=2, start=path, overwrite=True),
+        Starts(run),
     ]
     return [
         *((name, content, act) for name, content in tables.items() for act in (acts[1:] if name == "new.xlsx" else acts)),
         ("new.csv", series, lambda path: given_rows.read_windows(path, restore(place / "series"))),
         ("new.csv", series, Trains({"net": "unet1d:width=4"}, "series:path={},window=9")),
         ("new.npz", paths, Trains({"task": "paths:width=8,depth=1"})),
-        ("new.npz", paths, lambda path: sample(place / "paths", Path("../out.npz"), n=2, steps=2, start=path, overwrite=True)),
+        ("new.npz", paths, Starts(place / "paths")),
         ("new.npz", paths, given_rows.read_observed),
     ]
 
@@ -334,7 +348,9 @@ class Trials:
             return_memory()
             TRIM(0)
             said, peak, size = attempted(lambda one=one: one.read(one.target), begun, len(one.content))
-            free = isinstance(one.read, Trains) or (one.writes and one.file.name == "config.yaml")  # a network of any size, on other data
+            free = isinstance(one.read, Trains | Starts) or (
+                one.writes and one.file.name == "config.yaml"
+            )  # a network of any size, on other data
             most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), one.holds, size) + SLACK
             found = [] if said.startswith(("read", "refused")) else [said]
             found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most and not free else []
