@@ -250,9 +250,10 @@ def of_runs(place: Path) -> list[tuple[Path, Path, Read, bool]]:
         ]
         whole = run.parents[1] if run.parent.name == "rounds" else run
         files = sorted(file for file in whole.rglob("*") if file.is_file() and file.stat().st_size and file.suffix not in (".lock", ".png"))
-        found += [(run, file, act, writes) for file in files for act, writes in acts]
+        # Who writes a config chooses what is trained, on what and for how long.
+        found += [(run, file, act, writes) for file in files for act, writes in acts if act != _resumed or file.name != "config.yaml"]
         if whole != run:
-            found += [(whole, file, act, True) for file in files for act in (_resumed, _backward)]
+            found += [(whole, file, act, True) for file in files for act in (_resumed, _backward) if file.name != "config.yaml"]
     return found
 
 
@@ -348,9 +349,7 @@ class Trials:
             return_memory()
             TRIM(0)
             said, peak, size = attempted(lambda one=one: one.read(one.target), begun, len(one.content))
-            free = isinstance(one.read, Trains | Starts) or (
-                one.writes and one.file.name == "config.yaml"
-            )  # a network of any size, on other data
+            free = isinstance(one.read, Trains | Starts)
             most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), one.holds, size) + SLACK
             found = [] if said.startswith(("read", "refused")) else [said]
             found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most and not free else []
