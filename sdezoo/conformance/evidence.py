@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from sdezoo.conformance.law import LawError
@@ -97,7 +97,7 @@ def mean_is_zero(rows: Tensor) -> float:
     free = spread > _COLLINEAR * spread[0]
     k = int(free.sum())
     t2 = n * float((((y.mean(0) @ axes[free].T) / spread[free]) ** 2).sum())
-    return float(stats.f.sf(t2 * (n - k) / (k * (n - 1)), k, n - k))
+    return float(special.fdtrc(k, n - k, t2 * (n - k) / (k * (n - 1))))
 
 
 def means_are_equal(left: Tensor, right: Tensor) -> float:
@@ -133,7 +133,7 @@ def together(p_values: Sequence[float]) -> PValue:
     at, why = getattr(min(p_values), "at", ""), getattr(min(p_values), "why", None)
     if min(p_values) <= 0:
         return PValue(0.0, at, why)
-    return PValue(float(stats.chi2.sf(-2 * sum(math.log(p) for p in p_values), 2 * len(p_values))), at, why)
+    return PValue(float(special.chdtrc(2 * len(p_values), -2 * sum(math.log(p) for p in p_values))), at, why)
 
 
 class Bumps:

@@ -35,7 +35,7 @@ from sdezoo.errors import ParameterError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.noise import Noise
 from sdezoo_plugins.sdes.bessel import bessel
-from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start
+from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start, root
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,7 @@ class CIR(SquareRoot):
         return (self.clock_speed(t) * self.kappa).to(z) * (self.theta - z)
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return (self.clock_speed(t).sqrt() * self.sigma).to(
-            z
-        ) * z.abs().sqrt()  # a solver stage may lie outside the support: use its mirror image
+        return (self.clock_speed(t).sqrt() * self.sigma).to(z) * root(z)
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return (self.clock_speed(t) * self.sigma**2).to(z).expand_as(z)

@@ -36,7 +36,7 @@ from sdezoo.process.differentiation import outside_transforms
 from sdezoo.process.noise import Noise
 from sdezoo_plugins.sdes.coalescent import draw_lines, folded, inside
 from sdezoo_plugins.sdes.simplex_transition import small_time
-from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start
+from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start, root
 
 SERIES_FROM = 0.01
 TERMS = 90
@@ -91,7 +91,7 @@ class Jacobi(SquareRoot):
         return self._speed(t).to(z) / 2 * (self.a * (1 - z) - self.b * z)
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return self._speed(t).sqrt().to(z) * (z * (1 - z)).abs().sqrt()  # a solver stage may lie outside [0, 1]
+        return self._speed(t).sqrt().to(z) * root(z * (1 - z))
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return self._speed(t).to(z) * (1 - 2 * z)

@@ -59,6 +59,15 @@ def clock(t: Tensor, growth: float, start: float | None, factor: float = 1.0) ->
     return torch.expm1(k * t) * (factor / math.expm1(k)), torch.exp(k * t) * (factor * k / math.expm1(k))
 
 
+def root(x: Tensor) -> Tensor:
+    """`√|x|`, the noise of a solver stage that may lie outside the support. Without `abs`, whose second derivative loads torch's compiler.
+
+    Args:
+        x: any shape.
+    """
+    return torch.where(x < 0, -x, x).sqrt()
+
+
 def growth_for(first: float, lo: float) -> float:
     """The growth `g` at which `β(lo)` is `first`; 50 if that is more.
 

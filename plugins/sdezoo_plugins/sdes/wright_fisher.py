@@ -41,7 +41,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
 from sdezoo_plugins.sdes.coalescent import EARLIEST, draw_lines, folded, inside
 from sdezoo_plugins.sdes.simplex_transition import descendants, log_density
-from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start
+from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start, root
 
 RETURN = 4.0
 
@@ -114,7 +114,7 @@ class WrightFisher(SquareRoot):
         return self._rate(t).to(z) / 2 * (self.alpha * (1 - z) - self._rest(z) * z) / self._left(z)
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        return (self._rate(t).to(z) * (z * (1 - z) / self._left(z)).abs()).sqrt()  # a solver stage may lie outside the simplex
+        return self._rate(t).sqrt().to(z) * root(z * (1 - z) / self._left(z))
 
     def divergence(self, z: Tensor, t: Tensor) -> Tensor:
         return self._rate(t).to(z) * (1 - 2 * z) / self._left(z)

@@ -7,7 +7,6 @@ Everything that a process derives or writes in closed form is compared with what
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, each_variant, events, process_cases, smallest_event, typical, wide_cases
+from sdezoo.conformance.bank.derivatives import derivatives, difference, forward_jacobian, jacobian, second_divergence
 from sdezoo.conformance.bank.noise_doubles import Still, keyed
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite, Unstated
@@ -82,12 +82,6 @@ class Flat:
         return g @ g.T
 
 
-def _jacobian(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    jacobian = torch.func.jacfwd(fn)(y)
-    assert isinstance(jacobian, Tensor)
-    return jacobian
-
-
 @dataclass(frozen=True, eq=False)
 class Point:
     """A process at one state and time. What several laws need is computed once."""
@@ -120,7 +114,7 @@ class Point:
     @cached_property
     def slopes(self) -> Tensor:
         """`∂_k G_ij`, `(n, m, n)`."""
-        return _jacobian(self.flat.diffusion, self.y)
+        return jacobian(self.flat.diffusion, self.y)
 
     @cached_property
     def square_slopes(self) -> Tensor:
@@ -150,26 +144,6 @@ def score_is_gradient(case: Case) -> None:
     close("The score", found, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
 
 
-def _derivatives(fn: Callable[[Tensor, Tensor], Tensor], y: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`∂fn/∂y`, `∂fn/∂t` and `∂²fn/∂y²`, backward twice, which takes a quarter of the time of forward over backward."""
-    with torch.enable_grad():
-        at = (y.clone().requires_grad_(), t.clone().requires_grad_())
-        slope, change = torch.autograd.grad(fn(*at), at, create_graph=True, materialize_grads=True)
-        rows = [torch.autograd.grad(one, at[0], retain_graph=True, materialize_grads=True)[0] for one in (slope + 0 * at[0]).unbind()]
-    return slope.detach(), change.detach(), torch.stack(rows)
-
-
-def _difference(fn: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
-    """The Jacobian of `fn` at `y` by differences of fourth order: torch's own second derivative of `logaddexp`, for one, may be NaN."""
-    h = 1e-3 * y.abs().clamp(1e-2, 1.0)
-
-    def along(unit: Tensor) -> Tensor:
-        near, far = ((fn(y + k * h * unit) - fn(y - k * h * unit)) / (2 * k * (h * unit).sum()) for k in (1, 2))
-        return (4 * near - far) / 3
-
-    return torch.stack([along(unit) for unit in torch.eye(len(y), dtype=y.dtype)], 1)
-
-
 @CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_sde(sde) or no_density(sde))
 def fokker_planck(case: Case) -> None:
     """The density solves `∂_t p = −∇·(f p) + ½ Σ_ij ∂_i ∂_j (D_ij p)`."""
@@ -179,17 +153,17 @@ def fokker_planck(case: Case) -> None:
     def log_density(y: Tensor, t: Tensor) -> Tensor:
         return case.sde.log_prob(y.reshape(z.shape), x0, t).sum()
 
-    slope, change, curvature = _derivatives(log_density, y, t)
-    second = _jacobian(lambda u: _jacobian(flat.square, u), y)
+    slope, change, curvature = derivatives(log_density, y, t)
+    second = second_divergence(flat.square, y)
     if slope.isfinite().all() and not curvature.isfinite().all():
-        curvature = _difference(lambda u: _derivatives(log_density, u, t)[0], y)
+        curvature = difference(lambda u: derivatives(log_density, u, t)[0], y)
     if not (slope.isfinite().all() and curvature.isfinite().all()):
         raise LawError("log_prob has no finite second derivative here, neither by torch's differentiation nor by differences of the first.")
     terms = torch.stack(
         [
-            -torch.trace(_jacobian(flat.drift, y)),
+            -torch.trace(jacobian(flat.drift, y)),
             -at.drift @ slope,
-            torch.einsum("ijij->", second) / 2,
+            second / 2,
             at.divergence @ slope,
             (at.square * curvature).sum() / 2,
             slope @ at.square @ slope / 2,
@@ -358,8 +332,8 @@ def _ito(case: Case) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     def phi(u: Tensor) -> Tensor:
         return _decoded(case.sde, u.reshape(z.shape)).reshape(-1)
 
-    first = _jacobian(phi, y)
-    second = _jacobian(lambda u: _jacobian(phi, u), y)
+    first = jacobian(phi, y)
+    second = forward_jacobian(lambda u: forward_jacobian(phi, u), y)
     drift = first @ at.drift + 0.5 * torch.einsum("ijk,jk->i", second, at.square)
     diffusion = first.diagonal() * (case.sde.diffusion(z, t) * torch.ones_like(z)).reshape(-1)
     return phi(y).reshape(z.shape), t, drift.reshape(z.shape), diffusion.reshape(z.shape)

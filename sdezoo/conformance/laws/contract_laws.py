@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -142,7 +143,7 @@ def _check_noise_shape(sde: ForwardSDE, state: tuple[int, ...]) -> None:
     shape = tuple(sde.noise_shape(state))
     if shape[:1] != state[:1]:
         raise LawError(f"noise_shape{state} is {shape}; the batch must stay the first dimension.")
-    if not isinstance(sde, MatrixSDE) and torch.broadcast_shapes(shape, state) != torch.Size(state):
+    if not isinstance(sde, MatrixSDE) and np.broadcast_shapes(shape, state) != torch.Size(state):
         raise LawError(f"noise_shape{state} is {shape}, which does not broadcast to the state.")
 
 

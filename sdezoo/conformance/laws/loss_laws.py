@@ -17,6 +17,7 @@ from functools import cache, lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -131,7 +132,7 @@ def ends_of_time(trial: Trial) -> None:
     weight = trial.loss.weight(model, trial.t, z)
     if weight is None:
         return
-    if torch.broadcast_shapes(weight.shape, z.shape) != z.shape or weight.dtype != z.dtype:
+    if np.broadcast_shapes(weight.shape, z.shape) != z.shape or weight.dtype != z.dtype:
         raise LawError(f"The weight has shape {tuple(weight.shape)} and {weight.dtype}; the state has {tuple(z.shape)} and {z.dtype}.")
     if not (torch.isfinite(weight) & (weight > 0)).all():
         raise LawError(f"The weight is {float(weight.min()):g}; it must be positive and finite.")

@@ -12,6 +12,7 @@ import math
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -237,7 +238,7 @@ def what_belongs_to_it_fits(case: Case) -> None:
     if isinstance(sde, Denoised):
         weights["error_weighting"] = sde.error_weighting(z, t)
     for name, value in weights.items():
-        if tuple(torch.broadcast_shapes(value.shape, z.shape)) != tuple(z.shape) or value.dtype != z.dtype:
+        if np.broadcast_shapes(value.shape, z.shape) != tuple(z.shape) or value.dtype != z.dtype:
             raise LawError(f"{name} is {value.dtype} of shape {tuple(value.shape)}, and {z.dtype} of shape {tuple(z.shape)} was expected.")
         if not (value.isfinite().all() and (value >= 0).all() and (value > 0).any()):
             raise LawError(f"{name} is {float(value.min()):.3g} at a state; it must be finite and positive.")
