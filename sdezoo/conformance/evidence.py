@@ -248,10 +248,9 @@ def paths_agree(coarse: Tensor, fine: Tensor, drawn: Tensor, pilot: Tensor) -> f
 
 def path_features(rows: Tensor, pilot: Tensor, shares: Sequence[float] = (0.1, 0.3, 0.7, 0.9)) -> Tensor:
     """Bounded moments and indicators of the quantiles `shares` of `rows` `(B, n)`; `pilot` sets the units. float64 `(B, …)`."""
-    low, centre, high = (torch.quantile(pilot, q, 0) for q in (0.16, 0.5, 0.84))
+    low, centre, high, *knots = torch.quantile(pilot, torch.tensor([0.16, 0.5, 0.84, *shares], dtype=pilot.dtype), 0)
     width = ((high - low) / 2).clamp_min(1e-12)
-    knots = torch.stack([torch.quantile(pilot, q, 0) for q in shares])
-    return torch.cat([bounded_moments(rows, centre, width), below(rows, knots)], 1)
+    return torch.cat([bounded_moments(rows, centre, width), below(rows, torch.stack(knots))], 1)
 
 
 def gap_in_nats(sample: Tensor, prior: Tensor, bins: int = 32) -> float:
@@ -266,7 +265,7 @@ def gap_in_nats(sample: Tensor, prior: Tensor, bins: int = 32) -> float:
         prior: Rows of the prior, `(N, n)`.
         bins: Number of bins.
     """
-    low, centre, high = (torch.quantile(prior.double(), q, 0) for q in (0.16, 0.5, 0.84))
+    low, centre, high = torch.quantile(prior.double(), torch.tensor([0.16, 0.5, 0.84], dtype=torch.float64), 0)
     width = ((high - low) / 2).clamp_min(1e-12)
     gaps = []
     for (rows, count), (drawn, _) in zip(*(_features((rows.double() - centre) / width) for rows in (sample, prior)), strict=True):

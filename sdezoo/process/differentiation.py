@@ -90,7 +90,7 @@ def kept(values: tuple[float, ...], dtype: torch.dtype = torch.float64) -> Tenso
     return torch.tensor(values, dtype=dtype)
 
 
-def _transforming() -> bool:
+def transforming() -> bool:
     """Whether new tensors belong to a transform of `torch.func`; such tensors have no memory of their own."""
     try:
         torch.empty(0).data_ptr()
@@ -110,7 +110,7 @@ class Last(Generic[T]):
 
     def get(self, owner: object, at: Tensor, compute: Callable[[], T]) -> T:
         """What was computed last for `owner` and `at`, or what `compute` returns now."""
-        if at.is_inference() or _transforming():  # inference tensors have no version counter
+        if at.is_inference() or transforming():  # inference tensors have no version counter
             return compute()
         last = self._last
         if last is None or last[0] is not owner or last[1] is not at or last[2] != at._version:

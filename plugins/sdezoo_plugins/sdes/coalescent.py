@@ -29,10 +29,11 @@ sum of 56 terms, none of them large. It is computed once, at times so close toge
 import math
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.process.differentiation import outside_transforms
+from sdezoo.process.differentiation import outside_transforms, transforming
 from sdezoo.process.noise import Noise
 
 SERIES_FROM = 0.1
@@ -115,6 +116,19 @@ def lines(tau: Tensor, theta: float, count: int, earliest: float = EARLIEST) -> 
     Returns:
         `(N, count)`, float64.
     """
+    if len(tau) == 1 and not tau.requires_grad and not transforming():
+        return _lines_at(float(tau), theta, count, earliest).to(tau.device)
+    return _lines(tau, theta, count, earliest)
+
+
+@lru_cache(maxsize=16)
+@outside_transforms
+def _lines_at(tau: float, theta: float, count: int, earliest: float) -> Tensor:
+    """`lines` at one time, which a sampler asks for again and again in each of its steps."""
+    return _lines(torch.tensor([tau], dtype=torch.float64), theta, count, earliest)
+
+
+def _lines(tau: Tensor, theta: float, count: int, earliest: float) -> Tensor:
     terms = _alternating(theta).to(tau.device)[:count]
     k = torch.arange(terms.shape[1], dtype=torch.float64, device=tau.device)
     few = torch.exp(-k * (k + theta - 1) * tau.clamp_min(SERIES_FROM).unsqueeze(-1) / 2) @ terms.T
@@ -144,16 +158,17 @@ def _knots(theta: float, earliest: float) -> tuple[Tensor, Tensor]:
     centre, spread = line_moments(tau, theta)
     most, least = (centre + 8 * spread + 15).ceil(), (centre - 8 * spread - 5).floor().clamp_min(0)
     k = torch.arange(int(most[0]) + 1, dtype=torch.float64)
-    rate = k * (k + theta - 1) / 2
-    value = torch.where(k >= least[0], integral(tau[:1], theta, k), 0.0)
-    series = torch.empty(len(tau), _ORDER, len(k), dtype=torch.float64)
-    for terms, knot, end in zip(series, knots, most, strict=True):
-        terms[0] = torch.where(k <= end, value, 0.0)  # of more lines, the series would multiply the rounding errors
+    rate = (k * (k + theta - 1) / 2).numpy()
+    value = torch.where(k >= least[0], integral(tau[:1], theta, k), 0.0).numpy()
+    series, lost = np.zeros((len(tau), _ORDER, len(k))), np.zeros(len(k) + 1)
+    for terms, knot, end in zip(series, knots, most.int().tolist(), strict=True):
+        terms[0, : end + 1] = value[: end + 1]  # of more lines, the series would multiply the rounding errors
         for order in range(1, _ORDER):
-            lost = rate * terms[order - 1]
-            terms[order] = (torch.nn.functional.pad(lost[1:], (0, 1)) - lost) * (knot**2 / order)
+            np.multiply(rate, terms[order - 1], out=lost[:-1])
+            np.subtract(lost[1:], lost[:-1], out=terms[order])
+            terms[order] *= knot**2 / order
         value = terms.sum(0)
-    return tau, series
+    return tau, torch.from_numpy(series)
 
 
 def integral(tau: Tensor, theta: float, m: Tensor) -> Tensor:
