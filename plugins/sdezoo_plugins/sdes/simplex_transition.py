@@ -97,17 +97,22 @@ def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     sizes, weight, _, length = _coefficients(x, x0, alpha, tau)
     count = sizes.shape[-1]
     factors = torch.fft.rfft(_wrapped(sizes, length)).unbind(1)
-    ends = torch.fft.rfft(_wrapped(weight, length)).conj()
+    ends = torch.fft.rfft(_wrapped(weight, length))
     twice = 2 - (2 * torch.arange(length // 2 + 1, device=x.device) % length == 0).to(x)  # all but the self-conjugate frequencies
     before, after = [ends * twice], [torch.ones_like(ends)]
     for factor in factors[:-1]:
-        before.append(before[-1] * factor)
+        before.append(before[-1] * factor.conj())
     for factor in factors[:0:-1]:
-        after.append(after[-1] * factor)
+        after.append(after[-1] * factor.conj())
     others = [one * other for one, other in zip(before, reversed(after), strict=True)]
-    total = (others[0] * factors[0]).real.sum(-1, keepdim=True)
     moments = torch.fft.rfft(_wrapped(torch.arange(count, dtype=x.dtype, device=x.device) * sizes, length)).unbind(1)
-    return torch.stack([(other * moment).real.sum(-1) for other, moment in zip(others, moments, strict=True)], -1) / total
+    found = [_product(other, moment) for other, moment in zip(others, moments, strict=True)]
+    return torch.stack(found, -1) / _product(others[0], factors[0]).unsqueeze(-1)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The real part of `Σ conj(a) b` over the last dimension."""
+    return (torch.view_as_real(a) * torch.view_as_real(b)).flatten(-2).sum(-1)
 
 
 def _wrapped(rows: Tensor, length: int) -> Tensor:
