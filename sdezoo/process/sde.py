@@ -48,7 +48,7 @@ class ForwardSDE(Process):
 
     @abstractmethod
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
-        """The diffusion `g(z, t)`, which broadcasts to `z`; entry `i` depends on `z` only through `z_i`.
+        """The diffusion `g(z, t)`, which broadcasts to `z`; entry `i` depends on `z` only through `z_i`, or else `entrywise_noise` says so.
 
         Args:
             z: state, `(B, *state)`.
@@ -71,6 +71,14 @@ class ForwardSDE(Process):
         A dimension of size 1 shares one Brownian motion along that dimension.
         """
         return tuple(shape)
+
+    @property
+    def entrywise_noise(self) -> bool:
+        """Whether `g_i(z, t)` depends on `z` through `z_i` alone. Default: True.
+
+        Milstein's method and those of order 1½ for diagonal noise require it: else they lack the Lévy areas of pairs of Brownian motions.
+        """
+        return True
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:
         """The boundary rule: where a step ends. Default: at its proposal.
@@ -193,6 +201,10 @@ class MatrixSDE(ForwardSDE):
     """
 
     in_words = "an SDE whose noise is a matrix"
+
+    @property
+    def entrywise_noise(self) -> bool:
+        return False
 
     def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
         """Not defined.

@@ -39,15 +39,19 @@ ITO: tuple[Method, ...] = ("euler", "milstein", "srk")
 
 
 GENERAL: tuple[Method, ...] = ("euler", "euler_heun", "heun", "midpoint", "reversible_heun")
-"""The methods for noise that is a matrix. torchsde's others need diagonal noise, or Lévy areas, which `KeyedBrownian` does not draw."""
+"""The methods for noise that is a matrix, or whose entries depend on others. torchsde's others need diagonal noise, each entry of which
+depends on its own entry of the state alone, or Lévy areas, which `KeyedBrownian` does not draw."""
 
 _WHOLE = 1e-6  # relative difference from a whole number of steps
 
 
 def bridge_refuses(sde: Process, method: Method = "euler") -> str | None:
     """Why torchsde's `method` cannot integrate `sde`, as a phrase; None: it can. The noise must be diagonal, or that of a `MatrixSDE`."""
+    if isinstance(sde, ForwardSDE) and not sde.entrywise_noise and method not in GENERAL:
+        kind = "is a matrix" if isinstance(sde, MatrixSDE) else "of one entry depends on others"
+        return f"needs method={', '.join(GENERAL[:-1])} or {GENERAL[-1]} for an SDE whose noise {kind}"
     if isinstance(sde, MatrixSDE):
-        return None if method in GENERAL else f"needs method={', '.join(GENERAL[:-1])} or {GENERAL[-1]} for an SDE whose noise is a matrix"
+        return None
     state = sde.state_shape((1, 3))
     if isinstance(sde, ForwardSDE) and sde.noise_shape(state) != state:
         return "needs an SDE with one Brownian motion for every entry of its state"

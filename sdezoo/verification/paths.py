@@ -100,18 +100,19 @@ class ReversePaths:
         """
         return drive(sampler, view, self.enter(view), self.times(steps), self._noise(steps))
 
-    def by_formula(self, view: Model[Any], steps: int, *, milstein: bool) -> Tensor:
+    def by_formula(self, view: Model[Any], steps: int, *, milstein: bool, rounded: int | None = None) -> Tensor:
         """Solve the reverse SDE by the closed form of a method.
 
         Args:
             view: The model whose equation is solved.
             steps: Number of equal steps.
             milstein: If True, use Milstein's method, else Euler's.
+            rounded: As in `formula`.
 
         Returns:
             The ends, as states of `view`; NaN on rows on which the boundary rule acted.
         """
-        z, confined = formula(view, self.enter(view), self.hi, self.span, steps, self._noise(steps), milstein=milstein)
+        z, confined = formula(view, self.enter(view), self.hi, self.span, steps, self._noise(steps), milstein=milstein, rounded=rounded)
         z[confined] = math.nan
         return z
 
@@ -119,7 +120,9 @@ class ReversePaths:
         return BrownianPath(self.increments / math.sqrt(self.span / len(self.increments)), steps)
 
 
-def formula(view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noise: Noise, *, milstein: bool) -> tuple[Tensor, Tensor]:
+def formula(
+    view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noise: Noise, *, milstein: bool, rounded: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Solve the reverse SDE by the closed form of Euler's or Milstein's method; for steps `δ` and normal `Z`::
 
         Euler      z ← z − δ f̃ + √δ g Z                        f̃ the reverse drift
@@ -135,15 +138,17 @@ def formula(view: Model[Any], z: Tensor, hi: float, span: float, steps: int, noi
         steps: Number of equal steps.
         noise: Source of `Z`.
         milstein: If True, use Milstein's method, else Euler's.
+        rounded: If given, every state is rounded up or down to the next number, at random with this seed: what rounding may do.
 
     Returns:
         The states at `hi − span`, and whether the boundary rule acted, bool `(B,)`.
     """
-    sde, delta = view.sde, span / steps
+    sde, delta, coins = view.sde, span / steps, None if rounded is None else keyed(len(z), rounded)
     confined = torch.zeros(len(z), dtype=torch.bool)
     for k in range(steps):
         t = torch.tensor(hi - k * delta, dtype=torch.float64)
         normals = noise.normal(z)
+        z = z if coins is None else torch.nextafter(z, coins.normal(z) * math.inf)
         proposal = z - delta * sde.reverse_drift(z, t, view.score(z, t)) + math.sqrt(delta) * sde.diffusion(z, t) * normals
         if milstein:
             proposal = proposal + delta * sde.divergence(z, t) / 4 * (normals**2 - 1)

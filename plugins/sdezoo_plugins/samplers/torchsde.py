@@ -1,8 +1,9 @@
 """Any torchsde solver on the reverse SDE, one solver step per step of the grid; noise is keyed as in every sampler.
 
 Itô methods are euler, milstein and srk; the others integrate the Stratonovich form. The process needs one Brownian motion per entry of
-the state, or noise that is a matrix, for which torchsde has `euler`, `euler_heun`, `heun`, `midpoint` and `reversible_heun`. The last step,
-to `t = 0`, is a noise-free Euler step, because a solver would evaluate the score there.
+the state, or noise that is a matrix. Where it is a matrix, or the noise of an entry depends on other entries, torchsde has `euler`,
+`euler_heun`, `heun`, `midpoint` and `reversible_heun`, of strong order ½. The last step, to `t = 0`, is a noise-free Euler step, because a
+solver would evaluate the score there.
 
 For state-dependent noise, weak order, strong order and evaluations per step: `euler` 1, ½, 1; `milstein` and `euler_heun` 1, 1, 1;
 `heun`, `midpoint`, `log_ode` and `reversible_heun` 1, 1, 2; `srk` 2, none claimed since it needs two normal numbers, 9.

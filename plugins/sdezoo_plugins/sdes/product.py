@@ -155,6 +155,10 @@ class Product(_Parts, ForwardSDE, Conditional):
     def reflecting_boundary(self) -> bool:
         return any(each.process.reflecting_boundary for each in self.merged)
 
+    @property
+    def entrywise_noise(self) -> bool:
+        return all(each.process.entrywise_noise for each in self.merged)
+
     def state_shape(self, shape: Sequence[int]) -> Shape:
         return *shape[:-1], sum(each.size for each in self.merged)
 

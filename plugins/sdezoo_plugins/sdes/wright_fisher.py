@@ -77,6 +77,10 @@ class WrightFisher(SquareRoot):
     def reflecting_boundary(self) -> bool:
         return self.alpha == 1
 
+    @property
+    def entrywise_noise(self) -> bool:
+        return False
+
     @classmethod
     def shares_fit(cls, rows: Tensor) -> ColumnFit | None:
         return ColumnFit(1, "shares", cls.title()) if rows.min() >= 0 else None

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from sdezoo.conformance.bank.cases import busy, events, smallest_event, typical
 from sdezoo.conformance.evidence import ROWS, bounded_moments, gap_in_nats, mean_is_zero, means_are_equal, paths_agree, together
@@ -102,6 +103,8 @@ def _not_adapted(sde: Process) -> str | None:
 
 _SPREADS = (0.01, 1.0)
 """Of the data, as normal numbers that `typical` maps into the support."""
+_WIDER = 100.0
+"""A third spread, for data on the whole real line."""
 
 
 def _spread(sde: Process, event: Shape, count: int, width: float) -> Tensor:
@@ -112,7 +115,8 @@ def _spread(sde: Process, event: Shape, count: int, width: float) -> Tensor:
 @BOUNDARY_LAWS.law(excuses=_not_adapted)
 def prior_fits_what_it_adapts_to(sde: Any) -> None:
     """A process that adapts to the spread of data noises data of that spread as far as its prior, to 0.01 nats an entry."""
-    for width in _SPREADS:
+    unbounded = getattr(sde.support, "base_constraint", sde.support) is constraints.real
+    for width in (*_SPREADS, *[_WIDER] * unbounded):
         x0 = _spread(sde, _joint(sde), 2**15, width)
         whole = sde.adapted(x0)
         last = torch.tensor(whole.t_span[1], dtype=torch.float64)

@@ -185,6 +185,27 @@ def noise_is_linear(case: Case) -> None:
         close("The noise of a sum", case.sde.diffuse(z, t, factor * one + other), factor * a + b, rtol=1e-9, atol=1e-12 * size)
 
 
+def _not_entrywise(sde: Process) -> str | None:
+    if isinstance(sde, ForwardSDE) and not sde.entrywise_noise:
+        return "It says that the noise of an entry depends on other entries."
+    return no_sde(sde)
+
+
+@CALCULUS_LAWS.property_law(single_rows, excuses=_not_entrywise)
+def noise_of_an_entry_is_its_own(case: Case) -> None:
+    """Unless `entrywise_noise` denies it, `g_i` depends on the state through `z_i` alone, as Milstein's method requires."""
+    at = _point(case)
+    if case.sde.entrywise_noise:  # a variant may deny it
+        others = at.slopes * (1 - torch.eye(len(at.y), dtype=at.y.dtype))[:, None]
+        close(
+            "The slope of an entry's noise in another entry",
+            others,
+            torch.zeros(()),
+            rtol=0,
+            atol=1e-9 * float(1 + at.diffusion.abs().max()),
+        )
+
+
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
 def stratonovich_correction_turns_the_columns(case: Case) -> None:
     """`stratonovich_correction` is `½ Σ_k (∂G_k/∂z) G_k` over the columns of the noise; not asked of a process with shared noise."""

@@ -26,6 +26,7 @@ CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
 
 _WIDE = (torch.float64,)
 _FAR = 5.0
+_OVERFLOWING = (-200.0, -20.0)
 _SEEDS = 40
 
 
@@ -280,7 +281,7 @@ def time_zero_is_the_data(case: Case) -> None:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, reach=6.0, dtypes=_WIDE), also=each_variant)
 def decode_inverts_encode(case: Case) -> None:
-    """`decode(encode(x)) = x` in the support, ends included, and `encode(decode(z)) = z` for bijective `φ` out to 5 terminal deviations."""
+    """`decode(encode(x)) = x` in the support, ends included, and `encode(decode(z)) = z` for bijective `φ`, far out or refused."""
     sde, x0, count = case.sde, case.x0, len(case.normals)
     for x in (x0, *_at_ends(sde, x0)):
         close("decode(encode(x))", sde.decode(sde.encode(x, keyed(count))), x, rtol=1e-8, atol=1e-10)
@@ -305,9 +306,9 @@ def _at_ends(sde: Process, x0: Tensor) -> list[Tensor]:
 
 
 def _far_out(sde: AffineSDE, z: Tensor) -> None:
-    """`encode(decode(z)) = z` out to 5 terminal deviations, to what rounding of the data allows; or `decode` refuses."""
+    """`encode(decode(z)) = z` out to 5 terminal deviations and far beyond, to what rounding of the data allows; or `decode` refuses."""
     reach = _FAR * float(sde.scale(torch.tensor(sde.t_span[1], dtype=torch.float64)))
-    for share in (-1.0, -0.5, 0.5, 1.0):
+    for share in (*_OVERFLOWING, -1.0, -0.5, 0.5, 1.0, *(-share for share in _OVERFLOWING)):
         far = torch.full_like(z, share * reach)
         try:
             x = sde.decode(far)
