@@ -10,7 +10,7 @@ from sdezoo.conformance.law import Suite, Verdict
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
-from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
+from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS, fits_laws
 from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import REGISTRIES
@@ -77,5 +77,6 @@ def verdicts(kind: str, spec: str) -> Iterator[Verdict]:
     if suite is SDE_LAWS:  # these laws vary the hyper-parameters themselves
         yield from suite.verdicts(plugin)
         return
-    twin = unusual(plugin, frozenset(getattr(registry.contract(), "__dataclass_fields__", ())))
+    usual = frozenset(getattr(registry.contract(), "__dataclass_fields__", ()))
+    twin = unusual(plugin, usual, fits_laws) if suite is GUIDE_LAWS else unusual(plugin, usual)
     yield from suite.verdicts(plugin, *([twin] if twin != plugin else []))

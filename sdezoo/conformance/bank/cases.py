@@ -7,7 +7,7 @@ normal numbers; otherwise they come from the prior of the process.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -54,15 +54,16 @@ def variants(plugin: Q) -> list[Q]:
 
 
 @cache
-def unusual(plugin: Q, usual: frozenset[str]) -> Q:
+def unusual(plugin: Q, usual: frozenset[str], works: Callable[[Q], bool] = lambda _: True) -> Q:
     """`plugin` with every hyper-parameter changed, so that features that its defaults switch off are tried too.
 
     Args:
         plugin: The plugin.
         usual: Names of the hyper-parameters to leave as they are.
+        works: Takes a plugin; returns whether it fits the data of its laws, which may be too few or too small for a value.
     """
     values = plugin.parameters().items()
-    return _changed(plugin, {key: _others(type(plugin), key, value) for key, value in values if key not in usual})
+    return _changed(plugin, {key: _others(type(plugin), key, value) for key, value in values if key not in usual}, works)
 
 
 @cache
@@ -96,13 +97,15 @@ def equivalent(plugin: Any, registry: Registry[Any]) -> tuple[Any, Process | Non
     return replace(other, **shared), process
 
 
-def _changed(plugin: Q, candidates: dict[str, Sequence[Any]]) -> Q:
-    """`plugin` with each hyper-parameter set to the first candidate that is valid together with those already set."""
+def _changed(plugin: Q, candidates: dict[str, Sequence[Any]], works: Callable[[Q], bool] = lambda _: True) -> Q:
+    """`plugin` with each hyper-parameter set to the first candidate that is valid, and works, together with those already set."""
     for key, others in candidates.items():
         for other in others:
             try:
-                plugin = replace(plugin, **{key: other})  # pyright: ignore[reportArgumentType]
-                break
+                changed = replace(plugin, **{key: other})  # pyright: ignore[reportArgumentType]
+                if works(changed):
+                    plugin = changed
+                    break
             except SdezooError:
                 continue
     return plugin
@@ -116,7 +119,7 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value + 1]
+        return [value + 1, value - 1]
     if isinstance(value, float):
         return [factor * value for factor in _FACTORS] if value else [0.5]
     if value is None:
