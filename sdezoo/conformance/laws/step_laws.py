@@ -190,10 +190,8 @@ def _narrow(sde: AffineSDE) -> Mixture:
 
 
 def _reference(sampler: Sampler) -> str | None:
-    if sampler.weak_order is not None:
-        return "It declares a weak order, which is tested."
     if reference_problems(sampler, gaussian):
-        return "It takes reference processes, on which the likelihood is tried."
+        return "It takes reference processes, on which its order, or the likelihood, is tried."
     return no_problem(sampler)
 
 
