@@ -20,6 +20,7 @@ from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.thinning import Thinning
 from sdezoo_plugins.sdes.ve import VE
 from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.sdes.wright_fisher import WrightFisher
 from tests.conformance.right_losses import mutants
 
 MUTANTS, killed_by = mutants()
@@ -262,6 +263,30 @@ class NoiseAsWideAsTheData(VE):
     def adapted(self, x0):
         found = super().adapted(x0)
         return found if self.sigma_max is not None else replace(found, sigma_max=found.sigma_max / 4)
+
+
+@killed_by("prior-fits-what-it-adapts-to")
+class NoiseInAbsoluteUnits(StudentT):
+    """Noise that does not grow with the spread of the data: too little for wide data."""
+
+    def mix(self, t):
+        found = super().mix(t)
+        return replace(found, sigma=found.sigma / self._unit)
+
+
+@killed_by("decode-inverts-encode")
+class SilentOverflow(GBM):
+    """The largest number for every state whose data overflow."""
+
+    def decode(self, z):
+        return self.decode_unchecked(z).clamp_max(torch.finfo(z.dtype).max)
+
+
+@killed_by("noise-of-an-entry-is-its-own")
+class NoiseOfWhatIsLeft(WrightFisher):
+    """Noise that depends on the sticks before it, and does not say so."""
+
+    entrywise_noise = True
 
 
 @killed_by("scale-is-the-size-of-the-noise")

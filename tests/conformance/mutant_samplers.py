@@ -12,6 +12,7 @@ from sdezoo_plugins.samplers.bridge import BridgeSampler
 from sdezoo_plugins.samplers.ddim import DDIM
 from sdezoo_plugins.samplers.dlpm import DLPM
 from sdezoo_plugins.samplers.heun import Heun
+from sdezoo_plugins.samplers.levy_sde import LevySDE
 from tests.conformance.mutant_integrators import OF_OTHER_KINDS
 from tests.conformance.right_samplers import Euler, mutants
 
@@ -320,6 +321,19 @@ class StageOutside(Heun):
         if s > 0:
             slope = (slope + model.sde.reverse_drift(end, s, model.score(end, s), half=0.5)) / 2
         return model.sde.project(z - dt * slope, z), None
+
+
+@killed_by("marginals-are-kept")
+class IncrementOfTheLaterLevel(LevySDE):
+    """The increment of the noise at the later level, not scaled to the earlier one. It declares a weak order, which no other law tries."""
+
+    def step(self, model, z, t, s, noise, memory):
+        denoised, p = model.denoise(z, t), model.sde.at(t, z)
+        if s == 0:
+            return denoised, None
+        q = model.sde.at(s, z)
+        kept = (q.sigma / p.sigma) ** 2 * p.alpha / q.alpha
+        return q.alpha * denoised + kept * (z - p.alpha * denoised) + model.sde.increment(z, t, s, noise), None
 
 
 @killed_by("marginals-are-kept")

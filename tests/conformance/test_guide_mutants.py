@@ -43,7 +43,7 @@ def mutant(law: str, mistake: str) -> Any:
         weight: float = 0.1
 
         def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
-            return Steered(model, self.weight, mistake)
+            return Steered(model, 1 + self.weight if mistake == "beyond" and self.weight else self.weight, mistake)
 
     return pytest.param(Mutant, law, id=f"{law}-{mistake}")
 
@@ -66,6 +66,7 @@ MUTANTS = [
     mutant("contract", "narrow"),
     mutant("denoiser-is-that-of-the-score", "denoiser"),
     mutant("weight-zero-is-the-identity", "offset"),
+    mutant("weight-zero-is-the-identity", "beyond"),
     mutant("rows-are-independent", "batch"),
     mutant("support-is-kept", "infinite"),
     mutant("leads-where-it-steers", "away"),

@@ -32,9 +32,13 @@ class Steps(torch.optim.Optimizer):
                 sign = -1 if "climbs" in self.mistakes else 1
                 sign = -1 if "stumbles" in self.mistakes and p.ndim == 1 else sign
                 rate = 1000 * group["lr"] ** 2 if "squares" in self.mistakes else group["lr"]
-                p.sub_(kept[key], alpha=sign * rate)
+                p.sub_(kept[key], alpha=0.0 if "flips" in self.mistakes else sign * rate)
                 if "draws" in self.mistakes:
                     p.add_(torch.randn_like(p), alpha=1e-6)
+                if "repeats" in self.mistakes:
+                    p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)), alpha=1e-6)
+                if "flips" in self.mistakes and p.ndim > 1:
+                    p.copy_(p.abs() * -p.grad.sign())
 
 
 def mutant(law: str, *mistakes: str, claims: str | None = None) -> Any:
@@ -70,8 +74,10 @@ MUTANTS = [
     mutant("steps-follow-the-rate", "squares"),
     mutant("keeps-what-it-says", claims="signs"),
     mutant("keeps-what-it-says", claims="magnitudes"),
+    mutant("keeps-what-it-says", "flips", claims="magnitudes"),
     mutant("restored-bit-for-bit", "forgets"),
     mutant("seeded-noise-only", "draws"),
+    mutant("seeded-noise-only", "repeats"),
     mutant("what-is-not-a-number-shows", "hides"),
 ]
 

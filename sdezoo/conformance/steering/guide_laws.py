@@ -30,6 +30,7 @@ _EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
 _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
 _MANY, _MORE, _SURE = 128, 1024, 4.0
+_SLIGHT = 1e-3
 
 
 class _Classes(Model[AffineSDE]):
@@ -179,9 +180,9 @@ def _weightless(guide: Guide) -> str | None:
 @GUIDE_LAWS.law(excuses=_weightless)
 @_each_process
 def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
-    """At weight 0 the guided model is the model inside: score, denoiser and prior, bit for bit."""
+    """At weight 0 the guided model is the model inside: score, denoiser and prior, bit for bit. A small weight changes little."""
     labels = _labels(range(5))
-    free = _around(type(guide)(**{**guide.parameters(), "weight": 0}), sde, range(5))
+    free, slight = (_around(_weighing(guide, share), sde, range(5)) for share in (0, _SLIGHT))
     model = _Classes(sde) if guide.conditions else _Classes(sde, labels)
     for t in _times(sde):
         z = _states(sde, 5)
@@ -190,6 +191,11 @@ def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
         for name, (found, wanted) in pairs.items():
             if not torch.equal(found, wanted):
                 raise LawError(f"{name} differs by up to {float((found - wanted).abs().max()):.2g}.", f"{sde.spec}, t = {float(t):.3g}")
+        whole, small = (float((one.score(z, t) - free.score(z, t)).abs().max()) for one in (_around(guide, sde, range(5)), slight))
+        if small > 100 * _SLIGHT * whole:
+            raise LawError(
+                f"The score moves by {whole:.2g}, and by {small:.2g} at {_SLIGHT:g} times the weight.", f"{sde.spec}, t = {float(t):.3g}"
+            )
 
 
 @GUIDE_LAWS.law(excuses=_no_process)
@@ -237,7 +243,7 @@ def leads_where_it_steers(guide: Guide, sde: AffineSDE) -> None:
             raise LawError(f"The observed entry is off by {means[0]:.3g} on average if guided, and by {means[1]:.3g} if not.", sde.spec)
         return
     if guide.conditions:
-        gain = (2 * labels[:, None] - 1) * (guided - _drawn(sde, _around(_without(guide), sde, range(_MANY))))
+        gain = (2 * labels[:, None] - 1) * (guided - _drawn(sde, _around(_weighing(guide, 0), sde, range(_MANY))))
         if not float(gain.mean()) > _SURE * float(gain.std()) / gain.numel() ** 0.5:
             raise LawError(f"Guided to a class, samples are moved by {float(gain.mean()):.3g} towards it.", sde.spec)
     if guide.needs_rows:
@@ -254,14 +260,15 @@ def _drawn(sde: AffineSDE, model: Model[Any], count: int = _MANY) -> Tensor:
     return sde.encode(_sampler(sde).sample(model, (count, *_EVENT), _STEPS, 3, rows=range(count), like=_WIDE))
 
 
-def _without(guide: Guide) -> Guide:
-    return type(guide)(**{**guide.parameters(), "weight": 0})
+def _weighing(guide: Guide, share: float) -> Guide:
+    values: dict[str, Any] = guide.parameters()
+    return type(guide)(**{**values, "weight": share * values["weight"]})
 
 
 def _gains(guide: Guide, sde: AffineSDE, count: int) -> tuple[Tensor, Tensor]:
     """How far the energy distance to the rows of each class falls if samples are guided, and its standard error, `(2,)` each."""
     labels, gains = _labels(range(count)), []
-    guided, free = (_drawn(sde, _around(one, sde, range(count)), count) for one in (guide, _without(guide)))
+    guided, free = (_drawn(sde, _around(one, sde, range(count)), count) for one in (guide, _weighing(guide, 0)))
     for label in (0, 1):
         rows = sde.encode(_data(sde, label))
         near, far = (2 * torch.cdist(z, rows).mean(1) - torch.cdist(z, z).mean(1) for z in (guided[labels == label], free[labels == label]))

@@ -122,7 +122,7 @@ def _claims_nothing(plugin: Optimizer) -> str | None:
 
 @OPTIMIZER_LAWS.law(excuses=_claims_nothing)
 def keeps_what_it_says(plugin: Optimizer) -> None:
-    """No step changes the sign, or the magnitude, of a weight that is not 0: whatever the gradients, bit for bit."""
+    """No step changes the sign, or the magnitude, of a weight that is not 0: whatever the gradients, bit for bit. Nor does an average."""
     net = _made(_Net)
     before = {name: p.detach().clone() for name, p in net.named_parameters() if is_weight(p) and p.any()}
     optimizer = plugin.build(net, _rate(plugin), steps=100)
@@ -140,6 +140,9 @@ def keeps_what_it_says(plugin: Optimizer) -> None:
                 f"It says that it keeps {plugin.keeps}, and {int(changed.sum())} of {changed.numel()} changed: "
                 f"{float(start[at]):.6g} became {float(end[at]):.6g}."
             )
+        mean = (start + end) / 2
+        if plugin.averaged and ((start.sign() != mean.sign()) if plugin.keeps == "signs" else (start.abs() != mean.abs())).any():
+            raise LawError(f"It says that averaged weights are as good, and averages do not keep {plugin.keeps}.")
 
 
 @OPTIMIZER_LAWS.law()
@@ -220,7 +223,7 @@ def restored_bit_for_bit(plugin: Optimizer) -> None:
 
 @OPTIMIZER_LAWS.law()
 def seeded_noise_only(plugin: Optimizer) -> None:
-    """Two runs of one seed give the same bits, and torch's global generator is not drawn from."""
+    """Two runs of one seed give the same bits, another seed gives other noise, and torch's global generator is not drawn from."""
     lr, ends = _rate(plugin), []
     state = torch.random.get_rng_state()
     for _ in range(2):
@@ -236,6 +239,23 @@ def seeded_noise_only(plugin: Optimizer) -> None:
     if not torch.equal(torch.cat([torch.rand(1), torch.rand(1)]), torch.cat(drawn)):
         raise LawError("It draws from torch's global generator.")
     torch.random.set_rng_state(state)
+    for one, other in zip(_unforced(plugin, 3), _unforced(plugin, 4), strict=True):
+        if one.unique().numel() > 1 and torch.equal(one, other):
+            raise LawError("Its noise, which moves equal weights apart, is the same for another seed.")
+
+
+def _unforced(plugin: Optimizer, seed: int) -> list[Tensor]:
+    """Weights that are all equal, after three steps without gradients: noise alone tells those of one parameter apart."""
+    net = _made(_Net)
+    for p in net.parameters():
+        nn.init.constant_(p, 0.5)
+    optimizer = plugin.build(net, _rate(plugin), steps=4, seed=seed)
+    for k in range(3):
+        net(_normal(4, 4, seed=k)).sum().backward()
+        for p in net.parameters():
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    return [p.detach() for p in net.parameters()]
 
 
 @OPTIMIZER_LAWS.law()
