@@ -83,6 +83,12 @@ def test_who_cannot_apply_a_matrix_refuses(spec):
         sampler.sample(model(), (2, 2), 3)
 
 
+@pytest.mark.parametrize(("method", "taken"), [("euler", True), ("heun", True), ("milstein", False), ("srk", False), ("log_ode", False)])
+def test_methods_for_diagonal_noise_refuse_noise_that_depends_on_other_entries(method, taken):
+    reason = SAMPLERS.build(f"torchsde:method={method}").refuses(SDES.build("wright-fisher"))
+    assert reason is None if taken else "noise of one entry depends on others" in reason
+
+
 def test_a_matrix_has_no_diffusion_entry_by_entry():
     with pytest.raises(CompositionError, match=r"is a matrix, not a number for each entry\. Apply it with `diffuse`"):
         Sheared().diffusion(Z, T)

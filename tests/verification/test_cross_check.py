@@ -161,6 +161,25 @@ def test_what_does_not_apply_is_said(sde, reason):
     assert all(finding.outcome == "does not apply" and reason in finding.note for finding in part.findings)
 
 
+def test_milstein_is_not_compared_where_noise_depends_on_other_entries(monkeypatch):
+    monkeypatch.setattr("sdezoo.verification.cross_check.COARSE", Ladder((16, 32), (16, 32), ()))
+    monkeypatch.setattr("sdezoo.verification.cross_check.LOST", 1.0)
+    monkeypatch.setattr("sdezoo.verification.paths.FINER", 2)
+    part = cross_check(SDES.build("wright-fisher"), drawn(64, 0), 60, Ladder(), 0, quiet)
+    milstein = [finding for finding in part.findings if "milstein" in finding.what]
+    assert {finding.part for finding in milstein} == {STRONG, EQUALITY, LIMIT}
+    assert all(finding.outcome == "does not apply" and "depends on other entries" in finding.note for finding in milstein)
+
+
+@pytest.mark.parametrize("milstein", [True, False])
+@torch.no_grad()
+def test_rounding_on_the_way_moves_the_end_by_rounding(milstein):
+    p = paths(PAPER)
+    one, moved, again = (p.by_formula(p.model, 128, milstein=milstein, rounded=seed) for seed in (None, 1, 2))
+    assert 1e-17 < float((one - moved).abs().max()) < 1e-12
+    assert not torch.equal(moved, again)
+
+
 def test_which_samplers_a_path_drives():
     p = paths(PAPER)
     expected = {"euler-maruyama": 1, "ancestral": 1, "multiplicative": 1, "ddim": 0, "ddim:eta=1": 1, "heun": 0, "pc": 2}
