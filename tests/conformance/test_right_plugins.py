@@ -39,8 +39,8 @@ def test_the_density_needs_differences(monkeypatch):
     import sdezoo.conformance.laws.calculus_laws as laws
 
     asked = []
-    original = laws._difference
-    monkeypatch.setattr(laws, "_difference", lambda fn, y: (asked.append(y), original(fn, y))[1])
+    original = laws.difference
+    monkeypatch.setattr(laws, "difference", lambda fn, y: (asked.append(y), original(fn, y))[1])
     try_law(SDE_LAWS, "fokker-planck", HalfLine())
     assert asked
 
