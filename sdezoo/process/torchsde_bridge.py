@@ -69,13 +69,22 @@ class ReverseEquation(nn.Module):
         stratonovich: whether the drift is in Stratonovich form.
         remembers: how many of the latest drifts and diffusions to cache; the eight stages of `srk` evaluate each of theirs
             several times.
+        start: state at which a single step starts, shaped like the state: the boundary rule then brings its stages back. None: it does not.
     """
 
     def __init__(
-        self, sde: ForwardSDE, score: Score, shape: torch.Size, origin: float, *, stratonovich: bool = False, remembers: int = 1
+        self,
+        sde: ForwardSDE,
+        score: Score,
+        shape: torch.Size,
+        origin: float,
+        *,
+        stratonovich: bool = False,
+        remembers: int = 1,
+        start: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.sde, self.score, self.shape, self.origin = sde, score, shape, origin
+        self.sde, self.score, self.shape, self.origin, self.start = sde, score, shape, origin, start
         self.noise_type = "general" if isinstance(sde, MatrixSDE) else "diagonal"
         self.sde_type = "stratonovich" if stratonovich else "ito"
         self._known: dict[str, deque[tuple[float, Tensor, Tensor]]] = {name: deque(maxlen=remembers) for name in "fg"}
@@ -99,17 +108,21 @@ class ReverseEquation(nn.Module):
         return value
 
     def _drift(self, u: Tensor, y: Tensor) -> Tensor:
-        z, t = y.reshape(self.shape), self._time(u)
+        z, t = self._stage(y), self._time(u)
         drift = -self.sde.reverse_drift(z, t, self.score(z, t))
         if self.sde_type == "stratonovich":
             drift = drift - self.sde.stratonovich_correction(z, t)
         return drift.flatten(1)
 
     def _diffusion(self, u: Tensor, y: Tensor) -> Tensor:
-        z = y.reshape(self.shape)
+        z = self._stage(y)
         if isinstance(self.sde, MatrixSDE):
             return self.sde.columns(z, self._time(u)).flatten(2).movedim(0, -1)
         return self.sde.diffusion(z, self._time(u)).to(z).expand_as(z).flatten(1)
+
+    def _stage(self, y: Tensor) -> Tensor:
+        z = y.reshape(self.shape)
+        return z if self.start is None else self.sde.project(z, self.start)
 
     def _time(self, u: Tensor) -> Tensor:
         if self._clock is None or self._clock[0] != float(u):

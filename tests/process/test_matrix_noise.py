@@ -89,6 +89,10 @@ def test_methods_for_diagonal_noise_refuse_noise_that_depends_on_other_entries(m
     assert reason is None if taken else "noise of one entry depends on others" in reason
 
 
+def test_stages_of_a_step_obey_the_boundary_rule():
+    BoundLaw(SAMPLER_LAWS["walls-hold"], SAMPLERS.build("torchsde:method=srk"))()
+
+
 def test_a_matrix_has_no_diffusion_entry_by_entry():
     with pytest.raises(CompositionError, match=r"is a matrix, not a number for each entry\. Apply it with `diffuse`"):
         Sheared().diffusion(Z, T)

@@ -60,5 +60,5 @@ class TorchSDE(Sampler[ForwardSDE]):
         sde = model.sde
         if s == 0:
             return sde.project(z - sde.reverse_drift(z, t, model.score(z, t)) * t, z), None
-        equation = ReverseEquation(sde, model.score, z.shape, float(t), stratonovich=self.method not in ITO)
+        equation = ReverseEquation(sde, model.score, z.shape, float(t), stratonovich=self.method not in ITO, start=z)
         return sde.project(integrate(equation, z, float(t - s), self.method, noise), z), None
