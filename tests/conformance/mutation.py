@@ -30,7 +30,7 @@ BY_NAME = {
     "lift": ["lift:transform=softplus", "lift:transform=sigmoid", "lift:transform=stick-breaking", "lift:transform=exp,low=-1"],
     "metropolis": ["metropolis:set=ball", "metropolis:set=annulus"],
     "ddim": ["ddim:eta=1"],
-    "torchsde": ["torchsde:method=srk", "torchsde:method=heun"],
+    "torchsde": [f"torchsde:method={method}" for method in ("milstein", "euler_heun", "midpoint", "heun", "srk")],
 }
 """Choices that the laws do not try by themselves; a mutant that lives is checked with each."""
 IN_PLACE = {"product": ["product:gbm[2;0],vp[1]", "product:reflected[0],vp[1]"]}
