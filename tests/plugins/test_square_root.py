@@ -166,10 +166,12 @@ def test_no_state_of_a_million_is_outside(steps):
 
 
 @pytest.mark.parametrize(("sde", "event"), [(CIR(), 100), (Jacobi(), 100), (WrightFisher(), 10)], ids=["cir", "jacobi", "wright-fisher"])
-@pytest.mark.parametrize("sampler", ["heun", "pc", "sscs", "torchsde", "torchsde:method=srk"])
+@pytest.mark.parametrize("sampler", ["heun", "pc", "sscs", "torchsde", "torchsde:method=midpoint", "torchsde:method=srk"])
 def test_no_state_is_outside_by_any_sampler_that_fits(sampler, sde, event):
-    """Their stages may look beyond a wall, and no score is known there."""
-    for steps in (3, 20):
+    """Their stages may look beyond a wall, and no score is known there. `srk` takes no noise that depends on other entries."""
+    fits = SAMPLERS.build(sampler).refuses(sde) is None
+    assert fits or (sampler, sde.entrywise_noise) == ("torchsde:method=srk", False)
+    for steps in (3, 20) if fits else ():
         assert outside(SAMPLERS.build(sampler), sde, event, steps, states=4000) == 0
 
 
