@@ -78,5 +78,6 @@ def verdicts(kind: str, spec: str) -> Iterator[Verdict]:
         yield from suite.verdicts(plugin)
         return
     usual = frozenset(getattr(registry.contract(), "__dataclass_fields__", ()))
-    twin = unusual(plugin, usual, fits_laws) if suite is GUIDE_LAWS else unusual(plugin, usual)
+    on = 0.01 if suite is OPTIMIZER_LAWS else 0.5  # a penalty of ½ would keep weights from what the loss wants
+    twin = unusual(plugin, usual, fits_laws, on) if suite is GUIDE_LAWS else unusual(plugin, usual, on=on)
     yield from suite.verdicts(plugin, *([twin] if twin != plugin else []))

@@ -54,16 +54,17 @@ def variants(plugin: Q) -> list[Q]:
 
 
 @cache
-def unusual(plugin: Q, usual: frozenset[str], works: Callable[[Q], bool] = lambda _: True) -> Q:
+def unusual(plugin: Q, usual: frozenset[str], works: Callable[[Q], bool] = lambda _: True, on: float = 0.5) -> Q:
     """`plugin` with every hyper-parameter changed, so that features that its defaults switch off are tried too.
 
     Args:
         plugin: The plugin.
         usual: Names of the hyper-parameters to leave as they are.
         works: Takes a plugin; returns whether it fits the data of its laws, which may be too few or too small for a value.
+        on: What a number becomes that is 0.
     """
     values = plugin.parameters().items()
-    return _changed(plugin, {key: _others(type(plugin), key, value) for key, value in values if key not in usual}, works)
+    return _changed(plugin, {key: _others(type(plugin), key, value, on) for key, value in values if key not in usual}, works)
 
 
 @cache
@@ -111,7 +112,7 @@ def _changed(plugin: Q, candidates: dict[str, Sequence[Any]], works: Callable[[Q
     return plugin
 
 
-def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
+def _others(cls: type[Plugin], key: str, value: Any, on: float = 0.5) -> Sequence[Any]:
     hint = get_type_hints(cls)[key]
     choices = [choice for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal for choice in get_args(kind)]
     if choices:
@@ -121,7 +122,7 @@ def _others(cls: type[Plugin], key: str, value: Any) -> Sequence[Any]:
     if isinstance(value, int):
         return [value + 1, value - 1]
     if isinstance(value, float):
-        return [factor * value for factor in _FACTORS] if value else [0.5]
+        return [factor * value for factor in _FACTORS] if value else [on]
     if value is None:
         return (_OPEN, _COLUMNS, _MATRICES)[min(_depth(hint), 2)]
     return []
