@@ -120,7 +120,7 @@ def _others(cls: type[Plugin], key: str, value: Any, on: float = 0.5) -> Sequenc
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value + 1, value - 1]
+        return [value + 1]
     if isinstance(value, float):
         return [factor * value for factor in _FACTORS] if value else [on]
     if value is None:
