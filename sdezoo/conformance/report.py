@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Any
 
 from sdezoo.conformance.bank.cases import unusual
@@ -27,7 +28,7 @@ SUITES: dict[str, Suite[Any]] = {
 
 
 def kinds(spec: str) -> list[str]:
-    """The kinds with laws under which a plugin is registered.
+    """The kinds with laws under which a plugin is registered; of several, those that have the hyper-parameters.
 
     Args:
         spec: Its spec string.
@@ -36,7 +37,7 @@ def kinds(spec: str) -> list[str]:
         PluginError: No plugin has this name, or none of its kinds has laws.
         ParameterError: The spec string is malformed.
     """
-    name = parse(spec)[0]
+    name, given = parse(spec)
     found = [kind for kind, registry in REGISTRIES.items() if registry.entries(name)]
     if not found:
         known = [other for kind in SUITES for other in REGISTRIES[kind].names()]
@@ -47,7 +48,10 @@ def kinds(spec: str) -> list[str]:
             f"'{name}' is a {REGISTRIES[found[0]].kind}, and there are no laws for those.",
             "Check an SDE, a loss, a sampler, a guide or an optimizer.",
         )
-    return lawful
+    if len(lawful) == 1 or not given:
+        return lawful
+    fitting = [kind for kind in lawful if given.keys() <= {one.name for one in fields(REGISTRIES[kind].load(name))}]
+    return fitting or lawful
 
 
 def verdicts(kind: str, spec: str) -> Iterator[Verdict]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from sdezoo.conformance.report import kinds
 from sdezoo.errors import SdezooError
 from sdezoo_cli.check import check
 
@@ -94,6 +95,12 @@ def test_what_is_typed_wrong(arguments: dict, what: str) -> None:
     with pytest.raises(SdezooError) as error:
         check(**arguments)
     assert what in f"{error.value.problem} {error.value.remedy}"
+
+
+def test_of_two_plugins_of_one_name_that_with_the_parameter_is_checked() -> None:
+    assert kinds("bridge") == ["sdes", "samplers"]
+    assert kinds("bridge:order=1") == ["samplers"]
+    assert kinds("bridge:sigma=2") == ["sdes"]
 
 
 def test_a_file_without_a_kind_that_has_laws(plugin) -> None:

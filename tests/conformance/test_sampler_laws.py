@@ -17,6 +17,7 @@ from tests.process.edges import BetweenWalls, Kinetic, Stable, StableFlow
 SPECS = [
     *SAMPLERS.names(),
     "ancestral:spacing=uniform",
+    "bridge:order=1",
     "ddim:eta=1",
     "dale-langevin:preset=paper",
     "dpmpp-2m:spacing=uniform",

@@ -246,7 +246,7 @@ class BridgeAtoms(Model[Bridge]):
     """
 
     def __init__(self, sde: Bridge, points: Tensor, ends: Tensor) -> None:
-        self.sde, self.points = sde, points
+        self.sde, self.points, self.ends = sde, points, ends
         self.first, self.last = (sde.encode(x, Noise.seeded(0)) for x in (points, ends))
         self.evaluations = 0
 

@@ -31,6 +31,7 @@ from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Sto
 from sdezoo.conformance.evidence import bounded_moments, close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.interpolant import ScaleMixture, SelfDecomposable
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
@@ -200,8 +201,10 @@ def marginals_are_kept(sampler: Sampler) -> None:
     """With an exact model and many steps, states have the distributions of the process on the way, and the data at the end."""
     for model in _heavier(atoms_of(sampler)):
         _kept_on_the_way(sampler, model, _FEW_STEPS, _CROWD, _CLOSE)
-        if isinstance(model, BridgeAtoms) or (isinstance(model.sde, ScaleMixture) and len(model.points) == 1):
-            _kept_on_the_way(sampler, model, 4, 4 * _CROWD, _CLOSE / 4)  # steps of any size are exact where the clean state is certain
+        # Steps of any size are exact where the clean state is certain.
+        certain = BridgeAtoms(model.sde, model.points[:1], model.ends) if isinstance(model, BridgeAtoms) else model
+        if len(certain.points) == 1 and isinstance(certain.sde, Bridge | ScaleMixture):
+            _kept_on_the_way(sampler, certain, 4, 4 * _CROWD, _CLOSE / 4)
 
 
 def _kept_on_the_way(sampler: Sampler, model: Atoms | BridgeAtoms, steps: int, count: int, bound: float) -> None:
