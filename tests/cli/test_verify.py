@@ -152,6 +152,7 @@ def test_a_process_that_raises_is_off_and_said_why():
 
 def test_an_order_outside_its_band_is_exit_code_1(sdezoo, monkeypatch):
     monkeypatch.setattr("sdezoo.verification.cross_check.EQUAL", 0.0)
+    monkeypatch.setattr("sdezoo.verification.cross_check.ROUNDED", 0.0)
     code, out, _ = sdezoo("ve", "--quiet")
     assert code == 1
     assert "ve: equality: torchsde euler = its closed form, on the state is" in out

@@ -503,7 +503,7 @@ class TestTable:
             ("", "a table.*is empty"),
             ("a,b\n", "no rows"),
             ("1,2\n3,4\n5,6\n", "a line of numbers"),
-            ("a,b\n1,2\n3\n", r"2 column names, but row 1 \(counted from 0\) has 1 field: 3\."),
+            ("a,b\n1,2\n3\n", r"2 column names, but line 3 has 1 field: 3\."),
             ("a,a\n1,2\n3,4\n", "more than one column named 'a'"),
             ("a,b\n1,2\n3,inf\n", "1 infinite .* row 1, column 'b'"),
             ("a\n1\n1e300\n", "too large for float32.* row 1, column 'a'"),
@@ -532,7 +532,7 @@ class TestTable:
         assert data.columns[7] == 'c "7", x'
         names = ",".join(f"c{i}" for i in range(1500))
         for line, says in (
-            ("1," * 1498 + "1", r"1500 column names, but row 0 \(counted from 0\) has 1499 fields"),
+            ("1," * 1498 + "1", r"1500 column names, but line 2 has 1499 fields"),
             ("1," * 1499 + "inf", "row 0, column 'c1499'"),
             ("", "no rows"),
         ):
