@@ -19,7 +19,7 @@ from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCode
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.normal_scores import fit_normal_scores
-from sdezoo.data.column_types import CategoryType, TimeType, or_numbers
+from sdezoo.data.column_types import CategoryType, TimeType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
@@ -361,11 +361,12 @@ def _refusal(data: Data, support: Constraint, shift: Shift, refused: Tensor, enc
         predicate = "negative" if admits_zero else "zero or negative"
     else:
         predicate = f"outside the support of the SDE, {support_in_words(support)}"
-    after = f" after the shift by {shift}" if isinstance(shift, float | int) else ""
-    where = f", in {_columns(refused, data.columns, encoding.sources(data.event[-1]))}" if refused.ndim else ""
-    return DataError(
-        f"{subject} {'are' if count > 1 else 'is'} {predicate}{after}{where}.", _remedy(data, event, support, half_line, shift)
-    )
+    predicate += f" after the shift by {shift}" if isinstance(shift, float | int) else ""
+    sources = encoding.sources(data.event[-1])
+    where = f", in {_columns(refused, data.columns, sources)}" if refused.ndim else ""
+    if half_line and refused.ndim == 1 == len(data.event) and not any(map(offset_of, data.types)):
+        where += f", down to {float(data.bounds[0][[sources[i] for i in refused.nonzero().flatten().tolist()]].min()):g}"
+    return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{where}.", _remedy(data, event, support, half_line, shift))
 
 
 def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: bool, shift: Shift) -> str:
@@ -389,12 +390,11 @@ def _others(data: Data) -> str:
         return "another bridge"
     if float(data.bounds[0].min()) < 0:
         return "another SDE"
-    event = data.event
-    takers = [name for name, sde in defaults(SDES) if _half_line(sde.support, event).all() and _admits(sde.support, 0.0, event).all()]
+    allowing = ((name, _half_line(sde.support, data.event) & _admits(sde.support, 0.0, data.event)) for name, sde in defaults(SDES))
+    takers = [name for name, allows in allowing if allows.all()]
     return f"an SDE that allows zeros, such as {' or '.join(takers)}" if takers else "another SDE"
 
 
 def _columns(counts: Tensor, names: Sequence[str], sources: Sequence[int]) -> str:
-    troubled = [int(i) for i in counts.nonzero()]
-    named = shortened(f"{column_name(sources[i], names)} ({int(counts[i])})" for i in troubled)
-    return f"column{'s' if len(troubled) > 1 else ''} {named}"
+    named = [f"{column_name(sources[i], names)} ({int(counts[i])})" for i in counts.nonzero().flatten().tolist()]
+    return f"column{'s' if len(named) > 1 else ''} {shortened(named)}"

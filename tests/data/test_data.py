@@ -129,7 +129,9 @@ def test_a_refusal_counts_and_names_the_columns() -> None:
     data = table([[0.0] * 7 + [1.0], [-1.0] + [0.0] * 6 + [1.0]], names)
     with pytest.raises(DataError) as refusal:
         fit_encoding(data, constraints.positive)
-    assert refusal.value.problem == ("14 values are zero or negative, in columns 'a' (2), 'b' (2), 'c' (2), 'd' (2), 'e' (2) and 2 more.")
+    assert refusal.value.problem == (
+        "14 values are zero or negative, in columns 'a' (2), 'b' (2), 'c' (2), 'd' (2), 'e' (2) and 2 more, down to -1."
+    )
     assert "--shift auto" in refusal.value.remedy
     assert "another SDE" in refusal.value.remedy
 
