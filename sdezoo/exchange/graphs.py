@@ -270,6 +270,7 @@ def _graph(module: nn.Module, inputs: dict[str, Tensor], words: tuple[str, str])
                 custom_translation_table={
                     torch.ops.aten.searchsorted.Tensor: _searchsorted,
                     torch.ops.aten.cumprod.default: _cumprod,
+                    torch.ops.aten.index_add.default: _index_add,
                 },
             )
         except Exception as error:  # whatever a third party's network does while it is traced
@@ -308,6 +309,13 @@ def _cumprod(self: Any, dim: int, dtype: int | None = None) -> Any:
     negative = op.CumSum(op.Cast(op.Less(self, op.CastLike(op.Constant(value_float=0.0), self)), to=_INT64), axis)
     odd = op.Equal(op.Mod(negative, op.Constant(value_int=2)), op.Constant(value_int=1))
     return op.Where(odd, op.Neg(size), size)
+
+
+def _index_add(self: Any, dim: int, index: Any, source: Any, alpha: float = 1) -> Any:
+    """`torch.index_add` along the last axis in operations of ONNX."""
+    op: Any = import_module("onnxscript").opset18
+    added = op.Mul(source, op.CastLike(op.Constant(value_float=float(alpha)), source))
+    return op.ScatterElements(self, op.Expand(index, op.Shape(source)), added, axis=dim, reduction="add")
 
 
 @contextmanager
