@@ -101,9 +101,8 @@ class Corners(nn.Module):
             inverse[group] = torch.arange(len(group)) + g * most
             bits[group] = len(group) == 1
         self.register_buffer("inverse", inverse, persistent=False)
-        error = errors.diagonal(dim1=-2, dim2=-1)[:, gated]
         self.register_buffer("gated", gated, persistent=False)
-        self.register_buffer("precision", (noise[:, gated] ** 2 * (1 - error) / error).float(), persistent=False)
+        self.register_buffer("precision", _precision(errors, noise)[:, gated], persistent=False)
         share = clean[:, 2].double().cpu()
         self.register_buffer("log_odds", torch.where(bits, share.logit(), share.log()).float(), persistent=False)
 
@@ -169,10 +168,8 @@ class Corners(nn.Module):
         at, sign = number.long(), 2 * side - 1
         q = tau.expand_as(mean)[:, self.gated] ** 2 / torch.lerp(self.precision[k - 1], self.precision[k], share[..., None]).to(mean)
         seen = mean[:, self.gated] * (1 + q)
-        ratio = (seen - spike) ** 2 / (2 * q) - (seen - centre) ** 2 / (2 * (wide + q)) - torch.log1p(wide / q) / 2
-        odds = odds.index_add(1, at, sign * ratio)
-        there = (sign * odds[:, at]).sigmoid()
-        value = there * (centre + wide / (wide + q) * (seen - centre)) + (1 - there) * spike
+        odds = odds.index_add(1, at, sign * _gate_odds(seen, q, spike, centre, wide))
+        value = _gated_mean((sign * odds[:, at]).sigmoid(), seen, q, spike, centre, wide)
         found = torch.where(self.clean[:, 3] >= 0, self._means(odds), mean)
         return found.index_copy(1, self.gated, value) - mean
 
@@ -210,8 +207,7 @@ class Piles(nn.Module):
         gating = (clean[:, 6] >= 0).nonzero().flatten()
         for name, places in {"at": clean[:, 0].long(), "gating": gating, "beside": clean[gating, 6].long()}.items():
             self.register_buffer(name, places, persistent=False)
-        error = errors.diagonal(dim1=-2, dim2=-1)
-        self.register_buffer("precision", (noise**2 * (1 - error) / error).float(), persistent=False)
+        self.register_buffer("precision", _precision(errors, noise), persistent=False)
 
     @staticmethod
     def find(rows: Tensor, taken: Tensor | None = None) -> Tensor | None:
@@ -258,12 +254,27 @@ class Piles(nn.Module):
         low, middle, high = (logs - (seen[:, self.at, None] - values) ** 2 / (2 * q[:, self.at, None])).unbind(-1)
         spike, centre, wide = gates[self.gating, 1:].unbind(1)
         y, r = seen[:, self.beside], q[:, self.beside]
-        ratio = (y - spike) ** 2 / (2 * r) - (y - centre) ** 2 / (2 * (wide + r)) - torch.log1p(wide / r) / 2
-        chances = torch.stack([low, middle.index_add(1, self.gating, ratio), high], -1).softmax(-1)
-        there = chances[:, self.gating, 1]
-        value = there * (centre + wide / (wide + r) * (y - centre)) + (1 - there) * spike
+        middle = middle.index_add(1, self.gating, _gate_odds(y, r, spike, centre, wide))
+        chances = torch.stack([low, middle, high], -1).softmax(-1)
+        value = _gated_mean(chances[:, self.gating, 1], y, r, spike, centre, wide)
         found = torch.zeros_like(mean).index_copy(1, self.at, (chances * values).sum(-1) - mean[:, self.at])
         return found.index_copy(1, self.beside, value - mean[:, self.beside])
+
+
+def _precision(errors: Tensor, noise: Tensor) -> Tensor:
+    """`τ²/q` of all columns at each level, `(K, d)`."""
+    error = errors.diagonal(dim1=-2, dim2=-1)
+    return (noise**2 * (1 - error) / error).float()
+
+
+def _gate_odds(y: Tensor, q: Tensor, spike: Tensor, centre: Tensor, wide: Tensor) -> Tensor:
+    """The logarithm of `N(ŷ; m, v + q)/N(ŷ; s, q)`: what a gated value says of its mark."""
+    return (y - spike) ** 2 / (2 * q) - (y - centre) ** 2 / (2 * (wide + q)) - torch.log1p(wide / q) / 2
+
+
+def _gated_mean(there: Tensor, y: Tensor, q: Tensor, spike: Tensor, centre: Tensor, wide: Tensor) -> Tensor:
+    """`E` of a gated value, of which `there` is the probability `π` that it varies."""
+    return there * (centre + wide / (wide + q) * (y - centre)) + (1 - there) * spike
 
 
 def times(matrices: Tensor, rows: Tensor) -> Tensor:
