@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from sdezoo import NETWORKS, SDES
@@ -21,10 +21,22 @@ from sdezoo.training.config import TrainingConfig
 D = 4
 
 
-def rows(count: int = 400) -> torch.Tensor:
+def rows(count: int = 400) -> Tensor:
     """Correlated normal rows, two columns of which nearly determine each other."""
     mix = torch.tensor([[1.0, 0, 0, 0], [0.8, 0.6, 0, 0], [1.0, 0, 0.05, 0], [-0.5, 0.2, 0, 3.0]])
     return torch.randn(count, D, generator=torch.Generator().manual_seed(0)) @ mix.T + torch.tensor([0.0, 5.0, 0.0, -1.0])
+
+
+def _fresh(z0: Tensor, place: float) -> tuple[ScoreModel, Tensor, Tensor, Tensor]:
+    """A fresh model of rows under `ve`, rows that are noised at a share of the last time, the variance, and what it takes them for."""
+    sde = SDES.build("ve").adapted(z0)
+    assert isinstance(sde, AffineSDE)
+    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module(z0.shape[1:]), z0).double()
+    t = torch.tensor(max(sde.t_span[0], place * sde.t_span[1]), dtype=torch.float64)
+    v, z0 = sde.exact(t).variance, z0.double()
+    z = z0 + v.sqrt() * torch.randn(z0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    with torch.no_grad():
+        return model, z, v, model.denoise(z, t)
 
 
 @pytest.mark.parametrize("spec", ["vp", "ve", "gbm", "subvp"])
@@ -73,9 +85,9 @@ def test_for_normal_data_the_network_learns_in_units_of_unit_variance() -> None:
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(3))
     y, noised = (x0 - x0.mean(0)) / std, (x0 + k.ratio * noise - x0.mean(0)) / std
     s = (1 + (k.ratio / std) ** 2).sqrt()
-    seen: list[torch.Tensor] = []
+    seen: list[Tensor] = []
 
-    def record(u: torch.Tensor) -> torch.Tensor:
+    def record(u: Tensor) -> Tensor:
         seen.append(u)
         return torch.zeros_like(u)
 
@@ -122,14 +134,7 @@ def test_a_fresh_network_tells_values_from_gaps_by_their_marks_and_gives_them_th
     gap = torch.stack([torch.arange(2000) % 4 == 0, torch.arange(2000) // 4 % 10 > 0], 1)
     sign = torch.tensor([1.0, -1.0])
     z0 = torch.cat([torch.where(gap, 0.0, values), sign * torch.where(gap, -2.0, 2.0)], 1)
-    sde = SDES.build("ve").adapted(z0)
-    assert isinstance(sde, AffineSDE)
-    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((4,)), z0).double()
-    t = torch.tensor(max(sde.t_span[0], place * sde.t_span[1]), dtype=torch.float64)
-    v, z0 = sde.exact(t).variance, z0.double()
-    z = z0 + v.sqrt() * torch.randn(z0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    with torch.no_grad():
-        found = model.denoise(z, t)
+    _, z, v, found = _fresh(z0, place)
     value, seen = z.chunk(2, 1)
     odds = (~gap).double().mean(0).logit() + 4 * sign * seen / v + value**2 / (2 * v) - value**2 / (2 * (1 + v)) - torch.log1p(1 / v) / 2
     there = odds.sigmoid()
@@ -144,15 +149,8 @@ def test_a_fresh_network_tells_values_from_walls(place: float) -> None:
     marks, shares = torch.tensor([-2.0, 0.0, 2.0]), torch.tensor([0.05, 0.85, 0.1])
     mark = marks.repeat_interleave((2000 * shares).long())
     z0 = torch.stack([torch.zeros(2000).masked_scatter(mark == 0, quantiles), mark], 1)
-    sde = SDES.build("ve").adapted(z0)
-    assert isinstance(sde, AffineSDE)
-    model = ScoreModel.for_data(sde, NETWORKS.build("mlp:width=8").module((2,)), z0).double()
+    model, z, v, found = _fresh(z0, place)
     assert model.decides
-    t = torch.tensor(max(sde.t_span[0], place * sde.t_span[1]), dtype=torch.float64)
-    v, z0 = sde.exact(t).variance, z0.double()
-    z = z0 + v.sqrt() * torch.randn(z0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    with torch.no_grad():
-        found = model.denoise(z, t)
     value, seen = z.split(1, 1)
     spread = v + (marks == 0)
     odds = shares.double().log() - (seen - marks) ** 2 / (2 * v) - value**2 / (2 * spread) - spread.log() / 2
