@@ -106,7 +106,7 @@ def parse_times(texts: pa.ChunkedArray | pa.Array, form: str, kind: pa.DataType)
     if pa.types.is_duration(kind):
         return _read_durations(texts, kind)
     base, counted = texts, None
-    digits = next(count for count, unit in _UNITS.items() if unit == kind.unit)
+    digits = _digits(kind)
     if digits:
         parts = pc.extract_regex(base, rf"(?P<a>.*\d:\d\d)\.(?P<f>\d{{{digits}}})(?P<z>\D.*)?$")
         base = pc.binary_join_element_wise(pc.struct_field(parts, "a"), pc.coalesce(pc.struct_field(parts, "z"), ""), "")
@@ -155,8 +155,7 @@ def _of_texts(texts: pa.ChunkedArray, first: str) -> tuple[pa.ChunkedArray, str]
     if duration := re.fullmatch(_DURATION, first):
         kind = pa.duration(_UNITS[len(duration["f"] or "")])
         times = _read_durations(texts := texts.cast(pa.string()), kind)
-        kept = times.null_count == texts.null_count and pc.all(pc.equal(_write_durations(times), texts)).as_py()
-        return (times, _OF_DAYS) if kept else None
+        return (times, _OF_DAYS) if _comes_back(times, _OF_DAYS, texts) else None
     match = _TEXT.fullmatch(first)
     if match is None or not (match[1] or match[3]) or bool(match[2]) != bool(match[1] and match[3]):
         return None
@@ -165,8 +164,7 @@ def _of_texts(texts: pa.ChunkedArray, first: str) -> tuple[pa.ChunkedArray, str]
     found = []
     for form, kind in _forms(match):
         times = parse_times(texts, form, kind)
-        back = times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py()
-        if back and ("%y" not in form or _within_50_years(times)):
+        if _comes_back(times, form, texts) and ("%y" not in form or _within_50_years(times)):
             found.append((times, form))
     if found:
         same = all(times.equals(found[0][0]) for times, _ in found)
@@ -174,8 +172,18 @@ def _of_texts(texts: pa.ChunkedArray, first: str) -> tuple[pa.ChunkedArray, str]
     return _iso(texts) if match[1] and match[1][4] == "-" else None
 
 
+def _comes_back(times: pa.ChunkedArray, form: str, texts: pa.ChunkedArray) -> bool:
+    """Whether times written in a form are the texts that they were read from."""
+    return times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py()
+
+
+def _digits(kind: pa.DataType) -> int:
+    """Decimal places of a second in the unit of a type."""
+    return next(count for count, unit in _UNITS.items() if unit == kind.unit)
+
+
 def _read_durations(texts: pa.ChunkedArray | pa.Array, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
-    digits = next(count for count, unit in _UNITS.items() if unit == kind.unit)
+    digits = _digits(kind)
     parts = pc.extract_regex(texts, f"^{_DURATION}$")
     whole = [pc.multiply(pc.struct_field(parts, name).cast(pa.int64()), length * 10**digits) for name, length in _SECONDS.items()]
     found = reduce(pc.add, whole)
@@ -201,8 +209,7 @@ def _compact(numbers: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
         return None
     texts = pa.chunked_array(chunk.cast(pa.string()) for chunk in numbers.chunks)
     times = parse_times(texts, form, pa.timestamp("s"))
-    kept = times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py()
-    return (times, form) if kept else None
+    return (times, form) if _comes_back(times, form, texts) else None
 
 
 def _within_50_years(times: pa.ChunkedArray | pa.Array) -> bool:
