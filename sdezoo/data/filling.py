@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.inference import is_numeric
 from sdezoo.data.opening.numerals import Amounts
 from sdezoo.data.opening.style import cell_texts, find_style
 from sdezoo.data.opening.table import read_table
@@ -101,8 +102,8 @@ def fill_text(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws:
 
 def _texts(values: pa.Array, name: str, column: pa.ChunkedArray, texts: Sequence[str], style: TextStyle) -> list[str]:
     """Values as the file writes them: numbers in its style, or in that of the column, others as a cell of equal value."""
-    if _are_numbers(values.type):
-        amounts = Amounts.of(texts, column.to_pylist(), style.decimal) if _are_numbers(column.type) else None
+    if is_numeric(values.type):
+        amounts = Amounts.of(texts, column.to_pylist(), style.decimal) if is_numeric(column.type) else None
         if amounts is None:
             return cell_texts(values, name, style).to_pylist()
         style = replace(style, decimal=amounts.decimal, decimals={name: amounts.decimals})
@@ -111,10 +112,6 @@ def _texts(values: pa.Array, name: str, column: pa.ChunkedArray, texts: Sequence
         return [amounts.write(text, negative=bool(negative)) for text, negative in zip(plain, below, strict=True)]
     written = dict(zip(column.cast(pa.string()).to_pylist(), texts, strict=True))
     return [written.get(text, text or "") for text in values.cast(pa.string()).to_pylist()]
-
-
-def _are_numbers(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], draws: int) -> None:

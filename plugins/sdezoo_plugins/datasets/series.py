@@ -16,6 +16,7 @@ from sdezoo.data.conversion import Columns
 from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.formats import SERIES, STEP, TableFormat
 from sdezoo.data.opening.dialect import Dialect
+from sdezoo.data.opening.inference import is_numeric
 from sdezoo.data.opening.table import listed
 from sdezoo.data.tables import columns
 from sdezoo.errors import DataError, shortened
@@ -127,10 +128,9 @@ class Series(Dataset):
     def _counting(self, table: pa.Table, found: Columns, series: Sequence[np.ndarray], time: str | None) -> dict[str, bool]:
         """The columns of whole numbers that increase in every row, at least half in equal steps, and whether all are equal. None if there
         are no others to learn."""
-        kinds = dict(zip(found.names, or_numbers(found.types, len(found.names)), strict=True))
-        numbers = {name for name, kind in kinds.items() if isinstance(kind, NumberType) and name not in (self.key, time, *self.columns)}
+        numbers = [name for name in _numbered(found) if name not in (self.key, time, *self.columns)]
         counting = {}
-        for name in (name for name in found.names if name in numbers):
+        for name in numbers:
             column = table.column(name)
             if not pa.types.is_integer(column.type) or column.null_count:
                 continue
@@ -138,15 +138,15 @@ class Series(Dataset):
             equal = steps == np.median(steps) if len(steps) else np.zeros(0, bool)
             if len(steps) and (steps > 0).all() and equal.mean() >= _SHARE:
                 counting[name] = bool(equal.all())
-        return counting if self.columns or numbers > counting.keys() else {}
+        return counting if self.columns or len(numbers) > len(counting) else {}
 
     def _names(self, found: Columns, left: Sequence[str | None]) -> list[str]:
         if self.key is not None:
             _check_named([self.key], found.names, "key")
         _check_named(self.columns, found.names, "columns")
-        kinds = dict(zip(found.names, or_numbers(found.types, len(found.names)), strict=True))
-        chosen = list(self.columns) or [name for name, kind in kinds.items() if isinstance(kind, NumberType) and name not in left]
-        words = [name for name in chosen if not isinstance(kinds[name], NumberType)]
+        numbers = _numbered(found)
+        chosen = list(self.columns) or [name for name in numbers if name not in left]
+        words = [name for name in chosen if name not in numbers]
         if words or not chosen:
             what = f"The column '{words[0]}' does not hold numbers" if words else f"'{self.path}' has no column of numbers"
             raise DataError(f"{what}.", "Name the columns of the series: columns=(open,close).")
@@ -257,6 +257,12 @@ class Series(Dataset):
         return found[0], found[1]
 
 
+def _numbered(found: Columns) -> list[str]:
+    """The columns of numbers."""
+    kinds = or_numbers(found.types, len(found.names))
+    return [name for name, kind in zip(found.names, kinds, strict=True) if isinstance(kind, NumberType)]
+
+
 def _check_named(names: Sequence[str], known: Sequence[str], field: str) -> None:
     if unknown := [name for name in names if name not in known]:
         raise DataError(f"There is no column '{unknown[0]}', given as {field}.", f"Choose from: {shortened(known)}.")
@@ -270,7 +276,7 @@ def _numbers(column: pa.ChunkedArray, name: str) -> np.ndarray:
     if pa.types.is_temporal(kind):
         # Dates are counted in days; all other times in the unit of their type.
         column = column.cast(pa.int32()) if pa.types.is_date32(kind) or pa.types.is_time32(kind) else column.cast(pa.int64())
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+    elif not is_numeric(kind):
         raise DataError(f"The column of times '{name}' holds neither numbers nor dates.", "Name a column of times: time=COLUMN.")
     found = column.to_numpy()
     if found.dtype.kind == "f" and not np.isfinite(found).all():

@@ -162,6 +162,11 @@ def as_int64(part: pa.ChunkedArray | pa.Array) -> np.ndarray:
     return np.asarray(part.cast(pa.int32() if part.type.bit_width == 32 else pa.int64()).to_numpy(), dtype=np.int64)
 
 
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of integers or floating-point numbers."""
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
+
+
 def shared_times(columns: Sequence[pa.ChunkedArray]) -> dict[str, TimeType]:
     """Find one type for all columns of times of one Arrow type, so that they can be compared, if float32 tells all values apart.
 

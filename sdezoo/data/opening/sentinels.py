@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.opening.dialect import instead, is_number
+from sdezoo.data.opening.inference import is_numeric
 from sdezoo.data.opening.words import is_text, words
 
 _NINES = [sign * (10**digits - 1) for digits in range(1, 9) for sign in (-1, 1)]
@@ -31,7 +32,7 @@ def without_sentinels(table: pa.Table, missing: Sequence[str]) -> pa.Table:
     marks, numbers = pa.array(missing, pa.string()), pa.array([float(text) for text in missing if is_number(text)], pa.float64())
     for place, field in enumerate(table.schema if missing else ()):
         column, kind = table.column(place), field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        if _is_number(kind):
+        if is_numeric(kind):
             found = pc.is_in(column.cast(pa.float64(), safe=False), numbers)
         elif pa.types.is_dictionary(field.type) and is_text(kind):
             texts = words(column)
@@ -54,9 +55,9 @@ def name_sentinels(path: Path, table: pa.Table, notify: Callable[[str], None]) -
         notify: called with a sentence for each column.
     """
     for name, column in zip(table.column_names, table.columns, strict=True):
-        if not _is_number(column.type):
+        if not is_numeric(column.type):
             continue
-        values = column.cast(pa.float64(), safe=False)
+        values = column.cast(pa.float64(), safe=False)  # half precision has no extremes in Arrow
         ends = pc.min_max(values).as_py()
         for mark in {ends["min"], ends["max"]}.intersection(_NINES):
             others = pc.min_max(pc.filter(values, pc.not_equal(values, mark))).as_py()
@@ -69,7 +70,3 @@ def name_sentinels(path: Path, table: pa.Table, notify: Callable[[str], None]) -
                     f"{count} values of column '{name}' of '{path}' are {mark:.0f}, far from the others, {others['min']:g} to "
                     f"{others['max']:g}. If that marks a missing value, g{instead(path, f'missing={mark:.0f}')[1:]}"
                 )
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind)
