@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from sdezoo.errors import in_one_line, printable
 from sdezoo.learning.model import Model
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.planning import draft, plan
+from sdezoo.training.planning import Draft, draft, plan
 from sdezoo.training.selection import FEWEST, ROWS, cross_validates
 from sdezoo.training.workers import Workers
 from sdezoo.zoo.columns import AUTO
@@ -73,7 +73,7 @@ def advise(source: str, column: str | None = None) -> Advice:
     chosen = draft(TrainingConfig.build({"data": source, "column": column}))
     data = chosen.load()
     sampler = usual_sampler(chosen.sde, data.kind, decides=False)
-    decides = sampler.deciding() != sampler and _decides(source, column)
+    decides = sampler.deciding() != sampler and _decides(chosen)
     sampler = sampler.deciding() if decides else sampler
     steps = sampler.usual_steps if sampler.weak_order is None or sampler.weak_order >= _SECOND else _MANY_STEPS
     found = chosen.reasons or (f"{chosen.config.sde}: the default for data of kind {data.kind}",)
@@ -95,13 +95,11 @@ def advise(source: str, column: str | None = None) -> Advice:
     )
 
 
-def _decides(source: str, column: str | None) -> bool:
+def _decides(chosen: Draft) -> bool:
     """Whether the model of a table knows columns of two values; see `Model.decides`."""
-    # A number of steps is given, so that none is searched for.
-    chosen = plan(
-        draft(TrainingConfig.build({"data": source, "column": column, "steps": 1})), Workers(torch.device("cpu"), None, compiled=False)
-    )
-    model = chosen.task.learner(chosen, [torch.arange(chosen.batch)]).module
+    config = chosen.config.model_copy(update={"steps": 1})  # so that no number of steps is searched for
+    planned = plan(replace(chosen, config=config), Workers(torch.device("cpu"), None, compiled=False))
+    model = planned.task.learner(planned, [torch.arange(planned.batch)]).module
     return isinstance(model, Model) and model.decides
 
 
