@@ -46,6 +46,7 @@ _PADDED = r"^\s*[-+]?0\d"  # a code: as a number it would be another one
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 
 _CELL = re.compile(rf"([^\d.,]*)([\d.,{_SPACES}]*\d[.,]?)(\D*)")
+_HEAD = 256  # rows that are looked at before all are
 _CELLS = 10_000  # how many cells are looked at
 
 
@@ -243,16 +244,22 @@ def _signed(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _without_unit(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The texts without the unit that is behind the numbers of all but marks of missing ones; as they are if there is none, or another."""
-    numbers = _without_marks(column)
-    numbers = column if numbers is None else numbers
-    first = next((text for text in numbers.drop_null()[:1].to_pylist()), None)
+    first = _first_number(column.slice(0, _HEAD)) or _first_number(column)
     unit = None if first is None else pc.extract_regex(pa.scalar(first), _IN_UNIT).as_py()
     if unit is None or re.fullmatch("[eE]", unit["unit"]):
         return column
+    numbers = _without_marks(column)
+    numbers = column if numbers is None else numbers
     found = pc.struct_field(pc.extract_regex(numbers, _IN_UNIT), "unit")
     alike = found.null_count == numbers.null_count and pc.all(pc.equal(found, unit["unit"])).as_py()
     alike = alike and not pc.any(pc.match_substring_regex(numbers, _PADDED)).as_py()
     return pc.replace_substring_regex(column, rf"(\d)\s*{re.escape(unit['unit'])}\s*$", r"\1") if alike else column
+
+
+def _first_number(column: pa.ChunkedArray) -> str | None:
+    """The first text that does not mark a missing number."""
+    numbers = _without_marks(column)
+    return next(iter((column if numbers is None else numbers).drop_null()[:1].to_pylist()), None)
 
 
 def _share(texts: pa.ChunkedArray, pattern: str, column: _Column) -> float:
