@@ -122,7 +122,7 @@ class Model(ABC, Generic[P]):
 
     @property
     def decides(self) -> bool:
-        """Whether it knows columns of two values, to one of which a row turns within few steps. Default: False."""
+        """Whether it knows columns of two or three values, to one of which a row turns within few steps. Default: False."""
         return False
 
     def condition_on(self, condition: Tensor) -> Model[P]:

@@ -197,9 +197,8 @@ def look(path: Path, head: str, dialect: Dialect, ending: str) -> Layout:
     while lines and (lines[0].startswith(mark) or (comments and not lines[0].strip())):
         comments.append(lines[0])
         first += len(lines.pop(0))
-    found = separator or _separator(path, lines or comments)
-    spaced = (f"The columns of '{path}' are taken to be separated by spaces.",) if found == " " != separator else ()
-    separator = found
+    guessed, separator = separator is None, separator or _separator(path, lines or comments)
+    spaced = (f"The columns of '{path}' are taken to be separated by spaces.",) if guessed and separator == " " else ()
     if comments and (named := _named_in_comment(path, comments, lines, mark, separator)) is not None:
         names, notes = named, (f"The column names of '{path}' are those of its line '{comments[-1].strip()[:80]}'.",)
     elif not lines:

@@ -91,7 +91,7 @@ def impute_like(given: Any, draws: int, seed: int, rows: Rows, trained: Trained,
     Raises:
         SdezooError: as for `fill_rows`, or if the rows do not fit the model.
     """
-    column_names(trained)
+    column_names(trained)  # refuses what is no table
     filled = fill_rows(read_like(given, rows, trained, who), trained, number_of(draws, "draws"), seed, sampler=sampler)
     names = trained.state.columns
     made = (make_frame(rows, names, part, trained.encoding) if names else part.numpy() for part in filled.rows)
