@@ -10,7 +10,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from math import inf
 from pathlib import Path
@@ -33,6 +33,9 @@ value; or the values themselves."""
 
 LABEL = "label"
 """Name of the column of class labels in tables of samples, if the labels of the data had none."""
+
+RowName = Callable[[int], str]
+"""Names a row of a source for messages, such as `line 12 of 'prices.csv'`; rows are counted from 0."""
 
 _BLOCK = 2**24  # bytes of float32 in a block
 _ROWS = 2**16  # rows that are parted at a time
@@ -117,6 +120,8 @@ class Data:
         maximum: what the pixels of images were divided by; None: the largest of their depth, or 1.
         form: what is learned of windows of series; None for other kinds.
         overlap: how many windows in a row share an observation; 1: none do.
+        source_rows: gives where the rows of `train`, then those of `test`, stood in their source, `(N + M,)`; None: in parts of their own.
+        row_name: names a row of the source for messages.
     """
 
     train: Tensor
@@ -140,6 +145,8 @@ class Data:
     style: TextStyle | None = None
     test_times: Tensor | None = None
     left_out: tuple[Snapshot, ...] = ()
+    source_rows: Callable[[], Tensor] | None = None
+    row_name: RowName = "row {} (counted from 0)".format
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -182,6 +189,8 @@ class Data:
         parts = {"train": self.train[train], "test": self.test[test], "train_labels": labels[0], "test_labels": labels[1]}
         if self.times is not None and self.test_times is not None:
             parts |= {"times": self.times[train], "test_times": self.test_times[test]}
+        if self.source_rows is not None:
+            parts["source_rows"] = partial(_kept, self.source_rows, torch.cat([train, test]))
         left_out = tuple(replace(at, train=at.train[keep(at.train)]) for at in self.left_out)
         return replace(self, **parts, later=tuple(snapshots), left_out=left_out)
 
@@ -204,6 +213,23 @@ class Data:
             label_place=None if self.label_place is None else sum(i < self.label_place for i in columns),
             stored=None if self.stored is None else _SelectedRows(self.stored, index),
         )
+
+    def row_in_words(self, place: int) -> str:
+        """Name a row for a message, such as `line 12 of 'prices.csv'`.
+
+        Args:
+            place: where it comes in `blocks`, counted from 0.
+        """
+        first = self.rows + len(self.test)
+        if self.source_rows is not None and not self.later and place < first:
+            return self.row_name(int(self.source_rows()[place]))
+        parts = [("training", self.rows, 0.0), ("held-out", len(self.test), 0.0)]
+        parts += [part for at in self.later for part in (("training", len(at.train), at.time), ("held-out", len(at.test), at.time))]
+        for name, count, time in parts:
+            if place < count:
+                return f"{name} row {place} (counted from 0)" + f" of the snapshot at time {time:g}" * bool(self.later)
+            place -= count
+        raise IndexError(place)
 
     def blocks(self) -> Iterator[Tensor]:
         """Iterate over all rows of all snapshots, training and held-out, in non-empty blocks of at most 16 MiB (or one row)."""
@@ -265,6 +291,7 @@ def split(
     label_place: int | None = None,
     maximum: float | None = None,
     style: TextStyle | None = None,
+    row_name: RowName = Data.row_name,
 ) -> Data:
     """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
 
@@ -283,12 +310,14 @@ def split(
         label_place: see `Data`.
         maximum: see `Data`.
         style: see `Data`.
+        row_name: see `Data`.
     """
     held = _held_out(len(values), holdout)
     train, test = _parted(values, held)
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
     times, test_times = (times, None) if times is None or times.ndim != 2 or len(times) != len(values) else _parted(times, held)
     data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes, test_times=test_times)
+    data = replace(data, source_rows=partial(_source_rows, len(values), holdout), row_name=row_name)
     return replace(data, class_names=class_names, label_column=label_column, label_place=label_place, maximum=maximum, style=style)
 
 
@@ -300,6 +329,16 @@ def _held_out(count: int, holdout: float) -> Tensor:
     for rows in order[: round(holdout * count)].split(_ROWS):
         held[rows.long()] = True
     return held
+
+
+def _source_rows(count: int, holdout: float) -> Tensor:
+    """Where the rows of both parts stood."""
+    held = _held_out(count, holdout)
+    return torch.cat([(~held).nonzero().flatten(), held.nonzero().flatten()])
+
+
+def _kept(rows: Callable[[], Tensor], keep: Tensor) -> Tensor:
+    return rows()[keep]
 
 
 def _parted(values: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,34 @@ from sdezoo.errors import DataError
 _CLASSES = 2**16
 _ROWS = 2**16  # rows that are checked at a time
 _SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points": "(N, d)", "paths": "(N, T, d)", "series": "(N, T, d)"}
+
+
+class FoundRows(NamedTuple):
+    """Rows that are named in a message."""
+
+    count: int
+    """How many there are."""
+    first: str
+    """The first of them, such as `line 12 of 'prices.csv'`."""
+
+    def __str__(self) -> str:
+        return self.first if self.count == 1 else f"{self.count} rows, such as {self.first}"
+
+
+def find_rows(data: Data, wrong: Callable[[Tensor], Tensor]) -> FoundRows | None:
+    """Find the rows of all snapshots that meet a condition; None if there are none.
+
+    Args:
+        data: the data.
+        wrong: maps rows `(n, *event)` to a mask `(n,)`.
+    """
+    count, first, before = 0, None, 0
+    for block in data.blocks():
+        found = wrong(block)
+        if first is None and found.any():
+            first = before + int(found.to(torch.uint8).argmax())
+        count, before = count + int(found.sum()), before + len(block)
+    return None if first is None else FoundRows(count, data.row_in_words(first))
 
 
 def check(data: Data, *, missing: bool = False) -> None:

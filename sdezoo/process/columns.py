@@ -51,3 +51,46 @@ def walls(support: Constraint, event: Sequence[int]) -> list[tuple[float, float]
     ends = [getattr(support, name, math.nan) for name in ("lower_bound", "upper_bound")]
     low, high = (torch.as_tensor(end, dtype=torch.float64).expand(event[-1]).tolist() for end in ends)
     return [(a, b) if math.isfinite(a) and math.isfinite(b) else None for a, b in zip(low, high, strict=True)]
+
+
+def admits(support: Constraint, value: float, event: Sequence[int]) -> Tensor:
+    """Whether the support admits a value: `(d,)` for each column, 0-dim if it checks whole rows.
+
+    Args:
+        support: support of the process.
+        value: the value, in every entry of a row.
+        event: shape of a row of data.
+    """
+    found = support.check(torch.full((1, *event), value))[0]
+    return found.flatten(0, -2).all(0) if found.ndim > 1 else found
+
+
+def is_real_line(support: Constraint, event: Sequence[int]) -> Tensor:
+    """Whether the support admits all numbers, in the form of `admits`.
+
+    Args:
+        support: support of the process.
+        event: shape of a row of data.
+    """
+    return torch.stack([admits(support, value, event) for value in (-1e6 - 0.5, -1.0, 0.0, 0.5, 1.0, 1e6 + 0.5)]).all(0)
+
+
+def is_half_line(support: Constraint, event: Sequence[int]) -> Tensor:
+    """Whether the support admits large numbers and no negative ones, in the form of `admits`.
+
+    Args:
+        support: support of the process.
+        event: shape of a row of data.
+    """
+    return admits(support, 1e6 + 0.5, event) & ~admits(support, -1.0, event)
+
+
+def wants_shares(support: Constraint, event: Sequence[int]) -> bool:
+    """Whether the support admits rows that sum to 1 alone.
+
+    Args:
+        support: support of the process.
+        event: shape of a row of data.
+    """
+    equal = 1 / event[-1]
+    return bool(admits(support, equal, event).all()) and not any(admits(support, share * equal, event).any() for share in (0.5, 2.0))

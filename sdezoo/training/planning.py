@@ -28,7 +28,8 @@ from sdezoo.store.launch import resolve_device
 from sdezoo.store.origin import Origin
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.preprocessing import constant_codecs, fit_encoding, series_codecs, value_codecs
+from sdezoo.training.preprocessing.codecs import constant_codecs, series_codecs, value_codecs
+from sdezoo.training.preprocessing.fitting import fit_encoding
 from sdezoo.training.resumption import trained_on
 from sdezoo.training.selection import cross_validates, select_steps
 from sdezoo.training.task import Plan, Task

@@ -34,7 +34,7 @@ from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.batches import BatchMaker
 from sdezoo.training.metrics import level_edges
-from sdezoo.training.preprocessing import units_of
+from sdezoo.training.preprocessing.fitting import units_of
 from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
 from sdezoo.training.validation import ValidationLoss, per_entry
 from sdezoo.zoo.registry import NETWORKS, SDES

@@ -16,6 +16,7 @@ from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import CategoryType, NumberType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
+from sdezoo.data.validation import find_rows
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.zoo.spec import split, suggestion
 
@@ -178,9 +179,9 @@ def _check_numbers(data: Data, group: Sequence[str]) -> None:
 def _check_negative(data: Data, name: str) -> None:
     index = column_names(data).index(name)
     kind = or_numbers(data.types, data.event[-1])[index]
-    positive = sum(int((block[:, index] > 0).sum()) for block in data.blocks())
+    positive = find_rows(data, lambda rows: rows[:, index] > 0)
     if positive or not isinstance(kind, NumberType) or kind.offset:
-        what = f"has {positive} positive values" if positive else "does not hold numbers that count from zero"
+        what = f"has positive values in {positive}" if positive else "does not hold numbers that count from zero"
         raise DataError(f"The column '{name}' {what}, so its sign cannot be kept.", f"Omit {in_quotes(setting(name, NEGATIVE))}.")
 
 
@@ -188,9 +189,11 @@ def _check_order(data: Data, chain: Sequence[str]) -> None:
     names = column_names(data)
     for low, high in pairwise(chain):
         i, j = names.index(low), names.index(high)
-        broken = sum(int((block[:, i] > block[:, j]).sum()) for block in data.blocks())
-        if broken:
-            raise DataError(f"'{low}' is above '{high}' in {broken} rows.", f"Omit {in_quotes(ordered((low, high)))}, or correct the rows.")
+        if broken := find_rows(data, lambda rows, i=i, j=j: rows[:, i] > rows[:, j]):
+            raise DataError(
+                f"'{low}' is above '{high}' in {broken}.",
+                f"Omit {in_quotes(ordered((low, high)))}, or correct the rows.",
+            )
 
 
 def _check_sum(data: Data, group: Sequence[str], total: float) -> None:
@@ -201,15 +204,16 @@ def _check_sum(data: Data, group: Sequence[str], total: float) -> None:
             f"'{whole[0]}' holds integers, which do not keep the sum {total:g} once they are rounded.",
             "Write the column with decimals, or omit the group.",
         )
-    rows = torch.cat([block[:, index].double() for block in data.blocks()])
-    sums, negative = rows.sum(1), int((rows < 0).sum())
-    if negative or total <= 0:
-        raise DataError(f"The group {'+'.join(group)} has {negative} negative values.", "Correct the rows, or omit the group.")
-    if float((sums - total).abs().max()) > NEARLY * total:
-        raise DataError(
-            f"The group {'+'.join(group)} sums to {float(sums.min()):.9g} to {float(sums.max()):.9g}, not {total:g}.",
-            "Correct the rows, or omit the group.",
-        )
+    named, remedy = "+".join(group), "Correct the rows, or omit the group."
+    if total <= 0:
+        raise DataError(f"The group {named} cannot sum to {total:g}.", "Give a positive sum, or omit the group.")
+    if negative := find_rows(data, lambda rows: (rows[:, index] < 0).any(1)):
+        raise DataError(f"The group {named} has negative values in {negative}.", remedy)
+
+    sums = torch.cat([block[:, index].double().sum(1) for block in data.blocks()])
+    if broken := find_rows(data, lambda rows: (rows[:, index].double().sum(1) - total).abs() > NEARLY * total):
+        span = f"{float(sums.min()):.9g} to {float(sums.max()):.9g}"
+        raise DataError(f"The group {named} sums to {span}, not {total:g}, in {broken}.", remedy)
 
 
 def setting(name: str, what: str) -> str:

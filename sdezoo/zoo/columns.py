@@ -76,7 +76,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         if name in shares:
             groups.setdefault(_simplex(data, shares[name]), {})[name] = f"shares of {'+'.join(shares[name])}"
             continue
-        found = _given(options.processes[name], name, column) if name in options.processes else _fit(name, column)
+        found = _given(options.processes[name], name, column, data) if name in options.processes else _fit(name, column)
         reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
         groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else _number(i, names) for i, name in enumerate(names)}
@@ -113,12 +113,14 @@ def _fit(name: str, column: Tensor) -> ColumnFit:
     return max(offers, key=lambda offer: offer.preference)
 
 
-def _given(given: str, name: str, column: Tensor) -> ColumnFit:
+def _given(given: str, name: str, column: Tensor, data: Data) -> ColumnFit:
     """The process that the user gives a column, unless it refuses values."""
     sde = SDES.build(given)
-    refused = int((~sde.support.check(column.float().unsqueeze(1))).sum())  # float32, as in training
-    if refused and not sde.support.event_dim:
-        problem = f"'{given}' refuses {refused} of {len(column)} values of the column '{name}'."
+    refused = ~sde.support.check(column.float().unsqueeze(1))  # float32, as in training
+    if refused.any() and not sde.support.event_dim:
+        count, place = int(refused.sum()), int(refused.int().argmax())
+        where = "" if data.stored else f", {'such as ' * (count > 1)}in {data.row_in_words(place)}"
+        problem = f"'{given}' refuses {count} of {len(column)} values of the column '{name}'{where}."
         if (column <= 0).all() and sde.support.check(0 - column[column < 0].unsqueeze(1)).all():
             raise DataError(problem, f"Give it a process of the opposite sign: {option(setting(name, NEGATIVE))}.")
         fit = _fit(name, column)

@@ -18,9 +18,11 @@ from sdezoo.data.bounds import Bounds, Outside
 from sdezoo.data.dataset import Data, Kind, StoredRows, split
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.reading import LARGEST, SHARE, check_size, read_bytes, reading
-from sdezoo.data.validation import check, check_finite
+from sdezoo.data.validation import check, check_finite, find_rows
 from sdezoo.errors import DataError
-from sdezoo.training.preprocessing import Shift, fit_encoding
+from sdezoo.training.preprocessing.fitting import fit_encoding
+from sdezoo.training.preprocessing.refusals import Shift
+from sdezoo.zoo.datasets import find_dataset
 
 EMPTY = torch.empty(0)
 
@@ -130,10 +132,26 @@ def test_a_refusal_counts_and_names_the_columns() -> None:
     with pytest.raises(DataError) as refusal:
         fit_encoding(data, constraints.positive)
     assert refusal.value.problem == (
-        "14 values are zero or negative, in columns 'a' (2), 'b' (2), 'c' (2), 'd' (2), 'e' (2) and 2 more, down to -1."
+        "14 values are zero or negative, in columns 'a' (2), 'b' (2), 'c' (2), 'd' (2), 'e' (2) and 2 more, down to -1, "
+        "such as in training row 0 (counted from 0)."
     )
     assert "--shift auto" in refusal.value.remedy
     assert "another SDE" in refusal.value.remedy
+
+
+def test_a_refused_row_is_named_by_its_line_wherever_it_went(tmp_path: Path) -> None:
+    """Training or held out, before and after rows with missing values are left out: there are two lines before row 0."""
+    for wrong in range(1, 12):
+        rows = [f'"a\nb{i}",{-i if i == wrong else i + 1}' if i else "c," for i in range(12)]
+        (tmp_path / "t.csv").write_text("\n".join(["# comment", "word,size", *rows]) + "\n")
+        data = find_dataset(f"table:path={tmp_path / 't.csv'},holdout=0.3").load().select([1])
+        for found in (data, data.where(lambda rows: ~rows.isnan().any(1))):
+            row = find_rows(found, lambda rows: (rows < 0).any(1))
+            assert row == (1, f"line {2 * wrong + 2} of '{tmp_path / 't.csv'}'")
+        with pytest.raises(
+            DataError, match=rf"1 value is zero or negative, in column 'size' \(1\), down to -{wrong}, in line {2 * wrong + 2} of"
+        ):
+            fit_encoding(found, constraints.positive)
 
 
 def test_processes_that_take_zeros_are_named_where_only_zeros_are_in_the_way() -> None:

@@ -19,7 +19,7 @@ from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError
-from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.preprocessing.fitting import fit_encoding
 
 N, BOX = 600, (-1.0, 3.0)
 

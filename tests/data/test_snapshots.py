@@ -19,7 +19,7 @@ from sdezoo.runs import likelihood
 from sdezoo.runs.train import train
 from sdezoo.store.provenance import fingerprint
 from sdezoo.training.config import TrainingConfig
-from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.preprocessing.fitting import fit_encoding
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import DATASETS
 

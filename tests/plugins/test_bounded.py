@@ -13,7 +13,7 @@ from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.loss import Batch
-from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.preprocessing.fitting import fit_encoding
 from sdezoo_plugins.sdes.log_barrier import LogBarrier
 from sdezoo_plugins.sdes.metropolis import Metropolis, MetropolisWalk
 from sdezoo_plugins.sdes.reflected import SWITCH, Reflected, by_eigenfunctions, by_images

@@ -28,7 +28,7 @@ from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.validation import check
 from sdezoo.errors import DataError
 from sdezoo.generation.export import write
-from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.preprocessing.fitting import fit_encoding
 from sdezoo_plugins.datasets.array import Array
 from sdezoo_plugins.datasets.breast_cancer import BreastCancer
 from sdezoo_plugins.datasets.digits import Digits

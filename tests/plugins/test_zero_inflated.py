@@ -10,7 +10,7 @@ from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.errors import CompositionError, DataError, SupportError
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import encoded
-from sdezoo.training.preprocessing import fit_encoding
+from sdezoo.training.preprocessing.fitting import fit_encoding
 from sdezoo.zoo.registry import DATASETS, SAMPLERS, SDES
 from tests.analytic import SIGMAS, at
 

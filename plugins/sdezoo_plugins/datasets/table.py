@@ -1,13 +1,15 @@
 """Tables with named columns, in any installed table format, with a fraction of the rows held out."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sdezoo.data.dataset import Data, Dataset, split
 from sdezoo.data.formats import TableFormat
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.labels import take_labels
-from sdezoo.data.opening.table import return_memory
+from sdezoo.data.opening.table import holds_text, return_memory
+from sdezoo.data.opening.text import line_in_words
 from sdezoo.data.tables import columns
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import ParameterError, shortened
@@ -74,7 +76,7 @@ class Table(Dataset):
                 notes += [f"The classes of column '{self.label_column}' are numbered: {numbered}."]
                 known = labels.settings
             found = columns(path, table, self.text)
-            known |= {"style": style}
+            known |= {"style": style} | ({"row_name": partial(line_in_words, path, self._dialect)} if holds_text(path) else {})
         del table
         return_memory()
         check_finite(found.values, found.names, missing=True)  # missing values are for the user to decide on

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import zipfile
 import zlib
 from collections import Counter
@@ -32,7 +31,7 @@ from pyarrow import parquet
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.numerals import notation, read_numbers
 from sdezoo.data.opening.sentinels import name_sentinels, without_sentinels
-from sdezoo.data.opening.text import Text, no_rows, read_rows
+from sdezoo.data.opening.text import Text, no_rows, read_rows, rows_as_lines
 from sdezoo.data.opening.time_texts import read_times
 from sdezoo.data.opening.words import TEXT, is_text, own_words, words
 from sdezoo.data.reading import SHARE, check_size, reading
@@ -69,7 +68,6 @@ OF_PARQUET = ("text", "missing")
 _LONG = 2.0**63  # integers from here on are read as floating-point numbers
 _PADDED, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
-_ROW = re.compile(r"row (\d+) \(counted from 0\)")
 
 
 def read_table(
@@ -103,23 +101,11 @@ def read_table(
             table = _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
         else:
             _take_no(path, dialect, "text", OF_TEXT)
-            with _rows_as_lines(path, opened, dialect):
+            with rows_as_lines(path, opened, dialect):
                 table = _text(path, opened, dialect, notify)
         table = without_sentinels(table, dialect.missing)
         name_sentinels(path, table, notify)
         return table
-
-
-@contextmanager
-def _rows_as_lines(path: Path, file: BinaryIO, dialect: Dialect) -> Iterator[None]:
-    """Let an error that names a row of a text name the line of the file."""
-    try:
-        yield
-    except DataError as error:
-        if (row := _ROW.search(error.problem)) and (line := Text(path, file, dialect).line(int(row[1]))):
-            error.problem = error.problem.replace(row[0], f"line {line}", 1)
-            error.args = (f"{error.problem} {error.remedy}",)
-        raise
 
 
 def holds_text(path: Path) -> bool:

@@ -16,6 +16,7 @@ import gzip
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -24,7 +25,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from sdezoo.data.opening.dialect import LINE, Dialect, Layout, byte_order, look, not_text
-from sdezoo.data.reading import check_size
+from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError
 
 _WIDE = 1024
@@ -32,6 +33,7 @@ _CHUNK = 2**18
 _HEAD = 2**16
 _CHECKED = 2**22  # bytes between two checks of what is decompressed
 _NO_TIME = "\x01"  # no text has this form
+_ROW = re.compile(r"row (\d+) \(counted from 0\)")
 GZIP = b"\x1f\x8b"
 """The first bytes of a gzipped file."""
 
@@ -256,6 +258,40 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
         if source.unclosed and pa.types.is_string(column.type) and "\n" in (column[-1].as_py() or ""):
             raise DataError(f"'{path}' has a quotation mark in column '{name}' that is not closed.", "Close it, or remove it.")
     return table
+
+
+def line_in_words(path: Path, dialect: Dialect, row: int) -> str:
+    """Name a row of a table in text by its line in the file.
+
+    Args:
+        path: the file.
+        dialect: how the file is written, as far as the user says.
+        row: index of the row of data, from 0.
+
+    Raises:
+        DataError: if the file can no longer be read.
+    """
+    with reading(path, "a table"), path.open("rb") as file:
+        line = Text(path, file, dialect).line(row)
+    return f"line {line} of '{path}'" if line else f"row {row} (counted from 0)"
+
+
+@contextmanager
+def rows_as_lines(path: Path, file: BinaryIO, dialect: Dialect) -> Iterator[None]:
+    """Let an error that names a row of a text name the line of the file.
+
+    Args:
+        path: the file.
+        file: the file, open.
+        dialect: how the file is written, as far as the user says.
+    """
+    try:
+        yield
+    except DataError as error:
+        if (row := _ROW.search(error.problem)) and (line := Text(path, file, dialect).line(int(row[1]))):
+            error.problem = error.problem.replace(row[0], f"line {line}", 1)
+            error.args = (f"{error.problem} {error.remedy}",)
+        raise
 
 
 def no_rows(path: Path) -> DataError:

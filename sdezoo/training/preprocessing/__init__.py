@@ -1,0 +1,1 @@
+"""Preprocessing: from the user's units to the support of a process, by codecs that are fitted once."""
