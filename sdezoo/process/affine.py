@@ -33,7 +33,7 @@ from torch.distributions.transforms import identity_transform
 
 from sdezoo.errors import CompositionError, DataError, SupportError, unknown_prior
 from sdezoo.process.columns import count_outside
-from sdezoo.process.differentiation import Last, along
+from sdezoo.process.differentiation import AtTimes, Last, along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, Shape
 from sdezoo.process.sde import ForwardSDE
@@ -299,7 +299,7 @@ class AffineSDE(ForwardSDE, Conditional):
         return Ambient(self)
 
 
-_RATES: Last[tuple[Tensor, Tensor, Tensor]] = Last()
+_RATES: AtTimes[tuple[Tensor, Tensor, Tensor]] = AtTimes()
 _PLACES: Last[tuple[Tensor, Tensor, Tensor]] = Last()
 
 

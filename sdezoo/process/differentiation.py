@@ -5,6 +5,7 @@ And what is kept between calls: a tensor made inside a transform of `torch.func`
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import lru_cache, wraps
@@ -14,6 +15,8 @@ from typing import Any, Generic, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+_KEPT = 512
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -116,3 +119,26 @@ class Last(Generic[T]):
         if last is None or last[0] is not owner or last[1] is not at or last[2] != at._version:
             last = self._last = owner, at, at._version, compute()
         return last[3]
+
+
+class AtTimes(Last[T]):
+    """A cache of what depends on a time alone: also of the latest 512 pairs of an object and the value of a 0-dim tensor.
+
+    Such a value is a constant unless it is differentiated. Grids are the same for every batch, and so are the times of their steps. What is
+    kept is computed outside `inference_mode`, so that gradients may go through products with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: OrderedDict[tuple[int, float], tuple[object, T]] = OrderedDict()
+
+    def get(self, owner: object, at: Tensor, compute: Callable[[], T]) -> T:
+        if at.ndim or at.requires_grad or at.device.type != "cpu" or transforming():
+            return super().get(owner, at, compute)
+        key = id(owner), float(at)
+        if (known := self._known.get(key)) is None:
+            with torch.inference_mode(False), torch.no_grad():
+                known = self._known[key] = owner, compute()
+            if len(self._known) > _KEPT:
+                self._known.popitem(last=False)
+        return known[1]

@@ -192,6 +192,21 @@ def test_prior_is_the_terminal_law_of_data_at_the_origin(sde):
     assert_moments(z, k.shift, k.sigma)
 
 
+def test_rates_are_kept_where_no_derivative_is_taken(spec):
+    """Those of an equal time are the same tensors, and gradients pass though sampling asked first. A time that is differentiated varies."""
+    sde, at = SDES.build(spec), torch.tensor(0.37, dtype=torch.float64)
+    with torch.inference_mode():
+        first = sde.rates(at.clone())
+    assert all(one is other for one, other in zip(first, sde.rates(at.clone()), strict=True))
+    z = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    sde.reverse_drift(z, at, z * z).sum().backward()
+    assert z.grad is not None
+    t = at.clone().requires_grad_()
+    slope = torch.autograd.grad(sde.rates(t)[2].sum(), t, allow_unused=True)[0]
+    wanted = torch.func.jvp(lambda u: sde.rates(u)[2].sum(), (at,), (torch.ones_like(at),))[1]
+    torch.testing.assert_close(torch.zeros_like(wanted) if slope is None else slope, wanted)
+
+
 def test_rates_follow_a_time_that_is_written_to_in_place(spec):
     sde = SDES.build(spec)
     t = torch.tensor(0.2, dtype=torch.float64)
