@@ -11,6 +11,7 @@ from torch.distributions import MultivariateNormal
 from sdezoo import NETWORKS, SDES
 from sdezoo.data.encoding import Encoding
 from sdezoo.generation.samples import choose_sampler, generate, steps_for
+from sdezoo.learning.corners import times
 from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, fit_denoiser, restored_denoiser
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
@@ -37,6 +38,20 @@ def _fresh(z0: Tensor, place: float) -> tuple[ScoreModel, Tensor, Tensor, Tensor
     z = z0 + v.sqrt() * torch.randn(z0.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     with torch.no_grad():
         return model, z, v, model.denoise(z, t)
+
+
+@pytest.mark.parametrize("columns", [2, 5, 13, 17, 28, 64])
+def test_a_row_is_multiplied_alike_in_every_batch(columns: int) -> None:
+    """Bit for bit, wherever in a batch it stands, and to rounding the product."""
+    generator = torch.Generator().manual_seed(columns)
+    for dtype in (torch.float32, torch.float64):
+        x, matrix = (torch.randn(shape, generator=generator, dtype=dtype) for shape in ((1000, columns), (1, columns, columns)))
+        found = times(matrix, x)
+        torch.testing.assert_close(found, x @ matrix[0].T)
+        for first, count in ((0, 1), (17, 1), (999, 1), (3, 7), (63, 2), (100, 64), (5, 130), (700, 300)):
+            assert torch.equal(times(matrix, x[first : first + count]), found[first : first + count])
+    assert times(matrix, x[:0]).shape == (0, columns)
+    torch.testing.assert_close(times(matrix.expand(9, -1, -1), x[:9]), found[:9])
 
 
 @pytest.mark.parametrize("spec", ["vp", "ve", "gbm", "subvp"])

@@ -141,11 +141,32 @@ def test_a_dense_layer_has_the_value_and_the_derivative_of_a_linear_one() -> Non
         torch.testing.assert_close(layer(x).double(), exact, **rounding)
         torch.testing.assert_close(torch.func.jvp(layer, (x,), (v,))[1], v @ layer.weight.T, **rounding)
         torch.testing.assert_close(torch.func.vmap(layer)(x).double(), exact, **rounding)
-        with torch.autocast("cpu", torch.bfloat16):
-            assert layer(x).dtype == torch.bfloat16
         assert layer(x.double()[:0].float()).shape == (0, 32)
     slope = torch.autograd.grad(layer(x.requires_grad_()).sum(), x)[0]
     torch.testing.assert_close(slope, layer.weight.sum(0).expand(50, 64), **rounding)
+
+
+def test_a_dense_layer_in_bfloat16_follows_its_weights() -> None:
+    """As the linear layer of torch in bfloat16, where it differentiates and where not, whatever the weights were before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer, x = Dense(64, 32), torch.randn(50, 64)
+        other = Dense(64, 32).state_dict()
+    changes = (
+        lambda: None,
+        lambda: layer.weight.data.mul_(2),
+        lambda: layer.load_state_dict(other),
+        lambda: setattr(layer.bias, "data", torch.ones(32)),
+    )
+    for change in changes:
+        change()
+        with torch.autocast("cpu", torch.bfloat16):
+            wanted = torch.nn.functional.linear(x, layer.weight, layer.bias).detach()
+            assert wanted.dtype == torch.bfloat16
+            torch.testing.assert_close(layer(x).detach(), wanted)
+            with torch.inference_mode():
+                found = layer(x)
+        torch.testing.assert_close(found.bfloat16(), wanted)
 
 
 def test_one_level_modulates_rows_as_many_equal_levels_do() -> None:

@@ -13,7 +13,10 @@ _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_l
 
 
 class Dense(nn.Linear):
-    """`torch.nn.Linear`, computed by oneDNN in float32 on a CPU where no derivative is taken, as in sampling."""
+    """`torch.nn.Linear`, computed by oneDNN on a CPU where no derivative is taken, as in sampling.
+
+    Under autocast to bfloat16 the product is of bfloat16 numbers, and the result float32, so that what follows need not widen it.
+    """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         """`x Wᵀ + b`.
@@ -22,18 +25,21 @@ class Dense(nn.Linear):
             input: `(…, in_features)`.
         """
         if _ONEDNN and _is_plain(input) and type(self.weight) is nn.Parameter:
-            return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+            if torch.is_autocast_enabled("cpu"):
+                if torch.get_autocast_dtype("cpu") == torch.bfloat16:
+                    narrow = (each.bfloat16() for each in (input, self.weight, self.bias))
+                    return torch.ops.mkldnn._linear_pointwise(*narrow, "none", [], "").float()
+            elif input.dtype == torch.float32:
+                return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
         return super().forward(input)
 
 
 def _is_plain(x: Tensor) -> bool:
-    """Whether only the value is asked for: of a float32 tensor in memory that nothing differentiates, transforms, casts or traces."""
+    """Whether only the value is asked for: of a tensor in memory that nothing differentiates, transforms or traces."""
     return (
         type(x) is Tensor
         and x.device.type == "cpu"
-        and x.dtype == torch.float32
         and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
         and torch._C._functorch.peek_interpreter_stack() is None  # pyright: ignore[reportAttributeAccessIssue]
         and torch.autograd.forward_ad._current_level < 0
