@@ -92,10 +92,13 @@ class Attention(nn.Module):
         self.leave = convolution(axes, channels, channels, size=1, zero=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        places = self.enter(self.norm(h)).flatten(2)
-        query, key, value = rearrange(places, "b (three heads c) n -> three b heads n c", three=3, heads=self.heads)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value)
-        return h + self.leave(rearrange(mixed, "b heads n c -> b (heads c) n").reshape(h.shape))
+        # Convolutions of size 1, as products. Compiled in bfloat16, torch 2.13 computes zero for the gradients of such a convolution.
+        places = rearrange(self.norm(h), "b c ... -> b (...) c")
+        places = nn.functional.linear(places, self.enter.weight.flatten(1), self.enter.bias)
+        query, key, value = rearrange(places, "b n (three heads c) -> three b heads n c", three=3, heads=self.heads)
+        mixed = rearrange(nn.functional.scaled_dot_product_attention(query, key, value), "b heads n c -> b n (heads c)")
+        added = nn.functional.linear(mixed, self.leave.weight.flatten(1), self.leave.bias)
+        return h + added.transpose(1, 2).reshape(h.shape)
 
 
 class Stage(nn.Module):
