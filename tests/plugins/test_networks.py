@@ -180,13 +180,13 @@ def test_one_level_modulates_rows_as_many_equal_levels_do() -> None:
 
 
 @pytest.mark.slow
-def test_a_unet_compiled_in_bfloat16_has_the_gradients_of_the_one_that_is_not() -> None:
+def test_a_unet_compiled_in_bfloat16_has_the_gradients_of_the_one_that_is_not(no_pickle_is_read: list[str]) -> None:
     noise = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
         net = NETWORKS.build("unet:dropout=0").module((1, 8, 8))
         for weight in net.parameters():  # no layer at zero: what follows it would have no gradient
-            weight += 0.02 * torch.randn(weight.shape, generator=noise)
+            weight.add_(torch.randn(weight.shape, generator=noise), alpha=0.02)
     x, towards = torch.randn(2, 32, 1, 8, 8, generator=noise)
     level = torch.randn(32, generator=noise)
 
@@ -198,5 +198,6 @@ def test_a_unet_compiled_in_bfloat16_has_the_gradients_of_the_one_that_is_not() 
         return {name: weight.grad.flatten() for name, weight in net.named_parameters()}
 
     plain, compiled = gradients(net), gradients(torch.compile(net))
+    no_pickle_is_read.clear()  # the cache of torch.compile holds pickles of its own
     agreement = {name: float(nn.functional.cosine_similarity(plain[name], compiled[name], 0)) for name in plain}
     assert min(agreement.values()) > 0.97, min(agreement.items(), key=lambda each: each[1])

@@ -92,7 +92,7 @@ class Attention(nn.Module):
         self.leave = convolution(axes, channels, channels, size=1, zero=True)
 
     def forward(self, h: Tensor) -> Tensor:
-        # Convolutions of size 1, as products. Compiled in bfloat16, torch 2.13 computes zero for the gradients of such a convolution.
+        # Convolutions of size 1, as products: compiled in bfloat16 by torch 2.13, as convolutions they had gradients of zero.
         places = rearrange(self.norm(h), "b c ... -> b (...) c")
         places = nn.functional.linear(places, self.enter.weight.flatten(1), self.enter.bias)
         query, key, value = rearrange(places, "b n (three heads c) -> three b heads n c", three=3, heads=self.heads)
