@@ -226,12 +226,14 @@ class _Encode(nn.Module):
 @torch.no_grad()
 def _denoiser(trained: Trained, start: Tensor) -> tuple[bytes, float]:
     module, sde = _Denoise(trained.model).eval(), trained.model.sde
-    times, clean = [torch.tensor(share * sde.t_span[1], dtype=torch.float64) for share in _TIMES], start.clamp(-1, 1)
-    few = _repeated(start)
+    times, few = [torch.tensor(share * sde.t_span[1], dtype=torch.float64) for share in _TIMES], _repeated(start)
+    # States of rows as data have them: between two categories a small noise level magnifies the rounding of both.
+    rows = trained.encoding.encode(trained.encoding.decode(sde.decode_unchecked(start.clamp(-1, 1))))
+    clean = sde.encode(rows, KeyedNoise(1, range(len(rows))))
     content = graph(module, {"z": few, "t": times[0], **_condition(trained, few)}, _NETWORK)
     error = 0.0
     for t in times:
-        z = sde.perturb(sde.decode_unchecked(clean), t, KeyedNoise(0, range(len(start))))
+        z = sde.perturb(rows, t, KeyedNoise(0, range(len(rows))))
         given = {"z": z, "t": t, **_condition(trained, clean)}
         error = max(error, apart(module(*given.values()), run_graph(content, given, _NETWORK)))
     if not error <= _DENOISED:

@@ -104,9 +104,20 @@ def graph(module: nn.Module, inputs: dict[str, Tensor], part: Part) -> bytes:
                     torch.ops.aten.index_add.default: _index_add,
                 },
             )
-        except Exception as error:  # whatever a third party's network does while it is traced
+            return _plain(program.model_proto).SerializeToString()
+        except Exception as error:  # whatever a third party's network does while it is traced, and a model beyond 2 GiB
             raise RunError(f"{part.words} cannot be written as ONNX: {_reason(error)}.", part.remedy) from error
-    return program.model_proto.SerializeToString()
+
+
+def _plain(model: Any) -> Any:
+    """Without what the exporter notes of each operation: the lines of code that it comes from, with the folders of this machine."""
+    model.ClearField("metadata_props")
+    for inside in (model.graph, *model.functions):
+        parts = [inside, *inside.node, *inside.value_info]
+        for part in [*parts, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+            part.ClearField("metadata_props")
+            part.ClearField("doc_string")
+    return model
 
 
 def _reason(error: BaseException) -> str:
