@@ -93,7 +93,7 @@ def runs(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def others(run: Path, out: Path) -> dict[str, Callable[[], object]]:
     """The other commands that read the state of a run on a table, with categories, dates and missing values; of series, export alone."""
-    export = {"export": lambda: export_onnx(run, Path(tempfile.mkdtemp(dir=out)) / "graph", steps=2, n=2)}
+    export: dict[str, Callable[[], object]] = {"export": lambda: export_onnx(run, Path(tempfile.mkdtemp(dir=out)) / "graph", steps=2, n=2)}
     if run.name != "table":
         return export if run.name == "series" else {}
     table = run.parent / "table.csv"

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -198,8 +199,8 @@ class TestTexts:
 
 
 def test_a_directory_of_many_columns_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    short = {"write_statistics": False, "store_schema": False}
-    parquet.write_table(pa.table({f"c{k}": [1.5, 2.5] for k in range(1000)}), tmp_path / "a.parquet", **short)
+    table = pa.table({f"c{k}": [1.5, 2.5] for k in range(1000)})
+    parquet.write_table(table, tmp_path / "a.parquet", write_statistics=False, store_schema=False)
     monkeypatch.setattr("sdezoo.data.opening.table._SLACK", 2**21)
     with pytest.raises(DataError, match="1000 columns, more than"):
         load(tmp_path / "a.parquet")
@@ -214,7 +215,7 @@ class TestPages:
     def test_say_how_long_texts_are(self, tmp_path: Path, codec: str, version: str) -> None:
         """Exactly: of texts one after the other their bytes and lengths, of a dictionary the longest."""
         texts, path = [f"{k:05}" + "ü" * (k % 9) for k in range(4000)], tmp_path / "a.parquet"
-        layout = {"compression": codec, "data_page_version": version, "data_page_size": 4096, "row_group_size": 1500}
+        layout: dict[str, Any] = {"compression": codec, "data_page_version": version, "data_page_size": 4096, "row_group_size": 1500}
         parquet.write_table(pa.table({"b": [1.5] * 4000, "a": texts}), path, use_dictionary=False, **layout)
         found = of(path)
         held = sum(len(text.encode()) + 4 for text in texts)

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from sdezoo.errors import DataError
 
-_HEADERS = (2**12, 2**24)  # bytes in which the end of a header is looked for
+_USUAL, _LONGEST = 2**12, 2**24  # bytes of a header
 _MOST = 2**16  # pages of a column
 _DEEP = 8
 _PLAIN, _CODED = 0, (2, 8)  # encodings: values one after the other, places in a dictionary
@@ -87,15 +87,12 @@ def _headers(file: BinaryIO, chunk: parquet.ColumnChunkMetaData) -> Iterator[tup
         first = chunk.dictionary_page_offset
     last = first + chunk.total_compressed_size
     while first < last:
-        for length in _HEADERS:
-            file.seek(first)
-            content = _Compact(file.read(length))
-            try:
-                header = content.structure()
-                break
-            except (IndexError, struct.error):
-                if length == _HEADERS[-1]:
-                    raise
+        content = _Compact(_at(file, first, _USUAL))
+        try:
+            header = content.structure()
+        except (IndexError, struct.error):
+            content = _Compact(_at(file, first, _LONGEST))
+            header = content.structure()
         first += content.place
         yield header, first
         if min(header[_STORED], header[_SIZE]) < 0:
@@ -103,10 +100,14 @@ def _headers(file: BinaryIO, chunk: parquet.ColumnChunkMetaData) -> Iterator[tup
         first += header[_STORED]
 
 
+def _at(file: BinaryIO, place: int, length: int) -> bytes:
+    file.seek(place)
+    return file.read(length)
+
+
 def _longest(file: BinaryIO, at: int, stored: int, size: int, codec: str) -> int:
     """Bytes of the longest text of a dictionary: each after its length, 4 bytes. The whole size if it cannot be decompressed here."""
-    file.seek(at)
-    content = file.read(stored)
+    content = _at(file, at, stored)
     if codec != "UNCOMPRESSED":
         try:
             content = pa.decompress(content, decompressed_size=size, codec=codec.lower(), asbytes=True)
