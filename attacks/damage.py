@@ -10,7 +10,6 @@ tracebacks, hangs, deaths, more memory, and files that were changed or appeared 
 """
 
 import argparse
-import ctypes
 import gc
 import gzip
 import hashlib
@@ -37,9 +36,8 @@ from openpyxl import Workbook
 from PIL import Image
 from pyarrow import csv, parquet
 
-from attacks.memory import MIB, SLACK, TEXT, TIMES, attempted, forked, limits, load, resident
+from attacks.memory import MIB, SLACK, TEXT, TIMES, attempted, forked, limits, load, release, resident
 from attacks.state import runs, seal
-from sdezoo.data.opening.table import return_memory
 from sdezoo.exchange.card import card
 from sdezoo.report.page import report
 from sdezoo.runs import given_rows
@@ -61,7 +59,6 @@ FILLED = 2**16
 TEXTS = (".csv", ".tsv", ".csv.gz")
 BATCH = 50
 """Small inputs that a forked process reads, one after the other."""
-TRIM = ctypes.CDLL(None).malloc_trim
 
 
 @dataclass(frozen=True)
@@ -349,9 +346,7 @@ class Trials:
                 seal(one.file.parent)
             place = one.whole or self.place
             before = hashes(place)
-            gc.collect()
-            return_memory()
-            TRIM(0)
+            release()
             said, peak, size = attempted(lambda one=one: one.read(one.target), begun, len(one.content))
             free = isinstance(one.read, Trains | Starts)
             most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), one.holds, size) + SLACK

@@ -1,9 +1,10 @@
 """Change entries of a checkpoint's `state.json`, seal it again with new sums, and sample: a sample or two sentences, never anything else.
 
-python -P attacks/state.py --changes 200 --seed 0
+    python -P attacks/state.py --changes 200 --seed 0
+    python -P attacks/state.py --changes 100 --by export
 
 A fifth of the changes each is made to a run on a table, on series, with and without their beginnings, on observed paths, and to a
-round of a bridge. That on a table is also given to three of the other commands.
+round of a bridge. That on a table is also given to three of the other commands, or to the one that `--by` names.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from sdezoo.store import checkpoint
 from sdezoo.training.config import TrainingConfig
 
 VALUES = [None, -1, 0, 1, 10**6, 10**30, 1.5, float("nan"), float("inf"), "", "x", "gbm", "mlp", "a" * 5000, [], [0], [1, 2, 3], [[1]], {}]
-VALUES += [{"a": 1}, True, "int64", "timestamp[us]", "dictionary", 2**63, [-1], "score", "lift"]
+VALUES += [{"a": 1}, True, "int64", "timestamp[us]", "dictionary", 2**63, [-1], "score", "lift", "\ud800", '"""\nraise SystemExit(7)\n"""']
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -91,7 +92,10 @@ def runs(place: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def others(run: Path, out: Path) -> dict[str, Callable[[], object]]:
-    """The other commands that read the state of a run on a table, with categories, dates and missing values."""
+    """The other commands that read the state of a run on a table, with categories, dates and missing values; of series, export alone."""
+    export: dict[str, Callable[[], object]] = {"export": lambda: export_onnx(run, Path(tempfile.mkdtemp(dir=out)) / "graph", steps=2, n=2)}
+    if run.name != "table":
+        return export if run.name == "series" else {}
     table = run.parent / "table.csv"
     again = {"data": str(table), "steps": 1, "batch_size": 4, "device": "cpu", "out": str(out / "again"), "origin": str(run)}
     return {
@@ -106,7 +110,7 @@ def others(run: Path, out: Path) -> dict[str, Callable[[], object]]:
         "card": lambda: card(run, "name"),
         "report": lambda: report([run], out / "page.html", overwrite=True),
         "from_pretrained": lambda: DiffusionModel.from_pretrained(run).sample(2),
-        "export": lambda: export_onnx(run, Path(tempfile.mkdtemp(dir=out)) / "graph", steps=2, n=2),
+        **export,
     }
 
 
@@ -126,6 +130,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--changes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--by", help="the only other command, such as export")
     given, bad = parser.parse_args(), 0
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -136,7 +141,10 @@ def main() -> int:
             state = json.loads((folder / "state.json").read_text())
             sample(run, Path(place, "out.npz"), n=2, steps=2, overwrite=True, **how_to)  # as it is, it is sampled from
             trials = [(path, how) for path in places(state) for how in [*VALUES, ...] if path or how is not ...]
-            dice, more = random.Random(given.seed), others(run, Path(place)) if run.name == "table" else {}
+            dice = random.Random(given.seed)
+            more = {
+                name: act for name, act in others(run, Path(place)).items() if given.by == name or (not given.by and run.name == "table")
+            }
             for name, act in more.items():
                 bad += not answered(act, f"{run.name} as it is by {name}")
             for path, how in dice.sample(trials, given.changes // 5):

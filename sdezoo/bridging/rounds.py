@@ -13,7 +13,7 @@ and the rounds before it alone, so that a killed run ends with the same bytes on
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sdezoo.bridging.couplings import Pairs, coupling_digest, write_coupling
+from sdezoo.bridging.couplings import Pairs, coupling_digest, read_coupling, write_coupling
 from sdezoo.bridging.round_task import RoundTask
 from sdezoo.bridging.snapshot_starts import AtKnot
 from sdezoo.errors import RunError
@@ -96,6 +96,31 @@ def newest_round(run: Path, direction: str | None) -> Path:
     if not trained:
         raise RunError(f"No round of '{run}' has trained the direction '{direction}' yet.", "Resume its training: sdezoo train --resume.")
     return trained[-1]
+
+
+def real_rows(run: Path, spans: int, event: Sequence[int]) -> dict[int, Tensor]:
+    """The training rows that the pairs of the newest rounds hold, `(N, *event)` in the domain of the process, by snapshot.
+
+    Pairs of a backward round start at real rows of every snapshot but the last, those of a forward round end at real rows of every snapshot
+    but the first. After two rounds rows of the first snapshot are missing; after one, or in a copy without pairs, all are.
+
+    Args:
+        run: the run folder.
+        spans: number of spans between snapshots.
+        event: shape of a row in the domain of the process.
+
+    Raises:
+        RunError: if pairs do not fit the run.
+    """
+    found: dict[int, Tensor] = {}
+    for folder in list(round_folders(run).values())[-len(DIRECTIONS) :]:
+        digest = coupling_digest(folder)
+        if digest is None:
+            continue
+        pairs = read_coupling(folder, digest, spans, event)
+        forward = folder.name.endswith(DIRECTIONS[1])
+        found |= {i + forward: span.late if forward else span.early for i, span in enumerate(pairs)}
+    return dict(sorted(found.items()))
 
 
 def train_rounds(

@@ -4,13 +4,12 @@ Rows in the user's units have two forms:
 
 - *numbers*: a tensor `(N, *event)`, float32 in `Data` and in samples. Images, points and paths have this form only.
 - *columns*: for tables, one array `(N,)` for each column, of the column's dtype. Integers beyond 2²⁴, which float32 rounds, are exact.
-  Users receive columns as arrays (`typed_columns`). `Encoding.encode` accepts them and `Encoding.decode_columns` returns them as tensors,
-  for codecs that need int64.
+  Users receive them as arrays (`typed_columns`). `Encoding.encode` takes tensors, and `Encoding.decode_columns` returns them.
 
 Encoded rows are a tensor `(N, *encoded event)`, float32. They may have more or fewer columns than the raw rows.
 
-`Encoding.decode` returns *final* rows: these values are counted, evaluated and written. Integer columns are rounded. Images are not
-rounded to their lattice; only pictures do that.
+`Encoding.decode` returns *final* rows: these values are counted, evaluated and written. Integer columns are rounded, and
+images only in pictures.
 """
 
 from __future__ import annotations
@@ -94,20 +93,23 @@ class Encoding:
     def _encode(self, raw: Tensor | Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         """Encode block by block: what a block takes on the way is several times its size."""
         parts = raw.split(_ROWS) if isinstance(raw, Tensor) else list(zip(*(column.split(_ROWS) for column in raw), strict=True))
-        whole, first = None, 0
-        for part in parts:
-            values = _values(part)
-            for codec in self.codecs:
-                values = _encoded(codec, values)
-            found = _numbers(values).to(dtype)
+        whole = None
+        for k, part in enumerate(parts):
+            found = self.encode_at_once(part).to(dtype)
             if len(parts) == 1:
                 return found
             if whole is None:
                 whole = found.new_empty(len(raw if isinstance(raw, Tensor) else raw[0]), *found.shape[1:])
-            whole[first : first + len(found)] = found
-            first += len(found)
+            whole[k * _ROWS : (k + 1) * _ROWS] = found
         assert whole is not None, "there is a block, of no rows if need be"
         return whole
+
+    def encode_at_once(self, raw: Tensor | Sequence[Tensor]) -> Tensor:
+        """Encode rows as `encode_exactly` does, in one block of any size, as a graph needs it."""
+        values = _values(raw)
+        for codec in self.codecs:
+            values = _encoded(codec, values)
+        return _numbers(values)
 
     def decode(self, x: Tensor) -> Tensor:
         """Decode to final rows. Columns on a lattice (by `types`), such as integers, are rounded to it; nothing is clamped.

@@ -3,8 +3,10 @@
 A folder of an export holds
 
 - `denoiser.onnx`: `D(z, t) = E[z_0 | z_t = z]`, float32 `(rows, *state)`, of a state `z` and a time `t`, float64 without dimensions; of a
-  model with classes also of `label`, the class of each row, int64 `(rows,)`;
+  model with classes also of `label`, the class of each row, int64 `(rows,)`; of a model that continues series also of `given`, float32
+  `(rows, steps, d + 1)`: known steps and their marks, see `sdezoo.learning.forecast`, zeros if nothing is known;
 - `decoder.onnx`: from states at `t = 0` to rows in the user's units, categories as numbers;
+- `encoder.onnx`, of a model that continues series: from windows in the user's units, float32, to states;
 - `plan.npz`: the times of a sampler, its coefficients, noise to start from, and names of classes;
 - `columns.json`: names of columns, and the values of categories;
 - `sample.py`: the loop. Of series it writes a row for each step, under the number of its series.
@@ -21,13 +23,7 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -39,9 +35,11 @@ from torch import Tensor, nn
 
 from sdezoo.bridging.rounds import round_folders
 from sdezoo.data.column_types import CategoryType, or_numbers
-from sdezoo.errors import CompositionError, RunError, shortened
+from sdezoo.errors import CompositionError, RunError
+from sdezoo.exchange.tracing import Part, apart, graph, run_graph
 from sdezoo.generation.classes import class_names
 from sdezoo.generation.samples import SERIES_STEPS
+from sdezoo.learning.forecast import ForecastModel, beginnings
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
@@ -51,6 +49,8 @@ from sdezoo.store.restoring import Trained, restore
 
 FILES = ("denoiser.onnx", "decoder.onnx", "plan.npz", "columns.json", "sample.py")
 """Names of the files of an export."""
+ENCODER = "encoder.onnx"
+"""Name of one more, of a model that continues series."""
 
 _SCRIPT = Path(__file__).parent / "sampling_script.txt"
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -59,11 +59,12 @@ _DENOISED = 1e-5
 _DECODED = 1e-5
 _STEPS = 20
 _OTHER = "Export a run of an affine process, such as gbm or vp."
-_NETWORK = ("The network", "Export a run with a built-in network.")
-_DECODING = ("The way back to the units of the data", "Export a run whose columns are numbers or categories, images, points, or series.")
-"""What is exported, and what to do if it cannot be."""
+_NETWORK = Part("The network", "Export a run with a built-in network.")
+_DECODING = Part(
+    "The way back to the units of the data", "Export a run whose columns are numbers or categories, images, points, or series."
+)
+_ENCODING = Part("The way from the units of the data", "Export a run of series of numbers.")
 _TIMES = (0.02, 0.35, 0.98)
-_INT64 = 7  # number of the type in ONNX
 _ROWS = 3
 
 
@@ -123,16 +124,25 @@ def export_onnx(run: Path, folder: Path, *, checkpoint: str = "newest", steps: i
     plan = _plan(trained, steps, n, seed)
     start = torch.from_numpy(plan["start"])
     denoiser, error = _denoiser(trained, start)
-    decoder = _decoder(trained, start)
+    coders = {"decoder.onnx": _coder(_Decode(trained).eval(), {"z": start.clamp(-2, 2)}, _DECODING)}
+    if isinstance(trained.model, ForecastModel):
+        windows = trained.encoding.decode(trained.model.sde.decode_unchecked(start.clamp(-2, 2)))
+        coders[ENCODER] = _coder(_Encode(trained).eval(), {"windows": windows}, _ENCODING)
     columns = [
         {"name": name, "values": [str(value) for value in kind.values] if isinstance(kind, CategoryType) else None}
         for name, kind in zip(trained.state.columns, or_numbers(trained.encoding.types, len(trained.state.columns)), strict=True)
     ]
     arrays = io.BytesIO()
     np.savez(arrays, allow_pickle=False, **plan)
-    contents = (denoiser, decoder, arrays.getvalue(), json.dumps(columns, ensure_ascii=False, indent=1).encode(), _SCRIPT.read_bytes())
+    contents = {
+        "denoiser.onnx": denoiser,
+        **coders,
+        "plan.npz": arrays.getvalue(),
+        "columns.json": json.dumps(columns, ensure_ascii=False, indent=1).encode(),
+        "sample.py": _SCRIPT.read_bytes(),
+    }
     with atomic_folder(folder, "Give another folder.") as beside:
-        for name, content in zip(FILES, contents, strict=True):
+        for name, content in contents.items():
             (beside / name).write_bytes(content)
     return Exported(folder, error, steps, n)
 
@@ -160,6 +170,8 @@ def _plan(trained: Trained, steps: int, n: int, seed: int) -> dict[str, np.ndarr
         **{name: np.stack(values) for name, values in rows.items()},
         "start": start.numpy(),
         "classes": np.array([] if trained.state.classes is None else class_names(trained.state), dtype=str),
+        "event": np.array(trained.state.event),
+        "relative": np.array(trained.encoding.starts_at_one),
         **_noise(model, like),
     }
 
@@ -189,8 +201,8 @@ class _Denoise(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, z: Tensor, t: Tensor, label: Tensor | None = None) -> Tensor:
-        return self.model.denoise(z, t, label)
+    def forward(self, z: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.model.denoise(z, t, condition)
 
 
 class _Decode(nn.Module):
@@ -202,133 +214,52 @@ class _Decode(nn.Module):
         return self.trained.encoding.decode(self.trained.model.sde.decode_unchecked(z))
 
 
+class _Encode(nn.Module):
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.trained = trained
+
+    def forward(self, windows: Tensor) -> Tensor:
+        return self.trained.model.sde.encode(self.trained.encoding.encode_at_once(windows).float())
+
+
 @torch.no_grad()
 def _denoiser(trained: Trained, start: Tensor) -> tuple[bytes, float]:
-    module = _Denoise(trained.model).eval()
-    times = [torch.tensor(share * trained.model.sde.t_span[1], dtype=torch.float64) for share in _TIMES]
-    few = start[:_ROWS].repeat(2, *[1] * (start.ndim - 1))
-    content = _graph(module, {"z": few, "t": times[0], **_labels(trained, len(few))}, _NETWORK)
+    module, sde = _Denoise(trained.model).eval(), trained.model.sde
+    times, few = [torch.tensor(share * sde.t_span[1], dtype=torch.float64) for share in _TIMES], _repeated(start)
+    # States of rows as data have them: between two categories a small noise level magnifies the rounding of both.
+    rows = trained.encoding.encode(trained.encoding.decode(sde.decode_unchecked(start.clamp(-1, 1))))
+    clean = sde.encode(rows, KeyedNoise(1, range(len(rows))))
+    content = graph(module, {"z": few, "t": times[0], **_condition(trained, few)}, _NETWORK)
     error = 0.0
     for t in times:
-        z = trained.model.sde.perturb(trained.model.sde.decode_unchecked(start.clamp(-1, 1)), t, KeyedNoise(0, range(len(start))))
-        given = {"z": z, "t": t, **_labels(trained, len(z))}
-        error = max(error, _apart(module(**given), _run(content, given, _NETWORK)))
+        z = sde.perturb(rows, t, KeyedNoise(0, range(len(rows))))
+        given = {"z": z, "t": t, **_condition(trained, clean)}
+        error = max(error, apart(module(*given.values()), run_graph(content, given, _NETWORK)))
     if not error <= _DENOISED:
         raise RunError(f"The graph of the network differs from torch's by {error:.1e}, more than {_DENOISED:g}.", "Train another network.")
     return content, error
 
 
-def _labels(trained: Trained, rows: int) -> dict[str, Tensor]:
-    """The classes in turn, an input of the graph if the model has any."""
-    return {} if trained.state.classes is None else {"label": torch.arange(rows) % trained.state.classes}
+def _condition(trained: Trained, clean: Tensor) -> dict[str, Tensor]:
+    """The input of the graph beside state and time, if the model has one: classes in turn, or beginnings of every length in turn."""
+    if trained.state.classes is not None:
+        return {"label": torch.arange(len(clean)) % trained.state.classes}
+    if isinstance(trained.model, ForecastModel):
+        return {"given": beginnings(clean, torch.arange(len(clean)) % clean.shape[1])}
+    return {}
 
 
 @torch.no_grad()
-def _decoder(trained: Trained, start: Tensor) -> bytes:
-    module = _Decode(trained).eval()
-    z = start.clamp(-2, 2)
-    module(z.clone())  # constants of codecs are then known, and enter the graph as numbers
-    content = _graph(module, {"z": z[:_ROWS].repeat(2, *[1] * (z.ndim - 1))}, _DECODING)
-    error = _apart(module(z.clone()), _run(content, {"z": z}, _DECODING))
+def _coder(module: nn.Module, inputs: dict[str, Tensor], part: Part) -> bytes:
+    """The graph of a module that works row by row."""
+    expected = module(*(each.clone() for each in inputs.values()))  # constants of codecs are then known, and enter the graph as numbers
+    content = graph(module, {name: _repeated(each) for name, each in inputs.items()}, part)
+    error = apart(expected, run_graph(content, inputs, part))
     if not error <= _DECODED:
-        raise RunError(f"The graph of the decoding differs from torch's by {error:.1e}.", "Train on data with plainer columns.")
+        raise RunError(f"{part.words} differs from torch's by {error:.1e} as ONNX.", "Train on data with plainer columns.")
     return content
 
 
-def _apart(expected: Tensor, found: np.ndarray) -> float:
-    """The largest error, in units of the largest value, or absolute below 1; infinite where only one has a value."""
-    a, b = expected.double().numpy(), found.astype(np.float64)
-    if not np.array_equal(np.isfinite(a), np.isfinite(b)):
-        return float("inf")
-    known = np.isfinite(a)
-    return float(np.abs(a - b)[known].max(initial=0.0) / max(1.0, np.abs(a)[known].max(initial=0.0)))
-
-
-def _run(content: bytes, inputs: dict[str, Tensor], words: tuple[str, str]) -> np.ndarray:
-    try:
-        session = import_module("onnxruntime").InferenceSession(content, providers=["CPUExecutionProvider"])
-        return session.run(None, {name: value.numpy() for name, value in inputs.items()})[0]
-    except Exception as error:  # a graph that lacks an operation of onnxruntime, or of which tracing fixed the number of rows
-        raise RunError(f"{words[0]} was written as ONNX, but does not run: {_reason(error)}.", words[1]) from error
-
-
-def _graph(module: nn.Module, inputs: dict[str, Tensor], words: tuple[str, str]) -> bytes:
-    """Trace a module into a graph whose number of rows is free."""
-    rows = torch.export.Dim("rows")
-    shapes = [{} if name == "t" else {0: rows} for name in inputs]
-    with _quiet():
-        try:
-            program: Any = torch.onnx.export(
-                module,
-                tuple(inputs.values()),
-                dynamo=True,
-                verbose=False,
-                external_data=False,
-                input_names=list(inputs),
-                output_names=["x"],
-                dynamic_shapes=tuple(shapes),
-                custom_translation_table={
-                    torch.ops.aten.searchsorted.Tensor: _searchsorted,
-                    torch.ops.aten.cumprod.default: _cumprod,
-                    torch.ops.aten.index_add.default: _index_add,
-                },
-            )
-        except Exception as error:  # whatever a third party's network does while it is traced
-            raise RunError(f"{words[0]} cannot be written as ONNX: {_reason(error)}.", words[1]) from error
-    return program.model_proto.SerializeToString()
-
-
-def _reason(error: BaseException) -> str:
-    """Name the operation that ONNX lacks, else the first line of what went wrong."""
-    text = str(error)
-    operation = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", text)
-    if operation:
-        return f"it has no operation '{operation[1]}'"
-    lines = [line.strip() for line in re.sub(r"\x1b\[\d*m", "", text).splitlines() if line.strip()]
-    inner = error.__cause__
-    return shortened(
-        [f"{type(inner or error).__name__}: {str(inner).strip().splitlines()[0] if inner and str(inner).strip() else lines[0]}"], 1
-    )
-
-
-def _searchsorted(
-    sorted_sequence: Any, self: Any, *, out_int32: bool = False, right: bool = False, side: str | None = None, sorter: Any = None
-) -> Any:
-    """`torch.searchsorted` in operations of ONNX: the number of entries below, or not above."""
-    op: Any = import_module("onnxscript").opset18
-    entries, values = op.Unsqueeze(sorted_sequence, op.Constant(value_ints=[-2])), op.Unsqueeze(self, op.Constant(value_ints=[-1]))
-    below = op.LessOrEqual(entries, values) if right or side == "right" else op.Less(entries, values)
-    return op.ReduceSum(op.Cast(below, to=_INT64), op.Constant(value_ints=[-1]), keepdims=0)
-
-
-def _cumprod(self: Any, dim: int, dtype: int | None = None) -> Any:
-    """`torch.cumprod` in operations of ONNX: the size by logarithms, the sign by the number of negative factors."""
-    op: Any = import_module("onnxscript").opset18
-    axis = op.Constant(value_int=dim)
-    size = op.Exp(op.CumSum(op.Log(op.Abs(self)), axis))
-    negative = op.CumSum(op.Cast(op.Less(self, op.CastLike(op.Constant(value_float=0.0), self)), to=_INT64), axis)
-    odd = op.Equal(op.Mod(negative, op.Constant(value_int=2)), op.Constant(value_int=1))
-    return op.Where(odd, op.Neg(size), size)
-
-
-def _index_add(self: Any, dim: int, index: Any, source: Any, alpha: float = 1) -> Any:
-    """`torch.index_add` along the last axis in operations of ONNX."""
-    op: Any = import_module("onnxscript").opset18
-    added = op.Mul(source, op.CastLike(op.Constant(value_float=float(alpha)), source))
-    return op.ScatterElements(self, op.Expand(index, op.Shape(source)), added, axis=dim, reduction="add")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says of packages that are not there."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _repeated(rows: Tensor) -> Tensor:
+    return rows[:_ROWS].repeat(2, *[1] * (rows.ndim - 1))

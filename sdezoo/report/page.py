@@ -12,8 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from sdezoo.bridging.rounds import round_folders
-from sdezoo.errors import ParameterError, RunError, printable, shortened
+from sdezoo.errors import ParameterError, RunError, printable
 from sdezoo.exchange import records
+from sdezoo.report.carrying import carrying
 from sdezoo.report.motion import motion
 from sdezoo.report.pictures import drawing
 from sdezoo.runs.overview import overview
@@ -99,7 +100,7 @@ def _run(run: Path, seen: dict[str, Any]) -> dict[str, Any]:
     evaluation = records.json_object(run / "evaluation" / "evaluation.json")
     tables = records.measures(evaluation)
     curves = loss_figure(rows)
-    paths, words = motion(run) if state else (None, _without_checkpoint(run))
+    paths, words = motion(run) if state else carrying(run) if round_folders(run) else (None, "There is no intact checkpoint.")
     given, chosen = records.changed(config, seen["environment"])
     sheet, shown = records.evaluation_picture(run), records.sample_picture(run)
     losses = [row for row in rows if "loss" in row]
@@ -136,15 +137,6 @@ def _recorded(run: Path) -> list[dict[str, Any]]:
         before = rows[-1]["step"] if rows else 0
         rows += [{**row, "step": before + row["step"]} for row in recorded(folder)]
     return rows
-
-
-def _without_checkpoint(run: Path) -> str:
-    """Say that there is nothing to draw, and where rounds of training have checkpoints."""
-    rounds = sorted(path.parent.name for path in (run / "rounds").glob("*/config.yaml"))
-    if not rounds:
-        return "There is no intact checkpoint."
-    named = shortened(f"sdezoo report {run}/rounds/{name}" for name in rounds)
-    return f"This run was trained in rounds, and each has a report of its own: {named}."
 
 
 def _facts(seen: dict[str, Any], last: dict[str, Any]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import torch
 
 from sdezoo.bridging.bridge_task import BridgeModel
 from sdezoo.bridging.couplings import coupling_digest, read_coupling
-from sdezoo.bridging.rounds import newest_round, round_folder
+from sdezoo.bridging.rounds import newest_round, real_rows, round_folder
 from sdezoo.data.dataset import Data, Snapshot
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
 from sdezoo.runs.sample import sample
@@ -78,7 +78,7 @@ def test_more_rounds_go_on_from_the_last_of_their_direction(tmp_path: Path, ends
 
 def test_a_pair_starts_at_a_training_row_and_ends_where_the_model_takes_it(tmp_path: Path, ends: dict[str, str]) -> None:
     run = tmp_path / "run"
-    data = train(config(run, **ends, rounds=2)).data
+    data = train(config(run, **ends, rounds=3)).data
     trained, folder = restore(round_folder(run, 1)), round_folder(run, 2)
     digest = coupling_digest(folder)
     assert digest
@@ -88,6 +88,9 @@ def test_a_pair_starts_at_a_training_row_and_ends_where_the_model_takes_it(tmp_p
     assert early.shape == late.shape
     assert not trained.model.sde.forward
     assert restore(folder).model.sde.forward
+    for place, rows in real_rows(run, 1, (2,)).items():
+        torch.testing.assert_close(rows, trained.encoding.encode(data.snapshots[place].train))
+    assert list(real_rows(run, 1, (2,))) == [0, 1]
 
 
 def test_row_i_goes_from_row_i_whatever_the_batch(tmp_path: Path, ends: dict[str, str]) -> None:

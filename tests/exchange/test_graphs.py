@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from sdezoo.errors import CompositionError, RunError
+from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate, together
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
@@ -67,7 +68,8 @@ def test_the_script_samples_as_torch_does_and_without_torch(table: Path, tmp_pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "torch.py").write_text("raise ImportError('no torch here')")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "none")}
+    path = os.pathsep.join(filter(None, [str(tmp_path / "none"), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path}
     script = str(tmp_path / "out" / "sample.py")
     out = subprocess.run([sys.executable, script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     head, *rows = csv.reader(io.StringIO(out))
@@ -111,19 +113,39 @@ def test_the_script_draws_classes_as_torch_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("form", "net"), [("growth", "unet1d:width=8,multipliers=(1,2)"), ("real", "transformer:width=8,depth=1,heads=2")])
-def test_the_script_writes_series_a_row_for_each_step(tmp_path: Path, form: str, net: str) -> None:
+def test_the_script_writes_series_and_continues_them_as_torch_does(tmp_path: Path, form: str, net: str) -> None:
     walk = np.exp(np.random.default_rng(0).normal(size=(200, 2)).cumsum(0) / 10)
     (tmp_path / "prices.csv").write_text("a,b\n" + "\n".join(f"{a:.5f},{b:.5f}" for a, b in walk))
     run = trained(tmp_path, data=f"series:path={tmp_path}/prices.csv,window=6,form={form}", net=net, steps=20, lr=0.03)
-    made = export_onnx(run, tmp_path / "out", n=3)
+    made = export_onnx(run, tmp_path / "out", n=4)
     assert (made.steps, made.error <= 1e-5) == (50, True)
-    out = subprocess.run([sys.executable, str(tmp_path / "out" / "sample.py")], capture_output=True, text=True, check=True).stdout
-    head, *rows = csv.reader(io.StringIO(out))
+
+    def script(*given: str) -> tuple[list[str], list[list[str]]]:
+        command = [sys.executable, str(tmp_path / "out" / "sample.py"), *given]
+        head, *rows = csv.reader(io.StringIO(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        return head, rows
+
+    head, rows = script()
     assert (head, [row[:2] for row in rows[5:8]]) == (["series", "step", "a", "b"], [["0", "5"], ["1", "0"], ["1", "1"]])
     model = restore(run)
-    expected = generate(model, choose_sampler(model, "dpmpp-2m"), 3, steps=50).x.double().numpy()
-    found = np.array(rows)[:, 2:].astype(float).reshape(expected.shape)
-    np.testing.assert_allclose(found / expected.std(), expected / expected.std(), atol=1e-4)
+    sampler = choose_sampler(model, "dpmpp-2m")
+    whole = generate(model, sampler, 4, steps=50).x.double().numpy()
+    begun = tmp_path / "begun.csv"
+    windows = np.stack([walk[20:23], walk[40:43]]).round(4).astype(np.float32)
+    lines = [f"{i},{k},{b},{a}" for i, one in enumerate(windows) for k, (a, b) in enumerate(one)]
+    begun.write_text("series,step,b,a\n" + "\n".join(lines))
+    draw = Draw(model, sampler, SampleIndices.first(4), steps=50, begun=Beginnings.of(torch.from_numpy(windows), 3, model))
+    continued = together(draw.batches()).x.double().numpy()
+    for expected, found in ((whole, rows), (continued, script("4", "-", str(begun))[1])):
+        values = np.array(found)[:, 2:].astype(float).reshape(expected.shape)
+        np.testing.assert_allclose(values / expected.std(), expected / expected.std(), atol=1e-4)
+    np.testing.assert_allclose(continued[[0, 1, 2, 3], :3], windows[[0, 1, 0, 1]])
+    assert np.abs(continued[0] - continued[2])[3:].max() > 1e-2  # other noise
+    for wrong in ("a,b\n1,2\n" * 2, "a\n1\n", "a,b\n", "a,b\n" + "1,2\n" * 6, "a,b\nnan,1\n", "step,a,b\n1,1,1\n0,1,1\n", "\0"):
+        begun.write_text(wrong)
+        command = [sys.executable, str(tmp_path / "out" / "sample.py"), "1", "0", str(begun)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr, "no series to continue" in done.stderr) == (1, False, True), wrong
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from pyarrow import parquet
 
 from sdezoo.data.dataset import Data
 from sdezoo.data.filling import Filling, fill_parquet
+from sdezoo.data.opening.pages import TextPages, text_pages
+from sdezoo.data.opening.table import _one_by_one, read_table
 from sdezoo.data.opening.words import Vocabulary
 from sdezoo.errors import DataError
 from sdezoo.zoo.datasets import find_dataset
@@ -196,10 +199,57 @@ class TestTexts:
 
 
 def test_a_directory_of_many_columns_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parquet.write_table(pa.table({f"column {k}": [1.5, 2.5] for k in range(1000)}), tmp_path / "a.parquet")
+    table = pa.table({f"c{k}": [1.5, 2.5] for k in range(1000)})
+    parquet.write_table(table, tmp_path / "a.parquet", write_statistics=False, store_schema=False)
     monkeypatch.setattr("sdezoo.data.opening.table._SLACK", 2**21)
     with pytest.raises(DataError, match="1000 columns, more than"):
         load(tmp_path / "a.parquet")
     monkeypatch.setattr("sdezoo.data.opening.table._SLACK", 0)
     with pytest.raises(DataError, match="a directory of"):
         load(tmp_path / "a.parquet")
+
+
+class TestPages:
+    @pytest.mark.parametrize("codec", ["none", "snappy", "gzip", "zstd"])
+    @pytest.mark.parametrize("version", ["1.0", "2.0"])
+    def test_say_how_long_texts_are(self, tmp_path: Path, codec: str, version: str) -> None:
+        """Exactly: of texts one after the other their bytes and lengths, of a dictionary the longest."""
+        texts, path = [f"{k:05}" + "ü" * (k % 9) for k in range(4000)], tmp_path / "a.parquet"
+        layout: dict[str, Any] = {"compression": codec, "data_page_version": version, "data_page_size": 4096, "row_group_size": 1500}
+        parquet.write_table(pa.table({"b": [1.5] * 4000, "a": texts}), path, use_dictionary=False, **layout)
+        found = of(path)
+        held = sum(len(text.encode()) + 4 for text in texts)
+        assert held <= found.plain < 1.02 * held  # and which are missing
+        assert (found.longest, found.understood) == (0, True)
+        assert 4096 < found.largest < 2 * 4096 + 64 * 1024
+        parquet.write_table(pa.table({"b": [1.5] * 4000, "a": texts}), path, dictionary_pagesize_limit=2**20, **layout)
+        assert (of(path).plain, of(path).longest) == (0, 5 + 2 * 8)
+
+    def test_of_long_texts_are_not_read_one_by_one(self, tmp_path: Path) -> None:
+        """After a dictionary of short texts, a page may hold long ones: those of many rows are held once."""
+        path, long = tmp_path / "a.parquet", ["a" * 10**5] * 300
+        parquet.write_table(
+            pa.table({"a": [*map(str, range(2000)), *long], "b": np.arange(2300) % 7 / 2}),
+            path,
+            compression="zstd",
+            dictionary_pagesize_limit=4096,
+            write_batch_size=10,
+        )
+        assert path.stat().st_size < 2**17
+        assert of(path).plain > 2**24
+        assert pa.types.is_dictionary(read_table(path)["a"].type)
+        assert _one_by_one(path, ["a"]) == set()
+        parquet.write_table(pa.table({"a": [f"{k:012}" for k in range(2000)]}), path, use_dictionary=False)
+        assert _one_by_one(path, ["a"]) == {"a"}
+
+    def test_that_are_too_large_are_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "a.parquet"
+        parquet.write_table(pa.table({"a": ["a" * 10**5] * 40, "b": np.arange(40) / 2}), path, compression="zstd", use_dictionary=False)
+        monkeypatch.setattr("sdezoo.data.opening.table._SLACK", 2**20)
+        with pytest.raises(DataError, match=r"Column 'a' of .* has a page of 4000\d+ bytes"):
+            load(path)
+
+
+def of(path: Path) -> TextPages:
+    with parquet.ParquetFile(path) as file, path.open("rb") as content:
+        return text_pages(content, file.metadata, file.schema_arrow.names.index("a"), 2**24)

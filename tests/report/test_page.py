@@ -261,3 +261,20 @@ def test_a_run_of_images_shows_its_samples(tmp_path: Path) -> None:
     page = read(report([run]))
     assert [words for _, words in page.pictures][-1] == "Samples, step-2.png"
     assert "entry" in page.pictures[0][1]
+
+
+def test_a_bridge_shows_where_it_carries_rows_and_says_so_where_no_rows_are_kept(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, level in (("a", 0.0), ("b", 3.0)):
+        np.savez(tmp_path / f"{name}.npz", x=rng.lognormal(level, size=(80, 2)))
+    settings = {"sde": "geometric-bridge", "data": str(tmp_path / "a.npz"), "target": str(tmp_path / "b.npz"), "net": "mlp:width=8,depth=1"}
+    config = TrainingConfig.build({**settings, "rounds": 2, "steps": 1, "out": str(tmp_path / "run")})
+    run = train(config, notify=lambda note: None).run
+    words = read(report([run])).pictures[0][1]
+    assert "carried backward and forward" in words
+    assert words.endswith("Axes are logarithmic.")
+    pairs = run / "rounds" / "2-forward" / "coupling" / "pairs.safetensors"
+    pairs.write_bytes(b"damaged")
+    page = read(report([run]))
+    assert len(page.pictures) == 1  # the loss
+    assert "No rows are kept" in " ".join(page.text)

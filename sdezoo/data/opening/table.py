@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +29,7 @@ from pyarrow import parquet
 
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.numerals import notation, read_numbers
+from sdezoo.data.opening.pages import text_pages
 from sdezoo.data.opening.sentinels import name_sentinels, without_sentinels
 from sdezoo.data.opening.text import Text, no_rows, read_rows, rows_as_lines
 from sdezoo.data.opening.time_texts import read_times
@@ -40,9 +40,9 @@ from sdezoo.errors import DataError, shortened
 _BATCH = 65_536
 _WIDE = 512  # columns of a Parquet file that are read at a time
 _MOST = 2**15  # columns of a Parquet file
-_SHORT = 256  # bytes of a text
-_COLUMN, _ENTRY = 6144, 15  # bytes of memory for a column that is read, and for a byte of the directory, of most writers
-_SLACK = 2**26
+_SHORT, _TEXT = 256, 24  # bytes of a short text, and of one on average
+_COLUMN, _ENTRY = 6144, 34  # bytes of memory for a column that is read, and at most for a byte of the directory
+_SLACK, _ROOM = 2**26, 2**24
 _LEFT = 2**22  # bytes that are decoded before memory is returned
 _PARQUET, _ZIP, _MAGIC = b"PAR1", b"PK\x03\x04", 6
 _AS_PARQUET = "Save it as .parquet or .csv."
@@ -305,7 +305,7 @@ def _parquet(path: Path) -> pa.Table:
     kept = [name for name in schema.names if name not in index]
     columns = {}
     slabs = [kept[first : first + _WIDE] for first in range(0, len(kept), _WIDE)]  # a reader of a column takes some KB
-    with parquet.ParquetFile(path, read_dictionary=list(packed.keys() - _short(path, slabs, packed))) as file:
+    with parquet.ParquetFile(path, read_dictionary=list(packed.keys() - _one_by_one(path, packed))) as file:
         for names in slabs:
             slab = pa.Table.from_batches(_returned(file.iter_batches(_BATCH, columns=names)))
             columns |= dict(zip(slab.column_names, slab.columns, strict=True))
@@ -330,25 +330,29 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def _short(path: Path, slabs: Iterable[Sequence[str]], texts: Container[str]) -> set[str]:
-    """The columns of texts whose dictionaries are known to hold short texts alone, so that a batch may have a text for each row.
+def _one_by_one(path: Path, texts: Container[str]) -> set[str]:
+    """The columns of texts that may be read with a text for each row.
 
-    A reader that keeps a dictionary takes 235 bytes for each different text. One that does not makes a text for each row, however long
-    that of the dictionary is. The first row shows the dictionary if it has more texts than that of the row; a column has no second one.
+    A reader that keeps a dictionary takes up to 340 bytes for each different text. One that does not makes a text for each row, however
+    long that of the dictionary is, and however well the pages are compressed. So dictionaries must have short texts alone, and texts
+    outside of them must take, with 16 MiB to spare, at most three times the length of the file or 24 bytes a row.
     """
-    wanted = [found for names in slabs if (found := [name for name in names if name in texts])]
-    if not wanted:
-        return set()
-    short = {name for names in wanted for name in names}
-    with parquet.ParquetFile(path, read_dictionary=list(short)) as file:
-        for names in wanted:
-            for group in range(file.num_row_groups):
-                for batch in islice(file.iter_batches(1, row_groups=[group], columns=names), 1):
-                    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                        known = pa.types.is_dictionary(column.type) and len(column.dictionary) > 1
-                        if not known or pc.max(pc.binary_length(column.dictionary)).as_py() > _SHORT:
-                            short.discard(name)
-    return short
+    found, allowed = set(), _allowed(path)
+    with parquet.ParquetFile(path) as file, path.open("rb") as content:
+        directory, names = file.metadata, file.schema_arrow.names
+        most = max(3 * path.stat().st_size, _TEXT * directory.num_rows) + _ROOM
+        for place, name in enumerate(names):
+            if name not in texts:
+                continue
+            pages = text_pages(content, directory, place, most)
+            if pages.largest > allowed:
+                raise DataError(
+                    f"Column '{name}' of '{path}' has a page of {pages.largest} bytes, more than {allowed} for so small a file.",
+                    "Write the file with smaller pages, or without compression.",
+                )
+            if pages.understood and pages.plain <= most and pages.longest <= _SHORT:
+                found.add(name)
+    return found
 
 
 def _returned(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
