@@ -1,5 +1,7 @@
 """The product: coordinates and equations are those of its parts, whatever the order of the columns."""
 
+import copy
+
 import pytest
 import torch
 
@@ -69,6 +71,7 @@ def test_other_parts_split_the_state() -> None:
     torch.testing.assert_close(score[:, :3], affine.score(first, x[:, [0, 3, 1]], t))
     torch.testing.assert_close(sde.decode(sde.encode(x, Noise.seeded(0))), x)
     assert SDES.build(sde.full_spec) == sde
+    assert copy.deepcopy(sde) == sde, "training copies the model for the moving average"
 
 
 def test_names_are_looked_up_and_left_out_columns_are_not_missed() -> None:

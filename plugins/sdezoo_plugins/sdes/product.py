@@ -108,6 +108,10 @@ class Product(_Parts, ForwardSDE, Conditional):
         affine = isinstance(parts, tuple) and all(isinstance(part(text).process, AffineSDE) for text in parts)
         return _AffineProduct(parts, **others) if affine else super().__new__(cls)
 
+    def __getnewargs__(self) -> tuple[tuple[str, ...]]:
+        """What `__new__` asks for when a model is copied, as the moving average of its weights does."""
+        return (self.parts,)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for process in (each.process for each in self.given):
