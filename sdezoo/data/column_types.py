@@ -113,7 +113,9 @@ class NumberType(ColumnType):
 
     def exact(self, codes: np.ndarray, name: str) -> np.ndarray:
         if self.whole:
-            return _integers(codes, name) + int(self.offset)
+            found = _integers(codes, name)
+            # float32 rounds large multiples to others nearby.
+            return (np.round(found / self.step).astype(np.int64) * self.step if self.step > 1 else found) + int(self.offset)
         if not self.step:
             return codes.astype(np.float64) + self.offset if self.offset else codes
         scale = 10**self.digits

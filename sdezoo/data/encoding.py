@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.codecs.channels import ConstantChannelCodec
-from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, DifferenceCodec, Output, ShareCodec, damaged
+from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, Output, damaged
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec
+from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec
 from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 

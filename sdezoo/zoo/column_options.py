@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
-from sdezoo.data.codecs.codec import Codec, DifferenceCodec, ShareCodec
+from sdezoo.data.codecs.codec import AffineCodec, Codec
+from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec, Units
 from sdezoo.data.codecs.sign import SignCodec
-from sdezoo.data.column_types import CategoryType, NumberType, TimeType, or_numbers
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import find_rows
@@ -146,8 +148,12 @@ class ColumnOptions:
         made: list[Codec] = [SignCodec(tuple(sorted(negative)))] if negative else []
         for name in self.negative:
             _check_negative(data, name)
+        origins = torch.zeros(len(names), dtype=torch.float64)
         for each in (*self.chains, *(group for group, _ in self.groups)):
-            _check_numbers(data, each)
+            at = [names.index(name) for name in each]
+            origins[at] = torch.tensor(shared_origin(data, each, from_zero=each not in self.chains), dtype=torch.float64)
+        if origins.any():
+            made.append(AffineCodec(torch.tensor(1.0), origins))
 
         def places(group: Sequence[str]) -> list[int]:
             """Where the columns are once the codecs so far have been applied."""
@@ -155,25 +161,57 @@ class ColumnOptions:
             return [sources.index(names.index(name)) for name in group]
 
         for chain in self.chains:
-            _check_order(data, chain)
+            _check_order(data, chain, origins)
             at = places(chain)
-            made.append(DifferenceCodec(tuple(sorted(at)), tuple(sorted(at).index(place) for place in at)))
+            units = _units(data, chain, at)
+            torn = units if len(set(units)) > 1 else ()
+            made.append(DifferenceCodec(tuple(sorted(at)), tuple(sorted(at).index(place) for place in at), torn))
         for group, total in self.groups:
-            _check_sum(data, group, total)
-            made.append(ShareCodec(tuple(sorted(places(group))), total))
+            _check_sum(data, group, total, origins)
+            at = places(group)
+            least = dict(zip(at, _least(data, group, origins), strict=True))
+            made.append(ShareCodec(tuple(sorted(at)), total, _units(data, group, at), tuple(least[place] > 0 for place in sorted(at))))
         return tuple(made)
 
 
-def _check_numbers(data: Data, group: Sequence[str]) -> None:
-    """Check that columns can be compared: numbers without an offset, or times of one type."""
-    kinds = {name: data.types[column_names(data).index(name)] for name in group if data.types}
-    times = {kind for kind in kinds.values() if isinstance(kind, TimeType)}
-    for name, kind in kinds.items():
-        if isinstance(kind, CategoryType) or (isinstance(kind, NumberType) and (kind.offset or times)) or len(times) > 1:
+def shared_origin(data: Data, group: Sequence[str], *, from_zero: bool = False) -> list[float]:
+    """What to add to the codes of columns so that all count from where the first one does.
+
+    Args:
+        data: the data.
+        group: names of columns.
+        from_zero: whether all are to count from 0.
+
+    Raises:
+        DataError: if columns cannot be compared: texts, numbers and times, or times of different types or steps.
+    """
+    kinds = [or_numbers(data.types, data.event[-1])[column_names(data).index(name)] for name in group]
+    times = [kind for kind in kinds if isinstance(kind, TimeType)]
+    origins = [kind.offset if isinstance(kind, TimeType) else offset_of(kind) for kind in kinds]
+    apart = [origin - (0 if from_zero else origins[0]) for origin in origins]
+    shifts = [each / kind.step if isinstance(kind, TimeType) else each for each, kind in zip(apart, kinds, strict=True)]
+    for name, kind, shift in zip(group, kinds, shifts, strict=True):
+        alike = not times or (isinstance(kind, TimeType) and (kind.arrow, kind.step) == (times[0].arrow, times[0].step) and not from_zero)
+        step, scale = kind.unit
+        if isinstance(kind, CategoryType) or not alike or (step and shift * scale % step):
             raise DataError(
                 f"The column '{name}' cannot be compared with {' and '.join(repr(other) for other in group if other != name)}.",
                 "Give numbers, or times of one type and precision.",
             )
+    return shifts
+
+
+def _least(data: Data, group: Sequence[str], origins: Tensor) -> list[float]:
+    """The smallest numbers of columns."""
+    index = [column_names(data).index(name) for name in group]
+    return (data.bounds[0].double() + origins)[index].tolist()
+
+
+def _units(data: Data, group: Sequence[str], at: Sequence[int]) -> Units:
+    """The lattices of columns, in the order of their places."""
+    kinds = or_numbers(data.types, data.event[-1])
+    units = [kinds[column_names(data).index(name)].unit for name in group]
+    return tuple(unit for _, unit in sorted(zip(at, units, strict=True)))
 
 
 def _check_negative(data: Data, name: str) -> None:
@@ -185,33 +223,31 @@ def _check_negative(data: Data, name: str) -> None:
         raise DataError(f"The column '{name}' {what}, so its sign cannot be kept.", f"Omit {in_quotes(setting(name, NEGATIVE))}.")
 
 
-def _check_order(data: Data, chain: Sequence[str]) -> None:
+def _check_order(data: Data, chain: Sequence[str], origins: Tensor) -> None:
     names = column_names(data)
     for low, high in pairwise(chain):
         i, j = names.index(low), names.index(high)
-        if broken := find_rows(data, lambda rows, i=i, j=j: rows[:, i] > rows[:, j]):
+        if broken := find_rows(data, lambda rows, i=i, j=j: rows[:, i].double() + origins[i] > rows[:, j].double() + origins[j]):
             raise DataError(
                 f"'{low}' is above '{high}' in {broken}.",
                 f"Omit {in_quotes(ordered((low, high)))}, or correct the rows.",
             )
 
 
-def _check_sum(data: Data, group: Sequence[str], total: float) -> None:
+def _check_sum(data: Data, group: Sequence[str], total: float, origins: Tensor) -> None:
     index = [column_names(data).index(name) for name in group]
-    whole = [name for name, i in zip(group, index, strict=True) if data.types and data.types[i].whole]
-    if whole:
-        raise DataError(
-            f"'{whole[0]}' holds integers, which do not keep the sum {total:g} once they are rounded.",
-            "Write the column with decimals, or omit the group.",
-        )
+
+    def numbers(rows: Tensor) -> Tensor:
+        return rows[:, index].double() + origins[index]
+
     named, remedy = "+".join(group), "Correct the rows, or omit the group."
     if total <= 0:
         raise DataError(f"The group {named} cannot sum to {total:g}.", "Give a positive sum, or omit the group.")
-    if negative := find_rows(data, lambda rows: (rows[:, index] < 0).any(1)):
+    if negative := find_rows(data, lambda rows: (numbers(rows) < 0).any(1)):
         raise DataError(f"The group {named} has negative values in {negative}.", remedy)
 
-    sums = torch.cat([block[:, index].double().sum(1) for block in data.blocks()])
-    if broken := find_rows(data, lambda rows: (rows[:, index].double().sum(1) - total).abs() > NEARLY * total):
+    sums = torch.cat([numbers(block).sum(1) for block in data.blocks()])
+    if broken := find_rows(data, lambda rows: (numbers(rows).sum(1) - total).abs() > NEARLY * total):
         span = f"{float(sums.min()):.9g} to {float(sums.max()):.9g}"
         raise DataError(f"The group {named} sums to {span}, not {total:g}, in {broken}.", remedy)
 

@@ -28,6 +28,7 @@ _ROWS = 20
 """Rows from which a column can be known for an identifier."""
 _LEVELS, _SHARE, _FEW = 10, 0.01, 3
 _EXACT = 2**24
+"""float32 holds every integer up to here, and lies nearest to one multiple of a larger step up to half as many of them."""
 
 
 def prepared(data: Data, options: ColumnOptions, missing: str | None) -> Data:
@@ -164,4 +165,6 @@ def _negative(column: Tensor, kind: ColumnType) -> bool:
 
 
 def _loses(column: Tensor, kind: ColumnType | None) -> bool:
-    return isinstance(kind, NumberType) and kind.whole and bool((column.abs() > _EXACT).any())
+    if not (isinstance(kind, NumberType) and kind.whole):
+        return False
+    return bool((column.abs() > (_EXACT if kind.step == 1 else _EXACT / 2 * kind.step)).any())

@@ -15,7 +15,7 @@ from itertools import combinations, permutations
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import NumberType, or_numbers
+from sdezoo.data.column_types import NumberType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.opening.table import listed
@@ -132,12 +132,13 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
     """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
     kinds = or_numbers(data.types, len(names))
-    rows = torch.cat([data.train, data.test]).double()
+    origins = [offset_of(kind) for kind in kinds]
+    rows = torch.cat([data.train, data.test]).double() + torch.tensor(origins, dtype=torch.float64)
     whole = (~rows.isnan()).all(0)
     free = [
         i
         for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        if name not in bound | words and whole[i] and isinstance(kind, NumberType) and not kind.offset
+        if name not in bound | words and whole[i] and isinstance(kind, NumberType)
     ]
     if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
         return []
@@ -151,8 +152,7 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
             found.append(ordered((names[i], names[j])))
     for first, last in combinations(range(len(free) + 1), 2):
         group = free[first:last]
-        whole = any(data.types and data.types[i].whole for i in group)
-        if len(group) < _GROUP or whole or (rows[:_FIRST, group] < 0).any():
+        if len(group) < _GROUP or (rows[:_FIRST, group] < 0).any():
             continue
         some = rows[:_FIRST, group].sum(1)
         if float(some.max() - some.min()) > 2 * NEARLY * float(some.max()):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sdezoo.data.codecs.codec import DifferenceCodec
+from sdezoo.data.codecs.relations import DifferenceCodec
 from sdezoo.data.column_types import TimeType
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError, SdezooError

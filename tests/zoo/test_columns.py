@@ -209,7 +209,7 @@ def test_the_user_is_obeyed() -> None:
         ("high<=low", DataError, "'high' is above 'low' in 600 rows", "Omit"),
         ("sand+silt=100", DataError, "sums to", "Correct"),
         ("low+temperature=1", DataError, "negative values", "Correct"),
-        ("visits+year=100", DataError, "'visits' holds integers", "decimals"),
+        ("visits+year=100", DataError, "The group visits\\+year sums to", "Correct"),
         ("rain", ParameterError, "column=rain is not", "COLUMN=PROCESS"),
         ("rain=gbm,rain=vp", ParameterError, "names 'rain' twice", "once"),
         ("low<=high,high<=price", ParameterError, "names 'high' twice", "one chain"),

@@ -26,6 +26,8 @@ _PART = 2**18
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _DIGITS, _DIFFERENT = 6, 10
 """Decimal places of a lattice at most; different values at least for multiples of a number above one in the last place."""
+_FAR = 8
+"""Integers are counted from their middle if that is so many times their range away from zero: float32 then tells more of them apart."""
 _NARROW = 2.0**-10
 """Numbers whose range is a smaller part of the largest are counted from its middle."""
 _SPANS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "min": 60 * 10**9, "h": 3600 * 10**9, "day": 86_400 * 10**9}
@@ -99,7 +101,7 @@ def integer_type(column: pa.ChunkedArray, name: str) -> NumberType:
             "Leave it out of the table, or if they are identifiers, store them as text.",
         )
     if max(abs(low), abs(high)) > EXACT:
-        if high - low < 2 * EXACT:
+        if high - low < max(2 * EXACT, max(abs(low), abs(high)) // _FAR):
             step = _divisor(as_int64(part.drop_null()) - low for _, part in column_parts(column))
             return NumberType(dtype, step, 0, low + (high - low) // (2 * step) * step)
         return NumberType(dtype, _divisor(as_int64(part.drop_null()) for _, part in column_parts(column)))

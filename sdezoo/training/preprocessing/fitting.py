@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, DifferenceCodec
+from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec
 from sdezoo.data.codecs.normal_scores import fit_normal_scores
 from sdezoo.data.column_types import or_numbers
 from sdezoo.data.dataset import Data
@@ -125,17 +125,12 @@ def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Co
 def units_of(data: Data, first: Encoding) -> list[tuple[int, int]]:
     """The unit of the lattice of each encoded column, `(0, 1)` for none.
 
-    Differences of columns on two lattices are on no lattice that is known. Chains come first, so their columns are those of the table.
-
     Args:
         data: the data.
         first: the codecs so far.
     """
     units = [kind.unit for kind in or_numbers(data.types, data.event[-1])]
-    chains = [codec.columns for codec in first.codecs if isinstance(codec, DifferenceCodec)]
-    torn = {i for columns in chains if len({units[i] for i in columns}) > 1 for i in columns}
-    outputs = first.outputs(data.event[-1])
-    return [units[each.source] if each.lattice and each.source not in torn else (0, 1) for each in outputs]
+    return [units[each.source] if each.lattice else (0, 1) for each in first.outputs(data.event[-1])]
 
 
 def _training_rows(data: Data, first: Encoding) -> Tensor:

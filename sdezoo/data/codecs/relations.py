@@ -1,0 +1,171 @@
+"""What holds between columns of every row: an order, or a sum. Whatever is sampled, it holds, and on the lattices of the columns too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from sdezoo.data.codecs.codec import Codec, Output, damaged, indices
+
+Units = tuple[tuple[int, int], ...]
+"""The lattice of each column: values are multiples of `step / scale`; `(0, 1)`: there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class DifferenceCodec(Codec):
+    """Columns `v_1 ≤ v_2 ≤ …` as `v_1` and the differences `v_{k+1} − v_k`: whatever is sampled, the order holds.
+
+    Rounded to one lattice, the order stays. On several, a value that would be rounded below the one before is rounded up, and differences
+    are on no lattice that is known.
+
+    Args:
+        columns: increasing indices of the columns.
+        order: positions in `columns` of `v_1`, `v_2`, ….
+        units: the lattices of the columns if they differ; empty: all have the same, or none.
+    """
+
+    kind: ClassVar[str] = "difference"
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    order: tuple[int, ...] = ()
+    units: Units = ()
+
+    @property
+    def outputs(self) -> Sequence[Output]:
+        return [Output(source, lattice=not self.units) for source in self.sources]
+
+    def encode(self, raw: Tensor) -> Tensor:
+        ranked = raw[..., self.order]
+        found = torch.empty_like(raw)
+        found[..., self.order] = torch.cat([ranked[..., :1], ranked.diff(dim=-1)], -1)
+        return found
+
+    def known(self, given: Tensor) -> Tensor:
+        found = given.clone()
+        found[..., self.order[1:]] &= given[..., self.order[:-1]]
+        return found
+
+    def decode(self, x: Tensor) -> Tensor:
+        found = torch.empty_like(x)
+        found[..., self.order] = x[..., self.order].cumsum(-1)
+        for place, before in zip(self.order, (None, *self.order[:-1]), strict=True) if self.units else ():
+            step, scale = self.units[place]
+            if not step:
+                continue
+            rounded = (found[..., place] * scale / step).round() * step / scale
+            if before is not None:
+                above = (found[..., before] * scale / step).ceil() * step / scale
+                rounded = torch.where(rounded < found[..., before], above, rounded)
+            found[..., place] = rounded
+        return found
+
+    def log_det(self, raw: Tensor) -> Tensor:
+        """0: the matrix is triangular, with ones on its diagonal."""
+        return torch.zeros(len(raw), dtype=torch.float64)
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "order": list(self.order), **_recorded(self.units)}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        columns, order = indices(values), values.get("order")
+        if not isinstance(order, list) or sorted(map(str, order)) != sorted(map(str, range(len(columns)))):
+            raise damaged()
+        return cls(columns, tuple(int(i) for i in order), _read(values, len(columns)))
+
+
+@dataclass(frozen=True, eq=False)
+class ShareCodec(Codec):
+    """Columns that sum to a constant, as shares of their sum.
+
+    If columns are on a lattice, the coarser ones are rounded, and what they leave of the constant is given to those on the finest one: each
+    gets its share rounded down, and the units that are left go to the largest remainders (Hamilton's method). So the sum is exact. The unit of
+    a column that has no zero and would get none is taken from the largest.
+
+    Args:
+        columns: increasing indices of the columns.
+        total: the constant.
+        units: the lattices of the columns; empty, or none for one of them: the sum is as exact as rounding lets it be.
+        positive: which columns have no zero, so that one unit at least is theirs; empty: none.
+    """
+
+    kind: ClassVar[str] = "share"
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    total: float = 1.0
+    units: Units = ()
+    positive: tuple[bool, ...] = ()
+
+    @property
+    def outputs(self) -> Sequence[Output]:
+        return [Output(source, lattice=False) for source in self.sources]
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return raw / raw.sum(-1, keepdim=True)
+
+    def known(self, given: Tensor) -> Tensor:
+        return given.all(-1, keepdim=True).expand_as(given)
+
+    def decode(self, x: Tensor) -> Tensor:
+        found = x * self.total
+        if not self.units or not all(step for step, _ in self.units):
+            return found
+        step, scale = torch.tensor(self.units, dtype=torch.float64).T
+        least = torch.tensor(self.positive or [False] * len(self.units)).double()
+        finest = min(range(len(self.units)), key=lambda i: self.units[i][0] / self.units[i][1])
+        fine = torch.tensor([unit == self.units[finest] for unit in self.units])
+        whole = self.total * scale[finest] / step[finest]
+
+        def left_by(counts: Tensor) -> Tensor:
+            """What the coarser columns leave, in units of the finest."""
+            return (whole - (counts * step / scale * scale[finest] / step[finest])[..., ~fine].sum(-1, keepdim=True)).round()
+
+        counts = (found * scale / step).round().maximum(least)  # in units of each column
+        counts = torch.where(left_by(counts) < least[fine].sum(), (found * scale / step).floor().maximum(least), counts)
+        left = left_by(counts)
+        shares = found[..., fine]
+        exact = left * shares / shares.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+        down = exact.floor()
+        rank = (exact - down).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+        apportioned = down + (rank < left - down.sum(-1, keepdim=True))
+        lifted = apportioned.maximum(least[fine])
+        most = torch.nn.functional.one_hot(lifted.argmax(-1), lifted.shape[-1])
+        lifted = lifted - most * (lifted - apportioned).sum(-1, keepdim=True)
+        counts[..., fine] = torch.where(left >= 0, lifted, counts[..., fine])
+        return counts * step / scale
+
+    def log_det(self, raw: Tensor) -> None:
+        """None: the columns have a density on the simplex alone."""
+
+    def parameters(self) -> dict[str, Any]:
+        positive = {"positive": list(self.positive)} if self.positive else {}
+        return {"columns": list(self.columns), "total": self.total, **_recorded(self.units), **positive}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        total, columns, positive = values.get("total"), indices(values), values.get("positive", [])
+        if not isinstance(total, int | float) or not 0 < total < float("inf"):
+            raise damaged()
+        if not isinstance(positive, list) or len(positive) not in (0, len(columns)) or not all(type(each) is bool for each in positive):
+            raise damaged()
+        return cls(columns, float(total), _read(values, len(columns)), tuple(positive))
+
+
+def _recorded(units: Units) -> dict[str, Any]:
+    return {"units": [list(unit) for unit in units]} if units else {}
+
+
+def _read(values: Mapping[str, Any], columns: int) -> Units:
+    """The lattices of a record."""
+    units = values.get("units", [])
+    if not isinstance(units, list) or len(units) not in (0, columns):
+        raise damaged()
+    if not all(isinstance(unit, list) and len(unit) == 2 and all(type(part) is int for part in unit) for unit in units):
+        raise damaged()
+    if not all(step >= 0 < scale for step, scale in units):
+        raise damaged()
+    return tuple((step, scale) for step, scale in units)
