@@ -217,10 +217,9 @@ def check_pixels(values: Tensor, maximum: float | None = None) -> None:
     largest = maximum or 1
     if low < 0 or high > largest:
         divide = "Divide them by 255" if largest == 1 and low >= 0 and high <= 255 else f"Store {to_unit(low, high)}"
+        store = ", or store them as uint8" if maximum else ""
         give = f", or give their largest value: maximum={high:g}" if maximum and low >= 0 else ""
-        raise DataError(
-            f"Images must lie in [0, {largest:g}], but these range from {low:g} to {high:g}.", f"{divide}, or store them as uint8{give}."
-        )
+        raise DataError(f"Images must lie in [0, {largest:g}], but these range from {low:g} to {high:g}.", f"{divide}{store}{give}.")
 
 
 def check_close(rows: np.ndarray) -> None:

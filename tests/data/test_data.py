@@ -212,7 +212,7 @@ def test_nan_and_infinity_come_before_everything_else() -> None:
         (torch.ones(3, 0), "points", r"shape \(3, 0\)"),
         (torch.ones(3, 8, 8), "image", r"which is not \(N, C, H, W\)"),
         (torch.full((3, 1, 2, 2), 255.0), "image", "Divide them by 255"),
-        (torch.full((3, 1, 2, 2), -0.5), "image", r"Store \(x \+ 1\) / 2, or"),
+        (torch.full((3, 1, 2, 2), -0.5), "image", r"Store \(x \+ 1\) / 2\."),
     ],
 )
 def test_data_of_the_wrong_shape_or_size(train: Tensor, kind: Kind, says: str) -> None:

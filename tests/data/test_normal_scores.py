@@ -205,6 +205,16 @@ def test_decoded_whole_numbers_are_exact() -> None:
     assert torch.equal(Encoding.from_json(encoding.to_json()).decode(encoding.encode(rows)), rows)
 
 
+@pytest.mark.parametrize("log", [False, True])
+def test_a_column_that_ends_at_a_wall_goes_little_beyond_it(log: bool) -> None:
+    """A hundred times as many samples as rows of a uniform distribution go a twentieth of its width beyond it at most."""
+    rows = 1 + torch.rand(1000, 1, generator=torch.Generator().manual_seed(0)).double()
+    (codec,) = fit_normal_scores(rows, [0], [log])
+    made = codec.decode(codec.from_scores(torch.tensor([[-4.0], [4.0]]).double())).flatten()
+    assert made[0] > 1 - 0.05
+    assert made[1] < 2 + 0.05
+
+
 @pytest.mark.parametrize(("rows", "most"), [(28, 0.12), (1000, 0.02)])
 def test_a_lattice_ends_where_many_rows_lie(rows: int, most: float) -> None:
     """Years of a uniform distribution, as the middles of their cells: what lies beyond falls with the rows, by the rule of succession."""

@@ -34,9 +34,10 @@ _ROWS, _VALUES = 16, 4
 """Fewer rows, or fewer different values, give a column no knots."""
 _PER_KNOT, _KNOTS, _ALL_KNOTS = 12, 48, 2**13
 """Rows for a knot; the largest number of knots of a column, and of a table: they are part of each checkpoint."""
-_BEYOND, _FARTHEST, _PRIOR = 5, 3.7, 0.25
+_BEYOND, _FARTHEST, _PRIOR, _STEEPEST = 5, 3.7, 0.25, 0.1
 """At least 5 rows lie beyond the outermost knots, whose scores are at most 3.7. The slope beyond them is fitted to these rows. Its prior is
-the slope of a normal column, with this weight, in squared scores."""
+the slope of a normal column, with this weight, in squared scores. Where values lie closer in the last score before a knot, such as before a
+wall, the prior is the slope there, up to ten times as steep."""
 
 
 class Column(NamedTuple):
@@ -329,10 +330,7 @@ def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: fl
     if len(knots) < 2 or not spread > 0:
         return None
     first, last = knots[0], knots[-1]
-    slopes = (
-        _slope(edges[:first] - edges[first], scores[:first] - scores[first], spread),
-        _slope(edges[last + 1 :] - edges[last], scores[last + 1 :] - scores[last], spread),
-    )
+    slopes = (_slope(edges.flip(0), scores.flip(0), len(edges) - 1 - first, spread), _slope(edges, scores, last, spread))
     return Column(tuple(edges[knots].tolist()), tuple(scores[knots].tolist()), slopes, mean, spread, log, box)
 
 
@@ -377,7 +375,10 @@ def _knots(edges: Tensor, scores: Tensor, ends: Tensor, rows: int, most: int) ->
     return sorted(knots)
 
 
-def _slope(values: Tensor, scores: Tensor, spread: float) -> float:
-    """Slope of the scores beyond a knot: the inverse of the least-squares slope of the values over the scores, with a prior."""
-    value = (float((values * scores).sum()) + _PRIOR * spread) / (float((scores**2).sum()) + _PRIOR)
+def _slope(edges: Tensor, scores: Tensor, last: int, spread: float) -> float:
+    """Slope of the scores beyond the knot `last`: the inverse of the least-squares slope of the values over the scores, with a prior."""
+    values, away = edges - edges[last], scores - scores[last]
+    inner = int((away[:last].abs() >= 1).sum()) - 1
+    before = min(max(float(values[inner] / away[inner]), _STEEPEST * spread), spread) if inner >= 0 else spread
+    value = (float((values * away)[last + 1 :].sum()) + _PRIOR * before) / (float((away**2)[last + 1 :].sum()) + _PRIOR)
     return 1 / value

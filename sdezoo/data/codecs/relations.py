@@ -83,8 +83,8 @@ class ShareCodec(Codec):
     """Columns that sum to a constant, as shares of their sum.
 
     If columns are on a lattice, the coarser ones are rounded, and what they leave of the constant is given to those on the finest one: each
-    gets its share rounded down, and the units that are left go to the largest remainders (Hamilton's method). So the sum is exact. The unit of
-    a column that has no zero and would get none is taken from the largest.
+    gets its share rounded down, and the units that are left go to the largest remainders (Hamilton's method). So the sum is exact. A
+    column that has no zero and would get nothing gets a unit of the largest.
 
     Args:
         columns: increasing indices of the columns.
