@@ -53,3 +53,11 @@ def test_walls_are_found_and_written_as_data_hold_them() -> None:
     assert torch.equal(marks != 0, (x == x.min()) | (x == x.max()))
     assert torch.equal(sde.decode(sde.encode(x.unsqueeze(1)))[:80, 0], x[:80])
     assert sde.support.check(x.double()).all()
+
+
+def test_percentages_are_between_0_and_100() -> None:
+    """Also if few are exactly 100, and none is 0; larger numbers are none."""
+    x = torch.linspace(20, 99.5, 500).double()
+    for last, spec in (([100.0] * 3, "walls:low=0.0,high=100.0"), ([100.0], None), ([101.0] * 3, None)):
+        fit = SDES.load("walls").column_fit(torch.cat([x, torch.tensor(last).double()]))
+        assert (fit.spec if fit else None) == spec

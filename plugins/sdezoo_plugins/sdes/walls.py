@@ -30,9 +30,10 @@ from sdezoo.process.columns import ColumnFit
 from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
 
 MARK = 2.0
-NEAR, FEW, SHARE, LEVELS, PILE = 0.9, 3, 0.01, 10, 0.04
+NEAR, FEW, SHARE, LEVELS, PILE, PERCENT = 0.9, 3, 0.01, 10, 0.04, 100
 """A column is in a box from 0 to 1 if it goes beyond 0.9; in another one if a hundredth of its rows, three at least, are on each wall,
-or 4 % on the upper one, such as full marks, and it has more than ten different values."""
+or 4 % on the upper one, such as full marks, and it has more than ten different values. It is in a box from 0 to 100 if that is its largest
+value, in three rows at least: percentages."""
 
 
 class Walled(WithMarks):
@@ -94,14 +95,17 @@ class Walls(AffineSDE):
         if low >= 0 and NEAR < high <= 1 and (low == 0 or high == 1):
             return ColumnFit(3, "between 0 and 1, with values on the walls", cls.title())
         rows = max(FEW, SHARE * len(column))
-        below, above = int((column == low).sum()), int((column == high).sum())
-        piled = above >= max(FEW, PILE * len(column))
+        above = int((column == high).sum())
+        percent = low >= 0 and high == PERCENT and above >= FEW
+        low = 0.0 if percent else low
+        below, piled = int((column == low).sum()), percent or above >= max(FEW, PILE * len(column))
         if (min(below, above) < rows and not piled) or len(column.unique()) <= LEVELS:
             return None
         where = "both walls" if below >= rows else "the upper wall"
+        values = "values" if percent else "many values"
         return ColumnFit(
             3,
-            f"between {low:g} and {high:g}, with many values on {where}",
+            f"between {low:g} and {high:g}, with {values} on {where}",
             f"{cls.title()}:low={np.float32(low)!s},high={np.float32(high)!s}",
         )
 
