@@ -56,8 +56,8 @@ def test_walls_are_found_and_written_as_data_hold_them() -> None:
 
 
 def test_percentages_are_between_0_and_100() -> None:
-    """Also if few are exactly 100, and none is 0; larger numbers are none."""
-    x = torch.linspace(20, 99.5, 500).double()
-    for last, spec in (([100.0] * 3, "walls:low=0.0,high=100.0"), ([100.0], None), ([101.0] * 3, None)):
-        fit = SDES.load("walls").column_fit(torch.cat([x, torch.tensor(last).double()]))
+    """Also if few are exactly 100, and none is 0; larger numbers are none, nor are counts of which one happens to be 100."""
+    x, box = torch.linspace(20, 99.5, 500).double(), "walls:low=0.0,high=100.0"
+    for last, whole, spec in (([100.0], False, box), ([100.0] * 3, True, box), ([100.0], True, None), ([101.0] * 3, False, None)):
+        fit = SDES.load("walls").column_fit(torch.cat([x.floor() if whole else x, torch.tensor(last).double()]))
         assert (fit.spec if fit else None) == spec

@@ -33,7 +33,7 @@ MARK = 2.0
 NEAR, FEW, SHARE, LEVELS, PILE, PERCENT = 0.9, 3, 0.01, 10, 0.04, 100
 """A column is in a box from 0 to 1 if it goes beyond 0.9; in another one if a hundredth of its rows, three at least, are on each wall,
 or 4 % on the upper one, such as full marks, and it has more than ten different values. It is in a box from 0 to 100 if that is its largest
-value, in three rows at least: percentages."""
+value, in three rows at least if all are whole numbers: percentages."""
 
 
 class Walled(WithMarks):
@@ -96,7 +96,7 @@ class Walls(AffineSDE):
             return ColumnFit(3, "between 0 and 1, with values on the walls", cls.title())
         rows = max(FEW, SHARE * len(column))
         above = int((column == high).sum())
-        percent = low >= 0 and high == PERCENT and above >= FEW
+        percent = low >= 0 and high == PERCENT and (above >= FEW or bool((column != column.round()).any()))
         low = 0.0 if percent else low
         below, piled = int((column == low).sum()), percent or above >= max(FEW, PILE * len(column))
         if (min(below, above) < rows and not piled) or len(column.unique()) <= LEVELS:
