@@ -21,9 +21,11 @@ TEXTS = {
     "late": "x,y\n" + "".join(f"{k},{k * 3}\n" for k in range(999)) + "7,?\n",
     "days": "day,x\n" + "".join(f"{day},{k}.5\n" for k, day in enumerate((*range(20231228, 20231232), *range(20240101, 20240105)))),
     "small": "x\n-0.10\n0.00\n0.20\n-0.30\n",
+    "units": 'share,price\n5.0%,"$1,234.50"\n62.0%,"$1,300.00"\n7.5%,"$1,301.25"\n',
 }
 PLAIN = {
     "R": "weight,wet,kind\n62,TRUE,a\n61.5,FALSE,b\nNA,TRUE,NA\n58,FALSE,b\n",
+    "units": "share,price\n5.0,1234.50\n62.0,1300.00\n7.5,1301.25\n",
     "Europe": 'weight,price,kind\n62.0,3.10,"a,b"\n61.0,12.25,d\n60.5,0.75,d\n',
 }
 """What is written in the style of the format, not of the data."""

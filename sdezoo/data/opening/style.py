@@ -174,8 +174,8 @@ def _pairs(texts: Sequence[str], column: pa.ChunkedArray) -> Iterable[tuple[str,
 
 def _decimals(texts: Sequence[str], mark: str) -> tuple[int, int]:
     """The least and the largest number of decimal places."""
-    plain = (re.fullmatch(rf"\s*[-+]?\d*(?:[{mark}](\d*))?\s*", text) for text in texts if text.strip())
-    places = [min(len(found[1] or ""), 18) for found in plain if found]
+    form = re.compile(rf"(?=.*\d)(?!.*\d[eE][-+\d])[^{mark}]*(?:[{mark}](\d*)[^\d{mark}]*)?", re.DOTALL)
+    places = [min(len(found[1] or ""), 18) for found in map(form.fullmatch, texts) if found]
     return (min(places), max(places)) if places else (0, 0)
 
 
