@@ -164,10 +164,10 @@ def _snapshots(path: str, data: str | None) -> str:
 
 
 def _values(config: Path | None, given: dict[str, Any], *, resume: bool) -> dict[str, Any]:
-    from sdezoo.training.config import TrainingConfig, refuse_elsewhere
+    from sdezoo.training.config import TrainingConfig, config_file, refuse_elsewhere
 
     if config is None and resume and "out" in given:
-        config = Path(given["out"]) / "config.yaml"
+        config = config_file(Path(given["out"]))
     base = TrainingConfig.read(config) if config else {}
     if config and resume and (config.parent / "checkpoints").is_dir():
         base["out"] = str(config.parent)

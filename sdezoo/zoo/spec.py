@@ -112,4 +112,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """Suggest the most similar known name, or list all of them."""
     known = sorted(set(known))
     near = get_close_matches(name[:_SHOWN], known, 1)
-    return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known) or '(none)'}."
+    if not known:
+        return "Leave it out: there are none."
+    return f"Did you mean '{near[0]}'?" if near else f"Choose one of: {', '.join(known)}."

@@ -116,7 +116,7 @@ def test_resume_and_config(sdezoo: Terminal) -> None:
         ("train --out notes.txt", "a file, not a folder", "--out"),
         ("train --out folder", "exists", "--overwrite"),
         ("train --out folder --overwrite", "not a run", "--out"),
-        ("train --resume --out nowhere", "cannot be read", "YAML"),
+        ("train --resume --out nowhere", "The folder 'nowhere' does not exist", "Give the folder that `sdezoo train` wrote"),
         ("train --plugin none.py", "'none.py'", ".py"),
         ("train --plugin broken.py", "ModuleNotFoundError", "Fix"),
         ("train --plugin empty.py", "defines no plugin", "Derive"),

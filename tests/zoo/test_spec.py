@@ -106,7 +106,7 @@ def test_unknown_names_are_answered_with_the_nearest():
         SDES.build("gmb")
     with pytest.raises(PluginError, match=r"There is no sampler 'zzzzz'. Choose one of: ancestral, "):
         SAMPLERS.build("zzzzz")
-    assert suggestion("a", []) == "Choose one of: (none)."
+    assert suggestion("a", []) == "Leave it out: there are none."
 
 
 OBJECTS = [(r, part.spec) for r in (SDES, LOSSES, SAMPLERS) for _, part in defaults(r)]
