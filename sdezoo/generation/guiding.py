@@ -90,13 +90,22 @@ class Guides:
         """Spec strings of the guides, from the inside to the outside."""
         return tuple(guide.full_spec for guide in self.guides)
 
-    def refuse_without_label(self) -> None:
+    def refuse_without_label(self, classes: int | None) -> None:
         """Check that no guide needs a label.
 
+        Args:
+            classes: number of classes of the model; None: it is unconditional.
+
         Raises:
-            ParameterError: if one does.
+            CompositionError: if one does, and the model is unconditional.
+            ParameterError: if one does otherwise.
         """
         if turning := [guide for guide in self.guides if guide.conditions]:
+            if classes is None:
+                raise CompositionError(
+                    f"'{turning[0].title()}' guides to a class, and this model is unconditional.",
+                    "Train one with --condition labels, or leave out --guide.",
+                )
             raise ParameterError(f"'{turning[0].title()}' has no label to guide to.", "Give a class: --label.")
 
     @property

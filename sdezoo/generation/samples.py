@@ -197,7 +197,7 @@ class Draw:
                 raise ParameterError(f"{name}={value} is too small.", f"Give {name} at least 1.")
         self.guides.check(self.trained, self.sampler, self.steps, len(self.rows))
         if self.label is None:
-            self.guides.refuse_without_label()
+            self.guides.refuse_without_label(self.trained.state.classes)
         elif self.label != "each" and not 0 <= self.label < len(names := class_names(self.trained.state)):
             raise ParameterError(f"There is no class {self.label}.", f"Give a number from 0 to {len(names) - 1}, or each.")
 

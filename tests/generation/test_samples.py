@@ -139,5 +139,7 @@ def test_labels_are_refused_where_they_mean_nothing(trained: Trained, conditiona
         draw(trained, SampleIndices.first(2), label=0)
     with pytest.raises(ParameterError, match="no class 2"):
         draw(conditional, SampleIndices.first(2), label=2)
+    with pytest.raises(CompositionError, match="guides to a class, and this model is unconditional"):
+        draw(trained, SampleIndices.first(2), guides=cfg(trained, 2.0))
     with pytest.raises(ParameterError, match="no label to guide to"):
         draw(conditional, SampleIndices.first(2), guides=cfg(conditional, 2.0))
