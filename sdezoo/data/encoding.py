@@ -122,7 +122,7 @@ class Encoding:
             Rows `(N, *event)`, float32 on the device of `x`.
         """
         raw = _numbers(self._decoded(x))
-        if self._on_lattice:
+        if any(kind.unit[0] for kind in self.types):
             step, scale = torch.tensor([kind.unit for kind in self.types], dtype=torch.float64).T
             raw = torch.where(step > 0, (raw * scale / step).round() * step / scale, raw)
             raw = torch.stack([kind.around(column) for column, kind in zip(raw.unbind(-1), self.types, strict=True)], -1)
@@ -297,10 +297,6 @@ class Encoding:
             return cls(codecs, column_types(record["types"]))
         except (KeyError, TypeError, ValueError, AttributeError):
             raise damaged() from None
-
-    @property
-    def _on_lattice(self) -> bool:
-        return any(kind.unit[0] for kind in self.types)
 
     @property
     def _stages(self) -> Iterator[tuple[list[int], Codec]]:
