@@ -2,10 +2,13 @@
 
     python docs/bridges.py gaussians [--sizes 1 5 20 50] [--rounds 4] [--steps 1000]
     python docs/bridges.py moons [--sigma 1] [--rounds 6] [--steps 2000]
-    python docs/bridges.py cells cells.npz [--columns 5] [--sigma 0.5] [--rounds 4]
+    python docs/bridges.py digits mnist.npz [--sigma 0.3] [--rounds 2] [--steps 700]
+    python docs/bridges.py cells cells.npz [--columns 5] [--sigma 0.3] [--rounds 4] [--seed 0]
 
-Prints the tables of `docs/bridges.md`. `cells.npz` holds points `x` and their times `time`; every snapshot but the first and the last is
-left out in turn, and judged against what the bridge through the others makes of it.
+Prints the tables of `docs/bridges.md`. `mnist.npz` holds images `x_train`, `x_test` with labels `y_train`, `y_test`.
+`cells.npz` holds points `x` and their times `time`; every snapshot but the first and the last is
+left out in turn, and judged against what the bridge through the others makes of it, and against the exact bridge between rows of its
+neighbours, which needs no network.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 from sklearn.datasets import make_moons
 
-from sdezoo import DATASETS, TrainingConfig, restore, train
+from sdezoo import DATASETS, TrainingConfig, evaluate, restore, train
 from sdezoo.bridging.rounds import round_folder
 from sdezoo.bridging.snapshot_starts import AtKnot
 from sdezoo.data.dataset import Data, Snapshot
@@ -104,17 +107,53 @@ def _eight(seed: int) -> torch.Tensor:
     return 5 * torch.stack([angle.cos(), angle.sin()], 1) + 0.3 * torch.randn(ROWS, 2, generator=generator)
 
 
-def cells(path: str, columns: int, sigma: float, rounds: int, steps: int) -> None:
+def digits(path: str, sigma: float, rounds: int, steps: int) -> None:
+    """MNIST at its own size: 2 and 3, each carried to the other; what `sdezoo evaluate` reports of 500 held-out images."""
+    images = np.load(path)
+    with tempfile.TemporaryDirectory() as folder:
+        for digit in (2, 3):
+            chosen = {f"x_{part}": images[f"x_{part}"][images[f"y_{part}"] == digit] for part in ("train", "test")}
+            np.savez(f"{folder}/{digit}.npz", **chosen)
+        settings = {"sde": f"bridge:sigma={sigma}", "data": f"{folder}/2.npz", "target": f"{folder}/3.npz", "out": f"{folder}/run"}
+        settings |= {"net": "unet:width=16,multipliers=(1,2,2)", "task": "bridge:simulation_steps=10", "steps": steps, "batch_size": 64}
+        for number in range(2, rounds + 1, 2):
+            train(TrainingConfig.build({**settings, "rounds": number}), resume=number > 2)
+            print(f"{number} rounds, {time.process_time() / 60:.0f} minutes of processor time", flush=True)
+            print(evaluate(f"{folder}/run", n=500).text, flush=True)
+
+
+def exact_bridge(left: torch.Tensor, right: torch.Tensor, share: float, scale: float) -> torch.Tensor:
+    """The Schrödinger bridge between two sets of `n` rows at a share of the time, by Sinkhorn's iteration; `scale` is `σ √Δt`."""
+    cost = torch.cdist(left, right).square().double() / (2 * scale**2)
+    f, g, n = cost.new_zeros(len(left)), cost.new_zeros(len(right)), math.log(len(left))
+    for _ in range(200):
+        g = -torch.logsumexp(f[:, None] - cost, 0) - n
+        f = -torch.logsumexp(g - cost, 1) - n
+    generator = torch.Generator().manual_seed(0)
+    partner = torch.multinomial((f[:, None] + g - cost).softmax(1), 1, generator=generator)[:, 0]
+    spread = scale * math.sqrt(share * (1 - share))
+    return (1 - share) * left + share * right[partner] + spread * torch.randn(left.shape, generator=generator)
+
+
+def cells(path: str, columns: int, sigma: float, rounds: int, steps: int, seed: int) -> None:
     """Leave out each snapshot but the first and the last in turn; distances in the units of the data."""
-    times = DATASETS.build(f"snapshots:path={path}").load().snapshots
-    for at in times[1:-1]:
+    times = DATASETS.build(f"snapshots:path={path},columns={columns},holdout=0").load().snapshots
+    for before, at, after in zip(times, times[1:], times[2:], strict=False):
+        order = [torch.randperm(len(one.train), generator=torch.Generator().manual_seed(seed)) for one in (before, at, after)]
+        n = min(COMPARED, *(len(one) // 2 for one in order))
+        left, truth, right = (one.train[rows[:n]] for one, rows in zip((before, at, after), order, strict=True))
+        span = after.time - before.time
+        middle = exact_bridge(left, right, (at.time - before.time) / span, sigma * math.sqrt(span)).double().numpy()
+        x = truth.double().numpy()
+        figures = f"W1 {wasserstein(x, middle):.3f}, MMD² {mmd2(x, middle, bandwidth=median_distance(x)):.3f}"
+        print(f"{at.time:g}, exact bridge between rows: {figures}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             settings = {"sde": f"bridge:sigma={sigma}", "data": f"snapshots:path={path},columns={columns},without=({at.time:g}),holdout=0"}
-            settings |= {"steps": steps, "rounds": rounds, "batch_size": 256, "lr": 2e-3, "net": "mlp:width=128,depth=3"}
+            settings |= {"steps": steps, "rounds": rounds, "batch_size": 256, "lr": 2e-3, "net": "mlp:width=128,depth=3", "seed": seed}
             began = time.perf_counter()
             run = train(TrainingConfig.build({**settings, "out": f"{folder}/run"})).run
             models = {name: one.trained for name, one in read_directions(run).items()}
-            data, asked = training_data(run, models["forward"]), Asked(COMPARED, None, 0, None, torch.device("cpu"))
+            data, asked = training_data(run, models["forward"]), Asked(COMPARED, None, seed, None, torch.device("cpu"))
             found = compare_left_out(models, data, np.ones(columns), asked, lambda done, total, what: None)
             for measure, values in found.facts[f"{at.time:g}"].items():
                 print(f"{at.time:g}, {measure}: ", ", ".join(f"{name} {value:.3f}" for name, value in values.items()), flush=True)
@@ -123,18 +162,23 @@ def cells(path: str, columns: int, sigma: float, rounds: int, steps: int) -> Non
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["gaussians", "moons", "cells"])
-    parser.add_argument("path", nargs="?", default="cells.npz")
+    parser.add_argument("what", choices=["gaussians", "moons", "digits", "cells"])
+    parser.add_argument("path", nargs="?")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--columns", type=int, default=5)
     parser.add_argument("--sigma", type=float)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.what == "gaussians":
         gaussians(given.sizes, given.sigma or 1.0, given.rounds, given.steps)
     elif given.what == "moons":
         moons(given.sigma or 1.0, given.rounds, given.steps)
+    elif given.path is None:
+        parser.error(f"{given.what} needs a file of data")
+    elif given.what == "digits":
+        digits(given.path, given.sigma or 0.3, given.rounds, given.steps)
     else:
-        cells(given.path, given.columns, given.sigma or 0.5, given.rounds, given.steps)
+        cells(given.path, given.columns, given.sigma or 0.3, given.rounds, given.steps, given.seed)

@@ -22,17 +22,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sdezoo import SAMPLERS, SDES, DiffusionModel, Noise
+from sdezoo import SAMPLERS, SDES, DiffusionModel, Noise, restore
+from sdezoo.evaluation.measures.stylized import returns, stylized_facts
+from sdezoo.generation.samples import SERIES_STEPS, choose_sampler, generate
 from sdezoo.learning.forecast import ForecastModel, beginnings
-from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
 
 WINDOW, GIVEN, HOLDOUT = 64, 32, 0.3
-STEPS, SHORT, PATHS, EVERY = 1000, 200, 100, 32
-TAKEN = 20  # sampler steps of the tables
+STEPS, PATHS, EVERY, DRAWN = 1000, 100, 32, 1000
+TAKEN = 20  # sampler steps of the forecasts
 AR = 0.8
 TRIED = [("dpmpp-2m-sde", TAKEN), ("dpmpp-2m-sde", 50), ("dpmpp-2m-sde", 100), ("dpmpp-2m", 20), ("dpmpp-2m", 50)]
 TRIED += [("ancestral", 20), ("ancestral", 200)]
@@ -124,19 +125,23 @@ def forecasts(folder: Path) -> None:
 
 
 def processes(folder: Path) -> None:
-    """Train the same network with three processes on S&P 500 windows, and compare stylized facts."""
-    path = prices("sp500", folder)
-    for form, sde in (*(("level", sde) for sde in ("gbm", "vp", "ve")), ("growth", "gbm")):
-        data = f"series:path={path},window={WINDOW},holdout={HOLDOUT},form={form}"
+    """Train the same network with three processes and two forms on S&P 500 windows, and compare stylized facts."""
+    data = f"series:path={prices('sp500', folder)},window={WINDOW},holdout={HOLDOUT}"
+    known = find_dataset(data).load()
+    for name, part in (("held-out", known.test), ("training", known.train)):
+        print(f"| {name} {_facts(part, known.overlap)}", flush=True)
+    for form, sde in product(("growth", "level"), ("gbm", "vp", "ve")):
         run = folder / f"run-{form}-{sde}"
         if not run.exists():
-            train(TrainingConfig.build({"data": data, "sde": sde, "steps": SHORT, "out": str(run)}))
-        made = evaluate(run, n=300, steps=TAKEN)
-        print(f"{form} {sde}")
-        for line in made.measured:
-            if line.group == "returns" and line.interval:
-                print(f"  {line.name:45} {line.value:7.3f} [{line.interval[0]:.3f}, {line.interval[1]:.3f}]  held-out {line.best:.3f}")
-        print("", end="", flush=True)
+            train(TrainingConfig.build({"data": f"{data},form={form}", "sde": sde, "steps": STEPS, "out": str(run)}))
+        trained = restore(run)
+        drawn = generate(trained, choose_sampler(trained, None), DRAWN, steps=SERIES_STEPS).x
+        print(f"| {form} {sde} {_facts(drawn, 1)}", flush=True)
+
+
+def _facts(windows: Tensor, overlap: int) -> str:
+    found = stylized_facts(returns(windows[..., 0].double().numpy(), relative=True), overlap=overlap)
+    return "".join(f"| {fact.value:.3f} [{fact.low:.3f}, {fact.high:.3f}] " for fact in found) + "|"
 
 
 class Exact(nn.Module):

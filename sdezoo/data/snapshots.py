@@ -11,7 +11,8 @@ from sdezoo.errors import DataError
 
 
 def joined(first: Data, second: Data) -> Data:
-    """Join two data sets as snapshots at times 0 and 1, the ends of a bridge. Class labels are left out.
+    """Join two data sets as snapshots at times 0 and 1, the ends of a bridge. Class labels are left out. Images of two lattices count as
+    continuous.
 
     Args:
         first: the first end.
@@ -35,7 +36,9 @@ def joined(first: Data, second: Data) -> Data:
     ):
         if one != other:
             raise DataError(f"The two ends differ in {what}: {_short(one)} and {_short(other)}.", "Give data whose rows are of one kind.")
-    return replace(first, train_labels=None, test_labels=None, class_names=(), later=(Snapshot(1.0, second.train, second.test),))
+    levels = first.levels if first.levels == second.levels else None
+    later = (Snapshot(1.0, second.train, second.test),)
+    return replace(first, train_labels=None, test_labels=None, class_names=(), levels=levels, later=later)
 
 
 def by_time(x: Tensor, time: Tensor, *, holdout: float, without: tuple[float, ...] = ()) -> Data:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sdezoo.bridging.rounds import DIRECTIONS
 from sdezoo.data.dataset import Data
@@ -34,7 +33,7 @@ from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import Figure, save
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.process import Process
-from sdezoo.runs.between.asked import Asked, Found
+from sdezoo.runs.between.asked import Asked, Found, count_outside_range
 from sdezoo.runs.between.directions import read_directions
 from sdezoo.runs.between.ends import compare_ends
 from sdezoo.runs.between.observed import compare_paths
@@ -206,7 +205,7 @@ def _of_rows(
     else:
         options = {"seed": seed, "progress": progress, "private": (data.test, x), "categories": trained.encoding.categories}
         found = columns(parts, title, names=data.columns, **options)
-    outside, words = _outside(x, trained)
+    outside, words = count_outside_range(x, trained)
     facts = {"run": str(run), "data": origin, "kind": data.kind, **drawn, "seed": seed, **outside, **found.facts}
     facts |= {"step": trained.state.step, "asked": n}
     notes = [words, *size.notes, *found.notes, *_out_of_reach(found.tails, trained.model.sde)]
@@ -332,12 +331,3 @@ def _out_of_reach(tails: Sequence[Contrast], sde: Process) -> list[str]:
 def _negative(sde: Process) -> bool:
     """Whether the support of the process contains negative values."""
     return bool(sde.support.check(torch.tensor([-1.0])).all())
-
-
-def _outside(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
-    """Count values outside the range of the data and the support of the process; return JSON values and a sentence."""
-    sde, outside = trained.model.sde, trained.state.bounds.outside(x)
-    counts = {"values": x.numel(), "outside_range": outside.count}
-    counts["outside_support"] = int((~sde.support.check(trained.encoding.encode(x))).sum())
-    words = f"Of {x.numel()} values {outside.count} lie outside the range of the data{outside.by}, {counts['outside_support']} outside the "
-    return counts, words + f"support of '{sde.title()}'."

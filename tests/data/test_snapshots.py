@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from sdezoo.data.dataset import Data, Snapshot
 from sdezoo.data.encoding import Encoding
+from sdezoo.data.snapshots import joined
 from sdezoo.data.validation import check
 from sdezoo.errors import DataError
 from sdezoo.runs import evaluate as evaluation
@@ -38,6 +39,13 @@ def snapshots(*later: tuple[float, Tensor]) -> Data:
 def paths(values: Tensor, times: list[float] | None = None) -> Data:
     known = torch.arange(float(values.shape[1])) if times is None else torch.tensor(times)
     return Data(values, values[:0], "paths", times=known.double())
+
+
+def test_ends_are_on_a_lattice_if_both_are_on_the_same() -> None:
+    images = rows(4, 1, 4, 4)
+    for levels, other, both in ((255, 255, 255), (255, 65535, None), (255, None, None), (None, None, None)):
+        ends = (Data(images, images[:0], "image", levels=each) for each in (levels, other))
+        assert joined(*ends).levels == both
 
 
 def own_times(times: list[list[float]]) -> Data:

@@ -57,7 +57,11 @@ def test_both_directions_and_all_snapshots_are_judged(run: Path) -> None:
     w1 = found.facts["left_out"]["1.5"]["W1"]
     for name in ("real rows", "bridge, forward", "bridge, backward", "linear interpolation, optimal transport"):
         assert w1[name] < min(w1["the snapshot before"], w1["the snapshot after"]) / 2, (name, w1)
-    for cost in found.facts["coupling"].values():
+    for way, cost in found.facts["coupling"].items():
+        assert cost["values"] == 30 * 2 * 2  # rows, later snapshots, columns
+        assert cost["outside_support"] == 0
+        says = f"{way}: Of 120 values {cost['outside_range']} lie outside the range of the data"
+        assert any(note.startswith(says) for note in found.notes)
         assert 0.8 * cost["optimal_transport"] < cost["squared_distance"] < 1.25 * cost["random_pairs"]
     record = json.loads((run / "evaluation" / "evaluation.json").read_text())
     assert record["verdict"].startswith("Time 1.5, left out: the bridge is ")
@@ -124,6 +128,7 @@ def test_forecasts_of_a_known_sde_are_calibrated(motions: Path, monkeypatch: pyt
         assert "cannot tell samples from held-out paths" in found.verdict
         variance = {line.name: line for line in found.measured}["variance of increments (x0)"]
         assert abs(variance.value / 0.04 - 1) < 4 * (2 / 2000) ** 0.5
+        assert found.notes[0].startswith(f"Of {100 * 21 * 2} values {found.facts['outside_range']} lie outside the range of the data")
         places = {line.group for line in found.measured if line.group.startswith("paths at ")}
         assert len(places) == 3
         assert ("paths at observation 21" in places) == (name == "own")

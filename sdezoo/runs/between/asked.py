@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sdezoo.evaluation.sizes import Sizes
 from sdezoo.evaluation.suite import Measured
 from sdezoo.plots import Figure
+from sdezoo.store.restoring import Trained
 
 
 @dataclass(frozen=True)
@@ -52,3 +54,20 @@ class Found:
     facts: dict[str, Any]
     verdict: str
     picture: Figure
+
+
+def count_outside_range(x: Tensor, trained: Trained) -> tuple[dict[str, int], str]:
+    """Count values outside the range of the data and the support of the process.
+
+    Args:
+        x: rows `(n, *event)`, float32, in the user's units.
+        trained: the model.
+
+    Returns:
+        The counts as JSON values, and a sentence that gives them.
+    """
+    sde, outside = trained.model.sde, trained.state.bounds.outside(x)
+    counts = {"values": x.numel(), "outside_range": outside.count}
+    counts["outside_support"] = int((~sde.support.check(trained.encoding.encode(x))).sum())
+    words = f"Of {x.numel()} values {outside.count} lie outside the range of the data{outside.by}, {counts['outside_support']} outside the "
+    return counts, words + f"support of '{sde.title()}'."

@@ -7,7 +7,8 @@ in many dimensions overstates that between the distributions. At the Schrödinge
 pairs of one are compared with pairs of the other.
 
 Images are compared as those of a score model, in pixels and in features. The classifier tells the two ends apart: its features need no
-labels, and it says which share of the images that are carried are taken for the end.
+labels, and it says which share of the images that are carried are taken for the end. Images on a lattice of grey values are clipped and
+rounded to it before.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sdezoo.evaluation.table import number
 from sdezoo.evaluation.verdict import verdict
 from sdezoo.generation.samples import choose_sampler, steps_for
 from sdezoo.process.bridge import Bridge
-from sdezoo.runs.between.asked import Asked, Found
+from sdezoo.runs.between.asked import Asked, Found, count_outside_range
 from sdezoo.runs.between.carried import carried
 from sdezoo.runs.between.left_out import compare_left_out
 from sdezoo.store.restoring import Trained
@@ -72,6 +73,8 @@ def compare_ends(
         order = list(range(len(snapshots))) if trained.model.sde.forward else list(range(len(snapshots)))[::-1]
         progress(0, 1, f"carrying rows {name}")
         curves = carried(trained, parts[order[0]][0], [at.time for at in snapshots], asked)
+        counts, words = count_outside_range(curves[:, order[1:]].flatten(0, 1), trained)
+        notes.append(f"{name}: {words}")
         for k in order[1:]:
             group = name if len(snapshots) == 2 else f"{name}, time {snapshots[k].time:g}"
             compared = Parts(curves[:, k], *parts[k], snapshots[k].train)
@@ -80,13 +83,13 @@ def compare_ends(
             notes += [f"{group}: {note}" for note in last.notes if not note.startswith("  ") and (judge is None or note != judge.words)]
             answers.append(f"{group.capitalize()}: {verdict(last.measured, size.compared, last.tests, last.copies)}")
             if judge is not None:
-                facts[f"taken_for_the_end, {name}"] = share = float((judge.net.predict(curves[:, k]) == k).double().mean())
+                facts[f"taken_for_the_end, {name}"] = share = last.facts["classes"]["samples"][k]
                 real = float((judge.net.predict(parts[k][0]) == k).double().mean())
                 answers.append(f"A classifier of the two ends takes {share:.1%} of them for the end, and {real:.1%} of real ones.")
         start, end = flat(curves[:, order[0]]) / unit, flat(curves[:, order[-1]]) / unit
         cost = _costs(start, end, flat(parts[order[-1]][0]) / unit, asked.seed)
         measured.append(cost.line(f"{name}: coupling"))
-        facts[name] = cost.record
+        facts[name] = cost.record | counts
         answers.append(f"Squared distance of a row {name} is {number(cost.pairs)}, of random pairs {number(cost.random)}, "
                        f"of optimal transport {number(cost.optimal)}.")  # fmt: skip
         pairs[name] = np.concatenate([flat(curves[:, 0]) / unit, flat(curves[:, -1]) / unit], 1)

@@ -19,7 +19,7 @@ from sdezoo.evaluation.verdict import difference
 from sdezoo.generation.samples import choose_sampler, steps_for
 from sdezoo.learning.observed import LearnedSDE, PathModel
 from sdezoo.process.noise import Noise, mix
-from sdezoo.runs.between.asked import Asked, Found
+from sdezoo.runs.between.asked import Asked, Found, count_outside_range
 from sdezoo.runs.given_rows import read_samples
 from sdezoo.sampling.simulation import simulated
 from sdezoo.store.restoring import Trained
@@ -70,6 +70,7 @@ def compare_paths(run: Path, trained: Trained, data: Data, asked: Asked, samples
         drawn = _simulated(model.sde, x[floor, 0], times[floor] - origin, steps, noise, asked.device)
     else:
         drawn = given[choice(len(given), size.compared, asked.seed, _GIVEN)]
+    counts, words = count_outside_range(drawn.float(), trained)
     source = str(samples) if samples else f"{run} by simulation, {steps} {'step' if steps == 1 else 'steps'} between observations"
     judged = len(data.train) + choice(len(data.test), max(1, _TRANSITIONS // (x.shape[1] - 1)), asked.seed, _JUDGED)
     u = _transforms(model.sde, x[judged], times[judged] - origin, steps, asked, progress)
@@ -80,7 +81,8 @@ def compare_paths(run: Path, trained: Trained, data: Data, asked: Asked, samples
     apart = difference(found.measured, size.compared, found.tests, "held-out paths" if size.held_out else "paths of the data")
     facts = {"samples": str(samples)} if samples else {"steps": steps}
     answer = f"{verdict_of(forecasts, names)} {apart}"
-    return Found(source, size, found.measured, [*size.notes, *found.notes], {**facts, **found.facts}, answer, found.picture)
+    notes = [words, *size.notes, *found.notes]
+    return Found(source, size, found.measured, notes, {**facts, **counts, **found.facts}, answer, found.picture)
 
 
 def _simulated(sde: LearnedSDE, x: Tensor, times: Tensor, steps: int, noise: Noise, device: torch.device) -> Tensor:
