@@ -233,6 +233,20 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
     return image
 
 
+def inside(sde: Any, z: Tensor) -> Tensor:
+    """Which states decode into the support, bool `(B,)`.
+
+    Args:
+        sde: The process.
+        z: States, `(B, *state)`.
+    """
+    try:
+        found = sde.support.check(sde.decode_unchecked(z))
+    except SdezooError:
+        found = sde.support.check(z)
+    return found.reshape(len(z), -1).all(1)
+
+
 @dataclass(frozen=True)
 class Case:
     """A process, data and times: the case of most laws of processes."""

@@ -67,28 +67,30 @@ def _other_scale(sde: Process) -> str | None:
 
 @NETWORK_LAWS.law(excuses=_other_scale)
 def scale_is_the_size_of_the_noise(sde: Any) -> None:
-    """Near the data `scale² E[m s²] = 1` for the score of one point and its weight `m`; without a score, `scale` grows as draws spread."""
+    """Near the data `scale² E[m s²] = 1` for the score `s` of one point and its weight `m`, in some entry or between two; without a score,
+    `scale` grows as draws spread."""
     for kind in {sde, busy(sde)}:
         # Noise that fills the room between walls has no score.
         shares = (0.005, 0.02) if kind.reflecting_boundary else (0.02, 0.1)
         for start in STARTS[:2]:
             sizes = {float(t): _sizes(kind, Draws(kind, start, 0), t) for t in map(Draws(kind, start, 0).time, shares)}
             usual = 1.0 if isinstance(kind, Conditional) else next(iter(sizes.values()))[1] / next(iter(sizes.values()))[0]
-            for t, (scale, found) in sizes.items():
-                if found > 0 and not 1 / _CLOSE < scale * usual / found < _CLOSE:
-                    said = f"scale is {scale:.3g}, and the noise is of the size {found:.3g}"
+            for t, (scale, least, most) in sizes.items():
+                if least > 0 and not least / _CLOSE < scale * usual < most * _CLOSE:
+                    said = f"scale is {scale:.3g}, and the noise is of the size {least:.3g}"
                     raise LawError(f"{said}.", f"{kind.spec}, t = {t:.3g}")
 
 
-def _sizes(sde: Any, draws: Draws, t: Tensor) -> tuple[float, float]:
-    """`scale`, and the size of the noise; 0 for draws without noise."""
+def _sizes(sde: Any, draws: Draws, t: Tensor) -> tuple[float, float, float]:
+    """`scale`, and the least and the largest size of the noise of an entry; 0 for draws without noise."""
     z = draws.states(t)
     if isinstance(sde, Conditional):
         s = sde.score(z, draws.data(len(z)), t)
-        found = float((sde.score_error_weighting(z, t) * s**2).flatten(1).mean(0).max()) ** -0.5
+        squares = (sde.score_error_weighting(z, t) * s**2).flatten(1).mean(0)
+        least, most = float(squares.max()) ** -0.5, float(squares[squares > 0].min()) ** -0.5
     else:
-        found = float((z.flatten(1).quantile(0.84, 0) - z.flatten(1).quantile(0.16, 0)).max()) / 2
-    return float(sde.scale(t)), found
+        least = most = float((z.flatten(1).quantile(0.84, 0) - z.flatten(1).quantile(0.16, 0)).max()) / 2
+    return float(sde.scale(t)), least, most
 
 
 def _learns_nothing(sde: Process) -> str | None:

@@ -13,7 +13,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical, wide_cases
+from sdezoo.conformance.bank.cases import Case, events, inside, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
@@ -57,16 +57,33 @@ def prior_density_is_that_of_the_prior(sde: Any, seed: int) -> float:
         draws = Draws(sde, STARTS[0], seed + len(event) * torch.Size(event).numel(), event)
         shape = (ROWS, *draws.point.shape[1:])
         z, pilot = (sde.prior(shape, draws.noise(), draws.point).double() for _ in range(2))
+        if sde.support.is_discrete:
+            found.append(draws.at(_frequencies(sde, z, pilot), draws.time(1.0)))
+            continue
         bumps = Bumps.fitted(pilot.flatten(1), lambda c: torch.tensor(True), seed=draws.seed)
         low, size = bumps.centres - bumps.widths, (2 * bumps.widths).prod(1)
         rows = [bumps.value(z.flatten(1))]
         for k in range(len(bumps.centres)):  # the integral by points that are uniform in the bump's box
             u = low[k] + 2 * bumps.widths[k] * draws.noise().uniform(z.flatten(1))
-            density = sde.prior_log_prob(u.reshape(z.shape)).reshape(ROWS, -1).sum(1).exp()
+            place = u.reshape(z.shape)
+            density = torch.where(inside(sde, place), sde.prior_log_prob(place).reshape(ROWS, -1).sum(1).exp(), 0.0)
             rows.append(-(size[k] * bumps.value(u)[:, k] * density)[:, None])
         integral = torch.cat(rows[1:], 1)
         found.append(draws.at(mean_is_zero(rows[0] + integral), draws.time(1.0)))
     return together(found)
+
+
+_VALUES = 8
+"""Largest number of discrete states whose frequencies are compared."""
+
+
+def _frequencies(sde: Any, z: Tensor, pilot: Tensor) -> float:
+    """p-value of `P(z = u) = p(u)` for the most frequent states `u` of the pilot, all but one."""
+    rows, counts = pilot.unique(dim=0, return_counts=True)
+    usual = rows[counts.argsort(descending=True)][:_VALUES]
+    hits = torch.stack([(z == row).flatten(1).all(1).double() for row in usual], 1)
+    excess = hits - sde.prior_log_prob(usual).reshape(1, -1).exp()
+    return mean_is_zero(excess[:, :-1] if len(usual) == len(rows) > 1 else excess)
 
 
 def _no_volume(sde: Process) -> str | None:
