@@ -32,6 +32,7 @@ _ENTRIES = {-0.6: 2, 0.4: 4}
 """Largest size of a state of several entries to try at a start; a law that needs quadrature can take 2."""
 _FACTORS = (1.25, 0.5, 2.0)
 _OPEN = (0.8, 0.5)
+_DRAWN = 256
 _COLUMNS = ((0.8,), (0.8, 0.3))
 """Values for an open list of numbers: one for all columns, or one for each of two."""
 _SKEW = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.5), (0.0, -0.5, 0.0)), ((0.0, 0.0, 0.8), (0.0, 0.0, 0.0), (-0.8, 0.0, 0.0))
@@ -209,7 +210,7 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
     """Map standard normal numbers to data in the support of a process, 0 to its centre.
 
     For an affine process with bijective `φ` this is `φ(z)`, for counts the whole number nearest to `8 eᶻ`.
-    If `transform_to` does not know the support, the data are samples of the prior instead.
+    If `transform_to` does not know the support, the data are samples of the prior instead, of other discrete values its quantiles.
 
     Args:
         sde: The process.
@@ -223,6 +224,9 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
         return sde.decode(normals[tuple(slice(n) for n in state)])
     if sde.support.is_discrete and sde.support.check(counts := (8 * normals.exp()).round()).all():
         return counts
+    if sde.support.is_discrete and not sde.support.event_dim:  # values of the prior, by their rank
+        drawn = sde.decode(sde.prior((_DRAWN, *normals.shape[1:]), keyed(_DRAWN), normals)).flatten().sort().values
+        return drawn[(torch.special.ndtr(normals.double()) * len(drawn)).long().clamp(max=len(drawn) - 1)].to(normals)
     try:
         to_support = transform_to(sde.support)
     except NotImplementedError:

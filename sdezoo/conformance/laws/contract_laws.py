@@ -24,6 +24,7 @@ from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
 CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
 
+_MANY = 240  # of rows to adapt to; prime to 7
 _WIDE = (torch.float64,)
 _FAR = 5.0
 _OVERFLOWING = (-200.0, -20.0)
@@ -359,22 +360,24 @@ def adapted_once(case: Case) -> None:
     """`adapted` keeps the class and what was given, does not depend on the order of rows, and changes nothing the second time."""
     spread = typical(
         case.sde,
-        torch.linspace(-1, 1.3, 12, dtype=torch.float64).reshape(12, *(1,) * (case.normals.ndim - 1)).expand(12, *case.normals.shape[1:]),
+        torch.linspace(-1, 1.3, _MANY, dtype=torch.float64)
+        .reshape(_MANY, *(1,) * (case.normals.ndim - 1))
+        .expand(_MANY, *case.normals.shape[1:]),
     )
     adapted = case.sde.adapted(spread)
     if type(adapted) is not type(case.sde):
         raise LawError(f"adapted returns a {type(adapted).__name__}, not a process of its own class.")
     if adapted.adapted(spread) != adapted:
         raise LawError(f"adapted once: {adapted.full_spec}; twice: {adapted.adapted(spread).full_spec}.")
-    order = [(5 * k + 3) % len(spread) for k in range(len(spread))]
-    shuffled = case.sde.adapted(spread[order])
-    for key, value in adapted.parameters().items():
-        given, other = case.sde.parameters()[key], shuffled.parameters()[key]
-        if isinstance(given, int | float | tuple) and _numeric(given) and value != given:
-            raise LawError(f"{key} = {given} was given, and adapting changes it to {value}.")
-        numbers = [torch.tensor(v, dtype=torch.float64) for v in (value, other) if isinstance(v, float | tuple) and _numeric(v)]
-        if len(numbers) == 2:
-            close(f"{key} adapted to the rows in another order", numbers[1], numbers[0], rtol=1e-9, atol=1e-12)
+    for order in ([(7 * k + 3) % _MANY for k in range(_MANY)], list(reversed(range(_MANY)))):
+        shuffled = case.sde.adapted(spread[order])
+        for key, value in adapted.parameters().items():
+            given, other = case.sde.parameters()[key], shuffled.parameters()[key]
+            if isinstance(given, int | float | tuple) and _numeric(given) and value != given:
+                raise LawError(f"{key} = {given} was given, and adapting changes it to {value}.")
+            numbers = [torch.tensor(v, dtype=torch.float64) for v in (value, other) if isinstance(v, float | tuple) and _numeric(v)]
+            if len(numbers) == 2:
+                close(f"{key} adapted to the rows in another order", numbers[1], numbers[0], rtol=1e-9, atol=1e-12)
 
 
 def _numeric(value: float | tuple[object, ...]) -> bool:

@@ -6,13 +6,14 @@ Along a ray from the origin states differ more and more. Where two states near t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import fitting_variants, smallest_event
+from sdezoo.conformance.bank.cases import fitting_variants, smallest_event, typical
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.errors import SdezooError, SupportError
 from sdezoo.process.noise import Noise
@@ -86,6 +87,60 @@ def _taken(sde: Any, fit: Any, x: Tensor, title: str) -> None:
         )
 
 
+def _one_column(sde: Process) -> str | None:
+    if sde.support.event_dim or (sde.row_shape and torch.Size(sde.row_shape).numel() < len(_WIDTHS)):
+        return "Its support is one of whole rows, or a row has fewer columns."
+    return None if type(sde).adapted is not Process.adapted else "It adapts to no data."
+
+
+@DATA_LAWS.law(excuses=_one_column)
+def columns_are_adapted_alike(sde: Any) -> None:
+    """Columns in another order give what is measured of each in that order, and the same for what is measured of all."""
+    event = sde.row_shape or (len(_WIDTHS),)
+    normals = Noise.seeded(16).normal(torch.zeros(_VALUES, *event, dtype=torch.float64))
+    normals = normals * torch.tensor(_WIDTHS).double()[torch.arange(event[-1]) % len(_WIDTHS)]
+    x0 = typical(sde, normals)
+    order = [*range(1, event[-1]), 0]
+    found, turned = sde.adapted(x0), sde.adapted(x0[..., order])
+    for key, value in found.parameters().items():
+        other = turned.parameters()[key]
+        by_column = isinstance(value, tuple) and len(value) == event[-1]
+        expected = tuple(value[k] for k in order) if by_column else value
+        if not _equal(expected, other):
+            raise LawError(f"{key} is {expected} if columns are put in another order afterwards, and {other} if before.")
+
+
+@DATA_LAWS.law(excuses=_one_column)
+def constant_columns_are_taken(sde: Any) -> None:
+    """A process adapts to data of which a column is constant, and gives that column back."""
+    event = sde.row_shape or (len(_WIDTHS),)
+    normals = Noise.seeded(17).normal(torch.zeros(_VALUES, *event, dtype=torch.float64))
+    normals[..., 0] = 0.4
+    x0 = typical(sde, normals)
+    try:
+        adapted = sde.adapted(x0)
+        back = adapted.decode(adapted.encode(x0, Noise.seeded(18)))
+    except SdezooError as error:
+        raise LawError(f"Data of which a column is constant are refused: {error.problem}") from None
+    if not torch.allclose(back, x0, rtol=1e-6, atol=1e-8):
+        raise LawError(f"`decode(encode(x))` differs by {float((back - x0).abs().max()):.3g} from data of which a column is constant.")
+
+
+_WIDTHS = (0.6, 1.0, 0.3)
+"""Of the columns of data to adapt to."""
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two values are equal, to rounding. Texts are not compared: numbers in them may be rounded differently."""
+    if isinstance(one, str):
+        return True
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    return one == other
+
+
 def _decodes_rows(sde: Process) -> str | None:
     if sde.support.event_dim or sde.support.is_discrete:
         return "Its support is one of whole rows, or discrete."
@@ -94,7 +149,7 @@ def _decodes_rows(sde: Process) -> str | None:
 
 @DATA_LAWS.law(excuses=_decodes_rows)
 def far_states_keep_apart(sde: Any) -> None:
-    """Far out `decode` refuses, or different states decode to different data if nearer ones do, or with all between to an end of the support."""
+    """Far out `decode` refuses, or keeps states apart as it does nearer; only an end of the support may take a whole stretch of states."""
     event = smallest_event(sde)
     for kind in fitting_variants(sde, event):
         like = torch.zeros(_RAYS, *event, dtype=torch.float64)

@@ -7,17 +7,18 @@ that point.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, inside, process_cases, smallest_event, typical, wide_cases
+from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_score
+from sdezoo.conformance.laws.calculus_laws import no_density, no_score
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
@@ -72,6 +73,74 @@ def prior_density_is_that_of_the_prior(sde: Any, seed: int) -> float:
         found.append(draws.at(mean_is_zero(rows[0] + integral), draws.time(1.0)))
     return together(found)
 
+
+def _no_whole_density(sde: Process) -> str | None:
+    if sde.support.is_discrete or sde.support.event_dim:
+        return "Its support is discrete, or one of whole rows."
+    count = torch.Size(sde.state_shape((1, *smallest_event(sde)))).numel()
+    return no_density(sde) or (f"A state has {count} entries, too many for quadrature." if count > len(_NODES) else None)
+
+
+@DENSITY_LAWS.law(excuses=_no_whole_density)
+def density_integrates_to_one(sde: Any) -> None:
+    """The integral of `log_prob`'s density over all states is 1, to a thousandth."""
+    for kind in {sde, busy(sde)}:
+        for share, start in zip((0.1, 0.5, 1.0), STARTS, strict=True):
+            draws = Draws(kind, start, 0, smallest_event(kind))
+            t = draws.time(share)
+            z = draws.states(t)
+            grid = _grid(kind, z, draws.data(len(z)))
+            if grid is None:
+                continue
+            nodes, weights = grid
+            density = kind.log_prob(nodes, draws.data(len(nodes)), t).reshape(len(nodes), -1).sum(1).double().exp()
+            total = float((torch.where(inside(kind, nodes), density, 0.0) * weights).sum())
+            if not abs(total - 1) < _MASS:
+                raise LawError(f"The density of the noised data integrates to {total:.6g}.", f"{kind.spec}, t = {float(t):.3g}")
+
+
+_NODES, _MASS = (4000, 600), 1e-3
+"""Number of nodes an entry, for states of one entry and of two; and by how much the integral may differ from 1."""
+
+
+def _grid(sde: Any, z: Tensor, x0: Tensor) -> tuple[Tensor, Tensor] | None:
+    """States `(q, *state)` and weights `(q,)` for integrals over all states, from samples; None if the ends of the state are unknown.
+
+    The trapezoidal rule after a substitution: `c + w sinh u` on the whole line, and `low + w eᵘ` or the logistic function between ends.
+    """
+    flat = z.flatten(1)
+    far = 1e6 * (1 + flat[:1].abs()).reshape(1, *z.shape[1:])
+    ends = (-math.inf, math.inf)
+    if not bool(inside(sde, torch.cat([far, -far])).all()):
+        if z.shape != x0.shape or not torch.equal(sde.encode(x0, keyed(len(x0))).double(), x0):
+            return None
+        ends = tuple(float(getattr(sde.support, name, end)) for name, end in zip(("lower_bound", "upper_bound"), ends, strict=True))
+    n = flat.shape[1]
+    low, centre, high = (torch.quantile(flat, q, 0) for q in (0.16, 0.5, 0.84))
+    u = torch.linspace(-1, 1, _NODES[n - 1], dtype=torch.float64)
+    nodes, weights = [], []
+    for c, w in zip(centre.tolist(), ((high - low) / 2).tolist(), strict=True):
+        if math.isinf(ends[0]) and math.isinf(ends[1]):
+            u_max = _TAIL
+            place, slope = c + w * (u_max * u).sinh(), w * (u_max * u).cosh()
+        elif math.isinf(ends[1]):
+            u_max = _EDGE
+            place = ends[0] + w * (u_max * u).exp()
+            slope = place - ends[0]
+        elif math.isinf(ends[0]):
+            return None
+        else:
+            u_max = _EDGE
+            share = torch.sigmoid(u_max * u)
+            place, slope = ends[0] + (ends[1] - ends[0]) * share, (ends[1] - ends[0]) * share * (1 - share)
+        nodes.append(place)
+        weights.append(slope * u_max * float(u[1] - u[0]))
+    whole = torch.cartesian_prod(*nodes).reshape(-1, n)
+    return whole.reshape(-1, *z.shape[1:]), torch.cartesian_prod(*weights).reshape(-1, n).prod(1)
+
+
+_TAIL, _EDGE = 14.0, 30.0
+"""Largest `|u|` of the substitutions."""
 
 _VALUES = 8
 """Largest number of discrete states whose frequencies are compared."""
