@@ -12,7 +12,9 @@ from sdezoo_plugins.sdes.cir import CIR
 from sdezoo_plugins.sdes.cosine import Cosine
 from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.log_barrier import LogBarrier
+from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.thinning import Thinning
+from sdezoo_plugins.sdes.vp import VP
 from sdezoo_plugins.sdes.zero_inflated import ZeroInflated
 from tests.conformance.right_losses import mutants
 
@@ -155,7 +157,34 @@ class TwoSizes(MatrixSDE, Conditional):
         return self.sizes(z) * noise.normal(z)
 
 
+@dataclass(frozen=True)
+class Shared(MatrixSDE, Conditional):
+    """One Brownian motion for all entries of a row, of any shape, which starts at the data."""
+
+    def noise_shape(self, shape):
+        return (shape[0], 1)
+
+    def drift(self, z, t):
+        return torch.zeros_like(z)
+
+    def diffuse(self, z, t, dw):
+        return dw.reshape(-1, *(1,) * (z.ndim - 1)).expand_as(z)
+
+    def ggt(self, z, t, s):
+        return s.flatten(1).sum(1).reshape(-1, *(1,) * (s.ndim - 1)).expand_as(s)
+
+    def perturb(self, x0, t, noise):
+        return x0 + t.sqrt().to(x0) * noise.normal(x0, (len(x0), *(1,) * (x0.ndim - 1)))
+
+    def score(self, z, x0, t):
+        return (x0 - z) / (t.to(z) * z[0].numel())
+
+    def prior(self, shape, noise, like):
+        return noise.normal(like, (shape[0], *(1,) * (len(shape) - 1))).expand(tuple(shape)).contiguous()
+
+
 RIGHT = [
+    (Shared(), "ggt-is-the-product"),
     (Bits(), "target-has-its-mean"),
     (Bits(), "prior-density-is-that-of-the-prior"),
     (Bits(), "steps-differ-least-at-the-mean"),
@@ -196,6 +225,57 @@ class FewTurns(Angles):
     """Mass that comes from more than one turn away is missing, a little and at late times only."""
 
     turns: int = 1
+
+
+@killed_by("density-integrates-to-one")
+class VarianceOfTheStart(Angles):
+    """A density that is right up to a factor which is 1 for default parameters."""
+
+    slow: float = 1.0
+
+    def log_prob(self, z, x0, t):
+        return super().log_prob(z, x0, t) + math.log(self.slow)
+
+
+@killed_by("density-integrates-to-one")
+class ConstantOncePerRow(StudentT):
+    """The scale of one entry in the density of a row of several."""
+
+    def log_prob(self, z, x0, t):
+        return super().log_prob(z, x0, t) + (z[0].numel() - 1) * self.at(t, z).sigma.log()
+
+
+@killed_by("short-transitions-move-little")
+class FromTheStart(VP):
+    """Transitions over the time from the start."""
+
+    def transition(self, z, s, t, noise):
+        return super().transition(z, torch.zeros_like(s), t, noise)
+
+
+@killed_by("ggt-is-the-product")
+class SumOfTheLast(Shared):
+    """`g gᵀ s` that sums over the last dimension, in place of all that share the noise."""
+
+    def ggt(self, z, t, s):
+        return s.sum(-1, keepdim=True).expand_as(s)
+
+
+@killed_by("tail-is-that-of-the-prior")
+class TailKeptQuiet(StudentT):
+    """Power-law noise that is not said to be."""
+
+    @property
+    def tail(self):
+        return math.inf
+
+
+@killed_by("decode-inverts-encode")
+class ClampsNearTheEnd(GBM):
+    """Data near 0 are moved away from it, ten deviations of the noise out."""
+
+    def encode(self, x, noise=None):
+        return super().encode(x).clamp(-40.0, 1e9)
 
 
 @killed_by("scale-is-the-size-of-the-noise")

@@ -196,6 +196,27 @@ def transitions_compose(sde: Any, seed: int) -> float:
     return together(found)
 
 
+@BOUNDARY_LAWS.law(excuses=_no_transition)
+def short_transitions_move_little(sde: Any) -> None:
+    """Over a thousandth of the time `transition` moves states as far as drift and diffusion do, to a factor of 1.5."""
+    for kind in {sde, busy(sde)}:
+        for share, start in zip((0.3, 0.8), STARTS[:2], strict=True):
+            draws = Draws(kind, start, 0)
+            a, b = draws.time(share), draws.time(share + _SHORT)
+            z, h = draws.states(a, PATHS), b - a
+            moved = kind.transition(z, a, b, draws.noise()) - z
+            noise = draws.noise().normal(z, kind.noise_shape(z.shape)) * h.sqrt()
+            stepped = kind.project(z + kind.drift(z, a) * h + kind.diffuse(z, a, noise), z) - z
+            found, known = (float(rows.double().flatten(1).norm(dim=1).median()) for rows in (moved, stepped))
+            if not known / _FARTHER <= found <= known * _FARTHER:
+                raise LawError(
+                    f"A transition over the time {float(h):.2g} moves states by {found:.3g}, and a step by {known:.3g}.", kind.spec
+                )
+
+
+_SHORT, _FARTHER = 1e-3, 1.5
+
+
 def _not_stationary(sde: Process) -> str | None:
     return None if isinstance(sde, Stationary) else "It states no stationary distribution."
 

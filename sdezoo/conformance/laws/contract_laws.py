@@ -27,7 +27,7 @@ CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
 _MANY = 240  # of rows to adapt to; prime to 7
 _WIDE = (torch.float64,)
 _FAR = 5.0
-_OVERFLOWING = (-200.0, -20.0)
+_OVERFLOWING = (-200.0, -20.0, -3.0, -2.0)
 _SEEDS = 40
 
 

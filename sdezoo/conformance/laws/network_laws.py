@@ -68,8 +68,7 @@ def _other_scale(sde: Process) -> str | None:
 
 @NETWORK_LAWS.law(excuses=_other_scale)
 def scale_is_the_size_of_the_noise(sde: Any) -> None:
-    """Near the data `scale² E[m s²] = 1` for the score `s` of one point and its weight `m`, in some entry or between two; without a score,
-    `scale` grows as draws spread."""
+    """Near the data `scale² E[m s²] = 1` for the score `s` of one point and its weight `m`; without a score, it grows as draws spread."""
     for kind in {sde, busy(sde)}:
         # Noise that fills the room between walls has no score.
         shares = (0.005, 0.02) if kind.reflecting_boundary else (0.02, 0.1)

@@ -143,16 +143,16 @@ def data_are_remembered(sde: Any) -> None:
             raise LawError(f"It says that data need not forget where they started, and they do: p = {p:.2g}.", kind.spec)
 
 
-def _claims_no_tail(sde: Process) -> str | None:
-    return "It claims no tail." if type(sde).tail is Process.tail else None
+def _discrete(sde: Process) -> str | None:
+    return "Its states are discrete." if sde.support.is_discrete else None
 
 
-@CLAIM_LAWS.law(excuses=_claims_no_tail)
+@CLAIM_LAWS.law(excuses=_discrete)
 def tail_is_that_of_the_prior(sde: Any) -> None:
     """The noise of the prior has the tail index that `tail` gives, to a factor of 2; none below 5 if infinite; if 0, once decoded."""
     event = next((e for e in events(sde) if len(e) == 1), events(sde)[0])
     for kind in {sde, busy(sde)}:
-        if kind.prior_from_data or kind.support.is_discrete:
+        if kind.prior_from_data:
             continue
         like = torch.zeros(_MANY, *event, dtype=torch.float64)
         z = kind.prior(tuple(like.shape), Noise.seeded(2), like)

@@ -8,13 +8,14 @@ that point.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_cases, smallest_event, typical, wide_cases
+from sdezoo.conformance.bank.cases import Case, events, fitting_variants, inside, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
@@ -22,7 +23,7 @@ from sdezoo.conformance.laws.calculus_laws import no_density, no_score
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Process
+from sdezoo.process.process import Process, Shape
 
 DENSITY_LAWS: Suite[Process] = Suite()
 
@@ -84,22 +85,30 @@ def _no_whole_density(sde: Process) -> str | None:
 @DENSITY_LAWS.law(excuses=_no_whole_density)
 def density_integrates_to_one(sde: Any) -> None:
     """The integral of `log_prob`'s density over all states is 1, to a thousandth."""
-    for kind in {sde, busy(sde)}:
-        for share, start in zip((0.1, 0.5, 1.0), STARTS, strict=True):
-            draws = Draws(kind, start, 0, smallest_event(kind))
-            t = draws.time(share)
-            z = draws.states(t)
-            grid = _grid(kind, z, draws.data(len(z)))
-            if grid is None:
-                continue
-            nodes, weights = grid
-            density = kind.log_prob(nodes, draws.data(len(nodes)), t).reshape(len(nodes), -1).sum(1).double().exp()
-            total = float((torch.where(inside(kind, nodes), density, 0.0) * weights).sum())
-            if not abs(total - 1) < _MASS:
-                raise LawError(f"The density of the noised data integrates to {total:.6g}.", f"{kind.spec}, t = {float(t):.3g}")
+    small = [event for event in events(sde) if torch.Size(sde.state_shape((1, *event))).numel() <= len(_NODES)]
+    for kind in fitting_variants(sde, small[0]):
+        _integrates(kind, small[0], (0.1, 0.5, 1.0) if kind is sde else (1.0,))
+    for kind in fitting_variants(sde, small[-1]):
+        _integrates(kind, small[-1], (1.0,))
 
 
-_NODES, _MASS = (4000, 600), 1e-3
+def _integrates(sde: Any, event: Shape, shares: Sequence[float]) -> None:
+    for share in shares:
+        draws = Draws(sde, STARTS[1], 0, event)
+        t = draws.time(share)
+        z = draws.states(t)
+        grid = _grid(sde, z, draws.data(len(z)))
+        if grid is None:
+            continue
+        nodes, weights = grid
+        density = sde.log_prob(nodes, draws.data(len(nodes)), t).reshape(len(nodes), -1).sum(1).double().exp()
+        total = float((torch.where(inside(sde, nodes), density, 0.0) * weights).sum())
+        if not abs(total - 1) < _MASS:
+            at = f"{sde.spec}, rows of {torch.Size(event).numel()}, t = {float(t):.3g}"
+            raise LawError(f"The density of the noised data integrates to {total:.6g}.", at)
+
+
+_NODES, _MASS = (2000, 300), 1e-3
 """Number of nodes an entry, for states of one entry and of two; and by how much the integral may differ from 1."""
 
 
