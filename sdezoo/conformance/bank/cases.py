@@ -28,7 +28,9 @@ from sdezoo.zoo.spec import parse
 
 Q = TypeVar("Q", bound=Plugin)
 
-_ENTRIES = {-0.6: 2, 0.4: 4}
+FLAT = 0.4
+"""A start at which rows of two dimensions are tried."""
+_ENTRIES = {-0.6: 2, FLAT: 4}
 """Largest size of a state of several entries to try at a start; a law that needs quadrature can take 2."""
 _FACTORS = (1.25, 0.5, 2.0)
 _OPEN = (0.8, 0.5)
@@ -190,9 +192,8 @@ def event_at(sde: Process, start: float) -> Shape:
         start: Position of the data, in the normal numbers of `typical`.
     """
     most = _ENTRIES.get(start, 0)
-    fits = (
-        event for event in events(sde) if torch.Size(event).numel() > 1 and torch.Size(sde.state_shape((1, *event))[1:]).numel() <= most
-    )
+    tried = [(1, 2), *events(sde)] if start == FLAT and sde.row_shape is None and not sde.support.event_dim else events(sde)
+    fits = (event for event in tried if torch.Size(event).numel() > 1 and torch.Size(sde.state_shape((1, *event))[1:]).numel() <= most)
     return next(fits, smallest_event(sde))
 
 

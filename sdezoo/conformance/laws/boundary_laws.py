@@ -116,6 +116,8 @@ def _spread(sde: Process, event: Shape, count: int, width: float) -> Tensor:
 def prior_fits_what_it_adapts_to(sde: Any) -> None:
     """A process that adapts to the spread of data noises data of that spread as far as its prior, to 0.01 nats an entry."""
     unbounded = getattr(sde.support, "base_constraint", sde.support) is constraints.real
+    if unbounded:
+        _in_proportion(sde)
     for width in (*_SPREADS, *[_WIDER] * unbounded):
         x0 = _spread(sde, _joint(sde), 2**15, width)
         whole = sde.adapted(x0)
@@ -128,13 +130,28 @@ def prior_fits_what_it_adapts_to(sde: Any) -> None:
             )
 
 
+def _in_proportion(sde: Any) -> None:
+    """On the whole real line units are arbitrary: for data that are wider, the prior is wider in proportion."""
+    (narrow, wide), reach = (_spread(sde, _joint(sde), 4096, width) for width in (1.0, _WIDER)), []
+    if not torch.allclose(wide, _WIDER * narrow):
+        return
+    for x0 in (narrow, wide):
+        whole = sde.adapted(x0)
+        x = whole.decode_unchecked(whole.prior(tuple(x0.shape), Noise.seeded(7), x0)).double().flatten(1)
+        low, high = (torch.quantile(x, q, 0) for q in (0.16, 0.84))
+        reach.append(high - low)
+    grown = reach[1] / reach[0]
+    if not ((grown > _WIDER / 2) & (grown < 2 * _WIDER)).all():
+        raise LawError(f"For data that are {_WIDER:g} times as wide the prior is {float(grown[0]):.3g} times as wide.", sde.spec)
+
+
 @BOUNDARY_LAWS.monte_carlo_law()
 @both
 def draws_start_as_encoded(sde: Any, seed: int) -> float:
     """At `t = 0` samples have the distribution of `encode`, auxiliary variables included."""
     found = []
-    for start in STARTS[:2]:
-        draws = Draws(sde, start, seed)
+    for start in (STARTS[0], STARTS[2]):
+        draws = Draws(sde, start, seed, _joint(sde) if start else None)
         zero = torch.zeros((), dtype=torch.float64)
         drawn = draws.states(zero).flatten(1)
         encoded, pilot = (sde.encode(draws.data(ROWS), draws.noise()).double().flatten(1) for _ in range(2))
@@ -174,6 +191,29 @@ def no_density_at_walls(sde: Any, seed: int) -> float:
             rows.append(u[:, i : i + 1] * bell * force + draws.diffuse(z, t, tilted[:, None])[:, 0])
         found.append(draws.at(mean_is_zero(torch.cat(rows, 1)), t))
     return together(found)
+
+
+@BOUNDARY_LAWS.law(excuses=no_sde)
+def steps_do_not_pile_up(sde: Any) -> None:
+    """No two large forward steps end in the same place: the boundary rule creates no atom, as clamping would."""
+    draws = Draws(sde, STARTS[0], 0)
+    t, dt = draws.time(0.2), draws.time(0.5)
+    z = draws.states(t, PATHS)
+    ends = sde.forward_step(z, t, dt, draws.noise())
+    rooms = [(f"steps of {float(dt):.2g}", z, ends)]
+    if not sde.support.event_dim:  # on a surface, long steps may end where others do
+        spread = sde.prior((PATHS, *draws.point.shape[1:]), draws.noise(), draws.point).double().std(0)
+        wide = z + _LONG * spread.clamp_min(1e-12) * draws.noise().normal(z)
+        rooms.append(("long steps", wide, sde.project(wide, z)))
+    for what, start, end in rooms:
+        for before, after in zip(start.flatten(1).T, end.flatten(1).T, strict=True):
+            lost = len(before.unique()) - len(after.unique())
+            if lost > PATHS / 100:
+                raise LawError(f"{lost} of {PATHS} {what} end in the same place as another.", sde.spec)
+
+
+_LONG = 30.0
+"""Length of long steps, in standard deviations of the prior."""
 
 
 def _no_transition(sde: Process) -> str | None:

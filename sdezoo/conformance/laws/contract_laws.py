@@ -134,11 +134,19 @@ def contract(case: Case) -> None:
         if not torch.isfinite(value).all():
             example = value.flatten()[~torch.isfinite(value.flatten())][0].item()
             raise LawError(f"{name} is not finite: {example}.{_support_forgotten(sde, x0)}")
+    _check_scales(sde, t, found)
+    if isinstance(sde, ForwardSDE):
+        _check_noise_shape(sde, state)
+
+
+def _check_scales(sde: Any, t: Tensor, found: dict[str, Tensor]) -> None:
+    for name in ("scale", "noise_conditioning"):
+        shape = getattr(sde, name)(t).shape
+        if shape != t.shape:
+            raise LawError(f"{name} has shape {tuple(shape)} at times of shape {tuple(t.shape)}.")
     for name in ("scale", "error_scale"):
         if name in found and not (found[name] > 0).all():
             raise LawError(f"{name} is {float(found[name].min()):g}; it must be positive at every time of `t_span`.")
-    if isinstance(sde, ForwardSDE):
-        _check_noise_shape(sde, state)
 
 
 def _check_noise_shape(sde: ForwardSDE, state: tuple[int, ...]) -> None:
