@@ -9,11 +9,13 @@ from torch.distributions import constraints
 from sdezoo import Conditional, ForwardSDE, MatrixSDE, Rewindable
 from sdezoo.process.columns import ColumnFit
 from sdezoo_plugins.sdes.cir import CIR
+from sdezoo_plugins.sdes.cld import CLD
 from sdezoo_plugins.sdes.cosine import Cosine
 from sdezoo_plugins.sdes.gbm import GBM
 from sdezoo_plugins.sdes.log_barrier import LogBarrier
 from sdezoo_plugins.sdes.student_t import StudentT
 from sdezoo_plugins.sdes.thinning import Thinning
+from sdezoo_plugins.sdes.ve import VE
 from sdezoo_plugins.sdes.vp import VP
 from sdezoo_plugins.sdes.zero_inflated import ZeroInflated
 from tests.conformance.right_losses import mutants
@@ -243,6 +245,49 @@ class ConstantOncePerRow(StudentT):
 
     def log_prob(self, z, x0, t):
         return super().log_prob(z, x0, t) + (z[0].numel() - 1) * self.at(t, z).sigma.log()
+
+
+@killed_by("contract")
+class FlatScale(VP):
+    """A scale that loses the shape of the times."""
+
+    def scale(self, t):
+        return super().scale(t).flatten()
+
+
+@killed_by("draws-follow-the-density")
+class LastDimensionShared(VP):
+    """Noise that rows of two dimensions share along the last."""
+
+    def perturb(self, x0, t, noise):
+        k = self.at(t, x0)
+        return k.alpha * x0 + k.sigma * noise.normal(x0, x0.shape if x0.ndim < 3 else (*x0.shape[:-1], 1))
+
+
+@killed_by("draws-start-as-encoded")
+class OneVelocity(CLD):
+    """A velocity at the start that all entries share."""
+
+    def encode(self, x, noise):
+        z = super().encode(x, noise)
+        return torch.stack([z[:, 0], z[:, 1, :1].expand_as(x)], 1)
+
+
+@killed_by("steps-do-not-pile-up")
+class WrapsOnce(Angles):
+    """Steps beyond one turn that end at the ends."""
+
+    def project(self, proposal, z):
+        once = proposal - 2 * math.pi * proposal.sign()
+        return torch.where(proposal.abs() <= math.pi, proposal, once.clamp(-math.pi, math.pi))
+
+
+@killed_by("prior-fits-what-it-adapts-to")
+class VarianceForSpread(VE):
+    """Noise that grows as the variance of the data."""
+
+    def adapted(self, x0):
+        return replace(self, sigma_max=max(4 * float(x0.double().var()), 8 * float(x0.double().std())))
 
 
 @killed_by("short-transitions-move-little")
