@@ -93,14 +93,17 @@ def _one_column(sde: Process) -> str | None:
     return None if type(sde).adapted is not Process.adapted else "It adapts to no data."
 
 
-@DATA_LAWS.law(excuses=_one_column)
+def _own_columns(sde: Process) -> str | None:
+    return "Its columns are not alike: rows have a fixed shape." if sde.row_shape else _one_column(sde)
+
+
+@DATA_LAWS.law(excuses=_own_columns)
 def columns_are_adapted_alike(sde: Any) -> None:
     """Columns in another order give what is measured of each in that order, and the same for what is measured of all."""
-    event = sde.row_shape or (len(_WIDTHS),)
+    event = (len(_WIDTHS),)
     normals = Noise.seeded(16).normal(torch.zeros(_VALUES, *event, dtype=torch.float64))
-    normals = normals * torch.tensor(_WIDTHS).double()[torch.arange(event[-1]) % len(_WIDTHS)]
-    x0 = typical(sde, normals)
-    order = [*range(1, event[-1]), 0]
+    x0 = typical(sde, normals * torch.tensor(_WIDTHS).double())
+    order = [1, 2, 0]
     found, turned = sde.adapted(x0), sde.adapted(x0[..., order])
     for key, value in found.parameters().items():
         other = turned.parameters()[key]
