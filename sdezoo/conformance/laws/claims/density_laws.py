@@ -115,7 +115,7 @@ _NODES, _MASS = (2000, 300), (1e-3, 1e-2)
 def _grid(sde: Any, z: Tensor, x0: Tensor) -> tuple[Tensor, Tensor] | None:
     """States `(q, *state)` and weights `(q,)` for integrals over all states, from samples; None if the ends of the state are unknown.
 
-    The trapezoidal rule after a substitution: `c + w sinh u` on the whole line, and `low + w eᵘ` or the logistic function between ends.
+    The trapezoidal rule after the substitution `c + w sinh u` on the whole line, onto which a logarithm or a logit maps what has ends.
     """
     flat = z.flatten(1)
     far = 1e6 * (1 + flat[:1].abs()).reshape(1, *z.shape[1:])
@@ -124,32 +124,44 @@ def _grid(sde: Any, z: Tensor, x0: Tensor) -> tuple[Tensor, Tensor] | None:
         if z.shape != x0.shape or not torch.equal(sde.encode(x0, keyed(len(x0))).double(), x0):
             return None
         ends = tuple(float(getattr(sde.support, name, end)) for name, end in zip(("lower_bound", "upper_bound"), ends, strict=True))
-    n = flat.shape[1]
-    low, centre, high = (torch.quantile(flat, q, 0) for q in (0.16, 0.5, 0.84))
-    u = torch.linspace(-1, 1, _NODES[n - 1], dtype=torch.float64)
-    nodes, weights = [], []
-    for c, w in zip(centre.tolist(), ((high - low) / 2).tolist(), strict=True):
-        if math.isinf(ends[0]) and math.isinf(ends[1]):
-            u_max = _TAIL
-            place, slope = c + w * (u_max * u).sinh(), w * (u_max * u).cosh()
-        elif math.isinf(ends[1]):
-            u_max = _EDGE
-            place = ends[0] + w * (u_max * u).exp()
-            slope = place - ends[0]
-        elif math.isinf(ends[0]):
+        if ends[0] == -math.inf:
             return None
-        else:
-            u_max = _EDGE
-            share = torch.sigmoid(u_max * u)
-            place, slope = ends[0] + (ends[1] - ends[0]) * share, (ends[1] - ends[0]) * share * (1 - share)
-        nodes.append(place)
-        weights.append(slope * u_max * float(u[1] - u[0]))
+    n = flat.shape[1]
+    u = _TAIL * torch.linspace(-1, 1, _NODES[n - 1], dtype=torch.float64)
+    nodes, weights = [], []
+    for column in flat.T:
+        line = _onto_line(column, *ends)
+        low, centre, high = (float(torch.quantile(line, q)) for q in (0.16, 0.5, 0.84))
+        width = max((high - low) / 2, 1e-12)
+        place, slope = centre + width * u.sinh(), width * u.cosh() * float(u[1] - u[0])
+        if ends[0] > -math.inf:  # farther out on the line, all rounds to an end
+            kept = (place - (centre if ends[1] == math.inf else 0)).abs() < _EDGE
+            place, slope = place[kept], slope[kept]
+        back, stretch = _from_line(place, *ends)
+        nodes.append(back)
+        weights.append(slope * stretch)
     whole = torch.cartesian_prod(*nodes).reshape(-1, n)
     return whole.reshape(-1, *z.shape[1:]), torch.cartesian_prod(*weights).reshape(-1, n).prod(1)
 
 
+def _onto_line(x: Tensor, low: float, high: float) -> Tensor:
+    if low == -math.inf:
+        return x
+    return (x - low).log() if high == math.inf else torch.logit((x - low) / (high - low))
+
+
+def _from_line(v: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """What `_onto_line` maps to `v`, and its derivative."""
+    if low == -math.inf:
+        return v, torch.ones_like(v)
+    if high == math.inf:
+        return low + v.exp(), v.exp()
+    share = torch.sigmoid(v)
+    return low + (high - low) * share, (high - low) * share * (1 - share)
+
+
 _TAIL, _EDGE = 14.0, 30.0
-"""Largest `|u|` of the substitutions."""
+"""Largest `|u|` of the substitution, and how far out it goes on the line where the state has ends."""
 
 _VALUES = 8
 """Largest number of discrete states whose frequencies are compared."""
