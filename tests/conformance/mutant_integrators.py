@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar
 
+import torch
+
 from sdezoo_plugins.samplers.ancestral import Ancestral
 from sdezoo_plugins.samplers.dale_langevin import DaleLangevin
 from sdezoo_plugins.samplers.ddim import DDIM
@@ -305,6 +307,18 @@ class NotWhatItSays(DDIM):
     """The deterministic method, said to be the ancestral one."""
 
     same_as: ClassVar[str | None] = "ancestral"
+
+
+@killed_by("entries-are-alike")
+class FirstColumnAlone(DDIM):
+    """A step that moves the first column alone by its noise."""
+
+    eta: float = 1.0
+
+    def step(self, model, z, t, s, noise, memory):
+        end, memory = super().step(model, z, t, s, noise, memory)
+        calm, _ = DDIM(eta=0.0).step(model, z, t, s, noise, None)
+        return torch.cat([end[..., :1], calm[..., 1:]], -1), memory
 
 
 @killed_by("likelihood-rises")

@@ -235,6 +235,14 @@ class MatrixWithoutItsHalf(Sliced):
         return value + per_sample(self.weight(model, t, z) * model.score(z, t, batch.condition) ** 2)
 
 
+@killed_by("gradient")
+class MeanOfTheRest(Denoising):
+    """The mean over all but the first dimension of events."""
+
+    def reduced(self, weight, error):
+        return super().reduced(weight / error[0, 0].numel(), error)
+
+
 @killed_by("minimizer-at-walls")
 class PartsAcrossWalls(Sliced):
     """Integration by parts on every process, also where the density is positive at a wall."""

@@ -33,7 +33,7 @@ class Steered(Model[AffineSDE]):
         return found / torch.zeros_like(found) if self.mistake == "infinite" and 0.1 < float(t) < 0.9 and len(z) > 5 else found
 
     def prior(self, shape: Any, noise: Any, like: Tensor) -> Tensor:
-        return self.model.prior(shape, noise, like)
+        return (self.sde if self.mistake == "start" and self.weight else self.model).prior(shape, noise, like)
 
 
 def mutant(law: str, mistake: str) -> Any:
@@ -67,6 +67,7 @@ MUTANTS = [
     mutant("denoiser-is-that-of-the-score", "denoiser"),
     mutant("weight-zero-is-the-identity", "offset"),
     mutant("weight-zero-is-the-identity", "beyond"),
+    mutant("weight-zero-is-the-identity", "start"),
     mutant("rows-are-independent", "batch"),
     mutant("support-is-kept", "infinite"),
     mutant("leads-where-it-steers", "away"),

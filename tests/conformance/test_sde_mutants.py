@@ -7,6 +7,8 @@ from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from tests.conformance.mutant_claims import MUTANTS as CLAIMS
+from tests.conformance.mutant_data import MUTANTS as DATA
+from tests.conformance.mutant_data import RIGHT as UNSUSPECTED
 from tests.conformance.mutant_sdes import MUTANTS, GBMInX, MeanReverting, NormalInterpolant, ScoreAlone
 from tests.conformance.trying import try_law
 
@@ -17,11 +19,17 @@ def test_the_mutant_is_killed(mutant, law):
         BoundLaw(SDE_LAWS[law], mutant)()
 
 
-@pytest.mark.parametrize(("mutant", "law"), [pytest.param(cls, law, id=f"{name}-{law}") for name, cls, law in CLAIMS])
+@pytest.mark.parametrize(("mutant", "law"), [pytest.param(cls, law, id=f"{name}-{law}") for name, cls, law in [*CLAIMS, *DATA]])
 def test_the_wrong_claim_is_found(mutant, law):
     assert SDE_LAWS[law].excuse(mutant()) is None
     with pytest.raises(LawError):
         BoundLaw(SDE_LAWS[law], mutant())()
+
+
+@pytest.mark.parametrize(("right", "law"), [pytest.param(sde, law, id=f"{sde.spec}-{law}") for sde, law in UNSUSPECTED])
+def test_a_right_process_is_not_suspected(right, law):
+    assert SDE_LAWS[law].excuse(right) is None
+    BoundLaw(SDE_LAWS[law], right)()
 
 
 RIGHT = [GBMInX, MeanReverting, ScoreAlone, Logistic, NormalInterpolant, Sheared]

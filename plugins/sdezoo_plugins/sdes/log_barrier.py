@@ -60,6 +60,9 @@ class LogBarrier(ForwardSDE):
         return torch.logit(x)
 
     def decode(self, z: Tensor) -> Tensor:
+        return super().decode(torch.sigmoid(z))
+
+    def decode_unchecked(self, z: Tensor) -> Tensor:
         return torch.sigmoid(z)
 
     def project(self, proposal: Tensor, z: Tensor) -> Tensor:

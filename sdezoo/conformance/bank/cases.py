@@ -28,10 +28,13 @@ from sdezoo.zoo.spec import parse
 
 Q = TypeVar("Q", bound=Plugin)
 
-_ENTRIES = {-0.6: 2, 0.4: 4}
+FLAT = 0.4
+"""A start at which rows of two dimensions are tried."""
+_ENTRIES = {-0.6: 2, FLAT: 4}
 """Largest size of a state of several entries to try at a start; a law that needs quadrature can take 2."""
 _FACTORS = (1.25, 0.5, 2.0)
 _OPEN = (0.8, 0.5)
+_DRAWN = 256
 _COLUMNS = ((0.8,), (0.8, 0.3))
 """Values for an open list of numbers: one for all columns, or one for each of two."""
 _SKEW = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.5), (0.0, -0.5, 0.0)), ((0.0, 0.0, 0.8), (0.0, 0.0, 0.0), (-0.8, 0.0, 0.0))
@@ -189,9 +192,8 @@ def event_at(sde: Process, start: float) -> Shape:
         start: Position of the data, in the normal numbers of `typical`.
     """
     most = _ENTRIES.get(start, 0)
-    fits = (
-        event for event in events(sde) if torch.Size(event).numel() > 1 and torch.Size(sde.state_shape((1, *event))[1:]).numel() <= most
-    )
+    tried = [(1, 2), *events(sde)] if start == FLAT and sde.row_shape is None and not sde.support.event_dim else events(sde)
+    fits = (event for event in tried if torch.Size(event).numel() > 1 and torch.Size(sde.state_shape((1, *event))[1:]).numel() <= most)
     return next(fits, smallest_event(sde))
 
 
@@ -209,7 +211,7 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
     """Map standard normal numbers to data in the support of a process, 0 to its centre.
 
     For an affine process with bijective `φ` this is `φ(z)`, for counts the whole number nearest to `8 eᶻ`.
-    If `transform_to` does not know the support, the data are samples of the prior instead.
+    If `transform_to` does not know the support, the data are samples of the prior instead, of other discrete values its quantiles.
 
     Args:
         sde: The process.
@@ -223,6 +225,9 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
         return sde.decode(normals[tuple(slice(n) for n in state)])
     if sde.support.is_discrete and sde.support.check(counts := (8 * normals.exp()).round()).all():
         return counts
+    if sde.support.is_discrete and not sde.support.event_dim:  # values of the prior, by their rank
+        drawn = sde.decode(sde.prior((_DRAWN, *normals.shape[1:]), keyed(_DRAWN), normals)).flatten().sort().values
+        return drawn[(torch.special.ndtr(normals.double()) * len(drawn)).long().clamp(max=len(drawn) - 1)].to(normals)
     try:
         to_support = transform_to(sde.support)
     except NotImplementedError:
@@ -231,6 +236,20 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
     image = to_support(normals[tuple(slice(n) for n in size)])
     assert image is not None
     return image
+
+
+def inside(sde: Any, z: Tensor) -> Tensor:
+    """Which states decode into the support, bool `(B,)`.
+
+    Args:
+        sde: The process.
+        z: States, `(B, *state)`.
+    """
+    try:
+        found = sde.support.check(sde.decode_unchecked(z))
+    except SdezooError:
+        found = sde.support.check(z)
+    return found.reshape(len(z), -1).all(1)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ class Lesson:
     """First and last time; times are sampled uniformly in their logarithm."""
     unit: float | None = None
     """Unit of length of the data in coordinates; None: the noise level in the middle of the span."""
+    deep: bool = False
+    """Whether rows have two dimensions, `(1, 2)`, which is tried for affine processes alone."""
 
     def __str__(self) -> str:
         first, last = self.span
@@ -130,7 +132,9 @@ class Lesson:
     @property
     def event(self) -> tuple[int, ...]:
         """Event shape of the data: two entries, or the smallest event of a support on whole rows."""
-        return smallest_event(self.sde) if self.sde.support.event_dim or self.sde.row_shape else (2,)
+        if self.sde.support.event_dim or self.sde.row_shape:
+            return smallest_event(self.sde)
+        return (1, 2) if self.deep and isinstance(self.sde, AffineSDE) else (2,)
 
     def data(self, count: int, *key: int) -> tuple[Tensor, Tensor]:
         """Sample clean data and times.
@@ -145,6 +149,7 @@ class Lesson:
         noise = Noise.seeded(*key)
         exact = self.teacher
         x0 = self.sde.decode(exact.clean(count, mix(*key, 1))) if isinstance(exact, Mixture) else exact.clean(count, noise)
+        x0 = x0.reshape(count, *self.event)
         lo, hi = self.span
         column = (count, *(1,) * (len(self.sde.state_shape(x0.shape)) - 1))
         t = lo * (hi / lo) ** noise.uniform(x0, column)
@@ -190,6 +195,8 @@ class Lesson:
         """
         if isinstance(self.sde, Denoised):
             return self.teacher.denoise(z, t)
+        if isinstance(self.teacher, Mixture) and z.ndim > 2:
+            return self.teacher.score(z.flatten(1), t.reshape(-1, 1) if t.ndim else t).reshape(z.shape)
         s = self.teacher.score(z, t)
         if isinstance(self.teacher, Mixture) or not z.requires_grad:
             return s

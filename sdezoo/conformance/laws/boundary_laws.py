@@ -116,6 +116,8 @@ def _spread(sde: Process, event: Shape, count: int, width: float) -> Tensor:
 def prior_fits_what_it_adapts_to(sde: Any) -> None:
     """A process that adapts to the spread of data noises data of that spread as far as its prior, to 0.01 nats an entry."""
     unbounded = getattr(sde.support, "base_constraint", sde.support) is constraints.real
+    if unbounded:
+        _in_proportion(sde)
     for width in (*_SPREADS, *[_WIDER] * unbounded):
         x0 = _spread(sde, _joint(sde), 2**15, width)
         whole = sde.adapted(x0)
@@ -128,13 +130,28 @@ def prior_fits_what_it_adapts_to(sde: Any) -> None:
             )
 
 
+def _in_proportion(sde: Any) -> None:
+    """On the whole real line units are arbitrary: for data that are wider, the prior is wider in proportion."""
+    (narrow, wide), reach = (_spread(sde, _joint(sde), 4096, width) for width in (1.0, _WIDER)), []
+    if not torch.allclose(wide, _WIDER * narrow):
+        return
+    for x0 in (narrow, wide):
+        whole = sde.adapted(x0)
+        x = whole.decode_unchecked(whole.prior(tuple(x0.shape), Noise.seeded(7), x0)).double().flatten(1)
+        low, high = (torch.quantile(x, q, 0) for q in (0.16, 0.84))
+        reach.append(high - low)
+    grown = reach[1] / reach[0]
+    if not ((grown > _WIDER / 2) & (grown < 2 * _WIDER)).all():
+        raise LawError(f"For data that are {_WIDER:g} times as wide the prior is {float(grown[0]):.3g} times as wide.", sde.spec)
+
+
 @BOUNDARY_LAWS.monte_carlo_law()
 @both
 def draws_start_as_encoded(sde: Any, seed: int) -> float:
     """At `t = 0` samples have the distribution of `encode`, auxiliary variables included."""
     found = []
-    for start in STARTS[:2]:
-        draws = Draws(sde, start, seed)
+    for start in (STARTS[0], STARTS[2]):
+        draws = Draws(sde, start, seed, _joint(sde) if start else None)
         zero = torch.zeros((), dtype=torch.float64)
         drawn = draws.states(zero).flatten(1)
         encoded, pilot = (sde.encode(draws.data(ROWS), draws.noise()).double().flatten(1) for _ in range(2))
@@ -176,6 +193,29 @@ def no_density_at_walls(sde: Any, seed: int) -> float:
     return together(found)
 
 
+@BOUNDARY_LAWS.law(excuses=no_sde)
+def steps_do_not_pile_up(sde: Any) -> None:
+    """No two large forward steps end in the same place: the boundary rule creates no atom, as clamping would."""
+    draws = Draws(sde, STARTS[0], 0)
+    t, dt = draws.time(0.2), draws.time(0.5)
+    z = draws.states(t, PATHS)
+    ends = sde.forward_step(z, t, dt, draws.noise())
+    rooms = [(f"steps of {float(dt):.2g}", z, ends)]
+    if not sde.support.event_dim:  # on a surface, long steps may end where others do
+        spread = sde.prior((PATHS, *draws.point.shape[1:]), draws.noise(), draws.point).double().std(0)
+        wide = z + _LONG * spread.clamp_min(1e-12) * draws.noise().normal(z)
+        rooms.append(("long steps", wide, sde.project(wide, z)))
+    for what, start, end in rooms:
+        for before, after in zip(start.flatten(1).T, end.flatten(1).T, strict=True):
+            lost = len(before.unique()) - len(after.unique())
+            if lost > PATHS / 100:
+                raise LawError(f"{lost} of {PATHS} {what} end in the same place as another.", sde.spec)
+
+
+_LONG = 30.0
+"""Length of long steps, in standard deviations of the prior."""
+
+
 def _no_transition(sde: Process) -> str | None:
     if isinstance(sde, ForwardSDE) and sde.knows_transition:
         return drawn_by_simulation(sde)
@@ -194,6 +234,27 @@ def transitions_compose(sde: Any, seed: int) -> float:
         drawn, pilot = draws.states(b, PATHS), draws.states(b, 4 * PATHS)
         found.append(draws.at(paths_agree(*(rows.flatten(1) for rows in (moved, moved, drawn, pilot))), a, b))
     return together(found)
+
+
+@BOUNDARY_LAWS.law(excuses=_no_transition)
+def short_transitions_move_little(sde: Any) -> None:
+    """Over a thousandth of the time `transition` moves states as far as drift and diffusion do, to a factor of 1.5."""
+    for kind in {sde, busy(sde)}:
+        for share, start in zip((0.3, 0.8), STARTS[:2], strict=True):
+            draws = Draws(kind, start, 0)
+            a, b = draws.time(share), draws.time(share + _SHORT)
+            z, h = draws.states(a, PATHS), b - a
+            moved = kind.transition(z, a, b, draws.noise()) - z
+            noise = draws.noise().normal(z, kind.noise_shape(z.shape)) * h.sqrt()
+            stepped = kind.project(z + kind.drift(z, a) * h + kind.diffuse(z, a, noise), z) - z
+            found, known = (float(rows.double().flatten(1).norm(dim=1).median()) for rows in (moved, stepped))
+            if not known / _FARTHER <= found <= known * _FARTHER:
+                raise LawError(
+                    f"A transition over the time {float(h):.2g} moves states by {found:.3g}, and a step by {known:.3g}.", kind.spec
+                )
+
+
+_SHORT, _FARTHER = 1e-3, 1.5
 
 
 def _not_stationary(sde: Process) -> str | None:

@@ -174,13 +174,13 @@ def lessons(loss: ScoreLoss) -> Iterator[tuple[Lesson, tuple[int, int]]]:
         lo, hi = loss.t_span(sde)
         edges = [lo * (hi / lo) ** (j / _SPANS) for j in range(_SPANS + 1)]
         spans = zip(edges[:-1], [*edges[1:-1], hi], strict=True)
-        yield from ((_lesson(loss, sde, *span), (i, j)) for j, span in enumerate(spans))
+        yield from ((_lesson(loss, sde, *span, deep=j % 2 == 1), (i, j)) for j, span in enumerate(spans))
 
 
-def _lesson(loss: ScoreLoss, sde: Process, first: float, last: float) -> Lesson:
+def _lesson(loss: ScoreLoss, sde: Process, first: float, last: float, deep: bool = False) -> Lesson:
     # A loss with a single time learns the score of the data themselves; the noise at that time must be negligible.
     lo, hi = loss.t_span(sde)
-    return _prepared(sde, (first, last), 1.0 if lo == hi else None)
+    return _prepared(sde, (first, last), 1.0 if lo == hi else None, deep)
 
 
 # The data and features of a lesson do not depend on the seed.

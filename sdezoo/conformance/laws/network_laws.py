@@ -22,6 +22,7 @@ from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_sde, single_rows
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.differentiation import along
 from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
@@ -67,28 +68,29 @@ def _other_scale(sde: Process) -> str | None:
 
 @NETWORK_LAWS.law(excuses=_other_scale)
 def scale_is_the_size_of_the_noise(sde: Any) -> None:
-    """Near the data `scale² E[m s²] = 1` for the score of one point and its weight `m`; without a score, `scale` grows as draws spread."""
+    """Near the data `scale² E[m s²] = 1` for the score `s` of one point and its weight `m`; without a score, it grows as draws spread."""
     for kind in {sde, busy(sde)}:
         # Noise that fills the room between walls has no score.
         shares = (0.005, 0.02) if kind.reflecting_boundary else (0.02, 0.1)
         for start in STARTS[:2]:
             sizes = {float(t): _sizes(kind, Draws(kind, start, 0), t) for t in map(Draws(kind, start, 0).time, shares)}
             usual = 1.0 if isinstance(kind, Conditional) else next(iter(sizes.values()))[1] / next(iter(sizes.values()))[0]
-            for t, (scale, found) in sizes.items():
-                if found > 0 and not 1 / _CLOSE < scale * usual / found < _CLOSE:
-                    said = f"scale is {scale:.3g}, and the noise is of the size {found:.3g}"
+            for t, (scale, least, most) in sizes.items():
+                if least > 0 and not least / _CLOSE < scale * usual < most * _CLOSE:
+                    said = f"scale is {scale:.3g}, and the noise is of the size {least:.3g}"
                     raise LawError(f"{said}.", f"{kind.spec}, t = {t:.3g}")
 
 
-def _sizes(sde: Any, draws: Draws, t: Tensor) -> tuple[float, float]:
-    """`scale`, and the size of the noise; 0 for draws without noise."""
+def _sizes(sde: Any, draws: Draws, t: Tensor) -> tuple[float, float, float]:
+    """`scale`, and the least and the largest size of the noise of an entry; 0 for draws without noise."""
     z = draws.states(t)
     if isinstance(sde, Conditional):
         s = sde.score(z, draws.data(len(z)), t)
-        found = float((sde.score_error_weighting(z, t) * s**2).flatten(1).mean(0).max()) ** -0.5
+        squares = (sde.score_error_weighting(z, t) * s**2).flatten(1).mean(0)
+        least, most = float(squares.max()) ** -0.5, float(squares[squares > 0].min()) ** -0.5
     else:
-        found = float((z.flatten(1).quantile(0.84, 0) - z.flatten(1).quantile(0.16, 0)).max()) / 2
-    return float(sde.scale(t)), found
+        least = most = float((z.flatten(1).quantile(0.84, 0) - z.flatten(1).quantile(0.16, 0)).max()) / 2
+    return float(sde.scale(t)), least, most
 
 
 def _learns_nothing(sde: Process) -> str | None:
@@ -128,6 +130,39 @@ def output_reaches_the_score(case: Case) -> None:
         driven = _rank(torch.stack([sde.ggt(z, t, unit.reshape(z.shape)).reshape(-1) for unit in units], 1))
     if _rank(matrix) != driven:
         raise LawError(f"The network's output reaches {_rank(matrix)} directions, and {driven} were expected.")
+
+
+def _adds_nothing(sde: Process) -> str | None:
+    if not isinstance(sde, ForwardSDE) or isinstance(sde, Denoised):
+        return _learns_nothing(sde) or "Its network learns a denoiser."
+    if type(sde).score_from_output is Process.score_from_output:
+        return "It adds nothing to what its network returns."
+    return "It says that its density is positive at a boundary." if sde.reflecting_boundary else None
+
+
+@NETWORK_LAWS.law(excuses=_adds_nothing)
+def what_is_added_is_no_worse_than_nothing(sde: Any) -> None:
+    """For states of the prior, the score of an untrained network, which returns 0, is at least as good as 0: `E[½ bᵀD b + ∇·(D b)] ≤ 0`."""
+    for kind in {sde, busy(sde)}:
+        draws = Draws(kind, STARTS[0], 0)
+        t, noise = draws.time(1.0), draws.noise()
+        z = kind.prior((_PRIORS, *draws.point.shape[1:]), noise, draws.point).double()
+
+        def added(u: Tensor, kind: Any = kind, t: Tensor = t) -> Tensor:
+            return kind.score_from_output(torch.zeros_like(kind.network_input(u, t)), u, t)
+
+        b = added(z)
+        if not b.any():
+            continue
+        v = noise.normal(z).sign()
+        spread = along(lambda u, added=added, kind=kind, t=t: kind.ggt(u, t, added(u)), z, v)[1]
+        worse = ((b * kind.ggt(z, t, b)) / 2 + v * spread).flatten(1).sum(1)
+        error = float(worse.std()) / _PRIORS**0.5
+        if not float(worse.mean()) < _SURE * error + 1e-9:
+            raise LawError(f"What `score_from_output` adds is worse than nothing, by {float(worse.mean()):.3g} ± {error:.2g}.", kind.spec)
+
+
+_PRIORS, _SURE = 4096, 5.0
 
 
 def _unknown(sde: Process) -> str | None:

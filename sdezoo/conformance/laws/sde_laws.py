@@ -8,6 +8,7 @@ from sdezoo.conformance.laws.boundary_laws import BOUNDARY_LAWS
 from sdezoo.conformance.laws.calculus_laws import CALCULUS_LAWS
 from sdezoo.conformance.laws.claims.bridge_laws import BRIDGE_LAWS
 from sdezoo.conformance.laws.claims.claim_laws import CLAIM_LAWS
+from sdezoo.conformance.laws.claims.data_laws import DATA_LAWS
 from sdezoo.conformance.laws.claims.density_laws import DENSITY_LAWS
 from sdezoo.conformance.laws.contract_laws import CONTRACT_LAWS
 from sdezoo.conformance.laws.denoiser_laws import DENOISER_LAWS
@@ -24,6 +25,7 @@ SDE_LAWS: Suite[Process] = Suite(
     BOUNDARY_LAWS,
     DENOISER_LAWS,
     DENSITY_LAWS,
+    DATA_LAWS,
     CLAIM_LAWS,
     BRIDGE_LAWS,
     RESTORING_LAWS,

@@ -5,7 +5,8 @@ The processes of `sdezoo.conformance.bank.step_problems` make each visible with 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,7 @@ from sdezoo.conformance.bank.sampler_problems import (
 from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Stops, thirds
 from sdezoo.conformance.evidence import bounded_moments, close
 from sdezoo.conformance.law import LawError, Suite
+from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.interpolant import ScaleMixture, SelfDecomposable
@@ -186,6 +188,14 @@ def likelihood_rises(sampler: Sampler) -> None:
             raise LawError(f"On {problem.title} samples are {after:.3g} from the data's mean, and their starts {before:.3g}.")
 
 
+def _tilted(sde: AffineSDE) -> Mixture:
+    return gaussian(sde, (0.5, -0.6), (0.4, 0.8))
+
+
+def _no_score_problem(sampler: Sampler) -> str | None:
+    return None if reference_problems(sampler, _tilted) else no_problem(sampler) or "It takes none of the reference processes."
+
+
 def _narrow(sde: AffineSDE) -> Mixture:
     return gaussian(sde, (0.3, -0.4), (0.1, 0.1))
 
@@ -250,6 +260,59 @@ def _alike(found: Tensor, known: Tensor, where: str, bound: float) -> None:
     off = (left.mean(0) - right.mean(0)).abs() - _SURE * chance
     if not float(off.max()) < bound:
         raise LawError(f"{where} mean and spread of the states are off by {float(off.max()):.3g} standard deviations.")
+
+
+def _turn(x: Tensor) -> Tensor:
+    """Rows of two entries `(B, 2)`, in the other order and in the shape `(B, 1, 2)`."""
+    return x.flip(-1).unsqueeze(1)
+
+
+def _back(u: Tensor) -> Tensor:
+    return u.squeeze(1).flip(-1)
+
+
+class _Turned(Model[Any]):
+    """A model of turned rows."""
+
+    def __init__(self, base: Model[Any]) -> None:
+        self.base, self.sde = base, base.sde
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        return _turn(self.base.score(_back(z), t.squeeze(1) if t.ndim else t))
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
+        return _turn(self.base.denoise(_back(z), t.squeeze(1) if t.ndim else t))
+
+
+class _TurnedNoise(Noise):
+    """The numbers of another noise, for turned rows."""
+
+    def __init__(self, base: Noise) -> None:
+        self.base = base
+
+    def normal(self, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+        return self._turned(self.base.normal, like, tuple(like.shape if shape is None else shape))
+
+    def uniform(self, like: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+        return self._turned(self.base.uniform, like, tuple(like.shape if shape is None else shape))
+
+    def _turned(self, draw: Callable[[Tensor, Sequence[int]], Tensor], like: Tensor, shape: tuple[int, ...]) -> Tensor:
+        flat = draw(like, (shape[0], math.prod(shape[1:])))
+        return flat.flip(-1).reshape(shape)
+
+
+@STEP_LAWS.law(excuses=_no_score_problem)
+def entries_are_alike(sampler: Sampler) -> None:
+    """In another order of the entries, and in another shape of the rows, samples are the same, if the process treats all entries alike."""
+    for problem in reference_problems(sampler, _tilted):
+        model, steps = problem.model, enough(sampler, 6)
+        start = model.prior((5, 2), keyed(5), WIDE)
+        ends = []
+        for around, turned, noise in ((model, start, keyed(5, 1)), (_Turned(model), _turn(start), _TurnedNoise(keyed(5, 1)))):
+            view = sampler.view(around)
+            z = view.sde.encode(around.sde.decode(turned), noise)
+            ends.append(drive(sampler, view, z, sampler.grid(view, steps), noise))
+        close(f"On {problem.title} samples of turned rows, turned back,", _back(ends[1]), ends[0], rtol=1e-7, atol=1e-9)
 
 
 def _unlike_any(sampler: Sampler) -> str | None:

@@ -30,14 +30,14 @@ _EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
 _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
 _MANY, _MORE, _SURE = 128, 1024, 4.0
-_SLIGHT = 1e-3
+_SLIGHT, _AWAY = 1e-3, 0.5
 
 
 class _Classes(Model[AffineSDE]):
-    """Two classes, normal in the coordinates; without labels their mixture."""
+    """Two classes, normal in the coordinates; without labels their mixture. Its prior is that of the process, `away` deviations off."""
 
-    def __init__(self, sde: AffineSDE, labels: Tensor | None = None) -> None:
-        self.sde, self.labels = sde, labels
+    def __init__(self, sde: AffineSDE, labels: Tensor | None = None, away: float = 0.0) -> None:
+        self.sde, self.labels, self.away = sde, labels, away
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         k = self.sde.at(t, z)
@@ -51,10 +51,11 @@ class _Classes(Model[AffineSDE]):
         return torch.lerp(slopes[0], slopes[1], share.expand_as(z))
 
     def prior(self, shape: Sequence[int], noise: KeyedNoise, like: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self.sde.prior(shape, noise, like)
+        last = torch.tensor(self.sde.t_span[1], dtype=torch.float64)
+        return self.sde.prior(shape, noise, like) + self.away * self.sde.scale(last).to(like)
 
     def condition_on(self, condition: Tensor) -> Model[AffineSDE]:
-        return _Classes(self.sde, condition)
+        return _Classes(self.sde, condition, self.away)
 
 
 def sum_rows(x: Tensor) -> Tensor:
@@ -89,11 +90,11 @@ def _no_process(guide: Guide) -> str | None:
     return None if _processes(guide) else "No affine process fits."
 
 
-def _around(guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any, Any] | None = None) -> Model[Any]:
+def _around(guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any, Any] | None = None, away: float = 0.0) -> Model[Any]:
     labels = _labels(indices)
 
     def inner(given: Tensor | None, _indices: Sequence[int]) -> Model[AffineSDE]:
-        model = _Classes(sde)
+        model = _Classes(sde, away=away)
         return model if given is None or guide.conditions else model.condition_on(given)
 
     reference = Reference(
@@ -182,8 +183,14 @@ def _weightless(guide: Guide) -> str | None:
 def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
     """At weight 0 the guided model is the model inside: score, denoiser and prior, bit for bit. A small weight changes little."""
     labels = _labels(range(5))
-    free, slight = (_around(_weighing(guide, share), sde, range(5)) for share in (0, _SLIGHT))
-    model = _Classes(sde) if guide.conditions else _Classes(sde, labels)
+    free, slight = (_around(_weighing(guide, share), sde, range(5), away=_AWAY) for share in (0, _SLIGHT))
+    model = _Classes(sde, None if guide.conditions else labels, _AWAY)
+    shape, start = (5, *_EVENT), KeyedNoise(0, range(5))
+    moved = float((slight.prior(shape, start, _WIDE) - model.prior(shape, KeyedNoise(0, range(5)), _WIDE)).abs().max())
+    if moved > 100 * _SLIGHT * float(model.sde.scale(torch.tensor(sde.t_span[1], dtype=torch.float64))):
+        raise LawError(
+            f"At {_SLIGHT:g} times the weight samples do not start from the prior of the model inside: {moved:.2g} away.", sde.spec
+        )
     for t in _times(sde):
         z = _states(sde, 5)
         pairs = {"score": (free.score(z, t), model.score(z, t)), "denoise": (free.denoise(z, t), model.denoise(z, t))}

@@ -16,11 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, busy, events, process_cases, smallest_event, variants
+from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_cases, smallest_event, variants
 from sdezoo.conformance.evidence import means_are_equal, path_features, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
-from sdezoo.errors import SdezooError
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
@@ -48,11 +47,12 @@ def _no_edge(sde: Process) -> str | None:
 
 @cache
 def _ends(sde: Any) -> bool:
-    """Whether steps as long as the prior is wide, many times, leave the support. The coordinates of an affine process have no end."""
-    if isinstance(sde, AffineSDE):
+    """Whether steps as long as the prior is wide, many times, leave the support. The coordinates of an affine process have no end,
+    and discrete states no wall."""
+    if isinstance(sde, AffineSDE) or sde.support.is_discrete:
         return False
     z, other = _pair(sde, 2048)
-    return not bool(_inside(sde, z + _FAR * (z - other)).all())
+    return not bool(inside(sde, z + _FAR * (z - other)).all())
 
 
 @CLAIM_LAWS.law(excuses=_no_edge)
@@ -76,11 +76,11 @@ def _by_density(sde: Any) -> tuple[bool | None, str]:
     z, other = _pair(sde, 64)
     step, column = z - other, (-1, *(1,) * (z.ndim - 1))
     low, high = torch.zeros(len(z), dtype=z.dtype), torch.full((len(z),), _FAR, dtype=z.dtype)
-    leaves = ~_inside(sde, z + high.reshape(column) * step)
+    leaves = ~inside(sde, z + high.reshape(column) * step)
     for _ in range(60):
         middle = (low + high) / 2
-        inside = _inside(sde, z + middle.reshape(column) * step)
-        low, high = torch.where(inside, middle, low), torch.where(inside, high, middle)
+        within = inside(sde, z + middle.reshape(column) * step)
+        low, high = torch.where(within, middle, low), torch.where(within, high, middle)
     draws = Draws(sde, STARTS[1], 0, smallest_event(sde))
     x0, t = draws.data(len(z)), draws.time(1.0)
     near, nearer = (
@@ -96,7 +96,7 @@ def _by_density(sde: Any) -> tuple[bool | None, str]:
 def _by_share(sde: Any) -> tuple[bool | None, str]:
     """The same from samples: where the density is positive, half as many lie within half the distance. None: not to be told."""
     z, other = _pair(sde, 2**14)
-    out = [~_inside(sde, z + size * (z - other)) for size in _NEAR]
+    out = [~inside(sde, z + size * (z - other)) for size in _NEAR]
     far, near = (int(rows.sum()) for rows in out)
     share, error = near / max(far, 1), 1.5 / math.sqrt(max(far, 1))
     what = f"within half of a small distance from one are {share:.2g} times as many of its states as within the whole"
@@ -118,15 +118,6 @@ def _pair(sde: Any, count: int) -> tuple[Tensor, Tensor]:
     like = torch.zeros(count, *smallest_event(sde), dtype=torch.float64)
     z, other = (sde.prior(tuple(like.shape), Noise.seeded(seed), like).double() for seed in (0, 1))
     return z, other
-
-
-def _inside(sde: Any, z: Tensor) -> Tensor:
-    """Which rows decode into the support, `(B,)`."""
-    try:
-        inside = sde.support.check(sde.decode_unchecked(z))
-    except SdezooError:
-        inside = sde.support.check(z)
-    return inside.reshape(len(z), -1).all(1)
 
 
 def _forgets(sde: Process) -> str | None:
@@ -152,16 +143,16 @@ def data_are_remembered(sde: Any) -> None:
             raise LawError(f"It says that data need not forget where they started, and they do: p = {p:.2g}.", kind.spec)
 
 
-def _claims_no_tail(sde: Process) -> str | None:
-    return "It claims no tail." if type(sde).tail is Process.tail else None
+def _discrete(sde: Process) -> str | None:
+    return "Its states are discrete." if sde.support.is_discrete else None
 
 
-@CLAIM_LAWS.law(excuses=_claims_no_tail)
+@CLAIM_LAWS.law(excuses=_discrete)
 def tail_is_that_of_the_prior(sde: Any) -> None:
     """The noise of the prior has the tail index that `tail` gives, to a factor of 2; none below 5 if infinite; if 0, once decoded."""
     event = next((e for e in events(sde) if len(e) == 1), events(sde)[0])
     for kind in {sde, busy(sde)}:
-        if kind.prior_from_data or kind.support.is_discrete:
+        if kind.prior_from_data:
             continue
         like = torch.zeros(_MANY, *event, dtype=torch.float64)
         z = kind.prior(tuple(like.shape), Noise.seeded(2), like)

@@ -7,21 +7,23 @@ that point.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, process_cases, smallest_event, typical, wide_cases
+from sdezoo.conformance.bank.cases import Case, events, fitting_variants, inside, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_score
+from sdezoo.conformance.laws.calculus_laws import no_density, no_score
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.process import Process
+from sdezoo.process.process import Process, Shape
 
 DENSITY_LAWS: Suite[Process] = Suite()
 
@@ -57,16 +59,121 @@ def prior_density_is_that_of_the_prior(sde: Any, seed: int) -> float:
         draws = Draws(sde, STARTS[0], seed + len(event) * torch.Size(event).numel(), event)
         shape = (ROWS, *draws.point.shape[1:])
         z, pilot = (sde.prior(shape, draws.noise(), draws.point).double() for _ in range(2))
+        if sde.support.is_discrete:
+            found.append(draws.at(_frequencies(sde, z, pilot), draws.time(1.0)))
+            continue
         bumps = Bumps.fitted(pilot.flatten(1), lambda c: torch.tensor(True), seed=draws.seed)
         low, size = bumps.centres - bumps.widths, (2 * bumps.widths).prod(1)
         rows = [bumps.value(z.flatten(1))]
         for k in range(len(bumps.centres)):  # the integral by points that are uniform in the bump's box
             u = low[k] + 2 * bumps.widths[k] * draws.noise().uniform(z.flatten(1))
-            density = sde.prior_log_prob(u.reshape(z.shape)).reshape(ROWS, -1).sum(1).exp()
+            place = u.reshape(z.shape)
+            density = torch.where(inside(sde, place), sde.prior_log_prob(place).reshape(ROWS, -1).sum(1).exp(), 0.0)
             rows.append(-(size[k] * bumps.value(u)[:, k] * density)[:, None])
         integral = torch.cat(rows[1:], 1)
         found.append(draws.at(mean_is_zero(rows[0] + integral), draws.time(1.0)))
     return together(found)
+
+
+def _no_whole_density(sde: Process) -> str | None:
+    if sde.support.is_discrete or sde.support.event_dim:
+        return "Its support is discrete, or one of whole rows."
+    count = torch.Size(sde.state_shape((1, *smallest_event(sde)))).numel()
+    return no_density(sde) or (f"A state has {count} entries, too many for quadrature." if count > len(_NODES) else None)
+
+
+@DENSITY_LAWS.law(excuses=_no_whole_density)
+def density_integrates_to_one(sde: Any) -> None:
+    """The integral of `log_prob`'s density over all states is 1, to a thousandth for states of one entry."""
+    small = [event for event in events(sde) if torch.Size(sde.state_shape((1, *event))).numel() <= len(_NODES)]
+    for kind in fitting_variants(sde, small[0]):
+        _integrates(kind, small[0], (0.1, 0.5, 1.0) if kind is sde else (1.0,))
+    for kind in fitting_variants(sde, small[-1]):
+        _integrates(kind, small[-1], (1.0,))
+
+
+def _integrates(sde: Any, event: Shape, shares: Sequence[float]) -> None:
+    for share in shares:
+        draws = Draws(sde, STARTS[1], 0, event)
+        t = draws.time(share)
+        z = draws.states(t)
+        grid = _grid(sde, z, draws.data(len(z)))
+        if grid is None:
+            continue
+        nodes, weights = grid
+        density = sde.log_prob(nodes, draws.data(len(nodes)), t).reshape(len(nodes), -1).sum(1).double().exp()
+        total = float((torch.where(inside(sde, nodes), density, 0.0) * weights).sum())
+        if not abs(total - 1) < _MASS[z.flatten(1).shape[1] - 1]:
+            at = f"{sde.spec}, rows of {torch.Size(event).numel()}, t = {float(t):.3g}"
+            raise LawError(f"The density of the noised data integrates to {total:.6g}.", at)
+
+
+_NODES, _MASS = (2000, 300), (1e-3, 1e-2)
+"""Number of nodes an entry, for states of one entry and of two; and by how much the integral may differ from 1."""
+
+
+def _grid(sde: Any, z: Tensor, x0: Tensor) -> tuple[Tensor, Tensor] | None:
+    """States `(q, *state)` and weights `(q,)` for integrals over all states, from samples; None if the ends of the state are unknown.
+
+    The trapezoidal rule after the substitution `c + w sinh u` on the whole line, onto which a logarithm or a logit maps what has ends.
+    """
+    flat = z.flatten(1)
+    far = 1e6 * (1 + flat[:1].abs()).reshape(1, *z.shape[1:])
+    ends = (-math.inf, math.inf)
+    if not bool(inside(sde, torch.cat([far, -far])).all()):
+        if z.shape != x0.shape or not torch.equal(sde.encode(x0, keyed(len(x0))).double(), x0):
+            return None
+        ends = tuple(float(getattr(sde.support, name, end)) for name, end in zip(("lower_bound", "upper_bound"), ends, strict=True))
+        if ends[0] == -math.inf:
+            return None
+    n = flat.shape[1]
+    u = _TAIL * torch.linspace(-1, 1, _NODES[n - 1], dtype=torch.float64)
+    nodes, weights = [], []
+    for column in flat.T:
+        line = _onto_line(column, *ends)
+        low, centre, high = (float(torch.quantile(line, q)) for q in (0.16, 0.5, 0.84))
+        width = max((high - low) / 2, 1e-12)
+        place, slope = centre + width * u.sinh(), width * u.cosh() * float(u[1] - u[0])
+        if ends[0] > -math.inf:  # farther out on the line, all rounds to an end
+            kept = (place - (centre if ends[1] == math.inf else 0)).abs() < _EDGE
+            place, slope = place[kept], slope[kept]
+        back, stretch = _from_line(place, *ends)
+        nodes.append(back)
+        weights.append(slope * stretch)
+    whole = torch.cartesian_prod(*nodes).reshape(-1, n)
+    return whole.reshape(-1, *z.shape[1:]), torch.cartesian_prod(*weights).reshape(-1, n).prod(1)
+
+
+def _onto_line(x: Tensor, low: float, high: float) -> Tensor:
+    if low == -math.inf:
+        return x
+    return (x - low).log() if high == math.inf else torch.logit((x - low) / (high - low))
+
+
+def _from_line(v: Tensor, low: float, high: float) -> tuple[Tensor, Tensor]:
+    """What `_onto_line` maps to `v`, and its derivative."""
+    if low == -math.inf:
+        return v, torch.ones_like(v)
+    if high == math.inf:
+        return low + v.exp(), v.exp()
+    share = torch.sigmoid(v)
+    return low + (high - low) * share, (high - low) * share * (1 - share)
+
+
+_TAIL, _EDGE = 14.0, 30.0
+"""Largest `|u|` of the substitution, and how far out it goes on the line where the state has ends."""
+
+_VALUES = 8
+"""Largest number of discrete states whose frequencies are compared."""
+
+
+def _frequencies(sde: Any, z: Tensor, pilot: Tensor) -> float:
+    """p-value of `P(z = u) = p(u)` for the most frequent states `u` of the pilot, all but one."""
+    rows, counts = pilot.unique(dim=0, return_counts=True)
+    usual = rows[counts.argsort(descending=True)][:_VALUES]
+    hits = torch.stack([(z == row).flatten(1).all(1).double() for row in usual], 1)
+    excess = hits - sde.prior_log_prob(usual).reshape(1, -1).exp()
+    return mean_is_zero(excess[:, :-1] if len(usual) == len(rows) > 1 else excess)
 
 
 def _no_volume(sde: Process) -> str | None:
