@@ -202,6 +202,10 @@ class Distance(ForwardSDE, Conditional):
     def state_shape(self, shape):
         return (*shape[:-1], 2 * shape[-1])
 
+    def scale(self, t):
+        """Deviation of `x` given `y`."""
+        return self.sigma * t.sqrt() / 2
+
     def encode(self, x, noise=None):
         return torch.cat([x, torch.zeros_like(x)], -1)
 
@@ -321,5 +325,5 @@ SDES = [
     Coins(),
     OneNoise(),
 ]
-SPECS = ["ve:sigma_max=20000", "vp:beta_max=150", "gbm:sigma=6", "cir:theta=20", "student-t:sigma_max=2000", "exp-ou:kappa=20"]
+SPECS = ["ve:sigma_max=20000", "vp:beta_max=150", "gbm:sigma=6", "cir:theta=20,kappa=6", "student-t:sigma_max=2000", "exp-ou:kappa=20"]
 """Built-in processes with huge and tiny hyper-parameters."""

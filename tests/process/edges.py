@@ -130,6 +130,10 @@ class Stable(Interpolant):
 
     alpha: Annotated[float, Interval(gt=1, lt=2)] = 1.7
 
+    @property
+    def tail(self):
+        return self.alpha
+
     def signal(self, t):
         return torch.cos(math.pi / 2 * 0.99 * t.double())
 

@@ -347,7 +347,7 @@ def test_errors_name_the_parameters_of_the_estimator() -> None:
         (lambda: small(batch_size=61).fit(FRAME), "Give batch_size at most 60."),
         (lambda: small(sde="vp", loss="mult-dsm").fit(X), 'Fits \'mult-dsm\': sde="exp-ou", "gbm", "lift".'),
         (lambda: model.sample(start=FRAME[:3], given={"price": 1.0}), "Leave out start, or given."),
-        (lambda: model.sample(guide="cfg"), "Give a class: condition."),
+        (lambda: model.sample(guide="cfg"), 'Train one with condition="labels", or leave out guide.'),
         (lambda: model.sample(guide="inpaint"), "Give it: observed."),
     ):
         with pytest.raises(SdezooError) as error:
