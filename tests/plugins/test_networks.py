@@ -167,6 +167,9 @@ def test_a_dense_layer_in_bfloat16_follows_its_weights() -> None:
             with torch.inference_mode():
                 found = layer(x)
         torch.testing.assert_close(found.bfloat16(), wanted)
+        with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+            few = layer(x[:1].bfloat16())
+        torch.testing.assert_close(few.bfloat16(), wanted[:1], rtol=0.05, atol=0.05)
 
 
 def test_one_level_modulates_rows_as_many_equal_levels_do() -> None:

@@ -15,7 +15,8 @@ _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_l
 class Dense(nn.Linear):
     """`torch.nn.Linear`, computed by oneDNN on a CPU where no derivative is taken, as in sampling.
 
-    Under autocast to bfloat16 the product is of bfloat16 numbers, and the result float32, so that what follows need not widen it.
+    Under autocast to bfloat16 the product is of bfloat16 numbers, and the result float32, so that what follows need not widen it. For a few
+    rows, rounding the weights takes longer than the product, which then is of float32 numbers.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
@@ -25,12 +26,12 @@ class Dense(nn.Linear):
             input: `(…, in_features)`.
         """
         if _ONEDNN and _is_plain(input) and type(self.weight) is nn.Parameter:
-            if torch.is_autocast_enabled("cpu"):
-                if torch.get_autocast_dtype("cpu") == torch.bfloat16:
-                    narrow = (each.bfloat16() for each in (input, self.weight, self.bias))
-                    return torch.ops.mkldnn._linear_pointwise(*narrow, "none", [], "").float()
-            elif input.dtype == torch.float32:
-                return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+            mixed = torch.is_autocast_enabled("cpu")
+            if mixed and input.numel() >= self.weight.numel() and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+                narrow = (each.bfloat16() for each in (input, self.weight, self.bias))
+                return torch.ops.mkldnn._linear_pointwise(*narrow, "none", [], "").float()
+            if mixed or input.dtype == torch.float32:
+                return torch.ops.mkldnn._linear_pointwise(input.float(), self.weight, self.bias, "none", [], "")
         return super().forward(input)
 
 
