@@ -127,15 +127,7 @@ class ShareCodec(Codec):
         counts = (found * scale / step).round().maximum(least)  # in units of each column
         counts = torch.where(left_by(counts) < least[fine].sum(), (found * scale / step).floor().maximum(least), counts)
         left = left_by(counts)
-        shares = found[..., fine]
-        exact = left * shares / shares.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
-        down = exact.floor()
-        rank = (exact - down).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
-        apportioned = down + (rank < left - down.sum(-1, keepdim=True))
-        lifted = apportioned.maximum(least[fine])
-        most = torch.nn.functional.one_hot(lifted.argmax(-1), lifted.shape[-1])
-        lifted = lifted - most * (lifted - apportioned).sum(-1, keepdim=True)
-        counts[..., fine] = torch.where(left >= 0, lifted, counts[..., fine])
+        counts[..., fine] = torch.where(left >= 0, _apportioned(left, found[..., fine], least[fine]), counts[..., fine])
         return counts * step / scale
 
     def log_det(self, raw: Tensor) -> None:
@@ -153,6 +145,17 @@ class ShareCodec(Codec):
         if not isinstance(positive, list) or len(positive) not in (0, len(columns)) or not all(type(each) is bool for each in positive):
             raise damaged()
         return cls(columns, float(total), _read(values, len(columns)), tuple(positive))
+
+
+def _apportioned(units: Tensor, shares: Tensor, least: Tensor) -> Tensor:
+    """Whole numbers in proportion to `shares`, `(N, k)`, that sum to `units`, `(N, 1)`. The largest gives others what they lack of `least`."""
+    exact = units * shares / shares.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    down = exact.floor()
+    rank = (exact - down).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    counts = down + (rank < units - down.sum(-1, keepdim=True))
+    lifted = counts.maximum(least)
+    most = torch.nn.functional.one_hot(lifted.argmax(-1), lifted.shape[-1])
+    return lifted - most * (lifted - counts).sum(-1, keepdim=True)
 
 
 def _recorded(units: Units) -> dict[str, Any]:
