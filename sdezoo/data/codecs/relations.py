@@ -148,7 +148,7 @@ class ShareCodec(Codec):
 
 
 def _apportioned(units: Tensor, shares: Tensor, least: Tensor) -> Tensor:
-    """Whole numbers in proportion to `shares`, `(N, k)`, that sum to `units`, `(N, 1)`. The largest gives others what they lack of `least`."""
+    """Whole numbers in proportion to `shares`, `(N, k)`, that sum to `units`, `(N, 1)`; the largest gives others what `least` asks for."""
     exact = units * shares / shares.sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
     down = exact.floor()
     rank = (exact - down).argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
