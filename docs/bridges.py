@@ -2,7 +2,7 @@
 
     python docs/bridges.py gaussians [--sizes 1 5 20 50] [--rounds 4] [--steps 1000]
     python docs/bridges.py moons [--sigma 1] [--rounds 6] [--steps 2000]
-    python docs/bridges.py digits mnist.npz [--sigma 0.3] [--rounds 2] [--steps 700]
+    python docs/bridges.py digits mnist.npz [--sigma 0.5] [--rounds 2] [--steps 2000]
     python docs/bridges.py cells cells.npz [--columns 5] [--sigma 0.3] [--rounds 4] [--seed 0]
 
 Prints the tables of `docs/bridges.md`. `mnist.npz` holds images `x_train`, `x_test` with labels `y_train`, `y_test`.
@@ -179,6 +179,6 @@ if __name__ == "__main__":
     elif given.path is None:
         parser.error(f"{given.what} needs a file of data")
     elif given.what == "digits":
-        digits(given.path, given.sigma or 0.3, given.rounds, given.steps)
+        digits(given.path, given.sigma or 0.5, given.rounds, given.steps)
     else:
         cells(given.path, given.columns, given.sigma or 0.3, given.rounds, given.steps, given.seed)
