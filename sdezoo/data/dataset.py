@@ -92,6 +92,11 @@ class Snapshot:
     test: Tensor
 
 
+def _numbered(row: int) -> str:
+    """Name a row by its number."""
+    return f"row {row} (counted from 0)"
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """A data set in the user's units: one or several snapshots, the first at time 0.
@@ -146,7 +151,7 @@ class Data:
     test_times: Tensor | None = None
     left_out: tuple[Snapshot, ...] = ()
     source_rows: Callable[[], Tensor] | None = None
-    row_name: RowName = "row {} (counted from 0)".format
+    row_name: RowName = _numbered
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "types", column_types(self.types))
@@ -291,7 +296,7 @@ def split(
     label_place: int | None = None,
     maximum: float | None = None,
     style: TextStyle | None = None,
-    row_name: RowName = Data.row_name,
+    row_name: RowName = _numbered,
 ) -> Data:
     """Build `Data` with a fixed random fraction of the rows held out; both parts keep the order of the rows.
 
