@@ -12,7 +12,6 @@ tracebacks, hangs, deaths, more memory, and files that were changed or appeared 
 import argparse
 import gc
 import gzip
-import hashlib
 import io
 import os
 import random
@@ -36,7 +35,7 @@ from openpyxl import Workbook
 from PIL import Image
 from pyarrow import csv, parquet
 
-from attacks.memory import MIB, SLACK, TEXT, TIMES, attempted, forked, limits, load, release, resident
+from attacks.memory import MIB, SLACK, TEXT, TIMES, attempted, forked, hashes, limits, load, release, resident
 from attacks.state import runs, seal
 from sdezoo.exchange.card import card
 from sdezoo.report.page import report
@@ -264,10 +263,6 @@ def _resumed(run: Path) -> None:
 
 def _backward(run: Path) -> None:
     sample(run, Path("../out.npz"), n=2, steps=2, overwrite=True, direction="backward")
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @dataclass(frozen=True)

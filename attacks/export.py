@@ -8,7 +8,6 @@ there, and nothing outside its folder changes. Needs onnx, onnxscript and onnxru
 
 import argparse
 import csv
-import hashlib
 import io
 import os
 import random
@@ -17,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from attacks.kill import forked
+from attacks.memory import hashes
 from sdezoo.errors import RunError
 from sdezoo.exchange import graphs
 from sdezoo.runs.train import train
@@ -42,10 +42,6 @@ NAMES = [
     "=1",
 ]
 NAMES += ["__import__('os').abort()", "z", "t", "rows", "label", "series", "a" * 5000]
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def evil(place: Path) -> Path:
@@ -105,19 +101,6 @@ def taken(run: Path, place: Path) -> str | None:
     return None
 
 
-def forked(act: Callable[[], object]) -> int:
-    """Run in a forked process, and return how it ended."""
-    child = os.fork()
-    if child:
-        return os.waitpid(child, 0)[1]
-    try:
-        act()
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
 def killed(run: Path, place: Path, kills: int) -> str | None:
     """Kills at every call that writes, and at random ones: the folder is whole or not there, and the next export ends alike."""
     cache: dict[bytes, bytes] = {}
@@ -153,7 +136,7 @@ def killed(run: Path, place: Path, kills: int) -> str | None:
             os.fsync = counted(os.fsync)
             graphs.export_onnx(run, out, n=2, steps=2)
 
-        ended = forked(act)
+        ended = os.waitpid(forked(act), 0)[1]
         if not os.WIFSIGNALED(ended) and ended:
             return f"kill {number} was answered by an error"
         if out.exists() and {path.name: path.read_bytes() for path in out.iterdir()} != wanted:
@@ -182,7 +165,7 @@ def full(run: Path, place: Path) -> str | None:
             assert not list(place.glob("*no-room*")), "something is left"
             assert not list(place.glob(".no-room*")), "something is left"
 
-    return "a full disk was answered wrongly" if forked(act) else None
+    return "a full disk was answered wrongly" if os.waitpid(forked(act), 0)[1] else None
 
 
 def main() -> int:

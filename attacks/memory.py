@@ -95,6 +95,11 @@ def metadata() -> Iterator[tuple[str, bytes]]:
         yield "ema.safetensors", len(head).to_bytes(8, "little") + head
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """The digest of each file below a folder, by its path."""
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def release() -> None:
     """Return to the system what allocators keep, so that nothing read later takes it without being counted."""
     gc.collect()
