@@ -17,11 +17,11 @@ from torch import Tensor
 
 from sdezoo.bridging.curves import Curves
 from sdezoo.bridging.rounds import DIRECTIONS, real_rows
-from sdezoo.errors import RunError, SdezooError
+from sdezoo.errors import RunError
 from sdezoo.generation.samples import SampleIndices, choose_sampler, steps_for
 from sdezoo.plots import GREY, Axes, Figure, label, plain, shade, tidy
 from sdezoo.process.columns import count_outside
-from sdezoo.report.pictures import drawing
+from sdezoo.report.pictures import Drawn, drawing, or_reason
 from sdezoo.runs.between.directions import read_directions
 from sdezoo.store.restoring import Trained
 
@@ -29,7 +29,7 @@ _PATHS, _ROWS, _TIMES = 40, 150, 40
 _NAMED = 8  # most snapshots with a name in the legend
 
 
-def carrying(run: Path) -> tuple[bytes | None, str]:
+def carrying(run: Path) -> Drawn:
     """Draw where a bridge carries rows.
 
     Args:
@@ -38,12 +38,7 @@ def carrying(run: Path) -> tuple[bytes | None, str]:
     Returns:
         The picture as SVG, and what is drawn. None, and the reason, if there is none.
     """
-    try:
-        return _carrying(run)
-    except SdezooError as error:
-        return None, error.problem
-    except Exception as error:  # a third party's process or sampler may raise anything, and the page is made without its picture
-        return None, f"Its paths could not be drawn ({type(error).__name__}: {error})."
+    return or_reason(lambda: _carrying(run))
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +63,7 @@ class _Picture:
 
 
 @torch.no_grad()
-def _carrying(run: Path) -> tuple[bytes | None, str]:
+def _carrying(run: Path) -> Drawn:
     models = {name: one.trained for name, one in read_directions(run).items()}
     trained = next(iter(models.values()))
     sde, ends = trained.model.sde, trained.encoded_event

@@ -15,20 +15,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.errors import SdezooError
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler
 from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import GREY, Axes, Figure, label, plain, shade, tidy
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.sde import ForwardSDE
-from sdezoo.report.pictures import drawing
+from sdezoo.report.pictures import Drawn, drawing, or_reason
 from sdezoo.store.restoring import Trained, restore
 
 _PATHS, _STEPS, _SAMPLER_STEPS = 24, 60, 40
 _WIDE, _FAR = 20.0, 12.0  # ranges from which an axis is logarithmic
 
 
-def motion(run: Path) -> tuple[bytes | None, str]:
+def motion(run: Path) -> Drawn:
     """Draw the paths of a model.
 
     Args:
@@ -37,16 +36,11 @@ def motion(run: Path) -> tuple[bytes | None, str]:
     Returns:
         The picture as SVG, and what is drawn. None, and the reason, if there is none.
     """
-    try:
-        return _motion(restore(run))
-    except SdezooError as error:
-        return None, error.problem
-    except Exception as error:  # a third party's process or sampler may raise anything, and the page is made without its picture
-        return None, f"Its paths could not be drawn ({type(error).__name__}: {error})."
+    return or_reason(lambda: _motion(restore(run)))
 
 
 @torch.no_grad()
-def _motion(trained: Trained) -> tuple[bytes | None, str]:
+def _motion(trained: Trained) -> Drawn:
     if is_simulated(trained.model):
         return (
             None,
