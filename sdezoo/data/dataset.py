@@ -228,11 +228,11 @@ class Data:
         first = self.rows + len(self.test)
         if self.source_rows is not None and not self.later and place < first:
             return self.row_name(int(self.source_rows()[place]))
-        parts = [("training", self.rows, 0.0), ("held-out", len(self.test), 0.0)]
-        parts += [part for at in self.later for part in (("training", len(at.train), at.time), ("held-out", len(at.test), at.time))]
+        parts = [(name, len(rows), at.time) for at in self.snapshots for name, rows in (("training", at.train), ("held-out", at.test))]
+        parts[0] = ("training", self.rows, 0.0)
         for name, count, time in parts:
             if place < count:
-                return f"{name} row {place} (counted from 0)" + f" of the snapshot at time {time:g}" * bool(self.later)
+                return f"{name} {_numbered(place)}" + f" of the snapshot at time {time:g}" * bool(self.later)
             place -= count
         raise IndexError(place)
 
@@ -322,8 +322,8 @@ def split(
     train_labels, test_labels = (None, None) if labels is None else _parted(labels, held)
     times, test_times = (times, None) if times is None or times.ndim != 2 or len(times) != len(values) else _parted(times, held)
     data = Data(train, test, kind, columns, train_labels, test_labels, levels, types, times=times, notes=notes, test_times=test_times)
-    data = replace(data, source_rows=partial(_source_rows, len(values), holdout), row_name=row_name)
-    return replace(data, class_names=class_names, label_column=label_column, label_place=label_place, maximum=maximum, style=style)
+    origin = {"source_rows": partial(_source_rows, len(values), holdout), "row_name": row_name, "style": style}
+    return replace(data, class_names=class_names, label_column=label_column, label_place=label_place, maximum=maximum, **origin)
 
 
 def _held_out(count: int, holdout: float) -> Tensor:

@@ -46,6 +46,16 @@ def find_rows(data: Data, wrong: Callable[[Tensor], Tensor]) -> FoundRows | None
     return None if first is None else FoundRows(count, data.row_in_words(first))
 
 
+def located(count: int, row: str) -> str:
+    """Say where values are, for a message: `in line 12 of 'prices.csv'`, or `such as in` it if there are several.
+
+    Args:
+        count: number of values.
+        row: the row of the first, see `Data.row_in_words`.
+    """
+    return f"{'such as ' * (count > 1)}in {row}"
+
+
 def check(data: Data, *, missing: bool = False) -> None:
     """Check that `data` meets the specification of `Data`.
 

@@ -246,8 +246,8 @@ def _check_sum(data: Data, group: Sequence[str], total: float, origins: Tensor) 
     if negative := find_rows(data, lambda rows: (numbers(rows) < 0).any(1)):
         raise DataError(f"The group {named} has negative values in {negative}.", remedy)
 
-    sums = torch.cat([numbers(block).sum(1) for block in data.blocks()])
     if broken := find_rows(data, lambda rows: (numbers(rows).sum(1) - total).abs() > NEARLY * total):
+        sums = torch.cat([numbers(block).sum(1) for block in data.blocks()])
         span = f"{float(sums.min()):.9g} to {float(sums.max()):.9g}"
         raise DataError(f"The group {named} sums to {span}, not {total:g}, in {broken}.", remedy)
 

@@ -19,6 +19,7 @@ from sdezoo.data.column_types import NumberType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.opening.table import listed
+from sdezoo.data.validation import located
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
@@ -119,7 +120,7 @@ def _given(given: str, name: str, column: Tensor, data: Data) -> ColumnFit:
     refused = ~sde.support.check(column.float().unsqueeze(1))  # float32, as in training
     if refused.any() and not sde.support.event_dim:
         count, place = int(refused.sum()), int(refused.int().argmax())
-        where = "" if data.stored else f", {'such as ' * (count > 1)}in {data.row_in_words(place)}"
+        where = "" if data.stored else f", {located(count, data.row_in_words(place))}"
         problem = f"'{given}' refuses {count} of {len(column)} values of the column '{name}'{where}."
         if (column <= 0).all() and sde.support.check(0 - column[column < 0].unsqueeze(1)).all():
             raise DataError(problem, f"Give it a process of the opposite sign: {option(setting(name, NEGATIVE))}.")

@@ -19,7 +19,7 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check
 from sdezoo.process.columns import admits, is_half_line, is_real_line, walls
-from sdezoo.training.preprocessing.refusals import Shift, find_refused, refusal
+from sdezoo.training.preprocessing.refusals import Shift, count_refused, refusal
 
 
 def fit_encoding(
@@ -70,9 +70,9 @@ def fit_encoding(
         codecs += scores
         affine = _affine(data, Encoding(codecs), support, shift)
     encoding = Encoding((*codecs, affine), data.types)
-    found = find_refused(data, support, encoding)
-    if found.first is not None:
-        raise refusal(data, support, shift, found, encoding)
+    counts = count_refused(data, support, encoding)
+    if counts.any():
+        raise refusal(data, support, shift, counts, encoding)
     return encoding
 
 
@@ -145,7 +145,7 @@ def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _offsets(data: Data, first: Encoding, support: Constraint, half: Tensor) -> Tensor:
-    counts = find_refused(data, support, first).counts
+    counts = count_refused(data, support, first)
     # If values outside the support cannot be attributed to columns, shift none: `fit_encoding` then rejects the data.
     event = first.encoded_event(data.event)
     troubled = (counts > 0) & half if counts.ndim else torch.zeros(event[-1:], dtype=torch.bool)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch.distributions.constraints import Constraint
 from sdezoo.data.column_types import offset_of
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.data.validation import column_name
+from sdezoo.data.validation import column_name, find_rows, located
 from sdezoo.errors import DataError, shortened
 from sdezoo.process.columns import admits, is_half_line, wants_shares
 from sdezoo.zoo.composition import defaults, support_in_words
@@ -22,56 +22,42 @@ Shift = Literal["auto", "none"] | float | None
 _ROWS = 4096  # rows checked at a time, to keep float64 copies small
 
 
-class Refused(NamedTuple):
-    """Values that are outside the support of a process."""
-
-    counts: Tensor
-    """Their number, int64, per encoded column `(d,)`; 0-dim if the support checks whole rows, and for images."""
-    first: int | None
-    """Where the first row with such a value comes in `Data.blocks`; None if there is none."""
-
-    @property
-    def columns(self) -> list[int]:
-        """Indices of the encoded columns that have such values; empty if they are not known."""
-        return self.counts.nonzero().flatten().tolist() if self.counts.ndim else []
-
-
-def find_refused(data: Data, support: Constraint, encoding: Encoding) -> Refused:
+def count_refused(data: Data, support: Constraint, encoding: Encoding) -> Tensor:
     """Count the values outside the support of a process.
 
     Args:
         data: training and held-out rows.
         support: support of the process.
         encoding: maps the data into the support, or should.
+
+    Returns:
+        Their number, int64, per encoded column `(d,)`; 0-dim if the support checks whole rows, and for images.
     """
-    counts, first, before = torch.tensor(0), None, 0
+    total = torch.tensor(0)
     for rows in (part for block in data.blocks() for part in block.split(_ROWS)):
         encoded = encoding.encode(rows)
-        wrong = ~support.check(encoded)
-        by_column = data.kind != "image" and wrong.shape == encoded.shape
-        counts = counts + (wrong.flatten(0, -2).sum(0) if by_column else wrong.sum())
-        if first is None and wrong.any():
-            first = before + int(wrong.reshape(len(wrong), -1).any(1).int().argmax())
-        before += len(rows)
-    return Refused(counts, first)
+        refused = ~support.check(encoded)
+        by_column = data.kind != "image" and refused.shape == encoded.shape
+        total = total + (refused.flatten(0, -2).sum(0) if by_column else refused.sum())
+    return total
 
 
-def refusal(data: Data, support: Constraint, shift: Shift, found: Refused, encoding: Encoding) -> DataError:
+def refusal(data: Data, support: Constraint, shift: Shift, counts: Tensor, encoding: Encoding) -> DataError:
     """The error for values outside the support, to be raised by the caller.
 
     Args:
         data: training and held-out rows.
         support: support of the process.
         shift: the shift that the user gave.
-        found: the values, at least one.
+        counts: the number of these values, see `count_refused`; at least one.
         encoding: what was to map the data into the support.
     """
-    event, columns = encoding.encoded_event(data.event), found.columns
-    troubled = found.counts > 0 if found.counts.ndim else torch.ones(event[-1], dtype=torch.bool)
+    event, columns = encoding.encoded_event(data.event), counts.nonzero().flatten().tolist() if counts.ndim else []
+    troubled = counts > 0 if counts.ndim else torch.ones(event[-1], dtype=torch.bool)
     half_line = bool(is_half_line(support, event).expand(event[-1])[troubled].all())
     admits_one, admits_zero = (bool(admits(support, v, event).expand(event[-1])[troubled].all()) for v in (1.0, 0.0))
-    count = int(found.counts.sum())
-    subject = f"{count} {'value' if found.counts.ndim or data.kind == 'image' else 'row'}{'s' if count > 1 else ''}"
+    count = int(counts.sum())
+    subject = f"{count} {'value' if counts.ndim or data.kind == 'image' else 'row'}{'s' if count > 1 else ''}"
     if half_line and not admits_one:
         predicate = f"below the support of the SDE, {support_in_words(support)}"
     elif half_line:
@@ -80,12 +66,17 @@ def refusal(data: Data, support: Constraint, shift: Shift, found: Refused, encod
         predicate = f"outside the support of the SDE, {support_in_words(support)}"
     predicate += f" after the shift by {shift}" if isinstance(shift, float | int) else ""
     sources = encoding.sources(data.event[-1])
-    where = f", in {_columns(found.counts, data.columns, sources)}" if columns else ""
+    where = f", in {_columns(counts, data.columns, sources)}" if columns else ""
     if half_line and columns and len(data.event) == 1 and not any(map(offset_of, data.types)):
         where += f", down to {float(data.bounds[0][[sources[i] for i in columns]].min()):g}"
-    if found.first is not None and data.kind in ("table", "points"):
-        where += f", {'such as ' * (count > 1)}in {data.row_in_words(found.first)}"
+    if data.kind in ("table", "points") and (rows := find_rows(data, _outside(support, encoding))):
+        where += f", {located(count, rows.first)}"
     return DataError(f"{subject} {'are' if count > 1 else 'is'} {predicate}{where}.", _remedy(data, event, support, half_line, shift))
+
+
+def _outside(support: Constraint, encoding: Encoding) -> Callable[[Tensor], Tensor]:
+    """Tells which rows, `(n,)`, have values outside the support."""
+    return lambda rows: (~support.check(encoding.encode(rows))).reshape(len(rows), -1).any(1)
 
 
 def _remedy(data: Data, event: tuple[int, ...], support: Constraint, half_line: bool, shift: Shift) -> str:

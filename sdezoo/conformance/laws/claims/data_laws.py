@@ -76,15 +76,18 @@ def _taken(sde: Any, fit: Any, x: Tensor, title: str) -> None:
     inside = named.support.check(x.float())  # float32, as in training
     if not inside.all():
         raise LawError(f"It offers '{fit.spec}' for {title}; {int((~inside).sum())} of {inside.numel()} are outside of its support.")
+    _comes_back(named, x, f"It offers '{fit.spec}' for {title}, and")
+
+
+def _comes_back(sde: Any, x: Tensor, where: str) -> None:
+    """Check that a process adapts to data, takes them, and gives them back."""
     try:
-        adapted = named.adapted(x)
+        adapted = sde.adapted(x)
         back = adapted.decode(adapted.encode(x, Noise.seeded(13)))
     except SdezooError as error:
-        raise LawError(f"It offers '{fit.spec}' for {title}, and refuses them: {error.problem}") from None
+        raise LawError(f"{where} refuses them: {error.problem}") from None
     if not torch.allclose(back, x, rtol=1e-6, atol=1e-8):
-        raise LawError(
-            f"It offers '{fit.spec}' for {title}, and `decode(encode(x))` differs from them by {float((back - x).abs().max()):.3g}."
-        )
+        raise LawError(f"{where} `decode(encode(x))` differs from them by {float((back - x).abs().max()):.3g}.")
 
 
 def _one_column(sde: Process) -> str | None:
@@ -119,14 +122,7 @@ def constant_columns_are_taken(sde: Any) -> None:
     event = sde.row_shape or (len(_WIDTHS),)
     normals = Noise.seeded(17).normal(torch.zeros(_VALUES, *event, dtype=torch.float64))
     normals[..., 0] = 0.4
-    x0 = typical(sde, normals)
-    try:
-        adapted = sde.adapted(x0)
-        back = adapted.decode(adapted.encode(x0, Noise.seeded(18)))
-    except SdezooError as error:
-        raise LawError(f"Data of which a column is constant are refused: {error.problem}") from None
-    if not torch.allclose(back, x0, rtol=1e-6, atol=1e-8):
-        raise LawError(f"`decode(encode(x))` differs by {float((back - x0).abs().max()):.3g} from data of which a column is constant.")
+    _comes_back(sde, typical(sde, normals), "Of data of which a column is constant, it")
 
 
 _WIDTHS = (0.6, 1.0, 0.3)
