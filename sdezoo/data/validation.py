@@ -21,13 +21,13 @@ _SHAPES: dict[Kind, str] = {"image": "(N, C, H, W)", "table": "(N, d)", "points"
 class FoundRows(NamedTuple):
     """Rows that are named in a message."""
 
-    count: int
+    number: int
     """How many there are."""
     first: str
     """The first of them, such as `line 12 of 'prices.csv'`."""
 
     def __str__(self) -> str:
-        return self.first if self.count == 1 else f"{self.count} rows, such as {self.first}"
+        return self.first if self.number == 1 else f"{self.number} rows, such as {self.first}"
 
 
 def find_rows(data: Data, wrong: Callable[[Tensor], Tensor]) -> FoundRows | None:
