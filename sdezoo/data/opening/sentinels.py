@@ -8,6 +8,7 @@ A number of nines is named if three rows or more have it, and if it is farther f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -57,16 +58,34 @@ def name_sentinels(path: Path, table: pa.Table, notify: Callable[[str], None]) -
     for name, column in zip(table.column_names, table.columns, strict=True):
         if not is_numeric(column.type):
             continue
-        values = column.cast(pa.float64(), safe=False)  # half precision has no extremes in Arrow
-        ends = pc.min_max(values).as_py()
-        for mark in {ends["min"], ends["max"]}.intersection(_NINES):
-            others = pc.min_max(pc.filter(values, pc.not_equal(values, mark))).as_py()
-            count = pc.sum(pc.equal(values, mark)).as_py()
-            if others["min"] is None or others["min"] == others["max"] or count < _ROWS:
+        low, high, _ = _extremes(column)
+        for mark in {low, high}.intersection(_NINES):
+            least, most, count = _extremes(column, without=mark)
+            if not least < most or count < _ROWS:
                 continue
-            gap = others["min"] - mark if mark < others["min"] else mark - others["max"]
-            if gap > _GAP * (others["max"] - others["min"]):
+            gap = least - mark if mark < least else mark - most
+            if gap > _GAP * (most - least):
                 notify(
-                    f"{count} values of column '{name}' of '{path}' are {mark:.0f}, far from the others, {others['min']:g} to "
-                    f"{others['max']:g}. If that marks a missing value, g{instead(path, f'missing={mark:.0f}')[1:]}"
+                    f"{count} values of column '{name}' of '{path}' are {mark:.0f}, far from the others, {least:g} to "
+                    f"{most:g}. If that marks a missing value, g{instead(path, f'missing={mark:.0f}')[1:]}"
                 )
+
+
+def _extremes(column: pa.ChunkedArray, without: float | None = None) -> tuple[float, float, int]:
+    """The least and the largest number of a column, infinite if there is none, and how often it has the number left out.
+
+    Args:
+        column: numbers, read chunk by chunk to save memory.
+        without: a number that is left out.
+    """
+    least, most, count = math.inf, -math.inf, 0
+    for chunk in column.chunks:
+        values = chunk.cast(pa.float64(), safe=False)  # half precision has no extremes in Arrow
+        if without is not None:
+            left = pc.not_equal(values, without)
+            count += len(values) - values.null_count - (pc.sum(left).as_py() or 0)
+            values = pc.filter(values, left)
+        ends = pc.min_max(values).as_py()
+        if ends["min"] is not None:
+            least, most = min(least, ends["min"]), max(most, ends["max"])
+    return least, most, count

@@ -192,7 +192,8 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
         source = Text(path, file, dialect)
         table = read_rows(path, file, source, dialect, mark)
     if doubtful := _doubtful(table, source, dialect):
-        words = read_rows(path, file, Text(path, file, dialect), replace(dialect, text=tuple(doubtful)), dialect.decimal_mark or ".")
+        as_text = replace(dialect, text=tuple(doubtful))
+        words = read_rows(path, file, Text(path, file, dialect), as_text, dialect.decimal_mark or ".", doubtful)
         for name in doubtful:
             column = words[name]
             if pa.types.is_time(table[name].type):

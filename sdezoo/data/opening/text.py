@@ -15,7 +15,7 @@ import codecs
 import gzip
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -196,7 +196,7 @@ def _uncommented(chunks: Iterator[bytes], mark: bytes) -> Iterator[bytes]:
         yield b"".join(kept)
 
 
-def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str) -> pa.Table:
+def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str, columns: Container[str] | None = None) -> pa.Table:
     """Read the rows of a text. Columns without a name are called by NUL and their number.
 
     Args:
@@ -205,17 +205,18 @@ def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decima
         source: the text; the file is read again for each further pass.
         dialect: what the user says.
         decimal: decimal mark.
+        columns: names of the columns to read, in the order of the text; None: all.
 
     Raises:
         DataError: if there are no rows, a row has fields too many or too few, or the text is not UTF-8 or has an open quotation mark.
     """
     names = [name or f"\0{i}" for i, name in enumerate(source.layout.names)]
-    slabs = [names] if len(names) <= _WIDE else [names[i : i + _WIDE] for i in range(0, len(names), _WIDE)]
+    kept = names if columns is None else [name for name in names if name in columns]
+    slabs = [kept] if len(names) <= _WIDE else [kept[i : i + _WIDE] for i in range(0, len(kept), _WIDE)]
     parts = []
     for number, slab in enumerate(slabs):
         parts.append(_slab(path, source if number == 0 else Text(path, file, dialect), names, slab, dialect, decimal))
-    columns = [column for part in parts for column in part.columns]
-    return pa.table(columns, names=names)
+    return pa.table([column for part in parts for column in part.columns], names=kept)
 
 
 def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: Dialect, decimal: str) -> pa.Table:
