@@ -10,6 +10,7 @@ from torch import nn
 from sdezoo.errors import PluginError
 from sdezoo.zoo.registry import NETWORKS
 from sdezoo_plugins.networks.dense import Dense
+from sdezoo_plugins.networks.unet_blocks import Attention
 
 
 class Own(nn.Module):
@@ -204,3 +205,10 @@ def test_a_unet_compiled_in_bfloat16_has_the_gradients_of_the_one_that_is_not(no
     no_pickle_is_read.clear()  # the cache of torch.compile holds pickles of its own
     agreement = {name: float(nn.functional.cosine_similarity(plain[name], compiled[name], 0)) for name in plain}
     assert min(agreement.values()) > 0.97, min(agreement.items(), key=lambda each: each[1])
+
+
+@pytest.mark.parametrize(("side", "expected"), [(4, [32, 64]), (8, [32, 64]), (28, [32, 64, 128]), (64, [32, 64, 128, 128])])
+def test_a_unet_goes_down_to_where_it_attends(side, expected):
+    module = NETWORKS.build("unet").module((1, side, side))
+    assert [stage.blocks[0].norm.num_channels for stage in module.down] == expected
+    assert [isinstance(stage.attentions[0], Attention) for stage in module.down][-1]

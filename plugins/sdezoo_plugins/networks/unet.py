@@ -26,8 +26,9 @@ class UNet(Network):
 
     width: Count = 32
     """Base number of channels."""
-    multipliers: tuple[Count, ...] = (1, 2)
-    """Channels at each resolution, as multiples of `width`: the full resolution first, each next one half of it."""
+    multipliers: tuple[Count, ...] | None = None
+    """Channels at each resolution, as multiples of `width`: the full resolution first, each next one half of it. None: 1, 2, 4, 4, …
+    down to the first resolution with attention, at least 1, 2."""
     blocks: Count = 1
     """Number of residual blocks per resolution, on the way down and again on the way up."""
     attention: Count = 8
@@ -44,10 +45,9 @@ class UNet(Network):
 
     def module(self, shape: tuple[int, ...], classes: int | None = None) -> nn.Module:
         channels, *sides = shape
-        longer = [max(sides)]
-        while len(longer) < len(self.multipliers):
+        longer, given = [max(sides)], self.multipliers
+        while len(longer) < len(given) if given else len(longer) < 2 or longer[-1] > self.attention:
             longer.append(-(-longer[-1] // 2))
+        multipliers = given or [min(2**level, 4) for level in range(len(longer))]
         attention = [side <= self.attention for side in longer]
-        return UNetModule(
-            2, channels, self.width, self.multipliers, self.blocks, attention, middle=False, dropout=self.dropout, classes=classes
-        )
+        return UNetModule(2, channels, self.width, multipliers, self.blocks, attention, middle=False, dropout=self.dropout, classes=classes)
