@@ -41,6 +41,21 @@ class Untrained(DenoiserModel):
         return self.sde.denoiser_from_output(torch.zeros_like(z), z, t)
 
 
+def test_adapts_to_the_most_likely_negative_binomial():
+    """Of counts with a heavy tail, whose own variance is that of a law with more zeros."""
+    bulk = negative_binomial(2000)
+    x = torch.cat([bulk, 20 * bulk[:20]])
+    sde = SDES.build("thinning").adapted(x)
+    mean = float(x.mean())
+
+    def likelihood(variance: float) -> float:
+        return float(stats.nbinom(mean**2 / (variance - mean), mean / variance).logpmf(x.numpy()).sum())
+
+    (found,) = sde.variance
+    assert likelihood(found) > max(likelihood(found * 0.99), likelihood(found * 1.01))
+    assert SDES.build("thinning").adapted(torch.full((9, 1), 5.0)).variance == (1e-3,)
+
+
 @pytest.mark.parametrize("t", [0.1, 0.5, 0.9])
 def test_the_first_denoiser_is_that_of_a_negative_binomial(t):
     """`Σ_n n p(n) p(z | n)/Σ_n p(n) p(z | n)`, summed over all counts."""

@@ -11,10 +11,10 @@ chains in general). A step from `t` to `s` draws the number of missing items, an
 
     z_s − z_t ~ Binomial(n, (α_s − α_t)/(1 − α_t)),      E[n | z_t] = D − z_t
 
-With mean `μ` and variance `V` of the column, `n` is a negative binomial of shape `z_t + μ²/(V − μ)` if `V > μ`: that is exact for any step
-if the column is a negative binomial too, a Poisson count of Gamma-distributed mean. Otherwise it is `D − z_t`, rounded up or down at
-random, and no state exceeds the data. Counts stay whole numbers at every step. At the first time of `t_span` 6 of 100 000 items are
-missing, and the step to 0, which is free of noise, ends in the whole number nearest to `D`.
+With the mean `μ` of the column and the variance `V` of the negative binomial that fits it best, `n` is a negative binomial of shape `z_t +
+μ²/(V − μ)` if `V > μ`: that is exact for any step if the column is a negative binomial too, a Poisson count of Gamma-distributed mean.
+Otherwise it is `D − z_t`, rounded up or down at random, and no state exceeds the data. Counts stay whole numbers at every step. At the
+first time of `t_span` 6 of 100 000 items are missing, and the step to 0, which is free of noise, ends in the whole number nearest to `D`.
 
 The divergence of the births of a step by `x_0` from those by `D` is that of Poisson numbers, `b (m log(m/n) − m + n)` with `m = x_0 − z`,
 `n = D − z` and the share `b` of a missing item that is born. For short steps its sum is the evidence bound.
@@ -56,7 +56,8 @@ class Thinning(Rewindable):
     mean: tuple[Positive, ...] | None = None
     """Mean `μ`, one number for each column or one for all; None: set from the data."""
     variance: tuple[Positive, ...] | None = None
-    """Variance `V`, one number for each column or one for all; None: set from the data."""
+    """Variance `V`, one number for each column or one for all; None: that of the most likely negative binomial, which keeps the share of
+    zeros of a column with few large counts."""
 
     @property
     def support(self) -> constraints.Constraint:
@@ -72,7 +73,7 @@ class Thinning(Rewindable):
     def adapted(self, x0: Tensor) -> Self:
         rows = by_column(x0.double())
         mean = self.mean or tuple(torch.where(rows.mean(0) > 0, rows.mean(0), 1.0).tolist())
-        variance = self.variance or tuple(rows.var(0, correction=0).clamp_min(1e-3).tolist())
+        variance = self.variance or tuple(map(_likeliest_variance, rows.unbind(1), mean))
         return replace(self, mean=mean, variance=variance)
 
     def kept(self, t: Tensor) -> Tensor:
@@ -146,6 +147,24 @@ class Thinning(Rewindable):
     def _moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
         mean = self.mean or (1.0,)
         return _row(mean, z), _row(self.variance or mean, z)
+
+
+def _likeliest_variance(counts: Tensor, mean: float) -> float:
+    """Variance `μ + μ²/r` of the negative binomial of mean `μ` that makes counts `(N,)` most likely; their own if it is below `μ`.
+
+    The log-likelihood has the slope `mean ψ(x + r) − ψ(r) − ln(1 + μ/r)` in the shape `r` if `μ` is the mean of the counts. It falls
+    through 0 once if they vary more than Poisson counts (Anscombe, Biometrika 37 (1950)).
+    """
+    if (own := float(counts.var(correction=0))) <= mean:
+        return max(own, 1e-3)
+    values, rows = counts.unique(return_counts=True)  # the same for every order of rows
+    low, high = torch.tensor([1e-6, 1e9], dtype=torch.float64, device=counts.device).log()
+    for _ in range(60):
+        middle = (low + high) / 2
+        shape = middle.exp()
+        slope = (torch.digamma(values + shape) * rows).sum() / rows.sum() - torch.digamma(shape) - torch.log1p(mean / shape)
+        low, high = torch.where(slope > 0, middle, low), torch.where(slope > 0, high, middle)
+    return mean + mean**2 / float(low.exp())
 
 
 def _row(values: Sequence[float], like: Tensor) -> Tensor:
