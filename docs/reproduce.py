@@ -51,6 +51,8 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("data")
     asked.add_argument("--steps", type=int, default=3000, help="optimizer steps of each model")
+    asked.add_argument("--net", default="unet:multipliers=(1,2)", help="network of each model")
+    asked.add_argument("--batch-size", type=int, default=128, help="images a step")
     asked.add_argument("--seed", type=int, default=0)
     asked.add_argument("-n", type=int, default=500, help="samples of each")
     asked.add_argument("--recipe", default="mnist", choices=["mnist", "fashion", "kmnist", "cifar10"], help="row of the paper's table")
@@ -66,6 +68,7 @@ def main() -> None:
         if not list(run.glob(f"checkpoints/step-{options.steps}")):
             resumed = ["--resume"] if list(run.glob("checkpoints/step-*")) else ["--overwrite"]
             budget = [f"--data={options.data}", f"--steps={options.steps}", f"--seed={options.seed}", f"--out={run}"]
+            budget += [f"--net={options.net}", f"--batch-size={options.batch_size}"]
             sdezoo("train", *recipe, *budget, *fast(options), *resumed)
     lines = []
     tasks = [(name, spec, steps) for name, choice in chosen(SAMPLERS, options) for spec, steps in choice]
