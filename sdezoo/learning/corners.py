@@ -113,14 +113,15 @@ class Corners(nn.Module):
         """Find the columns of two values, and those of which exactly one has its larger value in each row.
 
         Args:
-            rows: standardized rows `(N, d)`, float64.
+            rows: standardized rows `(N, d)`, float64. Columns that never change may stand among those of a category.
 
         Returns:
             `clean`, float32; None if there are no such columns.
         """
         low, high = rows.amin(0), rows.amax(0)
-        ups = rows == high
-        two = (ups | (rows == low)).all(0) & (low < high)
+        still = low == high
+        ups = (rows == high) & ~still
+        two = (ups | (rows == low)).all(0) & ~still
         if not two.any():
             return None
         number, group, start = torch.full((rows.shape[1],), -1.0, dtype=torch.float64), 0.0, 0
@@ -128,9 +129,10 @@ class Corners(nn.Module):
             stop = start + 1
             if two[start]:
                 sums = ups[:_FIRST, start:].long().cumsum(1)
-                whole = ((sums == 1).all(0) & two[start:].long().cumprod(0).bool()).nonzero().flatten() + start + 1
+                # A category that no row has is a column that never changes.
+                whole = ((sums == 1).all(0) & (two | still)[start:].long().cumprod(0).bool()).nonzero().flatten() + start + 1
                 stop = next((end for end in whole.tolist() if bool((ups[:, start:end].sum(1) == 1).all())), stop)
-                number[start:stop] = group
+                number[start:stop] = torch.where(two[start:stop], group, number[start:stop])
                 group += 1
             start = stop
         clean = torch.stack([low, high, ups.double().mean(0), number], 1)
@@ -175,6 +177,55 @@ class Corners(nn.Module):
         value = _gated_mean((sign * odds[:, at]).sigmoid(), seen, q, spike, centre, wide)
         found = torch.where(self.clean[:, 3] >= 0, self._means(odds), mean)
         return found.index_copy(1, self.gated, value) - mean
+
+
+class Alone(nn.Module):
+    """The posterior means of columns of two values that are independent of all but those of their category.
+
+    Nothing is multiplied by a matrix of a category's columns, of which there may be any number::
+
+        E = Σ_k π_k c_k,      π_k ∝ p_k exp(−|ŷ − c_k|²/2τ²)
+
+    Args:
+        clean: `clean` of `Corners`, `(d, 4)`; the columns of a category stand side by side.
+
+    Raises:
+        ValueError: if `clean` is not of such a form.
+    """
+
+    clean: Tensor
+    log_odds: Tensor
+    """`log p_k`, of a bit `log p/(1 − p)`, `(d,)`."""
+
+    def __init__(self, clean: Tensor) -> None:
+        super().__init__()
+        groups = _groups(clean) if clean.ndim == 2 and clean.shape[1] == 4 and bool(clean.isfinite().all()) else []
+        categories = [(group[0], group[-1] + 1) for group in groups if len(group) > 1]
+        if not groups or any(len({*clean[start:stop, 3].tolist()} - {-1.0}) > 1 for start, stop in categories):
+            raise ValueError("no columns of two values side by side")
+        self.register_buffer("clean", clean)
+        self.sizes: list[int] = []
+        """Numbers of columns: of no category, of a category, and so on."""
+        share, end = clean[:, 2].double().cpu(), 0
+        log_odds = share.logit()
+        for start, stop in categories:
+            self.sizes += [start - end, stop - start]
+            log_odds[start:stop], end = share[start:stop].log(), stop
+        self.sizes.append(len(clean) - end)
+        self.register_buffer("log_odds", torch.where(clean[:, 3].cpu() >= 0, log_odds, _NEVER).float(), persistent=False)
+
+    def forward(self, seen: Tensor, tau: Tensor) -> Tensor:
+        """`E`, `ŷ/(1 + τ²)` for other columns.
+
+        Args:
+            seen: `ŷ`, `(B, d)`.
+            tau: `τ`, broadcasts against it.
+        """
+        low, high, _, group = self.clean.to(seen).unbind(-1)
+        odds = (high - low) * (seen - (low + high) / 2) / tau**2 + self.log_odds.to(seen)
+        parts = odds.split(self.sizes, 1)
+        chances = torch.cat([part.softmax(1) if k % 2 else part.sigmoid() for k, part in enumerate(parts)], 1)
+        return torch.where(group >= 0, low + (high - low) * chances, seen / (1 + tau**2))
 
 
 class Piles(nn.Module):

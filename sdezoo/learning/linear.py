@@ -20,7 +20,8 @@ Columns of two or three values and categories are not normal. In the place of th
     F_edm(u) = A u + S T⁻¹ (E − μ) + B F(u)
 
 A table of more than 64 columns is taken in blocks of 64: the tables of a block are 130 times as large as its matrix. What columns of
-different blocks tell of each other is left to the network.
+different blocks tell of each other is left to the network. Categories of more than 64 values, and columns beyond the 4096th, are in no block: they
+are taken as uncorrelated with the others, and have their own exact means.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from sdezoo.learning.corners import Corners, Piles, times
+from sdezoo.learning.corners import Alone, Corners, Piles, times
 from sdezoo.process.affine import AffineSDE
 
 _LEVELS = 32
-_WIDEST, _MOST, _ENOUGH, _RARE = 64, 1024, 50, 12
-"""The largest number of columns of a block, and of all; a number of rows for each column from which a correlation matrix needs no
+_WIDEST, _MOST, _ENOUGH, _RARE = 64, 4096, 50, 12
+"""The largest number of columns of a block, and of all blocks; a number of rows for each column from which a correlation matrix needs no
 shrinkage; and of a column of two values the least rows of each for a correlation."""
 _SHRINKAGES = torch.cat([torch.zeros(1), torch.logspace(-5, -0.05, 60)]).double()
 
@@ -77,19 +78,11 @@ class LinearDenoiser(nn.Module):
         super().__init__()
         if correlation.ndim != 2 or not len(correlation) == correlation.shape[1] <= _WIDEST:
             raise ValueError(f"no correlation matrix of at most {_WIDEST} columns")
-        lo, hi = sde.t_span
-        # Equal steps of the logarithm near 0, of the time elsewhere.
-        t = torch.cat([torch.logspace(0, -4, _LEVELS, dtype=torch.float64), torch.linspace(0, 1, _LEVELS, dtype=torch.float64)]).unique()
-        t = lo + (hi - lo) * t
-        levels = torch.stack([sde.noise_conditioning(s) for s in t])
-        ratio = torch.stack([sde.exact(s).ratio.reshape(-1) for s in t])
-        noise = (ratio / std.double().cpu()).expand(-1, len(correlation) if among is None else -1)
-        noise = noise if among is None else noise[:, among.cpu()]
-        order = levels.argsort()
-        noise, r = noise[order], correlation.double().cpu()
+        levels, noise = _noise(sde, std, len(correlation), among)
+        r = correlation.double().cpu()
         tables, errors = _tables(r, noise)
         self.register_buffer("clean_correlation", correlation)
-        self.register_buffer("levels", levels[order].float(), persistent=False)
+        self.register_buffer("levels", levels.float(), persistent=False)
         self.register_buffer("noise", noise.float(), persistent=False)
         self.register_buffer("tables", tables.float(), persistent=False)
         self.corners = None if corners is None else Corners(corners, r, errors, noise)
@@ -118,7 +111,7 @@ class LinearDenoiser(nn.Module):
             inputs: as for `forward`.
             level: likewise.
         """
-        k, share = self._between(level)
+        k, share = between(self.levels, level)
         a, b = torch.lerp(self.tables[k - 1], self.tables[k], share[..., None, None, None]).to(inputs).unbind(1)
         known = times(a, inputs)
         if self.decides:
@@ -131,21 +124,19 @@ class LinearDenoiser(nn.Module):
                 known = known + s / tau * self.piles(mean, k, share, tau)
         return known, b
 
-    def _between(self, level: Tensor | float) -> tuple[Tensor, Tensor]:
-        """The next of the tabulated levels, and the share of the way to it, `(B,)` or `(1,)` each."""
-        # A number is filled in on the device; a tensor made of it would be copied there.
-        at = level.to(self.levels).reshape(-1) if isinstance(level, Tensor) else self.levels.new_full((1,), level)
-        k = torch.searchsorted(self.levels, at).clamp(1, len(self.levels) - 1)
-        low, high = self.levels[k - 1], self.levels[k]
-        return k, ((at - low) / (high - low)).clamp(0, 1)
-
 
 class BlockDenoiser(nn.Module):
     """Best linear denoisers of blocks of columns, around one network.
 
     Args:
         parts: the denoiser of each block.
-        block: of each column the number of its block, int64 `(d,)`; −1: it is in none, and has no known part.
+        block: of each column the number of its block, int64 `(d,)`; −1: it is in none.
+        sde: the noise process.
+        std: standard deviation of the clean coordinates, broadcasts against `(d,)`.
+        alone: `clean` of `Alone`, of the columns in no block; None: none of them has two values.
+
+    Raises:
+        ValueError: if `alone` has another shape.
     """
 
     block: Tensor
@@ -153,18 +144,29 @@ class BlockDenoiser(nn.Module):
     """The columns, block after block, those in none first."""
     places: Tensor
     """Where each column stands in this order."""
+    levels: Tensor
+    """As of `LinearDenoiser`."""
+    noise: Tensor
+    """`T` at these levels, of the columns in no block."""
 
-    def __init__(self, parts: Sequence[LinearDenoiser], block: Tensor) -> None:
+    def __init__(self, parts: Sequence[LinearDenoiser], block: Tensor, sde: AffineSDE, std: Tensor, alone: Tensor | None = None) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
+        rest = (block < 0).nonzero().flatten()
+        if alone is not None and len(alone) != len(rest):
+            raise ValueError("no columns of two values side by side")
+        self.alone = None if alone is None else Alone(alone)
+        levels, noise = _noise(sde, std, len(block), rest)
+        self.register_buffer("levels", levels.float(), persistent=False)
+        self.register_buffer("noise", noise.float(), persistent=False)
         self.register_buffer("block", block)
         self.register_buffer("order", block.argsort(stable=True), persistent=False)
         self.register_buffer("places", self.order.argsort(), persistent=False)
 
     @property
     def decides(self) -> bool:
-        """Whether there are columns of two or three values in a block."""
-        return any(part.decides for part in self._parts)
+        """Whether there are columns of two or three values."""
+        return self.alone is not None or any(part.decides for part in self._parts)
 
     def forward(self, net: Callable[[Tensor], Tensor], inputs: Tensor, level: Tensor | float) -> Tensor:
         """`A u + B F(u)`, with blocks in `A` and `B`.
@@ -177,7 +179,12 @@ class BlockDenoiser(nn.Module):
         sizes = [len(part.clean_correlation) for part in self._parts]
         rest = inputs.shape[1] - sum(sizes)
         own, *learned = net(inputs)[:, self.order].split([rest, *sizes], 1)
-        _, *seen = inputs[:, self.order].split([rest, *sizes], 1)
+        unbound, *seen = inputs[:, self.order].split([rest, *sizes], 1)
+        if self.alone is not None:
+            k, share = between(self.levels, level)
+            tau = torch.lerp(self.noise[k - 1], self.noise[k], share[..., None]).to(inputs)
+            s = (1 + tau**2).sqrt()
+            own = own + (s * self.alone(s * unbound, tau) - unbound) / tau
         pairs = ((part.known(u, level), f) for part, u, f in zip(self._parts, seen, learned, strict=True))
         return torch.cat([own, *(known + times(b, f) for (known, b), f in pairs)], 1)[:, self.places]
 
@@ -195,10 +202,9 @@ def fit_denoiser(sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | Bl
         std: their standard deviation.
 
     Returns:
-        The denoiser, in blocks if there are more than 64 columns; None if rows are not vectors, are fewer than columns of a block, or
-        have more than 1024 columns.
+        The denoiser, in blocks if there are more than 64 columns; None if rows are not vectors, or are fewer than columns of a block.
     """
-    if z0.ndim != 2 or not 2 <= z0.shape[1] <= _MOST or len(z0) < min(_WIDEST, z0.shape[1]):
+    if z0.ndim != 2 or z0.shape[1] < 2 or len(z0) < min(_WIDEST, z0.shape[1]):
         return None
     rows = (z0.double() - z0.double().mean(0)) / std.double()
     corners, piles = _found(rows)
@@ -207,7 +213,8 @@ def fit_denoiser(sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | Bl
     block, std = _blocks(rows.shape[1], corners, piles), std.expand(rows.shape[1])
     places = [(block == k).nonzero().flatten() for k in range(int(block.max()) + 1)]
     parts = [LinearDenoiser(sde, std, _correlation(rows[:, at]), *_found(rows[:, at]), at) for at in places]
-    return BlockDenoiser(parts, block)
+    alone = None if corners is None else corners[block < 0, :4]
+    return BlockDenoiser(parts, block, sde, std, alone if alone is not None and (alone[:, 3] >= 0).any() else None)
 
 
 def restored_denoiser(sde: AffineSDE, std: Tensor, tensors: Mapping[str, Tensor]) -> LinearDenoiser | BlockDenoiser | None:
@@ -227,7 +234,7 @@ def restored_denoiser(sde: AffineSDE, std: Tensor, tensors: Mapping[str, Tensor]
         return None
     if (block := tensors.get("block")) is None:
         return LinearDenoiser(sde, std, tensors["clean_correlation"], tensors.get("corners.clean"), tensors.get("piles.clean"))
-    if block.ndim != 1 or block.dtype != torch.int64 or not _WIDEST < len(block) <= _MOST or int(block.min()) < -1:
+    if block.ndim != 1 or block.dtype != torch.int64 or not _WIDEST < len(block) or int(block.min()) < -1 or int(block.max()) >= _MOST:
         raise ValueError("no blocks of columns")
     parts, std = [], std.expand(len(block))
     for k in range(int(block.max()) + 1):
@@ -235,7 +242,38 @@ def restored_denoiser(sde: AffineSDE, std: Tensor, tensors: Mapping[str, Tensor]
         if correlation is None or correlation.shape[:1] != (int((block == k).sum()),):
             raise ValueError("no blocks of columns")
         parts.append(LinearDenoiser(sde, std, correlation, corners, piles, (block == k).nonzero().flatten()))
-    return BlockDenoiser(parts, block)
+    return BlockDenoiser(parts, block, sde, std, tensors.get("alone.clean"))
+
+
+def between(levels: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Find a level among tabulated ones.
+
+    Args:
+        levels: those that are tabulated, increasing.
+        level: the level, `(B,)` or one for all.
+
+    Returns:
+        The next of them, and the share of the way to it, `(B,)` or `(1,)` each.
+    """
+    # A number is filled in on the device; a tensor made of it would be copied there.
+    at = level.to(levels).reshape(-1) if isinstance(level, Tensor) else levels.new_full((1,), level)
+    k = torch.searchsorted(levels, at).clamp(1, len(levels) - 1)
+    low, high = levels[k - 1], levels[k]
+    return k, ((at - low) / (high - low)).clamp(0, 1)
+
+
+def _noise(sde: AffineSDE, std: Tensor, columns: int, among: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The levels at which tables are made, increasing, and `T` there, float64."""
+    lo, hi = sde.t_span
+    # Equal steps of the logarithm near 0, of the time elsewhere.
+    t = torch.cat([torch.logspace(0, -4, _LEVELS, dtype=torch.float64), torch.linspace(0, 1, _LEVELS, dtype=torch.float64)]).unique()
+    t = lo + (hi - lo) * t
+    levels = torch.stack([sde.noise_conditioning(s) for s in t])
+    ratio = torch.stack([sde.exact(s).ratio.reshape(-1) for s in t])
+    noise = (ratio / std.double().cpu()).expand(-1, columns if among is None else -1)
+    noise = noise if among is None else noise[:, among.cpu()]
+    order = levels.argsort()
+    return levels[order], noise[order]
 
 
 def _correlation(rows: Tensor) -> Tensor:
@@ -255,7 +293,7 @@ def _found(rows: Tensor) -> tuple[Tensor | None, Tensor | None]:
 def _blocks(columns: int, clean: Tensor | None, piles: Tensor | None) -> Tensor:
     """The block of each column: the next that has room. The corners of a category stay together, and so do a mark and its values.
 
-    A category of more than 64 values is in none.
+    A category of more than 64 values is in none, nor is what comes after 4096 columns.
     """
     leader = torch.arange(columns)
     if clean is not None:
@@ -273,6 +311,8 @@ def _blocks(columns: int, clean: Tensor | None, piles: Tensor | None) -> Tensor:
         if count > _WIDEST:
             continue
         room = next((k for k, size in enumerate(sizes) if size + count <= _WIDEST), len(sizes))
+        if room * _WIDEST >= _MOST:
+            continue
         sizes += [0] * (room == len(sizes))
         sizes[room] += count
         block[leader == first] = room

@@ -83,6 +83,9 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else _number(i, names) for i, name in enumerate(names)}
     reasons = [f"{spec} for {listed(list(group), _LISTED)}: {_common(group.values())}" for spec, group in groups.items()]
     left = [name for i, name in enumerate(names) if i not in parts]
+    for name in left:
+        if name in options.processes:
+            _check_constant(options.processes[name], name, data)
     reasons += [f"no process for {listed(left, _LISTED)}: constant, restored exactly"] if left else []
     reasons += [f"in every row {found}: keep it with {option(found)}" for found in _held(data, column_names(data), options, words)]
     if len(groups) == 1:
@@ -127,6 +130,19 @@ def _given(given: str, name: str, column: Tensor, data: Data) -> ColumnFit:
         fit = _fit(name, column)
         raise DataError(problem, f"Give it {fit.spec}, which fits: {option(setting(name, fit.spec))}.")
     return ColumnFit(0, "as given", given)
+
+
+def _check_constant(given: str, name: str, data: Data) -> None:
+    """Raise unless the process that the user gives a constant column takes its value."""
+    place = column_names(data).index(name)
+    kind, value = or_numbers(data.types, data.event[-1])[place], data.bounds[0][place].double()
+    if not isinstance(kind, NumberType):
+        problem = f"The column '{name}' has one value, which is no number, so '{given}' is no process for it."
+    elif not SDES.build(given).support.check((value + offset_of(kind)).float().reshape(1, 1)).all():
+        problem = f"'{given}' refuses the one value of the column '{name}'."
+    else:
+        return
+    raise DataError(problem, f"Leave out {setting(name, given)}: a column of one value needs no process, and is restored exactly.")
 
 
 def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:

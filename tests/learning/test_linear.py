@@ -11,8 +11,8 @@ from torch.distributions import MultivariateNormal
 from sdezoo import NETWORKS, SDES
 from sdezoo.data.encoding import Encoding
 from sdezoo.generation.samples import choose_sampler, generate, steps_for
-from sdezoo.learning.corners import times
-from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, fit_denoiser, restored_denoiser
+from sdezoo.learning.corners import Corners, times
+from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, between, fit_denoiser, restored_denoiser
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.runs.train import train
@@ -108,7 +108,7 @@ def test_for_normal_data_the_network_learns_in_units_of_unit_variance() -> None:
 
     a = linear(record, noised / s, float(sde.noise_conditioning(t)))
     assert torch.allclose(seen[0].std(0), torch.ones(D), atol=0.05)
-    k0, share = linear._between(float(sde.noise_conditioning(t)))
+    k0, share = between(linear.levels, float(sde.noise_conditioning(t)))
     b = torch.lerp(linear.tables[k0 - 1], linear.tables[k0], share[:, None, None, None])[:, 1]
     wanted = (y - noised / s**2) * s / (k.ratio / std) - a  # what B F(u) has to be
     target = torch.linalg.solve(b[0].double(), wanted.T.double()).T
@@ -202,6 +202,13 @@ def test_counts_have_their_spread_from_the_start(tmp_path: Path) -> None:
     assert float(made[made > 0].std() / counts[counts > 0].float().std()) == pytest.approx(1, abs=0.15)
 
 
+def test_a_category_that_no_row_has_does_not_break_up_the_others() -> None:
+    """Held-out rows may have it alone."""
+    found = Corners.find(torch.eye(4, dtype=torch.float64)[torch.tensor([0, 1, 3, 1, 1, 3, 3])] * 4 - 2)
+    assert found is not None
+    assert found[:, 3].tolist() == [0, 0, -1, 0]
+
+
 def test_corners_of_another_form_are_refused() -> None:
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
@@ -223,7 +230,7 @@ def test_piles_of_another_form_are_refused() -> None:
 
 
 def test_columns_of_a_wide_table_stand_in_blocks_with_those_that_belong_to_them() -> None:
-    """Each block has its own denoiser, a value stands beside its mark, and the columns of a category of 70 values have none."""
+    """Each block has its own denoiser, a value stands beside its mark, and a category of 70 values in none. All have exact shares: 70 as 5."""
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
     draws = torch.Generator().manual_seed(0)
@@ -237,17 +244,26 @@ def test_columns_of_a_wide_table_stand_in_blocks_with_those_that_belong_to_them(
     assert linear.decides
     places = [[*range(1, 62), 67, 68, 69], [0, *range(62, 67), *range(70, 75)]]
     assert [(linear.block == k).nonzero().flatten().tolist() for k in (0, 1, -1)] == [*places, [*range(75, 145)]]
-    u, level = torch.randn(9, 145, generator=draws), float(sde.noise_conditioning(torch.tensor(0.4)))
+    lo, hi = sde.t_span
+    t = torch.tensor(lo + (hi - lo) * 12 / 31, dtype=torch.float64)  # one of the tabulated times
+    u, level = torch.randn(9, 145, generator=draws), float(sde.noise_conditioning(t))
     wanted = u.tanh()
     for part, at in zip(linear.parts, places, strict=True):
         alone = fit_denoiser(sde, z0[:, at], std[at])
         assert isinstance(alone, LinearDenoiser)
         wanted[:, at] = alone(lambda _, at=at: u[:, at].tanh(), u[:, at], level)
         assert alone.state_dict().keys() == part.state_dict().keys()
-    assert torch.equal(linear(torch.tanh, u, level), wanted)
+    tau = sde.exact(t).ratio / std[75:].double()
+    s, mean = (1 + tau**2).sqrt(), z0[:, 75:].double().mean(0)
+    seen = u[:, 75:].double() * s * std[75:] + mean  # a category and noise
+    chances = torch.cdist(seen, 2 * torch.eye(70).double()).square().div(-2 * (tau * std[75:]) ** 2).softmax(1)
+    known = (s * (2 * chances - mean) / std[75:] - u[:, 75:]) / tau
+    made = linear(torch.tanh, u, level)
+    assert torch.equal(made[:, :75], wanted[:, :75])
+    torch.testing.assert_close(made[:, 75:], wanted[:, 75:] + known.float(), atol=1e-4, rtol=1e-4)
     again = restored_denoiser(sde, std, linear.state_dict())
     assert isinstance(again, BlockDenoiser)
-    assert torch.equal(again(torch.tanh, u, level), wanted)
+    assert torch.equal(again(torch.tanh, u, level), made)
     with pytest.raises(ValueError, match="no blocks of columns"):
         restored_denoiser(sde, std, {**linear.state_dict(), "block": linear.block.clamp_max(0)})
 

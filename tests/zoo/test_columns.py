@@ -206,6 +206,7 @@ def test_the_user_is_obeyed() -> None:
     [
         ("rian=drop", DataError, "no column 'rian'", "'rain'"),
         ("temperature=gbm", DataError, r"'gbm' refuses \d+ of 600 values of the column 'temperature'", "temperature=vp"),
+        ("rate=(lift:transform=sigmoid,low=0,high=1)", DataError, "refuses the one value of the column 'rate'", "Leave out rate="),
         ("high<=low", DataError, "'high' is above 'low' in 600 rows", "Omit"),
         ("sand+silt=100", DataError, "sums to", "Correct"),
         ("low+temperature=1", DataError, "negative values", "Correct"),
