@@ -186,6 +186,8 @@ class Alone(nn.Module):
 
         E = Σ_k π_k c_k,      π_k ∝ p_k exp(−|ŷ − c_k|²/2τ²)
 
+    A network sees `E` in place of `ŷ`: what it tells of other columns is then linear in its input, and not hidden in the noise of hundreds.
+
     Args:
         clean: `clean` of `Corners`, `(d, 4)`; the columns of a category stand side by side.
 

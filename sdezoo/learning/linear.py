@@ -177,16 +177,18 @@ class BlockDenoiser(nn.Module):
             level: noise conditioning, `(B,)` or one for all.
         """
         sizes = [len(part.clean_correlation) for part in self._parts]
-        rest = inputs.shape[1] - sum(sizes)
-        own, *learned = net(inputs)[:, self.order].split([rest, *sizes], 1)
-        unbound, *seen = inputs[:, self.order].split([rest, *sizes], 1)
+        own, *seen = inputs[:, self.order].split([inputs.shape[1] - sum(sizes), *sizes], 1)
+        known, fed = torch.zeros_like(own), inputs
         if self.alone is not None:
             k, share = between(self.levels, level)
             tau = torch.lerp(self.noise[k - 1], self.noise[k], share[..., None]).to(inputs)
             s = (1 + tau**2).sqrt()
-            own = own + (s * self.alone(s * unbound, tau) - unbound) / tau
+            mean = self.alone(s * own, tau)
+            known = (s * mean - own) / tau
+            fed = torch.cat([torch.where(self.alone.clean[:, 3] < 0, own, mean), *seen], 1)[:, self.places]
+        rest, *learned = net(fed)[:, self.order].split([own.shape[1], *sizes], 1)
         pairs = ((part.known(u, level), f) for part, u, f in zip(self._parts, seen, learned, strict=True))
-        return torch.cat([own, *(known + times(b, f) for (known, b), f in pairs)], 1)[:, self.places]
+        return torch.cat([known + rest, *(known + times(b, f) for (known, b), f in pairs)], 1)[:, self.places]
 
     @property
     def _parts(self) -> list[LinearDenoiser]:

@@ -73,6 +73,21 @@ def test_decimals_come_back_on_their_own_lattice(multiples: list[int], digits: i
     assert torch.equal(moved, found.values), "samples are rounded to the lattice"
 
 
+@pytest.mark.parametrize(
+    ("values", "unit"),
+    [
+        ([25.0, 37.5, 50.0, 62.5, 87.5, 100.0], (125, 10)),
+        ([0.0, 0.5, 1.0, 1.5, 2.0], (5, 10)),
+        ([1000, 3000, 4000], (1000, 1)),
+        ([0.5, 1.0, 1.5], (1, 10)),
+        ([2, 4, 8, 10, 12], (1, 1)),
+        ([0, 500], (1, 1)),
+    ],
+)
+def test_a_few_numbers_tell_of_a_coarse_lattice_but_not_of_one_that_they_share_by_chance(values: list[float], unit: tuple[int, int]) -> None:
+    assert to_numbers(pa.table({"x": values})).types[0].unit == unit
+
+
 def test_times_of_one_type_can_be_compared() -> None:
     found = to_numbers(
         pa.table({"start": pa.array([DAY(1950, 1, 1), DAY(1960, 5, 5)]), "end": pa.array([DAY(2000, 1, 1), DAY(2001, 1, 2)])})

@@ -56,8 +56,12 @@ def test_walls_are_found_and_written_as_data_hold_them() -> None:
 
 
 def test_percentages_are_between_0_and_100() -> None:
-    """Also if few are exactly 100, and none is 0; larger numbers are none, nor are counts of which one happens to be 100."""
+    """Also if few are exactly 100, and none is 0, or there are few different ones; larger numbers are none, nor are counts of which one
+    happens to be 100."""
     x, box = torch.linspace(20, 99.5, 500).double(), "walls:low=0.0,high=100.0"
+    eighths = SDES.load("walls").column_fit((x / 12.5).round().double() * 12.5)
+    assert eighths is not None
+    assert eighths.spec == box
     for last, whole, spec in (([100.0], False, box), ([100.0] * 3, True, box), ([100.0], True, None), ([101.0] * 3, False, None)):
         fit = SDES.load("walls").column_fit(torch.cat([x.floor() if whole else x, torch.tensor(last).double()]))
         assert (fit.spec if fit else None) == spec

@@ -99,7 +99,7 @@ class Walls(AffineSDE):
         percent = low >= 0 and high == PERCENT and (above >= FEW or bool((column != column.round()).any()))
         low = 0.0 if percent else low
         below, piled = int((column == low).sum()), percent or above >= max(FEW, PILE * len(column))
-        if (min(below, above) < rows and not piled) or len(column.unique()) <= LEVELS:
+        if (min(below, above) < rows and not piled) or (len(column.unique()) <= LEVELS and not percent):
             return None
         where = "both walls" if below >= rows else "the upper wall"
         values = "values" if percent else "many values"

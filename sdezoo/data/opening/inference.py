@@ -25,7 +25,9 @@ EXACT = 2**24
 _PART = 2**18
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _DIGITS, _DIFFERENT = 6, 10
-"""Decimal places of a lattice at most; different values at least for multiples of a number above one in the last place."""
+"""Decimal places of a lattice at most; different values at least for multiples of a step of time, and as many as are counted of a divisor."""
+_FEWEST, _BITS = 3, 9
+"""Different numbers other than 0 at least that tell of a common divisor, and bits of information in it."""
 _FAR = 8
 """Integers are counted from their middle if that is so many times their range away from zero: float32 then tells more of them apart."""
 _NARROW = 2.0**-10
@@ -144,13 +146,13 @@ def _equal(a: np.ndarray, b: np.ndarray, single: bool) -> bool:
 
 
 def _divisor(multiples: Iterable[np.ndarray]) -> int:
-    """The largest integer that divides all; 1 for few different ones, which may share a divisor by chance."""
+    """The largest integer `g` that divides all; 1 if the different ones may share it by chance: `m` integers do with probability `g^−m`."""
     divisor, different = 0, set()
     for block in multiples:
         whole = np.unique(np.abs(block.astype(np.int64)))
         divisor = int(np.gcd.reduce(whole, initial=divisor))
-        different |= {*whole[:_DIFFERENT].tolist()}
-    return max(1, divisor) if len(different) >= _DIFFERENT else 1
+        different |= {*whole[whole > 0][:_DIFFERENT].tolist()}
+    return divisor if len(different) >= _FEWEST and len(different) * np.log2(divisor) >= _BITS else 1
 
 
 def as_int64(part: pa.ChunkedArray | pa.Array) -> np.ndarray:
