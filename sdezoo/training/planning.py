@@ -258,10 +258,11 @@ def _encoded(draft: Draft, data: Data) -> tuple[Process, Encoding]:
         raise DataError(
             f"'{sde.title()}' takes rows of shape {sde.row_shape}, not {event}.", "Leave out columns, or choose another process."
         )
-    # A heavy tail is what such noise is chosen for: it stays in the data.
-    scores = data.kind == "table" and math.isinf(sde.tail)
+    # A heavy tail is what noise with such a tail is chosen for: it stays in the data.
+    tails = math.isfinite(sde.tail)
     shift = draft.config.shift if draft.task.process() is None else "none"
-    return sde, fit_encoding(data, sde.support, shift, codecs, sde.rounds_up(event), normal_scores=scores)
+    rounds_up = sde.rounds_up(event)
+    return sde, fit_encoding(data, sde.support, shift, codecs, rounds_up, normal_scores=data.kind == "table", keeps_tails=tails)
 
 
 def _refuse_unused(config: TrainingConfig, task: Task, own: Process | None) -> None:

@@ -84,7 +84,9 @@ def test_decimals_come_back_on_their_own_lattice(multiples: list[int], digits: i
         ([0, 500], (1, 1)),
     ],
 )
-def test_a_few_numbers_tell_of_a_coarse_lattice_but_not_of_one_that_they_share_by_chance(values: list[float], unit: tuple[int, int]) -> None:
+def test_a_few_numbers_tell_of_a_coarse_lattice_but_not_of_one_that_they_share_by_chance(
+    values: list[float], unit: tuple[int, int]
+) -> None:
     assert to_numbers(pa.table({"x": values})).types[0].unit == unit
 
 

@@ -188,6 +188,9 @@ def test_the_encoding_maps_columns_by_the_support_of_their_process_and_skips_mis
     assert x.mean(0).abs().max() < 1e-5
     assert torch.allclose(x.std(0), torch.ones(2), atol=1e-5)
     assert fit_encoding(data, constraints.real, "none", normal_scores=True).codecs[0].kind == "affine"
+    kept = fit_encoding(data, constraints.real, normal_scores=True, keeps_tails=True).codecs[0]
+    assert isinstance(kept, NormalScoreCodec)
+    assert kept.places == (1,), "a heavy tail stays in the data"
     support = SDES.build("product:zero-inflated[0],(walls:low=-1,high=3)[1]").support
     scores = fit_encoding(Data(boxed, boxed[:0], "table"), support, normal_scores=True).codecs[0]
     assert isinstance(scores, NormalScoreCodec)

@@ -18,6 +18,7 @@ from sdezoo.data.column_types import or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check
+from sdezoo.evaluation.measures.tails import hill
 from sdezoo.process.columns import admits, is_half_line, is_real_line, walls
 from sdezoo.training.preprocessing.refusals import Shift, count_refused, refusal
 
@@ -30,6 +31,7 @@ def fit_encoding(
     rounds_up: Tensor | None = None,
     *,
     normal_scores: bool = False,
+    keeps_tails: bool = False,
 ) -> Encoding:
     """Fit the encoding that maps `data` into `support`.
 
@@ -56,6 +58,7 @@ def fit_encoding(
         rounds_up: which encoded columns are rounded up if they hold whole numbers, `(d,)`, see `Process.rounds_up`; None: none.
         normal_scores: whether columns on the real line, on a half-line or in a box are mapped to normal ones, see `NormalScoreCodec`;
             not if a `shift` is given.
+        keeps_tails: whether columns with a heavy tail are not mapped: the map would take it out of the data.
 
     Raises:
         DataError: if there are NaN or infinite values (count, first position), wrong shapes, fewer than two rows, images outside [0, 1],
@@ -66,7 +69,7 @@ def fit_encoding(
     affine = _affine(data, Encoding(codecs), support, shift)
     if rounds_up is not None:
         codecs += _cells(data, Encoding(codecs), affine, rounds_up)
-    if normal_scores and shift is None and (scores := _normal_scores(data, Encoding(codecs), support)):
+    if normal_scores and shift is None and (scores := _normal_scores(data, Encoding(codecs), support, keeps_tails)):
         codecs += scores
         affine = _affine(data, Encoding(codecs), support, shift)
     encoding = Encoding((*codecs, affine), data.types)
@@ -108,7 +111,7 @@ def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) 
     return (CellCodec(tuple(columns), fractions if any(unit != (1, 1) for unit in fractions) else ()),) if columns else ()
 
 
-def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Codec, ...]:
+def _normal_scores(data: Data, first: Encoding, support: Constraint, keeps_tails: bool) -> tuple[Codec, ...]:
     """The codec of the columns that have values on the real line, on a half-line or in a box, fitted to those of the training rows."""
     event = first.encoded_event(data.event)
     real, half, boxes = is_real_line(support, event), is_half_line(support, event), walls(support, event)
@@ -117,9 +120,18 @@ def _normal_scores(data: Data, first: Encoding, support: Constraint) -> tuple[Co
     rows = _training_rows(data, first)
     gaps = torch.cat([snapshot.train for snapshot in data.snapshots]).isnan()
     rows = torch.where(gaps[:, [output.source for output in outputs]], math.nan, rows)
+    if keeps_tails:
+        places = [i for i in places if not _is_heavy(rows[:, i])]
     units = units_of(data, first)
     log, cells = [bool(half[i]) for i in places], [units[i][0] / units[i][1] for i in places]
     return fit_normal_scores(rows, places, log, cells, [boxes[i] for i in places])
+
+
+def _is_heavy(column: Tensor) -> bool:
+    """Whether a column has a heavy tail, on any side."""
+    present = column[~column.isnan()]
+    tail = hill((present - present.median()).abs().numpy()) if len(present) else None
+    return tail is not None and tail.heavy
 
 
 def units_of(data: Data, first: Encoding) -> list[tuple[int, int]]:
