@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.errors import CompositionError, SdezooError, unknown_prior
-from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, fit_denoiser
+from sdezoo.learning.known.blocks import BlockDenoiser, fit_denoiser
+from sdezoo.learning.known.linear import LinearDenoiser
 from sdezoo.learning.output import OUTPUTS, Call
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, fit
 from sdezoo.process.affine import AffineSDE, slopes

@@ -19,7 +19,7 @@ from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check_one_time
 from sdezoo.errors import CompositionError
 from sdezoo.learning.forecast import ForecastModel, beginnings, forecasts
-from sdezoo.learning.linear import restored_denoiser
+from sdezoo.learning.known.blocks import restored_denoiser
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.network import Network

@@ -11,8 +11,9 @@ from torch.distributions import MultivariateNormal
 from sdezoo import NETWORKS, SDES
 from sdezoo.data.encoding import Encoding
 from sdezoo.generation.samples import choose_sampler, generate, steps_for
-from sdezoo.learning.corners import Corners, times
-from sdezoo.learning.linear import BlockDenoiser, LinearDenoiser, between, fit_denoiser, restored_denoiser
+from sdezoo.learning.known.blocks import BlockDenoiser, fit_denoiser, restored_denoiser
+from sdezoo.learning.known.corners import Corners, times
+from sdezoo.learning.known.linear import LinearDenoiser, between
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.runs.train import train
@@ -202,6 +203,24 @@ def test_counts_have_their_spread_from_the_start(tmp_path: Path) -> None:
     assert float(made[made > 0].std() / counts[counts > 0].float().std()) == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.parametrize("place", [0.01, 0.2, 1.0])
+def test_a_fresh_network_knows_what_a_category_of_many_values_says_of_others_and_they_of_it(place: float) -> None:
+    """Of two normal columns with a mean beside each of 70 values, the mean given all columns noised is known."""
+    value = torch.arange(70).repeat_interleave(50)
+    centres = torch.stack([torch.arange(70) % 7 - 3.0, 1.5 * (torch.arange(70) % 2)], 1).double()
+    quantiles = torch.special.ndtri((torch.arange(50) + 0.5) / 50)
+    inside = torch.stack([quantiles[torch.randperm(50, generator=torch.Generator().manual_seed(i))].repeat(70) for i in (0, 1)], 1)
+    z0 = torch.cat([4 * torch.eye(70)[value] - 2, centres[value] + inside], 1).float()
+    model, z, v, found = _fresh(z0, place)
+    assert isinstance(model.linear, BlockDenoiser)
+    points, w, away = 4 * torch.eye(70).double() - 2, inside.double().T.cov(), z[:, None, 70:] - centres
+    inverse = torch.linalg.inv(w + v * torch.eye(2))
+    chances = (-(torch.cdist(z[:, :70], points) ** 2) / (2 * v) - ((away @ inverse) * away).sum(2) / 2).softmax(1)
+    wanted = torch.cat([chances @ points, (chances[:, :, None] * (centres + away @ inverse @ w)).sum(1)], 1)
+    for part in (slice(0, 70), slice(70, 72)):
+        assert float((found - wanted)[:, part].norm() / (wanted[:, part] - wanted[:, part].mean(0)).norm()) < 0.01
+
+
 def test_a_category_that_no_row_has_does_not_break_up_the_others() -> None:
     """Held-out rows may have it alone."""
     found = Corners.find(torch.eye(4, dtype=torch.float64)[torch.tensor([0, 1, 3, 1, 1, 3, 3])] * 4 - 2)
@@ -230,7 +249,7 @@ def test_piles_of_another_form_are_refused() -> None:
 
 
 def test_columns_of_a_wide_table_stand_in_blocks_with_those_that_belong_to_them() -> None:
-    """Each block has its own denoiser, a value stands beside its mark, and a category of 70 values in none. All have exact shares: 70 as 5."""
+    """Each block has its own denoiser, a value stands beside its mark, and a category of 70 values in none. It has exact shares too."""
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
     draws = torch.Generator().manual_seed(0)

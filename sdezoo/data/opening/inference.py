@@ -25,7 +25,7 @@ EXACT = 2**24
 _PART = 2**18
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _DIGITS, _DIFFERENT = 6, 10
-"""Decimal places of a lattice at most; different values at least for multiples of a step of time, and as many as are counted of a divisor."""
+"""Decimal places of a lattice at most; different values at least for multiples of a step of time, as many as are counted of a divisor."""
 _FEWEST, _BITS = 3, 9
 """Different numbers other than 0 at least that tell of a common divisor, and bits of information in it."""
 _FAR = 8

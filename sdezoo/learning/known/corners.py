@@ -71,7 +71,7 @@ class Corners(nn.Module):
     def __init__(self, clean: Tensor, correlation: Tensor, errors: Tensor, noise: Tensor) -> None:
         super().__init__()
         d = len(correlation)
-        groups = _groups(clean) if clean.shape in ((d, 4), (d, 9)) and bool(clean.isfinite().all()) else []
+        groups = groups_of(clean) if clean.shape in ((d, 4), (d, 9)) and bool(clean.isfinite().all()) else []
         gated = (clean[:, 4] >= 0).nonzero().flatten().cpu() if clean.shape == (d, 9) else torch.empty(0, dtype=torch.int64)
         bits_of = clean[gated, 4].long().cpu() if len(gated) else gated
         single = {group[0] for group in groups if len(group) == 1}
@@ -177,57 +177,6 @@ class Corners(nn.Module):
         value = _gated_mean((sign * odds[:, at]).sigmoid(), seen, q, spike, centre, wide)
         found = torch.where(self.clean[:, 3] >= 0, self._means(odds), mean)
         return found.index_copy(1, self.gated, value) - mean
-
-
-class Alone(nn.Module):
-    """The posterior means of columns of two values that are independent of all but those of their category.
-
-    Nothing is multiplied by a matrix of a category's columns, of which there may be any number::
-
-        E = Σ_k π_k c_k,      π_k ∝ p_k exp(−|ŷ − c_k|²/2τ²)
-
-    A network sees `E` in place of `ŷ`: what it tells of other columns is then linear in its input, and not hidden in the noise of hundreds.
-
-    Args:
-        clean: `clean` of `Corners`, `(d, 4)`; the columns of a category stand side by side.
-
-    Raises:
-        ValueError: if `clean` is not of such a form.
-    """
-
-    clean: Tensor
-    log_odds: Tensor
-    """`log p_k`, of a bit `log p/(1 − p)`, `(d,)`."""
-
-    def __init__(self, clean: Tensor) -> None:
-        super().__init__()
-        groups = _groups(clean) if clean.ndim == 2 and clean.shape[1] == 4 and bool(clean.isfinite().all()) else []
-        categories = [(group[0], group[-1] + 1) for group in groups if len(group) > 1]
-        if not groups or any(len({*clean[start:stop, 3].tolist()} - {-1.0}) > 1 for start, stop in categories):
-            raise ValueError("no columns of two values side by side")
-        self.register_buffer("clean", clean)
-        self.sizes: list[int] = []
-        """Numbers of columns: of no category, of a category, and so on."""
-        share, end = clean[:, 2].double().cpu(), 0
-        log_odds = share.logit()
-        for start, stop in categories:
-            self.sizes += [start - end, stop - start]
-            log_odds[start:stop], end = share[start:stop].log(), stop
-        self.sizes.append(len(clean) - end)
-        self.register_buffer("log_odds", torch.where(clean[:, 3].cpu() >= 0, log_odds, _NEVER).float(), persistent=False)
-
-    def forward(self, seen: Tensor, tau: Tensor) -> Tensor:
-        """`E`, `ŷ/(1 + τ²)` for other columns.
-
-        Args:
-            seen: `ŷ`, `(B, d)`.
-            tau: `τ`, broadcasts against it.
-        """
-        low, high, _, group = self.clean.to(seen).unbind(-1)
-        odds = (high - low) * (seen - (low + high) / 2) / tau**2 + self.log_odds.to(seen)
-        parts = odds.split(self.sizes, 1)
-        chances = torch.cat([part.softmax(1) if k % 2 else part.sigmoid() for k, part in enumerate(parts)], 1)
-        return torch.where(group >= 0, low + (high - low) * chances, seen / (1 + tau**2))
 
 
 class Piles(nn.Module):
@@ -340,22 +289,26 @@ def times(matrices: Tensor, rows: Tensor) -> Tensor:
     columns is filled up to a multiple of 16: a row then rounds alike in every batch.
 
     Args:
-        matrices: `(B, d, d)`, or `(1, d, d)` for all rows.
+        matrices: `(B, k, d)`, or `(1, k, d)` for all rows.
         rows: `(B, d)`.
     """
     if len(matrices) > 1:
         return (matrices @ rows.unsqueeze(-1)).squeeze(-1)
     if torch.compiler.is_compiling():  # the number of rows may be free
         return rows @ matrices[0].T
-    count, columns = rows.shape
+    (count, columns), made = rows.shape, matrices.shape[1]
     more = -columns % _COLUMNS
     blocks = pad(rows, (0, more, 0, -count % _BLOCK)).view(-1, _BLOCK, columns + more)
-    wide = pad(matrices.mT, (0, more, 0, more)).expand(len(blocks), -1, -1)
-    return torch.bmm(blocks, wide).flatten(0, 1)[:count, :columns]
+    wide = pad(matrices.mT, (0, -made % _COLUMNS, 0, more)).expand(len(blocks), -1, -1)
+    return torch.bmm(blocks, wide).flatten(0, 1)[:count, :made]
 
 
-def _groups(clean: Tensor) -> list[list[int]]:
-    """The columns of each group."""
+def groups_of(clean: Tensor) -> list[list[int]]:
+    """The columns of each group.
+
+    Args:
+        clean: see `Corners`.
+    """
     numbers = [int(number) for number in clean[:, 3].tolist()]
     return [[i for i, each in enumerate(numbers) if each == group] for group in sorted({*numbers} - {-1})]
 
@@ -366,7 +319,7 @@ def _gates(rows: Tensor, ups: Tensor, clean: Tensor) -> Tensor | None:
     Of several bits at one value of which a column is constant, it is the one at which most rows are.
     """
     found, most = torch.full((len(clean), 5), -1.0, dtype=torch.float64), torch.zeros(len(clean))
-    for (bit,) in (group for group in _groups(clean) if len(group) == 1):
+    for (bit,) in (group for group in groups_of(clean) if len(group) == 1):
         for side in (1, 0):
             there = ups[:, bit] == bool(side)
             count = int((~there).sum())
