@@ -287,11 +287,14 @@ def test_columns_of_a_wide_table_stand_in_blocks_with_those_that_belong_to_them(
         restored_denoiser(sde, std, {**linear.state_dict(), "block": linear.block.clamp_max(0)})
 
 
-def test_images_and_tables_of_fewer_rows_than_columns_have_none() -> None:
+def test_images_have_none_and_few_rows_have_shares_without_correlations() -> None:
     sde = SDES.build("vp")
     assert isinstance(sde, AffineSDE)
-    assert fit_denoiser(sde, torch.randn(D - 1, D), torch.ones(D)) is None
     assert fit_denoiser(sde, torch.randn(1000, 1, 2, 2), torch.ones(1, 2, 2)) is None
+    few = fit_denoiser(sde, torch.cat([torch.randn(5, 9), torch.tensor([[2.0], [-2], [-2], [2], [-2]])], 1), torch.ones(10))
+    assert isinstance(few, LinearDenoiser)
+    assert few.decides
+    assert torch.equal(few.clean_correlation, torch.eye(10))
 
 
 def test_a_correlation_matrix_of_few_rows_is_nearer_to_the_true_one_than_that_of_the_rows() -> None:

@@ -115,9 +115,9 @@ def fit_denoiser(sde: AffineSDE, z0: Tensor, std: Tensor) -> LinearDenoiser | Bl
         std: their standard deviation.
 
     Returns:
-        The denoiser, in blocks if there are more than 64 columns; None if rows are not vectors, or are fewer than columns of a block.
+        The denoiser, in blocks if there are more than 64 columns; None if rows are not vectors of two columns or more.
     """
-    if z0.ndim != 2 or z0.shape[1] < 2 or len(z0) < min(WIDEST, z0.shape[1]):
+    if z0.ndim != 2 or z0.shape[1] < 2:
         return None
     rows = (z0.double() - z0.double().mean(0)) / std.double()
     corners, piles = _found(rows)

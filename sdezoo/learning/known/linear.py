@@ -35,9 +35,9 @@ from sdezoo.process.affine import AffineSDE
 _LEVELS = 32
 WIDEST = 64
 """The largest number of columns."""
-_ENOUGH, _RARE, _LEAST = 50, 12, 1e-3
-"""A number of rows for each column from which a correlation matrix needs no shrinkage; of a column of two values the least rows of each
-for a correlation; and the least variance that is left of a direction when a part of `R` is known otherwise."""
+_ENOUGH, _FEWEST, _RARE, _LEAST = 50, 8, 12, 1e-3
+"""A number of rows for each column from which a correlation matrix needs no shrinkage; the least rows that tell of any; of a column of two
+values the least rows of each for a correlation; and the least variance of a direction when a part of `R` is known otherwise."""
 _SHRINKAGES = torch.cat([torch.zeros(1), torch.logspace(-5, -0.05, 60)]).double()
 
 
@@ -169,12 +169,15 @@ def noise_levels(sde: AffineSDE, std: Tensor, columns: int, among: Tensor | None
 
 
 def correlation_of(rows: Tensor) -> Tensor:
-    """The correlation matrix of rows, shrunk if there are few.
+    """The correlation matrix of rows, shrunk if there are few; that of independent columns if there are fewer than eight.
 
     Args:
         rows: standardized rows `(N, d)`, float64.
     """
-    covariance, one = rows.T @ rows / (len(rows) - 1), torch.eye(rows.shape[1])
+    one = torch.eye(rows.shape[1], dtype=rows.dtype)
+    if len(rows) < _FEWEST:
+        return one.float()
+    covariance = rows.T @ rows / (len(rows) - 1)
     if len(rows) < _ENOUGH * rows.shape[1]:
         covariance = _shrunk(rows, covariance)
     # A direction without any width keeps a millionth: what the network learns there is its own.
@@ -184,9 +187,10 @@ def correlation_of(rows: Tensor) -> Tensor:
 def _shrunk(rows: Tensor, covariance: Tensor) -> Tensor:
     """`G = (1 − a) S + a I`, with the `a` at which rows are likeliest, each given all others.
 
-    Without a row `x`, `G` is `G − b x xᵀ` but for its scale, `b = (1 − a)/(N − 1)`. So with `q = xᵀ G⁻¹ x` its negative log-likelihood is
-    half of `log |G| + log(1 − b q) + q/(1 − b q)` (Hoffbeck and Landgrebe, IEEE Trans. PAMI 18, 1996). Directions in which rows do not
-    differ are left out. A column of two values, one of them in fewer than 12 rows, is taken as uncorrelated: one such row decides the rest.
+    Without a row `x`, `G` is `G − b x xᵀ` but for its scale, `b = (1 − a) N/(N − 1)²`, as the mean moves too. So with `q = xᵀ G⁻¹ x` its
+    negative log-likelihood is half of `log |G| + log(1 − b q) + q/(1 − b q)` (Hoffbeck and Landgrebe, IEEE Trans. PAMI 18, 1996).
+    Directions in which rows do not differ are left out, unless they do so because they are few: `N` rows differ in `N − 1` directions. A
+    column of two values, one of them in fewer than 12 rows, is taken as uncorrelated: one such row decides the rest.
     """
     low, high = rows == rows.amin(0), rows == rows.amax(0)
     rare = (low | high).all(0) & (torch.minimum(low.sum(0), high.sum(0)) < _RARE)
@@ -196,12 +200,14 @@ def _shrunk(rows: Tensor, covariance: Tensor) -> Tensor:
     widths, directions = torch.linalg.eigh(covariance[~rare][:, ~rare])
     kept = widths > 1e-8 * widths[-1]
     squares, losses = (rows[:, ~rare] @ directions[:, kept]) ** 2, []
-    for a in _SHRINKAGES.to(rows.device):
+    unseen = len(widths) - int(kept.sum()) if int(kept.sum()) == len(rows) - 1 else 0
+    for a in _SHRINKAGES[unseen > 0 :].to(rows.device):
         inner = torch.lerp(widths[kept], torch.ones_like(widths[kept]), a)
         q = (squares / inner).sum(1)
-        rest = 1 - (1 - a) / (len(rows) - 1) * q
-        losses.append(inner.log().sum() + (rest.log() + q / rest).mean() if (rest > 0).all() else q.new_tensor(torch.inf))
-    least = float(_SHRINKAGES[int(torch.stack(losses).argmin())])
+        rest = 1 - (1 - a) * len(rows) / (len(rows) - 1) ** 2 * q
+        whole = inner.log().sum() + (unseen * a.log() if unseen else 0.0)
+        losses.append(whole + (rest.log() + q / rest).mean() if (rest > 0).all() else q.new_tensor(torch.inf))
+    least = float(_SHRINKAGES[unseen > 0 :][int(torch.stack(losses).argmin())])
     return torch.lerp(covariance, torch.eye(len(covariance)).to(covariance), least)
 
 
