@@ -4,7 +4,8 @@ A network trained too long on few rows memorizes them: its validation loss falls
 training rows. So the training rows are split into `K` folds. For each fold, a model is trained on the other folds at a constant learning
 rate, and its validation loss on the fold is measured every 25 steps until it has passed its minimum. If the mean over folds is smallest
 after `n` steps, training on all rows takes `2 n` steps with the learning rate falling to zero: a cosine schedule halves the mean
-learning rate. The folds write nothing to disk.
+learning rate. If it is not a two-hundredth below that of the model before any step, training takes a single step: what a model of a table
+knows from the start is then as good, and a network that learns of few rows makes every column wider. The folds write nothing to disk.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FEWEST = 20
 """Smallest number of training rows for cross-validation."""
 
 _KEY = -5  # a random key that no step 0, 1, … uses
-_EVERY, _MOST = 25, 1000
+_EVERY, _MOST, _GAIN = 25, 1000, 0.005
 _FOLDS, _MANY_FOLDS, _FEW_ROWS = 3, 5, 150
 
 
@@ -39,7 +40,7 @@ class Selection:
     Args:
         steps: number of steps to train on all rows.
         folds: number of folds.
-        least: step at which the mean validation loss was smallest.
+        least: step at which the mean validation loss was smallest; 0: no step lowered it by a two-hundredth.
     """
 
     steps: int
@@ -49,6 +50,8 @@ class Selection:
     @property
     def reason(self) -> str:
         """The result in words, for the summary of a training run."""
+        if not self.least:
+            return f"{self.steps} step, by {self.folds}-fold cross-validation: none lowers the validation loss by {100 * _GAIN:g} %"
         return (
             f"{self.steps} steps, by {self.folds}-fold cross-validation: at a constant learning rate the validation loss is smallest after "
             f"{self.least} steps, and rises when the model begins to memorize rows"
@@ -83,8 +86,12 @@ def select_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None
         curves.append(_curve(_without(plan, fold_of == k), workers, follow))
     length = min(map(len, curves))
     mean = torch.tensor([curve[:length] for curve in curves], dtype=torch.float64).mean(0)
-    least = _EVERY * (int(mean.argmin()) + 1)
-    return Selection(2 * least, count, least)
+    place = int(mean.argmin())
+    if not mean.isfinite().any():  # a loss that cannot be measured
+        place = 1
+    elif mean[0] - mean[place] < _GAIN * mean[0].abs():
+        return Selection(1, count, 0)
+    return Selection(2 * _EVERY * place, count, _EVERY * place)
 
 
 def _folds(rows: int, count: int, seed: int) -> Tensor:
@@ -106,19 +113,23 @@ def _without(plan: Plan, held: Tensor) -> Plan:
 
 
 def _curve(plan: Plan, workers: Workers, follow: Callable[[int, float], None]) -> list[float]:
-    """Validation losses every 25 steps; stops once the `n`-th is the best and `1.5 n + 4` are measured."""
-    training, losses = Training(plan, workers), []
+    """Validation losses, the first before any step, then every 25 steps; stops once the `n`-th is the best and `1.5 n + 4` are measured."""
+    training = Training(plan, workers)
     live, optimizer = training.learner.live(workers.network), workers.optimizer(training.optimizer)
+    losses = [_measured(training)]
     with threads(training.threads):
         while training.step < _MOST:
             training.advance(live, optimizer, MetricBuffer(training.learner.level_edges))
             if training.step % _EVERY:
-                follow(training.step, losses[-1] if losses else float("nan"))
+                follow(training.step, losses[-1])
                 continue
-            loss = training.learner.validation_loss(training.average)
-            losses.append(float("inf") if loss is None else loss)
+            losses.append(_measured(training))
             follow(training.step, losses[-1])
-            best = losses.index(min(losses)) + 1
-            if len(losses) >= 1.5 * best + 4:
+            if len(losses) - 1 >= 1.5 * max(1, losses.index(min(losses))) + 4:
                 break
     return losses
+
+
+def _measured(training: Training) -> float:
+    loss = training.learner.validation_loss(training.average)
+    return float("inf") if loss is None else loss

@@ -1,5 +1,6 @@
 """How long a small table is trained: cross-validation stops where a network begins to memorize, and what is given is obeyed."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,7 +70,7 @@ def test_every_row_is_held_out_once(monkeypatch: pytest.MonkeyPatch, rows: int, 
         return plan
 
     monkeypatch.setattr(selection, "_without", record)
-    monkeypatch.setattr(selection, "_curve", lambda *_: [2.0, 1.0, 3.0])
+    monkeypatch.setattr(selection, "_curve", lambda *_: [4.0, 2.0, 1.0, 3.0])
     plan: Any = SimpleNamespace(data=points(rows), config=SimpleNamespace(seed=3))
     assert select_steps(plan, SimpleNamespace(), None).steps == 100  # type: ignore[arg-type]
     times = torch.stack(held).sum(0)
@@ -77,6 +78,16 @@ def test_every_row_is_held_out_once(monkeypatch: pytest.MonkeyPatch, rows: int, 
     assert len(held) == folds
     sizes = torch.stack(held).sum(1)
     assert sizes.max() - sizes.min() <= 1
+
+
+@pytest.mark.parametrize(("curve", "steps"), [([1.0, 0.996, 1.1], 1), ([1.0, 1.01], 1), ([1.0, 0.99, 1.1], 50), ([math.inf, math.inf], 50)])
+def test_a_network_that_gains_next_to_nothing_is_left_as_it_begins(monkeypatch: pytest.MonkeyPatch, curve: list[float], steps: int) -> None:
+    monkeypatch.setattr(selection, "_without", lambda plan, held: plan)
+    monkeypatch.setattr(selection, "_curve", lambda *_: curve)
+    plan: Any = SimpleNamespace(data=points(60), config=SimpleNamespace(seed=3))
+    found = select_steps(plan, SimpleNamespace(), None)  # type: ignore[arg-type]
+    assert found.steps == steps
+    assert found.reason.startswith(f"{steps} step")
 
 
 def test_who_is_cross_validated() -> None:
@@ -90,7 +101,7 @@ def test_the_choice_is_recorded_and_resumed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(selection, "_MOST", 50)
     chosen = train(config(tmp_path / "chosen", batch_size=8), data=points(30))
     assert any("5-fold cross-validation" in reason for reason in chosen.reasons)
-    assert chosen.steps in (50, 100)
+    assert chosen.steps in (1, 50, 100)
     assert TrainingConfig.read(tmp_path / "chosen" / "config.yaml")["steps"] == chosen.steps
     given = train(config(tmp_path / "given", batch_size=8, steps=chosen.steps), data=points(30))
     assert not any("cross-validation" in reason for reason in given.reasons)
