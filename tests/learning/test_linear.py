@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.distributions import MultivariateNormal
+from torch.distributions import MultivariateNormal, kl_divergence
 
 from sdezoo import NETWORKS, SDES
 from sdezoo.data.encoding import Encoding
 from sdezoo.generation.samples import choose_sampler, generate, steps_for
 from sdezoo.learning.known.blocks import BlockDenoiser, fit_denoiser, restored_denoiser
 from sdezoo.learning.known.corners import Corners, times
-from sdezoo.learning.known.linear import LinearDenoiser, between
+from sdezoo.learning.known.linear import LinearDenoiser, between, correlation_of
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.runs.train import train
@@ -310,6 +310,25 @@ def test_a_correlation_matrix_of_few_rows_is_nearer_to_the_true_one_than_that_of
     linear = fit_denoiser(sde, z0, z0.std(0))
     assert isinstance(linear, LinearDenoiser)
     assert float(linear.clean_correlation[0, 2]) > 0.995
+
+
+@pytest.mark.parametrize("rows", [20, 40, 70])
+def test_a_correlation_matrix_is_shrunk_about_as_far_as_is_best(rows: int) -> None:
+    """64 columns share three factors. The best is that of the least divergence of the normal law of `R` from that of the shrunk matrix."""
+    draws = torch.Generator().manual_seed(3)
+    load = torch.randn(3, 64, generator=draws).double()
+    spread = (1 + (load**2).sum(0)).sqrt()
+    r = (load.T @ load + torch.eye(64)) / spread / spread[:, None]
+    x = torch.randn(rows, 3, generator=draws).double() @ load + torch.randn(rows, 64, generator=draws).double()
+    x = (x - x.mean(0)) / x.std(0)
+    law = MultivariateNormal(torch.zeros(64).double(), r)
+
+    def divergence(matrix: Tensor) -> float:
+        return float(kl_divergence(law, MultivariateNormal(torch.zeros(64).double(), matrix)))
+
+    shares = torch.linspace(0.02, 0.98, 49).double()
+    best = min(divergence(torch.lerp(x.T @ x / (rows - 1), torch.eye(64).double(), share)) for share in shares)
+    assert divergence(correlation_of(x).double()) < 1.1 * best
 
 
 @pytest.mark.parametrize("shape", [(65, 65), (3, 4), (9,)])
