@@ -16,6 +16,7 @@ from scipy import special
 from torch import Tensor
 
 from sdezoo.conformance.law import LawError
+from sdezoo.process.noise import Noise
 
 ROWS = 8192
 """Number of independent samples for each Monte-Carlo identity."""
@@ -193,6 +194,19 @@ class Bumps:
     def value(self, z: Tensor) -> Tensor:
         """`φ`, `(B, k)`, at states `z` `(B, n)`."""
         return self.factors(z)[0].prod(-1)
+
+    def integrals(self, density: Callable[[Tensor], Tensor], noise: Noise) -> Tensor:
+        """Samples whose means are `∫ φ p`, `(ROWS, k)`: `φ p` at points that are uniform in the box of each bump, times its volume.
+
+        Args:
+            density: Takes points `(q, n)`; returns `p` `(q,)`.
+            noise: Of the points.
+        """
+        low, size, rows = self.centres - self.widths, (2 * self.widths).prod(1), []
+        for k in range(len(self.centres)):
+            u = low[k] + 2 * self.widths[k] * noise.uniform(low, (ROWS, low.shape[1]))
+            rows.append(size[k] * self.value(u)[:, k] * density(u))
+        return torch.stack(rows, 1)
 
     def derivatives(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """`∇φ` `(B, k, n)` and `∇²φ` `(B, k, n, n)`, at states `z` `(B, n)`."""

@@ -195,10 +195,9 @@ class Suite(Generic[T]):
 
         def register(check: Callable[[Any], None]) -> Law[T]:
             def search(plugin: T) -> None:
-                known = _known(cases, plugin, examples)
-                broken = _first_broken(check, known)
-                if broken or not known:
-                    known[:] = falsify(check, cases(plugin), examples)
+                broken = _first_broken(check, _generated(cases, plugin, examples))
+                if broken:
+                    falsify(check, cases(plugin), examples)
                 broken = broken or _first_broken(check, also(plugin))
                 if broken:  # and the search for a smaller case found none
                     raise broken
@@ -318,12 +317,12 @@ def falsify(check: Callable[[Any], None], cases: Cases, examples: int) -> list[A
 
 
 @lru_cache(maxsize=64)
-def _known(cases: Callable[[Any], Any], plugin: Any, examples: int) -> list[Any]:
-    """The cases of an earlier law with the same strategy; empty, to be filled, for the first. They are not generated for each law again."""
-    return []
+def _generated(cases: Callable[[Any], Cases], plugin: Any, examples: int) -> tuple[Any, ...]:
+    """The cases that a search tries; laws with the same strategy share them."""
+    return tuple(falsify(lambda _: None, cases(plugin), examples))
 
 
-def _first_broken(check: Callable[[Any], None], cases: list[Any]) -> LawError | None:
+def _first_broken(check: Callable[[Any], None], cases: Sequence[Any]) -> LawError | None:
     for case in cases:
         try:
             _guarded(check, case)

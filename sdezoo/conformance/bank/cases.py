@@ -72,9 +72,18 @@ def unusual(plugin: Q, usual: frozenset[str], works: Callable[[Q], bool] = lambd
 
 @cache
 def busy(plugin: Q) -> Q:
-    """`plugin` with every open hyper-parameter set, each to a different number."""
-    values = plugin.parameters().items()
-    return _changed(plugin, {key: (0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None})
+    """`plugin` with another choice of each kind, and every open hyper-parameter set, each to a different number."""
+    hints, values = get_type_hints(type(plugin)), list(plugin.parameters().items())
+    chosen = {key: _others(type(plugin), key, value) for key, value in values if _choices(hints[key])}
+    given = {key: _set(hints[key], 0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None}
+    return _changed(plugin, {**chosen, **given})
+
+
+def _set(hint: Any, small: float, large: float) -> Sequence[Any]:
+    """Values for an open hyper-parameter: numbers, lists of one number or of a fixed length, or matrices."""
+    if (depth := _depth(hint)) > 1:
+        return _MATRICES
+    return [((one,) if depth else one) for one in (small, large)] + [(one,) * 2 for one in (small, large)]
 
 
 def equivalent(plugin: Any, registry: Registry[Any]) -> tuple[Any, Process | None] | None:
@@ -117,8 +126,7 @@ def _changed(plugin: Q, candidates: dict[str, Sequence[Any]], works: Callable[[Q
 
 def _others(cls: type[Plugin], key: str, value: Any, on: float = 0.5) -> Sequence[Any]:
     hint = get_type_hints(cls)[key]
-    choices = [choice for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal for choice in get_args(kind)]
-    if choices:
+    if choices := _choices(hint):
         return [choice for choice in choices if choice != value]
     if isinstance(value, bool):
         return [not value]
@@ -129,6 +137,10 @@ def _others(cls: type[Plugin], key: str, value: Any, on: float = 0.5) -> Sequenc
     if value is None:
         return (_OPEN, _COLUMNS, _MATRICES)[min(_depth(hint), 2)]
     return []
+
+
+def _choices(hint: Any) -> list[Any]:
+    return [choice for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal for choice in get_args(kind)]
 
 
 def _depth(hint: Any) -> int:
@@ -144,7 +156,7 @@ def fitting_variants(sde: Any, event: Shape) -> list[Any]:
         sde: The process.
         event: Shape of the data, without the batch.
     """
-    return [variant for variant in variants(sde) if _takes(variant, event, sde)]
+    return [variant for variant in variants(sde) if variant is sde or _takes(variant, event, sde)]
 
 
 @cache
@@ -155,6 +167,8 @@ def _takes(variant: Any, event: Shape, sde: Any) -> bool:
         return False
     if variant.row_shape is not None and variant.row_shape != event:
         return False
+    if variant.support.event_dim > sde.support.event_dim:
+        return event in events(variant)
     return not lists or (_has_prior(variant, event) and _has_input(variant, event))
 
 

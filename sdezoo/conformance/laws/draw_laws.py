@@ -3,7 +3,6 @@
 All are identities of expectations that hold exactly, so the p-values of a correct process are uniform. With a bump `φ` that
 vanishes near every boundary, the generator `L φ = f·∇φ + ½ D : ∇²φ`, `D = g gᵀ`, and `s = ∇ log p(z_t | x_0)`:
 
-- density:             `E φ(z_t) = ∫ φ p`
 - score (Stein):       `E[φ (D s)_i + φ (∇·D)_i + (D ∇φ)_i] = 0`
 - the SDE (Dynkin):    `E φ(z_b) − E φ(z_a) = (b − a) E L φ(z_u)`, `u` uniform on `[a, b]`
 - reverse SDE:         the same with `L φ = r·∇φ − ½ D : ∇²φ`, `r` the reverse drift
@@ -19,15 +18,14 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import FLAT, busy, event_at, smallest_event, typical
+from sdezoo.conformance.bank.cases import busy, event_at, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LEVEL, Suite
-from sdezoo.conformance.laws.calculus_laws import no_density, no_score, no_sde
+from sdezoo.conformance.laws.calculus_laws import no_score, no_sde
 from sdezoo.errors import SupportError
 from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise, mix
@@ -152,54 +150,6 @@ def drawn_by_simulation(sde: Process) -> str | None:
     if isinstance(sde, ForwardSDE) and type(sde).perturb is ForwardSDE.perturb:
         return "Its samples are simulated paths themselves."
     return None
-
-
-def _too_many_entries(sde: Process) -> str | None:
-    event = smallest_event(sde)
-    entries = int(torch.Size(sde.state_shape((1, *event))).numel())
-    return f"A state has {entries} entries, too many for quadrature." if entries > _MOST else None
-
-
-@DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_density(sde) or _too_many_entries(sde))
-@both
-def draws_follow_the_density(sde: Any, seed: int) -> float:
-    """Samples of `perturb` have the density that `log_prob` gives."""
-    found = []
-    for share, start in zip((0.05, 0.4, 1.0, 0.55), (*STARTS, 1.2), strict=True):  # the last meets walls, if there are any
-        flat = event_at(sde, FLAT) if start == STARTS[2] else None
-        count = torch.Size(sde.state_shape((1, *flat))).numel() if flat else 0
-        draws = Draws(sde, start, seed, flat if 0 < count <= _MOST else None)
-        t = draws.time(share)
-        bumps = draws.bumps(t)
-        z = draws.states(t)
-        n = z.flatten(1).shape[1]
-        nodes, weights = _whole_numbers(bumps, z) if sde.support.is_discrete else _quadrature(bumps, n)
-        flat = nodes.reshape(-1, nodes.shape[-1])
-        density = sde.log_prob(flat.reshape(-1, *z.shape[1:]), draws.data(len(flat)), t).flatten(1).sum(1).exp()
-        values = (weights * density.reshape(weights.shape)).unsqueeze(-1) * bumps.value(flat).reshape(*weights.shape, -1)
-        expected = torch.stack([values[k, :, k].sum() for k in range(len(values))])
-        found.append(draws.at(mean_is_zero(bumps.value(z.flatten(1)) - expected), t))
-    return together(found)
-
-
-_MOST = 2
-"""Entries of a state for which quadrature is affordable."""
-
-
-def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
-    """Gauss–Legendre nodes `(k, q, n)` and weights `(k, q)` on the box of each bump."""
-    u, w = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(48 if n > 1 else 200))
-    grid = torch.cartesian_prod(*[u] * n).reshape(-1, n)
-    weight = torch.cartesian_prod(*[w] * n).reshape(-1, n).prod(1)
-    nodes = bumps.centres[:, None] + bumps.widths[:, None] * grid
-    return nodes, weight * bumps.widths.prod(1, keepdim=True)
-
-
-def _whole_numbers(bumps: Bumps, z: Tensor) -> tuple[Tensor, Tensor]:
-    """As `_quadrature`, for the sum over all whole numbers up to the largest in `z`."""
-    n, count = z.flatten(1).shape[1], len(bumps.centres)
-    nodes = torch.cartesian_prod(*[torch.arange(float(z.max()) + 1, dtype=torch.float64)] * n).reshape(-1, n)
-    return nodes.expand(count, *nodes.shape), nodes.new_ones(count, len(nodes))
 
 
 def _no_stein_score(sde: Process) -> str | None:

@@ -1,7 +1,7 @@
 """Laws of the densities behind a likelihood, and of what is said to follow from a score.
 
 A likelihood is that of the prior, moved by the flow, times the change of volume to the data. So the prior's log-density has to be that of
-the prior's samples, `E φ(z) = ∫ φ p`, and `log_abs_det` the logarithm of the determinant of `decode`. For data at one point the denoiser is
+the prior's samples, `E φ(z) = ∫ φ p`, as that of noised data is that of `perturb`, and `log_abs_det` the logarithm of the determinant of `decode`. For data at one point the denoiser is
 that point.
 """
 
@@ -11,11 +11,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, events, fitting_variants, inside, process_cases, smallest_event, typical, wide_cases
+from sdezoo.conformance.bank.cases import (
+    FLAT,
+    Case,
+    event_at,
+    events,
+    fitting_variants,
+    inside,
+    process_cases,
+    smallest_event,
+    typical,
+    wide_cases,
+)
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
@@ -63,16 +75,85 @@ def prior_density_is_that_of_the_prior(sde: Any, seed: int) -> float:
             found.append(draws.at(_frequencies(sde, z, pilot), draws.time(1.0)))
             continue
         bumps = Bumps.fitted(pilot.flatten(1), lambda c: torch.tensor(True), seed=draws.seed)
-        low, size = bumps.centres - bumps.widths, (2 * bumps.widths).prod(1)
-        rows = [bumps.value(z.flatten(1))]
-        for k in range(len(bumps.centres)):  # the integral by points that are uniform in the bump's box
-            u = low[k] + 2 * bumps.widths[k] * draws.noise().uniform(z.flatten(1))
-            place = u.reshape(z.shape)
-            density = torch.where(inside(sde, place), sde.prior_log_prob(place).reshape(ROWS, -1).sum(1).exp(), 0.0)
-            rows.append(-(size[k] * bumps.value(u)[:, k] * density)[:, None])
-        integral = torch.cat(rows[1:], 1)
-        found.append(draws.at(mean_is_zero(rows[0] + integral), draws.time(1.0)))
+
+        def density(u: Tensor, shape: Shape = tuple(z.shape)) -> Tensor:
+            place = u.reshape(shape)
+            return torch.where(inside(sde, place), sde.prior_log_prob(place).reshape(ROWS, -1).sum(1).exp(), 0.0)
+
+        found.append(draws.at(mean_is_zero(bumps.value(z.flatten(1)) - bumps.integrals(density, draws.noise())), draws.time(1.0)))
     return together(found)
+
+
+def _follows_no_density(sde: Process) -> str | None:
+    entries = torch.Size(sde.state_shape((1, *smallest_event(sde)))).numel()
+    return no_density(sde) or (f"A state has {entries} entries, too many for an integral." if entries > _MOST else None)
+
+
+@DENSITY_LAWS.monte_carlo_law(excuses=_follows_no_density)
+@both
+def draws_follow_the_density(sde: Any, seed: int) -> float:
+    """Samples of `perturb` have the density that `log_prob` gives."""
+    found = []
+    for share, start in zip((0.05, 0.4, 1.0, 0.55), (*STARTS, 1.2), strict=True):  # the last meets walls, if there are any
+        flat = event_at(sde, FLAT) if start == STARTS[2] else None
+        count = torch.Size(sde.state_shape((1, *flat))).numel() if flat else 0
+        draws = Draws(sde, start, seed, flat if 0 < count <= _BY_NODES else None)
+        t = draws.time(share)
+        entries = torch.Size(sde.state_shape(tuple(draws.point.shape))).numel()
+        rows = _against_points(draws, t) if entries > _BY_NODES else _against_nodes(draws, t)
+        found.append(draws.at(mean_is_zero(rows), t))
+    return together(found)
+
+
+_BY_NODES = 2
+"""Entries of a state for which quadrature is affordable."""
+
+
+def _against_nodes(draws: Draws, t: Tensor) -> Tensor:
+    """`φ(z_t) − ∫ φ p`, by quadrature."""
+    sde, bumps = draws.sde, draws.bumps(t)
+    z = draws.states(t)
+    nodes, weights = _whole_numbers(bumps, z) if sde.support.is_discrete else _quadrature(bumps, z.flatten(1).shape[1])
+    flat = nodes.reshape(-1, nodes.shape[-1])
+    density = sde.log_prob(flat.reshape(-1, *z.shape[1:]), draws.data(len(flat)), t).flatten(1).sum(1).exp()
+    values = (weights * density.reshape(weights.shape)).unsqueeze(-1) * bumps.value(flat).reshape(*weights.shape, -1)
+    return bumps.value(z.flatten(1)) - torch.stack([values[k, :, k].sum() for k in range(len(values))])
+
+
+def _against_points(draws: Draws, t: Tensor) -> Tensor:
+    """The same by random points, after a linear map onto entries that are about independent."""
+    sde, pilot = draws.sde, draws.states(t, 2048).flatten(1)
+    z, centre = draws.states(t), pilot.mean(0)
+    _, spread, axes = torch.linalg.svd((pilot - centre) / len(pilot) ** 0.5, full_matrices=False)
+
+    def back(u: Tensor) -> Tensor:
+        return (centre + (u * spread) @ axes).reshape(len(u), *z.shape[1:])
+
+    def density(u: Tensor) -> Tensor:
+        return spread.prod() * sde.log_prob(back(u), draws.data(len(u)), t).reshape(len(u), -1).sum(1).exp()
+
+    there, usual = ((rows - centre) @ axes.T / spread for rows in (z.flatten(1), pilot))
+    bumps = Bumps.fitted(usual, lambda corners: draws.inside(back(corners)), count=_BUMPS, seed=draws.seed)
+    return bumps.value(there) - bumps.integrals(density, draws.noise())
+
+
+_BUMPS = 4
+
+
+def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
+    """Gauss–Legendre nodes `(k, q, n)` and weights `(k, q)` on the box of each bump."""
+    u, w = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(48 if n > 1 else 200))
+    grid = torch.cartesian_prod(*[u] * n).reshape(-1, n)
+    weight = torch.cartesian_prod(*[w] * n).reshape(-1, n).prod(1)
+    nodes = bumps.centres[:, None] + bumps.widths[:, None] * grid
+    return nodes, weight * bumps.widths.prod(1, keepdim=True)
+
+
+def _whole_numbers(bumps: Bumps, z: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_quadrature`, for the sum over all whole numbers up to the largest in `z`."""
+    n, count = z.flatten(1).shape[1], len(bumps.centres)
+    nodes = torch.cartesian_prod(*[torch.arange(float(z.max()) + 1, dtype=torch.float64)] * n).reshape(-1, n)
+    return nodes.expand(count, *nodes.shape), nodes.new_ones(count, len(nodes))
 
 
 def _no_whole_density(sde: Process) -> str | None:
