@@ -22,6 +22,7 @@ from sdezoo.conformance.law import LEVEL, LawError, Suite
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.interpolant import SelfSimilar
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
@@ -150,6 +151,12 @@ def _discrete(sde: Process) -> str | None:
 @CLAIM_LAWS.law(excuses=_discrete)
 def tail_is_that_of_the_prior(sde: Any) -> None:
     """The noise of the prior has the tail index that `tail` gives, to a factor of 2; none below 5 if infinite; if 0, once decoded."""
+    kinds: list[Any] = variants(sde)
+    for kind in kinds:
+        if isinstance(kind, SelfSimilar) and not kind.inexact_increments and kind.index < _NORMAL and kind.tail != kind.index:
+            raise LawError(
+                f"Noise whose sums are distributed as itself has its index for a tail, {kind.index:g}; {kind.tail:g} is claimed.", kind.spec
+            )
     event = next((e for e in events(sde) if len(e) == 1), events(sde)[0])
     for kind in {sde, busy(sde)}:
         if kind.prior_from_data:
@@ -169,6 +176,10 @@ def tail_is_that_of_the_prior(sde: Any) -> None:
                 raise LawError(
                     f"The largest entries of the prior have a tail of index {found:.3g}, and {kind.tail:g} is claimed.", kind.spec
                 )
+
+
+_NORMAL = 2.0
+"""Index of normal noise, which has no tail."""
 
 
 def _usual_steps(sde: Process) -> str | None:

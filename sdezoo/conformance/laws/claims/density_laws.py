@@ -1,14 +1,14 @@
 """Laws of the densities behind a likelihood, and of what is said to follow from a score.
 
 A likelihood is that of the prior, moved by the flow, times the change of volume to the data. So the prior's log-density has to be that of
-the prior's samples, `E φ(z) = ∫ φ p`, as that of noised data is that of `perturb`, and `log_abs_det` the logarithm of the determinant of `decode`. For data at one point the denoiser is
-that point.
+the prior's samples, `E φ(z) = ∫ φ p`, as that of noised data is that of `perturb`; and `log_abs_det` the logarithm of the determinant of
+`decode`. For data at one point the denoiser is that point.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import (
     FLAT,
     Case,
+    busy,
     event_at,
     events,
     fitting_variants,
@@ -255,6 +256,68 @@ def _frequencies(sde: Any, z: Tensor, pilot: Tensor) -> float:
     hits = torch.stack([(z == row).flatten(1).all(1).double() for row in usual], 1)
     excess = hits - sde.prior_log_prob(usual).reshape(1, -1).exp()
     return mean_is_zero(excess[:, :-1] if len(usual) == len(rows) > 1 else excess)
+
+
+def _no_continuum(sde: Process) -> str | None:
+    return "Its support is discrete." if sde.support.is_discrete else no_density(sde)
+
+
+@DENSITY_LAWS.law(excuses=_no_continuum)
+def density_has_no_jumps(sde: Any) -> None:
+    """`log_prob` is continuous in time and in the state, also where one formula takes the place of another."""
+    for kind in dict.fromkeys((sde, busy(sde))):
+        for share in (0.2, 0.6):
+            for what, (jump, place) in _jumps(kind, share).items():
+                if jump > _JUMP:
+                    raise LawError(f"log_prob jumps by {jump:.3g} {what}.", f"{kind.spec}, {place:.4g} of the way")
+
+
+def _jumps(sde: Any, share: float) -> dict[str, tuple[float, float]]:
+    draws = Draws(sde, STARTS[1], 0)
+    (lo, hi), middle = sde.t_span, draws.time(share)
+    z = draws.states(middle, 2 * _LINES)
+    start, end, ones = z[:_LINES], z[_LINES:], (1,) * (z.ndim - 1)
+
+    def at(z: Tensor, t: Tensor) -> Tensor:
+        return sde.log_prob(z, draws.data(len(z)), t).reshape(len(z), -1).sum(1)
+
+    def over_time(u: Tensor) -> Tensor:
+        return at(start.repeat(len(u) // _LINES, *ones), (lo * (hi / lo) ** u).reshape(-1, *ones))
+
+    def over_states(u: Tensor) -> Tensor:
+        a, b = (z.repeat(len(u) // _LINES, *ones) for z in (start, end))
+        return at(a + u.reshape(-1, *ones) * (b - a), middle)
+
+    return {"in time": _largest_jump(over_time), "along a line of states": _largest_jump(over_states)}
+
+
+_LINES, _PLACES, _JUMP, _LIKELY, _TRIED = 8, 192, 1e-3, 30.0, 3
+"""Lines that are followed; places on each; the largest jump of an approximation; how far below its peak a density counts, in nats; and
+how many intervals of a line are halved."""
+
+
+def _largest_jump(along: Callable[[Tensor], Tensor]) -> tuple[float, float]:
+    """The largest jump of functions on [0, 1], and where it is: intervals that differ most from their neighbours are halved."""
+    places = torch.linspace(0, 1, _PLACES, dtype=torch.float64)
+    values = along(places.repeat_interleave(_LINES)).reshape(_PLACES, _LINES)
+    known = values.isfinite()
+    known &= values > torch.where(known, values, -math.inf).amax(0) - _LIKELY
+    change = torch.where(known[1:] & known[:-1], values.diff(dim=0), torch.nan)
+    odd = (change[2:-2] - (4 * (change[1:-3] + change[3:-1]) - change[:-4] - change[4:]) / 6).abs().nan_to_num(0.0)
+    first = (odd.topk(_TRIED, 0).indices + 2).flatten()
+    low, high, lines = places[first], places[first + 1], torch.arange(_LINES).repeat(_TRIED)
+    f, g = values[first, lines], values[first + 1, lines]
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        here = along(middle)
+        left = (here - f).abs() > (g - here).abs()
+        low, high = torch.where(left, low, middle), torch.where(left, middle, high)
+        f, g = torch.where(left, f, here), torch.where(left, here, g)
+    jumps = (g - f).abs().nan_to_num(0.0)
+    return float(jumps.max()), float(low[jumps.argmax()])
+
+
+_HALVINGS = 32
 
 
 def _no_volume(sde: Process) -> str | None:
