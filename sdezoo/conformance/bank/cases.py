@@ -124,6 +124,16 @@ def _changed(plugin: Q, candidates: dict[str, Sequence[Any]], works: Callable[[Q
     return plugin
 
 
+def alternatives(plugin: Plugin, key: str) -> Sequence[Any]:
+    """Other values for a hyper-parameter: scaled, set if it is open, another choice; some may be out of range.
+
+    Args:
+        plugin: The plugin.
+        key: Name of the hyper-parameter.
+    """
+    return _others(type(plugin), key, plugin.parameters()[key])
+
+
 def _others(cls: type[Plugin], key: str, value: Any, on: float = 0.5) -> Sequence[Any]:
     hint = get_type_hints(cls)[key]
     if choices := _choices(hint):

@@ -1,29 +1,95 @@
-"""The law of configuration, for every kind of plugin."""
+"""The laws of configuration, for every kind of plugin."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from hypothesis import strategies as st
 
-from sdezoo.conformance.bank.cases import variants
+from sdezoo.conformance.bank.cases import alternatives, unusual, variants
 from sdezoo.conformance.law import LawError, Suite
+from sdezoo.errors import SdezooError
 from sdezoo.zoo.spec import parse
 
-CONFIGURATION_LAWS: Suite[Any] = Suite()
+
+def configuration_laws(contract: type, answer: Callable[[Any], list[Any]]) -> Suite[Any]:
+    """The laws of configuration of one kind of plugin.
+
+    Args:
+        contract: The class that plugins of this kind derive from; its own hyper-parameters are left alone.
+        answer: Takes a plugin; returns what it computes, as tensors and values that can be compared.
+    """
+    suite: Suite[Any] = Suite()
+    usual = frozenset(getattr(contract, "__dataclass_fields__", ()))
+
+    @suite.property_law(lambda plugin: st.sampled_from(variants(plugin)))
+    def config_round_trip(plugin: Any) -> None:
+        """The spec string of the plugin builds an equal object, and the object is frozen and hashable."""
+        values = parse(plugin.full_spec)[1]
+        twin = type(plugin)(**{key: None if value == "none" else value for key, value in values.items()})
+        if twin != plugin or hash(twin) != hash(plugin):
+            raise LawError(f"{plugin.full_spec} builds {twin!r}, which is not equal.")
+        for field in dataclasses.fields(plugin):
+            try:
+                setattr(plugin, field.name, getattr(plugin, field.name))
+            except dataclasses.FrozenInstanceError:
+                continue
+            raise LawError(f"{field.name} can be assigned: the class is not frozen.")
+
+    @suite.law(excuses=lambda plugin: None if _own(plugin, usual) else "It has no numbers or choices among hyper-parameters of its own.")
+    def every_parameter_counts(plugin: Any) -> None:
+        """Every number and choice of its own among its hyper-parameters changes what it computes, alone or beside other choices."""
+        known: dict[Any, list[Any] | None] = {}
+
+        def asked(one: Any) -> list[Any] | None:
+            if one not in known:
+                try:
+                    known[one] = answer(one)
+                except Exception:  # which other laws report
+                    known[one] = None
+            return known[one]
+
+        for key in _own(plugin, usual):
+            pairs = list(_pairs(plugin, usual, key))
+            if pairs and all(_same(asked(base), asked(changed)) for base, changed in pairs):
+                raise LawError(f"Nothing depends on {key}: all is the same at {' and '.join(str(_value(p, key)) for p in pairs[0])}.")
+
+    return suite
 
 
-@CONFIGURATION_LAWS.property_law(lambda plugin: st.sampled_from(variants(plugin)))
-def config_round_trip(plugin: Any) -> None:
-    """The spec string of the plugin builds an equal object, and the object is frozen and hashable."""
-    values = parse(plugin.full_spec)[1]
-    twin = type(plugin)(**{key: None if value == "none" else value for key, value in values.items()})
-    if twin != plugin or hash(twin) != hash(plugin):
-        raise LawError(f"{plugin.full_spec} builds {twin!r}, which is not equal.")
-    for field in dataclasses.fields(plugin):
-        try:
-            setattr(plugin, field.name, getattr(plugin, field.name))
-        except dataclasses.FrozenInstanceError:
-            continue
-        raise LawError(f"{field.name} can be assigned: the class is not frozen.")
+def _own(plugin: Any, usual: frozenset[str]) -> list[str]:
+    """Hyper-parameters that should change something: not whole numbers, such as a bound that is rarely reached. None beside texts or
+    lists that are given, since what they name may make others idle."""
+    values = plugin.parameters()
+    if any(isinstance(value, tuple) or (isinstance(value, str) and not alternatives(plugin, key)) for key, value in values.items()):
+        return []
+    return [key for key, value in values.items() if key not in usual and (isinstance(value, bool) or not isinstance(value, int))]
+
+
+def _pairs(plugin: Any, usual: frozenset[str], key: str) -> Iterator[tuple[Any, Any]]:
+    """Plugins that differ in one hyper-parameter alone."""
+    chosen = [
+        one for one in variants(plugin) if any(isinstance(v, str) and v != plugin.parameters()[k] for k, v in one.parameters().items())
+    ]
+    for base in dict.fromkeys((plugin, unusual(plugin, usual), *chosen)):
+        for other in alternatives(base, key):
+            try:
+                yield base, dataclasses.replace(base, **{key: other})
+            except SdezooError:  # out of range
+                continue
+
+
+def _value(plugin: Any, key: str) -> Any:
+    return plugin.parameters()[key]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two answers are equal, bit for bit; not if one is unknown."""
+    if one is None or other is None:
+        return False
+    return len(one) == len(other) and all(
+        (a.shape == b.shape and torch.equal(a, b)) if isinstance(a, torch.Tensor) else a == b for a, b in zip(one, other, strict=True)
+    )

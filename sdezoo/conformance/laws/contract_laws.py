@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,19 +10,20 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
+from sdezoo.conformance.bank.answers import answers, computed
 from sdezoo.conformance.bank.cases import Case, each_variant, events, fitting_variants, process_cases, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import check_staircase, close
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.conformance.laws.configuration import configuration_laws
 from sdezoo.errors import SupportError
 from sdezoo.process.affine import AffineSDE, slopes
 from sdezoo.process.columns import count_outside
 from sdezoo.process.noise import Noise
-from sdezoo.process.process import Conditional, Denoised, Process, Supervised
+from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE, MatrixSDE
 
-CONTRACT_LAWS: Suite[Process] = Suite(CONFIGURATION_LAWS)
+CONTRACT_LAWS: Suite[Process] = Suite(configuration_laws(Process, computed))
 
 _MANY = 240  # of rows to adapt to; prime to 7
 _WIDE = (torch.float64,)
@@ -31,65 +32,11 @@ _OVERFLOWING = (-200.0, -20.0, -3.0, -2.0)
 _SEEDS = 40
 
 
-def answers(
-    sde: Any, x0: Tensor, z: Tensor, t: Tensor, noise: Callable[[], Noise], asked: Callable[[str], bool] = lambda _: True
-) -> dict[str, Tensor]:
-    """Call every method of a process, and return the results by name, broadcast to the batch.
-
-    Args:
-        sde: The process.
-        x0: Data, `(B, *event)`.
-        z: States, `(B, *state)`.
-        t: Times, 0-dim or a column `(B, 1, …, 1)`, float64.
-        noise: Returns the noise for one call.
-        asked: Takes a name; returns whether to call the method.
-    """
-    s = torch.sin(3 * z)
-
-    def out() -> Tensor:
-        return torch.cos(2 * sde.network_input(z, t))
-
-    calls: dict[str, Callable[[], Tensor]] = {
-        "perturb": lambda: sde.perturb(x0, t, noise()),
-        "encode": lambda: sde.encode(x0, noise()),
-        "decode": lambda: sde.decode(z),
-        "network_input": lambda: sde.network_input(z, t),
-        "score_from_output": lambda: z if type(sde).score_from_output is Process.score_from_output else sde.score_from_output(out(), z, t),
-        "scale": lambda: _rows(sde.scale(t), z),
-        "noise_conditioning": lambda: _rows(sde.noise_conditioning(t), z),
-    }
-    if isinstance(sde, ForwardSDE):
-        calls |= {
-            "drift": lambda: sde.drift(z, t),
-            "diffuse": lambda: z + sde.diffuse(z, t, z.new_ones(sde.noise_shape(z.shape))),
-            "divergence": lambda: sde.divergence(z, t),
-            "ggt": lambda: sde.ggt(z, t, s),
-            "reverse_drift": lambda: sde.reverse_drift(z, t, s),
-            "project": lambda: sde.project(z, z),
-            "forward_step": lambda: sde.forward_step(z, t, t.new_tensor(0.01), noise()),
-        }
-    if isinstance(sde, Conditional):
-        calls["score"] = lambda: sde.score(z, x0, t)
-    if isinstance(sde, Denoised):
-        calls |= {
-            "target": lambda: sde.target(z, x0, t),
-            "denoiser_from_output": lambda: sde.denoiser_from_output(out(), z, t),
-            "error_scale": lambda: _rows(sde.error_scale(t), z),
-        }
-    if isinstance(sde, Supervised) and sde.knows_density:
-        calls["log_prob"] = lambda: sde.log_prob(z, x0, t)
-    return {name: call() for name, call in calls.items() if asked(name)}
-
-
 def _support_forgotten(sde: Process, x0: Tensor) -> str:
     """What to say of a process that declares no support, if negative data may be what it does not take."""
     if type(sde).support is not Process.support or not (x0 < 0).any():
         return ""
     return f" The data, such as {float(x0.min()):.3g}, are real numbers, the default; if the process does not take all, override `support`."
-
-
-def _rows(value: Tensor, z: Tensor) -> Tensor:
-    return value.expand(len(z), *value.shape[1:]) if value.ndim else value.expand(len(z))
 
 
 @CONTRACT_LAWS.property_law(process_cases, first=True)

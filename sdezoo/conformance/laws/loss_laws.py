@@ -23,11 +23,11 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import equivalent, typical
 from sdezoo.conformance.bank.linear_models import BENDS, EXACT, Lesson, LinearModel, entry_gradients, expected, gradients, values
-from sdezoo.conformance.bank.loss_trials import DenseSheared, Trial, accepted, trials
+from sdezoo.conformance.bank.loss_trials import DenseSheared, Trial, accepted, computed, trials
 from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.conformance.evidence import PValue, close, mean_is_zero, together
 from sdezoo.conformance.law import LawError, Suite, Unstated
-from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.conformance.laws.configuration import configuration_laws
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise, mix
@@ -35,7 +35,7 @@ from sdezoo.process.process import Process, Supervised
 from sdezoo.zoo.composition import defaults
 from sdezoo.zoo.registry import LOSSES, SDES
 
-LOSS_LAWS: Suite[ScoreLoss] = Suite(CONFIGURATION_LAWS)
+LOSS_LAWS: Suite[ScoreLoss] = Suite(configuration_laws(ScoreLoss, computed))
 
 _WIDE = (torch.float64,)
 _SPANS, _ROWS, _BINS = 6, 2048, 10

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sdezoo.conformance.bank.answers import answers
 from sdezoo.conformance.bank.cases import smallest_event, typical
 from sdezoo.conformance.bank.loss_trials import SmallNetwork
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.contract_laws import answers
 from sdezoo.data.dataset import Kind
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import PluginError

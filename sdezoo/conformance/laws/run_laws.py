@@ -18,7 +18,7 @@ from sdezoo.conformance.bank.problems import gaussian
 from sdezoo.conformance.bank.sampler_problems import WIDE, Problem, atoms_of, drive, enough, no_problem, problems, reference_problems
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite, falsify
-from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.conformance.laws.configuration import configuration_laws
 from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.bridge import Bridge
@@ -29,7 +29,7 @@ from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.start import AtRows
 
-RUN_LAWS: Suite[Sampler] = Suite(CONFIGURATION_LAWS)
+RUN_LAWS: Suite[Sampler] = Suite(configuration_laws(Sampler, lambda one: _computed(one)))  # noqa: PLW0108  # defined below
 
 _MANY = 64
 
@@ -107,6 +107,14 @@ class Run:
 
 def _runs(sampler: Sampler, steps: int = 4) -> list[Run]:
     return [Run(sampler, problem, steps=enough(sampler, steps)) for problem in problems(sampler, gaussian)]
+
+
+def _computed(sampler: Sampler) -> list[Any]:
+    """The samples, evaluations and times of short runs."""
+    found: list[Any] = []
+    for run in _runs(sampler):
+        found += [run(), sampler.evaluations(run.steps), sampler.grid(sampler.view(run.problem.model), run.steps)]
+    return found
 
 
 def _affordable(sampler: Sampler, steps: int) -> int:

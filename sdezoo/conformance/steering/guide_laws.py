@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.conformance.laws.configuration import configuration_laws
 from sdezoo.errors import ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
@@ -24,7 +24,7 @@ from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.composition import defaults, fitting_parts, preferred
 from sdezoo.zoo.registry import SAMPLERS, SDES
 
-GUIDE_LAWS: Suite[Guide] = Suite(CONFIGURATION_LAWS)
+GUIDE_LAWS: Suite[Guide] = Suite(configuration_laws(Guide, lambda one: _computed(one)))  # noqa: PLW0108  # defined below
 
 _EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
 _WIDE = torch.empty((), dtype=torch.float64)
@@ -116,6 +116,15 @@ def fits_laws(guide: Guide) -> bool:
     except ParameterError:
         return False
     return True
+
+
+def _computed(guide: Guide) -> list[Any]:
+    """Scores of guided models."""
+    found: list[Any] = []
+    for sde in _processes(guide):
+        model = _around(guide, sde, range(5))
+        found += [model.score(_states(sde, 5), t) for t in _times(sde)]
+    return found
 
 
 def _observed(sde: AffineSDE) -> dict[str, Tensor]:

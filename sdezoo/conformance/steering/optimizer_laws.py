@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.configuration import CONFIGURATION_LAWS
+from sdezoo.conformance.laws.configuration import configuration_laws
 from sdezoo.learning.optimizer import Optimizer, flatten_state, is_weight, restore_state
 
-OPTIMIZER_LAWS: Suite[Optimizer] = Suite(CONFIGURATION_LAWS)
+OPTIMIZER_LAWS: Suite[Optimizer] = Suite(configuration_laws(Optimizer, lambda one: _computed(one)))  # noqa: PLW0108  # defined below
 
 _STEPS, _RATES = 300, (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3)
-_RATE = 1e-3
+_RATE, _FEW = 1e-3, 6
 
 
 class _Net(nn.Module):
@@ -52,6 +52,13 @@ def _normal(*shape: int, seed: int = 0) -> Tensor:
 
 def _rate(plugin: Optimizer) -> float:
     return plugin.learning_rate or _RATE
+
+
+def _computed(plugin: Optimizer) -> list[Any]:
+    """The weights after a few steps."""
+    net = _made(_Net)
+    _train(net, plugin.build(net, _rate(plugin), steps=_FEW, seed=3), range(_FEW), _rate(plugin))
+    return [plugin.learning_rate, plugin.keeps, plugin.averaged, *(p.detach() for p in net.parameters())]
 
 
 def _train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range, lr: float) -> None:
