@@ -209,20 +209,22 @@ class Trial:
         return self.loss(model, batch, t[list(rows)], KeyedNoise(self.case.seed, rows))
 
 
-def computed(loss: Any) -> list[Any]:
-    """The times of a loss, and its values and weights for two rows at three times, on each process that it accepts.
+def computed(loss: Any) -> dict[Any, list[Any]]:
+    """The times of a loss, and its values and weights for two rows at three times, by the process, of those that it accepts.
 
     Args:
         loss: The loss.
     """
-    found: list[Any] = []
+    found: dict[Any, list[Any]] = {}
     for sde in accepted(loss):
         event, (lo, hi) = smallest_event(sde), loss.t_span(sde)
         normals = torch.linspace(-0.7, 0.9, 2 * math.prod(event), dtype=torch.float64).reshape(2, *event)
         for share in (0.1, 0.5, 0.9):
             first, last = sde.t_span
             trial = Trial(loss, Case(sde, normals, torch.tensor(first + share * (last - first), dtype=torch.float64)), outputs(sde)[0])
-            found += [lo, hi, trial.value(trial.model()).detach(), loss.weight(trial.model(), trial.t, trial.case.draw())]
+            found.setdefault(sde, []).extend(
+                [lo, hi, trial.value(trial.model()).detach(), loss.weight(trial.model(), trial.t, trial.case.draw())]
+            )
     return found
 
 

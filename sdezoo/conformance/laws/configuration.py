@@ -15,12 +15,13 @@ from sdezoo.errors import SdezooError
 from sdezoo.zoo.spec import parse
 
 
-def configuration_laws(contract: type, answer: Callable[[Any], list[Any]]) -> Suite[Any]:
+def configuration_laws(contract: type, answer: Callable[[Any], Any]) -> Suite[Any]:
     """The laws of configuration of one kind of plugin.
 
     Args:
         contract: The class that plugins of this kind derive from; its own hyper-parameters are left alone.
-        answer: Takes a plugin; returns what it computes, as tensors and values that can be compared.
+        answer: Takes a plugin; returns what it computes: tensors and values that can be compared, in lists, or in a dict by what it works
+            on, of which the common keys are compared.
     """
     suite: Suite[Any] = Suite()
     usual = frozenset(getattr(contract, "__dataclass_fields__", ()))
@@ -42,14 +43,14 @@ def configuration_laws(contract: type, answer: Callable[[Any], list[Any]]) -> Su
     @suite.law(excuses=lambda plugin: None if _own(plugin, usual) else "It has no numbers or choices among hyper-parameters of its own.")
     def every_parameter_counts(plugin: Any) -> None:
         """Every number and choice of its own among its hyper-parameters changes what it computes, alone or beside other choices."""
-        known: dict[Any, list[Any] | None] = {}
+        known: dict[Any, Any] = {}
 
-        def asked(one: Any) -> list[Any] | None:
+        def asked(one: Any) -> Any:
             if one not in known:
                 try:
                     known[one] = answer(one)
                 except Exception:  # which other laws report
-                    known[one] = None
+                    known[one] = {}
             return known[one]
 
         for key in _own(plugin, usual):
@@ -87,9 +88,12 @@ def _value(plugin: Any, key: str) -> Any:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two answers are equal, bit for bit; not if one is unknown."""
-    if one is None or other is None:
-        return False
-    return len(one) == len(other) and all(
-        (a.shape == b.shape and torch.equal(a, b)) if isinstance(a, torch.Tensor) else a == b for a, b in zip(one, other, strict=True)
-    )
+    """Whether two answers are equal, bit for bit; not if nothing can be compared."""
+    if isinstance(one, dict) or isinstance(other, dict):
+        common = [key for key in one if key in other] if isinstance(one, dict) and isinstance(other, dict) else []
+        return bool(common) and all(_same(one[key], other[key]) for key in common)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, torch.Tensor):
+        return isinstance(other, torch.Tensor) and one.shape == other.shape and torch.equal(one, other)
+    return one == other

@@ -20,6 +20,7 @@ from sdezoo.conformance.bank.cases import (
     FLAT,
     Case,
     busy,
+    each_variant,
     event_at,
     events,
     fitting_variants,
@@ -330,7 +331,7 @@ def _square_rows(sde: Process) -> st.SearchStrategy[Case]:
     return process_cases(sde, rows=2, dtypes=_WIDE, shapes=flat, reach=2.0)
 
 
-@DENSITY_LAWS.property_law(_square_rows, excuses=_no_volume, examples=12)
+@DENSITY_LAWS.property_law(_square_rows, excuses=_no_volume, also=each_variant, examples=12)
 def volume_is_that_of_decode(case: Case) -> None:
     """`log_abs_det` is the logarithm of the determinant of the derivative of `decode`, row by row."""
     sde = case.sde
