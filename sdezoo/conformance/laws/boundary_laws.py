@@ -79,7 +79,7 @@ def prior_gap(sde: Any) -> None:
                 draws.point = kind.decode(torch.zeros_like(kind.encode(draws.point, draws.noise())))
             if kind.prior_from_data:  # data at many points: the prior keeps how they spread
                 count = count if kind.knows_transition else _SIMULATED
-                data = typical(kind, draws.noise().normal(draws.point, (count, *draws.point.shape[1:])))
+                data = typical(kind, start + draws.noise().normal(draws.point, (count, *draws.point.shape[1:])))
                 if (whole := kind.adapted(data)) == kind:  # what it was given is of other data
                     break
                 noised = kind.perturb(data, last, draws.noise()).double().flatten(1)
@@ -253,7 +253,9 @@ def transitions_compose(sde: Any, seed: int) -> float:
 @BOUNDARY_LAWS.law(excuses=_no_transition)
 def short_transitions_move_little(sde: Any) -> None:
     """Over a thousandth of the time `transition` moves states as far as drift and diffusion do, to a factor of 1.5."""
-    for kind in {sde, busy(sde)}:
+    for kind in dict.fromkeys((sde, busy(sde))):
+        if not kind.knows_transition:
+            continue
         for share, start in zip((0.3, 0.8), STARTS[:2], strict=True):
             draws = Draws(kind, start, 0)
             a, b = draws.time(share), draws.time(share + _SHORT)

@@ -135,14 +135,18 @@ class Draws:
 
 
 def both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
-    """Apply a Monte-Carlo law to the process as it is and to one with every open hyper-parameter set."""
+    """Apply a Monte-Carlo law to the process as it is and to its `busy` twin, unless that one alone is simulated."""
 
     def p_value(sde: Any, seed: int) -> float:
-        kinds = [sde] if busy(sde) == sde else [sde, busy(sde)]
+        kinds = [kind for kind in dict.fromkeys((sde, busy(sde))) if _known(kind) or not _known(sde)]
         return together([law(kind, seed + 1000 * k) for k, kind in enumerate(kinds)])
 
     p_value.__name__, p_value.__doc__ = law.__name__, law.__doc__
     return p_value
+
+
+def _known(sde: Any) -> bool:
+    return not isinstance(sde, ForwardSDE) or sde.knows_transition
 
 
 def drawn_by_simulation(sde: Process) -> str | None:
