@@ -8,7 +8,7 @@
 Both reject times outside `t_span`, and count their evaluations.
 
 `Additive` and `Multiplicative` are the reference processes on which losses and samplers are tried: one on the real line
-that shrinks the data, one on the positive numbers with a drift.
+that shrinks the data, one on the positive numbers with a drift. `Hastening` is the first by another clock.
 """
 
 from __future__ import annotations
@@ -55,6 +55,25 @@ class Additive(AffineSDE, Stationary):
         """The stationary process is reversible: its transition is the same in both directions of time."""
         k = self.at(t - s, z)
         return k.alpha * z + k.sigma * noise.normal(z)
+
+
+@dataclass(frozen=True)
+class Hastening(Additive):
+    """`Additive` by a clock that runs faster and faster, `β(t) = (t + t²)/2`: its coefficients depend on the time."""
+
+    def _clock(self, t: Tensor) -> Tensor:
+        return (t + t**2) / 2
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        return super().coefficients(self._clock(t))
+
+    def equation(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        rate = 0.5 + t
+        return -rate * x, self.sigma * rate.sqrt()
+
+    def reverse_transition(self, z: Tensor, t: Tensor, s: Tensor, noise: Noise) -> Tensor:
+        alpha, _, variance = super().coefficients(self._clock(t) - self._clock(s))
+        return alpha.to(z) * z + variance.sqrt().to(z) * noise.normal(z)
 
 
 @dataclass(frozen=True)

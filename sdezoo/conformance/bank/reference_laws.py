@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
-from sdezoo.conformance.bank.cases import smallest_event, typical
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import FLAT, event_at, smallest_event, typical
 from sdezoo.conformance.bank.problems import Atoms, Mixture, gaussian
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process, Supervised
 
 CENTRES, DEVIATIONS, WEIGHTS = (-0.8, 0.9), (0.35, 0.45), (0.6, 0.4)
@@ -52,3 +56,25 @@ def model_of(sde: Process) -> Mixture | Atoms | None:
     if isinstance(sde, AffineSDE):
         return humps(sde)
     return points(sde) if isinstance(sde, Supervised) else None
+
+
+REACHES = (1.5, 2.5)
+"""How widely data are spread to which processes that go back without a score adapt, in the normal numbers of `typical`."""
+
+
+def named(sde: Any, rows: int) -> list[tuple[Any, Tensor, Tensor]]:
+    """For data of each spread: the process adapted to them, the data, and zeros of the shape of data like these; none if it names none.
+
+    Args:
+        sde: A process that goes back in time given its denoiser.
+        rows: Number of rows of the zeros.
+    """
+    found = []
+    for reach in REACHES:
+        like = torch.zeros(rows, *event_at(sde, FLAT), dtype=torch.float64)
+        grid = torch.linspace(-reach, reach, 64, dtype=torch.float64).reshape(64, *(1,) * (like.ndim - 1)).expand(64, *like.shape[1:])
+        data = typical(sde, grid)
+        kind = sde.adapted(data)
+        if kind.exact_data(like.shape, Noise.seeded(0), like) is not None:
+            found.append((kind, data, like))
+    return found

@@ -1,9 +1,9 @@
 """Test problems of samplers: models with an exact score.
 
-There are three reference processes, on which the data are a mixture whose distribution is known at every time:
-`Additive`, `Multiplicative` and `Curved`. `Curved` is an SDE that is not affine and whose noise depends on the state, so
-that a sampler that leaves out the divergence fails. A sampler of interpolants is tried on `Mixed`. One that takes none of
-these is tried on data on a few points: under `Cauchy` if it takes self-similar noise, and under installed processes.
+There are three reference processes, on which the data are a mixture whose distribution is known at every time: `Additive`,
+`Multiplicative` and `Curved`; `Hastening` takes the place of the second for samplers that refuse it. `Curved` is an SDE that is not affine
+and whose noise depends on the state, so that a sampler that leaves out the divergence fails. A sampler of interpolants is tried on `Mixed`.
+One that takes none of these is tried on data on a few points: under `Cauchy` if it takes self-similar noise, and under installed processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import smallest_event, typical
-from sdezoo.conformance.bank.problems import Additive, Atoms, BridgeAtoms, Mixture, Multiplicative, gaussian
+from sdezoo.conformance.bank.problems import Additive, Atoms, BridgeAtoms, Hastening, Mixture, Multiplicative, gaussian
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
@@ -287,6 +287,9 @@ def reference_problems(
     found = []
     if sampler.refuses(additive) is None:
         mixture = law(additive)
+        found.append(ReferenceProblem(mixture, mixture, torch.clone, torch.clone))
+    if found and sampler.refuses(multiplicative):  # it needs more, such as a stationary distribution
+        mixture = law(Hastening(sigma or 2.0, lo))
         found.append(ReferenceProblem(mixture, mixture, torch.clone, torch.clone))
     if sampler.refuses(multiplicative) is None:
         mixture = law(multiplicative)

@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import event_at, inside, smallest_event, typical, variants
+from sdezoo.conformance.bank.cases import event_at, inside, smallest_event, variants
 from sdezoo.conformance.bank.problems import Atoms
+from sdezoo.conformance.bank.reference_laws import named
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
@@ -179,51 +180,27 @@ def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
     return together(found)
 
 
-def _spread_out(sde: Any, reach: float = 1.5) -> tuple[Any, Tensor]:
-    """The process adapted to data that are spread widely, and data like these."""
-    like = torch.zeros(ROWS, *event_at(sde, STARTS[2]), dtype=torch.float64)
-    return sde.adapted(typical(sde, _grid(like, reach))), like
-
-
 _WIDER = 0.2
 """Largest logarithm of the ratio of the spreads of data that are named and data that were given; 8192 rows may be off by a tenth of it."""
-
-
-def _grid(like: Tensor, reach: float) -> Tensor:
-    """Normal numbers in equal steps, the same in all entries."""
-    return torch.linspace(-reach, reach, 64, dtype=torch.float64).reshape(64, *(1,) * (like.ndim - 1)).expand(64, *like.shape[1:])
 
 
 def _no_exact_data(sde: Any) -> str | None:
     if reason := _no_way_back(sde):
         return reason
-    return None if _named(sde) else "It names no data for which long steps are exact."
-
-
-_REACHES = (1.5, 2.5)
-
-
-def _named(sde: Any) -> list[tuple[float, Any, Tensor]]:
-    """For data that are spread widely, and more widely: how widely, the process adapted to them, and what data it names like them."""
-    found = []
-    for reach in _REACHES:
-        kind, like = _spread_out(sde, reach)
-        if kind.exact_data(like.shape, Noise.seeded(0), like) is not None:
-            found.append((reach, kind, like))
-    return found
+    return None if named(sde, ROWS) else "It names no data for which long steps are exact."
 
 
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_exact_data)
 def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
     """For the data that it names, a long step back by the network output 0 has the distribution of the earlier state."""
     found = []
-    for reach, kind, like in _named(sde):
-        named = kind.exact_data(like.shape, Noise.seeded(mix(seed, 2)), like).double().flatten(1)
-        wide, known = (float(rows.std(0, correction=0)[0]) for rows in (named, typical(sde, _grid(like, reach)).double().flatten(1)))
+    for kind, data, like in named(sde, ROWS):
+        like_these = kind.exact_data(like.shape, Noise.seeded(mix(seed, 2)), like)
+        wide, known = (float(rows.double().flatten(1).std(0, correction=0)[0]) for rows in (like_these, data))
         if abs(math.log(wide / known)) > _WIDER:
             said = f"The data that it names have the spread {wide:.3g}; those given, {known:.3g}."
             return PValue(0.0, kind.spec, lambda said=said: said)
-    _, kind, like = _named(sde)[0]
+    kind, _, like = named(sde, ROWS)[0]
     for k, (first, last) in enumerate(((0.1, 1.0), (0.2, 0.5))):
         draws = Draws(kind, STARTS[2], mix(seed, k), tuple(like.shape[1:]))
         s, t = draws.time(first), draws.time(last)

@@ -17,6 +17,7 @@ from sdezoo.conformance.bank.cases import equivalent, variants
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.bank.orders import Error, affine_error, falls, normal_end
 from sdezoo.conformance.bank.problems import Atoms, BridgeAtoms, Mixture, gaussian
+from sdezoo.conformance.bank.reference_laws import named
 from sdezoo.conformance.bank.sampler_problems import (
     COARSE,
     WIDE,
@@ -36,8 +37,10 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.interpolant import ScaleMixture, SelfDecomposable
 from sdezoo.process.noise import Noise
+from sdezoo.process.rewindable import Rewindable
 from sdezoo.sampling.sampler import Sampler
-from sdezoo.zoo.registry import SAMPLERS
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SAMPLERS, SDES
 
 STEP_LAWS: Suite[Sampler] = Suite()
 
@@ -235,6 +238,41 @@ def _kept_on_the_way(sampler: Sampler, model: Atoms | BridgeAtoms, steps: int, c
         found = states[s] if s else model.sde.decode_unchecked(states[s])
         known = model.noised(t, count, noise) if s else model.points
         _alike(found.flatten(1), known.flatten(1), f"On {model.sde.spec}, at t = {s:.3g}, in {steps} steps,", bound)
+
+
+def _no_named_data(sampler: Sampler) -> str | None:
+    return None if _going_back(sampler) else "It takes no installed process that names data for which long steps back are exact."
+
+
+def _going_back(sampler: Sampler) -> list[Any]:
+    return [sde for _, sde in defaults(SDES) if isinstance(sde, Rewindable) and sampler.refuses(sde) is None and named(sde, 1)]
+
+
+class _Untrained(Model[Any]):
+    """The denoiser of a network that returns 0."""
+
+    def __init__(self, sde: Any) -> None:
+        self.sde = sde
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        raise LawError(f"{self.sde.spec} has no score, and the sampler asks for it.")
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.sde.denoiser_from_output(torch.zeros_like(self.sde.network_input(z, t)), z, t)
+
+
+@STEP_LAWS.law(excuses=_no_named_data)
+def long_steps_back_are_exact(sampler: Sampler) -> None:
+    """For data for which a process says that steps back of any length are exact, states have its distributions after each of four."""
+    for sde in _going_back(sampler):
+        kind, _, like = named(sde, 4 * _CROWD)[0]
+        view, noise, memory = sampler.view(_Untrained(kind)), Noise.seeded(2), None
+        times = sampler.grid(view, 5)[:-1]
+        z = kind.perturb(kind.exact_data(like.shape, noise, like), times[0], noise)
+        for t, s in pairwise(times):
+            z, memory = sampler.step(view, z, t, s, noise, memory)
+            known = kind.perturb(kind.exact_data(like.shape, noise, like), s, noise)
+            _alike(z.flatten(1), known.flatten(1), f"On {kind.spec}, at t = {float(s):.3g}, in steps that are exact,", _CLOSE / 2)
 
 
 def _heavier(models: list[Atoms | BridgeAtoms]) -> Iterator[Atoms | BridgeAtoms]:
