@@ -272,7 +272,7 @@ def long_steps_back_are_exact(sampler: Sampler) -> None:
         for t, s in pairwise(times):
             z, memory = sampler.step(view, z, t, s, noise, memory)
             known = kind.perturb(kind.exact_data(like.shape, noise, like), s, noise)
-            _alike(z.flatten(1), known.flatten(1), f"On {kind.spec}, at t = {float(s):.3g}, in steps that are exact,", _CLOSE / 2)
+            _alike(z.flatten(1), known.flatten(1), f"On {kind.spec}, at t = {float(s):.3g}, in steps that are exact,", 2 * _CLOSE)
 
 
 def _heavier(models: list[Atoms | BridgeAtoms]) -> Iterator[Atoms | BridgeAtoms]:

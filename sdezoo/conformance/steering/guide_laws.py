@@ -15,6 +15,7 @@ from torch import Tensor
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import configuration_laws
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
@@ -99,7 +100,7 @@ def _around(guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any
 
     reference = Reference(
         inner, _sampler(sde), _STEPS, _EVENT, seed=3, rows=lambda label: _data(sde, label), labels=labels, like=_WIDE, kept=kept,
-        observed=_observed(sde), indices=indices,
+        observed=_observed(sde), indices=indices, encoding=_UNITS,
     )  # fmt: skip
     return guide.around(inner(labels, indices), reference)
 
@@ -127,9 +128,14 @@ def _computed(guide: Guide) -> list[Any]:
     return found
 
 
+_SCALE, _SHIFT = 0.4, 0.1
+_UNITS = Encoding.affine(_SCALE, _SHIFT)
+"""What is observed is in other units: `x = 0.4 raw + 0.1`."""
+
+
 def _observed(sde: AffineSDE) -> dict[str, Tensor]:
-    """The first entry of two samples in turn, as entries that are known, `x`, and as a linear map, `y = A x`."""
-    x = _data(sde, None)[:2].clone()
+    """The first entry of two samples in turn, as entries that are known, `x`, and as a linear map, `y = A x`, in the user's units."""
+    x = (_data(sde, None)[:2] - _SHIFT) / _SCALE
     y = x[:, :1].clone()
     x[:, 1] = torch.nan
     return {"x": x, "y": y, "A": torch.eye(_EVENT[0], dtype=torch.float64)[:1]}
