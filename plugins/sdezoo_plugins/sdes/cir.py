@@ -76,7 +76,7 @@ class CIR(SquareRoot):
 
     @property
     def reflecting_boundary(self) -> bool:
-        return self.q == 0
+        return self.q < 1e-12  # 0 to rounding
 
     def adapted(self, x0: Tensor) -> Self:
         if self.unit is not None:

@@ -9,7 +9,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_ca
 from sdezoo.conformance.evidence import means_are_equal, path_features, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
+from sdezoo.errors import SdezooError
 from sdezoo.learning.output import OUTPUTS
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.interpolant import SelfSimilar
@@ -35,7 +38,7 @@ _MANY = 2**16
 _NEAR = (0.08, 0.04)
 _CLOSE = 1e-4
 _FLAT = 0.005
-_FAR = 64.0
+_FAR, _BELOW, _RANGE = 64.0, 100.0, 6
 _TOP = (30, 200, 2000)
 _STEPPED = 32
 _STEPPERS = 4096
@@ -58,9 +61,9 @@ def _ends(sde: Any) -> bool:
 
 @CLAIM_LAWS.law(excuses=_no_edge)
 def walls_are_where_it_says(sde: Any) -> None:
-    """Noised data have a positive density at a wall if, and only if, `reflecting_boundary` says so."""
+    """Noised data have a positive density at a wall if, and only if, `reflecting_boundary` says so; at the ends of ranges too."""
     kinds: list[Any] = variants(sde)
-    for kind in kinds:
+    for kind in [*kinds, *_extremes(sde)]:
         known = isinstance(kind, Supervised) and kind.knows_density
         if not (known or kind in (sde, busy(sde))) or not (_ends(kind) or kind.reflecting_boundary):
             continue
@@ -68,6 +71,26 @@ def walls_are_where_it_says(sde: Any) -> None:
         if positive is not None and positive != kind.reflecting_boundary:
             says = "says" if kind.reflecting_boundary else "does not say"
             raise LawError(f"It {says} that its density is positive at a wall; {what}.", kind.spec)
+
+
+def _extremes(sde: Any) -> list[Any]:
+    """Variants at the last number of a hyper-parameter's range, found by halving, for each number whose range ends near it."""
+    found: list[Any] = []
+    for key, value in sde.parameters().items():
+        for factor in (0.5, 2.0) if isinstance(value, float) and value else ():
+            good, bad = next(((a, b) for a, b in pairwise(value * factor**k for k in range(_RANGE)) if _valid(sde, key, b) is None), (0, 0))
+            for _ in range(60 if good else 0):
+                middle = (good + bad) / 2
+                good, bad = (middle, bad) if _valid(sde, key, middle) else (good, middle)
+            found += [_valid(sde, key, good)] if good else []
+    return found
+
+
+def _valid(sde: Any, key: str, value: float) -> Any:
+    try:
+        return replace(sde, **{key: value})
+    except SdezooError:
+        return None
 
 
 def _by_density(sde: Any) -> tuple[bool | None, str]:
@@ -87,7 +110,8 @@ def _by_density(sde: Any) -> tuple[bool | None, str]:
     near, nearer = (
         sde.log_prob(z + ((1 - size) * low).reshape(column) * step, x0, t).reshape(len(z), -1).sum(1) for size in (_CLOSE, _CLOSE / 100)
     )
-    slope = ((near - nearer) / math.log(100))[leaves & near.isfinite() & nearer.isfinite()]
+    usual = sde.log_prob(draws.states(t, len(z)), x0, t).reshape(len(z), -1).sum(1).median()  # farther below it, nothing is known
+    slope = ((near - nearer) / math.log(100))[leaves & nearer.isfinite() & (near > usual - _BELOW)]
     if not len(slope):
         return None, ""
     least = float(slope.abs().min())
