@@ -20,7 +20,7 @@ from sdezoo.learning.optimizer import Optimizer, flatten_state, is_weight, resto
 OPTIMIZER_LAWS: Suite[Optimizer] = Suite(configuration_laws(Optimizer, lambda one: _computed(one)))  # noqa: PLW0108  # defined below
 
 _STEPS, _RATES = 300, (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3)
-_RATE, _FEW = 1e-3, 6
+_RATE, _FEW, _SHORT = 1e-3, 6, 100
 
 
 class _Net(nn.Module):
@@ -278,3 +278,48 @@ def what_is_not_a_number_shows(plugin: Optimizer) -> None:
     hidden = [name for name, p in net.named_parameters() if p.isfinite().all()]
     if hidden:
         raise LawError(f"After a gradient that is not a number, {', '.join(hidden)} are finite.")
+
+
+def _inherits_nothing(plugin: Optimizer) -> str | None:
+    return "It takes over nothing of an earlier run." if type(plugin).inherit is Optimizer.inherit else None
+
+
+@OPTIMIZER_LAWS.law(excuses=_inherits_nothing)
+def what_is_inherited_is_kept(plugin: Optimizer) -> None:
+    """Trained on with other data, and with others again, it forgets less of the first data if it takes over what it is to keep."""
+    kept, lost = (_forgotten(plugin, heir=heir) for heir in (True, False))
+    for runs, (ours, usual) in enumerate(zip(kept, lost, strict=True), 1):
+        if not ours < usual / 2:
+            raise LawError(
+                f"After {runs} more runs answers to the first data moved by {ours:.3g}, and by {usual:.3g} if nothing is taken over."
+            )
+
+
+class _Wide(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(8, 3)
+
+
+def _forgotten(plugin: Optimizer, heir: bool) -> list[float]:
+    """How far the answers to the first data move in each of two more runs, on data in other directions."""
+    net, lr, first, moved = _made(_Wide), 10 * _rate(plugin), _inputs(0), []
+    answers, left = torch.zeros(()), {}
+    for k in range(3):
+        optimizer, x = plugin.build(net, lr, steps=_SHORT, seed=k), _inputs(k)
+        if heir and left:
+            plugin.inherit(optimizer, left)
+        for _ in range(_SHORT):
+            optimizer.zero_grad()
+            (net(x) - _normal(len(x), 3, seed=20 + k)).square().mean().backward()
+            optimizer.step()
+        left, now = {key: value.clone() for key, value in flatten_state(optimizer).items()}, net(first).detach()
+        if k:
+            moved.append(float((now - answers).norm()))
+        else:
+            answers = now
+    return moved
+
+
+def _inputs(k: int) -> Tensor:
+    """Inputs in two of eight directions."""
+    return _normal(64, 2, seed=10 + k) @ torch.linalg.qr(_normal(8, 8, seed=9)).Q[2 * k : 2 * k + 2]
