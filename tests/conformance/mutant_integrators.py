@@ -1,4 +1,4 @@
-"""Mistakes in the flow, in exponential integrators, in correctors and in the multiplicative samplers."""
+"""Mistakes in the flow, in exponential integrators, in correctors, in the multiplicative samplers, and in splitting."""
 
 from typing import Any, ClassVar
 
@@ -12,7 +12,10 @@ from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
 from sdezoo_plugins.samplers.levy_sde import LevySDE
 from sdezoo_plugins.samplers.multiplicative import Multiplicative
 from sdezoo_plugins.samplers.pc import PC
+from sdezoo_plugins.samplers.pf_ode import PFODE
+from sdezoo_plugins.samplers.posterior import Posterior
 from sdezoo_plugins.samplers.sscs import SSCS
+from sdezoo_plugins.samplers.torchsde import TorchSDE
 from tests.conformance.right_samplers import Flow, mutants
 
 OF_OTHER_KINDS, killed_by = mutants()
@@ -331,3 +334,44 @@ class AwayFromTheData(DaleLangevin):
     def update(self, model, z, t, delta, anneal, noise):
         ahead = super().update(model, z, t, delta, 0.0, noise)
         return 2 * z - ahead
+
+
+@killed_by("weak-order")
+class FirstHalfTwice(SSCS):
+    """The first half of a step in the place of the second, which is as long, but not by every clock."""
+
+    def step(self, model, z, t, s, noise, memory):
+        sde, middle = model.sde, (t + s) / 2
+        if s == 0:
+            return super().step(model, z, t, s, noise, memory)
+
+        def push(u):
+            return sde.ggt(u, middle, model.score(u, middle) - sde.stationary_score(u, middle))
+
+        z = sde.reverse_transition(z, t, middle, noise)
+        z = z + (t - s) * push(z + (t - s) / 2 * push(z))
+        return sde.reverse_transition(z, t, middle, noise), None
+
+
+@killed_by("long-steps-back-are-exact")
+class AsksTooEarly(Posterior):
+    """The denoiser at the time where the step ends."""
+
+    def step(self, model, z, t, s, noise, memory):
+        return model.sde.earlier(z, model.denoise(z, s if s > 0 else t), t, s, noise), None
+
+
+@killed_by("evaluations")
+class OneForTwo(TorchSDE):
+    """Evaluations of one method for those of another."""
+
+    def evaluations(self, steps):
+        return steps if self.method == "midpoint" else super().evaluations(steps)
+
+
+@killed_by("every-parameter-counts")
+class NoTolerance(PFODE):
+    """Every step is accepted."""
+
+    def _integrate(self, *arguments):
+        return PFODE(rtol=1e9, atol=1e9)._integrate(*arguments)

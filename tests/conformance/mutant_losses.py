@@ -7,6 +7,7 @@ from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 from sdezoo.process.sde import MatrixSDE
+from sdezoo_plugins.losses.dsm import DSM
 from tests.conformance.mutant_minimizers import WITH_WRONG_MINIMIZERS
 from tests.conformance.right_losses import AffineDenoising, Denoising, Sliced, mutants
 
@@ -249,6 +250,14 @@ class PartsAcrossWalls(Sliced):
 
     def refuses(self, sde):
         return ScoreLoss.refuses(self, sde)
+
+
+@killed_by("every-parameter-counts")
+class Unheeded(DSM):
+    """The default weighting for the one that is given."""
+
+    def weight(self, model, t, like):
+        return DSM().weight(model, t, like)
 
 
 MUTANTS: list[tuple[str, type[ScoreLoss], str]] = [*UNRULY, *WITH_WRONG_MINIMIZERS]

@@ -306,9 +306,6 @@ class VariancesForgotten(DLPM):
         return z, kept if memory is None else memory
 
 
-MUTANTS = [*OF_EULER, *OF_OTHER_KINDS]
-
-
 @killed_by("walls-hold")
 class StageOutside(Heun):
     """A first stage without the boundary rule."""
@@ -346,3 +343,6 @@ class NoiseOfTheStep(BridgeSampler):
         if q <= 0:
             return model.denoise(z, t), None
         return q * z + (1 - q) * model.denoise(z, t) + model.sde.rate * (t - s).sqrt() * noise.normal(z), None
+
+
+MUTANTS = [*OF_EULER, *OF_OTHER_KINDS]

@@ -10,6 +10,9 @@ from torch import Tensor
 from sdezoo import GUIDES, AffineSDE, Guide, Model, Reference
 from sdezoo.conformance.law import LawError
 from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
+from sdezoo.data.encoding import Encoding
+from sdezoo_plugins.guides.inpaint import Inpaint
+from sdezoo_plugins.guides.inverse import Inverse
 from tests.conformance.trying import try_law
 
 
@@ -61,8 +64,27 @@ class Inconstant(Guide[AffineSDE]):
         return model
 
 
+@dataclass(frozen=True)
+class Certain(Inpaint):
+    """Known entries without noise, whatever is given."""
+
+    def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
+        return Inpaint(covariance=self.covariance).around(model, reference)
+
+
+@dataclass(frozen=True)
+class InItsOwnUnits(Inverse):
+    """A linear map of encoded data for one of data."""
+
+    def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
+        reference.encoding = Encoding(())
+        return super().around(model, reference)
+
+
 MUTANTS = [
     pytest.param(Inconstant, "config-round-trip", id="config-round-trip"),
+    pytest.param(Certain, "every-parameter-counts", id="every-parameter-counts"),
+    pytest.param(InItsOwnUnits, "leads-where-it-steers", id="leads-where-it-steers-units"),
     mutant("contract", "narrow"),
     mutant("denoiser-is-that-of-the-score", "denoiser"),
     mutant("weight-zero-is-the-identity", "offset"),

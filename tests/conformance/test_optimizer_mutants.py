@@ -9,6 +9,8 @@ import torch
 from sdezoo import OPTIMIZERS, Optimizer
 from sdezoo.conformance.law import LawError
 from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
+from sdezoo_plugins.optimizers.adamw import AdamW
+from sdezoo_plugins.optimizers.hebbian_projection import HebbianProjection
 from tests.conformance.trying import try_law
 
 
@@ -66,8 +68,26 @@ class Inconstant(Optimizer):
         return Steps(module.parameters(), lr)
 
 
+@dataclass(frozen=True)
+class Undecayed(AdamW):
+    """Weights do not decay, whatever is given."""
+
+    def build(self, module: Any, lr: float, *, steps: int = 1, seed: int = 0) -> torch.optim.Optimizer:
+        return AdamW(self.beta1, self.beta2, 0.0).build(module, lr, steps=steps, seed=seed)
+
+
+@dataclass(frozen=True)
+class LastRunAlone(HebbianProjection):
+    """What the run before the last one left is given up."""
+
+    def inherit(self, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
+        super().inherit(optimizer, {key: value for key, value in tensors.items() if not key.endswith("former")})
+
+
 MUTANTS = [
     pytest.param(Inconstant, "config-round-trip", id="config-round-trip"),
+    pytest.param(Undecayed, "every-parameter-counts", id="every-parameter-counts"),
+    pytest.param(LastRunAlone, "what-is-inherited-is-kept", id="what-is-inherited-is-kept"),
     mutant("contract", "misses"),
     mutant("descends-on-a-quadratic", "climbs"),
     mutant("every-parameter-descends", "stumbles"),

@@ -6,6 +6,7 @@ from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from tests.conformance.mutant_choices import MUTANTS as CHOICES
 from tests.conformance.mutant_claims import MUTANTS as CLAIMS
 from tests.conformance.mutant_data import MUTANTS as DATA
 from tests.conformance.mutant_data import RIGHT as UNSUSPECTED
@@ -19,7 +20,7 @@ def test_the_mutant_is_killed(mutant, law):
         BoundLaw(SDE_LAWS[law], mutant)()
 
 
-@pytest.mark.parametrize(("mutant", "law"), [pytest.param(cls, law, id=f"{name}-{law}") for name, cls, law in [*CLAIMS, *DATA]])
+@pytest.mark.parametrize(("mutant", "law"), [pytest.param(cls, law, id=f"{name}-{law}") for name, cls, law in [*CHOICES, *CLAIMS, *DATA]])
 def test_the_wrong_claim_is_found(mutant, law):
     assert SDE_LAWS[law].excuse(mutant()) is None
     with pytest.raises(LawError):

@@ -1,0 +1,126 @@
+"""Processes that are wrong beside their defaults: with other choices, more entries, other data; each names the law that has to find it."""
+
+import math
+from dataclasses import replace
+
+import torch
+
+from sdezoo_plugins.sdes.cir import CIR
+from sdezoo_plugins.sdes.fractional import Fractional
+from sdezoo_plugins.sdes.gbm import GBM
+from sdezoo_plugins.sdes.heston import Heston
+from sdezoo_plugins.sdes.levy import Levy
+from sdezoo_plugins.sdes.lift import Lift, Softplus
+from sdezoo_plugins.sdes.log_laplace import LogLaplace
+from sdezoo_plugins.sdes.reflected import SWITCH, Reflected, by_eigenfunctions
+from sdezoo_plugins.sdes.rotation import Rotation
+from sdezoo_plugins.sdes.thinning import Thinning
+from sdezoo_plugins.sdes.vp import VP
+from tests.conformance.right_losses import mutants
+
+MUTANTS, killed_by = mutants()
+
+
+@killed_by("every-parameter-counts")
+class Unheeded(VP):
+    """The default of a hyper-parameter for what is given."""
+
+    def coefficients(self, t):
+        return VP(self.beta_min).coefficients(t)
+
+    def equation(self, x, t):
+        return VP(self.beta_min).equation(x, t)
+
+
+@killed_by("density-has-no-jumps")
+class OneTerm(Reflected):
+    """One eigenfunction for six: each solves the equation, and the integral of each is 0."""
+
+    def log_prob(self, z, x0, t):
+        u, y, tau = self._units(z, x0, t)
+        late = by_eigenfunctions(u, y, tau.clamp_min(SWITCH), 1)[0] - math.log(self.width)
+        return torch.where(tau <= SWITCH, super().log_prob(z, x0, t), late)
+
+
+@killed_by("draws-follow-the-density")
+class ConstantOfThree(Fractional):
+    """The constant of three normal numbers in the density of four."""
+
+    def log_prob(self, z, x0, t):
+        return super().log_prob(z, x0, t) + math.log(2 * math.pi) / 2
+
+
+@killed_by("walls-are-where-it-says")
+class NeverAtWalls(CIR):
+    """No walls, also where the noise is as large as it may be."""
+
+    @property
+    def reflecting_boundary(self):
+        return False
+
+
+@killed_by("increments-keep-the-noise")
+class JumpsTogether(LogLaplace):
+    """Entries jump together, each by its own number."""
+
+    def increment(self, z, t, s, noise):
+        (alpha, sigma), (earlier_alpha, earlier_sigma) = self.at(t, z), self.at(s, z)
+        none = (earlier_sigma * alpha / (earlier_alpha * sigma)) ** 2
+        return sigma * self.base(z.shape, noise, z) * (noise.uniform(z[..., :1]) >= none)
+
+
+@killed_by("tail-is-that-of-the-prior")
+class ExactIfCut(Levy):
+    """Increments of truncated noise that are said to be exact."""
+
+    @property
+    def inexact_increments(self):
+        return None if self.clamp is None else super().inexact_increments
+
+
+@killed_by("prior-gap")
+class MediansAlone(Heston):
+    """A prior from the medians of the data, without their spread."""
+
+    def prior(self, shape, noise, like):
+        return replace(self, spread=None).perturb(like.new_tensor(self._typical).expand(tuple(shape)), torch.tensor(1.0).double(), noise)
+
+
+@killed_by("prior-gap")
+class AtTheirOwnRate(Rotation):
+    """Given matrices are not scaled."""
+
+    @property
+    def _matrices(self):
+        return torch.tensor(self.skew, dtype=torch.float64)
+
+
+@killed_by("long-steps-are-exact-where-it-says")
+class DeviationOfCounts(Thinning):
+    """The standard deviation of the data for their variance, which is below the mean for data that are not spread widely."""
+
+    def adapted(self, x0):
+        found = super().adapted(x0)
+        return found if self.variance else replace(found, variance=tuple(v**0.5 for v in found.variance))
+
+
+class _Turned(Softplus):
+    def log_abs_det_jacobian(self, x, y):
+        return super().log_abs_det_jacobian(-x, y)
+
+
+@killed_by("volume-is-that-of-decode")
+class VolumeOfOneChoice(Lift):
+    """A sign in the volume of one of the transforms."""
+
+    @property
+    def coordinates(self):
+        return _Turned() if self.transform == "softplus" and self.low is None and not self.spread else super().coordinates
+
+
+@killed_by("stated-equation")
+class CorrectionInUnits(GBM):
+    """Itô's correction without the spread of the columns, which shows if drift and spread are given together."""
+
+    def _shift(self, drift, variance):
+        return super()._shift(drift + (self._spread.to(drift) - 1) * variance / 2 * self._spread.to(drift), variance)
