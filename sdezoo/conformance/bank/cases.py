@@ -53,6 +53,8 @@ def variants(plugin: Q) -> list[Q]:
                 found.append(replace(plugin, **{key: other}))  # pyright: ignore[reportArgumentType]
             except SdezooError:  # out of range
                 continue
+            if isinstance(value, int) and not isinstance(value, bool):  # one more, or else one less
+                break
     return found
 
 
@@ -72,11 +74,18 @@ def unusual(plugin: Q, usual: frozenset[str], works: Callable[[Q], bool] = lambd
 
 @cache
 def busy(plugin: Q) -> Q:
-    """`plugin` with another choice of each kind, and every open hyper-parameter set, each to a different number."""
+    """`plugin` with another choice of each kind, numbers for zeros, and every open hyper-parameter set, each to a different number."""
+    hints, values = get_type_hints(type(plugin)), plugin.parameters().items()
+    return filled(_changed(plugin, {key: _others(type(plugin), key, value) for key, value in values if _choices(hints[key])}))
+
+
+@cache
+def filled(plugin: Q) -> Q:
+    """`plugin` with numbers for zeros, and every open hyper-parameter set, each to a different number."""
     hints, values = get_type_hints(type(plugin)), list(plugin.parameters().items())
-    chosen = {key: _others(type(plugin), key, value) for key, value in values if _choices(hints[key])}
+    zeros = {key: (0.5,) for key, value in values if isinstance(value, float) and not value}
     given = {key: _set(hints[key], 0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None}
-    return _changed(plugin, {**chosen, **given})
+    return _changed(plugin, {**zeros, **given})
 
 
 def _set(hint: Any, small: float, large: float) -> Sequence[Any]:
@@ -141,7 +150,7 @@ def _others(cls: type[Plugin], key: str, value: Any, on: float = 0.5) -> Sequenc
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
-        return [value + 1]
+        return [value + 1, value - 1]
     if isinstance(value, float):
         return [factor * value for factor in _FACTORS] if value else [on]
     if value is None:
@@ -364,15 +373,20 @@ def process_cases(
 
 
 def each_variant(sde: Any) -> list[Case]:
-    """One case of each of the `variants`, and of `busy`, in float64: rows of two entries if it takes them. A search may leave some out."""
+    """One case of each of the `variants`, also `filled`, in float64: rows of two entries if it takes them. A search may leave some out."""
     found = []
     every: list[Any] = variants(sde)
-    for variant in dict.fromkeys((*every, busy(sde))):
+    for variant in dict.fromkeys((*every, busy(sde), *(filled(one) for one in every if _chosen(one, sde)))):
         event = next((event for event in events(sde)[::-1] if len(event) == 1 and _takes(variant, event, sde)), None)
         if event is not None:
             normals = torch.linspace(-0.7, 0.9, 2 * event[0], dtype=torch.float64).reshape(2, *event)
             found.append(Case(variant, normals, torch.tensor(sum(variant.t_span) / 2, dtype=torch.float64)))
     return found
+
+
+def _chosen(one: Plugin, other: Plugin) -> bool:
+    """Whether two plugins differ in a choice."""
+    return any(isinstance(value, str) and value != other.parameters()[key] for key, value in one.parameters().items())
 
 
 def wide_cases(sde: Process) -> st.SearchStrategy[Case]:

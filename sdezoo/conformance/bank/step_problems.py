@@ -96,11 +96,26 @@ class SharedNoise(_Brownian):
         return self.sigma * noise.normal(like, self.noise_shape(shape)) + torch.linspace(-1, 1, shape[-1]).to(like)
 
 
+@dataclass(frozen=True)
+class HalfStill(_Brownian):
+    """`dX = σ dW` in the first half of the entries; the others have no noise, and stay."""
+
+    def diffusion(self, z: Tensor, t: Tensor) -> Tensor:
+        return self.sigma * self.moves(z).to(z)
+
+    def moves(self, z: Tensor) -> Tensor:
+        """Which entries move, shaped like a row."""
+        return torch.arange(z.shape[-1]) < z.shape[-1] // 2
+
+    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
+        return self.sigma * noise.normal(like, shape)
+
+
 class Guarded(Model[Any]):
     """A score that pulls unequally towards a point, 0.2 or one outside the set, and that refuses states outside the set.
 
     Args:
-        sde: `Box`, `Stops` or `SharedNoise`.
+        sde: `Box`, `Stops`, `SharedNoise` or `HalfStill`.
         end: Where the score pulls to.
     """
 

@@ -211,10 +211,10 @@ def no_density_at_walls(sde: Any, seed: int) -> float:
 def steps_do_not_pile_up(sde: Any) -> None:
     """No two large forward steps end in the same place: the boundary rule creates no atom, as clamping would."""
     draws = Draws(sde, STARTS[0], 0)
-    t, dt = draws.time(0.2), draws.time(0.5)
-    z = draws.states(t, PATHS)
-    ends = sde.forward_step(z, t, dt, draws.noise())
-    rooms = [(f"steps of {float(dt):.2g}", z, ends)]
+    rooms, dt = [], draws.time(0.5)
+    for share in (0.2, 0.9):
+        z, t = draws.states(draws.time(share), PATHS), draws.time(share)
+        rooms.append((f"steps of {float(dt):.2g}", z, sde.forward_step(z, t, dt, draws.noise())))
     if not sde.support.event_dim:  # on a surface, long steps may end where others do
         spread = sde.prior((PATHS, *draws.point.shape[1:]), draws.noise(), draws.point).double().std(0)
         wide = z + _LONG * spread.clamp_min(1e-12) * draws.noise().normal(z)

@@ -245,11 +245,24 @@ def decode_inverts_encode(case: Case) -> None:
         except SupportError as error:
             raise LawError(f"The support has {float(x.flatten()[0]):g}, and `decode(encode(x))` refuses it: {error.problem}") from None
         close("decode(encode(x))", back, x, rtol=1e-8, atol=1e-10)
+    if not sde.support.is_discrete:
+        _decodes_near(sde, x0)
     if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
         z = case.normals[tuple(slice(n) for n in sde.state_shape(case.normals.shape))]
         close("encode(decode(z))", sde.encode(sde.decode(z)), z, rtol=1e-6, atol=1e-6)
         if sde.element_wise:
             _far_out(sde, z)
+
+
+def _decodes_near(sde: Any, x0: Tensor) -> None:
+    """States next to those of the data decode to nearly the same, as they have to after the last step; states outside may be refused."""
+    z = sde.encode(x0, keyed(len(x0)))
+    for sign in (-1.0, 1.0):
+        try:
+            back = sde.decode(z + sign * 1e-7)
+        except SupportError:
+            continue
+        close("The data of a state that is 1e-7 from that of x", back, x0, rtol=1e-4, atol=1e-5)
 
 
 def _at_ends(sde: Process, x0: Tensor) -> list[Tensor]:
@@ -316,7 +329,7 @@ def _decoded(sde: Any, z: Tensor) -> Tensor:
 
 @CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=3, dtypes=_WIDE), examples=10)
 def adapted_once(case: Case) -> None:
-    """`adapted` keeps the class and what was given, does not depend on the order of rows, and changes nothing the second time."""
+    """`adapted` keeps the class and what was given, depends neither on the order of rows nor on their number, and changes nothing twice."""
     spread = typical(
         case.sde,
         torch.linspace(-1, 1.3, _MANY, dtype=torch.float64)
@@ -337,6 +350,11 @@ def adapted_once(case: Case) -> None:
             numbers = [torch.tensor(v, dtype=torch.float64) for v in (value, other) if isinstance(v, float | tuple) and _numeric(v)]
             if len(numbers) == 2:
                 close(f"{key} adapted to the rows in another order", numbers[1], numbers[0], rtol=1e-9, atol=1e-12)
+    doubled = case.sde.adapted(torch.cat([spread, spread])).parameters()
+    for key, value in adapted.parameters().items():
+        if isinstance(value, float | tuple) and _numeric(value):
+            once, twice = (torch.tensor(v, dtype=torch.float64) for v in (value, doubled[key]))
+            close(f"{key} adapted to all rows, each twice,", twice, once, rtol=0.02, atol=1e-9)
 
 
 def _numeric(value: float | tuple[object, ...]) -> bool:

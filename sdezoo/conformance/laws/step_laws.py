@@ -29,7 +29,7 @@ from sdezoo.conformance.bank.sampler_problems import (
     problems,
     reference_problems,
 )
-from sdezoo.conformance.bank.step_problems import Box, Guarded, SharedNoise, Stops, thirds
+from sdezoo.conformance.bank.step_problems import Box, Guarded, HalfStill, SharedNoise, Stops, thirds
 from sdezoo.conformance.evidence import bounded_moments, close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.learning.model import Model
@@ -163,6 +163,22 @@ def shared_noise_is_shared(sampler: Sampler) -> None:
         raise LawError(
             f"The mean of entries that share their noise is off by {mean:.3g} deviations, its variance by the factor {spread:.3g}."
         )
+
+
+def _no_still_entries(sampler: Sampler) -> str | None:
+    return None if sampler.refuses(HalfStill()) is None else "It takes no process of which some entries have no noise."
+
+
+@STEP_LAWS.law(excuses=_no_still_entries)
+def entries_without_noise_have_no_score(sampler: Sampler) -> None:
+    """Entries that no noise drives follow the drift alone, whatever the model says of their score."""
+    sde, model = HalfStill(), Guarded(HalfStill())
+    view = sampler.view(model)
+    z = sde.prior((_ROWS, 4), keyed(_ROWS), WIDE)
+    end = drive(sampler, view, z, sampler.grid(view, enough(sampler, 8)), keyed(_ROWS, 1))
+    moved = (end - z).abs()[:, ~sde.moves(z)].max()
+    if not float(moved) < 1e-9:
+        raise LawError(f"Entries without drift and noise moved, by {float(moved):.3g}.")
 
 
 def _claims_an_order(sampler: Sampler) -> str | None:
