@@ -188,7 +188,7 @@ def _takes(variant: Any, event: Shape, sde: Any) -> bool:
         return False
     if variant.support.event_dim > sde.support.event_dim:
         return event in events(variant)
-    return not lists or (_has_prior(variant, event) and _has_input(variant, event))
+    return all(len(value) == 1 for value in lists.values()) or (_has_prior(variant, event) and _has_input(variant, event))
 
 
 def _has_input(sde: Any, event: Shape) -> bool:

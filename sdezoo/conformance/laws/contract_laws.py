@@ -295,7 +295,11 @@ def _far_out(sde: AffineSDE, z: Tensor) -> None:
             raise LawError(f"encode(decode({share * reach:.6g})) is {found:.6g}, {abs(share) * _FAR:g} terminal deviations out.")
 
 
-@CONTRACT_LAWS.property_law(lambda sde: st.tuples(process_cases(sde), st.sampled_from([1, 2, 5, 20, 100])), examples=20)
+@CONTRACT_LAWS.property_law(
+    lambda sde: st.tuples(process_cases(sde), st.sampled_from([1, 2, 5, 20, 100])),
+    also=lambda sde: [(case, 1) for case in each_variant(sde)],
+    examples=20,
+)
 def support(case_and_steps: tuple[Case, int]) -> None:
     """Samples, the prior and forward steps of any size decode into the support; `decode` may reject states that would round out of it."""
     case, steps = case_and_steps

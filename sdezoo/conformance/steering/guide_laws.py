@@ -128,9 +128,9 @@ def _computed(guide: Guide) -> list[Any]:
     return found
 
 
-_SCALE, _SHIFT = 0.4, 0.1
+_SCALE, _SHIFT = 0.4, 1.5
 _UNITS = Encoding.affine(_SCALE, _SHIFT)
-"""What is observed is in other units: `x = 0.4 raw + 0.1`."""
+"""What is observed is in other units: `x = 0.4 raw + 1.5`."""
 
 
 def _observed(sde: AffineSDE) -> dict[str, Tensor]:
