@@ -16,6 +16,8 @@ from sdezoo_plugins.sdes.reflected import SWITCH, Reflected, by_eigenfunctions
 from sdezoo_plugins.sdes.rotation import Rotation
 from sdezoo_plugins.sdes.thinning import Thinning
 from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.sdes.walls import Walled, Walls
+from sdezoo_plugins.sdes.wright_fisher import WrightFisher
 from tests.conformance.right_losses import mutants
 
 MUTANTS, killed_by = mutants()
@@ -124,3 +126,33 @@ class CorrectionInUnits(GBM):
 
     def _shift(self, drift, variance):
         return super()._shift(drift + (self._spread.to(drift) - 1) * variance / 2 * self._spread.to(drift), variance)
+
+
+@killed_by("adapted-once")
+class SumForMean(CIR):
+    """The sum of the values of a column in the place of their mean."""
+
+    def adapted(self, x0):
+        return super().adapted(x0) if self.unit else replace(self, unit=tuple(x0.double().sum(0).reshape(-1).tolist())).adapted(x0)
+
+
+class _HighFromZero(Walled):
+    def _call(self, x):
+        return torch.where(x.chunk(2, 1)[1] > 0, self.high, super()._call(x))
+
+
+@killed_by("decode-inverts-encode")
+class HighFromZero(Walls):
+    """Values whose mark is above 0, where that of values inside is, are on the upper wall."""
+
+    @property
+    def coordinates(self):
+        return _HighFromZero(self.low, self.high, self.center or (0.0,), self.spread or (1.0,), self.threshold or (1.0,))
+
+
+@killed_by("steps-do-not-pile-up")
+class ClampedSticks(WrightFisher):
+    """Clamping in place of the fold; near the data steps are too small to show it."""
+
+    def project(self, proposal, z):
+        return proposal.clamp(1e-6, 1 - 1e-6)

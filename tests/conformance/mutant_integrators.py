@@ -375,3 +375,15 @@ class NoTolerance(PFODE):
 
     def _integrate(self, *arguments):
         return PFODE(rtol=1e9, atol=1e9)._integrate(*arguments)
+
+
+@killed_by("entries-without-noise-have-no-score")
+class StillScored(PC):
+    """The corrector moves all entries by what the model says of their score."""
+
+    def step(self, model, z, t, s, noise, memory):
+        z, _ = EulerMaruyama().step(model, z, t, s, noise, None)
+        if s == 0:
+            return z, None
+        size = 2 * (self.snr * model.sde.scale(s)) ** 2
+        return model.sde.project(z + size * model.score(z, s) + (2 * size).sqrt() * noise.normal(z), z), None

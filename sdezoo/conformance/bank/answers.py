@@ -74,7 +74,7 @@ def computed(sde: Any) -> list[Any]:
     """
     event, (lo, hi) = events(sde)[0], sde.t_span
     x0 = typical(sde, torch.linspace(-0.7, 0.9, 2 * torch.Size(event).numel(), dtype=torch.float64).reshape(2, *event))
-    found = [sde.t_span, sde.tail, sde.prior(tuple(x0.shape), keyed(2), x0), sde.adapted(x0).full_spec.partition(":")[2]]
+    found = [sde.t_span, sde.tail, sde.prior(tuple(x0.shape), keyed(2), x0)]
     if isinstance(sde, Bridge):
         found += [sde.knots, sde.rate, sde.distance, sde.user_time(torch.tensor(0.3, dtype=torch.float64))]
     for t in torch.linspace(lo, hi, 3, dtype=torch.float64):

@@ -132,8 +132,9 @@ def prior_fits_what_it_adapts_to(sde: Any) -> None:
     unbounded = getattr(sde.support, "base_constraint", sde.support) is constraints.real
     if unbounded:
         _in_proportion(sde)
-    for width in (*_SPREADS, *[_WIDER] * unbounded):
-        x0 = _spread(sde, _joint(sde), 2**15, width)
+    rows = [(width, _joint(sde)) for width in (*_SPREADS, *[_WIDER] * unbounded)]
+    for width, event in [*rows, *[(_SPREADS[0], (2, 2))] * ((2, 3) in events(sde))]:  # rows of two dimensions are no table
+        x0 = _spread(sde, event, 2**15, width)
         whole = sde.adapted(x0)
         last = torch.tensor(whole.t_span[1], dtype=torch.float64)
         ends, priors = whole.perturb(x0, last, Noise.seeded(6)), whole.prior(tuple(x0.shape), Noise.seeded(7), x0)

@@ -29,7 +29,7 @@ from sdezoo.conformance.bank.reference_laws import named
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
-from sdezoo.conformance.laws.draw_laws import STARTS, WINDOWS, Draws, both
+from sdezoo.conformance.laws.draw_laws import PLACES, STARTS, WINDOWS, Draws, both
 from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfDecomposable
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process
@@ -47,7 +47,7 @@ def _no_interpolant(sde: Process) -> str | None:
 def flow_has_the_marginals(sde: Any, seed: int) -> float:
     """The flow of the denoiser that a network learns has the marginal distributions of the samples of `perturb`."""
     found = []
-    for (first, last), start in zip(WINDOWS, (*STARTS, 0.4), strict=True):
+    for (first, last), start in zip(WINDOWS, PLACES, strict=True):
         draws = Draws(sde, start, seed)
         a, b, x0 = draws.time(first), draws.time(last), draws.data(ROWS)
         bumps = draws.bumps(a, b)
@@ -119,7 +119,7 @@ _SPANS = ((0.05, 0.1), (0.2, 0.5), (0.6, 0.65), (0.1, 1.0))
 
 def _spans(sde: Any, seed: int) -> Iterator[tuple[Draws, Tensor, Tensor]]:
     """Draws of several data points, each with an earlier and a later time."""
-    for (first, last), start in zip(_SPANS, (*STARTS, 0.4), strict=True):
+    for (first, last), start in zip(_SPANS, PLACES, strict=True):
         draws = Draws(sde, start, seed, event_at(sde, STARTS[2]))
         yield draws, draws.time(first), draws.time(last)
 
@@ -170,7 +170,7 @@ _BACK = ((0.1, 1.0), (0.2, 0.5), (0.49, 0.5), (0.895, 0.9))
 def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
     """Given the clean state, a step back in time has the mean of the earlier state, and its distribution if the step is short."""
     found = []
-    for k, ((first, last), start) in enumerate(zip(_BACK, (*STARTS, 0.4), strict=True)):
+    for k, ((first, last), start) in enumerate(zip(_BACK, PLACES, strict=True)):
         draws = Draws(sde, start, seed)
         s, t = draws.time(first), draws.time(last)
         z = draws.states(t)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import busy, event_at, typical
+from sdezoo.conformance.bank.cases import FLAT, busy, event_at, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LEVEL, Suite
@@ -41,6 +41,8 @@ _BACK = 10
 _FINER = 8
 STARTS = (0.0, 0.8, -0.6)
 """Data points to try, as the normal numbers that `typical` maps into the support."""
+PLACES = (0.0, FLAT, -0.6, 0.8)
+"""As `STARTS`, with one at which there are two entries, at an early time, when data are not forgotten."""
 
 
 class Draws:
@@ -165,7 +167,7 @@ def _no_stein_score(sde: Process) -> str | None:
 def draws_have_the_score(sde: Any, seed: int) -> float:
     """The conditional score is that of the samples of `perturb`: `E[φ s + ∇φ] = 0` in the directions of the noise."""
     found, driven = [], isinstance(sde, ForwardSDE)
-    for share, start in zip((0.0, 0.1, 0.5, 1.0), (*STARTS, 0.4), strict=True):
+    for share, start in zip((0.0, 0.1, 0.5, 1.0), PLACES, strict=True):
         draws = Draws(sde, start, seed)
         t = draws.time(share)
         bumps = draws.bumps(t)
@@ -228,7 +230,7 @@ class Window:
 
 @lru_cache(maxsize=4)
 def _windows(sde: Any, seed: int) -> list[Window]:
-    return [Window(sde, *window, start, seed) for window, start in zip(WINDOWS, (*STARTS, 0.4), strict=True)]
+    return [Window(sde, *window, start, seed) for window, start in zip(WINDOWS, PLACES, strict=True)]
 
 
 @DRAW_LAWS.monte_carlo_law(excuses=lambda sde: no_sde(sde) or drawn_by_simulation(sde))

@@ -134,10 +134,11 @@ _UNITS = Encoding.affine(_SCALE, _SHIFT)
 
 
 def _observed(sde: AffineSDE) -> dict[str, Tensor]:
-    """The first entry of two samples in turn, as entries that are known, `x`, and as a linear map, `y = A x`, in the user's units."""
-    x = (_data(sde, None)[:2] - _SHIFT) / _SCALE
+    """One entry of four samples in turn, in the user's units: as entries that are known, `x`, the first of two samples and the second of
+    two, and as a linear map, `y = A x`, the first of all."""
+    x = (_data(sde, None)[:4] - _SHIFT) / _SCALE
     y = x[:, :1].clone()
-    x[:, 1] = torch.nan
+    x[:2, 1] = x[2:, 0] = torch.nan
     return {"x": x, "y": y, "A": torch.eye(_EVENT[0], dtype=torch.float64)[:1]}
 
 
@@ -257,8 +258,11 @@ def leads_where_it_steers(guide: Guide, sde: AffineSDE) -> None:
     """Guided samples are nearer to a class, the training rows, or what was observed of each, than unguided ones of the same seed."""
     labels, guided = _labels(range(_MANY)), _drawn(sde, _around(guide, sde, range(_MANY)))
     if guide.observes:
-        wanted = sde.encode(_data(sde, None)[:2])[labels, 0]
-        near, far = ((z[:, 0] - wanted).abs() for z in (guided, _drawn(sde, _Classes(sde, labels))))
+        row = torch.arange(_MANY)
+        turn = row % 4
+        entry = turn // 2 if "x" in guide.observes else 0 * turn
+        wanted = sde.encode(_data(sde, None)[:4])[turn, entry]
+        near, far = ((z[row, entry] - wanted).abs() for z in (guided, _drawn(sde, _Classes(sde, labels))))
         gain = far - near  # an observation with noise is not met exactly
         if not float(gain.mean()) > _SURE * float(gain.std()) / gain.numel() ** 0.5:
             means = [float(each.mean()) for each in (near, far)]

@@ -95,11 +95,15 @@ def _follows_no_density(sde: Process) -> str | None:
 @both
 def draws_follow_the_density(sde: Any, seed: int) -> float:
     """Samples of `perturb` have the density that `log_prob` gives."""
-    found = []
-    for share, start in zip((0.05, 0.4, 1.0, 0.55), (*STARTS, 1.2), strict=True):  # the last meets walls, if there are any
-        flat = event_at(sde, FLAT) if start == STARTS[2] else None
-        count = torch.Size(sde.state_shape((1, *flat))).numel() if flat else 0
-        draws = Draws(sde, start, seed, flat if 0 < count <= _BY_NODES else None)
+    found, flat = [], event_at(sde, FLAT)
+    last = flat if torch.Size(sde.state_shape((1, *flat))).numel() <= _BY_NODES else None
+    places = [(0.05, STARTS[0], None), (0.4, STARTS[1], None), (1.0, STARTS[2], last), (0.55, 1.2, None)]
+    if (
+        (2, 3) in events(sde) and sde.state_shape((1, 2, 2)) == (1, 2, 2) and not sde.support.is_discrete
+    ):  # rows of two dimensions, both with entries
+        places.append((0.7, FLAT, (2, 2)))
+    for share, start, event in places:  # at 1.2 it meets walls, if there are any
+        draws = Draws(sde, start, seed, event)
         t = draws.time(share)
         entries = torch.Size(sde.state_shape(tuple(draws.point.shape))).numel()
         rows = _against_points(draws, t) if entries > _BY_NODES else _against_nodes(draws, t)
@@ -107,8 +111,8 @@ def draws_follow_the_density(sde: Any, seed: int) -> float:
     return together(found)
 
 
-_BY_NODES = 2
-"""Entries of a state for which quadrature is affordable."""
+_BY_NODES, _BUMPS = 2, 4
+"""Entries of a state for which quadrature is affordable; bumps where it is not."""
 
 
 def _against_nodes(draws: Draws, t: Tensor) -> Tensor:
@@ -137,9 +141,6 @@ def _against_points(draws: Draws, t: Tensor) -> Tensor:
     there, usual = ((rows - centre) @ axes.T / spread for rows in (z.flatten(1), pilot))
     bumps = Bumps.fitted(usual, lambda corners: draws.inside(back(corners)), count=_BUMPS, seed=draws.seed)
     return bumps.value(there) - bumps.integrals(density, draws.noise())
-
-
-_BUMPS = 4
 
 
 def _quadrature(bumps: Bumps, n: int) -> tuple[Tensor, Tensor]:
