@@ -98,10 +98,8 @@ def draws_follow_the_density(sde: Any, seed: int) -> float:
     found, flat = [], event_at(sde, FLAT)
     last = flat if torch.Size(sde.state_shape((1, *flat))).numel() <= _BY_NODES else None
     places = [(0.05, STARTS[0], None), (0.4, STARTS[1], None), (1.0, STARTS[2], last), (0.55, 1.2, None)]
-    if (
-        (2, 3) in events(sde) and sde.state_shape((1, 2, 2)) == (1, 2, 2) and not sde.support.is_discrete
-    ):  # rows of two dimensions, both with entries
-        places.append((0.7, FLAT, (2, 2)))
+    if (2, 3) in events(sde) and sde.state_shape((1, 2, 1)) == (1, 2, 1):
+        places.append((0.7, FLAT, (2, 1)))
     for share, start, event in places:  # at 1.2 it meets walls, if there are any
         draws = Draws(sde, start, seed, event)
         t = draws.time(share)
@@ -136,7 +134,8 @@ def _against_points(draws: Draws, t: Tensor) -> Tensor:
         return (centre + (u * spread) @ axes).reshape(len(u), *z.shape[1:])
 
     def density(u: Tensor) -> Tensor:
-        return spread.prod() * sde.log_prob(back(u), draws.data(len(u)), t).reshape(len(u), -1).sum(1).exp()
+        log = sde.log_prob(back(u), draws.data(len(u)), t).reshape(len(u), -1).sum(1)
+        return torch.where(inside(sde, back(u)), spread.prod() * log.exp(), 0.0)
 
     there, usual = ((rows - centre) @ axes.T / spread for rows in (z.flatten(1), pilot))
     bumps = Bumps.fitted(usual, lambda corners: draws.inside(back(corners)), count=_BUMPS, seed=draws.seed)
