@@ -75,6 +75,8 @@ def prior_gap(sde: Any) -> None:
         for start in starts:
             draws, count, whole = Draws(kind, start, 0, _joint(kind)), 2**15, kind
             last = torch.tensor(kind.t_span[1], dtype=torch.float64)
+            if not every:
+                draws.point = typical(kind, start * torch.ones(1, *_joint(kind), dtype=torch.float64))
             if isinstance(kind, Bridge):  # its prior starts at the origin
                 draws.point = kind.decode(torch.zeros_like(kind.encode(draws.point, draws.noise())))
             if kind.prior_from_data:  # data at many points: the prior keeps how they spread

@@ -60,7 +60,7 @@ class Draws:
     def __init__(self, sde: Any, start: float, seed: int, event: Shape | None = None) -> None:
         self.sde, self.seed, self.calls = sde, mix(seed, int(1000 * start)), 0
         event = event_at(sde, start) if event is None else event
-        wave = 1 + 0.3 * torch.arange(int(torch.Size(event).numel()), dtype=torch.float64)
+        wave = torch.cos(2.3 * torch.arange(int(torch.Size(event).numel()), dtype=torch.float64))  # entries that differ, also in sign
         self.point = typical(sde, (start * wave).reshape(1, *event))
 
     def noise(self) -> Noise:
