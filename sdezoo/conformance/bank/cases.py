@@ -73,13 +73,13 @@ def unusual(plugin: Q, usual: frozenset[str], works: Callable[[Q], bool] = lambd
 
 
 @cache
-def busy(plugin: Q) -> Q:
-    """`plugin` with another choice of each kind, numbers scaled unequally, and every open hyper-parameter set to a number of its own."""
+def busy(plugin: Q, scaled: bool = True) -> Q:
+    """`plugin` with another choice of each kind, numbers `scaled` unequally, and every open hyper-parameter set to a number of its own."""
     hints, candidates = get_type_hints(type(plugin)), {}
     for k, (key, value) in enumerate(plugin.parameters().items()):
         if _choices(hints[key]):
             candidates[key] = _others(type(plugin), key, value)
-        elif isinstance(value, float):
+        elif isinstance(value, float) and scaled:
             candidates[key] = [factor * value for factor in (1.25 + 0.1 * k, 0.8, 0.5)]
     return filled(_changed(plugin, candidates))
 

@@ -69,7 +69,7 @@ def _origins(sde: Process) -> tuple[tuple[float, ...], bool]:
 @BOUNDARY_LAWS.law(excuses=_no_origin)
 def prior_gap(sde: Any) -> None:
     """The prior is that of fully noised data, to 0.01 nats an entry: all data if it adapts or mixes in noise, else one, or the origin."""
-    for kind in dict.fromkeys((sde, _measuring(busy(sde), sde))):
+    for kind in dict.fromkeys((sde, _measuring(busy(sde, scaled=False), sde))):  # with other numbers data may not be forgotten
         (starts, every), blurred = _origins(kind), _mixes_in_noise(kind)
         gaps = {}
         for start in starts:
