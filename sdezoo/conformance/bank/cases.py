@@ -379,9 +379,9 @@ def process_cases(
 
 def each_variant(sde: Any) -> list[Case]:
     """One case of each of the `variants`, also `filled`, in float64: rows of two entries if it takes them. A search may leave some out."""
-    found = []
-    every: list[Any] = variants(sde)
-    for variant in dict.fromkeys((*every, busy(sde), *(filled(one) for one in every if _chosen(one, sde)))):
+    found, every = [], variants(sde)
+    kinds: list[Any] = [*every, busy(sde), *(filled(one) for one in every if _chosen(one, sde))]
+    for variant in dict.fromkeys(kinds):
         event = next((event for event in events(sde)[::-1] if len(event) == 1 and _takes(variant, event, sde)), None)
         if event is not None:
             normals = torch.linspace(-0.7, 0.9, 2 * event[0], dtype=torch.float64).reshape(2, *event)

@@ -80,7 +80,7 @@ def prior_gap(sde: Any) -> None:
             if isinstance(kind, Bridge):  # its prior starts at the origin
                 draws.point = kind.decode(torch.zeros_like(kind.encode(draws.point, draws.noise())))
             if kind.prior_from_data:  # data at many points: the prior keeps how they spread
-                count = count if kind.knows_transition else _SIMULATED
+                count = count if getattr(kind, "knows_transition", True) else _SIMULATED
                 data = typical(kind, start + draws.noise().normal(draws.point, (count, *draws.point.shape[1:])))
                 if (whole := kind.adapted(data)) == kind:  # what it was given is of other data
                     break

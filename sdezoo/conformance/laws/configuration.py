@@ -54,9 +54,15 @@ def configuration_laws(contract: type, answer: Callable[[Any], Any]) -> Suite[An
             return known[one]
 
         for key in _own(plugin, usual):
-            pairs = list(_pairs(plugin, usual, key))
-            if pairs and all(_same(asked(base), asked(changed)) for base, changed in pairs):
-                raise LawError(f"Nothing depends on {key}: all is the same at {' and '.join(str(_value(p, key)) for p in pairs[0])}.")
+            first: tuple[Any, Any] | None = None
+            for base, changed in _pairs(plugin, usual, key):
+                if not _same(asked(base), asked(changed)):
+                    break
+                first = first or (base, changed)
+            else:
+                if first is not None:
+                    values = " and ".join(str(one.parameters()[key]) for one in first)
+                    raise LawError(f"Nothing depends on {key}: all is the same at {values}.")
 
     return suite
 
@@ -72,19 +78,13 @@ def _own(plugin: Any, usual: frozenset[str]) -> list[str]:
 
 def _pairs(plugin: Any, usual: frozenset[str], key: str) -> Iterator[tuple[Any, Any]]:
     """Plugins that differ in one hyper-parameter alone."""
-    chosen = [
-        one for one in variants(plugin) if any(isinstance(v, str) and v != plugin.parameters()[k] for k, v in one.parameters().items())
-    ]
-    for base in dict.fromkeys((plugin, unusual(plugin, usual), *chosen)):
+    every: list[Any] = variants(plugin)
+    for base in dict.fromkeys((plugin, unusual(plugin, usual), *every)):
         for other in alternatives(base, key):
             try:
                 yield base, dataclasses.replace(base, **{key: other})
             except SdezooError:  # out of range
                 continue
-
-
-def _value(plugin: Any, key: str) -> Any:
-    return plugin.parameters()[key]
 
 
 def _same(one: Any, other: Any) -> bool:
