@@ -233,7 +233,7 @@ def test_the_base_adapts_to_the_coordinates():
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ("transform=logit", r"no transform 'logit'. Choose one of: exp, softplus, sigmoid, tanh, stick-breaking\."),
+        ("transform=logit", r"transform=logit is not allowed .* Set transform to one of exp, softplus, sigmoid, tanh, stick-breaking\."),
         ("high=2", r"exp has no upper end. Leave high out, or choose sigmoid or tanh\."),
         ("transform=sigmoid,low=1", r"low=1 is not below high=1. Choose low below high\."),
         ("transform=stick-breaking,low=0", r"the simplex has no low and high. Leave them out\."),
