@@ -15,6 +15,7 @@ from functools import cached_property
 from itertools import chain, pairwise
 from typing import Any, Literal
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +37,7 @@ from sdezoo.zoo.registry import SAMPLERS
 SamplingProgress = Callable[[float, int], None]
 """Callback after every step: called with the number of samples (or rows of data) done and the total. A running batch counts in part."""
 
+_MOST, _COPIES = 10**15, 4  # indices in one range; samples in memory as batches, joined and converted
 _ROWS, _VALUES = 64, 2**15
 """A batch has 64 rows, or as many as hold so many values."""
 
@@ -62,6 +64,8 @@ class SampleIndices:
         """
         if n < 1:
             raise ParameterError(f"n={n} is too small.", "Give n at least 1.")
+        if n > _MOST:
+            raise ParameterError(f"n={n} is too large.", f"Give n at most {_MOST}.")
         return cls((range(n),))
 
     @classmethod
@@ -234,6 +238,23 @@ class Draw:
 
             yield self._batch(self.rows.cut(start, stop), follow)
 
+    def together(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Generated:
+        """As `batches`, in memory, with the mean number of network evaluations.
+
+        Raises:
+            ParameterError: if the samples do not fit in the available memory.
+            SupportError: as for `batches`.
+        """
+        needed = _COPIES * 4 * len(self.rows) * math.prod(self.trained.encoded_event)
+        if needed > 2**28 and needed > (free := psutil.virtual_memory().available):
+            raise ParameterError(
+                f"{len(self.rows)} samples take {needed / 2**30:.1f} GiB of memory, more than the {free / 2**30:.1f} GiB available.",
+                "Draw fewer at a time, or write them to disk: sdezoo sample RUN -n NUMBER.",
+            )
+        made = list(self.batches(first, last, progress))
+        evaluations = [one.evaluations for one in made]
+        return Generated(torch.cat([one.x for one in made]), sum((one.outside for one in made), Outside()), sum(evaluations) // len(made))
+
     def _batch(self, rows: SampleIndices, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
         self._model(list(rows))  # pilots of guides are drawn before evaluations are counted
         calls = Calls(self.trained.model)
@@ -371,18 +392,7 @@ def generate(
     """
     draw = Draw(trained, sampler, SampleIndices.first(n), steps, seed, batch_size, device, given=given)
     trained.model.to(device or torch.device("cpu"))
-    return together(draw.batches(progress=progress))
-
-
-def together(batches: Iterator[Generated]) -> Generated:
-    """Concatenate batches. The number of network evaluations is averaged.
-
-    Args:
-        batches: at least one batch, see `Draw.batches`.
-    """
-    made = list(batches)
-    evaluations = [one.evaluations for one in made]
-    return Generated(torch.cat([one.x for one in made]), sum((one.outside for one in made), Outside()), sum(evaluations) // len(made))
+    return draw.together(progress=progress)
 
 
 def _with_alternatives(error: LeftSupportError, trained: Trained) -> LeftSupportError:

@@ -28,7 +28,7 @@ from sdezoo.data.formats import TableFormat
 from sdezoo.generation.classes import LabelColumn, class_names, label_column
 from sdezoo.generation.export import check_output, write_parts
 from sdezoo.generation.given import column_names
-from sdezoo.generation.samples import Draw, Generated, SamplingProgress, together
+from sdezoo.generation.samples import Draw, Generated, SamplingProgress
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import check_folder, write_folder
 from sdezoo.learning.observed import is_simulated
@@ -189,7 +189,7 @@ def _labelled(draw: Draw, parts: Iterable[Tensor], added: LabelColumn) -> Iterat
 
 
 def _at_once(draw: Draw, out: Path, singly: bool, progress: SamplingProgress | None) -> Written:
-    made = together(draw.batches(progress=progress))
+    made = draw.together(progress=progress)
     _write(draw, lambda: iter([made.x]), len(made.x), out, singly, "Give --out another place.")
     return Written(len(made.x), 0, made.x.numel(), made.outside, made.evaluations)
 

@@ -33,7 +33,7 @@ from torch import Tensor
 from sdezoo.data.validation import check_finite
 from sdezoo.generation.conditions import Values
 from sdezoo.generation.given import STEPS
-from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for
 from sdezoo.runs.between.arrays import read_given, read_like, spaced
 from sdezoo.runs.between.directions import Direction, all_history, read_directions, toward, write_models
 from sdezoo.runs.between.drawing import RandomState, begun_by, class_of, conditions_by, curves_of, guides_for, number_of, seed_of, start_for
@@ -43,6 +43,7 @@ from sdezoo.runs.between.wording import in_parameters
 from sdezoo.runs.frames import Rows, make_frame
 from sdezoo.runs.given_rows import as_trained, training_data
 from sdezoo.runs.train import train
+from sdezoo.store.launch import usual_torch
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.metrics import print_progress
@@ -225,7 +226,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         draw = Draw(trained, sampler, rows, steps, seed, label=label, guides=steered, given=meet, begun=begun, start=begin)
         if times is not None:
             return curves_of(draw, spaced(times)).numpy()
-        made = together(draw.batches())
+        made = draw.together()
         if not trained.state.columns:
             return made.x.numpy()
         return make_frame(self._rows, trained.state.columns, made.x, trained.encoding)
@@ -307,6 +308,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         """
         return float(self.score_samples(X).mean())
 
+    @usual_torch()
     def save(self, path: str | Path) -> None:
         """Write a run folder, for `load` and the command line.
 
@@ -319,6 +321,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         self._write(Path(path))
 
     @classmethod
+    @usual_torch()
     def load(cls, path: str | Path) -> Self:
         """Load an estimator from a folder of `save` or a run folder of `sdezoo train`.
 

@@ -39,6 +39,7 @@ from sdezoo.runs.between.ends import compare_ends
 from sdezoo.runs.between.observed import compare_paths
 from sdezoo.runs.given_rows import read_samples, training_data
 from sdezoo.store.files import as_path, atomic_write, clear, refuse_links, writable_folder
+from sdezoo.store.launch import usual_torch
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import defaults
@@ -95,6 +96,7 @@ class Evaluation:
         return "\n".join([self.verdict, "", head, "", text(self.measured), *self.notes, ""])
 
 
+@usual_torch()
 def evaluate(
     run: str | Path,
     *,

@@ -60,8 +60,8 @@ def read_rows(given: Any) -> Rows:
         DataError: if they are sparse, complex, or have another shape; if an array is not of numbers; if column names are repeated, or a
             column mixes types or holds another.
     """
-    if issparse(given):
-        raise DataError("Sparse data are not supported.", "Convert them by toarray().")
+    if issparse(given) or (isinstance(given, Tensor) and given.layout != torch.strided):
+        raise DataError("Sparse data are not supported.", f"Convert them by {'to_dense' if isinstance(given, Tensor) else 'toarray'}().")
     if (polars := sys.modules.get("polars")) is not None and isinstance(given, polars.DataFrame):
         return replace(_of_frame(given.to_arrow(), given.columns, "polars"), dtypes=given.dtypes)
     if (pandas := sys.modules.get("pandas")) is not None and isinstance(given, pandas.DataFrame):
@@ -213,7 +213,10 @@ def _plain(given: Any) -> np.ndarray:
         if np.ma.is_masked(given):
             raise DataError("The array has masked values.", "Fill them in, or give a data frame with missing values.")
         given = given.data
-    return np.asarray(given.detach().cpu() if isinstance(given, Tensor) else given)
+    if isinstance(given, Tensor):
+        given = given.detach().cpu().resolve_conj().resolve_neg()
+        given = given.float() if given.dtype == torch.bfloat16 else given  # NumPy has no bfloat16
+    return np.asarray(given)
 
 
 def _of_array(given: Any) -> Tensor:
@@ -242,6 +245,10 @@ def _of_array(given: Any) -> Tensor:
             "Reshape your data: X.reshape(-1, 1) makes one column, X.reshape(1, -1) one row.",
         )
     _check_size(tuple(values.shape))
+    if values.ndim == 4 and values.shape[-1] in (1, 3, 4) and values.shape[1] not in (1, 3, 4):
+        raise DataError(
+            f"Images of shape {tuple(values.shape[1:])} have their channels last.", "Put them first: X.transpose(0, 3, 1, 2) of an array."
+        )
     return values
 
 

@@ -18,7 +18,7 @@ from sdezoo.generation.given import STEPS, column_names
 from sdezoo.generation.samples import SamplingProgress
 from sdezoo.runs.between.imputing import fill_rows
 from sdezoo.store.files import atomic_write
-from sdezoo.store.launch import resolve_device
+from sdezoo.store.launch import resolve_device, usual_torch
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
@@ -49,6 +49,7 @@ class Imputed:
     seconds: float
 
 
+@usual_torch()
 def impute(
     run: str | Path,
     table: str | Path,

@@ -32,6 +32,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.runs.given_rows import as_trained, training_data
 from sdezoo.sampling.likelihood import Divergence, dequantize, encoded
 from sdezoo.store.files import as_path
+from sdezoo.store.launch import usual_torch
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
@@ -135,6 +136,7 @@ class Likelihood:
         return {"measure": "negative log-likelihood", "n": len(self.rows), **kept, **none, **figures}
 
 
+@usual_torch()
 def likelihood(
     run: str | Path,
     *,

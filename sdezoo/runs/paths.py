@@ -31,6 +31,7 @@ from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.process import Process
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.store.files import atomic_write
+from sdezoo.store.launch import usual_torch
 from sdezoo.zoo.registry import SDES, load
 
 SUBSTEPS = 10
@@ -172,6 +173,7 @@ def check_plot(file: str | Path, overwrite: bool = False) -> None:
     check_place(file, overwrite)
 
 
+@usual_torch()
 def paths(
     sde: str | ForwardSDE,
     x0: float | Sequence[float],

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sdezoo.generation.export import write
-from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for
 from sdezoo.learning.observed import is_simulated
 from sdezoo.plots import FIRST, GREY, SECOND, Figure, plain, save, shade, tidy
 from sdezoo.store.files import atomic_write
@@ -45,7 +45,7 @@ def draw_preview(run: Path, device: torch.device) -> Path:
     label = "each" if state.classes else None
     sampler = choose_sampler(trained, None)
     steps = steps_for(trained, sampler)
-    made = together(Draw(trained, sampler, SampleIndices.first(_SAMPLES), steps, device=device, label=label).batches())
+    made = Draw(trained, sampler, SampleIndices.first(_SAMPLES), steps, device=device, label=label).together()
     ending = {"table": "csv", "paths": "npz"}.get(state.kind, "png")
     path = run / "samples" / f"step-{state.step}.{ending}"
     times = trained.model.times if is_simulated(trained.model) else None

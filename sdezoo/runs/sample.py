@@ -33,7 +33,7 @@ from sdezoo.process.bridge import Bridge
 from sdezoo.runs.given_rows import read_observed, read_windows, snapshot_rows, start_at, start_at_end, training_data
 from sdezoo.sampling.start import PRIOR, AtRows, Start
 from sdezoo.store.files import as_path, refuse_links
-from sdezoo.store.launch import resolve_device
+from sdezoo.store.launch import resolve_device, usual_torch
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.zoo.registry import load
 
@@ -90,6 +90,7 @@ class Sampled:
     seconds: float
 
 
+@usual_torch()
 def sample(
     run: str | Path,
     out: str | Path | None = None,

@@ -22,7 +22,7 @@ from sdezoo.errors import RunError, SdezooError
 from sdezoo.learning.compiling import compiling
 from sdezoo.runs.preview import draw_loss, draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
-from sdezoo.store.launch import is_first
+from sdezoo.store.launch import is_first, usual_torch
 from sdezoo.store.locking import reserve, run_lock
 from sdezoo.store.provenance import environment
 from sdezoo.training.config import TrainingConfig
@@ -36,6 +36,7 @@ from sdezoo.training.workers import Workers, deterministic
 _REMEDY = "Make room, make it writable, or give another --out."
 
 
+@usual_torch()
 def train(
     config: TrainingConfig,
     *,

@@ -1,8 +1,10 @@
-"""The rank of this process in a distributed launch, and its device."""
+"""The rank of this process in a distributed launch, its device, and the defaults of torch that the code is written for."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
@@ -13,6 +15,22 @@ _NUMBERS = {"WORLD_SIZE": 1, "RANK": 0, "LOCAL_RANK": -1, "LOCAL_WORLD_SIZE": 1,
 
 _NEEDED = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _REMEDY = "Unset it, or start with torchrun or accelerate launch."
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Within the context, or a function that it decorates, torch has its own defaults, whatever the caller has set: float32, tensors on the
+    CPU, gradients where they are asked for.
+    """
+    with ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        torch.set_default_dtype(torch.float32)
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        yield
 
 
 def launched() -> int:

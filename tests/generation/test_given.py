@@ -13,7 +13,7 @@ from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError, SdezooError
 from sdezoo.generation.conditions import Condition, Values, conditions, parse
 from sdezoo.generation.given import Given
-from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate
 from sdezoo.process.affine import AffineSDE
 from sdezoo.runs.estimator import DiffusionModel
 from sdezoo.runs.train import train
@@ -105,7 +105,7 @@ def test_values_are_met_exactly_and_a_sample_depends_on_its_index_alone(trained:
     assert (x[:, 1] >= 1.5).all()
     assert (x > 0).all()
     draw = Draw(trained, sampler, SampleIndices.parse("7,2-3"), 6, given=given)
-    torch.testing.assert_close(together(draw.batches()).x, x[[7, 2, 3]], rtol=1e-3, atol=0)
+    torch.testing.assert_close(draw.together().x, x[[7, 2, 3]], rtol=1e-3, atol=0)
     assert len(draw.conditional.effective) == 3
 
 

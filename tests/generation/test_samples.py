@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.generation.guiding import Guides
-from sdezoo.generation.samples import Draw, Generated, SampleIndices, choose_sampler, generate, together
+from sdezoo.generation.samples import Draw, Generated, SampleIndices, choose_sampler, generate
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import Trained, restore
 from sdezoo.training.config import TrainingConfig
@@ -24,7 +24,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def draw(trained: Trained, rows: SampleIndices, **values: Any) -> Generated:
-    return together(Draw(trained, choose_sampler(trained, "dpmpp-2m-sde"), rows, 4, **values).batches())
+    return Draw(trained, choose_sampler(trained, "dpmpp-2m-sde"), rows, 4, **values).together()
 
 
 indices = st.lists(st.integers(0, 10**9), min_size=1, max_size=8, unique=True)
@@ -88,7 +88,7 @@ def test_batches_change_rounding_alone(trained: Trained) -> None:
 
 def test_a_part_of_the_batches_is_that_part(trained: Trained) -> None:
     drawing = Draw(trained, choose_sampler(trained, None), SampleIndices.first(12), 4, batch_size=4)
-    assert torch.equal(together(drawing.batches(4, 8)).x, together(drawing.batches()).x[4:8])
+    assert torch.equal(drawing.together(4, 8).x, drawing.together().x[4:8])
 
 
 def test_generate_counts_what_lies_outside_and_keeps_no_graph(trained: Trained, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from sdezoo.errors import RunError
 from sdezoo.generation import trajectory as module
 from sdezoo.generation.export import write
-from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler
 from sdezoo.generation.trajectory import check_trajectory, record
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import Trained, restore
@@ -39,7 +39,7 @@ def draw(trained: Trained, n: int, steps: int, **values: int) -> Draw:
 def test_the_last_moment_is_the_samples(digits: Trained, spec: str) -> None:
     drawing = Draw(digits, choose_sampler(digits, spec), SampleIndices.first(5), 6, batch_size=2)
     frames = module._frames(drawing, 5, 4)
-    assert torch.equal(frames[-1], together(drawing.batches()).x)
+    assert torch.equal(frames[-1], drawing.together().x)
 
 
 def test_moments_are_spread_over_all_steps_from_the_prior_on(digits: Trained) -> None:
@@ -66,7 +66,7 @@ def test_it_begins_where_the_samples_began(digits: Trained, monkeypatch: pytest.
 def test_an_animation_of_images_ends_in_their_picture(digits: Trained, tmp_path: Path) -> None:
     drawing = draw(digits, 70, 60)
     assert record(drawing, tmp_path / "way.gif") == 64
-    write(together(draw(digits, 64, 60).batches()).x, tmp_path / "end.png", kind="image", levels=digits.state.levels)
+    write(draw(digits, 64, 60).together().x, tmp_path / "end.png", kind="image", levels=digits.state.levels)
     with Image.open(tmp_path / "way.gif") as way, Image.open(tmp_path / "end.png") as end:
         frames = getattr(way, "n_frames", 1)
         assert 40 <= frames <= 48
@@ -80,7 +80,7 @@ def test_a_strip_has_a_row_for_each_sample(digits: Trained, tmp_path: Path) -> N
         shown = np.asarray(strip)
     factor = shown.shape[0] // (8 * 9 + 1)
     assert shown.shape == (factor * 73, factor * 73)
-    write(together(draw(digits, 8, 30).batches()).x, tmp_path / "end.png", kind="image", levels=digits.state.levels)
+    write(draw(digits, 8, 30).together().x, tmp_path / "end.png", kind="image", levels=digits.state.levels)
     last = shown[::factor, ::factor][1:9, 7 * 9 + 1 : 7 * 9 + 9]
     with Image.open(tmp_path / "end.png") as end:
         enlarged = end.height // (3 * 9 + 1)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdezoo.errors import DataError
 from sdezoo.generation.given import STEPS, Given, column_names
-from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler, together
+from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, choose_sampler
 from sdezoo.runs.between.arrays import read_like
 from sdezoo.runs.between.drawing import number_of
 from sdezoo.runs.frames import Rows, fill_holes, make_frame
@@ -69,7 +69,7 @@ def fill_rows(
     draw = Draw(trained, choose_sampler(trained, sampler), indices, steps, seed, batch_size, device, given=given)
     draw.conditional.check()
     rows = x.repeat(draws, 1)
-    rows[list(indices)] = together(draw.batches(progress=progress)).x
+    rows[list(indices)] = draw.together(progress=progress).x
     return Filled(rows.unflatten(0, (draws, len(x))), given, tuple(draw.conditional.effective))
 
 
