@@ -120,7 +120,8 @@ class NumberType(ColumnType):
             return codes.astype(np.float64) + self.offset if self.offset else codes
         scale = 10**self.digits
         # A division of integers is the number that a reader of the decimal gets.
-        return np.round(codes.astype(np.float64) * scale / self.step) * self.step / scale + 0.0  # 0, not −0
+        multiples = np.round(codes.astype(np.float64) * scale / self.step) * self.step + round(self.offset * scale)
+        return multiples / scale + 0.0  # 0, not −0
 
     def record(self) -> str | dict[str, Any]:
         if self == NumberType(self.dtype):

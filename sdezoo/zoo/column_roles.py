@@ -109,7 +109,7 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
             "Every column of the table is an identifier: it names rows, and a model would memorize it.", "Give a table with others."
         )
     if wide := [name for i, name in enumerate(names) if name not in dropped and _loses(rows[:, i], data.types[i] if data.types else None)]:
-        reasons.append(f"{listed(wide)} rounded to 7 digits: integers that span more than float32 holds")
+        reasons.append(f"{listed(wide)} rounded to 7 digits: numbers that span more than float32 holds")
     reasons += [
         f"{column_name(0, [name])} rounded to 7 digits of multiples of {kind.step} in {kind.arrow}: it spans more than float32 holds"
         for name, kind in zip(names, data.types, strict=False)
@@ -165,6 +165,7 @@ def _negative(column: Tensor, kind: ColumnType) -> bool:
 
 
 def _loses(column: Tensor, kind: ColumnType | None) -> bool:
-    if not (isinstance(kind, NumberType) and kind.whole):
+    if not (isinstance(kind, NumberType) and kind.step):
         return False
-    return bool((column.abs() > (_EXACT if kind.step == 1 else _EXACT / 2 * kind.step)).any())
+    step, scale = kind.unit
+    return bool((column.abs() * scale > (_EXACT if step == 1 else _EXACT / 2 * step)).any())

@@ -90,6 +90,23 @@ def test_a_few_numbers_tell_of_a_coarse_lattice_but_not_of_one_that_they_share_b
     assert to_numbers(pa.table({"x": values})).types[0].unit == unit
 
 
+def test_large_numbers_stay_on_their_lattice_and_those_near_zero_keep_their_sign() -> None:
+    made = np.exp(np.random.default_rng(0).normal(11, 1.5, 400))
+    near = {"cents": made, "debts": -made, "up to 2.5e7": made / made.max() * 2.5e7 + 1, "of both signs": 100 * made - 1e7}
+    for values in (*near.values(), far := 2.6e6 + made % 3000):
+        for column in (pa.array(values.round(2)), pa.array(values.round().astype(int))):
+            found = to_numbers(pa.table({"x": column}))
+            (kind,) = found.types
+            assert isinstance(kind, NumberType)
+            back = from_numbers(found.values, ["x"], found.types)["x"].to_numpy()
+            assert np.array_equal(back.round(2), back)
+            np.testing.assert_allclose(back, column, rtol=2**-24, atol=0.01)
+            if values is far:
+                assert np.array_equal(back, column)
+            else:
+                assert kind.offset == 0, "no sample may pass 0"
+
+
 def test_times_of_one_type_can_be_compared() -> None:
     found = to_numbers(
         pa.table({"start": pa.array([DAY(1950, 1, 1), DAY(1960, 5, 5)]), "end": pa.array([DAY(2000, 1, 1), DAY(2001, 1, 2)])})

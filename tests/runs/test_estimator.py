@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import torch
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -49,6 +50,28 @@ def test_an_array_comes_back_as_an_array() -> None:
     assert model.score(X) == pytest.approx(model.score_samples(X).mean())
     with pytest.raises(DataError, match=r"The given data have 1 missing \(NaN\) value, the first in row 1, column 0"):
         model.score([[1, 1, 1], [np.nan, 1, 1]])
+
+
+def test_what_the_caller_set_in_torch_changes_nothing(tmp_path: Path) -> None:
+    wanted = small().fit(X).sample(3)
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        with torch.inference_mode():
+            model = small().fit(X)
+            model.save(tmp_path / "run")
+            assert np.array_equal(model.sample(3), wanted)
+            assert np.array_equal(DiffusionModel.load(tmp_path / "run").sample(3), wanted)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device("cpu")
+    half = torch.tensor(X, requires_grad=True).bfloat16()
+    assert np.array_equal(small().fit(half).sample(3), small().fit(half.detach().float().numpy()).sample(3))
+    with pytest.raises(ParameterError, match="100000000000 samples take .* GiB of memory"):
+        model.sample(10**11)
+    with pytest.raises(DataError, match="have their channels last"):
+        small().fit(np.zeros((4, 8, 8, 3)))
 
 
 def test_a_frame_keeps_its_columns_and_types() -> None:

@@ -28,6 +28,8 @@ _DIGITS, _DIFFERENT = 6, 10
 """Decimal places of a lattice at most; different values at least for multiples of a step of time, as many as are counted of a divisor."""
 _FEWEST, _BITS = 3, 9
 """Different numbers other than 0 at least that tell of a common divisor, and bits of information in it."""
+_MULTIPLES = 2**50
+"""Largest multiple of a decimal lattice: float64 holds the decimals."""
 _FAR = 8
 """Integers are counted from their middle if that is so many times their range away from zero: float32 then tells more of them apart."""
 _NARROW = 2.0**-10
@@ -102,12 +104,18 @@ def integer_type(column: pa.ChunkedArray, name: str) -> NumberType:
             f"The column '{name}' holds integers up to {high}, beyond 64 bits with a sign.",
             "Leave it out of the table, or if they are identifiers, store them as text.",
         )
-    if max(abs(low), abs(high)) > EXACT:
-        if high - low < max(2 * EXACT, max(abs(low), abs(high)) // _FAR):
-            step = _divisor(as_int64(part.drop_null()) - low for _, part in column_parts(column))
-            return NumberType(dtype, step, 0, low + (high - low) // (2 * step) * step)
-        return NumberType(dtype, _divisor(as_int64(part.drop_null()) for _, part in column_parts(column)))
-    return NumberType(dtype, _divisor(as_float64(part.drop_null()) for _, part in column_parts(column)))
+    start = low if (near := _near(low, high)) else 0
+    step = _divisor(as_int64(part.drop_null()) - start for _, part in column_parts(column))
+    return NumberType(dtype, step, 0, low + (high - low) // (2 * step) * step if near else 0)
+
+
+def _near(low: int, high: int) -> bool:
+    """Whether integers are counted from their middle: float32 tells more of them apart then, and 0 is either among them or far away.
+    Others keep their sign.
+    """
+    largest = max(abs(low), abs(high))
+    far = low < 0 < high or min(abs(low), abs(high)) >= high - low
+    return largest > EXACT and far and high - low < max(2 * EXACT, largest // _FAR)
 
 
 def float_type(column: pa.ChunkedArray) -> NumberType:
@@ -130,14 +138,16 @@ def float_type(column: pa.ChunkedArray) -> NumberType:
     largest = max(-low, high)
     # Rounded to float32, numbers far from zero would be too few.
     offset = (low + high) / 2 if 0 < high - low < largest * _NARROW else 0
-    if largest > EXACT:
-        return NumberType(dtype, offset=offset)
+    most = _MULTIPLES if dtype == "float64" else EXACT
     for digits in range(_DIGITS + 1):
         scale = 10**digits
-        if np.round(largest * scale) > EXACT:
+        if np.round(largest * scale) > most:
             break
         if all(_equal(np.round(block * scale) / scale, block, single) for block in known()):
-            return NumberType(dtype, _divisor(np.round(block * scale) for block in known()), digits)
+            first, last = round(low * scale), round(high * scale)
+            start = first if (near := _near(first, last)) else 0
+            step = _divisor(np.round(block * scale) - start for block in known())
+            return NumberType(dtype, step, digits, (first + (last - first) // (2 * step) * step) / scale if near else 0)
     return NumberType(dtype, offset=offset)
 
 
