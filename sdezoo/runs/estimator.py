@@ -310,7 +310,8 @@ class DiffusionModel(OnHub, BaseEstimator):
 
     @usual_torch()
     def save(self, path: str | Path) -> None:
-        """Write a run folder, for `load` and the command line.
+        """Write a run folder, for `load` and the command line. `sampler`, `sampling_steps` and `verbose` are not in it: give them to `load`
+        again by `set_params`.
 
         Args:
             path: a new or empty folder.

@@ -61,14 +61,14 @@ def test_what_the_caller_set_in_torch_changes_nothing(tmp_path: Path) -> None:
             model = small().fit(X)
             model.save(tmp_path / "run")
             assert np.array_equal(model.sample(3), wanted)
-            assert np.array_equal(DiffusionModel.load(tmp_path / "run").sample(3), wanted)
+            assert np.array_equal(DiffusionModel.load(tmp_path / "run").set_params(sampling_steps=4).sample(3), wanted)
         assert torch.get_default_dtype() == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
         torch.set_default_device("cpu")
     half = torch.tensor(X, requires_grad=True).bfloat16()
     assert np.array_equal(small().fit(half).sample(3), small().fit(half.detach().float().numpy()).sample(3))
-    with pytest.raises(ParameterError, match="100000000000 samples take .* GiB of memory"):
+    with pytest.raises(ParameterError, match=r"100000000000 samples take .* GiB of memory"):
         model.sample(10**11)
     with pytest.raises(DataError, match="have their channels last"):
         small().fit(np.zeros((4, 8, 8, 3)))
