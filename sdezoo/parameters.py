@@ -13,7 +13,7 @@ import inspect
 import itertools
 import textwrap
 from functools import cache
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Interval
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -133,7 +133,7 @@ def describe(plugin: type[Plugin]) -> list[Parameter]:
 
 
 def convert(plugin: type[Plugin], key: str, value: object) -> Any:
-    """Convert a value to the type of a field and check it (`"0.8"` becomes `0.8`).
+    """Convert a value to the type of a field and check it (`"0.8"` becomes `0.8`). For a list, one value is a list of one.
 
     Args:
         plugin: the plugin class.
@@ -143,6 +143,9 @@ def convert(plugin: type[Plugin], key: str, value: object) -> Any:
     Raises:
         ParameterError: if the value does not satisfy the annotation of the field.
     """
+    hint = _hints(plugin)[key]
+    if get_origin(hint) is tuple and get_args(hint)[1:] == (...,) and isinstance(value, str | int | float):
+        value = (value,)
     try:
         return _adapter(plugin, key).validate_python(value)
     except ValidationError as error:

@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import re
+import shlex
 import warnings
 import zipfile
 from datetime import datetime
@@ -14,8 +15,10 @@ import numpy as np
 import pandas
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import parquet
 
+from sdezoo.data.column_types import CategoryType
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.labels import labels, take_labels
 from sdezoo.data.opening.table import read_table, return_memory
@@ -43,7 +46,7 @@ def refused(folder: Path, content: str | bytes, *says: str, name: str = "a.csv",
 
 
 @pytest.mark.parametrize(("mark", "decimal"), list(itertools.product(",;\t|", ".,")))
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_what_pandas_writes_is_read_back(tmp_path: Path, mark: str, decimal: str, encoding: str, packed: bool) -> None:
     content = FRAME.to_csv(sep=mark, decimal=decimal, index=False).encode(encoding)
@@ -105,9 +108,29 @@ def test_dialects_that_the_user_must_name(
     assert next(iter(opened(tmp_path, content, **options)[0].values()))[0] == first
 
 
+@pytest.mark.parametrize("mark", ["gone", "#DIV/0!", "<10", "[EUR]", "a, b", "it's", "x)", "n" * 50])
+def test_what_a_message_says_of_a_mark_can_be_done(tmp_path: Path, mark: str) -> None:
+    for name in ("a", "a, b"):
+        (tmp_path / "a.csv").write_text(f'"{name}",y\n1,2\n"{mark}",4\n3,4\n3,5\n')
+        with pytest.raises(DataError) as refusal:
+            find_dataset(str(tmp_path / "a.csv")).load()
+        told = shlex.split(refusal.value.remedy[refusal.value.remedy.index("--data") :].partition(", if the column")[0])[1]
+        data = find_dataset(told).load()
+        assert int(torch.cat([data.train, data.test]).isnan().sum()) == 1
+        text = re.findall(r" (text=.*)\.$", refusal.value.remedy)[0]
+        assert isinstance(find_dataset(f"table:path={tmp_path / 'a.csv'},{text}").load().types[0], CategoryType)
+
+
+def test_what_is_read_otherwise_than_written_is_told(tmp_path: Path) -> None:
+    assert "look" not in "".join(opened(tmp_path, "city,2010,2011\nx,1,2\ny,3,4\nz,3,5\n")[1])
+    assert "looks like a row of data: 4.5,x" in opened(tmp_path, "4.5,x\n1.5,y\n2.5,z\n0.5,x\n")[1][0]
+    assert "such as '$1.50' in column 'a', '5 %' in column 'b'" in opened(tmp_path, "a,b,c\n$1.50,5 %,2\n$2,6 %,3\n")[1][0]
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
+        ("a,b\n1,2\0\n3,4\n5,6\n7,8\n", "has zero bytes"),
         ("a,b\n1,2\n\n3,4,5\n6\n", "2 column names, but line 4 has 3 fields: 3,4,5."),
         ("Title\na,b\n1,2\n", "1 column name, but line 2 has 2 fields: a,b. Remove the lines before the column names."),
         ("a,,b\n1,2,3\n1,3,4\n", "Column 1 (counted from 0) of"),
@@ -337,7 +360,9 @@ def test_numbers_that_mark_missing_values_are_named_and_left_out_where_the_user_
         assert read_table(file, notify=notes.append).to_pydict() == columns
         assert len(notes) == 1
         assert "3 values of column 'price'" in notes[0]
-        assert notes[0].endswith(f'give --data "table:path={file},missing=-999".')
+        (told,) = re.findall(r'give --data "(.*)"\.$', notes[0])
+        loaded = find_dataset(told).load()
+        assert int(torch.cat([loaded.train, loaded.test]).isnan().sum()) == 3
         found = read_table(file, Dialect(missing=("-999", "99")), notes.append)
         assert (found["price"].null_count, found["age"].null_count, len(notes)) == (3, 3, 1)
 

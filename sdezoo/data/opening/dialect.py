@@ -10,13 +10,15 @@ import codecs
 import csv
 import io
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Self
 
 from sdezoo.errors import DataError, ParameterError
+from sdezoo.parameters import format_value
 
 COLUMNS = 100_000
 """Most columns of a table in text."""
@@ -30,7 +32,14 @@ _SAMPLE = 64  # lines that are looked at
 _ROWS = 21  # records that are looked at, the column names included
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _LINE_ENDS = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|\Z)")
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_SHELL = "\"'!$`\\"  # what a shell does not leave alone in double quotation marks
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 class DialectError(DataError):
@@ -123,17 +132,19 @@ class Layout:
     notes: tuple[str, ...] = field(default=())
 
 
-def instead(path: Path, *options: str) -> str:
+def instead(path: Path, *options: str, **lists: str) -> str:
     """The sentence that tells the user to give options of the dataset `table`.
 
     Args:
         path: the file.
         options: the options, such as `decimal=comma`.
+        lists: options that are lists, and the one text to give for each.
     """
-    name = str(path)
-    if any(c in ',()[]" ' for c in name):
-        return "Give --data 'table:{}'.".format(",".join((f'path="{name}"', *options)))
-    return 'Give --data "table:{}".'.format(",".join((f"path={name}", *options)))
+    given = (f"path={path}", *options, *(f"{name}={format_value((text,))}" for name, text in lists.items()))
+    if any(c in ',()[]" ' for c in str(path)):
+        given = (f'path="{path}"', *given[1:])
+    spec = f"table:{','.join(given)}"
+    return "Give --data {}.".format(shlex.quote(spec) if set(spec) & set(_SHELL) else f'"{spec}"')
 
 
 def byte_order(head: bytes) -> str | None:
@@ -145,7 +156,7 @@ def byte_order(head: bytes) -> str | None:
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
 
 
-def not_text(path: Path, head: bytes, at: int = 0) -> DialectError:
+def not_text(path: Path, head: bytes, at: int = 0) -> DataError:
     """The error for bytes that are not UTF-8, to be raised by the caller.
 
     Args:
@@ -159,6 +170,8 @@ def not_text(path: Path, head: bytes, at: int = 0) -> DialectError:
             f"'{path}' is not UTF-8 text; its zero bytes are those of UTF-16 or of a file that is no table.",
             instead(path, f"encoding=utf-16-{'le' if little else 'be'}"),
         )
+    if 0 in head:
+        return DataError(f"'{path}' has zero bytes, which no text has.", "Remove them, or check that the file is complete.")
     line = next((part for part in re.split(rb"[\r\n]+", head[head.rfind(b"\n", 0, at) + 1 :]) if not part.isascii()), b"")
     shown = "".join(c if c.isprintable() else "\ufffd" for c in line.decode("latin-1"))
     return DialectError(
@@ -206,7 +219,8 @@ def look(path: Path, head: str, dialect: Dialect, ending: str) -> Layout:
     else:
         names, used = _record(lines, separator)
         first += sum(map(len, lines[:used]))
-        lines, notes = lines[used:], ()
+        lines = lines[used:]
+        notes = tuple(_doubted(path, names, _records(lines, separator)))
     if names and all(map(is_number, names)):
         raise DataError(f"'{path}' starts with a line of numbers, not with column names.", "Add a first line with the column names.")
     return Layout(_completed(names, lines, separator), separator, mark if comments or dialect.comment else None, first, notes + spaced)
@@ -303,6 +317,18 @@ def _named_in_comment(path: Path, comments: list[str], lines: list[str], mark: s
             f"Remove its '{mark}' if it has the names, else the line.",
         )
     return None
+
+
+def _doubted(path: Path, names: list[str], rows: list[list[str]]) -> Iterator[str]:
+    """A sentence on column names that look like a row of data: numbers where the rows have numbers, texts where they have texts. Names that
+    count, such as years, do not.
+    """
+    kinds = [is_number(name) for name in names]
+    numbers = [float(name) for name, number in zip(names, kinds, strict=True) if number]
+    counts = len(numbers) > 1 and all(number.is_integer() and b > a for number, (a, b) in zip(numbers, pairwise(numbers), strict=False))
+    if any(kinds) and not counts and len(rows) > 1 and all(list(map(is_number, row)) == kinds for row in rows[:-1]):
+        shown = ",".join(names)[:80]
+        yield f"The first line of '{path}' has the column names, though it looks like a row of data: {shown}. If it is one, add names."
 
 
 def _completed(names: list[str], lines: list[str], separator: str) -> tuple[str, ...]:

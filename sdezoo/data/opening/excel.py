@@ -19,6 +19,7 @@ from sdezoo.data.opening.dialect import Dialect, DialectError, instead
 from sdezoo.data.opening.words import held_as_text
 from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError, RunError
+from sdezoo.parameters import format_value
 
 LARGEST = 2**28
 """Most bytes of XML in a .xlsx, decompressed."""
@@ -115,7 +116,7 @@ def _chosen(path: Path, book: object, dialect: Dialect) -> Iterator[tuple[Cell, 
     if not filled:
         raise DataError(f"'{path}' has no rows of data.", "Give a table with at least two rows.")
     if len(filled) > 1:
-        raise DialectError(f"'{path}' has several sheets: {', '.join(filled)}.", instead(path, f"sheet={next(iter(filled))}"))
+        raise DialectError(f"'{path}' has several sheets: {', '.join(filled)}.", instead(path, f"sheet={format_value(next(iter(filled)))}"))
     first, rows = next(iter(filled.values()))
 
     def whole() -> Iterator[tuple[Cell, ...]]:
@@ -162,8 +163,8 @@ def _table(path: Path, names: list[str], rows: Iterator[tuple[Cell, ...]], diale
                 if kinds[place] is not None:
                     raise DialectError(
                         f"Column '{name}' of '{path}' has {kinds[place]}, but '{str(cell)[:40]}' in row {begun + row} (counted from 0).",
-                        f"Correct it, or if it marks a missing value, g{instead(path, f'missing={cell}')[1:-1]}, if the column is text, "
-                        f"text=({name}).",
+                        f"Correct it, or if it marks a missing value, g{instead(path, missing=str(cell))[1:-1]}, if the column is text, "
+                        f"text={format_value((name,))}.",
                     )
                 kinds[place] = kind
             if all(cell is None for cell in column):

@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 from sdezoo.data.opening.dialect import Dialect, DialectError, instead
 from sdezoo.data.opening.words import Words, words
 from sdezoo.errors import DataError
+from sdezoo.parameters import format_value
 
 _SPACES = " '\u2019\u00a0\u2009\u202f"  # thousands separators with no other meaning
 _CURRENCY = r"(?:\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR)"
@@ -70,7 +71,7 @@ def notation(path: Path, table: pa.Table, dialect: Dialect) -> str | None:
         if len(marks) == 1:
             found[marks[0]] = name
     if len(found) > 1:
-        remedy = instead(path, f"text=({found[',']})")
+        remedy = instead(path, text=found[","])
         raise DialectError(
             f"'{path}' has decimal points in column '{found['.']}' and decimal commas in column '{found[',']}'.",
             f"Write all numbers in one way, or g{remedy[1:]}",
@@ -86,11 +87,13 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
         table: the table.
         dialect: what the user says; its columns `text` stay.
         mark: decimal mark of the file; None: not known.
-        notify: called with a sentence for each column in which marks such as `?` stand for missing values.
+        notify: called with a sentence for each column in which marks such as `?` stand for missing values, and one on what
+            is left out.
 
     Raises:
         DataError: if a column is ambiguous, or mixes numbers or dates with other texts.
     """
+    without = []
     for name, column in _texts(table):
         if name in dialect.text:
             continue
@@ -119,6 +122,10 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
             continue
         _check_units(path, name, texts)
         table = _replaced(table, name, column.spread(_number(amounts, chosen)))
+        first, amount = pc.drop_null(texts)[0].as_py(), pc.drop_null(amounts)[0].as_py()
+        without += [f"'{first.strip()}' in column '{name}'"] if first.strip() != amount else []
+    if without:
+        notify(f"Numbers of '{path}' are read, and written, without their signs or units, such as {', '.join(without[:5])}.")
     return table
 
 
@@ -301,11 +308,11 @@ def _refuse_mixed(
     for kind, (found, pattern) in kinds.items():
         if 0.5 <= _share(found, pattern, column) < 1:
             matches = pc.match_substring_regex(found, pattern)
-            value, row = texts[_first(matches, False)].as_py()[:40], column.first(matches)
+            value, row = texts[_first(matches, False)].as_py(), column.first(matches)
             raise DialectError(
-                f"Column '{name}' of '{path}' has {kind}, but '{value}' in row {row} (counted from 0).",
-                f"Correct it, or if it marks a missing value, g{instead(path, f'missing={value}')[1:-1]}, if the column is text, "
-                f"text=({name}).",
+                f"Column '{name}' of '{path}' has {kind}, but '{value[:40]}' in row {row} (counted from 0).",
+                f"Correct it, or if it marks a missing value, g{instead(path, missing=value)[1:-1]}, if the column is text, "
+                f"text={format_value((name,))}.",
             )
 
 
