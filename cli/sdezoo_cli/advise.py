@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sdezoo_cli.options import Json, Plugins, load_plugins
+from sdezoo_cli.options import Columns, Json, Plugins, load_plugins, said_of_columns
 from sdezoo_cli.printing import say, say_json
 
 
 def advise(
     file: Annotated[str, typer.Argument(metavar="FILE", help="File or folder of data, or a dataset.")],
-    column: Annotated[str | None, typer.Option(help="What is known of columns, as for `sdezoo train`.", show_default=False)] = None,
+    column: Columns = None,
     plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
@@ -20,7 +20,7 @@ def advise(
     load_plugins(plugin)
     from sdezoo.report.advice import advise as choose
 
-    found = choose(file, column)
+    found = choose(file, said_of_columns(column))
     if as_json:
         say_json(found.record)
     else:

@@ -15,6 +15,15 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option("--plugin", metavar="FILE|MODULE", help="Load plugins from a file or a module; may be repeated.", show_default=False),
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="TEXT",
+        help="COLUMN=PROCESS, COLUMN=category, COLUMN=negative or COLUMN=drop, separated by commas; may be repeated.",
+        show_default=False,
+    ),
+]
 Sampler = Annotated[
     str | None,
     typer.Option(
@@ -30,6 +39,11 @@ Checkpoint = Annotated[str, typer.Option("--checkpoint", help="Checkpoint of the
 Device = Annotated[str, typer.Option("--device", help="Device: auto, cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="float32, bf16 (the network in bfloat16) or float64 (the states in float64).")]
 Compile = Annotated[bool, typer.Option("--compile", help="Compile the network; takes about a minute, then runs faster.")]
+
+
+def said_of_columns(given: list[str] | None) -> str | None:
+    """All that `--column` says, as one setting; None: nothing."""
+    return ",".join(given) if given else None
 
 
 def load_plugins(files: list[Path] | None) -> None:

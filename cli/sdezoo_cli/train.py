@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdezoo.errors import ParameterError, in_one_line
-from sdezoo_cli.options import Json, Plugins, Quiet, load_plugins
+from sdezoo_cli.options import Columns, Json, Plugins, Quiet, load_plugins, said_of_columns
 from sdezoo_cli.panels import TRAINING, in_panels
 from sdezoo_cli.printing import say, say_json
 from sdezoo_cli.progress import bar
@@ -30,9 +30,7 @@ def train(
     file: Annotated[Text, typer.Argument(hidden=True, metavar="--data FILE")] = None,
     data: Annotated[Text, typer.Option(help="Dataset, or a file or folder. Default: digits.")] = None,
     sde: Annotated[Text, typer.Option(help="Noise process, NAME[:key=value,…]; auto: by column, gbm for images. Default: auto.")] = None,
-    column: Annotated[
-        Text, typer.Option(help="COLUMN=PROCESS, COLUMN=category, COLUMN=negative or COLUMN=drop, separated by commas.")
-    ] = None,
+    column: Columns = None,
     missing: Annotated[
         Text, typer.Option(help="Missing values of a table: keep, drop (their rows) or refuse. Default: keep; with --sde: refuse.")
     ] = None,
@@ -109,7 +107,7 @@ def train(
     from sdezoo.store.launch import is_first
     from sdezoo.training.config import TrainingConfig
 
-    options = locals()
+    options = {**locals(), "column": said_of_columns(column)}
     given = {key: options[key] for key in TrainingConfig.model_fields if options[key] is not None}
     values = _values(config, given, resume=resume)
     if snapshots is not None:

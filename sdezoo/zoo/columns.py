@@ -15,7 +15,7 @@ from itertools import combinations, permutations
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import NumberType, offset_of, or_numbers
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.opening.table import listed
@@ -149,26 +149,27 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
     """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
     kinds = or_numbers(data.types, len(names))
-    origins = [offset_of(kind) for kind in kinds]
+    origins = [kind.offset / kind.step if isinstance(kind, TimeType) else offset_of(kind) for kind in kinds]
     rows = torch.cat([data.train, data.test]).double() + torch.tensor(origins, dtype=torch.float64)
     whole = (~rows.isnan()).all(0)
     free = [
         i
         for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        if name not in bound | words and whole[i] and isinstance(kind, NumberType)
+        if name not in bound | words and whole[i] and not isinstance(kind, CategoryType)
     ]
     if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
         return []
     moved = rows.roll(len(rows) // 2, 0)
-    found = []
+    orders = []
     for i, j in permutations(free, 2):
-        if i > j and bool((rows[:, i] == rows[:, j]).all()):
+        if _measure(kinds[i]) != _measure(kinds[j]) or (i > j and bool((rows[:, i] == rows[:, j]).all())):
             continue  # equal columns: offered the other way round
         holds = bool((rows[:_FIRST, i] <= rows[:_FIRST, j]).all()) and bool((rows[:, i] <= rows[:, j]).all())
         if holds and float((moved[:, i] > rows[:, j]).double().mean()) >= _BROKEN:
-            found.append(ordered((names[i], names[j])))
+            orders.append((i, j))
+    found = [ordered([names[i] for i in chain]) for chain in _chains(orders)]
     for first, last in combinations(range(len(free) + 1), 2):
-        group = free[first:last]
+        group = [i for i in free[first:last] if isinstance(kinds[i], NumberType)]
         if len(group) < _GROUP or (rows[:_FIRST, group] < 0).any():
             continue
         some = rows[:_FIRST, group].sum(1)
@@ -179,6 +180,22 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
         if total > 0 and float((sums - total).abs().max()) <= NEARLY * total and not (rows[:, group] < 0).any():
             found.append(summed([names[i] for i in group], f"{total:g}"))
     return found[:_OFFERED]
+
+
+def _measure(kind: ColumnType) -> object:
+    """What the values of a column have in common with those that they can be compared with."""
+    return (kind.arrow, kind.step) if isinstance(kind, TimeType) else kind.kind
+
+
+def _chains(orders: list[tuple[int, int]]) -> Iterator[list[int]]:
+    """Chains of columns of which each is at most the next, as long as may be, no column in two: they can be kept together."""
+    while orders:
+        longest: dict[int, list[int]] = {}  # the longest chain from each column on
+        for _ in range(len({i for i, _ in orders})):
+            for i, j in orders:
+                longest[i] = max(longest.get(i, []), [i, *longest.get(j, [j])], key=len)
+        yield (chain := max(longest.values(), key=len))
+        orders = [(i, j) for i, j in orders if not {i, j} & {*chain}]
 
 
 def _simplex(data: Data, group: Sequence[str]) -> str:

@@ -1,12 +1,14 @@
 """`--sde auto`: each column gets the process that its values ask for; what users say of columns is obeyed or refused by name."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sdezoo.data.column_types import NumberType, TimeType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, ParameterError
@@ -155,6 +157,21 @@ def test_what_holds_in_every_row_is_offered() -> None:
     assert "--column 'low<=high'" in found
     assert "--column 'sand+silt+clay=100'" in found
     assert found.count("--column") == 2
+
+
+def test_orders_that_are_offered_can_be_kept_together() -> None:
+    """A chain is offered whole, whatever the order of the columns, and no column in two; times are compared with times."""
+    r = torch.Generator().manual_seed(0)
+    open_, close = torch.rand(2, 200, generator=r) + 1
+    start = torch.randint(10**6, (200,), generator=r).double()
+    table = {"high": torch.maximum(open_, close) + 0.1, "open": open_, "low": torch.minimum(open_, close) - 0.1, "close": close}
+    data = data_of({**table, "end": start + torch.randint(1, 999, (200,), generator=r), "start": start, "n": start / 1e9})
+    day = TimeType("timestamp[s]", 0)
+    data = replace(data, types=(*[NumberType("float64")] * 4, day, day, NumberType("float64")))
+    reasons = [one for one in choose_process(data, Encoding((), data.types), ColumnOptions()).reasons if "--column" in one]
+    assert [one.partition("--column ")[2] for one in reasons] == ["'low<=open<=high'", "'start<=end'"]
+    options = ColumnOptions.parse("low<=open<=high,start<=end")
+    assert options.chains == (("low", "open", "high"), ("start", "end"))
 
 
 def test_equal_columns_are_offered_as_an_order_once() -> None:

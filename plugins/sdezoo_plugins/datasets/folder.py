@@ -4,6 +4,7 @@ import struct
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +24,7 @@ _FAILURES = (
     *(SyntaxError, TypeError, LookupError, ArithmeticError, AttributeError, RuntimeError, struct.error),
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
+_SEARCHED = 1000  # entries of a folder without images
 _FREE = 2**22  # pixels that any file may declare
 _MOST = 2**24  # pixels of an image
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
@@ -103,7 +105,11 @@ def _files(root: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
         below = next((folder for folder in folders if any(_within(inner) for inner in folder.iterdir() if inner.is_dir())), None)
         if below:
             raise DataError(f"'{root}' has images only two levels down.", f"Give a folder with its images or classes, such as '{below}'.")
-        raise DataError(f"'{root}' has no images ({', '.join(_ENDINGS)}).", "Check the path.")
+        other = next((file for file in islice(root.rglob("*"), _SEARCHED) if file.is_file() and not file.name.startswith(".")), None)
+        raise DataError(
+            f"'{root}' has no images ({', '.join(_ENDINGS)}){f', but files such as {str(other)!r}' if other else ''}.",
+            "Check the path." if other is None else "Convert images to one of these forms; of tables and arrays, give one file.",
+        )
     files = [file for files in classes.values() for file in files]
     return files, [label for label, files in enumerate(classes.values()) for _ in files], tuple(classes)
 

@@ -185,7 +185,8 @@ def _checked(path: Path, names: Sequence[str], number: int, row: tuple[Cell, ...
     """A row without the cells beyond the names, which must be empty."""
     if any(cell is not None for cell in row[len(names) :]):
         raise DataError(
-            f"'{path}' has {len(names)} column names for row {number} (counted from 0) of more fields.", "Give each column a name."
+            f"'{path}' has {len(names)} column names for row {number} (counted from 0) of more fields.",
+            "Give each column a name, or remove the rows before the column names.",
         )
     return row[: len(names)]
 
