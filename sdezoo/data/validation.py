@@ -232,11 +232,12 @@ def check_pixels(values: Tensor, maximum: float | None = None) -> None:
         raise DataError(f"Images must lie in [0, {largest:g}], but these range from {low:g} to {high:g}.", f"{divide}{store}{give}.")
 
 
-def check_close(rows: np.ndarray) -> None:
+def check_close(rows: np.ndarray, names: Sequence[str] = ()) -> None:
     """Check that float32 tells the values of each column apart.
 
     Args:
         rows: numbers `(N, …, d)`, of the dtype that they came in.
+        names: names of the columns; empty: they are those of an array.
 
     Raises:
         DataError: if the range of a column is below 2⁻¹⁴ of its largest value.
@@ -249,10 +250,9 @@ def check_close(rows: np.ndarray) -> None:
     if close.any():
         column = int(close.argmax())
         between = f"{low[column]:.17g} and {high[column]:.17g}"
-        raise DataError(
-            f"Column {column} of the array (counted from 0) lies between {between}, too close together for float32.",
-            f"Subtract {low[column]:.17g} from it, or give a table, whose columns are counted from their middle.",
-        )
+        what = f"The column '{names[column]}'" if names else f"Column {column} of the array (counted from 0)"
+        other = "" if names else ", or give a table, whose columns are counted from their middle"
+        raise DataError(f"{what} lies between {between}, too close together for float32.", f"Subtract {low[column]:.17g} from it{other}.")
 
 
 def to_unit(low: float, high: float) -> str:

@@ -51,6 +51,18 @@ def test_windows_are_stretches_and_no_step_is_in_both_parts(tmp_path: Path) -> N
     assert max(steps[1]) > n - 50 - 4
 
 
+def test_levels_far_from_zero_keep_their_ratios_and_no_decimals_of_the_levels(tmp_path: Path) -> None:
+    """Tables count such numbers from their middle; ratios have other decimals than `150000.25`."""
+    levels = [150_000 + 0.25 * (k % 7) for k in range(200)]
+    data = load(table(tmp_path, {"x": [f"{level:.2f}" for level in levels], "n": [20_000_000 + k % 5 for k in range(200)]}), window=8)
+    ratios = torch.tensor([levels[3 + k] / levels[3] for k in range(8)])
+    torch.testing.assert_close(data.train[3, :, 0].double(), ratios.double(), rtol=1e-7, atol=0)
+    assert data.style is not None
+    assert not data.style.decimals
+    with pytest.raises(DataError, match=r"column 'x' lies between .* too close together for float32"):
+        load(tmp_path / "x.csv", window=8, form="real")
+
+
 def test_prices_start_at_one_and_come_back_exactly(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     prices = 100 * np.exp(np.cumsum(0.02 * rng.standard_normal((300, 2)), 0))
@@ -124,6 +136,8 @@ def test_whole_numbers_that_count_time_are_no_channel(tmp_path: Path) -> None:
         ({"x": range(1, 100)}, {"window": 1}, "no series"),
         ({"x": range(1, 100)}, {"window": 16, "holdout": 0.1}, "held-out part .* has 0 windows"),
         ({"x": range(1, 100)}, {"columns": "(y,)"}, "no column 'y'"),
+        ({"x": range(1, 100)}, {"key": "y"}, "no column 'y', given as key"),
+        ({"x": [1 + k * k % 97 for k in range(99)], "one": [5] * 99}, {"window": 4}, r"'one' is constant.* columns=\(x\)"),
         ({"x": ["a", "b"] * 50}, {}, "no column of numbers"),
         ({"x": range(-50, 50)}, {"form": "growth"}, "zero or negative"),
         ({"t": [*range(50), *range(50)], "x": range(1, 101)}, {"time": "t"}, "do not increase: that of row 50"),

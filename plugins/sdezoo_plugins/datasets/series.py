@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from sdezoo.data.column_types import NumberType, or_numbers
+from sdezoo.data.column_types import NumberType, offset_of, or_numbers
 from sdezoo.data.conversion import Columns
 from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.formats import SERIES, STEP, TableFormat
@@ -19,6 +19,7 @@ from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.inference import is_numeric
 from sdezoo.data.opening.table import listed
 from sdezoo.data.tables import columns
+from sdezoo.data.validation import check_close
 from sdezoo.errors import DataError, shortened
 from sdezoo.parameters import Count, Fraction, Positive
 from sdezoo.zoo.formats import find_format
@@ -83,6 +84,8 @@ class Series(Dataset):
         if self.window < 2:
             raise DataError(f"A window of {self.window} step is no series.", "Give window at least 2.")
         style, found = form.style(path, table, Dialect.of(self)), columns(path, table)
+        if self.key is not None:
+            _check_named([self.key], found.names, "key")
         series = self._series(found)
         time = self._time(table)
         counting = self._counting(table, found, series, time)
@@ -94,16 +97,26 @@ class Series(Dataset):
         names = self._names(found, (self.key, time, *left))
         if reserved := {SERIES, STEP} & set(names):
             raise DataError(f"The column '{min(reserved)}' has a name that tables of samples use.", "Rename it.")
-        values = found.values[:, [found.names.index(name) for name in names]].numpy().astype(np.float64)
+        places = [found.names.index(name) for name in names]
+        offsets = [offset_of(kind) for kind in or_numbers(found.types, len(found.names))]
+        values = found.values[:, places].numpy().astype(np.float64) + [offsets[place] for place in places]
         infinite = int(np.isinf(values).sum())
         if infinite:
             raise DataError(f"{infinite} values of '{path}' are infinite or too large for float32.", "Remove these rows.")
+        if constant := [name for name, column in zip(names, values.T, strict=True) if len(np.unique(column[~np.isnan(column)])) == 1]:
+            others = ",".join(name for name in names if name not in constant)
+            raise DataError(
+                f"The column '{constant[0]}' is constant, which no series needs a model for.",
+                f"Leave it out: columns=({others})." if others else "Give a column whose values differ.",
+            )
         times = None if time is None else _numbers(table.column(time), time)
         learned = self.form or ("growth" if not (values <= 0).any() else "real")
         if learned != "real" and (wrong := int((values <= 0).sum())):
             raise DataError(
                 f"{wrong} values of the series are zero or negative, and have no growth.", "Give form=real, or leave these columns out."
             )
+        if learned == "real":
+            check_close(values[~np.isnan(values).any(1)], names)
         stretches, broken = self._stretches(series, times, values)
         notes += broken
         held = self._held(stretches)
@@ -111,6 +124,7 @@ class Series(Dataset):
         if learned != "real":
             train, test = train / train[:, :1], test / test[:, :1]
             notes.append("Each window is divided by its first value; samples start at 1.")
+            style = style and replace(style, decimals={})  # those of the values are not those of their ratios
         notes.append(
             f"{len(train)} windows of {self.window} steps of {', '.join(names)} for training, {len(test)} later held out"
             + (f", {len(series)} series." if len(series) > 1 else ".")
@@ -141,8 +155,6 @@ class Series(Dataset):
         return counting if self.columns or len(numbers) > len(counting) else {}
 
     def _names(self, found: Columns, left: Sequence[str | None]) -> list[str]:
-        if self.key is not None:
-            _check_named([self.key], found.names, "key")
         _check_named(self.columns, found.names, "columns")
         numbers = _numbered(found)
         chosen = list(self.columns) or [name for name in numbers if name not in left]
