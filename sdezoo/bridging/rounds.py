@@ -85,7 +85,7 @@ def newest_round(run: Path, direction: str | None) -> Path:
             rounds and no direction is asked for.
     """
     if not (run / "rounds").is_dir():
-        if direction is None or run.name.endswith(f"-{direction}"):
+        if direction is None or run.name.endswith(f"-{direction}") or not run.exists():
             return run
         raise RunError(f"The run '{run}' has no direction '{direction}'.", "Leave out --direction, or give the run of a bridge.")
     if direction is None:

@@ -12,6 +12,7 @@ Everywhere but in files, rows of a table are codes, float32, with NaN for a miss
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -253,6 +254,43 @@ def column_type(given: ColumnType | str | Mapping[str, Any]) -> ColumnType:
 def column_types(given: Iterable[ColumnType | str | Mapping[str, Any]]) -> tuple[ColumnType, ...]:
     """Build the types of all columns, see `column_type`."""
     return tuple(map(column_type, given))
+
+
+def common_type(one: ColumnType, other: ColumnType) -> ColumnType | None:
+    """The type of a column of two tables: it holds the values of both.
+
+    Args:
+        one: its type in one table.
+        other: its type in the other.
+
+    Returns:
+        The type; None: they have none in common, as numbers and texts.
+    """
+    if one == other:
+        return one
+    if isinstance(one, NumberType) and isinstance(other, NumberType):
+        return _common_numbers(one, other)
+    if isinstance(one, CategoryType) and isinstance(other, CategoryType) and (one.form == "bool") == (other.form == "bool"):
+        form, stored = (mine if mine == its else "" for mine, its in ((one.form, other.form), (one.stored, other.stored)))
+        values: tuple[Any, ...] = tuple(sorted({*one.values, *other.values}))
+        return CategoryType(values, form or "string", stored)
+    if isinstance(one, TimeType) and isinstance(other, TimeType) and one.arrow == other.arrow:
+        widest = max(one, other, key=lambda kind: (kind.coarse, kind.step))
+        step = widest.step if widest.coarse else math.gcd(one.step, other.step, one.offset - other.offset)
+        return TimeType(one.arrow, widest.offset, step, widest.coarse, one.form if one.form == other.form else "")
+    return None
+
+
+def _common_numbers(one: NumberType, other: NumberType) -> NumberType:
+    whole, digits = one.whole and other.whole, max(one.digits, other.digits)
+    dtype = one.dtype if one.dtype == other.dtype else "int64" if whole else "float64"
+    stored = one.stored if one.stored == other.stored else ""
+    offset = one.offset if one.offset and other.offset else 0
+    if not (one.step and other.step):
+        return NumberType(dtype, 0, 0, offset, stored)
+    multiples = [round(kind.step * 10 ** (digits - kind.digits)) for kind in (one, other)]
+    multiples += [round(kind.offset * 10**digits) for kind in (one, other)]
+    return NumberType(dtype, math.gcd(*multiples[:2], multiples[2] - multiples[3]), digits, int(offset) if whole else offset, stored)
 
 
 def offset_of(kind: ColumnType) -> float:

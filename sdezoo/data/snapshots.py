@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from sdezoo.data.column_types import ColumnType, common_type, or_numbers
+from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data, Snapshot, split
 from sdezoo.errors import DataError
 
@@ -16,7 +18,7 @@ def joined(first: Data, second: Data) -> Data:
 
     Args:
         first: the first end.
-        second: the second end; rows of the same shape, columns and types.
+        second: the second end; rows of the same shape and columns, in any order. A column has the type that holds the values of both.
 
     Raises:
         DataError: if the two do not have the same kind of rows, or one of them has snapshots or is too large for the memory.
@@ -28,17 +30,36 @@ def joined(first: Data, second: Data) -> Data:
             )
         if data.stored is not None:
             raise DataError("One end stays on disk, and a bridge needs both in memory.", "Give fewer rows.")
+    if first.columns != second.columns and sorted(first.columns) == sorted(second.columns):
+        second = second.select([second.columns.index(name) for name in first.columns])
     for what, one, other in (
         ("kind", first.kind, second.kind),
         ("shape", first.event, second.event),
         ("columns", first.columns, second.columns),
-        ("types of columns", first.types, second.types),
     ):
         if one != other:
             raise DataError(f"The two ends differ in {what}: {_short(one)} and {_short(other)}.", "Give data whose rows are of one kind.")
+    if first.types != second.types:
+        first, second = _of_common_types(first, second)
     levels = first.levels if first.levels == second.levels else None
     later = (Snapshot(1.0, second.train, second.test),)
     return replace(first, train_labels=None, test_labels=None, class_names=(), levels=levels, later=later)
+
+
+def _of_common_types(first: Data, second: Data) -> tuple[Data, Data]:
+    """Two tables with one type for each column."""
+    pairs = zip(*(or_numbers(data.types, len(first.columns)) for data in (first, second)), strict=True)
+    types: list[ColumnType] = []
+    for name, (one, other) in zip(first.columns, pairs, strict=True):
+        if (common := common_type(one, other)) is None:
+            words = " and ".join(f"{kind.kind} ({kind})" if kind.kind != str(kind) else kind.kind for kind in (one, other))
+            raise DataError(f"The two ends differ in the column '{name}': {words}.", "Store it in one way, or leave it out of both.")
+        types.append(common)
+    made = []
+    for data in (first, second):
+        parts = {name: recoded(getattr(data, name), data.types, types, data.columns) for name in ("train", "test")}
+        made.append(replace(data, **parts, types=tuple(types)))
+    return made[0], made[1]
 
 
 def by_time(x: Tensor, time: Tensor, *, holdout: float, without: tuple[float, ...] = ()) -> Data:

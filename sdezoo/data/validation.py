@@ -133,7 +133,8 @@ def check_one_time(data: Data, what: str) -> None:
         )
     if data.later:
         raise DataError(
-            f"{what} takes rows of one time, and these data are {len(data.snapshots)} snapshots.", "Give the rows of one snapshot alone."
+            f"{what} takes rows of one time, and these data are {len(data.snapshots)} snapshots.",
+            "Give the rows of one snapshot alone, or train a bridge through them: --sde bridge.",
         )
 
 

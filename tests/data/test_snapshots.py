@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from sdezoo.data.conversion import from_numbers
 from sdezoo.data.dataset import Data, Snapshot
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.snapshots import joined
@@ -46,6 +47,28 @@ def test_ends_are_on_a_lattice_if_both_are_on_the_same() -> None:
     for levels, other, both in ((255, 255, 255), (255, 65535, None), (255, None, None), (None, None, None)):
         ends = (Data(images, images[:0], "image", levels=each) for each in (levels, other))
         assert joined(*ends).levels == both
+
+
+def test_the_ends_of_a_bridge_may_be_tables_that_are_written_otherwise(tmp_path: Path) -> None:
+    """Other decimals, steps, offsets, categories and order of columns: a column has the type that holds the values of both."""
+    ends = {
+        "a": {"price": [k / 4 for k in range(12)], "id": [2_000_000_000 + 3 * k for k in range(12)], "kind": ["u", "v"] * 6,
+              "day": [f"2024-01-{k:02d}" for k in range(1, 13)]},
+        "b": {"day": [f"2025-01-{k:02d}" for k in range(1, 25, 2)], "kind": ["w", "u"] * 6, "price": list(range(5, 17)),
+              "id": [2_000_000_001 + k for k in range(12)]},
+    }  # fmt: skip
+    for name, columns in ends.items():
+        lines = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    both = joined(*(find_dataset(str(tmp_path / f"{name}.csv")).load() for name in ends))
+    assert both.columns == tuple(ends["a"])
+    for at, columns in zip(both.snapshots, ends.values(), strict=True):
+        found = from_numbers(torch.cat([at.train, at.test]), both.columns, both.types).to_pydict()
+        for name, values in columns.items():
+            assert sorted(map(str, found[name])) == sorted(str(float(value)) if name == "price" else str(value) for value in values)
+    (tmp_path / "b.csv").write_text("price,id,kind,day\n" + "x,1,u,2024-01-01\ny,2,v,2024-01-02\n" * 3)
+    with pytest.raises(DataError, match=r"differ in the column 'price': number \(float64\) and category"):
+        joined(*(find_dataset(str(tmp_path / f"{name}.csv")).load() for name in ends))
 
 
 def own_times(times: list[list[float]]) -> Data:
@@ -165,7 +188,7 @@ def test_what_does_not_fit_is_told(data: Data, says: str) -> None:
     ("data", "says"),
     [
         (paths(rows(9, 4, 2)), r"Score learning takes rows of one time, and these data are paths\. Store the rows of one time, x\[:, k\]"),
-        (snapshots((1.0, rows(4, 2)), (3.0, rows(4, 2))), r"these data are 3 snapshots\. Give the rows of one snapshot alone\."),
+        (snapshots((1.0, rows(4, 2)), (3.0, rows(4, 2))), r"these data are 3 snapshots\. .* --sde bridge\."),
     ],
 )
 def test_a_score_is_learned_from_rows_of_one_time(tmp_path: Path, data: Data, says: str) -> None:
