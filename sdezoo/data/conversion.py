@@ -35,7 +35,7 @@ from sdezoo.data.opening.inference import (
     stored_type,
     time_type,
 )
-from sdezoo.data.opening.time_texts import COMPACT, form_of, parse_times, read_times, write_times
+from sdezoo.data.opening.time_texts import COMPACT, form_of, parse_real_times, read_times, write_times
 from sdezoo.data.opening.words import is_text, ranked
 from sdezoo.errors import DataError, RunError, shortened
 
@@ -219,7 +219,7 @@ def _recoded(codes: np.ndarray, old: ColumnType, new: ColumnType, name: str) -> 
             read = _array(exact, ~there[there], replace(old, form=""), _named_type(old.arrow)).cast(times, safe=False)
         else:
             texts = _array(exact, ~there[there], old, _arrow_type(old))
-            read = parse_times(texts.cast(pa.string()), new.form, times) if new.form else texts.cast(times, safe=False)
+            read = parse_real_times(texts.cast(pa.string()), new.form, times) if new.form else texts.cast(times, safe=False)
             if read.null_count:
                 raise pa.ArrowInvalid
         out[there] = np.round((as_int64(read) - new.offset) / new.step)

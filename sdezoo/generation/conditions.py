@@ -18,7 +18,7 @@ import torch
 
 from sdezoo.data.column_types import CategoryType, ColumnType, TimeType, offset_of, or_numbers
 from sdezoo.data.conversion import from_numbers, schema, to_numbers
-from sdezoo.data.opening.time_texts import parse_times
+from sdezoo.data.opening.time_texts import parse_real_times
 from sdezoo.errors import DataError, ParameterError, shortened
 
 Value = float | str | date | timedelta
@@ -128,7 +128,11 @@ def _number(name: str, whole: object, value: Value, offset: float) -> float:
     try:
         if offset and isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
             return float(int(value) - int(offset)) if offset == int(offset) else float(value) - offset
-        return float(value) - offset  # pyright: ignore[reportArgumentType]
+        exact = float(value)  # pyright: ignore[reportArgumentType]
+        # A number of 15 digits is that many after the subtraction, and not a neighbour.
+        return (
+            round(exact - offset, 15 - math.ceil(math.log10(abs(exact)))) if offset and exact and math.isfinite(exact) else exact - offset
+        )
     except (TypeError, ValueError):
         raise ParameterError(f"{name}={whole} is not a number or an interval: '{value}'.", "Give a number, or LOW..HIGH.") from None
 
@@ -150,7 +154,7 @@ def _times(given: pa.Array, kind: TimeType) -> pa.Array:
     """A time of the type of a column. Texts have the form of the column, or that of ISO 8601; without a zone, that of the column."""
     times = schema(["time"], [replace(kind, form="")]).field(0).type
     if pa.types.is_string(given.type):
-        if kind.form and not (read := parse_times(given, kind.form, times)).null_count:
+        if kind.form and not (read := parse_real_times(given, kind.form, times)).null_count:
             return read
         if pa.types.is_duration(times):
             return given.cast(pa.int64()).cast(times)

@@ -18,6 +18,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class Shards:
         Args:
             out: the result file.
         """
-        return out.with_name(f"{out.name}.parts")
+        out = out if out.name else out.resolve()
+        return out.with_name(f"{out.name}.parts") if out.name else out / ".parts"
 
     @classmethod
     def clear(cls, out: Path) -> None:
@@ -93,7 +95,7 @@ class Shards:
 
         Raises:
             RunError: if there are shards with another identity (unless `overwrite`), if the folder holds anything else, or if it cannot be
-                written to.
+                written to, or has no room.
         """
         folder = cls.folder_of(out)
         known = _read(folder)
@@ -109,6 +111,12 @@ class Shards:
         shards = cls(folder, total, event, size, dict(identity))
         if known is not None:
             shards.remove()
+        place = next(place for place in folder.absolute().parents if place.exists())
+        if (needed := 4 * total * math.prod(event)) > (free := shutil.disk_usage(place).free):
+            raise RunError(
+                f"{total} samples take {needed / 2**30:.1f} GiB, more than the {free / 2**30:.1f} GiB free at '{place}'.",
+                "Take fewer, or give --out another place.",
+            )
         manifest = {"format": FORMAT, "size": size, "total": total, "event": event, "identity": dict(identity)}
         with atomic_write(folder / "manifest.json", "Give --out another place.") as file:
             file.write(json.dumps(manifest, ensure_ascii=False, indent=1).encode())

@@ -108,8 +108,10 @@ def test_another_form_of_the_same_dates_is_recoded() -> None:
     ours = to_numbers(pa.table({"when": ["03/27/2024", "01/05/2023"]}))
     theirs = to_numbers(pa.table({"when": ["2024-03-27T00:00:00", "2023-01-05T00:00:00"]}))
     assert torch.equal(recoded(theirs.values, theirs.types, ours.types, ["when"]), ours.values)
-    with pytest.raises(DataError, match="not dates or times"):
-        recoded(torch.zeros(1, 1), (CategoryType(("soon",)),), ours.types, ["when"])
+    for word in ("soon", "02/30/2024", "13/01/2024"):
+        with pytest.raises(DataError, match="not dates or times"):
+            recoded(torch.zeros(1, 1), (CategoryType((word,)),), ours.types, ["when"])
+    assert torch.equal(recoded(torch.zeros(1, 1), (CategoryType(("3/27/2024",)),), ours.types, ["when"]), ours.values[:1])
 
 
 def test_times_of_day_go_around_the_clock() -> None:

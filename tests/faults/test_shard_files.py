@@ -47,6 +47,14 @@ def test_all_rows_come_back(out: Path) -> None:
     assert torch.equal(torch.cat(list(shards.read())), ROWS)
 
 
+def test_more_samples_than_the_disk_holds_are_refused_before_any_is_drawn(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"10{15} samples take .* GiB free at"):
+        Shards.reserve(tmp_path / "new" / "a.csv", {}, total=10**15, event=(3,), size=8)
+    assert not list(tmp_path.iterdir())
+    for name in (".", "..", "/"):
+        assert Shards.folder_of(Path(name)).name.endswith(".parts")
+
+
 @pytest.mark.parametrize(
     "change",
     [

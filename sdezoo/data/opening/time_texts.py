@@ -125,6 +125,21 @@ def parse_times(texts: pa.ChunkedArray | pa.Array, form: str, kind: pa.DataType)
     return since.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
 
 
+def parse_real_times(texts: pa.Array, form: str, kind: pa.DataType) -> pa.Array:
+    """As `parse_times`, with zeros before a number and capitals as they come. A day that no month has, such as `31.02.2024`, is missing.
+
+    Args:
+        texts: the texts.
+        form: the form.
+        kind: a timestamp, a time of day or a duration.
+    """
+    times = parse_times(texts, form, kind)
+    written, given = (
+        pc.replace_substring_regex(pc.utf8_lower(part), r"\b0+(\d)", r"\1") for part in (write_times(times, form), texts.cast(pa.string()))
+    )
+    return pc.if_else(pc.equal(written, given), times, pa.scalar(None, times.type))
+
+
 def write_times(times: pa.ChunkedArray | pa.Array, form: str) -> pa.ChunkedArray | pa.Array:
     """Write times as texts in a form.
 
