@@ -1,14 +1,14 @@
 """What the commands print. Text from files, such as a column's name, cannot control the terminal.
 
-Characters that a terminal obeys or hides are shown as Python writes them, `\\x1b` for the escape character. Every command prints through
-this module; only progress bars, which rich draws, and the help do not.
+Characters that a terminal obeys or hides, and those that its encoding lacks, are shown as Python writes them, `\\x1b` for the escape character.
+Every command prints through this module; only progress bars, which rich draws, and the help do not.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 from sdezoo.errors import is_plain, printable
 
@@ -21,8 +21,13 @@ def say(text: str, *, error: bool = False) -> None:
         error: whether to print to standard error.
     """
     stream = sys.stderr if error else sys.stdout
-    stream.write(printable(text))
+    stream.write(_encodable(printable(text), stream))
     stream.flush()
+
+
+def _encodable(text: str, stream: TextIO) -> str:
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say_json(value: Any, *, allow_nan: bool = True) -> None:
@@ -33,6 +38,8 @@ def say_json(value: Any, *, allow_nan: bool = True) -> None:
         allow_nan: whether numbers may be NaN or infinite, which strict JSON has no word for.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan)
+    if _encodable(text, sys.stdout) != text:
+        text = json.dumps(value, allow_nan=allow_nan)
     sys.stdout.write("".join(c if is_plain(c) else _escaped(c) for c in text) + "\n")
     sys.stdout.flush()
 

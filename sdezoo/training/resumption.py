@@ -39,7 +39,9 @@ def refuse_other_settings(run: Path, config: TrainingConfig) -> None:
     for key in TrainingConfig.model_fields:
         old, new = getattr(before, key), getattr(config, key)
         if key not in FREE and new is not None and new != old:
-            raise RunError(f"The run was trained with {key}={old}, not {new}.", f"Omit {key} to resume, or choose another --out.")
+            raise RunError(
+                f"The run was trained with {key}={old}, not {new}.", f"Omit --{key.replace('_', '-')} to resume, or choose another --out."
+            )
 
 
 _OF_THE_MODEL = ("task", "sde", "column", "missing", "net", "output", "prior", "shift", "condition")
@@ -62,7 +64,9 @@ def trained_on(config: TrainingConfig, origin: Origin) -> TrainingConfig:
     for key, value in kept.items():
         new = getattr(config, key)
         if new not in (TrainingConfig.model_fields[key].default, value, origin.state.sde if key == "sde" else value):
-            raise RunError(f"The run '{origin.run}' was trained with {key}={value}, not {new}.", f"Omit {key}, or omit --from.")
+            raise RunError(
+                f"The run '{origin.run}' was trained with {key}={value}, not {new}.", f"Omit --{key.replace('_', '-')}, or omit --from."
+            )
     own = before.task is not None and TASKS.build(before.task).process() is not None
     kept |= {"sde": before.sde if own else origin.state.sde, "loss": config.loss or before.loss}
     return config.model_copy(update={**kept, "steps": config.steps or origin.state.step})

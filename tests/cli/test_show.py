@@ -1,12 +1,15 @@
 """`sdezoo show`: every plugin explains every one of its fields, and without a name all plugins are listed."""
 
+import io
 import json
+import sys
 from collections.abc import Callable
 
 import pytest
 
 from sdezoo.parameters import describe
 from sdezoo.zoo.registry import REGISTRIES
+from sdezoo_cli.printing import say, say_json
 
 Terminal = Callable[..., tuple[int, str, str]]
 
@@ -51,3 +54,13 @@ def test_without_a_name_everything_is_listed(terminal: Terminal) -> None:
     assert out.startswith(terminal("list")[1])
     assert "sdezoo show NAME" in out
     assert json.loads(terminal("show", "--json")[1]) == json.loads(terminal("list", "--json")[1])
+
+
+def test_what_a_terminal_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    say("σ\n")
+    say_json({"σ": 1})
+    first, second = stream.buffer.getvalue().decode("ascii").splitlines()  # type: ignore[attr-defined]
+    assert first == "\\u03c3"
+    assert json.loads(second) == {"σ": 1}
