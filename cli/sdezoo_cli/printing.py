@@ -1,7 +1,7 @@
 """What the commands print. Text from files, such as a column's name, cannot control the terminal.
 
-Characters that a terminal obeys or hides, and those that its encoding lacks, are shown as Python writes them, `\\x1b` for the escape character.
-Every command prints through this module; only progress bars, which rich draws, and the help do not.
+Characters that a terminal obeys or hides, and those that its encoding lacks, are shown as Python writes them, `\\x1b` for the escape
+character. Every command prints through this module; only progress bars, which rich draws, and the help do not.
 """
 
 from __future__ import annotations

@@ -60,8 +60,8 @@ def read_rows(given: Any) -> Rows:
         DataError: if they are sparse, complex, or have another shape; if an array is not of numbers; if column names are repeated, or a
             column mixes types or holds another.
     """
-    if issparse(given) or (isinstance(given, Tensor) and given.layout != torch.strided):
-        raise DataError("Sparse data are not supported.", f"Convert them by {'to_dense' if isinstance(given, Tensor) else 'toarray'}().")
+    if issparse(given):
+        raise DataError("Sparse data are not supported.", "Convert them by toarray().")
     if (polars := sys.modules.get("polars")) is not None and isinstance(given, polars.DataFrame):
         return replace(_of_frame(given.to_arrow(), given.columns, "polars"), dtypes=given.dtypes)
     if (pandas := sys.modules.get("pandas")) is not None and isinstance(given, pandas.DataFrame):
@@ -214,6 +214,8 @@ def _plain(given: Any) -> np.ndarray:
             raise DataError("The array has masked values.", "Fill them in, or give a data frame with missing values.")
         given = given.data
     if isinstance(given, Tensor):
+        if given.layout != torch.strided:
+            raise DataError("Sparse data are not supported.", "Convert them by to_dense().")
         given = given.detach().cpu().resolve_conj().resolve_neg()
         given = given.float() if given.dtype == torch.bfloat16 else given  # NumPy has no bfloat16
     return np.asarray(given)
