@@ -46,7 +46,7 @@ def loop_overhead(
         rounds: number of timed samples for each sampler.
     """
     process = SDES.build(spec)
-    clock = _Clock(NETWORKS.build("unet").module(shape[1:]).eval())
+    clock = _Clock(NETWORKS.build("unet:multipliers=(1,2)").module(shape[1:]).eval())
     model = ScoreModel(process, clock.net)
     samplers = [sampler for name, sampler in defaults(SAMPLERS) if sampler.refuses(process) is None and sampler.preserves_support]
     rows = []

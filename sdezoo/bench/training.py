@@ -83,14 +83,14 @@ def _beside(settings: dict[str, Any], images: torch.Tensor, progress: Callable[[
         ended = time.perf_counter()
 
     with TemporaryDirectory() as folder:
-        config = TrainingConfig.build({**settings, "net": "unet", "device": "cpu", "out": str(Path(folder) / "run")})
+        config = TrainingConfig.build({**settings, "net": "unet:multipliers=(1,2)", "device": "cpu", "out": str(Path(folder) / "run")})
         train(config, data=Data(images, images[:0], "image"), progress=between)
     return pairs[_WARM:]
 
 
 def _bare(images: torch.Tensor, batch: int) -> Callable[[], None]:
     """Return a bare step of denoising score matching."""
-    net: nn.Module = NETWORKS.build("unet").module(tuple(images.shape[1:]))
+    net: nn.Module = NETWORKS.build("unet:multipliers=(1,2)").module(tuple(images.shape[1:]))
     optimizer = torch.optim.AdamW(net.parameters(), 1e-3, fused=True)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998))
 
