@@ -28,8 +28,12 @@ NEGATIVE = "negative"
 """What `--column` says of a column without positive values."""
 DROP, CATEGORY = "drop", "category"
 """What `--column` says of columns to leave out, and of categories."""
+FLOOR, CEILING = "floor", "ceiling"
+"""What `--column` says of columns that are counted up from their least value, or down from their greatest one."""
+_ROLES = {DROP: "dropped", CATEGORY: "categories", NEGATIVE: "negative", FLOOR: "floors", CEILING: "ceilings"}
+"""What `--column` says of columns, and the names of the fields of `ColumnOptions` that keep it."""
 _FORMS = (
-    "Write COLUMN=PROCESS, COLUMN=category, COLUMN=negative, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL. "
+    "Write COLUMN=PROCESS, COLUMN=category, COLUMN=negative, COLUMN=floor, COLUMN=ceiling, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL. "
     'A name with commas or other marks stands in quotation marks: "A, B"=drop.'
 )
 _QUOTED = re.compile(r'(?:^|(?<=[=+,]))\s*"(?:[^"]|"")+"')
@@ -47,6 +51,8 @@ class ColumnOptions:
         groups: names of columns that sum to a constant, with the constant.
         categories: names of the columns whose values are categories.
         negative: names of the columns without positive values, which processes get with the opposite sign.
+        floors: names of the columns that processes get as `x − low`, with the least value `low`: no sample is below.
+        ceilings: names of the columns that processes get as `high − x`, with the greatest value `high`: no sample is above.
     """
 
     processes: Mapping[str, str] = field(default_factory=dict)
@@ -55,6 +61,8 @@ class ColumnOptions:
     groups: tuple[tuple[tuple[str, ...], float], ...] = ()
     categories: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
+    floors: tuple[str, ...] = ()
+    ceilings: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str | None) -> ColumnOptions:
@@ -87,22 +95,19 @@ class ColumnOptions:
                     "Name it once, and put a process with commas into parentheses: COLUMN=(PROCESS).",
                 )
             processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
-        dropped = tuple(name for name, spec in processes.items() if spec == DROP)
-        categories = tuple(name for name, spec in processes.items() if spec == CATEGORY)
-        negative = tuple(name for name, spec in processes.items() if spec == NEGATIVE)
-        processes = {name: spec for name, spec in processes.items() if spec not in (DROP, CATEGORY, NEGATIVE)}
-        found = cls(processes, dropped, tuple(chains), tuple(groups), categories, negative)
+        roles = {role: tuple(name for name, spec in processes.items() if spec == role) for role in _ROLES}
+        processes = {name: spec for name, spec in processes.items() if spec not in _ROLES}
+        found = cls(processes, chains=tuple(chains), groups=tuple(groups), **{_ROLES[role]: names for role, names in roles.items()})
         bound = [name for names in (*found.chains, *(names for names, _ in found.groups)) for name in names]
         for name in bound:
-            if bound.count(name) > 1 or name in (*dropped, *categories, *negative) or not name:
+            if bound.count(name) > 1 or any(name in names for names in roles.values()) or not name:
                 raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain or one group.")
         return found
 
     @property
     def others(self) -> str | None:
         """All but the processes, as the setting `column` says it; None if there is nothing."""
-        roles = ((self.dropped, DROP), (self.categories, CATEGORY), (self.negative, NEGATIVE))
-        items = [setting(name, role) for named, role in roles for name in named]
+        items = [setting(name, role) for role, kept in _ROLES.items() for name in getattr(self, kept)]
         items += [ordered(chain) for chain in self.chains]
         items += [summed(group, repr(total)) for group, total in self.groups]
         return ",".join(items) or None
@@ -118,7 +123,7 @@ class ColumnOptions:
         """
         names = column_names(data) if data.kind in ("table", "points") else []
         bound = (name for each in (*self.chains, *(group for group, _ in self.groups)) for name in each)
-        for name in (*self.processes, *self.dropped, *self.categories, *self.negative, *bound):
+        for name in (*self.processes, *(name for kept in _ROLES.values() for name in getattr(self, kept)), *bound):
             if name not in names:
                 raise DataError(f"There is no column '{name}'.", suggestion(name, names) if names else "Leave out --column.")
         if names and len(self.dropped) == len(names):
@@ -135,19 +140,21 @@ class ColumnOptions:
         return data.select([i for i, name in enumerate(column_names(data)) if name not in self.dropped])
 
     def codecs(self, data: Data) -> tuple[Codec, ...]:
-        """Build the codecs that keep the sign of negative columns, the order of chains and the sums of groups.
+        """Build the codecs that keep the sign of negative columns, floors, ceilings, the order of chains and the sums of groups.
 
         Args:
             data: the data, without the columns that are left out.
 
         Raises:
-            DataError: if rows break the sign, the order or the sum.
+            DataError: if rows break the sign, the order or the sum, or a column with a floor or a ceiling does not hold numbers.
         """
         names = column_names(data)
         negative = [names.index(name) for name in self.negative]
         made: list[Codec] = [SignCodec(tuple(sorted(negative)))] if negative else []
         for name in self.negative:
             _check_negative(data, name)
+        if self.floors or self.ceilings:
+            made.append(_from_ends(data, self.floors, self.ceilings))
         origins = torch.zeros(len(names), dtype=torch.float64)
         for each in (*self.chains, *(group for group, _ in self.groups)):
             at = [names.index(name) for name in each]
@@ -212,6 +219,19 @@ def _units(data: Data, group: Sequence[str], at: Sequence[int]) -> Units:
     kinds = or_numbers(data.types, data.event[-1])
     units = [kinds[column_names(data).index(name)].unit for name in group]
     return tuple(unit for _, unit in sorted(zip(at, units, strict=True)))
+
+
+def _from_ends(data: Data, floors: Sequence[str], ceilings: Sequence[str]) -> AffineCodec:
+    """The codec of columns that are counted from an end, which becomes exactly 0."""
+    names, kinds = column_names(data), or_numbers(data.types, data.event[-1])
+    low, high = (end.double() for end in data.bounds)
+    scale, shift = torch.ones(len(names), dtype=torch.float64), torch.zeros(len(names), dtype=torch.float64)
+    for name in (*floors, *ceilings):
+        i, role = names.index(name), FLOOR if name in floors else CEILING
+        if not isinstance(kinds[i], NumberType):
+            raise DataError(f"The column '{name}' does not hold numbers, so it has no {role}.", f"Omit {in_quotes(setting(name, role))}.")
+        scale[i], shift[i] = (1, -low[i]) if role == FLOOR else (-1, high[i])
+    return AffineCodec(scale, shift)
 
 
 def _check_negative(data: Data, name: str) -> None:

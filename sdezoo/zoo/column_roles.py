@@ -5,6 +5,9 @@
 - Strings and Booleans are *categories*. So are numbers on a lattice, such as whole numbers, if they have two different values, or ten at
   most and each end in a hundredth of the rows: grades and years of a survey, but not counts, whose largest values are rare.
 - Numbers of which none is positive are *negative*: processes get them with the opposite sign, so that one on the positive numbers fits.
+- Numbers that pile up at their least value, such as a detection limit, have a *floor*, unless the process that fits them ends there anyway.
+  Processes get their distances from it, so that the pile becomes exact zeros. Negative numbers that pile up at their greatest value have a
+  *ceiling*.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, or_numbers
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.opening.table import listed
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
+from sdezoo.process.columns import piles_up
 from sdezoo.zoo.column_options import ColumnOptions, column_names, option, setting
+from sdezoo.zoo.columns import fit_column
+from sdezoo.zoo.registry import SDES
 
 KEEP, DROP, REFUSE = "keep", "drop", "refuse"
 """What happens to rows with missing values."""
@@ -91,9 +97,10 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
     names, reasons = column_names(data), []
     named = data.kind == "table" and bool(data.columns)
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
-    known = {*options.dropped, *options.categories, *options.processes, *options.negative, *bound}
+    ends = {*options.negative, *options.floors, *options.ceilings}
+    known = {*options.dropped, *options.categories, *options.processes, *ends, *bound}
     rows = torch.cat([data.train, data.test]).double()
-    dropped, categories, negative = [], [], []
+    dropped, categories, negative, floors, ceilings = [], [], [], [], []
     for i, (name, kind) in enumerate(zip(names, or_numbers(data.types, len(names)), strict=True)):
         if names.count(name) > 1 or name in known:
             continue
@@ -102,6 +109,12 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
             reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give {option(setting(name, _kept(kind)))}")
         elif named and _few(rows[:, i], kind):
             categories.append(name)
+        elif named and (share := _piled(name, rows[:, i], kind)):
+            below = _negative(rows[:, i], kind)
+            (ceilings if below else floors).append(name)
+            end = float(data.bounds[1 if below else 0][i]) + offset_of(kind)
+            where, beyond = ("down from its greatest", "above") if below else ("up from its least", "below")
+            reasons.append(f"{column_name(0, [name])} counted {where} value, {end:g}, in {share:.1%} of rows: no sample will be {beyond}")
         elif _negative(rows[:, i], kind):
             negative.append(name)
     if dropped and len(dropped) == len(names) - len(options.dropped):
@@ -121,6 +134,8 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
         "dropped": (*options.dropped, *dropped),
         "categories": (*options.categories, *categories),
         "negative": (*options.negative, *negative),
+        "floors": (*options.floors, *floors),
+        "ceilings": (*options.ceilings, *ceilings),
     }
     return replace(options, **found), tuple(reasons)
 
@@ -162,6 +177,21 @@ def _negative(column: Tensor, kind: ColumnType) -> bool:
     present = column[~column.isnan()]
     plain = isinstance(kind, NumberType) and not kind.offset and len(present) > 0
     return plain and bool(present.min() < present.max() <= 0)
+
+
+def _piled(name: str, column: Tensor, kind: ColumnType) -> float:
+    """The share of rows at the least value of a column, or at the greatest one if no number is positive; 0 if it is no pile, or one on a
+    wall of the process that fits the column."""
+    present = column[~column.isnan()]
+    if not isinstance(kind, NumberType) or not len(present):
+        return 0
+    counted = 0 - present if _negative(column, kind) else present
+    if not piles_up(counted):
+        return 0
+    low = counted.min()
+    beyond = torch.nextafter(low.float(), torch.tensor(-torch.inf)).double()
+    support = SDES.build(fit_column(name, counted).spec).support
+    return float((counted == low).double().mean()) if support.check(beyond.reshape(1, 1)).all() else 0
 
 
 def _loses(column: Tensor, kind: ColumnType | None) -> bool:

@@ -64,7 +64,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         PluginError: if no process fits a column.
     """
     if data.form:
-        found = _fit("of all steps", torch.cat(list(_columns(data, encoding))))
+        found = fit_column("of all steps", torch.cat(list(_columns(data, encoding))))
         return Choice(found.spec, (f"{found.spec} for {_FORMS[data.form]}: {found.reason}",))
     if data.kind not in ("table", "points"):
         return Choice(preferred(defaults(SDES), "processes", data.kind), ())
@@ -77,7 +77,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         if name in shares:
             groups.setdefault(_simplex(data, shares[name]), {})[name] = f"shares of {'+'.join(shares[name])}"
             continue
-        found = _given(options.processes[name], name, column, data) if name in options.processes else _fit(name, column)
+        found = _given(options.processes[name], name, column, data) if name in options.processes else fit_column(name, column)
         reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
         groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else _number(i, names) for i, name in enumerate(names)}
@@ -110,7 +110,16 @@ def _columns(data: Data, encoding: Encoding) -> Iterator[Tensor]:
     yield from rows.T
 
 
-def _fit(name: str, column: Tensor) -> ColumnFit:
+def fit_column(name: str, column: Tensor) -> ColumnFit:
+    """Find the process that fits a column best.
+
+    Args:
+        name: of the column, for messages.
+        column: its values `(n,)`, float64, without NaN.
+
+    Raises:
+        PluginError: if none fits.
+    """
     offers = [offer for offer in (cls.column_fit(column) for cls in _classes()) if offer]
     if not offers:
         raise PluginError(f"No installed process fits the column '{name}'.", f"Name one: {option(setting(name, 'PROCESS'))}.")
@@ -127,7 +136,7 @@ def _given(given: str, name: str, column: Tensor, data: Data) -> ColumnFit:
         problem = f"'{given}' refuses {count} of {len(column)} values of the column '{name}'{where}."
         if (column <= 0).all() and sde.support.check(0 - column[column < 0].unsqueeze(1)).all():
             raise DataError(problem, f"Give it a process of the opposite sign: {option(setting(name, NEGATIVE))}.")
-        fit = _fit(name, column)
+        fit = fit_column(name, column)
         raise DataError(problem, f"Give it {fit.spec}, which fits: {option(setting(name, fit.spec))}.")
     return ColumnFit(0, "as given", given)
 

@@ -26,14 +26,14 @@ from torch.distributions import Transform, constraints
 
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
-from sdezoo.process.columns import ColumnFit
+from sdezoo.process.columns import ColumnFit, piles_up
 from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
 
 MARK = 2.0
 NEAR, FEW, SHARE, LEVELS, PILE, PERCENT = 0.9, 3, 0.01, 10, 0.04, 100
 """A column is in a box from 0 to 1 if it goes beyond 0.9; in another one if a hundredth of its rows, three at least, are on each wall,
 or 4 % on the upper one, such as full marks, and it has more than ten different values. It is in a box from 0 to 100 if that is its largest
-value, in three rows at least if all are whole numbers: percentages."""
+value, in three rows at least if all are whole numbers: percentages. If rows pile up at their least value, it is the lower wall."""
 
 
 class Walled(WithMarks):
@@ -92,12 +92,14 @@ class Walls(AffineSDE):
     @classmethod
     def column_fit(cls, column: Tensor) -> ColumnFit | None:
         low, high = float(column.min()), float(column.max())
-        if low >= 0 and NEAR < high <= 1 and (low == 0 or high == 1):
-            return ColumnFit(3, "between 0 and 1, with values on the walls", cls.title())
+        end = low if piles_up(column) else 0.0
+        if low >= 0 and NEAR < high <= 1 and (low == end or high == 1):
+            box = f":low={np.float32(end)!s},high=1.0" if end else ""
+            return ColumnFit(3, f"between {end:g} and 1, with values on the walls", f"{cls.title()}{box}")
         rows = max(FEW, SHARE * len(column))
         above = int((column == high).sum())
         percent = low >= 0 and high == PERCENT and (above >= FEW or bool((column != column.round()).any()))
-        low = 0.0 if percent else low
+        low = end if percent else low
         below, piled = int((column == low).sum()), percent or above >= max(FEW, PILE * len(column))
         if (min(below, above) < rows and not piled) or (len(column.unique()) <= LEVELS and not percent):
             return None
