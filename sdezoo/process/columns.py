@@ -32,7 +32,8 @@ class ColumnFit(NamedTuple):
     """How well a process fits a column of a table."""
 
     preference: int
-    """`--sde auto` takes the process of the highest preference: 1 for all numbers, 2 for a half-line, 3 for an interval."""
+    """`--sde auto` takes the process of the highest preference: 1 for all numbers, 2 for a half-line, 3 for an interval, 4 for one
+    with values on its walls."""
     reason: str
     """What the values are, a phrase such as `positive`."""
     spec: str

@@ -41,8 +41,8 @@ class TrainingConfig(BaseModel):
     sde: str = "auto"
     """Noise process; auto: by the values of series and of each column of tables and points, see `sdezoo.zoo.columns`; else gbm."""
     column: str | None = None
-    """Overrides for columns of a table, separated by commas: `COLUMN=PROCESS`, or `category`, `negative`, `floor`, `ceiling` or `drop` in place of
-    `PROCESS`."""
+    """Overrides for columns of a table, separated by commas: `COLUMN=PROCESS`, or `category`, `negative`, `floor`, `ceiling` or `drop`
+    instead of a process."""
     missing: Literal["keep", "drop", "refuse"] | None = None
     """Missing values of a table: keep them, by a mark beside each value, drop their rows, or refuse; None: keep for auto, else refuse."""
     loss: str | None = None

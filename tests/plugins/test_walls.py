@@ -65,3 +65,16 @@ def test_percentages_are_between_0_and_100() -> None:
     for last, whole, spec in (([100.0], False, box), ([100.0] * 3, True, box), ([100.0], True, None), ([101.0] * 3, False, None)):
         fit = SDES.load("walls").column_fit(torch.cat([x.floor() if whole else x, torch.tensor(last).double()]))
         assert (fit.spec if fit else None) == spec
+
+
+def test_a_pile_at_the_least_value_is_the_lower_wall() -> None:
+    """Of shares that go up to 1, and of percentages that reach 100."""
+    x = torch.linspace(0.06, 0.97, 500).double()
+    for pile, scale, last, spec in (
+        (20, 1, 0.97, "low=0.05,high=1.0"),
+        (20, 100, 1.0, "low=5.0,high=100.0"),
+        (2, 100, 1.0, "low=0.0,high=100.0"),
+    ):
+        fit = SDES.load("walls").column_fit(scale * torch.cat([torch.full((pile,), 0.05), x, torch.tensor([last])]).double())
+        assert fit is not None
+        assert fit.spec == f"walls:{spec}"

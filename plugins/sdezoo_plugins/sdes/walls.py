@@ -95,7 +95,7 @@ class Walls(AffineSDE):
         end = low if piles_up(column) else 0.0
         if low >= 0 and NEAR < high <= 1 and (low == end or high == 1):
             box = f":low={np.float32(end)!s},high=1.0" if end else ""
-            return ColumnFit(3, f"between {end:g} and 1, with values on the walls", f"{cls.title()}{box}")
+            return ColumnFit(4, f"between {end:g} and 1, with values on the walls", f"{cls.title()}{box}")
         rows = max(FEW, SHARE * len(column))
         above = int((column == high).sum())
         percent = low >= 0 and high == PERCENT and (above >= FEW or bool((column != column.round()).any()))
@@ -106,7 +106,7 @@ class Walls(AffineSDE):
         where = "both walls" if below >= rows else "the upper wall"
         values = "values" if percent else "many values"
         return ColumnFit(
-            3,
+            4,
             f"between {low:g} and {high:g}, with {values} on {where}",
             f"{cls.title()}:low={np.float32(low)!s},high={np.float32(high)!s}",
         )
