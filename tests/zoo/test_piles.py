@@ -68,10 +68,11 @@ def test_a_column_is_counted_from_a_pile_unless_its_process_ends_there(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("pile", "others", "piled"), [(30, 1, True), (29, 1, False), (30, 10, True), (30, 11, False), (300, 58, True), (9, 1, False)]
+    ("pile", "others", "piled"),
+    [(30, 1, True), (29, 1, False), (30, 10, True), (30, 11, False), (300, 70, True), (300, 78, False), (9, 1, False)],
 )
 def test_a_pile_is_frequent_and_stands_out(pile: int, others: int, *, piled: bool) -> None:
-    """3 % of 1000 rows; three times as many as the next values have; ten rows in all."""
+    """3 % of 1000 rows; three times as many as the next values have; more than ten values; ten rows in all."""
     rest = torch.arange(1.0, 1 + (1000 - pile) // others + 1).repeat_interleave(others) if pile > 9 else torch.arange(1.0, 92.0)
     column = torch.cat([torch.zeros(pile), rest])[:1000]
     assert piles_up(column[torch.randperm(len(column), generator=torch.Generator().manual_seed(0))]) is piled
