@@ -20,7 +20,7 @@ Columns = Annotated[
     typer.Option(
         "--column",
         metavar="TEXT",
-        help="COLUMN=PROCESS, COLUMN=category, COLUMN=negative or COLUMN=drop, separated by commas; may be repeated.",
+        help="COLUMN=PROCESS, or =category, =negative, =floor, =ceiling or =drop, separated by commas; may be repeated.",
         show_default=False,
     ),
 ]
