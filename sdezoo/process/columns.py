@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-_PILE, _FEWEST, _LEVELS, _TIMES, _NEXT = 0.03, 10, 10, 3, 5
+_PILE, _FEWEST, _LEVELS, _TIMES, _NEXT, _ELSEWHERE = 0.03, 10, 10, 3, 5, 2
 
 
 def piles_up(column: Tensor) -> bool:
     """Whether rows pile up at the least value of a column, as at a detection limit.
 
-    At least 3 % of the rows, and ten, have exactly this value, three times as many as any of the next five values, and there are more than
-    ten different values.
+    At least 3 % of the rows, and ten, have exactly this value, three times as many as any of the next five values, and as any other but two
+    elsewhere: it is not one of several favourites. There are more than ten different values.
 
     Args:
         column: values `(n,)`, without NaN.
@@ -25,7 +25,8 @@ def piles_up(column: Tensor) -> bool:
     found, counts = column.unique(return_counts=True)
     if len(found) <= _LEVELS:
         return False
-    return int(counts[0]) >= max(_FEWEST, _PILE * len(column), _TIMES * int(counts[1 : _NEXT + 1].max()))
+    others = max(int(counts[1 : _NEXT + 1].max()), int(counts[1:].topk(_ELSEWHERE + 1).values[-1]))
+    return int(counts[0]) >= max(_FEWEST, _PILE * len(column), _TIMES * others)
 
 
 class ColumnFit(NamedTuple):

@@ -109,10 +109,10 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
             reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give {option(setting(name, _kept(kind)))}")
         elif named and _few(rows[:, i], kind):
             categories.append(name)
-        elif named and (share := _piled(name, rows[:, i], kind)):
+        elif named and (share := _piled(name, rows[:, i], kind, (data.bounds[0][i], data.bounds[1][i]))):
             below = _negative(rows[:, i], kind)
             (ceilings if below else floors).append(name)
-            end = float(data.bounds[1 if below else 0][i]) + offset_of(kind)
+            end = float(data.bounds[below][i]) + offset_of(kind)
             where, beyond = ("down from its greatest", "above") if below else ("up from its least", "below")
             reasons.append(f"{column_name(0, [name])} counted {where} value, {end:g}, in {share:.1%} of rows: no sample will be {beyond}")
         elif _negative(rows[:, i], kind):
@@ -179,16 +179,15 @@ def _negative(column: Tensor, kind: ColumnType) -> bool:
     return plain and bool(present.min() < present.max() <= 0)
 
 
-def _piled(name: str, column: Tensor, kind: ColumnType) -> float:
+def _piled(name: str, column: Tensor, kind: ColumnType, bounds: tuple[Tensor, Tensor]) -> float:
     """The share of rows at the least value of a column, or at the greatest one if no number is positive; 0 if it is no pile, or one on a
     wall of the process that fits the column."""
     present = column[~column.isnan()]
     if not isinstance(kind, NumberType) or not len(present):
         return 0
-    counted = 0 - present if _negative(column, kind) else present
-    if not piles_up(counted):
+    counted, low = (0 - present, 0 - bounds[1].double()) if _negative(column, kind) else (present, bounds[0].double())
+    if not (piles_up(counted) and counted.min() == low):  # rows on disk may lie beyond those in memory
         return 0
-    low = counted.min()
     beyond = torch.nextafter(low.float(), torch.tensor(-torch.inf)).double()
     support = SDES.build(fit_column(name, counted).spec).support
     return float((counted == low).double().mean()) if support.check(beyond.reshape(1, 1)).all() else 0

@@ -78,6 +78,13 @@ def test_a_pile_is_frequent_and_stands_out(pile: int, others: int, *, piled: boo
     assert piles_up(column[torch.randperm(len(column), generator=torch.Generator().manual_seed(0))]) is piled
 
 
+@pytest.mark.parametrize(("others", "piled"), [((100, 200), True), ((100, 200, 300), False), ((2,), False), ((3,), True)])
+def test_a_favourite_among_several_is_no_pile(others: tuple[float, ...], *, piled: bool) -> None:
+    """Nor is one as frequent as the fifth value after it; two others farther off may be a pile at the other end and a default."""
+    often = torch.tensor([0, *others]).repeat_interleave(50)
+    assert piles_up(torch.cat([often, torch.arange(1, 802) / 2.5])) is piled
+
+
 def test_an_end_is_exactly_zero_and_comes_back(tmp_path: Path) -> None:
     data = read(tmp_path, table(*ENDS))
     options, _ = find_roles(data, ColumnOptions())
