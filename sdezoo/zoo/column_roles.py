@@ -109,7 +109,7 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
             reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give {option(setting(name, _kept(kind)))}")
         elif named and _few(rows[:, i], kind):
             categories.append(name)
-        elif named and (share := _piled(name, rows[:, i], kind, (data.bounds[0][i], data.bounds[1][i]))):
+        elif share := _piled(name, rows[:, i], kind, (data.bounds[0][i], data.bounds[1][i])):
             below = _negative(rows[:, i], kind)
             (ceilings if below else floors).append(name)
             end = float(data.bounds[below][i]) + offset_of(kind)
@@ -186,11 +186,12 @@ def _piled(name: str, column: Tensor, kind: ColumnType, bounds: tuple[Tensor, Te
     if not isinstance(kind, NumberType) or not len(present):
         return 0
     counted, low = (0 - present, 0 - bounds[1].double()) if _negative(column, kind) else (present, bounds[0].double())
-    if not (piles_up(counted) and counted.min() == low):  # rows on disk may lie beyond those in memory
+    share = float((counted == low).double().mean())  # 0 if rows on disk lie beyond those in memory
+    if not share or not piles_up(counted):
         return 0
     beyond = torch.nextafter(low.float(), torch.tensor(-torch.inf)).double()
     support = SDES.build(fit_column(name, counted).spec).support
-    return float((counted == low).double().mean()) if support.check(beyond.reshape(1, 1)).all() else 0
+    return share if support.check(beyond.reshape(1, 1)).all() else 0
 
 
 def _loses(column: Tensor, kind: ColumnType | None) -> bool:

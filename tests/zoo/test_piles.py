@@ -18,6 +18,7 @@ from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.column_roles import find_roles
 from sdezoo.zoo.columns import choose_process
 from sdezoo.zoo.datasets import find_dataset
+from sdezoo_plugins.datasets import array
 
 N = 1000
 
@@ -83,6 +84,21 @@ def test_a_favourite_among_several_is_no_pile(others: tuple[float, ...], *, pile
     """Nor is one as frequent as the fifth value after it; two others farther off may be a pile at the other end and a default."""
     often = torch.tensor([0, *others]).repeat_interleave(50)
     assert piles_up(torch.cat([often, torch.arange(1, 802) / 2.5])) is piled
+
+
+@pytest.mark.parametrize(("least", "floors"), [(7.25, ("1",)), (7.0, ())])
+def test_rows_on_the_disk_count_too(least: float, floors: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(array, "IN_MEMORY", 1000)
+    monkeypatch.setattr(array, "PART", 1600)
+    r = np.random.default_rng(0)
+    rows = r.normal(size=(5000, 2))
+    rows[:, 1] = np.where(r.random(5000) < 0.2, 7.25, 7.25 + np.exp(rows[:, 1]))
+    rows[4321, 1] = least
+    np.save(tmp_path / "a.npy", rows)
+    data = find_dataset(f"array:path={tmp_path}/a.npy,holdout=0").load()
+    assert data.stored is not None
+    assert least == 7.25 or data.train[:, 1].min() == 7.25
+    assert find_roles(data, ColumnOptions())[0].floors == floors
 
 
 def test_an_end_is_exactly_zero_and_comes_back(tmp_path: Path) -> None:
