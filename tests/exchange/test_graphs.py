@@ -13,7 +13,7 @@ import torch
 
 from sdezoo.errors import CompositionError, RunError
 from sdezoo.generation.beginnings import Beginnings
-from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate, together
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
@@ -103,7 +103,7 @@ def test_the_script_draws_classes_as_torch_does(tmp_path: Path) -> None:
     model = restore(run)
     sampler = choose_sampler(model, "dpmpp-2m")
     draws = [Draw(model, sampler, SampleIndices.first(9), steps=8, seed=2, label=label) for label in ("each", 2)]
-    each, one = (together(draw.batches()).x.numpy() for draw in draws)
+    each, one = (draw.together().x.numpy() for draw in draws)
     for expected, rows in ((each, script()), (one, script("9", "-", "class_2"))):
         np.testing.assert_allclose(np.array(rows)[:, :-1].astype(float) / expected.std(0), expected / expected.std(0), atol=1e-4)
     assert [row[-1] for row in script()] == ["class_0", "class_1", "class_2"] * 3
@@ -135,7 +135,7 @@ def test_the_script_writes_series_and_continues_them_as_torch_does(tmp_path: Pat
     lines = [f"{i},{k},{b},{a}" for i, one in enumerate(windows) for k, (a, b) in enumerate(one)]
     begun.write_text("series,step,b,a\n" + "\n".join(lines))
     draw = Draw(model, sampler, SampleIndices.first(4), steps=50, begun=Beginnings.of(torch.from_numpy(windows), 3, model))
-    continued = together(draw.batches()).x.double().numpy()
+    continued = draw.together().x.double().numpy()
     for expected, found in ((whole, rows), (continued, script("4", "-", str(begun))[1])):
         values = np.array(found)[:, 2:].astype(float).reshape(expected.shape)
         np.testing.assert_allclose(values / expected.std(), expected / expected.std(), atol=1e-4)
