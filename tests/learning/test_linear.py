@@ -12,8 +12,9 @@ from sdezoo import NETWORKS, SDES
 from sdezoo.data.encoding import Encoding
 from sdezoo.generation.samples import choose_sampler, generate, steps_for
 from sdezoo.learning.known.blocks import BlockDenoiser, fit_denoiser, restored_denoiser
-from sdezoo.learning.known.corners import Corners, times
-from sdezoo.learning.known.linear import LinearDenoiser, between, correlation_of
+from sdezoo.learning.known.corners import Corners
+from sdezoo.learning.known.linear import LinearDenoiser, correlation_of
+from sdezoo.learning.known.tabulated import between, times
 from sdezoo.learning.model import ScoreModel
 from sdezoo.process.affine import AffineSDE
 from sdezoo.runs.train import train

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.learning.known.categories import Categories, fit_means, spread_of
-from sdezoo.learning.known.corners import Corners, Piles, times
-from sdezoo.learning.known.linear import WIDEST, LinearDenoiser, between, correlation_of, noise_levels
+from sdezoo.learning.known.corners import Corners, Piles
+from sdezoo.learning.known.linear import WIDEST, LinearDenoiser, correlation_of
+from sdezoo.learning.known.tabulated import at_level, between, noise_levels, times
 from sdezoo.process.affine import AffineSDE
 
 _MOST = 4096
@@ -90,7 +91,7 @@ class BlockDenoiser(nn.Module):
             return torch.cat([rest, *(known + times(b, f) for (known, b), f in pairs)], 1)[:, self.places]
         k, share = between(self.levels, level)
         tables = (self.noise, *(part.noise for part in self._parts))
-        tau, *others = (torch.lerp(noise[k - 1], noise[k], share[..., None]).to(inputs) for noise in tables)
+        tau, *others = (at_level(noise, k, share, inputs) for noise in tables)
         s, *scales = ((1 + t**2).sqrt() for t in (tau, *others))
         odds = self.alone.odds(s * own, tau, [scale * u for scale, u in zip(scales, seen, strict=True)], others, k, share)
         fed = torch.cat([self.alone(odds, own), *seen], 1)[:, self.places]

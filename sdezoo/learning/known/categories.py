@@ -23,8 +23,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sdezoo.learning.known.corners import groups_of, times
+from sdezoo.learning.known.corners import groups_of
 from sdezoo.learning.known.linear import LinearDenoiser
+from sdezoo.learning.known.tabulated import at_level, times
 
 _NEVER, _NOTHING, _SURE = -1e30, 1e-30, 3
 """The last: by how many standard deviations the ratio of variances between and within values must be above 1 for means to differ."""
@@ -94,10 +95,10 @@ class Categories(nn.Module):
         if self.means is None:
             return found
         chances = self._chances(found)
-        found = found + torch.lerp(self.offsets[k - 1], self.offsets[k], share[..., None]).to(own)
+        found = found + at_level(self.offsets, k, share, own)
         for i, (x, t, m) in enumerate(zip(seen, others, self.means.to(own).split(self.sizes, 1), strict=True)):
             table = self.get_buffer(f"gain_{i}")
-            gain, scale = torch.lerp(table[k - 1], table[k], share[..., None, None]).to(own), (1 + t**2).sqrt() / t
+            gain, scale = at_level(table, k, share, own), (1 + t**2).sqrt() / t
             away = scale * times(gain, scale * (x - times(m.T[None], chances)))
             found = found + times(m[None], away)
             for start, stop in self.spans:  # of itself, a category knows nothing yet

@@ -26,9 +26,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
-_BLOCK, _COLUMNS = 64, 16
+from sdezoo.learning.known.tabulated import at_level, times
+
 _NEVER, _THREE = -1e30, 3
 _FIRST = 1024
 """Rows that rule out most of what does not hold in all."""
@@ -149,8 +149,8 @@ class Corners(nn.Module):
             s: `√(1 + τ²)` at that level, broadcasts against `(B, d)`.
             tau: `τ`, likewise.
         """
-        evidence = torch.lerp(self.evidence[k - 1], self.evidence[k], share[..., None, None]).to(mean)
-        offset = torch.lerp(self.offsets[k - 1], self.offsets[k], share[..., None]).to(mean)
+        evidence = at_level(self.evidence, k, share, mean)
+        offset = at_level(self.offsets, k, share, mean)
         low, high, _, group = self.clean[:, :4].to(mean).unbind(-1)
         factor = s / tau
         odds = (high - low) * factor * times(evidence, factor * mean) + factor**2 * offset
@@ -171,7 +171,7 @@ class Corners(nn.Module):
         """`E − μ` where columns are gated."""
         number, side, spike, centre, wide = self.clean[self.gated, 4:].to(mean).unbind(-1)
         at, sign = number.long(), 2 * side - 1
-        q = tau.expand_as(mean)[:, self.gated] ** 2 / torch.lerp(self.precision[k - 1], self.precision[k], share[..., None]).to(mean)
+        q = tau.expand_as(mean)[:, self.gated] ** 2 / at_level(self.precision, k, share, mean)
         seen = mean[:, self.gated] * (1 + q)
         odds = odds.index_add(1, at, sign * _gate_odds(seen, q, spike, centre, wide))
         value = _gated_mean((sign * odds[:, at]).sigmoid(), seen, q, spike, centre, wide)
@@ -252,7 +252,7 @@ class Piles(nn.Module):
             share: the share of the way to it.
             tau: `τ` at that level, broadcasts against `(B, d)`.
         """
-        q = (tau**2 / torch.lerp(self.precision[k - 1], self.precision[k], share[..., None]).to(mean)).expand_as(mean)
+        q = (tau**2 / at_level(self.precision, k, share, mean)).expand_as(mean)
         seen, (values, shares, gates) = mean * (1 + q), self.clean.to(mean)[:, 1:].split([3, 2, 4], 1)
         low, high = shares.log().unbind(1)
         logs = torch.stack([low, torch.log1p(-shares.sum(1)), high], 1)
@@ -280,27 +280,6 @@ def _gate_odds(y: Tensor, q: Tensor, spike: Tensor, centre: Tensor, wide: Tensor
 def _gated_mean(there: Tensor, y: Tensor, q: Tensor, spike: Tensor, centre: Tensor, wide: Tensor) -> Tensor:
     """`E` of a gated value, of which `there` is the probability `π` that it varies."""
     return there * (centre + wide / (wide + q) * (y - centre)) + (1 - there) * spike
-
-
-def times(matrices: Tensor, rows: Tensor) -> Tensor:
-    """Multiply each row by its matrix.
-
-    How a matrix product rounds depends on its shape. So one matrix for all rows is multiplied by blocks of 64 rows, and the number of
-    columns is filled up to a multiple of 16: a row then rounds alike in every batch.
-
-    Args:
-        matrices: `(B, k, d)`, or `(1, k, d)` for all rows.
-        rows: `(B, d)`.
-    """
-    if len(matrices) > 1:
-        return (matrices @ rows.unsqueeze(-1)).squeeze(-1)
-    if torch.compiler.is_compiling():  # the number of rows may be free
-        return rows @ matrices[0].T
-    (count, columns), made = rows.shape, matrices.shape[1]
-    more = -columns % _COLUMNS
-    blocks = pad(rows, (0, more, 0, -count % _BLOCK)).view(-1, _BLOCK, columns + more)
-    wide = pad(matrices.mT, (0, -made % _COLUMNS, 0, more)).expand(len(blocks), -1, -1)
-    return torch.bmm(blocks, wide).flatten(0, 1)[:count, :made]
 
 
 def groups_of(clean: Tensor) -> list[list[int]]:

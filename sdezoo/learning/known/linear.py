@@ -29,10 +29,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from sdezoo.learning.known.corners import Corners, Piles, times
+from sdezoo.learning.known.corners import Corners, Piles
+from sdezoo.learning.known.tabulated import at_level, between, noise_levels, times
 from sdezoo.process.affine import AffineSDE
 
-_LEVELS = 32
 WIDEST = 64
 """The largest number of columns."""
 _ENOUGH, _FEWEST, _RARE, _LEAST = 50, 8, 12, 1e-3
@@ -117,10 +117,10 @@ class LinearDenoiser(nn.Module):
             level: likewise.
         """
         k, share = between(self.levels, level)
-        a, b = torch.lerp(self.tables[k - 1], self.tables[k], share[..., None, None, None]).to(inputs).unbind(1)
+        a, b = at_level(self.tables, k, share, inputs).unbind(1)
         known = times(a, inputs)
         if self.decides:
-            tau = torch.lerp(self.noise[k - 1], self.noise[k], share[..., None]).to(inputs)
+            tau = at_level(self.noise, k, share, inputs)
             s = (1 + tau**2).sqrt()
             mean = inputs / s + tau / s * known
             if self.corners is not None:
@@ -128,44 +128,6 @@ class LinearDenoiser(nn.Module):
             if self.piles is not None:
                 known = known + s / tau * self.piles(mean, k, share, tau)
         return known, b
-
-
-def between(levels: Tensor, level: Tensor | float) -> tuple[Tensor, Tensor]:
-    """Find a level among tabulated ones.
-
-    Args:
-        levels: those that are tabulated, increasing.
-        level: the level, `(B,)` or one for all.
-
-    Returns:
-        The next of them, and the share of the way to it, `(B,)` or `(1,)` each.
-    """
-    # A number is filled in on the device; a tensor made of it would be copied there.
-    at = level.to(levels).reshape(-1) if isinstance(level, Tensor) else levels.new_full((1,), level)
-    k = torch.searchsorted(levels, at).clamp(1, len(levels) - 1)
-    low, high = levels[k - 1], levels[k]
-    return k, ((at - low) / (high - low)).clamp(0, 1)
-
-
-def noise_levels(sde: AffineSDE, std: Tensor, columns: int, among: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The levels at which tables are made, increasing, and `T` there, float64 `(K,)` and `(K, d)`.
-
-    Args:
-        sde: the noise process.
-        std: standard deviation of the clean coordinates, broadcasts against their columns.
-        columns: the number of columns of the process.
-        among: indices of `d` columns among them; None: all.
-    """
-    lo, hi = sde.t_span
-    # Equal steps of the logarithm near 0, of the time elsewhere.
-    t = torch.cat([torch.logspace(0, -4, _LEVELS, dtype=torch.float64), torch.linspace(0, 1, _LEVELS, dtype=torch.float64)]).unique()
-    t = lo + (hi - lo) * t
-    levels = torch.stack([sde.noise_conditioning(s) for s in t])
-    ratio = torch.stack([sde.exact(s).ratio.reshape(-1) for s in t])
-    noise = (ratio / std.double().cpu()).expand(-1, columns if among is None else -1)
-    noise = noise if among is None else noise[:, among.cpu()]
-    order = levels.argsort()
-    return levels[order], noise[order]
 
 
 def correlation_of(rows: Tensor) -> Tensor:
