@@ -145,6 +145,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         return {**state, "_source": None} if "_source" in state else state
 
     @in_parameters
+    @usual_torch()
     def fit(self, X: Any, y: Any = None, *, target: Any = None, times: Any = None) -> Self:  # noqa: N803
         """Train the model.
 
@@ -172,6 +173,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         return self
 
     @in_parameters
+    @usual_torch()
     def sample(
         self,
         n_samples: int | None = None,
@@ -232,6 +234,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         return make_frame(self._rows, trained.state.columns, made.x, trained.encoding)
 
     @in_parameters
+    @usual_torch()
     def impute(self, X: Any, draws: int = 1, random_state: RandomState = None) -> Any:  # noqa: N803
         """Fill the missing values of rows, each with a draw given the other values of its row. What is not missing stays as it is.
 
@@ -282,6 +285,7 @@ class DiffusionModel(OnHub, BaseEstimator):
         return self.sample(start=X, direction="backward")
 
     @in_parameters
+    @usual_torch()
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Compute the log-density of each row, see `sdezoo.store.restoring.Trained.likelihood`.
 

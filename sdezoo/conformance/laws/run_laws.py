@@ -29,8 +29,6 @@ from sdezoo.sampling.folding import FOLDS
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.start import AtRows
 
-RUN_LAWS: Suite[Sampler] = Suite(configuration_laws(Sampler, lambda one: _computed(one)))  # noqa: PLW0108  # defined below
-
 _MANY = 64
 
 
@@ -115,6 +113,9 @@ def _computed(sampler: Sampler) -> list[Any]:
     for run in _runs(sampler):
         found += [run(), sampler.evaluations(run.steps), sampler.grid(sampler.view(run.problem.model), run.steps)]
     return found
+
+
+RUN_LAWS: Suite[Sampler] = Suite(configuration_laws(Sampler, _computed))
 
 
 def _affordable(sampler: Sampler, steps: int) -> int:

@@ -25,8 +25,6 @@ from sdezoo.sampling.sampler import Sampler
 from sdezoo.zoo.composition import defaults, fitting_parts, preferred
 from sdezoo.zoo.registry import SAMPLERS, SDES
 
-GUIDE_LAWS: Suite[Guide] = Suite(configuration_laws(Guide, lambda one: _computed(one)))  # noqa: PLW0108  # defined below
-
 _EVENT, _STEPS, _SPREAD, _APART = (2,), 8, 0.5, 1.0
 _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
@@ -126,6 +124,9 @@ def _computed(guide: Guide) -> list[Any]:
         model = _around(guide, sde, range(5))
         found += [model.score(_states(sde, 5), t) for t in _times(sde)]
     return found
+
+
+GUIDE_LAWS: Suite[Guide] = Suite(configuration_laws(Guide, _computed))
 
 
 _SCALE, _SHIFT = 0.4, 1.5

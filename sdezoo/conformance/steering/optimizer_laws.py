@@ -17,8 +17,6 @@ from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import configuration_laws
 from sdezoo.learning.optimizer import Optimizer, flatten_state, is_weight, restore_state
 
-OPTIMIZER_LAWS: Suite[Optimizer] = Suite(configuration_laws(Optimizer, lambda one: _computed(one)))  # noqa: PLW0108  # defined below
-
 _STEPS, _RATES = 300, (100.0, 10.0, 1.0, 0.1, 0.01, 1e-3)
 _RATE, _FEW, _SHORT = 1e-3, 6, 100
 
@@ -59,6 +57,9 @@ def _computed(plugin: Optimizer) -> list[Any]:
     net = _made(_Net)
     _train(net, plugin.build(net, _rate(plugin), steps=_FEW, seed=3), range(_FEW), _rate(plugin))
     return [plugin.learning_rate, plugin.keeps, plugin.averaged, *(p.detach() for p in net.parameters())]
+
+
+OPTIMIZER_LAWS: Suite[Optimizer] = Suite(configuration_laws(Optimizer, _computed))
 
 
 def _train(net: nn.Module, optimizer: torch.optim.Optimizer, steps: range, lr: float) -> None:

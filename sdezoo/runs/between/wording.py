@@ -9,7 +9,6 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from sdezoo.errors import SdezooError
-from sdezoo.store.launch import usual_torch
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -25,8 +24,7 @@ _RENAMED = {
 
 
 def in_parameters(method: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Let the errors of a method of an estimator name its parameters, such as `shift="auto"` for `--shift auto`, and
-    compute with `usual_torch`.
+    """Let the errors of a method of an estimator name its parameters, such as `shift="auto"` for `--shift auto`.
 
     Args:
         method: the method. Options that are neither parameters of the estimator nor arguments of the method stay as they are.
@@ -36,8 +34,7 @@ def in_parameters(method: Callable[_P, _T]) -> Callable[_P, _T]:
     @wraps(method)
     def called(*args: _P.args, **kwargs: _P.kwargs) -> _T:
         try:
-            with usual_torch():
-                return method(*args, **kwargs)
+            return method(*args, **kwargs)
         except SdezooError as error:
             model: Any = args[0]
             known = {*inspect.signature(type(model)).parameters, *inspect.signature(method).parameters}
