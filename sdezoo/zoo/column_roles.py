@@ -109,14 +109,16 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
             reasons.append(f"{column_name(0, [name])} left out: {what}. To keep it, give {option(setting(name, _kept(kind)))}")
         elif named and _few(rows[:, i], kind):
             categories.append(name)
-        elif share := _piled(name, rows[:, i], kind, (data.bounds[0][i], data.bounds[1][i])):
+        else:
             below = _negative(rows[:, i], kind)
-            (ceilings if below else floors).append(name)
-            end = float(data.bounds[below][i]) + offset_of(kind)
-            where, beyond = ("down from its greatest", "above") if below else ("up from its least", "below")
-            reasons.append(f"{column_name(0, [name])} counted {where} value, {end:g}, in {share:.1%} of rows: no sample will be {beyond}")
-        elif _negative(rows[:, i], kind):
-            negative.append(name)
+            end = data.bounds[below][i]
+            if share := _piled(name, rows[:, i], kind, end, below):
+                (ceilings if below else floors).append(name)
+                where, beyond = ("down from its greatest", "above") if below else ("up from its least", "below")
+                said = f"value, {float(end) + offset_of(kind):g}, in {share:.1%} of rows: no sample will be {beyond}"
+                reasons.append(f"{column_name(0, [name])} counted {where} {said}")
+            elif below:
+                negative.append(name)
     if dropped and len(dropped) == len(names) - len(options.dropped):
         raise DataError(
             "Every column of the table is an identifier: it names rows, and a model would memorize it.", "Give a table with others."
@@ -179,13 +181,13 @@ def _negative(column: Tensor, kind: ColumnType) -> bool:
     return plain and bool(present.min() < present.max() <= 0)
 
 
-def _piled(name: str, column: Tensor, kind: ColumnType, bounds: tuple[Tensor, Tensor]) -> float:
-    """The share of rows at the least value of a column, or at the greatest one if no number is positive; 0 if it is no pile, or one on a
-    wall of the process that fits the column."""
+def _piled(name: str, column: Tensor, kind: ColumnType, end: Tensor, below: bool) -> float:
+    """The share of rows at an end of a column, the least value, or the greatest one if the others are `below`; 0 if it is no pile, or one
+    on a wall of the process that fits the column."""
     present = column[~column.isnan()]
     if not isinstance(kind, NumberType) or not len(present):
         return 0
-    counted, low = (0 - present, 0 - bounds[1].double()) if _negative(column, kind) else (present, bounds[0].double())
+    counted, low = (0 - present, 0 - end.double()) if below else (present, end.double())
     share = float((counted == low).double().mean())  # 0 if rows on disk lie beyond those in memory
     if not share or not piles_up(counted):
         return 0
