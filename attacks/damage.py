@@ -35,7 +35,7 @@ from openpyxl import Workbook
 from PIL import Image
 from pyarrow import csv, parquet
 
-from attacks.memory import MIB, SLACK, TEXT, TIMES, attempted, forked, hashes, limits, load, release, resident
+from attacks.memory import MIB, SLACK, TIMES, attempted, forked, hashes, limits, load, release, resident
 from attacks.state import runs, seal
 from sdezoo.exchange.card import card
 from sdezoo.report.page import report
@@ -55,7 +55,6 @@ ROWS, SHARES = (1, 90, 3000, 40_000), (2, 12, 3, 3)
 """Rows of the data that are damaged, and how many of 20 inputs have each."""
 FILLED = 2**16
 """Largest size of tables that are imputed, in bytes; others are loaded. A hole takes time to fill, and damage may repeat rows."""
-TEXTS = (".csv", ".tsv", ".csv.gz")
 BATCH = 50
 """Small inputs that a forked process reads, one after the other."""
 
@@ -344,7 +343,7 @@ class Trials:
             release()
             said, peak, size = attempted(lambda one=one: one.read(one.target), begun, len(one.content))
             free = isinstance(one.read, Trains | Starts)
-            most = (TEXT if one.file.name.endswith(TEXTS) else TIMES) * max(len(one.content), one.holds, size) + SLACK
+            most = TIMES * max(len(one.content), one.holds, size) + SLACK
             found = [] if said.startswith(("read", "refused")) else [said]
             found += [f"{peak / MIB:.0f} of {most / MIB:.0f} MiB"] if peak > most and not free else []
             changed = not one.writes and hashes(place) != before

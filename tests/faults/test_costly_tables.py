@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from sdezoo.data.dataset import Data
 from sdezoo.data.filling import Filling, fill_parquet
+from sdezoo.data.opening import words
 from sdezoo.data.opening.pages import TextPages, text_pages
 from sdezoo.data.opening.table import _one_by_one, read_table
 from sdezoo.data.opening.words import Vocabulary
@@ -85,6 +86,22 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
 def cheap(path: Path) -> None:
     honest = sum(file.stat().st_size for file in path.parent.rglob("*") if file.is_file())
     attempt(lambda: load(path), path.parent, honest, held)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_texts_of_many_parts_have_the_order_of_all(missing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_SORTED": 16, "_SAMPLED": 4}.items():
+        monkeypatch.setattr(words, name, value)
+    dice = np.random.default_rng(0)
+    few, many = ([f"{'äbc'[k % 3]}{k}" for k in dice.integers(0, most, 300)] for most in (9, 10**6))
+    parts = [[*many[:100], "a"], [*many[50:200], *few[:20]], few, [], ["b"], many[100:]]
+    parts = [[None if missing and dice.random() < 0.2 else text for text in part] for part in parts]
+    column = pa.chunked_array([pa.array(part, pa.string()) for part in parts])
+    codes = np.empty(len(column), np.float32)
+    found = words.ranked(column, codes)
+    known = sorted({text for part in parts for text in part if text is not None})
+    assert list(found) == known
+    assert [None if np.isnan(code) else known[int(code)] for code in codes] == column.to_pylist()
 
 
 class TestSheets:

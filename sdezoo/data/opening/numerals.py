@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.opening.dialect import Dialect, DialectError, instead
-from sdezoo.data.opening.words import Words, words
+from sdezoo.data.opening.words import Words, by_part, words
 from sdezoo.errors import DataError
 from sdezoo.parameters import format_value
 
@@ -238,7 +238,7 @@ def _texts(table: pa.Table) -> Iterator[tuple[str, _Column]]:
 
 def _amounts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The texts without what is around a number: currency and percent signs, one unit, and parentheses, which become a minus sign."""
-    return pc.replace_substring_regex(_signed(column), _AMOUNT, r"\1\3")
+    return by_part(lambda part: pc.replace_substring_regex(part, _AMOUNT, r"\1\3"), _signed(column))
 
 
 def _signed(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -285,15 +285,19 @@ def _differ(amounts: pa.ChunkedArray) -> bool:
 def _number(amounts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
     """Convert texts in a notation to int64, or to float64 if one has a decimal mark or an exponent."""
     other = "," if mark == "." else "."
-    plain = pc.replace_substring_regex(pc.replace_substring(amounts, "\u2212", "-"), rf"^\+|[{other}{_SPACES}]", "")
-    plain = pc.replace_substring(plain, mark, ".")
-    whole = not pc.any(pc.match_substring_regex(plain, r"[.eE]|\d{19}")).as_py()
-    return plain.cast(pa.int64() if whole else pa.float64())
+    whole = not pc.any(pc.match_substring_regex(amounts, rf"[{mark}eE]|(?:\d[{other}{_SPACES}]*){{19}}")).as_py()
+
+    def read(part: pa.Array) -> pa.Array:
+        plain = pc.replace_substring_regex(pc.replace_substring(part, "\u2212", "-"), rf"^\+|[{other}{_SPACES}]", "")
+        return pc.replace_substring(plain, mark, ".").cast(pa.int64() if whole else pa.float64())
+
+    return by_part(read, amounts)
 
 
 def _check_units(path: Path, name: str, column: pa.ChunkedArray) -> None:
     """Refuse amounts in more than one unit."""
-    units = pc.unique(pc.replace_substring_regex(_signed(column), _AMOUNT, r"\2\4")).drop_null().to_pylist()
+    marks = by_part(lambda part: pc.unique(pc.replace_substring_regex(part, _AMOUNT, r"\2\4")), _signed(column))
+    units = pc.unique(marks).drop_null().to_pylist()
     if len(units) > 1 and ("%" in units or len(set(units) - {""}) > 1):
         shown = " and ".join(f"'{unit}'" if unit else "no sign" for unit in sorted(units)[:3])
         raise DataError(f"Column '{name}' of '{path}' has amounts in different units: {shown}.", "Convert them to one unit.")

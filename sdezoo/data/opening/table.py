@@ -190,6 +190,7 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
         # Numbers with points are other numbers then: 1.234 is 1234.
         dialect = replace(dialect, decimal=mark)
         source = Text(path, file, dialect)
+        del table  # before the next one is there
         table = read_rows(path, file, source, dialect, mark)
     if doubtful := _doubtful(table, source, dialect):
         as_text = replace(dialect, text=tuple(doubtful))
@@ -218,7 +219,8 @@ def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
         if pa.types.is_integer(column.type):
             doubt = source.padded
         elif pa.types.is_floating(column.type):
-            doubt = pc.any(pc.greater_equal(pc.abs(column), _LONG)).as_py()
+            ends = pc.min_max(column).as_py()
+            doubt = max(-ends["min"], ends["max"]) >= _LONG
         else:
             doubt = pa.types.is_time(column.type)
         if doubt:

@@ -18,13 +18,14 @@ between 20241231 and 20250101.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from functools import reduce
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.column_types import DAY
+from sdezoo.data.opening.inference import column_parts
 from sdezoo.data.opening.words import words
 
 COMPACT = ("%Y%m%d", "%Y%m")
@@ -169,17 +170,15 @@ def _of_texts(texts: pa.ChunkedArray, first: str) -> tuple[pa.ChunkedArray, str]
     """The times of texts, of which `first` is one, and their form."""
     if duration := re.fullmatch(_DURATION, first):
         kind = pa.duration(_UNITS[len(duration["f"] or "")])
-        times = _read_durations(texts := texts.cast(pa.string()), kind)
-        return (times, _OF_DAYS) if _comes_back(times, _OF_DAYS, texts) else None
+        times = _read_back(texts, lambda part: _read_durations(part, kind), _OF_DAYS)
+        return None if times is None else (times, _OF_DAYS)
     match = _TEXT.fullmatch(first)
     if match is None or not (match[1] or match[3]) or bool(match[2]) != bool(match[1] and match[3]):
         return None
-    texts = texts.cast(pa.string()).combine_chunks()
-    texts = texts if isinstance(texts, pa.ChunkedArray) else pa.chunked_array([texts])
     found = []
     for form, kind in _forms(match):
-        times = parse_times(texts, form, kind)
-        if _comes_back(times, form, texts) and ("%y" not in form or _within_50_years(times)):
+        times = _read_back(texts, lambda part, form=form, kind=kind: parse_times(part, form, kind), form)
+        if times is not None and ("%y" not in form or _within_50_years(times)):
             found.append((times, form))
     if found:
         same = all(times.equals(found[0][0]) for times, _ in found)
@@ -187,9 +186,16 @@ def _of_texts(texts: pa.ChunkedArray, first: str) -> tuple[pa.ChunkedArray, str]
     return _iso(texts) if match[1] and match[1][4] == "-" else None
 
 
-def _comes_back(times: pa.ChunkedArray, form: str, texts: pa.ChunkedArray) -> bool:
-    """Whether times written in a form are the texts that they were read from."""
-    return times.null_count == texts.null_count and pc.all(pc.equal(write_times(times, form), texts)).as_py()
+def _read_back(column: pa.ChunkedArray, read: Callable[[pa.Array], pa.Array], form: str) -> pa.ChunkedArray | None:
+    """The times that `read` makes of texts, part by part; None if times written in a form are not the texts that they were read from."""
+    found = []
+    for _, part in column_parts(column):
+        texts = part.cast(pa.string())
+        times = read(texts)
+        if times.null_count > texts.null_count or pc.any(pc.not_equal(write_times(times, form), texts)).as_py():
+            return None
+        found.append(times)
+    return pa.chunked_array(found)
 
 
 def _digits(kind: pa.DataType) -> int:
@@ -222,9 +228,8 @@ def _compact(numbers: pa.ChunkedArray) -> tuple[pa.ChunkedArray, str] | None:
         return None
     if pc.count_distinct(pc.divide(numbers.cast(pa.int64()), 100)).as_py() < (2 if "%d" in form else 3):
         return None
-    texts = pa.chunked_array(chunk.cast(pa.string()) for chunk in numbers.chunks)
-    times = parse_times(texts, form, pa.timestamp("s"))
-    return (times, form) if _comes_back(times, form, texts) else None
+    times = _read_back(numbers, lambda part: parse_times(part, form, pa.timestamp("s")), form)
+    return None if times is None else (times, form)
 
 
 def _within_50_years(times: pa.ChunkedArray | pa.Array) -> bool:

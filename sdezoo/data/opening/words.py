@@ -9,7 +9,9 @@ differ, so they become no Python objects, and no hash table holds all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from operator import eq
 from typing import NamedTuple, overload
 
@@ -21,7 +23,8 @@ from sdezoo.data.opening.inference import column_parts
 
 TEXT = b"text"
 """Metadata of a field of texts that are held as a dictionary, and are none in the file: their type there."""
-_SHOWN, _SORTED = 2**12, 2**16  # texts that become Python objects, or are compared, at a time
+_SHOWN, _SORTED = 2**12, 2**16  # texts that become Python objects, or are sorted together, at a time
+_SAMPLED = 2**10  # one text of so many is compared to choose where to cut
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -40,12 +43,20 @@ def held_as_text(name: str, stored: str = "string") -> pa.Field:
 
 
 class Words(NamedTuple):
-    """The different texts of each part of a column."""
+    """The texts of each part of a column, equal ones once, unless most of the part differ."""
 
     texts: pa.ChunkedArray
-    """Different texts of each part, a chunk each; those of two parts may be equal."""
-    places: tuple[pa.Array, ...]
-    """For the rows of each part, the place of their text in its chunk, int32; null: missing."""
+    """Texts of each part, a chunk each; those of two parts may be equal, and so may some of a part of which most differ."""
+    held: tuple[pa.Array, ...]
+    """For the rows of each part, the place of their text in its chunk, int32, null if it is missing; Boolean: whether they have a text, and
+    its texts are those of its rows."""
+
+    @property
+    def places(self) -> Iterator[pa.Array]:
+        """For the rows of each part, the place of their text in its chunk, int32; null: missing."""
+        for part in self.held:
+            there = np.asarray(part) if pa.types.is_boolean(part.type) else None
+            yield part if there is None else pa.array(np.cumsum(there, dtype=np.int32) - 1, mask=~there)
 
     @property
     def counts(self) -> np.ndarray:
@@ -85,8 +96,18 @@ class Words(NamedTuple):
             first += len(texts)
 
 
+def by_part(change: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Change a column in parts of at most 2¹⁸ rows, so that what is needed on the way is that of a part.
+
+    Args:
+        change: of a part.
+        column: the column.
+    """
+    return pa.chunked_array([change(part) for _, part in column_parts(column)] or [change(pa.array([], column.type))])
+
+
 def words(column: pa.ChunkedArray) -> Words:
-    """Find the different texts of a column, in parts of at most 2¹⁸ rows.
+    """Find the texts of a column, in parts of at most 2¹⁸ rows. Parts of which most texts differ are not copied.
 
     Args:
         column: texts, or a dictionary of texts.
@@ -116,25 +137,45 @@ def ranked(column: pa.ChunkedArray, codes: np.ndarray) -> Sequence[str]:
         The texts in order.
 
     Raises:
-        ArrowInvalid: if a text is not UTF-8, or the different texts take more than 2 GiB.
+        ArrowInvalid: if a text is not UTF-8.
     """
     found = words(column)
-    sizes, places = [len(texts) for texts in found.texts.chunks], found.places
-    texts = pa.concat_arrays(found.texts.chunks) if sizes else pa.array([], pa.string())
-    del found
-    texts.validate(full=True)
-    order = np.asarray(pc.sort_indices(texts)).astype(np.int32)  # UTF-8 sorts as its characters
-    ranks, new = np.empty(len(order), np.float32), np.ones(len(order), bool)
-    for first in range(0, len(order) - 1, _SORTED):
-        part = texts.take(pa.array(order[first : first + _SORTED + 1]))
-        new[first + 1 : first + len(part)] = np.asarray(pc.not_equal(part.slice(1), part.slice(0, len(part) - 1)))
-    ranks[order] = np.cumsum(new, dtype=np.int32) - 1
+    found.texts.validate(full=True)
+    ranks, order = _ranks(found.texts)
     first = row = 0
-    for size, part in zip(sizes, places, strict=True):
+    for chunk, part in zip(found.texts.chunks, found.places, strict=True):
         codes[row : row + len(part)] = np.nan
-        codes[row : row + len(part)][np.asarray(part.is_valid())] = ranks[first : first + size][np.asarray(part.drop_null())]
-        first, row = first + size, row + len(part)
-    return Vocabulary(texts, order[new])
+        codes[row : row + len(part)][np.asarray(part.is_valid())] = ranks[first : first + len(chunk)][np.asarray(part.drop_null())]
+        first, row = first + len(chunk), row + len(part)
+    return Vocabulary(found.texts, order)
+
+
+def _ranks(texts: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The rank of each text among the different ones, float32; and a place of each different one, in their order, int32.
+
+    Chunks are sorted one by one, and cut at common texts. Then what lies between two cuts is sorted together, so that no sort is large.
+    """
+    starts = np.cumsum([0, *map(len, texts.chunks)], dtype=np.int32)
+    runs = [_order(chunk) + start for chunk, start in zip(texts.chunks, starts, strict=False)]
+    some = [_gathered(texts, run[_SAMPLED // 2 :: _SAMPLED]).to_pylist() for run in runs]
+    cuts = sorted(chain.from_iterable(some))[:: _SORTED // _SAMPLED][1:]
+    bounds = [[0, *(bisect_left(run, cut, key=lambda place: texts[int(place)].as_py()) for cut in cuts), len(run)] for run in runs]
+    ranks, different, count = np.empty(len(texts), np.float32), np.empty(len(texts), np.int32), 0
+    for k in range(len(cuts) + 1):
+        places = np.concatenate([different[:0], *(run[bound[k] : bound[k + 1]] for run, bound in zip(runs, bounds, strict=True))])
+        found = _gathered(texts, places)
+        order = _order(found)
+        places, found, new = places[order], found.take(pa.array(order)), np.ones(len(order), bool)
+        new[1:] = np.asarray(pc.not_equal(found.slice(1), found.slice(0, max(len(found) - 1, 0))))
+        ranks[places] = count + np.cumsum(new) - 1
+        different[count : count + new.sum()] = places[new]
+        count += new.sum()
+    return ranks, different[:count]
+
+
+def _order(texts: pa.Array) -> np.ndarray:
+    """Places of texts in their order, int32. UTF-8 sorts as its characters."""
+    return np.asarray(pc.sort_indices(texts)).astype(np.int32)
 
 
 class Vocabulary(Sequence[str]):
@@ -145,7 +186,7 @@ class Vocabulary(Sequence[str]):
         order: places of the different ones in their order, int32.
     """
 
-    def __init__(self, texts: pa.Array, order: np.ndarray) -> None:
+    def __init__(self, texts: pa.ChunkedArray, order: np.ndarray) -> None:
         self._texts, self._order = texts, order
 
     def __len__(self) -> int:
@@ -162,7 +203,7 @@ class Vocabulary(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         for first in range(0, len(self), _SHOWN):
-            yield from self._texts.take(pa.array(self._order[first : first + _SHOWN])).to_pylist()
+            yield from _gathered(self._texts, self._order[first : first + _SHOWN]).to_pylist()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Vocabulary) and len(self) == len(other) and all(map(eq, self, other))
@@ -171,10 +212,24 @@ class Vocabulary(Sequence[str]):
         return hash(len(self))
 
 
+def _gathered(texts: pa.ChunkedArray, places: np.ndarray) -> pa.Array:
+    """The texts at some places, in their order. Arrow's own `take` joins all chunks before."""
+    starts = np.cumsum([0, *map(len, texts.chunks)])
+    order = np.argsort(places, kind="stable")
+    parts = np.split(places[order], np.searchsorted(places[order], starts[1:-1]))
+    found = [chunk.take(pa.array(own - start)) for chunk, own, start in zip(texts.chunks, parts, starts, strict=False)]
+    back = np.empty(len(places), np.int64)
+    back[order] = np.arange(len(places))
+    return pa.concat_arrays(found).take(pa.array(back)) if found else pa.array([], pa.string())
+
+
 def _words(part: pa.Array) -> tuple[pa.Array, pa.Array]:
     if not pa.types.is_dictionary(part.type):
-        found = part.cast(pa.string()).dictionary_encode()
-        return found.dictionary, found.indices
+        texts = part.cast(pa.string())
+        found, there = texts.dictionary_encode(), texts.is_valid()
+        if 4 * len(found.dictionary) <= 3 * len(texts):
+            return found.dictionary, found.indices
+        return texts.drop_null(), there
     places = part.indices
     used = np.zeros(len(part.dictionary), bool)
     used[np.asarray(places.drop_null())] = True
