@@ -27,13 +27,16 @@ from sdezoo.data.codecs.channels import ConstantChannelCodec
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, Output, damaged
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
+from sdezoo.data.codecs.levels import LevelCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec
 from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec
 from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 
 _OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, GrowthCodec, NormalScoreCodec, ShareCodec, SignCodec)
-CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (*_OF_NUMBERS, CategoryCodec, ConstantChannelCodec, MissingCodec)}
+CODECS: dict[str, type[Codec]] = {
+    codec.kind: codec for codec in (*_OF_NUMBERS, CategoryCodec, ConstantChannelCodec, LevelCodec, MissingCodec)
+}
 """Codec classes by their names in JSON."""
 
 _Values = Tensor | list[Tensor]

@@ -193,7 +193,8 @@ class Reference:
         zero, one, two = self.encoding.encode_exactly(at.clone())
         if not torch.allclose(two - one, one - zero, rtol=1e-9, atol=0):
             raise CompositionError(
-                "The encoding of the data is not linear, so no linear map of them is known.", "Use data of images or points."
+                "The encoding of the data is not linear, so no linear map of them is known.",
+                "Use points, or images trained with --shift 1, which keeps their pixels as they are.",
             )
         return -zero / (one - zero), 1 / (one - zero)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec
+from sdezoo.data.codecs.levels import LevelCodec, fit_levels
 from sdezoo.data.codecs.normal_scores import fit_normal_scores
 from sdezoo.data.column_types import or_numbers
 from sdezoo.data.dataset import Data
@@ -21,6 +22,9 @@ from sdezoo.data.validation import check
 from sdezoo.evaluation.measures.tails import hill
 from sdezoo.process.columns import admits, is_half_line, is_real_line, walls
 from sdezoo.training.preprocessing.refusals import Shift, count_refused, refusal
+
+_COUNTED = 2**24
+"""Pixels at most that are counted, about."""
 
 
 def fit_encoding(
@@ -37,6 +41,7 @@ def fit_encoding(
 
     The support is probed by calling its `check`, so any constraint works. By default (`shift=None`):
 
+    - Images of which many pixels have the same level are first mapped by a `LevelCodec`, if the support is the real line or excludes 0.
     - Real line (all values admitted): images become 2 · raw − 1, which maps [0, 1] to [−1, 1]. Tables, points and paths are standardized
       per column, with mean and standard deviation over the training rows of all snapshots and all observations of paths. A constant
       column is only centred.
@@ -72,6 +77,8 @@ def fit_encoding(
     if normal_scores and shift is None and (scores := _normal_scores(data, Encoding(codecs), support, keeps_tails)):
         codecs += scores
         affine = _affine(data, Encoding(codecs), support, shift)
+    if shift is None and (levels := _levels(data, support)):
+        codecs += (levels,)
     encoding = Encoding((*codecs, affine), data.types)
     counts = count_refused(data, support, encoding)
     if counts.any():
@@ -99,6 +106,17 @@ def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> A
     if half.any() and shift == "auto":
         offset = torch.where(real, offset, _offsets(data, first, support, half))
     return AffineCodec(scale, offset)
+
+
+def _levels(data: Data, support: Constraint) -> LevelCodec | None:
+    """The codec of images with frequent levels; None for bridges, whose noise counts pixels, and on a support that ends at 0 or 1."""
+    if data.kind != "image" or data.later:
+        return None
+    half_open = is_half_line(support, data.event) & ~admits(support, 0.0, data.event)
+    if not (is_real_line(support, data.event) | half_open).all():
+        return None
+    channels = data.train[:: 1 + data.train.numel() // _COUNTED].transpose(0, 1).flatten(1)
+    return fit_levels(channels[(channels != channels[:, :1]).any(1)], data.levels)
 
 
 def _cells(data: Data, first: Encoding, affine: AffineCodec, rounds_up: Tensor) -> tuple[Codec, ...]:
