@@ -67,7 +67,8 @@ def notation(path: Path, table: pa.Table, dialect: Dialect) -> str | None:
     """
     found = {}
     for name, column in _texts(table.drop_columns([name for name in dialect.text if name in table.column_names])):
-        marks = [mark for mark in _NOTATIONS if _share(_amounts(column.texts), _NOTATIONS[mark], column) == 1]
+        amounts = _amounts(column.texts)
+        marks = [mark for mark, pattern in _NOTATIONS.items() if _share(amounts, pattern, column) == 1]
         if len(marks) == 1:
             found[marks[0]] = name
     if len(found) > 1:

@@ -98,7 +98,8 @@ def read_table(
             from sdezoo.data.opening.excel import read_sheet
 
             _take_no(path, dialect, "an Excel file", OF_EXCEL)
-            table = _finished(path, read_sheet(path, dialect), dialect, dialect.decimal_mark, notify)
+            table = read_sheet(path, dialect)
+            table = _finished(path, table, dialect, dialect.decimal_mark or notation(path, table, dialect), notify)
         else:
             _take_no(path, dialect, "text", OF_TEXT)
             with rows_as_lines(path, opened, dialect):
@@ -186,7 +187,8 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
     layout = source.layout
     check_names(path, layout.names)
     table = read_rows(path, file, source, dialect, dialect.decimal_mark or ".")
-    if dialect.decimal_mark is None and (mark := notation(path, table, dialect)) == ",":
+    mark = dialect.decimal_mark or notation(path, table, dialect)
+    if dialect.decimal_mark is None and mark == ",":
         # Numbers with points are other numbers then: 1.234 is 1234.
         dialect = replace(dialect, decimal=mark)
         source = Text(path, file, dialect)
@@ -207,7 +209,7 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
             table = table.set_column(table.column_names.index(name), name, found)
     for note in layout.notes:
         notify(note)
-    return _finished(path, table, dialect, dialect.decimal_mark, notify)
+    return _finished(path, table, dialect, mark, notify)
 
 
 def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
@@ -240,8 +242,6 @@ def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, n
     """The table with texts that are numbers read as such, and without what is no column."""
     if not table.num_rows:
         raise no_rows(path)
-    if mark is None:
-        mark = notation(path, table, dialect)
     return read_times(read_numbers(path, _without_index(path, table, notify), dialect, mark, notify), dialect.text)
 
 
