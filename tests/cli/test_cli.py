@@ -216,12 +216,13 @@ def test_debug_shows_the_traceback(sdezoo: Terminal) -> None:
         sdezoo("train", "--sde", "gmb", "--debug")
 
 
-def test_help_and_list_import_neither_torch_nor_a_plugin() -> None:
+def test_help_and_list_import_neither_torch_nor_a_plugin_and_need_no_other_letters_than_ascii() -> None:
     watched = "import sys\nsys.argv = ['sdezoo', *{}]\nfrom sdezoo_cli.app import main\ntry: main()\nexcept SystemExit: pass\n"
     report = "print('LOADED', [m for m in sys.modules if m == 'torch' or m.startswith('sdezoo_plugins')])"
     for arguments in (["--help"], ["--version"], ["train", "--help"], ["new", "--help"], ["list"]):
-        done = subprocess.run([sys.executable, "-c", watched.format(arguments) + report], capture_output=True, text=True, check=True)
-        assert "LOADED []" in done.stdout, done.stdout
+        command = [sys.executable, "-c", watched.format(arguments) + report]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+        assert "LOADED []" in done.stdout, done.stdout + done.stderr
         assert arguments != ["--version"] or done.stdout.startswith(f"sdezoo {version('sdezoo')}\n")
 
 
