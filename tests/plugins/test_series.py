@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.distributions import constraints
 
 from sdezoo.data.codecs.growth import GrowthCodec
+from sdezoo.data.column_types import or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, SdezooError
+from sdezoo.training.preprocessing.fitting import fit_encoding
 from sdezoo.zoo.registry import DATASETS
 
 
@@ -49,6 +52,25 @@ def test_windows_are_stretches_and_no_step_is_in_both_parts(tmp_path: Path) -> N
     assert torch.equal(data.train[1:, 0] - data.train[:-1, 0], torch.full((len(data.train) - 1, 1), 3.0))
     assert max(steps[0]) + window < min(steps[1]), "one window lies between"
     assert max(steps[1]) > n - 50 - 4
+
+
+def test_samples_of_levels_are_whole_where_the_data_are_and_have_their_decimals(tmp_path: Path) -> None:
+    columns = {
+        "n": [k * k % 17 for k in range(200)],
+        "x": [f"{k * 7 % 90 / 10:.1f}" for k in range(200)],
+        "far": [3 * 10**7 + 10**5 * k + 1 for k in range(200)],
+    }
+    data = load(table(tmp_path, columns), window=8, columns="(n,x,far)")
+    assert data.form == "real"
+    encoding = fit_encoding(data, constraints.real)
+    x = encoding.encode(data.train)
+    assert torch.equal(encoding.decode(x)[..., :2], data.train[..., :2])
+    rows = encoding.decode(x + 0.3 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).double()
+    assert not torch.equal(rows[..., :2], data.train[..., :2].double())
+    assert torch.equal(rows[..., 0], rows[..., 0].round())
+    torch.testing.assert_close(rows[..., 1], (rows[..., 1] * 10).round() / 10, rtol=0, atol=1e-5)
+    assert [kind.dtype for kind in or_numbers(encoding.types, 3)] == ["int64", "float64", "float32"], "float32 does not hold the last"
+    assert load(table(tmp_path, {"x": [1 + k % 9 for k in range(200)]}), window=8).types == (), "ratios are not whole"
 
 
 def test_levels_far_from_zero_keep_their_ratios_and_no_decimals_of_the_levels(tmp_path: Path) -> None:

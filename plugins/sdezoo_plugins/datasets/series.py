@@ -98,8 +98,8 @@ class Series(Dataset):
         if reserved := {SERIES, STEP} & set(names):
             raise DataError(f"The column '{min(reserved)}' has a name that tables of samples use.", "Rename it.")
         places = [found.names.index(name) for name in names]
-        offsets = [offset_of(kind) for kind in or_numbers(found.types, len(found.names))]
-        values = found.values[:, places].numpy().astype(np.float64) + [offsets[place] for place in places]
+        kinds = [or_numbers(found.types, len(found.names))[place] for place in places]
+        values = found.values[:, places].numpy().astype(np.float64) + [offset_of(kind) for kind in kinds]
         infinite = int(np.isinf(values).sum())
         if infinite:
             raise DataError(f"{infinite} values of '{path}' are infinite or too large for float32.", "Remove these rows.")
@@ -129,9 +129,10 @@ class Series(Dataset):
             f"{len(train)} windows of {self.window} steps of {', '.join(names)} for training, {len(test)} later held out"
             + (f", {len(series)} series." if len(series) > 1 else ".")
         )
+        types = tuple(NumberType("float32") if offset_of(kind) else kind for kind in kinds) if learned == "real" else ()
         parts = [torch.from_numpy(np.ascontiguousarray(part, np.float32)) for part in (train, test)]
         overlap = -(-self.window // self.stride)
-        return Data(parts[0], parts[1], "series", tuple(names), notes=tuple(notes), form=learned, overlap=overlap, style=style)
+        return Data(parts[0], parts[1], "series", tuple(names), types=types, notes=tuple(notes), form=learned, overlap=overlap, style=style)
 
     def _time(self, table: pa.Table) -> str | None:
         if self.time is not None:

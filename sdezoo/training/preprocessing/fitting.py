@@ -72,7 +72,7 @@ def fit_encoding(
     codecs = tuple(codecs)
     check(data, missing=bool(Encoding(codecs).missing))
     affine = _affine(data, Encoding(codecs), support, shift)
-    if rounds_up is not None:
+    if rounds_up is not None and data.kind == "table":
         codecs += _cells(data, Encoding(codecs), affine, rounds_up)
     if normal_scores and shift is None and (scores := _normal_scores(data, Encoding(codecs), support, keeps_tails)):
         codecs += scores
