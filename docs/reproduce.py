@@ -26,7 +26,14 @@ import torch
 
 from sdezoo.zoo.datasets import find_dataset
 
-PAPER = ["--sde=gbm:sigma=0.8", "--loss=mult-dsm:weighting=paper", "--output=hyvarinen", "--noise-levels=uniform", "--prior=white"]
+PAPER = [
+    "--sde=gbm:sigma=0.8",
+    "--loss=mult-dsm:weighting=paper",
+    "--output=hyvarinen",
+    "--noise-levels=uniform",
+    "--prior=white",
+    "--shift=1",
+]
 RECIPES = {
     "paper": PAPER,
     "ours": ["--sde=gbm", "--loss=mult-dsm"],

@@ -62,7 +62,8 @@ class TrainingConfig(BaseModel):
     noise_levels: NoiseLevels = "log-normal"
     """Distribution of training times, see `sdezoo.learning.noise_levels`."""
     shift: Literal["auto", "none"] | float | None = None
-    """Shift of the data into the support of the process; None: +1 for images if the support is a half-line without 0, else no shift."""
+    """Shift of the data into the support of the process; None: +1 for images if the support is a half-line without 0, else no shift. If a
+    shift is given, nothing else is done to pixels."""
     steps: int | None = Field(None, ge=1)
     """Optimizer steps; None: by cross-validation for tables of fewer than 600 rows, see `sdezoo.training.selection`, else 2000."""
     batch_size: int | None = Field(None, ge=1)

@@ -69,7 +69,7 @@ def test_samples_of_levels_are_whole_where_the_data_are_and_have_their_decimals(
     assert not torch.equal(rows[..., :2], data.train[..., :2].double())
     assert torch.equal(rows[..., 0], rows[..., 0].round())
     torch.testing.assert_close(rows[..., 1], (rows[..., 1] * 10).round() / 10, rtol=0, atol=1e-5)
-    assert [kind.dtype for kind in or_numbers(encoding.types, 3)] == ["int64", "float64", "float32"], "float32 does not hold the last"
+    assert [str(kind) for kind in or_numbers(encoding.types, 3)] == ["int64", "float64", "float32"], "float32 does not hold the last"
     assert load(table(tmp_path, {"x": [1 + k % 9 for k in range(200)]}), window=8).types == (), "ratios are not whole"
 
 
