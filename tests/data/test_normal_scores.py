@@ -14,12 +14,13 @@ from torch.distributions import constraints
 from sdezoo import SDES
 from sdezoo.data.codecs.cells import Cells
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec
-from sdezoo.data.codecs.normal_scores import NormalScoreCodec, fit_normal_scores
+from sdezoo.data.codecs.normal_scores import NormalScoreCodec
 from sdezoo.data.column_types import ColumnType, column_types
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError
 from sdezoo.training.preprocessing.fitting import fit_encoding
+from sdezoo.training.preprocessing.normal_scores import fit_normal_scores
 
 N, BOX = 600, (-1.0, 3.0)
 
@@ -227,3 +228,22 @@ def test_a_lattice_ends_where_many_rows_lie(rows: int, most: float) -> None:
     scores = torch.special.ndtri((torch.arange(4000) + 0.5).double() / 4000)
     made = codec.decode((each.mean + each.spread * scores[:, None]).exp()).ceil()
     assert ((made < 2015) | (made > 2023)).double().mean() < most
+
+
+@pytest.mark.parametrize(("rows", "step"), [(200, 0.0), (2000, 0.0), (2000, 0.1)])
+def test_a_column_that_ends_where_many_values_are_has_no_samples_beyond(rows: int, step: float) -> None:
+    """With scores a tenth too wide, as a network may have them, angles stay within a gap between neighbours; a normal tail goes on."""
+    generator = torch.Generator().manual_seed(0)
+    angles, normal = 360 * torch.rand(rows, generator=generator), torch.randn(rows, generator=generator)
+    column = torch.stack([angles if not step else (angles / step).round() * step, normal], 1).double()
+    codec = fit_normal_scores(column, [0, 1], [False, False], [step, 0.0])[0]
+    mean, spread = codec._units
+    wide = codec.decode(mean + spread * 1.1 * torch.randn(100_000, 2, generator=generator, dtype=torch.float64))
+    low, high = column.amin(0), column.amax(0)
+    gap = 2 * 360 / rows + step / 2
+    assert low[0] - gap <= wide[:, 0].min()
+    assert wide[:, 0].max() <= high[0] + gap
+    assert wide[:, 1].max() > high[1] + 0.5
+    assert torch.allclose(codec.decode(codec.encode(column.clone())), column)
+    far = torch.tensor([[-300.0, -9.0], [600.0, 9.0]], dtype=torch.float64)
+    assert codec.score(far).abs().max() < 20, "values far beyond the end have moderate scores"

@@ -10,10 +10,8 @@ of ranks::
 
 Values that are not inside, such as zeros or those on a wall, stay as they are.
 
-`F` is the share of the rows below `v_k`. Knots are midpoints between neighbouring values, so that whole numbers keep their shares; beyond
-an end at which several rows lie, there is next to nothing.
 `S` is the monotone rational quadratic spline of Gregory and Delbourgo (IMA J. Numer. Anal. 2, 1982), whose inverse has a closed
-form. It is linear beyond the first and the last knot.
+form. It is linear beyond the first and the last knot. `sdezoo.training.preprocessing.normal_scores` fits it.
 """
 
 from __future__ import annotations
@@ -29,15 +27,6 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.codecs.codec import Codec, damaged, indices
-
-_ROWS, _VALUES = 16, 4
-"""Fewer rows, or fewer different values, give a column no knots."""
-_PER_KNOT, _KNOTS, _ALL_KNOTS = 12, 48, 2**13
-"""Rows for a knot; the largest number of knots of a column, and of a table: they are part of each checkpoint."""
-_BEYOND, _FARTHEST, _PRIOR, _STEEPEST = 5, 3.7, 0.25, 0.1
-"""At least 5 rows lie beyond the outermost knots, whose scores are at most 3.7. The slope beyond them is fitted to these rows. Its prior is
-the slope of a normal column, with this weight, in squared scores. Where values lie closer in the last score before a knot, such as before a
-wall, the prior is the slope there, up to ten times as steep."""
 
 
 class Column(NamedTuple):
@@ -162,14 +151,14 @@ class NormalScoreCodec(Codec):
         return mean, spread
 
     @cached_property
-    def _scales(self) -> _Scales:
-        return _Scales.of([(m.log, m.box) for m in self.maps])
+    def _scales(self) -> Scales:
+        return Scales.of([(m.log, m.box) for m in self.maps])
 
 
 _TINY = torch.finfo(torch.float64).tiny
 
 
-class _Scales(NamedTuple):
+class Scales(NamedTuple):
     """The coordinate `v` of columns: the value, its logarithm, or the logit of its share of a box. Each tensor is `(columns,)`."""
 
     log: Tensor
@@ -180,15 +169,15 @@ class _Scales(NamedTuple):
     """Whether there are boxes; a graph of the decoding cannot ask a tensor."""
 
     @classmethod
-    def of(cls, columns: Sequence[tuple[bool, tuple[float, float] | None]]) -> _Scales:
+    def of(cls, columns: Sequence[tuple[bool, tuple[float, float] | None]]) -> Scales:
         ends = [box or (0.0 if log else -math.inf, math.inf) for log, box in columns]
         low, high = torch.tensor(ends, dtype=torch.float64).T
         log, boxed = [log for log, _ in columns], [box is not None for _, box in columns]
         return cls(torch.tensor(log), torch.tensor(boxed), low, high, any(boxed))
 
-    def among(self, columns: Sequence[int] | slice) -> _Scales:
+    def among(self, columns: Sequence[int] | slice) -> Scales:
         """Those of some of the columns."""
-        return _Scales(self.log[columns], self.boxed[columns], self.low[columns], self.high[columns], self.boxes)
+        return Scales(self.log[columns], self.boxed[columns], self.low[columns], self.high[columns], self.boxes)
 
     def inside(self, values: Tensor) -> Tensor:
         """Which values have a coordinate."""
@@ -286,99 +275,3 @@ def _padded(each: Column, size: int) -> tuple[list[float], list[float], list[flo
         y.append(y[-1] + step * each.slopes[1])
         slopes.append(each.slopes[1])
     return x, y, slopes
-
-
-def fit_normal_scores(
-    rows: Tensor,
-    places: Sequence[int],
-    log: Sequence[bool],
-    cells: Sequence[float] = (),
-    boxes: Sequence[tuple[float, float] | None] = (),
-) -> tuple[NormalScoreCodec, ...]:
-    """Fit the maps of columns; columns of too few rows or values are left as they are.
-
-    Args:
-        rows: training rows `(N, d)`, float64; NaN is left out.
-        places: increasing indices of the columns to map.
-        log: for each of them, whether it is on a half-line, so that its logarithm is mapped.
-        cells: for each of them, the step of its lattice, each value in the middle of its cell; 0: no lattice. Empty: none has one.
-        boxes: for each of them, the walls between which its values lie, on which they are not mapped; None: no walls. Empty: none has some.
-
-    Returns:
-        The codec; nothing if no column is mapped.
-    """
-    most = min(_KNOTS, _ALL_KNOTS // max(len(places), 1))
-    columns = zip(places, log, cells or [0.0] * len(places), boxes or [None] * len(places), strict=True)
-    found = [_fitted(rows[:, place], half, box, cell, most) for place, half, cell, box in columns]
-    kept = [(place, each) for place, each in zip(places, found, strict=True) if each is not None]
-    return (NormalScoreCodec(tuple(place for place, _ in kept), tuple(each for _, each in kept)),) if kept else ()
-
-
-def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: float, most: int) -> Column | None:
-    scale = _Scales.of([(log, box)])
-    column = column[scale.inside(column)]
-    values, counts = column.unique(return_counts=True)
-    rows = len(column)
-    if rows < _ROWS or len(values) < _VALUES or most < 2:
-        return None
-    seen = scale.coordinates(column)
-    mean, spread = float(seen.mean()), float(seen.std())
-    edges, shares, frequent = _edges(values, counts, (float(scale.low), float(scale.high)), cell, most)
-    edges = scale.coordinates(edges)
-    scores = torch.special.ndtri(shares)
-    knots = _knots(edges, scores, frequent, rows, most)
-    if len(knots) < 2 or not spread > 0:
-        return None
-    first, last = knots[0], knots[-1]
-    slopes = (_slope(edges.flip(0), scores.flip(0), len(edges) - 1 - first, spread), _slope(edges, scores, last, spread))
-    return Column(tuple(edges[knots].tolist()), tuple(scores[knots].tolist()), slopes, mean, spread, log, box)
-
-
-def _edges(values: Tensor, counts: Tensor, ends: tuple[float, float], cell: float, most: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges between the values, the share of rows below each, and which of them end the cell of a frequent value.
-
-    Where several rows have the smallest or the largest value, as on a lattice, the outer edge of its cell counts too. Of `n + 1` rows in
-    any order the last is beyond all others with a probability of at most `1/(n + 1)`. Between two frequent values without a value between
-    them the share is half a row's.
-    """
-    rows, width = int(counts.sum()), values.diff()
-    edges, shares = (values[1:] + values[:-1]) / 2, counts.cumsum(0)[:-1].double() / rows
-    enough = max(_PER_KNOT, int(counts.topk(min(most, len(counts))).values[-1]))
-    frequent = (counts >= enough) & (cell > 0)
-    before, after = frequent[:-1], frequent[1:]
-    edges = torch.where(before, values[:-1] + cell / 2, torch.where(after, values[1:] - cell / 2, edges))
-    between = before & after & (width > 1.5 * cell)
-    shares = shares - between / (4 * rows)
-    parts = [(edges, shares, before | after), (values[1:][between] - cell / 2, shares[between] + 1 / (2 * rows), between[between])]
-    low, high = values[0] - (edges[0] - values[0]), values[-1] + (values[-1] - edges[-1])
-    if counts[0] > 1 and low > ends[0]:
-        parts.append((low[None], shares.new_tensor([1 / (rows + 1)]), frequent[:1]))
-    if counts[-1] > 1 and high < ends[1]:
-        parts.append((high[None], shares.new_tensor([rows / (rows + 1)]), frequent[-1:]))
-    edges, shares, marked = (torch.cat(each) for each in zip(*parts, strict=True))
-    order = edges.argsort()
-    return edges[order], shares[order], marked[order]
-
-
-def _knots(edges: Tensor, scores: Tensor, ends: Tensor, rows: int, most: int) -> list[int]:
-    """The edges that are knots: at the ends of the cells of frequent values, else as near as may be to equal steps of the score."""
-    far = min(-float(torch.special.ndtri(torch.tensor(_BEYOND / rows, dtype=torch.float64))), _FARTHEST)
-    levels = torch.linspace(-far, far, min(max(rows // _PER_KNOT, 3), most), dtype=torch.float64)
-    gap = float(levels[1] - levels[0]) / 2
-    right = torch.searchsorted(scores, levels).clamp(1, len(scores) - 1)
-    nearest = torch.where(levels - scores[right - 1] < scores[right] - levels, right - 1, right)
-    knots = ends.nonzero().flatten().tolist()
-    for k in nearest.unique().tolist():
-        apart = (scores[knots] - scores[k]).abs() >= gap
-        if abs(float(scores[k])) <= far + gap and bool(apart.all()) and not bool((edges[knots] == edges[k]).any()):
-            knots.append(k)
-    return sorted(knots)
-
-
-def _slope(edges: Tensor, scores: Tensor, last: int, spread: float) -> float:
-    """Slope of the scores beyond the knot `last`: the inverse of the least-squares slope of the values over the scores, with a prior."""
-    values, away = edges - edges[last], scores - scores[last]
-    inner = int((away[:last].abs() >= 1).sum()) - 1
-    before = min(max(float(values[inner] / away[inner]), _STEEPEST * spread), spread) if inner >= 0 else spread
-    value = (float((values * away)[last + 1 :].sum()) + _PRIOR * before) / (float((away**2)[last + 1 :].sum()) + _PRIOR)
-    return 1 / value

@@ -14,13 +14,13 @@ from torch.distributions.constraints import Constraint
 
 from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec
 from sdezoo.data.codecs.levels import LevelCodec, fit_levels
-from sdezoo.data.codecs.normal_scores import fit_normal_scores
 from sdezoo.data.column_types import or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check
 from sdezoo.evaluation.measures.tails import hill
 from sdezoo.process.columns import admits, is_half_line, is_real_line, walls
+from sdezoo.training.preprocessing.normal_scores import fit_normal_scores
 from sdezoo.training.preprocessing.refusals import Shift, count_refused, refusal
 
 _COUNTED = 2**24
