@@ -63,7 +63,7 @@ def _ends(sde: Any) -> bool:
 def walls_are_where_it_says(sde: Any) -> None:
     """Noised data have a positive density at a wall if, and only if, `reflecting_boundary` says so; at the ends of ranges too."""
     kinds: list[Any] = variants(sde)
-    for kind in [*kinds, *_extremes(sde)]:
+    for kind in [*kinds, *extremes(sde)]:
         known = isinstance(kind, Supervised) and kind.knows_density
         if not (known or kind in (sde, busy(sde))) or not (_ends(kind) or kind.reflecting_boundary):
             continue
@@ -73,8 +73,12 @@ def walls_are_where_it_says(sde: Any) -> None:
             raise LawError(f"It {says} that its density is positive at a wall; {what}.", kind.spec)
 
 
-def _extremes(sde: Any) -> list[Any]:
-    """Variants at the last number of a hyper-parameter's range, found by halving, for each number whose range ends near it."""
+def extremes(sde: Any) -> list[Any]:
+    """Variants at the last number of a hyper-parameter's range, found by halving, for each number whose range ends near it.
+
+    Args:
+        sde: The process.
+    """
     found: list[Any] = []
     for key, value in sde.parameters().items():
         for factor in (0.5, 2.0) if isinstance(value, float) and value else ():
