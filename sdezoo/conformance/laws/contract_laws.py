@@ -142,10 +142,12 @@ def keyed_noise_only(case: Case) -> None:
     """Samples depend on the noise that is passed in, on all of its key, and on no other randomness; torch's generator stays untouched."""
     sde, x0, count, lo_hi = case.sde, case.x0, len(case.normals), case.sde.t_span
     t = torch.tensor(sum(lo_hi) / 2, dtype=torch.float64)
+    # Some discrete values, such as no items, no noise can change.
+    tried = [x0, *(typical(sde, case.normals + away) for away in (-1, 1) if sde.support.is_discrete)]
 
     def draws(seed: int) -> list[Tensor]:
-        found = [sde.perturb(x0, t, keyed(count, seed)), sde.prior(tuple(x0.shape), keyed(count, seed), x0)]
-        return [*found, sde.forward_step(found[0], t, t / 10, keyed(count, seed))] if isinstance(sde, ForwardSDE) else found
+        found = [torch.cat([sde.perturb(x, t, keyed(count, seed)) for x in tried]), sde.prior(tuple(x0.shape), keyed(count, seed), x0)]
+        return [*found, sde.forward_step(found[0][:count], t, t / 10, keyed(count, seed))] if isinstance(sde, ForwardSDE) else found
 
     state = torch.get_rng_state()
     try:

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import event_at, inside, smallest_event, variants
+from sdezoo.conformance.bank.cases import busy, event_at, inside, smallest_event, variants
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.bank.reference_laws import named
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, together
@@ -167,6 +167,7 @@ _BACK = ((0.1, 1.0), (0.2, 0.5), (0.49, 0.5), (0.895, 0.9))
 
 
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_way_back)
+@both
 def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
     """Given the clean state, a step back in time has the mean of the earlier state, and its distribution if the step is short."""
     found = []
@@ -214,16 +215,19 @@ def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
 
 @DENOISER_LAWS.law(excuses=_no_way_back)
 def last_steps_end_in_the_support(sde: Any) -> None:
-    """The last step back, to `t = 0`, ends in the support, whatever the network returns."""
-    for start in STARTS:
-        draws = Draws(sde, start, 0)
+    """The last step back, to `t = 0`, draws no noise and ends in the support, whatever the network returns."""
+    for kind, start in ((one, start) for one in dict.fromkeys((sde, busy(sde))) for start in STARTS):
+        draws = Draws(kind, start, 0)
         t, zero = draws.time(0.0), torch.zeros((), dtype=torch.float64)
         z = draws.states(t, _LAST)
-        out = draws.noise().normal(sde.network_input(z, t))
-        end = sde.earlier(z, sde.denoiser_from_output(out, z, t), t, zero, draws.noise())
-        outside = int((~inside(sde, end)).sum())
+        clean = kind.denoiser_from_output(draws.noise().normal(kind.network_input(z, t)), z, t)
+        end, other = (kind.earlier(z, clean, t, zero, draws.noise()) for _ in range(2))
+        at = f"{kind.spec}, t = {float(t):.3g}"
+        if not torch.equal(end, other):
+            raise LawError("The last step, to t = 0, draws noise: it ends elsewhere for another seed.", at)
+        outside = int((~inside(kind, end)).sum())
         if outside:
-            raise LawError(f"After the last step {outside} of {_LAST} rows are outside of the support.", f"{sde.spec}, t = {float(t):.3g}")
+            raise LawError(f"After the last step {outside} of {_LAST} rows are outside of the support.", at)
 
 
 _LAST = 256

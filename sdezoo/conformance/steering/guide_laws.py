@@ -201,6 +201,8 @@ def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
     """At weight 0 the guided model is the model inside: score, denoiser and prior, bit for bit. A small weight changes little."""
     labels = _labels(range(5))
     free, slight = (_around(_weighing(guide, share), sde, range(5), away=_AWAY) for share in (0, _SLIGHT))
+    if not isinstance(free, _Classes):
+        raise LawError("At weight 0 it puts a model around the one inside, whose density and network samplers then do not see.", sde.spec)
     model = _Classes(sde, None if guide.conditions else labels, _AWAY)
     shape, start = (5, *_EVENT), KeyedNoise(0, range(5))
     moved = float((slight.prior(shape, start, _WIDE) - model.prior(shape, KeyedNoise(0, range(5)), _WIDE)).abs().max())

@@ -93,6 +93,21 @@ def contract(plugin: Optimizer) -> None:
 
 
 @OPTIMIZER_LAWS.law()
+def gradients_stay(plugin: Optimizer) -> None:
+    """A step changes no gradient: what is logged, clipped or accumulated after it is what the loss gave."""
+    net = _made(_Net)
+    optimizer = plugin.build(net, _rate(plugin), steps=4, seed=1)
+    for k in range(3):
+        net(_normal(4, 4, seed=k)).sum().backward()
+        before = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+        optimizer.step()
+        for name, gradient in before.items():
+            after = net.get_parameter(name).grad
+            if after is None or not torch.equal(after, gradient):
+                raise LawError(f"Step {k + 1} changes the gradient of '{name}'.")
+
+
+@OPTIMIZER_LAWS.law()
 def descends_on_a_quadratic(plugin: Optimizer) -> None:
     """At a learning rate that is small enough, a linear layer comes near to the least of a quadratic that it can reach."""
     ratios = [_quadratic(plugin, _rate(plugin) * factor) for factor in _RATES]

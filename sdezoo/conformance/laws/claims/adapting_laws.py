@@ -83,7 +83,7 @@ def _no_level(sde: Process) -> str | None:
 
 @ADAPTING_LAWS.law(excuses=_no_level)
 def noise_follows_the_spread_in_coordinates(sde: Any) -> None:
-    """Its last noise level is in proportion to the spread of data in its coordinates, or the same for all; it does not depend on the centre."""
+    """The last noise level is in proportion to the spread of data in its coordinates, or the same for all, wherever their centre lies."""
     for event in (2,), (2, 3):
         near, far = _relative(sde, event, 0.0, 1.0), _relative(sde, event, _CENTRE, 1.0)
         if abs(near / far - 1) > _CLOSE:

@@ -40,7 +40,7 @@ def _draws_otherwise(sde: Process) -> str | None:
 
 @NOISE_LAWS.law(excuses=_draws_otherwise)
 def noise_adds_up_early(sde: Any) -> None:
-    """Over a short time a draw of normal numbers has the covariance `∫ g gᵀ du`, to 2 thousandths; asked of draws from other numbers not."""
+    """Over a short time a draw of normal numbers has the covariance `∫ g gᵀ du`, to 2 thousandths."""
     for kind in dict.fromkeys((sde, busy(sde))):
         for start in STARTS[1:]:
             draws = Draws(kind, start, 0)
@@ -61,7 +61,8 @@ def noise_adds_up_early(sde: Any) -> None:
 
 
 def _response(sde: Any, x0: Tensor, t: Tensor) -> tuple[Tensor, int] | None:
-    """The covariance of `perturb`, `(n, n)`, for little noise, and how many numbers it draws; None if it is not linear in normal numbers, or starts at random."""
+    """The covariance of `perturb`, `(n, n)`, for little noise, and how many numbers it draws; None if it is not linear in normal numbers,
+    or starts at random."""
     counted = Impulse()
     try:
         sde.encode(x0, counted)
