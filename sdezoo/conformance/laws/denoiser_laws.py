@@ -9,7 +9,7 @@ Like those of `sdezoo.conformance.laws.draw_laws`, they are exact identities of 
 Noise with increments of its own kind is compared, by bounded functions of the state, with the samples of `perturb`:
 
 - `(α_t/α_s) z_s + Δ` has the distribution of `z_t`, `Δ` the increment from `s` to `t`, with independent entries if the noise has them;
-- a step back in time, given the clean state, has the mean of the earlier state, and its distribution if the step is short;
+- a step back in time, given the clean state, has the mean of the earlier state, and many short ones have its distribution;
 - the noise at `t` over `√V_t` is standard normal for every `V_t`, and `√V_s ε` and `√(V_t − γ² V_s) ε'` are independent, the noise at `s`
   and `Δ`.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,10 +27,10 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import busy, event_at, inside, smallest_event, variants
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.bank.reference_laws import named
-from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, together
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
-from sdezoo.conformance.laws.draw_laws import PLACES, STARTS, WINDOWS, Draws, both
+from sdezoo.conformance.laws.draw_laws import PATHS, PLACES, STARTS, WINDOWS, Draws, both, refined
 from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfDecomposable
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process
@@ -162,22 +163,36 @@ def _no_way_back(sde: Process) -> str | None:
     return None if isinstance(sde, Rewindable) else "It does not say how to go back in time without a score."
 
 
-_BACK = ((0.1, 1.0), (0.2, 0.5), (0.49, 0.5), (0.895, 0.9))
-"""Earlier and later times of a step back; the last two are so short that the distribution is right too."""
+_BACK = ((0.1, 1.0), (0.2, 0.5), (0.3, 0.9), (0.6, 1.0))
+"""Earlier and later times of steps back: one step, twice, and many short ones, so that the distribution is right too."""
+_MANY = 64
 
 
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_way_back)
 @both
 def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
-    """Given the clean state, a step back in time has the mean of the earlier state, and its distribution if the step is short."""
+    """Given the clean state, a step back in time has the mean of the earlier state, and many short steps have its distribution."""
+    return refined(lambda finer: _by_steps_back(sde, seed, finer * _MANY))
+
+
+def _by_steps_back(sde: Any, seed: int, steps: int) -> float:
     found = []
     for k, ((first, last), start) in enumerate(zip(_BACK, PLACES, strict=True)):
         draws = Draws(sde, start, seed)
         s, t = draws.time(first), draws.time(last)
-        z = draws.states(t)
-        back = sde.earlier(z, sde.encode(draws.data(ROWS)).double(), t, s, draws.noise()).double().flatten(1)
-        known = draws.states(s).flatten(1)
-        found.append(draws.at(means_are_equal(back, known) if k < 2 else _alike(back, known), s, t))
+
+        def back(count: int, rows: int, draws: Draws = draws, s: Tensor = s, t: Tensor = t) -> Tensor:
+            z, clean, noise = draws.states(t, rows), sde.encode(draws.data(rows)).double(), draws.noise()
+            for late, early in pairwise(torch.linspace(float(t), float(s), count + 1, dtype=torch.float64)):
+                z = sde.earlier(z, clean, late, early, noise).double()
+            return z.flatten(1)
+
+        if k < 2:
+            p = means_are_equal(back(1, ROWS), draws.states(s).flatten(1))
+        else:
+            known = [draws.states(s, rows).flatten(1) for rows in (PATHS, 4 * PATHS)]
+            p = paths_agree(back(steps, PATHS), back(2 * steps, PATHS), *known)
+        found.append(draws.at(p, s, t))
     return together(found)
 
 

@@ -121,9 +121,11 @@ def _rank(matrix: Tensor) -> int:
 def output_reaches_the_score(case: Case) -> None:
     """The network's output reaches every direction in which the noise drives the state, or every entry of a denoiser."""
     sde, z, t = case.sde, case.draw(), case.t.reshape(())
-    matrix, _ = _output_matrix(sde, z, t)
+    matrix, origin = _output_matrix(sde, z, t)
     if isinstance(sde, Denoised):
         driven = z.numel()
+        if sde.support.is_discrete:  # a value that no noise makes is clean
+            driven -= int((origin == z.reshape(-1)).sum())
     else:
         units = torch.eye(z.numel(), dtype=z.dtype)
         driven = _rank(torch.stack([sde.ggt(z, t, unit.reshape(z.shape)).reshape(-1) for unit in units], 1))
