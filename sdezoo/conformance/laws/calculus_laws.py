@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, each_variant, events, process_cases, smallest_event, typical, wide_cases
 from sdezoo.conformance.bank.derivatives import derivatives, difference, forward_jacobian, jacobian, second_divergence
+from sdezoo.conformance.bank.far_states import far_states
 from sdezoo.conformance.bank.noise_doubles import Still, keyed
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite, Unstated
@@ -139,12 +140,15 @@ def _point(case: Case) -> Point:
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_score(sde) or no_density(sde))
 def score_is_gradient(case: Case) -> None:
-    """The conditional score is the gradient of the log-density in every direction that the noise drives."""
-    sde, z, t = case.sde, case.draw(), case.t
-    found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
-    if isinstance(sde, MatrixSDE) or (isinstance(sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any()):
-        found, expected = sde.ggt(z, t, found), sde.ggt(z, t, expected)
-    close("The score", found, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
+    """The conditional score is the gradient of the log-density in every direction that the noise drives, also far out."""
+    sde, t = case.sde, case.t
+    for z in (case.draw(), *far_states(case)):
+        found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
+        if not expected.isfinite().all():  # no density is left
+            continue
+        if isinstance(sde, MatrixSDE) or (isinstance(sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any()):
+            found, expected = sde.ggt(z, t, found), sde.ggt(z, t, expected)
+        close("The score", found, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
 
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_sde(sde) or no_density(sde))
@@ -328,15 +332,6 @@ def posterior_is_bayes(case: Case) -> None:
         found, spread = sde.posterior(z, z0, t, s)
         close("The posterior's mean", found, mean, rtol=1e-6, atol=1e-7)
         close("The posterior's variance", spread, 1 / precision, rtol=1e-6)
-
-
-@CALCULUS_LAWS.property_law(wide_cases, excuses=not_affine)
-def time_at_inverts_the_ratio(case: Case) -> None:
-    """`time_at` is the inverse of `σ/α` as a function of time; levels beyond the ends of `t_span` give the ends."""
-    close("time_at(σ/α)", case.sde.time_at(case.sde.coefficients(case.t).ratio), case.t, rtol=1e-6, atol=1e-9)
-    ends = torch.tensor(case.sde.t_span, dtype=torch.float64)
-    beyond = case.sde.coefficients(ends[:, None]).ratio[:, 0] * ends.new_tensor([0.5, 2.0])
-    close("time_at of levels beyond the ends", case.sde.time_at(beyond), ends, rtol=1e-9)
 
 
 def _not_element_wise(sde: Process) -> str | None:

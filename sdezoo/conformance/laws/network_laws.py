@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, busy, process_cases, wide_cases
+from sdezoo.conformance.bank.far_states import far_states
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
@@ -150,6 +151,21 @@ def error_scale_is_that_of_the_output(case: Case) -> None:
     close("The size of the denoiser's move", matrix.norm(dim=1), scale.expand(len(matrix)), rtol=1e-6)
 
 
+def _no_score_of_it(sde: Process) -> str | None:
+    if not isinstance(sde, Denoised) or type(sde).score_from_denoiser is Denoised.score_from_denoiser:
+        return "No score follows from its denoiser."
+    return None if isinstance(sde, Conditional) or sde.knows_density else "Its conditional score is not known."
+
+
+@NETWORK_LAWS.property_law(single_rows, excuses=_no_score_of_it, examples=15)
+def score_follows_from_the_denoiser(case: Case) -> None:
+    """`score_from_denoiser` is the score of the marginals: for data at one point, which is the denoiser, that given the data."""
+    sde, z, t = case.sde, case.draw(), case.t
+    wanted = sde.score(z, case.x0, t) if isinstance(sde, Conditional) else Conditional.score(sde, z, case.x0, t)  # pyright: ignore[reportArgumentType]
+    found = sde.score_from_denoiser(sde.encode(case.x0).to(z), z, t)
+    close("The score of data at one point", found, wanted, rtol=1e-6, atol=1e-6 * float(1 + wanted.abs().max()))
+
+
 def _unknown(sde: Process) -> str | None:
     return _learns_nothing(sde) or (None if isinstance(sde, Supervised) else "What its network learns is not known.")
 
@@ -157,8 +173,16 @@ def _unknown(sde: Process) -> str | None:
 @NETWORK_LAWS.property_law(single_rows, excuses=_unknown, examples=10)
 def network_sees_enough(case: Case) -> None:
     """The network can tell apart any two states that need different outputs: data at one point, noised."""
-    sde, z, t, h = case.sde, case.draw(), case.t.reshape(()), _STEP
+    z, t, h = case.draw(), case.t.reshape(()), _STEP
+    for u in (z, *far_states(case)):
+        _sees(case, u, t, h)
+
+
+def _sees(case: Case, z: Tensor, t: Tensor, h: float) -> None:
+    sde = case.sde
     model, size = Atoms(sde, case.x0), z.numel()
+    if not model.predict(z, t).isfinite().all():  # no density is left
+        return
 
     def right(u: Tensor) -> Tensor:
         found = model.predict(u, t)

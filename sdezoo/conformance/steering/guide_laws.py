@@ -89,8 +89,10 @@ def _no_process(guide: Guide) -> str | None:
     return None if _processes(guide) else "No affine process fits."
 
 
-def _around(guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any, Any] | None = None, away: float = 0.0) -> Model[Any]:
-    labels = _labels(indices)
+def _around(
+    guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any, Any] | None = None, away: float = 0.0, labelled: bool = True
+) -> Model[Any]:
+    labels = _labels(indices) if labelled else None
 
     def inner(given: Tensor | None, _indices: Sequence[int]) -> Model[AffineSDE]:
         model = _Classes(sde, away=away)
@@ -178,6 +180,11 @@ def contract(guide: Guide, sde: AffineSDE) -> None:
         for name, found in (("score", model.score(z, t)), ("denoise", model.denoise(z, t))):
             if found.shape != z.shape or found.dtype != z.dtype or not found.isfinite().all():
                 raise LawError(f"{name} returned {tuple(found.shape)} {found.dtype}, or numbers that are not finite.", sde.spec)
+        close("The score at a column of times", model.score(z, t.expand(5, 1)), model.score(z, t), rtol=1e-9, atol=1e-12)
+        if not guide.conditions:
+            free = _around(guide, sde, range(5), labelled=False).score(z, t)
+            if free.shape != z.shape or not free.isfinite().all():
+                raise LawError("Without labels its score has another shape, or is not finite.", sde.spec)
 
 
 @GUIDE_LAWS.law(excuses=_no_process)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_cases, smallest_event, variants
-from sdezoo.conformance.evidence import means_are_equal, path_features, together
+from sdezoo.conformance.evidence import close, means_are_equal, path_features, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
 from sdezoo.errors import SdezooError
@@ -259,6 +259,7 @@ def what_belongs_to_it_fits(case: Case) -> None:
         raise LawError(f"network_input has the shape {shape}, and network_input_shape says {stated}.")
     if sde.default_output not in OUTPUTS:
         raise LawError(f"default_output is '{sde.default_output}'; there are {', '.join(OUTPUTS)}.")
+    _decodes_as_it_says(case, case.draw())
     own = sde.own_sampler()
     if own is not None and (reason := SAMPLERS.build(own).refuses(sde)):
         raise LawError(f"Its own sampler is {own}, which {reason}.")
@@ -272,6 +273,18 @@ def what_belongs_to_it_fits(case: Case) -> None:
             raise LawError(f"{name} is {value.dtype} of shape {tuple(value.shape)}, and {z.dtype} of shape {tuple(z.shape)} was expected.")
         if not (value.isfinite().all() and (value >= 0).all() and (value > 0).any()):
             raise LawError(f"{name} is {float(value.min()):.3g} at a state; it must be finite and positive.")
+
+
+def _decodes_as_it_says(case: Case, z: Tensor) -> None:
+    """Check `decode_unchecked`, and that the data are exponentials if the noise is said to be multiplicative."""
+    sde = case.sde
+    x = sde.decode(z)
+    close("decode_unchecked", sde.decode_unchecked(z), x, rtol=1e-9)
+    if sde.multiplicative:
+        if not isinstance(sde, AffineSDE):
+            raise LawError("It says that its noise is multiplicative, and it is not affine.")
+        moved = sde.decode(z + 0.25).log() - x.log()
+        close("The rise of the logarithm of the data with the state", moved, 0.25 * sde.column_spread.to(z), rtol=1e-6, atol=1e-9)
 
 
 def _not_affine(sde: Process) -> str | None:

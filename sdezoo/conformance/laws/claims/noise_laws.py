@@ -1,4 +1,4 @@
-"""Laws of the noise itself: how it adds up in a draw, that no value is drawn again and again, and that its score has a finite size.
+"""Laws of the noise itself: its level, how it adds up in a draw, that no value is drawn again and again, and that its score has a size.
 
 - early:  a draw of normal numbers over so short a time that it is linear in them has the covariance `∫ g gᵀ du`, to rounding. One row for
           each number, with all others 0, shows how the draw responds to it; no sample is large enough to tell a hundredth of a variance.
@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import busy, variants
+from sdezoo.conformance.bank.cases import Case, busy, variants, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Impulse, Still
+from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.claims.claim_laws import extremes
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, drawn_by_simulation
@@ -26,6 +27,25 @@ from sdezoo.process.process import Conditional, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
 NOISE_LAWS: Suite[Process] = Suite()
+
+
+def _no_level(sde: Any) -> str | None:
+    middle = torch.tensor(sum(sde.t_span) / 2, dtype=torch.float64)
+    return "It has no noise level." if sde.noise_level(middle) is None else None
+
+
+@NOISE_LAWS.property_law(wide_cases, excuses=_no_level)
+def time_at_inverts_the_ratio(case: Case) -> None:
+    """`time_at` is the inverse of `noise_level`, which is `σ/α` if it is affine; levels beyond the ends of `t_span` give the ends."""
+    sde = case.sde
+    level = sde.noise_level(case.t)
+    if isinstance(sde, AffineSDE):
+        close("noise_level", level, sde.coefficients(case.t[..., None]).ratio[..., 0], rtol=1e-9)
+    close("time_at(σ/α)", sde.time_at(level), case.t, rtol=1e-6, atol=1e-9)
+    ends = torch.tensor(sde.t_span, dtype=torch.float64)
+    beyond = sde.noise_level(ends) * ends.new_tensor([0.5, 2.0])
+    close("time_at of levels beyond the ends", sde.time_at(beyond), ends, rtol=1e-9)
+
 
 _SHORT, _NODES, _NEAR = 1e-7, 64, 2e-3
 
