@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from sdezoo.conformance.bank.cases import Case, process_cases, smallest_event, typical, variants
 from sdezoo.conformance.bank.problems import Additive, Multiplicative
 from sdezoo.conformance.bank.sampler_problems import Sheared, sheared
+from sdezoo.conformance.law import LawError
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
@@ -205,8 +206,11 @@ class Trial:
         """
         rows = range(len(self)) if rows is None else rows
         x0, t = moved.get("x0", self.case.x0), moved.get("t", self.t)
-        batch = Batch(x0[list(rows)], condition=moved.get("condition"))
-        return self.loss(model, batch, t[list(rows)], KeyedNoise(self.case.seed, rows))
+        batch, times = Batch(x0[list(rows)], condition=moved.get("condition")), t[list(rows)]
+        found = self.loss(model, batch, times, KeyedNoise(self.case.seed, rows))
+        if not (torch.equal(batch.x0, x0[list(rows)]) and torch.equal(times, t[list(rows)])):
+            raise LawError("It changes the data or the times that it is given.")
+        return found
 
 
 def computed(loss: Any) -> dict[Any, list[Any]]:

@@ -66,7 +66,10 @@ def contract(case: Case) -> None:
         "target",
         "denoiser_from_output",
     }
+    given = {"data": x0, "state": z, "time": t}
+    before = {name: value.clone() for name, value in given.items()}
     found = answers(sde, x0, z, t, lambda: keyed(count, case.seed))
+    _check_unchanged(given, before)
     found["prior"] = sde.prior(tuple(x0.shape), keyed(count), x0)
     for name, value in found.items():
         expected = state if name in like_state | {"prior"} else tuple(x0.shape) if name == "decode" else None
@@ -84,6 +87,12 @@ def contract(case: Case) -> None:
     _check_scales(sde, t, found)
     if isinstance(sde, ForwardSDE):
         _check_noise_shape(sde, state)
+
+
+def _check_unchanged(given: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+    for name, value in given.items():
+        if not torch.equal(value, before[name]):
+            raise LawError(f"A method changes the {name} that it is given.")
 
 
 def _check_scales(sde: Any, t: Tensor, found: dict[str, Tensor]) -> None:
@@ -342,7 +351,9 @@ def adapted_once(case: Case) -> None:
         .reshape(_MANY, *(1,) * (case.normals.ndim - 1))
         .expand(_MANY, *case.normals.shape[1:]),
     )
+    before = spread.clone()
     adapted = case.sde.adapted(spread)
+    _check_unchanged({"data": spread}, {"data": before})
     if type(adapted) is not type(case.sde):
         raise LawError(f"adapted returns a {type(adapted).__name__}, not a process of its own class.")
     if adapted.adapted(spread) != adapted:

@@ -27,7 +27,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import busy, event_at, inside, smallest_event, variants
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.bank.reference_laws import named
-from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, paths_agree, together
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, close, mean_is_zero, means_are_equal, path_features, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
 from sdezoo.conformance.laws.draw_laws import PATHS, PLACES, STARTS, WINDOWS, Draws, both, refined
@@ -230,7 +230,7 @@ def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
 
 @DENOISER_LAWS.law(excuses=_no_way_back)
 def last_steps_end_in_the_support(sde: Any) -> None:
-    """The last step back, to `t = 0`, draws no noise and ends in the support, whatever the network returns."""
+    """The last step back, to `t = 0`, draws no noise, and ends in the support; with the clean state for the denoiser, there."""
     for kind, start in ((one, start) for one in dict.fromkeys((sde, busy(sde))) for start in STARTS):
         draws = Draws(kind, start, 0)
         t, zero = draws.time(0.0), torch.zeros((), dtype=torch.float64)
@@ -240,6 +240,10 @@ def last_steps_end_in_the_support(sde: Any) -> None:
         at = f"{kind.spec}, t = {float(t):.3g}"
         if not torch.equal(end, other):
             raise LawError("The last step, to t = 0, draws noise: it ends elsewhere for another seed.", at)
+        known = kind.encode(draws.data(_LAST))
+        close(
+            "The end of the last step by the clean state", kind.earlier(z, known.to(z), t, zero, draws.noise()), known, rtol=1e-6, atol=1e-9
+        )
         outside = int((~inside(kind, end)).sum())
         if outside:
             raise LawError(f"After the last step {outside} of {_LAST} rows are outside of the support.", at)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdezoo.conformance.bank.problems import Multiplicative
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import configuration_laws
@@ -30,6 +31,7 @@ _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
 _MANY, _MORE, _SURE = 128, 1024, 4.0
 _SLIGHT, _AWAY = 1e-3, 0.5
+_MU = 3.0
 
 
 class _Classes(Model[AffineSDE]):
@@ -72,13 +74,14 @@ def _data(sde: AffineSDE, label: int | None) -> Tensor:
 
 @cache
 def _processes(guide: Guide) -> list[AffineSDE]:
-    """An affine process that fits for each kind of coordinates, with its sampler."""
+    """An affine process that fits for each kind of coordinates, and one that shifts them."""
     found = {}
     for _, sde in defaults(SDES):
         plain = isinstance(sde, AffineSDE) and sde.row_shape is None and sde.state_shape((1, *_EVENT)) == (1, *_EVENT)
         if plain and not sde.support.event_dim and guide.refuses(sde) is None:
             found.setdefault(type(sde.coordinates).__name__, sde)
-    return list(found.values())
+    shifted = Multiplicative(mu=_MU)
+    return [*found.values(), *[shifted] * (guide.refuses(shifted) is None)]
 
 
 def _sampler(sde: AffineSDE) -> Sampler:
@@ -177,7 +180,10 @@ def contract(guide: Guide, sde: AffineSDE) -> None:
         raise LawError("The process of the guided model is another object.", sde.spec)
     for t in _times(sde):
         z = _states(sde, 5)
+        before = z.clone()
         for name, found in (("score", model.score(z, t)), ("denoise", model.denoise(z, t))):
+            if not torch.equal(z, before):
+                raise LawError(f"{name} changes the state that it is given.", sde.spec)
             if found.shape != z.shape or found.dtype != z.dtype or not found.isfinite().all():
                 raise LawError(f"{name} returned {tuple(found.shape)} {found.dtype}, or numbers that are not finite.", sde.spec)
         close("The score at a column of times", model.score(z, t.expand(5, 1)), model.score(z, t), rtol=1e-9, atol=1e-12)

@@ -21,6 +21,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_cases, smallest_event, variants
 from sdezoo.conformance.evidence import close, means_are_equal, path_features, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
+from sdezoo.conformance.laws.calculus_laws import no_sde
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
 from sdezoo.errors import SdezooError
 from sdezoo.learning.output import OUTPUTS
@@ -97,18 +98,43 @@ def _valid(sde: Any, key: str, value: float) -> Any:
         return None
 
 
-def _by_density(sde: Any) -> tuple[bool | None, str]:
-    """Whether the density tends to a positive number towards some wall: at two distances from it, far below the width of the noise."""
-    if not _ends(sde):
-        return False, "its state has no end"
-    z, other = _pair(sde, 64)
-    step, column = z - other, (-1, *(1,) * (z.ndim - 1))
+@CLAIM_LAWS.law(excuses=lambda sde: no_sde(sde) or _no_edge(sde))
+def boundary_rule_leaves_what_is_inside(sde: Any) -> None:
+    """A proposal inside the support, however near to a wall, is where the step ends; the rule acts on those outside alone."""
+    for kind in dict.fromkeys((sde, busy(sde))):
+        if kind.support.event_dim or not _ends(kind):
+            continue
+        z, other = _pair(kind, 64)
+        if z.shape[1:] != smallest_event(kind) or not torch.equal(kind.decode_unchecked(z), z):  # the ends of its coordinates are its own
+            continue
+        step, column = z - other, (-1, *(1,) * (z.ndim - 1))
+        wall, _ = _to_walls(kind, z, step)
+        for share in (0.5, 0.99, 1 - 1e-6):
+            proposal = z + (share * wall).reshape(column) * step
+            moved = (kind.project(proposal, z) - proposal).abs()
+            if float(moved.max()) > 1e-9 * float(1 + proposal.abs().max()):
+                raise LawError(f"It moves a proposal inside the support by {float(moved.max()):.3g}.", kind.spec)
+
+
+def _to_walls(sde: Any, z: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """How far each state may go along its step and stay inside, in steps, and whether there is a wall at all, `(B,)` each."""
+    column = (-1, *(1,) * (z.ndim - 1))
     low, high = torch.zeros(len(z), dtype=z.dtype), torch.full((len(z),), _FAR, dtype=z.dtype)
     leaves = ~inside(sde, z + high.reshape(column) * step)
     for _ in range(60):
         middle = (low + high) / 2
         within = inside(sde, z + middle.reshape(column) * step)
         low, high = torch.where(within, middle, low), torch.where(within, high, middle)
+    return low, leaves
+
+
+def _by_density(sde: Any) -> tuple[bool | None, str]:
+    """Whether the density tends to a positive number towards some wall: at two distances from it, far below the width of the noise."""
+    if not _ends(sde):
+        return False, "its state has no end"
+    z, other = _pair(sde, 64)
+    step, column = z - other, (-1, *(1,) * (z.ndim - 1))
+    low, leaves = _to_walls(sde, z, step)
     draws = Draws(sde, STARTS[1], 0, smallest_event(sde))
     x0, t = draws.data(len(z)), draws.time(1.0)
     near, nearer = (
