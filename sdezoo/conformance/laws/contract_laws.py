@@ -347,7 +347,7 @@ def adapted_once(case: Case) -> None:
     """`adapted` keeps the class and what was given, depends neither on the order of rows nor on their number, and changes nothing twice."""
     spread = typical(
         case.sde,
-        torch.linspace(-1, 1.3, _MANY, dtype=torch.float64)
+        torch.linspace(-1, 1.3, _MANY, dtype=torch.float64)[[(11 * k + 5) % _MANY for k in range(_MANY)]]
         .reshape(_MANY, *(1,) * (case.normals.ndim - 1))
         .expand(_MANY, *case.normals.shape[1:]),
     )

@@ -31,7 +31,8 @@ _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
 _MANY, _MORE, _SURE = 128, 1024, 4.0
 _SLIGHT, _AWAY = 1e-3, 0.5
-_MU = 3.0
+_SHIFTED = 4.0, 40.0
+"""Volatility and drift of a process that moves data far, `m = 32 t` against `v = 16 t`: a guide that forgets the shift misses them."""
 
 
 class _Classes(Model[AffineSDE]):
@@ -80,7 +81,7 @@ def _processes(guide: Guide) -> list[AffineSDE]:
         plain = isinstance(sde, AffineSDE) and sde.row_shape is None and sde.state_shape((1, *_EVENT)) == (1, *_EVENT)
         if plain and not sde.support.event_dim and guide.refuses(sde) is None:
             found.setdefault(type(sde.coordinates).__name__, sde)
-    shifted = Multiplicative(mu=_MU)
+    shifted = Multiplicative(*_SHIFTED)
     return [*found.values(), *[shifted] * (guide.refuses(shifted) is None)]
 
 
@@ -214,8 +215,6 @@ def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
     """At weight 0 the guided model is the model inside: score, denoiser and prior, bit for bit. A small weight changes little."""
     labels = _labels(range(5))
     free, slight = (_around(_weighing(guide, share), sde, range(5), away=_AWAY) for share in (0, _SLIGHT))
-    if not isinstance(free, _Classes):
-        raise LawError("At weight 0 it puts a model around the one inside, whose density and network samplers then do not see.", sde.spec)
     model = _Classes(sde, None if guide.conditions else labels, _AWAY)
     shape, start = (5, *_EVENT), KeyedNoise(0, range(5))
     moved = float((slight.prior(shape, start, _WIDE) - model.prior(shape, KeyedNoise(0, range(5)), _WIDE)).abs().max())
@@ -235,6 +234,8 @@ def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
             raise LawError(
                 f"The score moves by {whole:.2g}, and by {small:.2g} at {_SLIGHT:g} times the weight.", f"{sde.spec}, t = {float(t):.3g}"
             )
+    if not isinstance(free, _Classes):
+        raise LawError("At weight 0 it puts a model around the one inside, whose density and network samplers then do not see.", sde.spec)
 
 
 @GUIDE_LAWS.law(excuses=_no_process)
