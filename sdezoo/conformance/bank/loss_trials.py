@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sdezoo.conformance.bank.cases import Case, process_cases, smallest_event, typical, variants
-from sdezoo.conformance.bank.problems import Additive, Multiplicative
+from sdezoo.conformance.bank.problems import Additive, Hastening, Multiplicative
 from sdezoo.conformance.bank.sampler_problems import Sheared, sheared
 from sdezoo.conformance.law import LawError
 from sdezoo.learning.loss import Batch, ScoreLoss
@@ -106,7 +106,7 @@ def accepted(loss: Any, dense: bool = False) -> list[Any]:
         loss: The loss.
         dense: If True, only those whose transition density is known, which the exact score needs.
     """
-    references = [Additive(), Multiplicative(), OpaqueConditional(), Opaque(), Logistic()]
+    references = [Hastening(), Multiplicative(), OpaqueConditional(), Opaque(), Logistic()]
     found = [sde for sde in references if loss.refuses(sde) is None] or [
         _adapted(sde) for _, sde in defaults(SDES) if loss.refuses(sde) is None
     ][:_REGISTERED]
