@@ -27,9 +27,7 @@ from sdezoo.process.sde import ForwardSDE, MatrixSDE
 CALCULUS_LAWS: Suite[Process] = Suite()
 
 _WIDE = (torch.float64,)
-_FASTEST = 1e6
-_ROUNDED = 1e-11
-"""Where data are forgotten all derivatives of the density vanish, and rounding is left."""
+_FASTEST, _ROUNDED = 1e6, 1e-11  # rounding is left where data are forgotten, and all derivatives of the density vanish
 
 
 def single_rows(sde: Process) -> Any:
@@ -141,8 +139,9 @@ def _point(case: Case) -> Point:
 @CALCULUS_LAWS.property_law(single_rows, excuses=lambda sde: no_score(sde) or no_density(sde))
 def score_is_gradient(case: Case) -> None:
     """The conditional score is the gradient of the log-density in every direction that the noise drives, also far out."""
-    sde, t = case.sde, case.t
+    t = case.t
     for z in (case.draw(), *far_states(case)):
+        sde: Any = case.sde
         found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
         if not expected.isfinite().all():  # no density is left
             continue
@@ -392,7 +391,7 @@ def _states_nothing(sde: Process) -> str | None:
 @CALCULUS_LAWS.property_law(single_rows, excuses=_states_nothing, also=lambda sde: [case.row for case in each_variant(sde)])
 def stated_equation(case: Case) -> None:
     """Drift and diffusion solve the Itô equation in the data that `equation` states."""
-    if isinstance(case.sde, AffineSDE) and not case.sde.element_wise:  # a variant may not be
+    if not_affine(case.sde) is None and not case.sde.element_wise:  # a variant may not be
         return
     x, t, f, g = _ito(case)
     drift, diffusion = case.sde.equation(x, t)

@@ -20,7 +20,7 @@ from sdezoo.conformance.bank.far_states import far_states
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_sde, single_rows
+from sdezoo.conformance.laws.calculus_laws import no_score, no_sde, single_rows
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional, Denoised, Process, Supervised
@@ -161,7 +161,7 @@ def _no_score_of_it(sde: Process) -> str | None:
 def score_follows_from_the_denoiser(case: Case) -> None:
     """`score_from_denoiser` is the score of the marginals: for data at one point, which is the denoiser, that given the data."""
     sde, z, t = case.sde, case.draw(), case.t
-    wanted = sde.score(z, case.x0, t) if isinstance(sde, Conditional) else Conditional.score(sde, z, case.x0, t)  # pyright: ignore[reportArgumentType]
+    wanted = (Conditional.score if no_score(sde) else type(sde).score)(sde, z, case.x0, t)
     found = sde.score_from_denoiser(sde.encode(case.x0).to(z), z, t)
     close("The score of data at one point", found, wanted, rtol=1e-6, atol=1e-6 * float(1 + wanted.abs().max()))
 

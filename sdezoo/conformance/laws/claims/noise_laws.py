@@ -19,6 +19,7 @@ from sdezoo.conformance.bank.cases import Case, busy, variants, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Impulse, Still
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.calculus_laws import no_score
 from sdezoo.conformance.laws.claims.claim_laws import extremes
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, drawn_by_simulation
 from sdezoo.errors import CompositionError
@@ -74,7 +75,10 @@ def noise_adds_up_early(sde: Any) -> None:
             steps = max(numbers // torch.Size(kind.noise_shape(z.shape)).numel(), 1)
             exact, euler = ((1 + u) / 2, w / 2), (torch.arange(steps) / steps, torch.full((steps,), 1 / steps))
             # A simulation takes the noise at the start of each of its steps.
-            sums = [sum(float(share) * t * _spread(kind, z, t * at) for at, share in zip(*rule, strict=True)) for rule in (exact, euler)]
+            sums = [
+                torch.stack([float(share) * t * _spread(kind, z, t * at) for at, share in zip(*rule, strict=True)]).sum(0)
+                for rule in (exact, euler)
+            ]
             if not any(bool(((covariance - wanted).abs() <= _NEAR * wanted.abs().max()).all()) for wanted in sums):
                 ratio = float(covariance.trace() / sums[0].trace())
                 raise LawError(f"Over the time {float(t):.2g} a draw has {ratio:.4g} times the variance of the noise.", kind.spec)
@@ -154,7 +158,7 @@ def score_has_a_finite_size(sde: Any) -> None:
     for kind in [*kinds, *extremes(sde)]:
         draws = Draws(kind, STARTS[0], 0)
         t = draws.time(1.0)
-        if isinstance(kind, Conditional):
+        if no_score(kind) is None:
             z = draws.states(t, 4 * _DRAWN)
             s = kind.score(z, draws.data(len(z)), t)
         else:
