@@ -223,7 +223,7 @@ def computed(loss: Any) -> dict[Any, list[Any]]:
     for sde in accepted(loss):
         event, (lo, hi) = smallest_event(sde), loss.t_span(sde)
         normals = torch.linspace(-0.7, 0.9, 2 * math.prod(event), dtype=torch.float64).reshape(2, *event)
-        for share in (0.1, 0.5, 0.9):
+        for share in (0.0, 0.5, 0.9):
             first, last = sde.t_span
             trial = Trial(loss, Case(sde, normals, torch.tensor(first + share * (last - first), dtype=torch.float64)), outputs(sde)[0])
             found.setdefault(sde, []).extend(

@@ -1,7 +1,7 @@
 """Laws of what a process measures of data: nothing depends on what else was given, nor on where in the coordinates the data lie.
 
 In coordinates the state of an affine process starts as the data and is noised to the level `σ/α`. If data are twice as wide there, the
-last level is twice as high, or the same; and it is the same wherever their centre lies.
+last level is about twice as high, or the same; and it is about the same wherever their centre lies.
 """
 
 from __future__ import annotations
@@ -83,21 +83,22 @@ def _no_level(sde: Process) -> str | None:
 
 @ADAPTING_LAWS.law(excuses=_no_level)
 def noise_follows_the_spread_in_coordinates(sde: Any) -> None:
-    """The last noise level is in proportion to the spread of data in its coordinates, or the same for all, wherever their centre lies."""
+    """The last noise level goes with the spread of data in its coordinates, or is the same for all, wherever they lie; within 1.5."""
     for event in (2,), (2, 3):
-        near, far = _relative(sde, event, 0.0, 1.0), _relative(sde, event, _CENTRE, 1.0)
-        if abs(near / far - 1) > _CLOSE:
+        near, far, wide = (_relative(sde, event, *place) for place in ((0.0, 1.0), (_AWAY, 1.0), (0.0, _WIDER)))
+        if not 1 / _CLOSE < far / near < _CLOSE:
             raise LawError(
                 f"For data that lie elsewhere in its coordinates, the last noise level is {far / near:.3g} times as high.", sde.spec
             )
-        wider = _relative(sde, event, 0.0, 2.0)
-        if abs(wider / near - 1) > _CLOSE and abs(2 * wider / near - 1) > _CLOSE:
+        if not any(1 / _CLOSE < grown * wide / near < _CLOSE for grown in (1.0, _WIDER)):
             raise LawError(
-                f"For data twice as wide in its coordinates, the last noise level is {2 * wider / near:.3g} times as high.", sde.spec
+                f"For data {_WIDER:g} times as wide in its coordinates, the last noise level is {_WIDER * wide / near:.3g} times as high.",
+                sde.spec,
             )
 
 
-_CLOSE = 1e-3
+_AWAY, _WIDER, _CLOSE = 2.0, 3.0, 1.5
+"""Where data lie, how wide they are, and a factor: some processes measure centre and spread in other coordinates."""
 
 
 def _relative(sde: Any, event: Shape, centre: float, width: float) -> float:
