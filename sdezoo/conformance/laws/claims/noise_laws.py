@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, busy, variants, wide_cases
+from sdezoo.conformance.bank.cases import Case, busy, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Impulse, Still
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
@@ -154,8 +154,7 @@ _TOP, _INFINITE = 400, 0.75
 @NOISE_LAWS.law(excuses=_score_unknown)
 def score_has_a_finite_size(sde: Any) -> None:
     """`E[sᵀ D s]` is finite for noised data, or the prior: also at the last number of a range that ends near a hyper-parameter."""
-    kinds: list[Any] = variants(sde)
-    for kind in [*kinds, *extremes(sde)]:
+    for kind in dict.fromkeys((sde, busy(sde), *extremes(sde))):
         draws = Draws(kind, STARTS[0], 0)
         t = draws.time(1.0)
         if no_score(kind) is None:
