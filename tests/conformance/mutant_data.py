@@ -331,7 +331,7 @@ class ScaleOfNeither(TwoSizes):
         return 2 * t.sqrt()
 
 
-@killed_by("what-is-added-is-no-worse-than-nothing")
+@killed_by("what-is-added-is-the-score-of-the-prior")
 class AgainstThePrior(CIR):
     """The score of the stationary distribution subtracted from what the network returns."""
 

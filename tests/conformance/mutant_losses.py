@@ -31,6 +31,29 @@ class NoiseOfItsOwn(Denoising):
         return sde.perturb(x0, t, Noise.seeded(0))
 
 
+@killed_by("contract")
+class DataInPlace(Denoising):
+    """Data that are scaled where they lie."""
+
+    def noised(self, sde, x0, t, noise):
+        return sde.perturb(x0.mul_(1.1), t, noise)
+
+
+@killed_by("ends-of-time")
+class BeyondTheEnd(Denoising):
+    """Times beyond those of the process."""
+
+    def t_span(self, sde):
+        return sde.t_span[0] / 10, sde.t_span[1]
+
+
+@killed_by("every-whole-number-is-read")
+class Uncounted(Denoising):
+    """A whole number that nothing looks at."""
+
+    slices: int = 2
+
+
 @killed_by("equivalence")
 class NotWhatItSays(Denoising):
     """Denoising with half the weight, said to be the same as one with all of it."""

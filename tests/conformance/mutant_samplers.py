@@ -13,6 +13,7 @@ from sdezoo_plugins.samplers.ddim import DDIM
 from sdezoo_plugins.samplers.dlpm import DLPM
 from sdezoo_plugins.samplers.heun import Heun
 from sdezoo_plugins.samplers.levy_sde import LevySDE
+from sdezoo_plugins.samplers.unipc import UniPC
 from tests.conformance.mutant_integrators import OF_OTHER_KINDS
 from tests.conformance.right_samplers import Euler, mutants
 
@@ -343,6 +344,29 @@ class NoiseOfTheStep(BridgeSampler):
         if q <= 0:
             return model.denoise(z, t), None
         return q * z + (1 - q) * model.denoise(z, t) + model.sde.rate * (t - s).sqrt() * noise.normal(z), None
+
+
+@killed_by("weak-order")
+class OrderOfAnother(UniPC):
+    """An order that is too high by one: the error is tiny, and falls too slowly."""
+
+    weak_order: ClassVar[float | None] = 4.0
+
+
+@killed_by("start-and-callback")
+class StateInPlace(Heun):
+    """A step that leaves its result in the state that it is given."""
+
+    def step(self, model, z, t, s, noise, memory):
+        end, memory = super().step(model, z, t, s, noise, memory)
+        return z.copy_(end), memory
+
+
+@killed_by("every-whole-number-is-read")
+class Uncounted(Heun):
+    """A whole number that nothing looks at."""
+
+    inner: int = 2
 
 
 MUTANTS = [*OF_EULER, *OF_OTHER_KINDS]

@@ -46,6 +46,8 @@ def mutant(law: str, mistake: str) -> Any:
         weight: float = 0.1
 
         def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
+            if not self.weight and mistake not in ("offset", "beyond", "wraps"):
+                return model
             return Steered(model, 1 + self.weight if mistake == "beyond" and self.weight else self.weight, mistake)
 
     return pytest.param(Mutant, law, id=f"{law}-{mistake}")
@@ -73,6 +75,13 @@ class Certain(Inpaint):
 
 
 @dataclass(frozen=True)
+class Uncounted(Inpaint):
+    """A whole number that nothing looks at."""
+
+    count: int = 3
+
+
+@dataclass(frozen=True)
 class InItsOwnUnits(Inverse):
     """A linear map of encoded data for one of data."""
 
@@ -84,12 +93,14 @@ class InItsOwnUnits(Inverse):
 MUTANTS = [
     pytest.param(Inconstant, "config-round-trip", id="config-round-trip"),
     pytest.param(Certain, "every-parameter-counts", id="every-parameter-counts"),
+    pytest.param(Uncounted, "every-whole-number-is-read", id="every-whole-number-is-read"),
     pytest.param(InItsOwnUnits, "leads-where-it-steers", id="leads-where-it-steers-units"),
     mutant("contract", "narrow"),
     mutant("denoiser-is-that-of-the-score", "denoiser"),
     mutant("weight-zero-is-the-identity", "offset"),
     mutant("weight-zero-is-the-identity", "beyond"),
     mutant("weight-zero-is-the-identity", "start"),
+    mutant("weight-zero-is-the-identity", "wraps"),
     mutant("rows-are-independent", "batch"),
     mutant("support-is-kept", "infinite"),
     mutant("leads-where-it-steers", "away"),

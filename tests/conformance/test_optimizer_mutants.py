@@ -19,7 +19,7 @@ class Steps(torch.optim.Optimizer):
 
     def __init__(self, parameters: Any, lr: float, *mistakes: str) -> None:
         super().__init__(parameters, {"lr": lr})
-        self.mistakes, self.hidden = mistakes, {}
+        self.mistakes, self.hidden, self.seed = mistakes, {}, 0
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -37,6 +37,10 @@ class Steps(torch.optim.Optimizer):
                 p.sub_(kept[key], alpha=0.0 if "flips" in self.mistakes else sign * rate)
                 if "draws" in self.mistakes:
                     p.add_(torch.randn_like(p), alpha=1e-6)
+                if "steady" in self.mistakes:
+                    p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(self.seed)), alpha=1e-6)
+                if "spends" in self.mistakes:
+                    p.grad.mul_(0.5)
                 if "repeats" in self.mistakes:
                     p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)), alpha=1e-6)
                 if "flips" in self.mistakes and p.ndim > 1:
@@ -50,7 +54,9 @@ def mutant(law: str, *mistakes: str, claims: str | None = None) -> Any:
 
         def build(self, module: Any, lr: float, *, steps: int = 1, seed: int = 0) -> torch.optim.Optimizer:
             parameters = list(module.parameters())
-            return Steps(parameters[:-1] if "misses" in mistakes else parameters, lr, *mistakes)
+            found = Steps(parameters[:-1] if "misses" in mistakes else parameters, lr, *mistakes)
+            found.seed = seed
+            return found
 
     return pytest.param(Mutant, law, id=f"{law}-{'-'.join((*mistakes, claims or ''))}")
 
@@ -77,6 +83,13 @@ class Undecayed(AdamW):
 
 
 @dataclass(frozen=True)
+class Uncounted(AdamW):
+    """A whole number that nothing looks at."""
+
+    warmup: int = 3
+
+
+@dataclass(frozen=True)
 class LastRunAlone(HebbianProjection):
     """What the run before the last one left is given up."""
 
@@ -87,6 +100,7 @@ class LastRunAlone(HebbianProjection):
 MUTANTS = [
     pytest.param(Inconstant, "config-round-trip", id="config-round-trip"),
     pytest.param(Undecayed, "every-parameter-counts", id="every-parameter-counts"),
+    pytest.param(Uncounted, "every-whole-number-is-read", id="every-whole-number-is-read"),
     pytest.param(LastRunAlone, "what-is-inherited-is-kept", id="what-is-inherited-is-kept"),
     mutant("contract", "misses"),
     mutant("descends-on-a-quadratic", "climbs"),
@@ -98,6 +112,8 @@ MUTANTS = [
     mutant("restored-bit-for-bit", "forgets"),
     mutant("seeded-noise-only", "draws"),
     mutant("seeded-noise-only", "repeats"),
+    mutant("seeded-noise-only", "steady"),
+    mutant("gradients-stay", "spends"),
     mutant("what-is-not-a-number-shows", "hides"),
 ]
 

@@ -10,6 +10,8 @@ from tests.conformance.mutant_choices import MUTANTS as CHOICES
 from tests.conformance.mutant_claims import MUTANTS as CLAIMS
 from tests.conformance.mutant_data import MUTANTS as DATA
 from tests.conformance.mutant_data import RIGHT as UNSUSPECTED
+from tests.conformance.mutant_measures import MUTANTS as MEASURES
+from tests.conformance.mutant_measures import RIGHT as EXONERATED
 from tests.conformance.mutant_sdes import MUTANTS, GBMInX, MeanReverting, NormalInterpolant, ScoreAlone
 from tests.conformance.trying import try_law
 
@@ -20,14 +22,16 @@ def test_the_mutant_is_killed(mutant, law):
         BoundLaw(SDE_LAWS[law], mutant)()
 
 
-@pytest.mark.parametrize(("mutant", "law"), [pytest.param(cls, law, id=f"{name}-{law}") for name, cls, law in [*CHOICES, *CLAIMS, *DATA]])
+@pytest.mark.parametrize(
+    ("mutant", "law"), [pytest.param(cls, law, id=f"{name}-{law}") for name, cls, law in [*CHOICES, *CLAIMS, *DATA, *MEASURES]]
+)
 def test_the_wrong_claim_is_found(mutant, law):
     assert SDE_LAWS[law].excuse(mutant()) is None
     with pytest.raises(LawError):
         BoundLaw(SDE_LAWS[law], mutant())()
 
 
-@pytest.mark.parametrize(("right", "law"), [pytest.param(sde, law, id=f"{sde.spec}-{law}") for sde, law in UNSUSPECTED])
+@pytest.mark.parametrize(("right", "law"), [pytest.param(sde, law, id=f"{sde.spec}-{law}") for sde, law in [*UNSUSPECTED, *EXONERATED]])
 def test_a_right_process_is_not_suspected(right, law):
     assert SDE_LAWS[law].excuse(right) is None
     BoundLaw(SDE_LAWS[law], right)()

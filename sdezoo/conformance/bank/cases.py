@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.distributions import transform_to
+from torch.distributions import constraints, transform_to
 
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.law import LawError
@@ -249,7 +249,7 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
     """Map standard normal numbers to data in the support of a process, 0 to its centre.
 
     For an affine process with bijective `φ` this is `φ(z)`, for counts the whole number nearest to `8 eᶻ`.
-    If `transform_to` does not know the support, the data are samples of the prior instead, of other discrete values its quantiles.
+    If `transform_to` does not know the support, the data are samples of the prior instead, of other discrete values but bits its quantiles.
 
     Args:
         sde: The process.
@@ -259,10 +259,11 @@ def typical(sde: Process, normals: Tensor) -> Tensor:
         Data `(B, *event)`.
     """
     if isinstance(sde, AffineSDE) and sde.coordinates.bijective:
-        state = sde.state_shape(normals.shape)
-        return sde.decode(normals[tuple(slice(n) for n in state)])
+        return sde.decode(normals[tuple(slice(n) for n in sde.state_shape(normals.shape))])
     if sde.support.is_discrete and sde.support.check(counts := (8 * normals.exp()).round()).all():
         return counts
+    if sde.support is constraints.boolean:
+        return (normals > 0).to(normals)
     if sde.support.is_discrete and not sde.support.event_dim:  # values of the prior, by their rank
         drawn = sde.decode(sde.prior((_DRAWN, *normals.shape[1:]), keyed(_DRAWN), normals)).flatten().sort().values
         return drawn[(torch.special.ndtr(normals.double()) * len(drawn)).long().clamp(max=len(drawn) - 1)].to(normals)

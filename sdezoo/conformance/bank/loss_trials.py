@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from sdezoo.conformance.bank.cases import Case, process_cases, smallest_event, typical, variants
-from sdezoo.conformance.bank.problems import Additive, Multiplicative
+from sdezoo.conformance.bank.problems import Additive, Hastening, Multiplicative
 from sdezoo.conformance.bank.sampler_problems import Sheared, sheared
+from sdezoo.conformance.law import LawError
 from sdezoo.learning.loss import Batch, ScoreLoss
 from sdezoo.learning.model import ScoreModel
 from sdezoo.learning.output import OUTPUTS
@@ -105,7 +106,7 @@ def accepted(loss: Any, dense: bool = False) -> list[Any]:
         loss: The loss.
         dense: If True, only those whose transition density is known, which the exact score needs.
     """
-    references = [Additive(), Multiplicative(), OpaqueConditional(), Opaque(), Logistic()]
+    references = [Hastening(), Multiplicative(), OpaqueConditional(), Opaque(), Logistic()]
     found = [sde for sde in references if loss.refuses(sde) is None] or [
         _adapted(sde) for _, sde in defaults(SDES) if loss.refuses(sde) is None
     ][:_REGISTERED]
@@ -205,8 +206,11 @@ class Trial:
         """
         rows = range(len(self)) if rows is None else rows
         x0, t = moved.get("x0", self.case.x0), moved.get("t", self.t)
-        batch = Batch(x0[list(rows)], condition=moved.get("condition"))
-        return self.loss(model, batch, t[list(rows)], KeyedNoise(self.case.seed, rows))
+        batch, times = Batch(x0[list(rows)], condition=moved.get("condition")), t[list(rows)]
+        found = self.loss(model, batch, times, KeyedNoise(self.case.seed, rows))
+        if not (torch.equal(batch.x0, x0[list(rows)]) and torch.equal(times, t[list(rows)])):
+            raise LawError("It changes the data or the times that it is given.")
+        return found
 
 
 def computed(loss: Any) -> dict[Any, list[Any]]:
@@ -219,7 +223,7 @@ def computed(loss: Any) -> dict[Any, list[Any]]:
     for sde in accepted(loss):
         event, (lo, hi) = smallest_event(sde), loss.t_span(sde)
         normals = torch.linspace(-0.7, 0.9, 2 * math.prod(event), dtype=torch.float64).reshape(2, *event)
-        for share in (0.1, 0.5, 0.9):
+        for share in (0.0, 0.5, 0.9):
             first, last = sde.t_span
             trial = Trial(loss, Case(sde, normals, torch.tensor(first + share * (last - first), dtype=torch.float64)), outputs(sde)[0])
             found.setdefault(sde, []).extend(

@@ -30,6 +30,7 @@ END = 0.125
 _FINE = 2048
 _NODES = 1024
 _FREQUENCIES = (0.5, 1.0, 2.0)
+_NEGLIGIBLE = 1e-9
 
 
 class Error(NamedTuple):
@@ -287,7 +288,7 @@ def falls(measure: Callable[[int], Error], order: float, steps: Sequence[int]) -
     """
     coarse, fine = measure(steps[0]), measure(steps[-1])
     growth = steps[-1] / steps[0]
-    if fine.size - fine.slack <= max(1e-7, (coarse.size + coarse.slack) * growth ** -(order - 0.25)):
+    if fine.size - fine.slack <= max(_NEGLIGIBLE, (coarse.size + coarse.slack) * growth ** -(order - 0.25)):
         return None
     measured = math.log(max(coarse.size, 1e-300) / fine.size) / math.log(growth)
     return (

@@ -13,6 +13,7 @@ its spread around its median:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -287,20 +288,40 @@ class _AtRest(Draws):
         return self.sde.prior((count, *self.point.shape[1:]), self.noise(), self.point).double()
 
 
+def _is_its_score(sde: Any, seed: int, share: float, score: Callable[[Tensor, Tensor], Tensor]) -> float:
+    """p-value of `E_π[φ (D s + ∇·D) + D ∇φ] = 0` under the prior `π`, for a score that is not 0."""
+    draws = _AtRest(sde, STARTS[0], seed)
+    t = draws.time(share)
+    bumps, z = draws.bumps(t), draws.states(t)
+    s = score(z, t)
+    if not s.any():
+        return 1.0
+    force = (sde.ggt(z, t, s) + sde.divergence(z, t)).flatten(1)
+    gradient = bumps.derivatives(z.flatten(1))[0]
+    rows = bumps.value(z.flatten(1))[..., None] * force[:, None] + draws.diffuse(z, t, gradient)
+    return draws.at(mean_is_zero(rows.flatten(1)), t)
+
+
 @BOUNDARY_LAWS.monte_carlo_law(excuses=_not_stationary)
 @both
 def stationary_score_is_that_of_the_prior(sde: Any, seed: int) -> float:
     """The stationary score is that of the prior: `E_π[φ (D s_π + ∇·D) + D ∇φ] = 0` (Stein)."""
-    found = []
-    for k, share in enumerate((0.0, 0.5, 1.0)):
-        draws = _AtRest(sde, STARTS[0], mix(seed, k))
-        t = draws.time(share)
-        bumps, z = draws.bumps(t), draws.states(t)
-        force = (sde.ggt(z, t, sde.stationary_score(z, t)) + sde.divergence(z, t)).flatten(1)
-        gradient = bumps.derivatives(z.flatten(1))[0]
-        rows = bumps.value(z.flatten(1))[..., None] * force[:, None] + draws.diffuse(z, t, gradient)
-        found.append(draws.at(mean_is_zero(rows.flatten(1)), t))
-    return together(found)
+    return together([_is_its_score(sde, mix(seed, k), share, sde.stationary_score) for k, share in enumerate((0.0, 0.5, 1.0))])
+
+
+def _adds_nothing(sde: Process) -> str | None:
+    if not isinstance(sde, ForwardSDE):
+        return no_sde(sde)
+    own = type(sde).score_from_output is not Process.score_from_output
+    return None if own else "It adds nothing to what its network returns."
+
+
+@BOUNDARY_LAWS.monte_carlo_law(excuses=_adds_nothing)
+@both
+def what_is_added_is_the_score_of_the_prior(sde: Any, seed: int) -> float:
+    """At the last time an untrained network, which returns 0, gives the score of the prior, or none: what is added is known there."""
+    added = lambda z, t: sde.score_from_output(torch.zeros_like(sde.network_input(z, t)), z, t)  # noqa: E731
+    return _is_its_score(sde, mix(seed, 7), 1.0, added)
 
 
 @BOUNDARY_LAWS.monte_carlo_law(excuses=_not_stationary)

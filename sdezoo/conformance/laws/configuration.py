@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from hypothesis import strategies as st
 
+from sdezoo import parameters
+from sdezoo.conformance.bank import cases
 from sdezoo.conformance.bank.cases import alternatives, unusual, variants
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.errors import SdezooError
@@ -39,6 +43,21 @@ def configuration_laws(contract: type, answer: Callable[[Any], Any]) -> Suite[An
             except dataclasses.FrozenInstanceError:
                 continue
             raise LawError(f"{field.name} can be assigned: the class is not frozen.")
+
+    @suite.law(excuses=lambda plugin: None if _counts(plugin, usual) else "It has no whole numbers among hyper-parameters of its own.")
+    def every_whole_number_is_read(plugin: Any) -> None:
+        """Every whole number of its own among its hyper-parameters is looked at when it computes, as it is or beside other choices."""
+        left = set(_counts(plugin, usual))
+        for one in (*(other for key in left for other in _varied(plugin, key)), unusual(plugin, usual), plugin):
+            with _reads(type(plugin), left) as seen:
+                try:
+                    answer(one)
+                except Exception:  # which other laws report
+                    seen.update(left)
+            left -= seen
+            if not left:
+                return
+        raise LawError(f"Nothing looks at {', '.join(sorted(left))}.")
 
     @suite.law(excuses=lambda plugin: None if _own(plugin, usual) else "It has no numbers or choices among hyper-parameters of its own.")
     def every_parameter_counts(plugin: Any) -> None:
@@ -74,6 +93,54 @@ def _own(plugin: Any, usual: frozenset[str]) -> list[str]:
     if any(isinstance(value, tuple) or (isinstance(value, str) and not alternatives(plugin, key)) for key, value in values.items()):
         return []
     return [key for key, value in values.items() if key not in usual and (isinstance(value, bool) or not isinstance(value, int))]
+
+
+def _counts(plugin: Any, usual: frozenset[str]) -> list[str]:
+    """Whole numbers among the hyper-parameters of its own. None beside texts that are given, since what they name may make others idle."""
+    values = plugin.parameters()
+    if any(isinstance(value, str) and not alternatives(plugin, key) for key, value in values.items()):
+        return []
+    return [key for key, value in values.items() if key not in usual and isinstance(value, int) and not isinstance(value, bool)]
+
+
+def _varied(plugin: Any, key: str) -> Iterator[Any]:
+    for other in alternatives(plugin, key):
+        try:
+            yield dataclasses.replace(plugin, **{key: other})
+        except SdezooError:  # out of range
+            continue
+
+
+_BOOKKEEPING = {dataclasses.__file__, parameters.__file__, "<string>", __file__, cases.__file__}
+"""Files whose code looks at all hyper-parameters alike; dataclasses write methods without one."""
+
+
+@contextmanager
+def _reads(cls: type, keys: set[str]) -> Iterator[set[str]]:
+    """Collect which of the fields `keys` are read inside the block, from a method that is not of all plugins alike."""
+    seen: set[str] = set()
+    before = {key: vars(cls)[key] for key in keys if key in vars(cls)}
+
+    def watched(key: str) -> property:
+        def get(plugin: Any) -> Any:
+            if sys._getframe(1).f_code.co_filename not in _BOOKKEEPING:
+                seen.add(key)
+            return vars(plugin)[key]
+
+        def put(plugin: Any, value: Any) -> None:
+            vars(plugin)[key] = value
+
+        return property(get, put)
+
+    for key in keys:
+        setattr(cls, key, watched(key))
+    try:
+        yield seen
+    finally:
+        for key in keys:
+            delattr(cls, key)
+        for key, value in before.items():
+            setattr(cls, key, value)
 
 
 def _pairs(plugin: Any, usual: frozenset[str], key: str) -> Iterator[tuple[Any, Any]]:

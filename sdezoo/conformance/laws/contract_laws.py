@@ -66,7 +66,10 @@ def contract(case: Case) -> None:
         "target",
         "denoiser_from_output",
     }
+    given = {"data": x0, "state": z, "time": t}
+    before = {name: value.clone() for name, value in given.items()}
     found = answers(sde, x0, z, t, lambda: keyed(count, case.seed))
+    _check_unchanged(given, before)
     found["prior"] = sde.prior(tuple(x0.shape), keyed(count), x0)
     for name, value in found.items():
         expected = state if name in like_state | {"prior"} else tuple(x0.shape) if name == "decode" else None
@@ -84,6 +87,12 @@ def contract(case: Case) -> None:
     _check_scales(sde, t, found)
     if isinstance(sde, ForwardSDE):
         _check_noise_shape(sde, state)
+
+
+def _check_unchanged(given: dict[str, Tensor], before: dict[str, Tensor]) -> None:
+    for name, value in given.items():
+        if not torch.equal(value, before[name]):
+            raise LawError(f"A method changes the {name} that it is given.")
 
 
 def _check_scales(sde: Any, t: Tensor, found: dict[str, Tensor]) -> None:
@@ -142,10 +151,12 @@ def keyed_noise_only(case: Case) -> None:
     """Samples depend on the noise that is passed in, on all of its key, and on no other randomness; torch's generator stays untouched."""
     sde, x0, count, lo_hi = case.sde, case.x0, len(case.normals), case.sde.t_span
     t = torch.tensor(sum(lo_hi) / 2, dtype=torch.float64)
+    # Some discrete values, such as no items, no noise can change.
+    tried = [x0, *(typical(sde, case.normals + away) for away in (-1, 1) if sde.support.is_discrete)]
 
     def draws(seed: int) -> list[Tensor]:
-        found = [sde.perturb(x0, t, keyed(count, seed)), sde.prior(tuple(x0.shape), keyed(count, seed), x0)]
-        return [*found, sde.forward_step(found[0], t, t / 10, keyed(count, seed))] if isinstance(sde, ForwardSDE) else found
+        found = [torch.cat([sde.perturb(x, t, keyed(count, seed)) for x in tried]), sde.prior(tuple(x0.shape), keyed(count, seed), x0)]
+        return [*found, sde.forward_step(found[0][:count], t, t / 10, keyed(count, seed))] if isinstance(sde, ForwardSDE) else found
 
     state = torch.get_rng_state()
     try:
@@ -336,11 +347,13 @@ def adapted_once(case: Case) -> None:
     """`adapted` keeps the class and what was given, depends neither on the order of rows nor on their number, and changes nothing twice."""
     spread = typical(
         case.sde,
-        torch.linspace(-1, 1.3, _MANY, dtype=torch.float64)
+        torch.linspace(-1, 1.3, _MANY, dtype=torch.float64)[[(11 * k + 5) % _MANY for k in range(_MANY)]]
         .reshape(_MANY, *(1,) * (case.normals.ndim - 1))
         .expand(_MANY, *case.normals.shape[1:]),
     )
+    before = spread.clone()
     adapted = case.sde.adapted(spread)
+    _check_unchanged({"data": spread}, {"data": before})
     if type(adapted) is not type(case.sde):
         raise LawError(f"adapted returns a {type(adapted).__name__}, not a process of its own class.")
     if adapted.adapted(spread) != adapted:

@@ -9,7 +9,7 @@ Like those of `sdezoo.conformance.laws.draw_laws`, they are exact identities of 
 Noise with increments of its own kind is compared, by bounded functions of the state, with the samples of `perturb`:
 
 - `(α_t/α_s) z_s + Δ` has the distribution of `z_t`, `Δ` the increment from `s` to `t`, with independent entries if the noise has them;
-- a step back in time, given the clean state, has the mean of the earlier state, and its distribution if the step is short;
+- a step back in time, given the clean state, has the mean of the earlier state, and many short ones have its distribution;
 - the noise at `t` over `√V_t` is standard normal for every `V_t`, and `√V_s ε` and `√(V_t − γ² V_s) ε'` are independent, the noise at `s`
   and `Δ`.
 """
@@ -18,18 +18,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise, product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import event_at, inside, smallest_event, variants
+from sdezoo.conformance.bank.cases import busy, event_at, inside, smallest_event, variants
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.bank.reference_laws import named
-from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, means_are_equal, path_features, together
+from sdezoo.conformance.evidence import ROWS, Bumps, PValue, close, mean_is_zero, means_are_equal, path_features, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_density
-from sdezoo.conformance.laws.draw_laws import PLACES, STARTS, WINDOWS, Draws, both
+from sdezoo.conformance.laws.draw_laws import PATHS, PLACES, STARTS, WINDOWS, Draws, both, refined
 from sdezoo.process.interpolant import Interpolant, ScaleMixture, SelfDecomposable
 from sdezoo.process.noise import Noise, mix
 from sdezoo.process.process import Denoised, Process
@@ -162,21 +163,36 @@ def _no_way_back(sde: Process) -> str | None:
     return None if isinstance(sde, Rewindable) else "It does not say how to go back in time without a score."
 
 
-_BACK = ((0.1, 1.0), (0.2, 0.5), (0.49, 0.5), (0.895, 0.9))
-"""Earlier and later times of a step back; the last two are so short that the distribution is right too."""
+_BACK = ((0.1, 1.0), (0.2, 0.5), (0.3, 0.9), (0.6, 1.0))
+"""Earlier and later times of steps back: one step, twice, and many short ones, so that the distribution is right too."""
+_MANY = 64
 
 
 @DENOISER_LAWS.monte_carlo_law(excuses=_no_way_back)
+@both
 def earlier_states_have_the_marginals(sde: Any, seed: int) -> float:
-    """Given the clean state, a step back in time has the mean of the earlier state, and its distribution if the step is short."""
+    """Given the clean state, a step back in time has the mean of the earlier state, and many short steps have its distribution."""
+    return refined(lambda finer: _by_steps_back(sde, seed, finer * _MANY))
+
+
+def _by_steps_back(sde: Any, seed: int, steps: int) -> float:
     found = []
     for k, ((first, last), start) in enumerate(zip(_BACK, PLACES, strict=True)):
         draws = Draws(sde, start, seed)
         s, t = draws.time(first), draws.time(last)
-        z = draws.states(t)
-        back = sde.earlier(z, sde.encode(draws.data(ROWS)).double(), t, s, draws.noise()).double().flatten(1)
-        known = draws.states(s).flatten(1)
-        found.append(draws.at(means_are_equal(back, known) if k < 2 else _alike(back, known), s, t))
+
+        def back(count: int, rows: int, draws: Draws = draws, s: Tensor = s, t: Tensor = t) -> Tensor:
+            z, clean, noise = draws.states(t, rows), sde.encode(draws.data(rows)).double(), draws.noise()
+            for late, early in pairwise(torch.linspace(float(t), float(s), count + 1, dtype=torch.float64)):
+                z = sde.earlier(z, clean, late, early, noise).double()
+            return z.flatten(1)
+
+        if k < 2:
+            p = means_are_equal(back(1, ROWS), draws.states(s).flatten(1))
+        else:
+            known = [draws.states(s, rows).flatten(1) for rows in (PATHS, 4 * PATHS)]
+            p = paths_agree(back(steps, PATHS), back(2 * steps, PATHS), *known)
+        found.append(draws.at(p, s, t))
     return together(found)
 
 
@@ -214,16 +230,23 @@ def long_steps_are_exact_where_it_says(sde: Any, seed: int) -> float:
 
 @DENOISER_LAWS.law(excuses=_no_way_back)
 def last_steps_end_in_the_support(sde: Any) -> None:
-    """The last step back, to `t = 0`, ends in the support, whatever the network returns."""
-    for start in STARTS:
-        draws = Draws(sde, start, 0)
-        t, zero = draws.time(0.0), torch.zeros((), dtype=torch.float64)
+    """The last step back, to `t = 0`, ends in the support, without noise unless data are discrete; given the clean state, there."""
+    for kind, start, share in product(dict.fromkeys((sde, busy(sde))), STARTS, (0.0, 0.6)):
+        draws = Draws(kind, start, 0)
+        t, zero = draws.time(share), torch.zeros((), dtype=torch.float64)
         z = draws.states(t, _LAST)
-        out = draws.noise().normal(sde.network_input(z, t))
-        end = sde.earlier(z, sde.denoiser_from_output(out, z, t), t, zero, draws.noise())
-        outside = int((~inside(sde, end)).sum())
+        clean = kind.denoiser_from_output(draws.noise().normal(kind.network_input(z, t)), z, t)
+        end, other = (kind.earlier(z, clean, t, zero, draws.noise()) for _ in range(2))
+        at = f"{kind.spec}, t = {float(t):.3g}"
+        if not (kind.support.is_discrete or torch.equal(end, other)):  # whole numbers may be drawn, with the denoiser for their mean
+            raise LawError("The last step, to t = 0, draws noise: it ends elsewhere for another seed.", at)
+        known = kind.encode(draws.data(_LAST))
+        close(
+            "The end of the last step by the clean state", kind.earlier(z, known.to(z), t, zero, draws.noise()), known, rtol=1e-6, atol=1e-9
+        )
+        outside = int((~inside(kind, end)).sum())
         if outside:
-            raise LawError(f"After the last step {outside} of {_LAST} rows are outside of the support.", f"{sde.spec}, t = {float(t):.3g}")
+            raise LawError(f"After the last step {outside} of {_LAST} rows are outside of the support.", at)
 
 
 _LAST = 256
@@ -256,7 +279,8 @@ def steps_differ_least_at_the_mean(sde: Any) -> None:
     draws = Draws(sde, 0.0, 0)
     points = torch.cat([Draws(sde, start, 0, tuple(draws.point.shape[1:])).point for start in STARTS])
     clean = sde.encode(points).double()
-    weights = torch.arange(1.0, len(points) + 1).double().reshape(-1, *(1,) * (clean.ndim - 1))
+    # No weights that any sum of others balances, as the median would.
+    weights = (2.0 ** torch.arange(len(points))).double().reshape(-1, *(1,) * (clean.ndim - 1))
     weights /= weights.sum()
     z = sde.prior(points[:1].shape, draws.noise(), points).double().expand_as(clean)
     for last, first in ((0.3, 0.25), (0.9, 0.2)):

@@ -127,6 +127,9 @@ def rows_are_independent(trial: Trial) -> None:
 def ends_of_time(trial: Trial) -> None:
     """The loss, its gradient and its claimed weight are finite at both ends of its `t_span`, and the weight is positive."""
     model = trial.model()
+    (lo, hi), (first, last) = trial.case.sde.t_span, trial.loss.t_span(trial.case.sde)
+    if not lo <= first <= last <= hi:
+        raise LawError(f"Its times go from {first:g} to {last:g}, and those of the process from {lo:g} to {hi:g}.")
     _check_value(trial, model)
     z = trial.case.draw()
     weight = trial.loss.weight(model, trial.t, z)

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, busy, process_cases, wide_cases
+from sdezoo.conformance.bank.far_states import far_states
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_sde, single_rows
+from sdezoo.conformance.laws.calculus_laws import no_score, no_sde, single_rows
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws
 from sdezoo.process.affine import AffineSDE
-from sdezoo.process.differentiation import along
 from sdezoo.process.process import Conditional, Denoised, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
@@ -122,9 +122,11 @@ def _rank(matrix: Tensor) -> int:
 def output_reaches_the_score(case: Case) -> None:
     """The network's output reaches every direction in which the noise drives the state, or every entry of a denoiser."""
     sde, z, t = case.sde, case.draw(), case.t.reshape(())
-    matrix, _ = _output_matrix(sde, z, t)
+    matrix, origin = _output_matrix(sde, z, t)
     if isinstance(sde, Denoised):
         driven = z.numel()
+        if sde.support.is_discrete:  # a value that no noise makes is clean
+            driven -= int((origin == z.reshape(-1)).sum())
     else:
         units = torch.eye(z.numel(), dtype=z.dtype)
         driven = _rank(torch.stack([sde.ggt(z, t, unit.reshape(z.shape)).reshape(-1) for unit in units], 1))
@@ -132,37 +134,36 @@ def output_reaches_the_score(case: Case) -> None:
         raise LawError(f"The network's output reaches {_rank(matrix)} directions, and {driven} were expected.")
 
 
-def _adds_nothing(sde: Process) -> str | None:
-    if not isinstance(sde, ForwardSDE) or isinstance(sde, Denoised):
-        return _learns_nothing(sde) or "Its network learns a denoiser."
-    if type(sde).score_from_output is Process.score_from_output:
-        return "It adds nothing to what its network returns."
-    return "It says that its density is positive at a boundary." if sde.reflecting_boundary else None
+def _no_scale(sde: Process) -> str | None:
+    if not isinstance(sde, Denoised) or type(sde).error_scale is Denoised.error_scale:
+        return "It states no scale of the error of its denoiser."
+    if type(sde).error_weighting is not Denoised.error_weighting:
+        return "Its errors are weighed by the state too."
+    return None
 
 
-@NETWORK_LAWS.law(excuses=_adds_nothing)
-def what_is_added_is_no_worse_than_nothing(sde: Any) -> None:
-    """For states of the prior, the score of an untrained network, which returns 0, is at least as good as 0: `E[½ bᵀD b + ∇·(D b)] ≤ 0`."""
-    for kind in {sde, busy(sde)}:
-        draws = Draws(kind, STARTS[0], 0)
-        t, noise = draws.time(1.0), draws.noise()
-        z = kind.prior((_PRIORS, *draws.point.shape[1:]), noise, draws.point).double()
-
-        def added(u: Tensor, kind: Any = kind, t: Tensor = t) -> Tensor:
-            return kind.score_from_output(torch.zeros_like(kind.network_input(u, t)), u, t)
-
-        b = added(z)
-        if not b.any():
-            continue
-        v = noise.normal(z).sign()
-        spread = along(lambda u, added=added, kind=kind, t=t: kind.ggt(u, t, added(u)), z, v)[1]
-        worse = ((b * kind.ggt(z, t, b)) / 2 + v * spread).flatten(1).sum(1)
-        error = float(worse.std()) / _PRIORS**0.5
-        if not float(worse.mean()) < _SURE * error + 1e-9:
-            raise LawError(f"What `score_from_output` adds is worse than nothing, by {float(worse.mean()):.3g} ± {error:.2g}.", kind.spec)
+@NETWORK_LAWS.property_law(single_rows, excuses=_no_scale, examples=10)
+def error_scale_is_that_of_the_output(case: Case) -> None:
+    """A denoiser moves by `error_scale` if the network's output moves by 1: then errors over it are those of the output."""
+    sde, z, t = case.sde, case.draw(), case.t.reshape(())
+    matrix, _ = _output_matrix(sde, z, t)
+    scale = sde.error_scale(t).double()
+    close("The size of the denoiser's move", matrix.norm(dim=1), scale.expand(len(matrix)), rtol=1e-6)
 
 
-_PRIORS, _SURE = 4096, 5.0
+def _no_score_of_it(sde: Process) -> str | None:
+    if not isinstance(sde, Denoised) or type(sde).score_from_denoiser is Denoised.score_from_denoiser:
+        return "No score follows from its denoiser."
+    return None if isinstance(sde, Conditional) or sde.knows_density else "Its conditional score is not known."
+
+
+@NETWORK_LAWS.property_law(single_rows, excuses=_no_score_of_it, examples=15)
+def score_follows_from_the_denoiser(case: Case) -> None:
+    """`score_from_denoiser` is the score of the marginals: for data at one point, which is the denoiser, that given the data."""
+    sde, z, t = case.sde, case.draw(), case.t
+    wanted = (Conditional.score if no_score(sde) else type(sde).score)(sde, z, case.x0, t)
+    found = sde.score_from_denoiser(sde.encode(case.x0).to(z), z, t)
+    close("The score of data at one point", found, wanted, rtol=1e-6, atol=1e-6 * float(1 + wanted.abs().max()))
 
 
 def _unknown(sde: Process) -> str | None:
@@ -172,8 +173,16 @@ def _unknown(sde: Process) -> str | None:
 @NETWORK_LAWS.property_law(single_rows, excuses=_unknown, examples=10)
 def network_sees_enough(case: Case) -> None:
     """The network can tell apart any two states that need different outputs: data at one point, noised."""
-    sde, z, t, h = case.sde, case.draw(), case.t.reshape(()), _STEP
+    z, t, h = case.draw(), case.t.reshape(()), _STEP
+    for u in (z, *far_states(case)):
+        _sees(case, u, t, h)
+
+
+def _sees(case: Case, z: Tensor, t: Tensor, h: float) -> None:
+    sde = case.sde
     model, size = Atoms(sde, case.x0), z.numel()
+    if not model.predict(z, t).isfinite().all():  # no density is left
+        return
 
     def right(u: Tensor) -> Tensor:
         found = model.predict(u, t)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sdezoo.conformance.bank.problems import Multiplicative
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import configuration_laws
@@ -30,6 +31,8 @@ _WIDE = torch.empty((), dtype=torch.float64)
 _ROWS = 60
 _MANY, _MORE, _SURE = 128, 1024, 4.0
 _SLIGHT, _AWAY = 1e-3, 0.5
+_SHIFTED = 4.0, 40.0
+"""Volatility and drift of a process that moves data far, `m = 32 t` against `v = 16 t`: a guide that forgets the shift misses them."""
 
 
 class _Classes(Model[AffineSDE]):
@@ -72,13 +75,14 @@ def _data(sde: AffineSDE, label: int | None) -> Tensor:
 
 @cache
 def _processes(guide: Guide) -> list[AffineSDE]:
-    """An affine process that fits for each kind of coordinates, with its sampler."""
+    """An affine process that fits for each kind of coordinates, and one that shifts them."""
     found = {}
     for _, sde in defaults(SDES):
         plain = isinstance(sde, AffineSDE) and sde.row_shape is None and sde.state_shape((1, *_EVENT)) == (1, *_EVENT)
         if plain and not sde.support.event_dim and guide.refuses(sde) is None:
             found.setdefault(type(sde.coordinates).__name__, sde)
-    return list(found.values())
+    shifted = Multiplicative(*_SHIFTED)
+    return [*found.values(), *[shifted] * (guide.refuses(shifted) is None)]
 
 
 def _sampler(sde: AffineSDE) -> Sampler:
@@ -89,8 +93,10 @@ def _no_process(guide: Guide) -> str | None:
     return None if _processes(guide) else "No affine process fits."
 
 
-def _around(guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any, Any] | None = None, away: float = 0.0) -> Model[Any]:
-    labels = _labels(indices)
+def _around(
+    guide: Guide, sde: AffineSDE, indices: Sequence[int], kept: dict[Any, Any] | None = None, away: float = 0.0, labelled: bool = True
+) -> Model[Any]:
+    labels = _labels(indices) if labelled else None
 
     def inner(given: Tensor | None, _indices: Sequence[int]) -> Model[AffineSDE]:
         model = _Classes(sde, away=away)
@@ -175,9 +181,17 @@ def contract(guide: Guide, sde: AffineSDE) -> None:
         raise LawError("The process of the guided model is another object.", sde.spec)
     for t in _times(sde):
         z = _states(sde, 5)
+        before = z.clone()
         for name, found in (("score", model.score(z, t)), ("denoise", model.denoise(z, t))):
+            if not torch.equal(z, before):
+                raise LawError(f"{name} changes the state that it is given.", sde.spec)
             if found.shape != z.shape or found.dtype != z.dtype or not found.isfinite().all():
                 raise LawError(f"{name} returned {tuple(found.shape)} {found.dtype}, or numbers that are not finite.", sde.spec)
+        close("The score at a column of times", model.score(z, t.expand(5, 1)), model.score(z, t), rtol=1e-9, atol=1e-12)
+        if not guide.conditions:
+            free = _around(guide, sde, range(5), labelled=False).score(z, t)
+            if free.shape != z.shape or not free.isfinite().all():
+                raise LawError("Without labels its score has another shape, or is not finite.", sde.spec)
 
 
 @GUIDE_LAWS.law(excuses=_no_process)
@@ -220,6 +234,8 @@ def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
             raise LawError(
                 f"The score moves by {whole:.2g}, and by {small:.2g} at {_SLIGHT:g} times the weight.", f"{sde.spec}, t = {float(t):.3g}"
             )
+    if not isinstance(free, _Classes):
+        raise LawError("At weight 0 it puts a model around the one inside, whose density and network samplers then do not see.", sde.spec)
 
 
 @GUIDE_LAWS.law(excuses=_no_process)

@@ -93,6 +93,21 @@ def contract(plugin: Optimizer) -> None:
 
 
 @OPTIMIZER_LAWS.law()
+def gradients_stay(plugin: Optimizer) -> None:
+    """A step changes no gradient: what is logged, clipped or accumulated after it is what the loss gave."""
+    net = _made(_Net)
+    optimizer = plugin.build(net, _rate(plugin), steps=4, seed=1)
+    for k in range(3):
+        net(_normal(4, 4, seed=k)).sum().backward()
+        before = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+        optimizer.step()
+        for name, gradient in before.items():
+            after = net.get_parameter(name).grad
+            if after is None or not torch.equal(after, gradient):
+                raise LawError(f"Step {k + 1} changes the gradient of '{name}'.")
+
+
+@OPTIMIZER_LAWS.law()
 def descends_on_a_quadratic(plugin: Optimizer) -> None:
     """At a learning rate that is small enough, a linear layer comes near to the least of a quadratic that it can reach."""
     ratios = [_quadratic(plugin, _rate(plugin) * factor) for factor in _RATES]
@@ -247,18 +262,28 @@ def seeded_noise_only(plugin: Optimizer) -> None:
     if not torch.equal(torch.cat([torch.rand(1), torch.rand(1)]), torch.cat(drawn)):
         raise LawError("It draws from torch's global generator.")
     torch.random.set_rng_state(state)
-    for one, other in zip(_unforced(plugin, 3), _unforced(plugin, 4), strict=True):
-        if one.unique().numel() > 1 and torch.equal(one, other):
+    one, other, before = _unforced(plugin, 3), _unforced(plugin, 4), _unforced(plugin, 3, 1)
+    noisy = [place for place, p in enumerate(one) if p.unique().numel() > 1]
+    for place in noisy:
+        if torch.equal(one[place], other[place]):
             raise LawError("Its noise, which moves equal weights apart, is the same for another seed.")
+        first, second = (p - p.mean() for p in (before[place], one[place] - before[place]))
+        if float((first * second).sum() / (first.norm() * second.norm())) > _ALIKE:
+            raise LawError("Its noise is the same in every step.")
+        if any(one[place].shape == one[k].shape and torch.equal(one[place], one[k]) for k in noisy if k < place):
+            raise LawError("Its noise is the same for two parameters of one shape.")
 
 
-def _unforced(plugin: Optimizer, seed: int) -> list[Tensor]:
-    """Weights that are all equal, after three steps without gradients: noise alone tells those of one parameter apart."""
+_ALIKE = 1 - 1e-3
+
+
+def _unforced(plugin: Optimizer, seed: int, steps: int = 3) -> list[Tensor]:
+    """Weights that are all equal, after steps without gradients: noise alone tells those of one parameter apart."""
     net = _made(_Net)
     for p in net.parameters():
         nn.init.constant_(p, 0.5)
     optimizer = plugin.build(net, _rate(plugin), steps=4, seed=seed)
-    for k in range(3):
+    for k in range(steps):
         net(_normal(4, 4, seed=k)).sum().backward()
         for p in net.parameters():
             p.grad = torch.zeros_like(p)

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_cases, smallest_event, variants
-from sdezoo.conformance.evidence import means_are_equal, path_features, together
+from sdezoo.conformance.evidence import close, means_are_equal, path_features, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
+from sdezoo.conformance.laws.calculus_laws import no_sde
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
 from sdezoo.errors import SdezooError
 from sdezoo.learning.output import OUTPUTS
@@ -63,7 +64,7 @@ def _ends(sde: Any) -> bool:
 def walls_are_where_it_says(sde: Any) -> None:
     """Noised data have a positive density at a wall if, and only if, `reflecting_boundary` says so; at the ends of ranges too."""
     kinds: list[Any] = variants(sde)
-    for kind in [*kinds, *_extremes(sde)]:
+    for kind in [*kinds, *extremes(sde)]:
         known = isinstance(kind, Supervised) and kind.knows_density
         if not (known or kind in (sde, busy(sde))) or not (_ends(kind) or kind.reflecting_boundary):
             continue
@@ -73,8 +74,12 @@ def walls_are_where_it_says(sde: Any) -> None:
             raise LawError(f"It {says} that its density is positive at a wall; {what}.", kind.spec)
 
 
-def _extremes(sde: Any) -> list[Any]:
-    """Variants at the last number of a hyper-parameter's range, found by halving, for each number whose range ends near it."""
+def extremes(sde: Any) -> list[Any]:
+    """Variants at the last number of a hyper-parameter's range, found by halving, for each number whose range ends near it.
+
+    Args:
+        sde: The process.
+    """
     found: list[Any] = []
     for key, value in sde.parameters().items():
         for factor in (0.5, 2.0) if isinstance(value, float) and value else ():
@@ -93,18 +98,43 @@ def _valid(sde: Any, key: str, value: float) -> Any:
         return None
 
 
-def _by_density(sde: Any) -> tuple[bool | None, str]:
-    """Whether the density tends to a positive number towards some wall: at two distances from it, far below the width of the noise."""
-    if not _ends(sde):
-        return False, "its state has no end"
-    z, other = _pair(sde, 64)
-    step, column = z - other, (-1, *(1,) * (z.ndim - 1))
+@CLAIM_LAWS.law(excuses=lambda sde: no_sde(sde) or _no_edge(sde))
+def boundary_rule_leaves_what_is_inside(sde: Any) -> None:
+    """A proposal inside the support, however near to a wall, is where the step ends; the rule acts on those outside alone."""
+    for kind in dict.fromkeys((sde, busy(sde))):
+        if kind.support.event_dim or not _ends(kind):
+            continue
+        z, other = _pair(kind, 64)
+        if z.shape[1:] != smallest_event(kind) or not torch.equal(kind.decode_unchecked(z), z):  # the ends of its coordinates are its own
+            continue
+        step, column = z - other, (-1, *(1,) * (z.ndim - 1))
+        wall, _ = _to_walls(kind, z, step)
+        for share in (0.5, 0.99, 1 - 1e-6):
+            proposal = z + (share * wall).reshape(column) * step
+            moved = (kind.project(proposal, z) - proposal).abs()
+            if float(moved.max()) > 1e-9 * float(1 + proposal.abs().max()):
+                raise LawError(f"It moves a proposal inside the support by {float(moved.max()):.3g}.", kind.spec)
+
+
+def _to_walls(sde: Any, z: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """How far each state may go along its step and stay inside, in steps, and whether there is a wall at all, `(B,)` each."""
+    column = (-1, *(1,) * (z.ndim - 1))
     low, high = torch.zeros(len(z), dtype=z.dtype), torch.full((len(z),), _FAR, dtype=z.dtype)
     leaves = ~inside(sde, z + high.reshape(column) * step)
     for _ in range(60):
         middle = (low + high) / 2
         within = inside(sde, z + middle.reshape(column) * step)
         low, high = torch.where(within, middle, low), torch.where(within, high, middle)
+    return low, leaves
+
+
+def _by_density(sde: Any) -> tuple[bool | None, str]:
+    """Whether the density tends to a positive number towards some wall: at two distances from it, far below the width of the noise."""
+    if not _ends(sde):
+        return False, "its state has no end"
+    z, other = _pair(sde, 64)
+    step, column = z - other, (-1, *(1,) * (z.ndim - 1))
+    low, leaves = _to_walls(sde, z, step)
     draws = Draws(sde, STARTS[1], 0, smallest_event(sde))
     x0, t = draws.data(len(z)), draws.time(1.0)
     near, nearer = (
@@ -255,6 +285,7 @@ def what_belongs_to_it_fits(case: Case) -> None:
         raise LawError(f"network_input has the shape {shape}, and network_input_shape says {stated}.")
     if sde.default_output not in OUTPUTS:
         raise LawError(f"default_output is '{sde.default_output}'; there are {', '.join(OUTPUTS)}.")
+    _decodes_as_it_says(case, case.draw())
     own = sde.own_sampler()
     if own is not None and (reason := SAMPLERS.build(own).refuses(sde)):
         raise LawError(f"Its own sampler is {own}, which {reason}.")
@@ -268,6 +299,18 @@ def what_belongs_to_it_fits(case: Case) -> None:
             raise LawError(f"{name} is {value.dtype} of shape {tuple(value.shape)}, and {z.dtype} of shape {tuple(z.shape)} was expected.")
         if not (value.isfinite().all() and (value >= 0).all() and (value > 0).any()):
             raise LawError(f"{name} is {float(value.min()):.3g} at a state; it must be finite and positive.")
+
+
+def _decodes_as_it_says(case: Case, z: Tensor) -> None:
+    """Check `decode_unchecked`, and that the data are exponentials if the noise is said to be multiplicative."""
+    sde = case.sde
+    x = sde.decode(z)
+    close("decode_unchecked", sde.decode_unchecked(z), x, rtol=1e-9)
+    if sde.multiplicative:
+        if not isinstance(sde, AffineSDE):
+            raise LawError("It says that its noise is multiplicative, and it is not affine.")
+        moved = sde.decode(z + 0.25).log() - x.log()
+        close("The rise of the logarithm of the data with the state", moved, 0.25 * sde.column_spread.to(z), rtol=1e-6, atol=1e-9)
 
 
 def _not_affine(sde: Process) -> str | None:

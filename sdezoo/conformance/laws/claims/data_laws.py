@@ -83,7 +83,10 @@ def _comes_back(sde: Any, x: Tensor, where: str) -> None:
     """Check that a process adapts to data, takes them, and gives them back."""
     try:
         adapted = sde.adapted(x)
-        back = adapted.decode(adapted.encode(x, Noise.seeded(13)))
+        z = adapted.encode(x, Noise.seeded(13))
+        if not z.isfinite().all():
+            raise LawError(f"{where} encodes them as numbers that are not finite.")
+        back = adapted.decode(z)
     except SdezooError as error:
         raise LawError(f"{where} refuses them: {error.problem}") from None
     if not torch.allclose(back, x, rtol=1e-6, atol=1e-8):

@@ -1,0 +1,172 @@
+"""Laws of the noise itself: its level, how it adds up in a draw, that no value is drawn again and again, and that its score has a size.
+
+- early:  a draw of normal numbers over so short a time that it is linear in them has the covariance `∫ g gᵀ du`, to rounding. One row for
+          each number, with all others 0, shows how the draw responds to it; no sample is large enough to tell a hundredth of a variance.
+- atoms:  where states have a density, no two draws agree, but by the grain of the random numbers.
+- size:   losses and reverse steps need `E[sᵀ D s]`. Where the density of a state falls to an end too slowly, it is infinite, and
+          `sᵀ D s` has a tail of index below 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sdezoo.conformance.bank.cases import Case, busy, wide_cases
+from sdezoo.conformance.bank.noise_doubles import Impulse, Still
+from sdezoo.conformance.evidence import close
+from sdezoo.conformance.law import LawError, Suite
+from sdezoo.conformance.laws.calculus_laws import no_score
+from sdezoo.conformance.laws.claims.claim_laws import extremes
+from sdezoo.conformance.laws.draw_laws import STARTS, Draws, drawn_by_simulation
+from sdezoo.errors import CompositionError
+from sdezoo.process.affine import AffineSDE
+from sdezoo.process.process import Conditional, Process, Supervised
+from sdezoo.process.sde import ForwardSDE
+
+NOISE_LAWS: Suite[Process] = Suite()
+
+
+def _no_level(sde: Any) -> str | None:
+    middle = torch.tensor(sum(sde.t_span) / 2, dtype=torch.float64)
+    return "It has no noise level." if sde.noise_level(middle) is None else None
+
+
+@NOISE_LAWS.property_law(wide_cases, excuses=_no_level)
+def time_at_inverts_the_ratio(case: Case) -> None:
+    """`time_at` is the inverse of `noise_level`, which is `σ/α` if it is affine; levels beyond the ends of `t_span` give the ends."""
+    sde = case.sde
+    level = sde.noise_level(case.t)
+    if isinstance(sde, AffineSDE):
+        close("noise_level", level, sde.coefficients(case.t[..., None]).ratio[..., 0], rtol=1e-9)
+    close("time_at(σ/α)", sde.time_at(level), case.t, rtol=1e-6, atol=1e-9)
+    ends = torch.tensor(sde.t_span, dtype=torch.float64)
+    beyond = sde.noise_level(ends) * ends.new_tensor([0.5, 2.0])
+    close("time_at of levels beyond the ends", sde.time_at(beyond), ends, rtol=1e-9)
+
+
+_SHORT, _NODES, _NEAR = 1e-7, 64, 2e-3
+
+
+def _draws_otherwise(sde: Process) -> str | None:
+    if not isinstance(sde, ForwardSDE):
+        return "It has no drift and diffusion."
+    if isinstance(sde, AffineSDE):
+        return "It is affine: its draws are compared with its coefficients."
+    return drawn_by_simulation(sde)
+
+
+@NOISE_LAWS.law(excuses=_draws_otherwise)
+def noise_adds_up_early(sde: Any) -> None:
+    """Over a short time a draw of normal numbers has the covariance `∫ g gᵀ du`, to 2 thousandths."""
+    for kind in dict.fromkeys((sde, busy(sde))):
+        for start in STARTS[1:]:
+            draws = Draws(kind, start, 0)
+            t = _SHORT * draws.time(1.0)
+            found = _response(kind, draws.point, t)
+            if found is None:
+                continue
+            covariance, numbers = found
+            z = kind.encode(draws.point, Still(0.0)).double()
+            u, w = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(_NODES))
+            steps = max(numbers // torch.Size(kind.noise_shape(z.shape)).numel(), 1)
+            exact, euler = ((1 + u) / 2, w / 2), (torch.arange(steps) / steps, torch.full((steps,), 1 / steps))
+            # A simulation takes the noise at the start of each of its steps.
+            sums = [
+                torch.stack([float(share) * t * _spread(kind, z, t * at) for at, share in zip(*rule, strict=True)]).sum(0)
+                for rule in (exact, euler)
+            ]
+            if not any(bool(((covariance - wanted).abs() <= _NEAR * wanted.abs().max()).all()) for wanted in sums):
+                ratio = float(covariance.trace() / sums[0].trace())
+                raise LawError(f"Over the time {float(t):.2g} a draw has {ratio:.4g} times the variance of the noise.", kind.spec)
+
+
+def _response(sde: Any, x0: Tensor, t: Tensor) -> tuple[Tensor, int] | None:
+    """The covariance of `perturb`, `(n, n)`, for little noise, and how many numbers it draws; None if it is not linear in normal numbers,
+    or starts at random."""
+    counted = Impulse()
+    try:
+        sde.encode(x0, counted)
+        if counted.requests:
+            return None
+        sde.perturb(x0, t, counted)
+        rows = sde.perturb(x0.expand(counted.requests + 1, *x0.shape[1:]).contiguous(), t, Impulse()).double().flatten(1)
+        elsewhere = sde.perturb(x0, t, Still(0.7)).double().flatten(1)[0] - rows[-1]
+    except (AttributeError, NotImplementedError):  # other numbers than normal ones
+        return None
+    moved = rows[:-1] - rows[-1]
+    linear = (0.7 * moved.sum(0) - elsewhere).abs() <= _NEAR * elsewhere.abs()
+    return (moved.T @ moved, counted.requests) if bool(linear.all()) else None
+
+
+def _spread(sde: Any, z: Tensor, t: Tensor) -> Tensor:
+    units = torch.eye(z.numel(), dtype=z.dtype)
+    return torch.stack([sde.ggt(z, t, unit.reshape(z.shape)).reshape(-1) for unit in units], 1)
+
+
+def _has_no_density(sde: Process) -> str | None:
+    if sde.support.is_discrete:
+        return "Its states are discrete."
+    known = isinstance(sde, ForwardSDE) or (isinstance(sde, Supervised) and sde.knows_density)
+    return None if known else "It offers no transition density."
+
+
+_DRAWN, _AGAIN = 2**13, 24
+
+
+@NOISE_LAWS.law(excuses=_has_no_density)
+def draws_do_not_repeat(sde: Any) -> None:
+    """States have a density, so no value is drawn again and again: neither noised data, nor the prior, in any entry that noise moves."""
+    for kind in dict.fromkeys((sde, busy(sde))):
+        for share, start in zip((0.2, 0.6, 1.0), STARTS, strict=True):
+            draws = Draws(kind, start, 0)
+            rooms = {"noised data": draws.states(draws.time(share), _DRAWN)}
+            if share == 1.0:
+                rooms["the prior"] = kind.prior((_DRAWN, *draws.point.shape[1:]), draws.noise(), draws.point).double()
+            for what, z in rooms.items():
+                for column in z.flatten(1).T:
+                    again = len(column) - len(column.unique())
+                    if _AGAIN < again < len(column) - 1:
+                        raise LawError(f"Of {_DRAWN} draws of {what}, {again} have the value of another one.", kind.spec)
+
+
+def _score_unknown(sde: Process) -> str | None:
+    if not isinstance(sde, ForwardSDE):
+        return "It has no drift and diffusion."
+    return None if isinstance(sde, Conditional) or _prior_known(sde) else "Neither its score is known, nor the density of its prior."
+
+
+def _prior_known(sde: Any) -> bool:
+    draws = Draws(sde, STARTS[0], 0)
+    try:
+        sde.prior_log_prob(sde.prior(tuple(draws.point.shape), draws.noise(), draws.point))
+    except CompositionError:
+        return False
+    return True
+
+
+_TOP, _INFINITE = 400, 0.75
+
+
+@NOISE_LAWS.law(excuses=_score_unknown)
+def score_has_a_finite_size(sde: Any) -> None:
+    """`E[sᵀ D s]` is finite for noised data, or the prior: also at the last number of a range that ends near a hyper-parameter."""
+    for kind in dict.fromkeys((sde, busy(sde), *extremes(sde))):
+        draws = Draws(kind, STARTS[0], 0)
+        t = draws.time(1.0)
+        if no_score(kind) is None:
+            z = draws.states(t, 4 * _DRAWN)
+            s = kind.score(z, draws.data(len(z)), t)
+        else:
+            z = kind.prior((4 * _DRAWN, *draws.point.shape[1:]), draws.noise(), draws.point).double().requires_grad_()
+            (s,) = torch.autograd.grad(kind.prior_log_prob(z).sum(), z)
+            z = z.detach()
+        size = (s * kind.ggt(z, t, s)).flatten(1).sum(1).sort(descending=True).values[: _TOP + 1]
+        if not size[-1] > 0:
+            continue
+        index = 1 / max(float((size[:-1] / size[-1]).log().mean()), 1e-12)
+        if index < _INFINITE:
+            raise LawError(f"The squared score has no mean: the index of its tail is {index:.2g}, below 1.", kind.spec)
