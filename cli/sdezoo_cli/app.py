@@ -6,7 +6,6 @@ Everything else is imported in `main`, so that an interruption of the imports is
 from __future__ import annotations
 
 import atexit
-import io
 import os
 import signal
 import sys
@@ -19,14 +18,13 @@ def main() -> None:
     """Run the command line. An `SdezooError` prints two sentences on standard error and exits with code 2."""
     # Threads that wait for each other must not take cores from other programs. OpenMP reads this when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal may not have all characters
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with _interruptible():
         from sdezoo.errors import RunError, SdezooError
         from sdezoo_cli.commands import run
+        from sdezoo_cli.printing import escape_unknown
 
+        escape_unknown()
         try:
             _check_folder()
             try:

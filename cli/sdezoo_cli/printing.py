@@ -1,16 +1,25 @@
 """What the commands print. Text from files, such as a column's name, cannot control the terminal.
 
 Characters that a terminal obeys or hides, and those that its encoding lacks, are shown as Python writes them, `\\x1b` for the escape
-character. Every command prints through this module; only progress bars, which rich draws, and the help do not.
+character. Every command prints through this module; only progress bars, which rich draws, and the help do not. `escape_unknown` is for
+them.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from typing import Any, TextIO
 
 from sdezoo.errors import is_plain, printable
+
+
+def escape_unknown() -> None:
+    """Let all output, that of libraries too, show characters that the terminal's encoding lacks as `say` does."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(text: str, *, error: bool = False) -> None:
