@@ -220,7 +220,7 @@ def steps_do_not_pile_up(sde: Any) -> None:
         z, t = draws.states(draws.time(share), PATHS), draws.time(share)
         rooms.append((f"steps of {float(dt):.2g}", z, sde.forward_step(z, t, dt, draws.noise())))
     if not sde.support.event_dim:  # on a surface, long steps may end where others do
-        spread = sde.prior((PATHS, *draws.point.shape[1:]), draws.noise(), draws.point).double().std(0)
+        spread = draws.prior(PATHS).std(0)
         wide = z + _LONG * spread.clamp_min(1e-12) * draws.noise().normal(z)
         rooms.append(("long steps", wide, sde.project(wide, z)))
     for what, start, end in rooms:
@@ -285,7 +285,7 @@ class _AtRest(Draws):
     """States from the stationary distribution, which is the prior, in place of noised data."""
 
     def states(self, t: Tensor, count: int = ROWS) -> Tensor:
-        return self.sde.prior((count, *self.point.shape[1:]), self.noise(), self.point).double()
+        return self.prior(count)
 
 
 def _is_its_score(sde: Any, seed: int, share: float, score: Callable[[Tensor, Tensor], Tensor]) -> float:
@@ -320,7 +320,10 @@ def _adds_nothing(sde: Process) -> str | None:
 @both
 def what_is_added_is_the_score_of_the_prior(sde: Any, seed: int) -> float:
     """At the last time an untrained network, which returns 0, gives the score of the prior, or none: what is added is known there."""
-    added = lambda z, t: sde.score_from_output(torch.zeros_like(sde.network_input(z, t)), z, t)  # noqa: E731
+
+    def added(z: Tensor, t: Tensor) -> Tensor:
+        return sde.score_from_output(torch.zeros_like(sde.network_input(z, t)), z, t)
+
     return _is_its_score(sde, mix(seed, 7), 1.0, added)
 
 

@@ -86,6 +86,14 @@ class Draws:
         """
         return self.sde.perturb(self.data(count), t, self.noise()).double()
 
+    def prior(self, count: int) -> Tensor:
+        """Sample the prior, float64 `(count, *state)`.
+
+        Args:
+            count: Number of samples.
+        """
+        return self.sde.prior((count, *self.point.shape[1:]), self.noise(), self.point).double()
+
     def at(self, p: float, *times: Tensor) -> PValue:
         """A p-value together with its case.
 

@@ -20,7 +20,7 @@ from sdezoo.conformance.bank.far_states import far_states
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_score, no_sde, single_rows
+from sdezoo.conformance.laws.calculus_laws import no_score, no_sde, not_affine, single_rows
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional, Denoised, Process, Supervised
@@ -49,11 +49,7 @@ def noise_conditioning_tells_times_apart(case: Case) -> None:
         raise LawError(f"noise_conditioning is not monotone between t = {float(t[k]):.4g} and {float(t[k + 1]):.4g}: {values}.")
 
 
-def _not_affine(sde: Process) -> str | None:
-    return None if isinstance(sde, AffineSDE) else "It is not affine."
-
-
-@NETWORK_LAWS.property_law(wide_cases, excuses=_not_affine, examples=15)
+@NETWORK_LAWS.property_law(wide_cases, excuses=not_affine, examples=15)
 def scale_is_the_deviation(case: Case) -> None:
     """`scale` is the standard deviation of the noise: its square is the variance of `coefficients`."""
     k = case.sde.coefficients(case.t[..., None])

@@ -21,7 +21,7 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import Case, busy, events, inside, process_cases, smallest_event, variants
 from sdezoo.conformance.evidence import close, means_are_equal, path_features, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_sde
+from sdezoo.conformance.laws.calculus_laws import no_sde, not_affine
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, extrapolated, refined
 from sdezoo.errors import SdezooError
 from sdezoo.learning.output import OUTPUTS
@@ -256,7 +256,7 @@ def _by_steps(sde: Any, seed: int, finer: int) -> float:
         a, b = draws.time(first), draws.time(last)
         z = sde.encode(draws.data(_STEPPERS), draws.noise()).double()
         if start is None:  # where the process usually is
-            z = sde.prior((_STEPPERS, *draws.point.shape[1:]), draws.noise(), draws.point).double()
+            z = draws.prior(_STEPPERS)
 
         def euler(u: Tensor, t: Tensor, h: Tensor, dw: Tensor) -> Tensor:
             return sde.project(u + sde.drift(u, t) * h + sde.diffuse(u, t, dw), u)
@@ -313,11 +313,7 @@ def _decodes_as_it_says(case: Case, z: Tensor) -> None:
         close("The rise of the logarithm of the data with the state", moved, 0.25 * sde.column_spread.to(z), rtol=1e-6, atol=1e-9)
 
 
-def _not_affine(sde: Process) -> str | None:
-    return None if isinstance(sde, AffineSDE) else "It is not affine."
-
-
-@CLAIM_LAWS.property_law(lambda sde: process_cases(sde, rows=1, dtypes=_WIDE), excuses=_not_affine, examples=10)
+@CLAIM_LAWS.property_law(lambda sde: process_cases(sde, rows=1, dtypes=_WIDE), excuses=not_affine, examples=10)
 def known_entries_follow(case: Case) -> None:
     """`known_entries` are those entries of a clean state that do not change if unknown entries of the data do; all, if all are known."""
     sde, x0 = case.sde, case.x0

@@ -60,11 +60,12 @@ def _rows(sde: Process) -> tuple[Tensor, Tensor]:
     return x0, sde.encode(x0, keyed(2))
 
 
-def _no_prior_density(sde: Process) -> str | None:
+def no_prior_density(sde: Process) -> str | None:
+    """Excuse of a process that does not know the density of its prior; None for any other."""
     return _answer(sde, "prior_log_prob", _rows(sde)[1])
 
 
-@DENSITY_LAWS.monte_carlo_law(excuses=_no_prior_density)
+@DENSITY_LAWS.monte_carlo_law(excuses=no_prior_density)
 @both
 def prior_density_is_that_of_the_prior(sde: Any, seed: int) -> float:
     """Samples of the prior have the density that `prior_log_prob` gives, for rows of one entry and of several."""

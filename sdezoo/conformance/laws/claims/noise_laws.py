@@ -21,8 +21,8 @@ from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score
 from sdezoo.conformance.laws.claims.claim_laws import extremes
+from sdezoo.conformance.laws.claims.density_laws import no_prior_density
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, drawn_by_simulation
-from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
@@ -125,7 +125,7 @@ def draws_do_not_repeat(sde: Any) -> None:
             draws = Draws(kind, start, 0)
             rooms = {"noised data": draws.states(draws.time(share), _DRAWN)}
             if share == 1.0:
-                rooms["the prior"] = kind.prior((_DRAWN, *draws.point.shape[1:]), draws.noise(), draws.point).double()
+                rooms["the prior"] = draws.prior(_DRAWN)
             for what, z in rooms.items():
                 for column in z.flatten(1).T:
                     again = len(column) - len(column.unique())
@@ -136,16 +136,8 @@ def draws_do_not_repeat(sde: Any) -> None:
 def _score_unknown(sde: Process) -> str | None:
     if not isinstance(sde, ForwardSDE):
         return "It has no drift and diffusion."
-    return None if isinstance(sde, Conditional) or _prior_known(sde) else "Neither its score is known, nor the density of its prior."
-
-
-def _prior_known(sde: Any) -> bool:
-    draws = Draws(sde, STARTS[0], 0)
-    try:
-        sde.prior_log_prob(sde.prior(tuple(draws.point.shape), draws.noise(), draws.point))
-    except CompositionError:
-        return False
-    return True
+    known = isinstance(sde, Conditional) or no_prior_density(sde) is None
+    return None if known else "Neither its score is known, nor the density of its prior."
 
 
 _TOP, _INFINITE = 400, 0.75
@@ -161,7 +153,7 @@ def score_has_a_finite_size(sde: Any) -> None:
             z = draws.states(t, 4 * _DRAWN)
             s = kind.score(z, draws.data(len(z)), t)
         else:
-            z = kind.prior((4 * _DRAWN, *draws.point.shape[1:]), draws.noise(), draws.point).double().requires_grad_()
+            z = draws.prior(4 * _DRAWN).requires_grad_()
             (s,) = torch.autograd.grad(kind.prior_log_prob(z).sum(), z)
             z = z.detach()
         size = (s * kind.ggt(z, t, s)).flatten(1).sum(1).sort(descending=True).values[: _TOP + 1]
