@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from sdezoo.data.codecs.codec import Codec, damaged, indices
+from sdezoo.data.codecs.codec import Codec, damaged, indices, numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,5 @@ class ConstantChannelCodec(Codec):
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        channels, constants = indices(values, "channels"), values.get("values")
-        if not isinstance(constants, list) or len(constants) != len(channels) or not all(isinstance(v, int | float) for v in constants):
-            raise damaged()
-        return cls(channels, tuple(float(value) for value in constants))
+        channels = indices(values, "channels")
+        return cls(channels, numbers(values, "values", len(channels)))

@@ -233,10 +233,8 @@ class ConstantCodec(Codec):
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        columns, constants = indices(values), values.get("values")
-        if not isinstance(constants, list) or len(constants) != len(columns) or not all(isinstance(v, int | float) for v in constants):
-            raise damaged()
-        return cls(columns, tuple(float(value) for value in constants))
+        columns = indices(values)
+        return cls(columns, numbers(values, "values", len(columns)))
 
 
 _HALVES = 2.0**22
@@ -311,3 +309,20 @@ def indices(values: Mapping[str, Any], name: str = "columns") -> tuple[int, ...]
     if not isinstance(found, list) or not found or not all(type(i) is int and i >= 0 for i in found) or found != sorted(set(found)):
         raise damaged()
     return tuple(found)
+
+
+def numbers(values: Mapping[str, Any], name: str, count: int) -> tuple[float, ...]:
+    """The numbers of a record.
+
+    Args:
+        values: the record.
+        name: name of the entry.
+        count: how many there are.
+
+    Raises:
+        DataError: if they are not so many numbers.
+    """
+    found = values.get(name)
+    if not isinstance(found, list) or len(found) != count or not all(isinstance(value, int | float) for value in found):
+        raise damaged()
+    return tuple(map(float, found))

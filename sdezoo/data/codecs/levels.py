@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from sdezoo.data.codecs.codec import Codec, damaged, indices
+from sdezoo.data.codecs.codec import Codec, damaged, indices, numbers
 
 _FREQUENT = 0.01
 _ROOM = 0.3
@@ -46,15 +46,8 @@ class LevelCodec(Codec):
     widths: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if (
-            not self.frequent
-            or self.levels > _MOST
-            or self.frequent[-1] > self.levels
-            or len(self.frequent) > self.levels
-            or not 0 < sum(self.widths) < 1
-        ):
-            raise damaged()
-        if not all(width > 0 for width in self.widths):
+        among = 0 < len(self.frequent) <= self.levels <= _MOST and self.frequent[-1] <= self.levels
+        if not (among and sum(self.widths) < 1 and all(width > 0 for width in self.widths)):
             raise damaged()
 
     @cached_property
@@ -89,12 +82,10 @@ class LevelCodec(Codec):
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
-        levels, frequent, widths = values.get("levels"), indices(values, "frequent"), values.get("widths")
-        if not isinstance(levels, int) or not isinstance(widths, list) or len(widths) != len(frequent):
+        levels, frequent = values.get("levels"), indices(values, "frequent")
+        if not isinstance(levels, int):
             raise damaged()
-        if not all(isinstance(width, int | float) for width in widths):
-            raise damaged()
-        return cls(levels, frequent, tuple(map(float, widths)))
+        return cls(levels, frequent, numbers(values, "widths", len(frequent)))
 
 
 def fit_levels(pixels: Tensor, levels: int | None) -> LevelCodec | None:

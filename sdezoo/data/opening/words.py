@@ -137,7 +137,7 @@ def ranked(column: pa.ChunkedArray, codes: np.ndarray) -> Sequence[str]:
         The texts in order.
 
     Raises:
-        ArrowInvalid: if a text is not UTF-8.
+        ArrowInvalid: if a text is not UTF-8, or those of a part take more than 2 GiB.
     """
     found = words(column)
     found.texts.validate(full=True)

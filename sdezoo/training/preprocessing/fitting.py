@@ -77,7 +77,7 @@ def fit_encoding(
     if normal_scores and shift is None and (scores := _normal_scores(data, Encoding(codecs), support, keeps_tails)):
         codecs += scores
         affine = _affine(data, Encoding(codecs), support, shift)
-    if shift is None and (levels := _levels(data, support)):
+    if shift is None and (levels := _levels(data, affine)):
         codecs += (levels,)
     encoding = Encoding((*codecs, affine), data.types)
     counts = count_refused(data, support, encoding)
@@ -108,12 +108,9 @@ def _affine(data: Data, first: Encoding, support: Constraint, shift: Shift) -> A
     return AffineCodec(scale, offset)
 
 
-def _levels(data: Data, support: Constraint) -> LevelCodec | None:
-    """The codec of images with frequent levels; None for bridges, whose noise counts pixels, and on a support that ends at 0 or 1."""
-    if data.kind != "image" or data.later:
-        return None
-    half_open = is_half_line(support, data.event) & ~admits(support, 0.0, data.event)
-    if not (is_real_line(support, data.event) | half_open).all():
+def _levels(data: Data, affine: AffineCodec) -> LevelCodec | None:
+    """The codec of images with frequent levels; None for bridges, whose noise counts pixels, and where pixels are taken as they are."""
+    if data.kind != "image" or data.later or (affine.scale == 1 and affine.shift == 0):
         return None
     channels = data.train[:: 1 + data.train.numel() // _COUNTED].transpose(0, 1).flatten(1)
     return fit_levels(channels[(channels != channels[:, :1]).any(1)], data.levels)

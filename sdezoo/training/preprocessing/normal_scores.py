@@ -76,15 +76,14 @@ def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: fl
         return None
     first, last = knots[0], knots[-1]
     slopes = (_slope(edges.flip(0), scores.flip(0), len(edges) - 1 - first, spread), _slope(edges, scores, last, spread))
-    half = [cell / 2 * (1 - 1e-6) * side for side in (-1, 1)]
-    ends = scale.coordinates(torch.stack([values[0] + half[0], values[-1] + half[1]]))
-    low, high = _end((-seen).sort().values, -float(ends[0])), _end(seen.sort().values, float(ends[1]))
+    ordered, half = seen.sort().values, cell / 2 * (1 - 1e-6)
+    ends = scale.coordinates(torch.stack([values[0] - half, values[-1] + half]))
+    low = [(-v, -score) for v, score in reversed(_end(-ordered.flip(0), -float(ends[0])))]
+    high = _end(ordered, float(ends[1]))
+    start, stop = (low or [(-math.inf, -math.inf)])[-1], (high or [(math.inf, math.inf)])[0]
     found = [(float(edges[k]), float(scores[k])) for k in knots]
-    if low:
-        found = [*((-v, -score) for v, score in reversed(low)), *(at for at in found if at[0] > -low[0][0] and at[1] > -low[0][1])]
-    if high:
-        found = [*(at for at in found if at[0] < high[0][0] and at[1] < high[0][1]), *high]
-    placed, scored = zip(*found, strict=True)
+    inner = [(v, score) for v, score in found if start[0] < v < stop[0] and start[1] < score < stop[1]]
+    placed, scored = zip(*low, *inner, *high, strict=True)
     slopes = (1 / spread if low else slopes[0], 1 / spread if high else slopes[1])
     return Column(placed, scored, slopes, mean, spread, log, box)
 
