@@ -98,7 +98,8 @@ class Series(Dataset):
         if reserved := {SERIES, STEP} & set(names):
             raise DataError(f"The column '{min(reserved)}' has a name that tables of samples use.", "Rename it.")
         places = [found.names.index(name) for name in names]
-        kinds = [or_numbers(found.types, len(found.names))[place] for place in places]
+        every = or_numbers(found.types, len(found.names))
+        kinds = [every[place] for place in places]
         values = found.values[:, places].numpy().astype(np.float64) + [offset_of(kind) for kind in kinds]
         infinite = int(np.isinf(values).sum())
         if infinite:
