@@ -16,9 +16,9 @@ from sdezoo.errors import printable
 from sdezoo_cli.printing import say
 
 COMMANDS: Mapping[str, str] = {
-    **{name: name for name in ("train", "sample", "impute", "paths", "evaluate", "report", "advise", "export")},
-    "list": "list_plugins",
-    **{name: name for name in ("show", "check", "cite", "verify", "new", "bench")},
+    **{name: f"runs.{name}" for name in ("train", "sample", "impute", "paths", "evaluate", "report", "advise", "export")},
+    "list": "plugins.list_plugins",
+    **{name: f"plugins.{name}" for name in ("show", "check", "cite", "verify", "new", "bench")},
 }
 """The module of each command, whose function has the same name, in the order of the help. Only a command that is called is imported."""
 
@@ -76,8 +76,8 @@ def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     app.callback()(_group)
     for name in names:
-        function = COMMANDS[name]
-        app.command(name)(getattr(import_module(f"sdezoo_cli.{function}"), function))
+        module = COMMANDS[name]
+        app.command(name)(getattr(import_module(f"sdezoo_cli.{module}"), module.rpartition(".")[2]))
     return app
 
 

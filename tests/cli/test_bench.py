@@ -9,8 +9,8 @@ import typer
 from sdezoo.bench import suite
 from sdezoo.bench.table import Table
 from sdezoo.errors import SdezooError
-from sdezoo_cli import bench as module
-from sdezoo_cli.bench import PARTS, bench, startup
+from sdezoo_cli.plugins import bench as module
+from sdezoo_cli.plugins.bench import PARTS, bench, startup
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import typer
 
 from sdezoo.conformance.report import kinds
 from sdezoo.errors import SdezooError
-from sdezoo_cli.check import check
+from sdezoo_cli.plugins.check import check
 
 RIGHT = """
 import torch

@@ -18,9 +18,9 @@ from PIL import Image
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.composition import fitting, fitting_parts, preferred
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from sdezoo_cli.evaluate import evaluate
-from sdezoo_cli.sample import sample
-from sdezoo_cli.train import train
+from sdezoo_cli.runs.evaluate import evaluate
+from sdezoo_cli.runs.sample import sample
+from sdezoo_cli.runs.train import train
 
 WINE = ["--data", "wine", "--net", "mlp:width=16,depth=1", "--steps", "2", "--batch-size", "8"]
 

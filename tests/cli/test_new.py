@@ -10,7 +10,7 @@ from sdezoo import AffineSDE, Conditional, ForwardSDE, Supervised
 from sdezoo.errors import ParameterError, PluginError, RunError, SdezooError
 from sdezoo.process.interpolant import Interpolant
 from sdezoo.zoo.registry import SDES, load_file
-from sdezoo_cli.new import SDE_FORMS, new
+from sdezoo_cli.plugins.new import SDE_FORMS, new
 from tests.third_party.environment import Environment, run
 
 KINDS = {"sde": "sdes", "loss": "losses", "sampler": "samplers", "guide": "guides", "optimizer": "optimizers"}
@@ -187,7 +187,7 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_help_does_not_load_torch() -> None:
-    code = "import sys\nimport sdezoo_cli.new\nfrom sdezoo_cli.app import main\nsys.argv = ['sdezoo', 'new', '--help']\n"
+    code = "import sys\nimport sdezoo_cli.plugins.new\nfrom sdezoo_cli.app import main\nsys.argv = ['sdezoo', 'new', '--help']\n"
     code += "try: main()\nexcept SystemExit: pass\nprint('LOADED', 'torch' in sys.modules)"
     shown = run(sys.executable, "-c", code)
     assert "my-process" in shown

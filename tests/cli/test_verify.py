@@ -17,7 +17,7 @@ from sdezoo.verification.peers import PEERS, Method
 from sdezoo.verification.tables import markdown
 from sdezoo.verification.verify import Effort
 from sdezoo.zoo.registry import SDES
-from sdezoo_cli.verify import verify
+from sdezoo_cli.plugins.verify import verify
 from tests.process.edges import BetweenWalls, Stable
 
 CHEAP = Effort(
@@ -160,7 +160,7 @@ def test_an_order_outside_its_band_is_exit_code_1(sdezoo, monkeypatch):
 
 @pytest.mark.slow
 def test_one_table_for_several(sdezoo, monkeypatch):
-    monkeypatch.setattr("sdezoo_cli.verify._everything", lambda: ["ve", "vp"])
+    monkeypatch.setattr("sdezoo_cli.plugins.verify._everything", lambda: ["ve", "vp"])
     _, out, _ = sdezoo("--all")
     first, *_ = out.split("\n")
     assert first == "|  | expected | `ve` | `vp` |"
@@ -185,7 +185,7 @@ def test_another_library_stands_beside_ours(sdezoo, monkeypatch, wrong):
 
 
 def test_everything_is_every_registered_process(monkeypatch):
-    from sdezoo_cli.verify import _everything
+    from sdezoo_cli.plugins.verify import _everything
 
     assert {"gbm", "subvp", "ve", "vp"} <= set(_everything())
 
@@ -223,6 +223,6 @@ def test_tables_of_six_say_what_was_measured_and_what_is_missing():
 def test_the_module_imports_neither_torch_nor_the_core():
     import subprocess
 
-    code = "import sys, sdezoo_cli.verify; print('torch' in sys.modules, 'sdezoo.conformance' in sys.modules)"
+    code = "import sys, sdezoo_cli.plugins.verify; print('torch' in sys.modules, 'sdezoo.conformance' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

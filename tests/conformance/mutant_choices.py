@@ -5,19 +5,19 @@ from dataclasses import replace
 
 import torch
 
-from sdezoo_plugins.sdes.cir import CIR
-from sdezoo_plugins.sdes.fractional import Fractional
-from sdezoo_plugins.sdes.gbm import GBM
-from sdezoo_plugins.sdes.heston import Heston
-from sdezoo_plugins.sdes.levy import Levy
-from sdezoo_plugins.sdes.lift import Lift, Softplus
-from sdezoo_plugins.sdes.log_laplace import LogLaplace
-from sdezoo_plugins.sdes.reflected import SWITCH, Reflected, by_eigenfunctions
-from sdezoo_plugins.sdes.rotation import Rotation
-from sdezoo_plugins.sdes.thinning import Thinning
-from sdezoo_plugins.sdes.vp import VP
-from sdezoo_plugins.sdes.walls import Walled, Walls
-from sdezoo_plugins.sdes.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.affine.gbm import GBM
+from sdezoo_plugins.sdes.affine.lift import Lift, Softplus
+from sdezoo_plugins.sdes.affine.vp import VP
+from sdezoo_plugins.sdes.affine.walls import Walled, Walls
+from sdezoo_plugins.sdes.boundary.cir import CIR
+from sdezoo_plugins.sdes.boundary.reflected import SWITCH, Reflected, by_eigenfunctions
+from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.joint.fractional import Fractional
+from sdezoo_plugins.sdes.joint.heston import Heston
+from sdezoo_plugins.sdes.joint.rotation import Rotation
+from sdezoo_plugins.sdes.non_gaussian.levy import Levy
+from sdezoo_plugins.sdes.non_gaussian.log_laplace import LogLaplace
+from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
 from tests.conformance.right_losses import mutants
 
 MUTANTS, killed_by = mutants()

@@ -6,21 +6,21 @@ from dataclasses import replace
 import torch
 from torch.distributions import constraints
 
-from sdezoo_plugins.sdes.beta import Beta
-from sdezoo_plugins.sdes.bridge import BrownianBridge
-from sdezoo_plugins.sdes.cir import CIR
-from sdezoo_plugins.sdes.gbm import GBM
-from sdezoo_plugins.sdes.heston import Heston
-from sdezoo_plugins.sdes.jacobi import Jacobi
-from sdezoo_plugins.sdes.levy import Levy
-from sdezoo_plugins.sdes.log_laplace import LogLaplace
-from sdezoo_plugins.sdes.reflected import Reflected
-from sdezoo_plugins.sdes.rotation import Rotation
-from sdezoo_plugins.sdes.student_t import StudentT
-from sdezoo_plugins.sdes.thinning import Thinning
-from sdezoo_plugins.sdes.ve import VE
-from sdezoo_plugins.sdes.vp import VP
-from sdezoo_plugins.sdes.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.affine.gbm import GBM
+from sdezoo_plugins.sdes.affine.ve import VE
+from sdezoo_plugins.sdes.affine.vp import VP
+from sdezoo_plugins.sdes.boundary.cir import CIR
+from sdezoo_plugins.sdes.boundary.jacobi import Jacobi
+from sdezoo_plugins.sdes.boundary.reflected import Reflected
+from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.bridges.bridge import BrownianBridge
+from sdezoo_plugins.sdes.joint.heston import Heston
+from sdezoo_plugins.sdes.joint.rotation import Rotation
+from sdezoo_plugins.sdes.non_gaussian.beta import Beta
+from sdezoo_plugins.sdes.non_gaussian.levy import Levy
+from sdezoo_plugins.sdes.non_gaussian.log_laplace import LogLaplace
+from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
+from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
 from tests.conformance.right_losses import mutants
 
 MUTANTS, killed_by = mutants()

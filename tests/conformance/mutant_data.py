@@ -8,16 +8,16 @@ from torch.distributions import constraints
 
 from sdezoo import Conditional, ForwardSDE, MatrixSDE, Rewindable
 from sdezoo.process.columns import ColumnFit
-from sdezoo_plugins.sdes.cir import CIR
-from sdezoo_plugins.sdes.cld import CLD
-from sdezoo_plugins.sdes.cosine import Cosine
-from sdezoo_plugins.sdes.gbm import GBM
-from sdezoo_plugins.sdes.log_barrier import LogBarrier
-from sdezoo_plugins.sdes.student_t import StudentT
-from sdezoo_plugins.sdes.thinning import Thinning
-from sdezoo_plugins.sdes.ve import VE
-from sdezoo_plugins.sdes.vp import VP
-from sdezoo_plugins.sdes.zero_inflated import ZeroInflated
+from sdezoo_plugins.sdes.affine.cosine import Cosine
+from sdezoo_plugins.sdes.affine.gbm import GBM
+from sdezoo_plugins.sdes.affine.ve import VE
+from sdezoo_plugins.sdes.affine.vp import VP
+from sdezoo_plugins.sdes.affine.zero_inflated import ZeroInflated
+from sdezoo_plugins.sdes.boundary.cir import CIR
+from sdezoo_plugins.sdes.boundary.log_barrier import LogBarrier
+from sdezoo_plugins.sdes.joint.cld import CLD
+from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
+from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
 from tests.conformance.right_losses import mutants
 
 MUTANTS, killed_by = mutants()

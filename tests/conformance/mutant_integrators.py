@@ -4,18 +4,18 @@ from typing import Any, ClassVar
 
 import torch
 
-from sdezoo_plugins.samplers.ancestral import Ancestral
-from sdezoo_plugins.samplers.dale_langevin import DaleLangevin
-from sdezoo_plugins.samplers.ddim import DDIM
-from sdezoo_plugins.samplers.dpmpp_2m import DPMpp2M
-from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
-from sdezoo_plugins.samplers.levy_sde import LevySDE
-from sdezoo_plugins.samplers.multiplicative import Multiplicative
-from sdezoo_plugins.samplers.pc import PC
-from sdezoo_plugins.samplers.pf_ode import PFODE
-from sdezoo_plugins.samplers.posterior import Posterior
-from sdezoo_plugins.samplers.sscs import SSCS
-from sdezoo_plugins.samplers.torchsde import TorchSDE
+from sdezoo_plugins.samplers.affine.ancestral import Ancestral
+from sdezoo_plugins.samplers.affine.ddim import DDIM
+from sdezoo_plugins.samplers.affine.dpmpp_2m import DPMpp2M
+from sdezoo_plugins.samplers.general.euler_maruyama import EulerMaruyama
+from sdezoo_plugins.samplers.general.pc import PC
+from sdezoo_plugins.samplers.general.pf_ode import PFODE
+from sdezoo_plugins.samplers.general.torchsde import TorchSDE
+from sdezoo_plugins.samplers.multiplicative.dale_langevin import DaleLangevin
+from sdezoo_plugins.samplers.multiplicative.multiplicative import Multiplicative
+from sdezoo_plugins.samplers.tailored.levy_sde import LevySDE
+from sdezoo_plugins.samplers.tailored.posterior import Posterior
+from sdezoo_plugins.samplers.tailored.sscs import SSCS
 from tests.conformance.right_samplers import Flow, mutants
 
 OF_OTHER_KINDS, killed_by = mutants()

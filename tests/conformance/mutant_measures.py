@@ -10,17 +10,17 @@ from torch.distributions import StickBreakingTransform, constraints
 from sdezoo import AffineSDE, Coefficients, Conditional, Interpolant, Mix, Rewindable
 from sdezoo.process.affine import leading_spread
 from sdezoo.process.columns import ColumnFit
-from sdezoo_plugins.sdes.beta import Beta
-from sdezoo_plugins.sdes.cir import CIR
-from sdezoo_plugins.sdes.exp_ou import ExpOU
-from sdezoo_plugins.sdes.fractional import Fractional
-from sdezoo_plugins.sdes.gbm import GBM
-from sdezoo_plugins.sdes.log_barrier import LogBarrier
-from sdezoo_plugins.sdes.log_laplace import LogLaplace
-from sdezoo_plugins.sdes.reflected import Reflected, by_images
-from sdezoo_plugins.sdes.student_t import StudentT
-from sdezoo_plugins.sdes.thinning import Thinning
-from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.sdes.affine.exp_ou import ExpOU
+from sdezoo_plugins.sdes.affine.gbm import GBM
+from sdezoo_plugins.sdes.affine.vp import VP
+from sdezoo_plugins.sdes.boundary.cir import CIR
+from sdezoo_plugins.sdes.boundary.log_barrier import LogBarrier
+from sdezoo_plugins.sdes.boundary.reflected import Reflected, by_images
+from sdezoo_plugins.sdes.joint.fractional import Fractional
+from sdezoo_plugins.sdes.non_gaussian.beta import Beta
+from sdezoo_plugins.sdes.non_gaussian.log_laplace import LogLaplace
+from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
+from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
 from tests.conformance.right_losses import mutants
 
 MUTANTS, killed_by = mutants()

@@ -8,12 +8,12 @@ from torch import Tensor
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.differentiation import along
 from sdezoo.process.sde import MatrixSDE
-from sdezoo_plugins.samplers.bridge import BridgeSampler
-from sdezoo_plugins.samplers.ddim import DDIM
-from sdezoo_plugins.samplers.dlpm import DLPM
-from sdezoo_plugins.samplers.heun import Heun
-from sdezoo_plugins.samplers.levy_sde import LevySDE
-from sdezoo_plugins.samplers.unipc import UniPC
+from sdezoo_plugins.samplers.affine.ddim import DDIM
+from sdezoo_plugins.samplers.affine.unipc import UniPC
+from sdezoo_plugins.samplers.general.heun import Heun
+from sdezoo_plugins.samplers.tailored.bridge import BridgeSampler
+from sdezoo_plugins.samplers.tailored.dlpm import DLPM
+from sdezoo_plugins.samplers.tailored.levy_sde import LevySDE
 from tests.conformance.mutant_integrators import OF_OTHER_KINDS
 from tests.conformance.right_samplers import Euler, mutants
 

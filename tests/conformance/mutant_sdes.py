@@ -17,16 +17,16 @@ from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import Ambient, slopes
 from sdezoo.process.interpolant import Interpolant, Mix
-from sdezoo_plugins.sdes.beta import Beta
-from sdezoo_plugins.sdes.cir import CIR
-from sdezoo_plugins.sdes.cld import CLD
-from sdezoo_plugins.sdes.gbm import GBM
-from sdezoo_plugins.sdes.levy import Levy
-from sdezoo_plugins.sdes.student_t import StudentT
-from sdezoo_plugins.sdes.subvp import SubVP
-from sdezoo_plugins.sdes.thinning import Thinning
-from sdezoo_plugins.sdes.ve import VE
-from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.sdes.affine.gbm import GBM
+from sdezoo_plugins.sdes.affine.subvp import SubVP
+from sdezoo_plugins.sdes.affine.ve import VE
+from sdezoo_plugins.sdes.affine.vp import VP
+from sdezoo_plugins.sdes.boundary.cir import CIR
+from sdezoo_plugins.sdes.joint.cld import CLD
+from sdezoo_plugins.sdes.non_gaussian.beta import Beta
+from sdezoo_plugins.sdes.non_gaussian.levy import Levy
+from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
+from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
 from tests.process.edges import BetweenWalls, Kinetic
 
 

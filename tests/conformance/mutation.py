@@ -136,8 +136,9 @@ def plugins_of(file: Path) -> list[tuple[str, str]]:
     module = _module(file)
     entries = [(kind, entry) for kind in KINDS for name in REGISTRIES[kind].names() for entry in REGISTRIES[kind].entries(name)]
     own = [(kind, entry.name) for kind, entry in entries if entry.module == module]
-    users = [other for other in file.parent.glob("*.py") if f"from {module} import" in other.read_text(encoding="utf-8")]
-    return own or list(dict.fromkeys(pair for user in sorted(users) for pair in plugins_of(user)))
+    beside = sorted((PLUGINS / file.relative_to(PLUGINS).parts[0]).rglob("[a-z]*.py"))
+    users = [other for other in beside if f"from {module} import" in other.read_text(encoding="utf-8")]
+    return own or list(dict.fromkeys(pair for user in users for pair in plugins_of(user)))
 
 
 def _module(file: Path) -> str:
@@ -190,7 +191,7 @@ def main() -> None:
 
     import sdezoo.conformance.report  # noqa: F401  (children share what is imported before they are forked)
 
-    files = [f.resolve() for f in options.files] or [f for kind in KINDS for f in sorted((PLUGINS / kind).glob("[a-z]*.py"))]
+    files = [f.resolve() for f in options.files] or [f for kind in KINDS for f in sorted((PLUGINS / kind).rglob("[a-z]*.py"))]
     tried = killed = 0
     for file in files:
         found = mutants(file.read_text(encoding="utf-8"))

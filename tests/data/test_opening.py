@@ -3,7 +3,6 @@
 import gzip
 import io
 import itertools
-import os
 import re
 import shlex
 import subprocess
@@ -22,7 +21,7 @@ from pyarrow import parquet
 from sdezoo.data.column_types import CategoryType
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.labels import labels, take_labels
-from sdezoo.data.opening.table import read_table, return_memory
+from sdezoo.data.opening.table import read_table
 from sdezoo.errors import DataError, ParameterError, PluginError, RunError
 from sdezoo.zoo.datasets import find_dataset, with_parameter
 

@@ -65,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(TrainingConfig.build({**settings, "out": str(tmp_path_factory.mktemp("trained") / "run")})).run
 
 
-@pytest.mark.parametrize("module", ["sdezoo.errors", "sdezoo_cli.commands", "typer", "sdezoo_cli.train", "torch", "sdezoo.runs.train"])
+@pytest.mark.parametrize("module", ["sdezoo.errors", "sdezoo_cli.commands", "typer", "sdezoo_cli.runs.train", "torch", "sdezoo.runs.train"])
 def test_an_interruption_of_the_start_is_no_traceback(tmp_path: Path, module: str) -> None:
     done = started(tmp_path, ["train", "--data", "wine"], (module,))
     assert done.returncode == 128 + signal.SIGINT, done.stderr

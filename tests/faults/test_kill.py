@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import sdezoo_cli.train
+import sdezoo_cli.runs.train
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint
 from sdezoo.training.config import TrainingConfig
@@ -151,7 +151,7 @@ def test_the_command_says_how_to_go_on(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sdezoo", "train", "--data=wine", "--net=mlp:width=16,depth=1", "--steps=12", "--out=my run"])
     with monkeypatch.context() as patched:
-        patched.setattr(sdezoo_cli.train, "bar", bar)
+        patched.setattr(sdezoo_cli.runs.train, "bar", bar)
         with pytest.raises(SystemExit) as leave:
             main()
     assert leave.value.code == code

@@ -74,7 +74,7 @@ def test_python_alone_imports_from_the_folder(folder: Path) -> None:
 
 
 def test_benchmarks_start_nothing_of_the_folder(folder: Path) -> None:
-    code = "from sdezoo_cli.bench import _seconds; _seconds(['-m', 'sdezoo_cli', '--help'])"
+    code = "from sdezoo_cli.plugins.bench import _seconds; _seconds(['-m', 'sdezoo_cli', '--help'])"
     done = called(folder, [sys.executable, "-P", "-c", code])
     assert done.returncode == 0, done.stderr
     assert not (folder.parent / "mark").exists()

@@ -177,8 +177,8 @@ def test_one_module_writes_files() -> None:
         "sdezoo/store/checkpoint.py",
         "sdezoo/bridging/couplings.py",
         "sdezoo/exchange/graphs.py",
-        "cli/sdezoo_cli/new.py",
-        "cli/sdezoo_cli/bench.py",
+        "cli/sdezoo_cli/plugins/new.py",
+        "cli/sdezoo_cli/plugins/bench.py",
     }
     found = set()
     for root in ("sdezoo", "plugins", "cli"):

@@ -175,7 +175,7 @@ def test_json_reads_as_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_commands_print_through_one_module() -> None:
-    for file in COMMANDS.glob("*.py"):
+    for file in COMMANDS.rglob("*.py"):
         tree = ast.parse(file.read_text(encoding="utf-8"))
         names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         calls = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}

@@ -14,9 +14,9 @@ from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.loss import Batch
 from sdezoo.training.preprocessing.fitting import fit_encoding
-from sdezoo_plugins.sdes.log_barrier import LogBarrier
-from sdezoo_plugins.sdes.metropolis import Metropolis, MetropolisWalk
-from sdezoo_plugins.sdes.reflected import SWITCH, Reflected, by_eigenfunctions, by_images
+from sdezoo_plugins.sdes.boundary.log_barrier import LogBarrier
+from sdezoo_plugins.sdes.boundary.metropolis import Metropolis, MetropolisWalk
+from sdezoo_plugins.sdes.boundary.reflected import SWITCH, Reflected, by_eigenfunctions, by_images
 
 WIDE = torch.empty((), dtype=torch.float64)
 TRIANGLE = "-1 0 0; 0 -1 0; 1 1 1"

@@ -8,10 +8,10 @@ from scipy import stats
 
 from sdezoo import SDES, Noise
 from sdezoo.errors import ParameterError
-from sdezoo_plugins.sdes.cir import CIR
-from sdezoo_plugins.sdes.jacobi import Jacobi
-from sdezoo_plugins.sdes.square_root import GROWTH, SHARE, clock, growth_for
-from sdezoo_plugins.sdes.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.boundary.cir import CIR
+from sdezoo_plugins.sdes.boundary.jacobi import Jacobi
+from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.shared.square_root import GROWTH, SHARE, clock, growth_for
 
 LO = torch.tensor(1e-3, dtype=torch.float64)
 NAMES = ["cir", "jacobi", "wright-fisher"]

@@ -15,7 +15,7 @@ from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.registry import LOSSES, SAMPLERS, SDES
-from sdezoo_plugins.sdes.fractional import weights
+from sdezoo_plugins.sdes.joint.fractional import weights
 from tests.analytic import SIGMAS, at
 
 WIDE = torch.empty((), dtype=torch.float64)

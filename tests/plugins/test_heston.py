@@ -8,7 +8,7 @@ import torch
 from scipy.integrate import quad
 
 from sdezoo import DataError, ParameterError, paths
-from sdezoo_plugins.sdes.heston import Heston
+from sdezoo_plugins.sdes.joint.heston import Heston
 
 MU, KAPPA, THETA, XI, RHO, V0 = 0.03, 2.0, 0.04, 0.3, -0.7, 0.06
 MODEL = Heston(MU, KAPPA, THETA, XI, RHO)

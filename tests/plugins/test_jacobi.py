@@ -8,8 +8,8 @@ import torch
 from scipy import stats
 
 from sdezoo import SAMPLERS, Noise
-from sdezoo_plugins.sdes.coalescent import EARLIEST, integral, lines
-from sdezoo_plugins.sdes.jacobi import SERIES_FROM, Jacobi
+from sdezoo_plugins.sdes.boundary.jacobi import SERIES_FROM, Jacobi
+from sdezoo_plugins.sdes.shared.coalescent import EARLIEST, integral, lines
 from tests.diffusions import STATES, distance, outside, without_divergence
 
 POINTS = [[0.03], [0.4]]

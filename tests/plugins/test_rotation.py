@@ -8,7 +8,7 @@ import torch
 from sdezoo import SAMPLERS, DataError, KeyedNoise, Model, Noise, ParameterError, ScoreModel, paths
 from sdezoo.learning.loss import Batch
 from sdezoo_plugins.losses.sliced_sm import SlicedSM
-from sdezoo_plugins.sdes.rotation import Rotation
+from sdezoo_plugins.sdes.joint.rotation import Rotation
 
 PLANES = tuple(
     tuple(tuple(float((i == a) * (j == b) - (i == b) * (j == a)) for j in range(3)) for i in range(3)) for a, b in ((0, 1), (0, 2), (1, 2))

@@ -10,10 +10,10 @@ from scipy import stats
 from sdezoo import SAMPLERS, SDES, Noise
 from sdezoo.errors import ParameterError
 from sdezoo_plugins.losses.dsm import DSM
-from sdezoo_plugins.sdes.bessel import bessel
-from sdezoo_plugins.sdes.cir import CIR
-from sdezoo_plugins.sdes.jacobi import Jacobi
-from sdezoo_plugins.sdes.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.boundary.cir import CIR
+from sdezoo_plugins.sdes.boundary.jacobi import Jacobi
+from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.shared.bessel import bessel
 from tests.diffusions import STATES, distance, outside, without_divergence
 
 FELLER = CIR(kappa=1.0, theta=2.0, sigma=2.0, start=1.0)

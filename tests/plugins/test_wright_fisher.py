@@ -9,9 +9,9 @@ from scipy import stats
 
 from sdezoo import SAMPLERS, SDES, Noise
 from sdezoo.errors import DataError, ParameterError
-from sdezoo_plugins.sdes.jacobi import Jacobi
-from sdezoo_plugins.sdes.simplex_transition import _small_time_counts, angle, descendants, log_density, small_time
-from sdezoo_plugins.sdes.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.boundary.jacobi import Jacobi
+from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.shared.simplex_transition import _small_time_counts, angle, descendants, log_density, small_time
 from tests.diffusions import STATES, distance, outside, without_divergence
 
 LEVEL = 0.01 / 4

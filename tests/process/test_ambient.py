@@ -10,7 +10,7 @@ from sdezoo.errors import SupportError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import Ambient
 from sdezoo.zoo.registry import SDES
-from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
+from sdezoo_plugins.samplers.general.euler_maruyama import EulerMaruyama
 from tests.analytic import AFFINE_SPECS, GBM_SPECS, assert_moments, at, coordinates
 
 

@@ -15,9 +15,9 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional
 from sdezoo.zoo.composition import defaults, fitting
 from sdezoo.zoo.registry import LOSSES, SAMPLERS
-from sdezoo_plugins.samplers.euler_maruyama import EulerMaruyama
-from sdezoo_plugins.samplers.heun import Heun
-from sdezoo_plugins.samplers.pc import PC
+from sdezoo_plugins.samplers.general.euler_maruyama import EulerMaruyama
+from sdezoo_plugins.samplers.general.heun import Heun
+from sdezoo_plugins.samplers.general.pc import PC
 from tests.analytic import SIGMAS, assert_moments, at
 from tests.process.edges import BetweenWalls, Kinetic, Stable, StableFlow
 

@@ -7,7 +7,7 @@ import torch
 
 from sdezoo.process.differentiation import outside_transforms
 from sdezoo.zoo.registry import SDES
-from sdezoo_plugins.sdes.coalescent import lines
+from sdezoo_plugins.sdes.shared.coalescent import lines
 
 T = torch.tensor(0.4, dtype=torch.float64)
 X = torch.tensor([0.3, 0.4, 0.5], dtype=torch.float64)

@@ -61,7 +61,7 @@ def test_parts_of_a_product_are_cited():
 def test_a_file_brings_its_papers(tmp_path):
     source = '''
 from dataclasses import dataclass
-from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.sdes.affine.vp import VP
 
 @dataclass(frozen=True)
 class Mine(VP):

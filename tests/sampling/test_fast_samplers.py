@@ -13,15 +13,15 @@ from sdezoo.conformance.bank.sampler_problems import WIDE, drive
 from sdezoo.learning.model import Model
 from sdezoo.sampling.grid import grid
 from sdezoo.zoo.registry import SDES
-from sdezoo_plugins.samplers.ddim import DDIM
-from sdezoo_plugins.samplers.deis import DEIS
-from sdezoo_plugins.samplers.dpmpp_2m import DPMpp2M
-from sdezoo_plugins.samplers.dpmpp_2m_sde import DPMpp2MSDE
-from sdezoo_plugins.samplers.dpmpp_3m import DPMpp3M
-from sdezoo_plugins.samplers.exponential_adams import log_snr, with_data, with_noise
-from sdezoo_plugins.samplers.heun import Heun
-from sdezoo_plugins.samplers.pf_ode import PFODE
-from sdezoo_plugins.samplers.unipc import UniPC
+from sdezoo_plugins.samplers.affine.ddim import DDIM
+from sdezoo_plugins.samplers.affine.deis import DEIS
+from sdezoo_plugins.samplers.affine.dpmpp_2m import DPMpp2M
+from sdezoo_plugins.samplers.affine.dpmpp_2m_sde import DPMpp2MSDE
+from sdezoo_plugins.samplers.affine.dpmpp_3m import DPMpp3M
+from sdezoo_plugins.samplers.affine.exponential_adams import log_snr, with_data, with_noise
+from sdezoo_plugins.samplers.affine.unipc import UniPC
+from sdezoo_plugins.samplers.general.heun import Heun
+from sdezoo_plugins.samplers.general.pf_ode import PFODE
 from tests.analytic import AFFINE_SPECS, assert_moments, at, coordinates
 
 MULTISTEP = {

@@ -6,7 +6,7 @@ import torch
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.sampling.sampler import Sampler
-from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.sdes.affine.vp import VP
 
 
 class Plain(Sampler[ForwardSDE]):

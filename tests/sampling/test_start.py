@@ -11,7 +11,7 @@ from sdezoo.errors import ParameterError
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.sampling.start import PRIOR, AtRows, FromRows
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.sdes.affine.vp import VP
 from tests.analytic import SIGMAS, assert_moments, at
 
 LIKE = torch.empty((), dtype=torch.float64)

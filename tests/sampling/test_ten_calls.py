@@ -28,8 +28,8 @@ from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.sampling.grid import grid
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from sdezoo_plugins.samplers.dpmpp_2m import DPMpp2M
-from sdezoo_plugins.samplers.unipc import UniPC
+from sdezoo_plugins.samplers.affine.dpmpp_2m import DPMpp2M
+from sdezoo_plugins.samplers.affine.unipc import UniPC
 from tests.analytic import at, sliced_w1
 from tests.sampling.test_fast_samplers import LOWEST, Counted, LogGamma
 

@@ -121,7 +121,7 @@ def test_what_cannot_be_compared_is_refused(library, spec, steps, error, problem
 
 
 def test_the_defaults_are_those_of_the_help():
-    from sdezoo_cli import verify
+    from sdezoo_cli.plugins import verify
 
     text = " ".join(str(annotation) for annotation in verify.verify.__annotations__.values())
     assert f"Default: {against.STEPS}." in text

@@ -9,9 +9,9 @@ from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.errors import SdezooError
 from sdezoo.verification.baseline import COSTS, compare, read, record, write
 from sdezoo.zoo.registry import SAMPLERS
-from sdezoo_plugins.samplers.dpmpp_2m import DPMpp2M
-from sdezoo_plugins.samplers.heun import Heun
-from sdezoo_plugins.samplers.multiplicative import Multiplicative
+from sdezoo_plugins.samplers.affine.dpmpp_2m import DPMpp2M
+from sdezoo_plugins.samplers.general.heun import Heun
+from sdezoo_plugins.samplers.multiplicative.multiplicative import Multiplicative
 from tests.process.edges import StableFlow
 
 

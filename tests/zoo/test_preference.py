@@ -12,8 +12,8 @@ from sdezoo.process.process import Process
 from sdezoo.process.requirement import Requirement
 from sdezoo.zoo.composition import defaults, fitting_parts, preferred
 from sdezoo.zoo.registry import LOSSES, NETWORKS, SAMPLERS, SDES
-from sdezoo_plugins.samplers.dpmpp_2m import DPMpp2M
-from sdezoo_plugins.sdes.vp import VP
+from sdezoo_plugins.samplers.affine.dpmpp_2m import DPMpp2M
+from sdezoo_plugins.sdes.affine.vp import VP
 
 ORDERS = {
     "image": ("dpmpp-2m-sde", "euler-maruyama"),

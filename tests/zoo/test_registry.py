@@ -88,7 +88,7 @@ def test_building_imports_just_that_plugin():
     code = "from sdezoo import SDES\nSDES.build('gbm:sigma=0.8')\n"
     code += "import sys\nprint(*[m for m in sys.modules if m.startswith('sdezoo_plugins.')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["sdezoo_plugins.sdes", "sdezoo_plugins.sdes.gbm"]
+    assert done.stdout.split() == ["sdezoo_plugins.sdes", "sdezoo_plugins.sdes.affine", "sdezoo_plugins.sdes.affine.gbm"]
 
 
 def test_the_built_in_plugins_are_here_and_whole():

@@ -41,7 +41,7 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
 from sdezoo.process.sde import MatrixSDE
 from sdezoo.zoo.spec import listed
-from sdezoo_plugins.sdes.coalescent import draw_lines
+from sdezoo_plugins.sdes.shared.coalescent import draw_lines
 
 LEVELS = 257
 _SKEW = 1e-9

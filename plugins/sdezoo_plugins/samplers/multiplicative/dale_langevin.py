@@ -4,7 +4,7 @@ Shetty, Prasath & Seelamantula, arXiv 2510.02730. With `h = X∘s = ∇_z log p 
 nothing can become negative. `σ = σ(t)` and `μ = μ(t)` are those of the process. If each column has its own spread, `X` stands for
 `e^z`, a power of the column's values.
 
-`preset` sets the step sizes; see `sdezoo_plugins.samplers.multiplicative_recipe`.
+`preset` sets the step sizes; see `sdezoo_plugins.samplers.multiplicative.multiplicative_recipe`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from torch import Tensor
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
-from sdezoo_plugins.samplers.multiplicative_recipe import MultiplicativeRecipe
+from sdezoo_plugins.samplers.multiplicative.multiplicative_recipe import MultiplicativeRecipe
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
-from sdezoo_plugins.sdes.exploding import TERMINAL, exploding
+from sdezoo_plugins.sdes.shared.exploding import TERMINAL, exploding
 
 GROWTH = 50.0
 

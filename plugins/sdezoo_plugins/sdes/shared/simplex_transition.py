@@ -26,8 +26,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sdezoo_plugins.sdes.bessel import bessel
-from sdezoo_plugins.sdes.coalescent import EARLIEST, line_moments, lines
+from sdezoo_plugins.sdes.shared.bessel import bessel
+from sdezoo_plugins.sdes.shared.coalescent import EARLIEST, line_moments, lines
 
 _NEAR = 6.0
 _WIDTH = 7.0

@@ -32,7 +32,7 @@ from sdezoo.errors import SupportError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.columns import ColumnFit
-from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
+from sdezoo_plugins.sdes.shared.exploding import TERMINAL, WithMarks, exploding
 
 
 class Marked(WithMarks):

@@ -32,8 +32,8 @@ from sdezoo.process.differentiation import kept
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, Shape
 from sdezoo.process.sde import ForwardSDE, MatrixSDE
-from sdezoo_plugins.sdes.exploding import TERMINAL, exploding
-from sdezoo_plugins.sdes.side_by_side import Columns, Part, SideBySide, ordered, part
+from sdezoo_plugins.sdes.joint.side_by_side import Columns, Part, SideBySide, ordered, part
+from sdezoo_plugins.sdes.shared.exploding import TERMINAL, exploding
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from sdezoo.process.interpolant import Mix, SelfDecomposable
 from sdezoo.process.noise import Noise
-from sdezoo_plugins.sdes.logarithms import InLogarithms
+from sdezoo_plugins.sdes.shared.logarithms import InLogarithms
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
-from sdezoo_plugins.sdes.coalescent import EARLIEST, draw_lines, folded, inside
-from sdezoo_plugins.sdes.simplex_transition import descendants, log_density
-from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start, root
+from sdezoo_plugins.sdes.shared.coalescent import EARLIEST, draw_lines, folded, inside
+from sdezoo_plugins.sdes.shared.simplex_transition import descendants, log_density
+from sdezoo_plugins.sdes.shared.square_root import RESOLVED, Growth, SquareRoot, Start, root
 
 RETURN = 4.0
 

@@ -35,7 +35,7 @@ from sdezoo.parameters import Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.rewindable import Rewindable
 from sdezoo.process.standardized import by_column
-from sdezoo_plugins.sdes.coalescent import inside
+from sdezoo_plugins.sdes.shared.coalescent import inside
 
 _FIRST, _LAST = 10.0, -13.0
 """`logit α` at times 0 and 1."""

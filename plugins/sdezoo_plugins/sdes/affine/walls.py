@@ -27,7 +27,7 @@ from torch.distributions import Transform, constraints
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.columns import ColumnFit, piles_up
-from sdezoo_plugins.sdes.exploding import TERMINAL, WithMarks, exploding
+from sdezoo_plugins.sdes.shared.exploding import TERMINAL, WithMarks, exploding
 
 MARK = 2.0
 NEAR, FEW, SHARE, LEVELS, PILE, PERCENT = 0.9, 3, 0.01, 10, 0.04, 100

@@ -10,7 +10,7 @@ from typing import ClassVar
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo_plugins.sdes.pinned import Pinned
+from sdezoo_plugins.sdes.shared.pinned import Pinned
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """DPM-Solver++(3M): the exponential three-step Adams–Bashforth method on the probability flow of every affine process.
 
 Lu et al., arXiv 2211.01095, section 4 with `k = 3`. In the exact solution, in `λ = ln(α/σ)`, the denoiser is replaced by the polynomial
-through its last three values; see `sdezoo_plugins.samplers.exponential_adams`. With two values the weights are those of
+through its last three values; see `sdezoo_plugins.samplers.affine.exponential_adams`. With two values the weights are those of
 DPM-Solver++(2M) up to the third order in the step. With one value they are those of DDIM.
 
 One network evaluation per step. The local error is of order 4, except in the first step: it has a single value, and its error is of
@@ -18,7 +18,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
-from sdezoo_plugins.samplers.exponential_adams import log_snr, with_data
+from sdezoo_plugins.samplers.affine.exponential_adams import log_snr, with_data
 
 Known = list[tuple[Tensor, Tensor]]
 """Values of `λ` and the denoised states there, newest first."""

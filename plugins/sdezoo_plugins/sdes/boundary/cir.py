@@ -34,8 +34,8 @@ from torch.distributions import constraints
 from sdezoo.errors import ParameterError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.noise import Noise
-from sdezoo_plugins.sdes.bessel import bessel
-from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start, root
+from sdezoo_plugins.sdes.shared.bessel import bessel
+from sdezoo_plugins.sdes.shared.square_root import RESOLVED, Growth, SquareRoot, Start, root
 
 
 @dataclass(frozen=True)

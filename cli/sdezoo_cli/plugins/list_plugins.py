@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from sdezoo_cli.listing import print_plugins
 from sdezoo_cli.options import Json, Plugins, load_plugins
+from sdezoo_cli.plugins.listing import print_plugins
 from sdezoo_cli.printing import say, to_terminal
 
 

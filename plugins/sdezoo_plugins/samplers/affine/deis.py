@@ -24,7 +24,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
-from sdezoo_plugins.samplers.exponential_adams import interpolatory
+from sdezoo_plugins.samplers.affine.exponential_adams import interpolatory
 
 _NODES, _WEIGHTS = (torch.from_numpy(part) for part in np.polynomial.legendre.leggauss(32))
 

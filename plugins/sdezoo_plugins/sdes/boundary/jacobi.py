@@ -34,9 +34,9 @@ from torch.distributions import constraints
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.differentiation import outside_transforms
 from sdezoo.process.noise import Noise
-from sdezoo_plugins.sdes.coalescent import draw_lines, folded, inside
-from sdezoo_plugins.sdes.simplex_transition import small_time
-from sdezoo_plugins.sdes.square_root import RESOLVED, Growth, SquareRoot, Start, root
+from sdezoo_plugins.sdes.shared.coalescent import draw_lines, folded, inside
+from sdezoo_plugins.sdes.shared.simplex_transition import small_time
+from sdezoo_plugins.sdes.shared.square_root import RESOLVED, Growth, SquareRoot, Start, root
 
 SERIES_FROM = 0.01
 TERMS = 90

@@ -8,8 +8,8 @@ positive data, so that no step can leave the positive numbers.
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sdezoo_plugins.sdes.logarithms import InLogarithms
-from sdezoo_plugins.sdes.pinned import Pinned
+from sdezoo_plugins.sdes.shared.logarithms import InLogarithms
+from sdezoo_plugins.sdes.shared.pinned import Pinned
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 Zhao et al., arXiv 2302.04867. UniP-p predicts `z` at the next time from the last `p` values of the denoiser, or of the noise. The next
 step evaluates the network there, and UniC-2 corrects that `z` with three values, the new one included. The network is not evaluated
 again at the corrected `z`, so correcting is free. The weights solve the paper's conditions, so its `B(h)` cancels: they are those of
-`sdezoo_plugins.samplers.exponential_adams`. With two values, in the predictor and in the first correction, the published code gives the
-slope the weight ½ instead. That has the same order, and is nearer to the exact flow of the data in few steps: by a quarter with 5, by a
+`sdezoo_plugins.samplers.affine.exponential_adams`. With two values, in the predictor and in the first correction, the published code gives
+the slope the weight ½ instead. That has the same order, and is nearer to the exact flow of the data in few steps: by a quarter with 5, by a
 third with 10 and 20, in the geometric mean over 21 exact problems. For the noise it makes little difference.
 
 With `p = 2` the corrector raises the order to 3 (theorem 3.1). The paper corrects `p = 3` with four values. Within ten evaluations four
@@ -26,7 +26,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE, Coefficients
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
-from sdezoo_plugins.samplers.exponential_adams import log_snr, with_data, with_noise
+from sdezoo_plugins.samplers.affine.exponential_adams import log_snr, with_data, with_noise
 
 Last = tuple[Coefficients, Tensor, list[tuple[Tensor, Tensor]]]
 """The start of the previous step: coefficients, state, and known values as pairs of `λ` and the value there."""

@@ -3,7 +3,7 @@
 Shetty, Prasath & Seelamantula, arXiv 2510.02730: Euler–Maruyama on the ambient reverse SDE `dX = μX dt + σX dW`, with the divergence
 `∇·(g gᵀ) = 2σ²X`. The factor can be negative: large steps leave the positive numbers, and sampling then stops with an error.
 
-`preset` sets the step sizes; see `sdezoo_plugins.samplers.multiplicative_recipe`.
+`preset` sets the step sizes; see `sdezoo_plugins.samplers.multiplicative.multiplicative_recipe`.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.process.sde import ForwardSDE
-from sdezoo_plugins.samplers.multiplicative_recipe import MultiplicativeRecipe
+from sdezoo_plugins.samplers.multiplicative.multiplicative_recipe import MultiplicativeRecipe
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Samplers that solve the linear part of an affine process exactly."""

@@ -1,0 +1,1 @@
+"""Multiplicative samplers, for geometric Brownian motion."""

@@ -1,0 +1,1 @@
+"""Samplers for processes of one kind: bridges, interpolants, Lévy noise, auxiliary variables."""

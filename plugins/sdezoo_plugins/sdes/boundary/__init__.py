@@ -1,0 +1,1 @@
+"""Processes that live within a boundary: their noise dies there, or they are turned back."""

@@ -1,0 +1,1 @@
+"""Processes between two distributions of data."""

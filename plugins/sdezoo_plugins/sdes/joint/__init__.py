@@ -1,0 +1,1 @@
+"""Processes whose noise couples entries, adds variables to the data, or joins other processes."""

@@ -1,0 +1,1 @@
+"""Processes whose noise is not normal: heavy tails, jumps, counts, shares."""

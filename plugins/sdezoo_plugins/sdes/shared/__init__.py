@@ -1,0 +1,1 @@
+"""No plugins: mathematics that several processes share."""
