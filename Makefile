@@ -24,7 +24,7 @@ SUITE := python -m pytest -m "not slow" --numprocesses=logical --maxprocesses=8 
 smoke test test-lowest test-newest: export OMP_NUM_THREADS = 1
 
 # Under a minute on two cores: the way of a user, and what is quick and likely to break.
-SMOKE := tests/cli/test_whole_way.py tests/zoo tests/store tests/training/test_config.py tests/learning/test_output.py \
+SMOKE := tests/cli/runs/test_whole_way.py tests/zoo tests/store tests/training/test_config.py tests/learning/test_output.py \
 	tests/learning/test_prior.py tests/conformance/test_law.py tests/conformance/test_restoring_law.py tests/sampling/test_grid.py
 
 .DEFAULT_GOAL := help

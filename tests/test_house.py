@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,8 +146,9 @@ def test_every_file_can_be_read_in_a_sitting():
     assert {file: count for file, count in lines.items() if count > 400} == {}
 
 
-def test_no_folder_of_the_core_holds_more_than_fifteen_files():
-    sizes = {folder: len(list(folder.glob("*.py"))) for folder in {file.parent for file in FILES if file.is_relative_to(HOUSE / "sdezoo")}}
+def test_no_folder_holds_more_than_fifteen_files():
+    files = [path for root in (*ROOTS, "tests") for path in (HOUSE / root).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    sizes = Counter(where(file.parent) for file in files)
     assert {folder: size for folder, size in sizes.items() if size > 15} == {}
 
 

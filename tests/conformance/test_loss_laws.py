@@ -9,7 +9,7 @@ from sdezoo.conformance.bank.problems import Additive
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.zoo.registry import LOSSES
-from tests.conformance.right_losses import Denoising, Sliced
+from tests.conformance.right.losses import Denoising, Sliced
 from tests.conformance.trying import try_law
 from tests.process.edges import BetweenWalls, Kinetic, Stable
 

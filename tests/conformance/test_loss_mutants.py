@@ -4,8 +4,8 @@ import pytest
 
 from sdezoo.conformance.law import LawError
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
-from tests.conformance.mutant_losses import MUTANTS
-from tests.conformance.right_losses import RIGHT
+from tests.conformance.mutants.losses import MUTANTS
+from tests.conformance.right.losses import RIGHT
 
 
 @pytest.mark.parametrize(("mutant", "law"), [pytest.param(mutant, law, id=f"{name}-{law}") for name, mutant, law in MUTANTS])

@@ -6,8 +6,8 @@ from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
 from sdezoo.zoo.registry import SDES
-from tests.conformance import unusual_losses, unusual_samplers, unusual_sdes
-from tests.conformance.right_plugins import Churned, HalfLine
+from tests.conformance.right import unusual_losses, unusual_samplers, unusual_sdes
+from tests.conformance.right.plugins import Churned, HalfLine
 from tests.conformance.trying import try_law
 
 QUICK = {"Coins", "Blur", "Straight", "Waving"}

@@ -10,7 +10,7 @@ from sdezoo import Sampler
 from sdezoo.conformance.laws.recovery_laws import law_recovered
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.zoo.registry import SAMPLERS, SDES
-from tests.conformance.right_samplers import Euler
+from tests.conformance.right.samplers import Euler
 from tests.conformance.trying import try_law
 from tests.process.edges import BetweenWalls, Kinetic, Stable, StableFlow
 

@@ -4,8 +4,8 @@ import pytest
 
 from sdezoo.conformance.law import LawError
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
-from tests.conformance.mutant_samplers import MUTANTS
-from tests.conformance.right_samplers import RIGHT
+from tests.conformance.mutants.samplers import MUTANTS
+from tests.conformance.right.samplers import RIGHT
 
 
 @pytest.mark.parametrize(("mutant", "law"), [pytest.param(mutant, law, id=f"{name}-{law}") for name, mutant, law in MUTANTS])

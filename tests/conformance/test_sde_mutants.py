@@ -6,13 +6,13 @@ from sdezoo.conformance.bank.loss_trials import Logistic
 from sdezoo.conformance.bank.sampler_problems import Sheared
 from sdezoo.conformance.law import BoundLaw, LawError
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
-from tests.conformance.mutant_choices import MUTANTS as CHOICES
-from tests.conformance.mutant_claims import MUTANTS as CLAIMS
-from tests.conformance.mutant_data import MUTANTS as DATA
-from tests.conformance.mutant_data import RIGHT as UNSUSPECTED
-from tests.conformance.mutant_measures import MUTANTS as MEASURES
-from tests.conformance.mutant_measures import RIGHT as EXONERATED
-from tests.conformance.mutant_sdes import MUTANTS, GBMInX, MeanReverting, NormalInterpolant, ScoreAlone
+from tests.conformance.mutants.choices import MUTANTS as CHOICES
+from tests.conformance.mutants.claims import MUTANTS as CLAIMS
+from tests.conformance.mutants.data import MUTANTS as DATA
+from tests.conformance.mutants.data import RIGHT as UNSUSPECTED
+from tests.conformance.mutants.measures import MUTANTS as MEASURES
+from tests.conformance.mutants.measures import RIGHT as EXONERATED
+from tests.conformance.mutants.sdes import MUTANTS, GBMInX, MeanReverting, NormalInterpolant, ScoreAlone
 from tests.conformance.trying import try_law
 
 

@@ -16,7 +16,7 @@ from sdezoo_plugins.samplers.multiplicative.multiplicative import Multiplicative
 from sdezoo_plugins.samplers.tailored.levy_sde import LevySDE
 from sdezoo_plugins.samplers.tailored.posterior import Posterior
 from sdezoo_plugins.samplers.tailored.sscs import SSCS
-from tests.conformance.right_samplers import Flow, mutants
+from tests.conformance.right.samplers import Flow, mutants
 
 OF_OTHER_KINDS, killed_by = mutants()
 

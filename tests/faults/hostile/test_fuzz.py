@@ -1,4 +1,4 @@
-"""Damaged inputs of every kind: each works, or is refused in one sentence and a remedy; see `tests.faults.hunting` for the bounds."""
+"""Damaged inputs of every kind: each works, or is refused in one sentence and a remedy; `tests.faults.hostile.hunting` has the bounds."""
 
 import gzip
 import hashlib
@@ -32,7 +32,7 @@ from sdezoo_plugins.datasets.array import Array
 from sdezoo_plugins.datasets.folder import Folder
 from sdezoo_plugins.datasets.idx import Idx
 from sdezoo_plugins.datasets.table import Table
-from tests.faults.hunting import attempt, hunt
+from tests.faults.hostile.hunting import attempt, hunt
 
 FEW, MANY = 20, 500
 """Inputs of each kind: always, and in the long run."""

@@ -18,7 +18,7 @@ from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.training.config import TrainingConfig
 
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 NAMES = [r"$\foo{$", "$x$", r"\$a$", "$", "$$", r"a\$b\$c$d$", "a\x1b[31mb\u202e", "_hidden", "x" * 5000, "{", "%", "a\nb", ""]
 
 SCRIPT = """

@@ -8,7 +8,7 @@ import torch
 from sdezoo.learning.loss import ScoreLoss, per_sample, score_along
 from sdezoo.parameters import Count, Positive
 from sdezoo.process.process import Conditional, Process
-from tests.conformance.right_losses import Denoising, Sliced
+from tests.conformance.right.losses import Denoising, Sliced
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sdezoo_plugins.sdes.boundary.log_barrier import LogBarrier
 from sdezoo_plugins.sdes.joint.cld import CLD
 from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
 from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
-from tests.conformance.right_losses import mutants
+from tests.conformance.right.losses import mutants
 
 MUTANTS, killed_by = mutants()
 

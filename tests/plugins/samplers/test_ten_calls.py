@@ -31,7 +31,7 @@ from sdezoo.zoo.registry import SAMPLERS, SDES
 from sdezoo_plugins.samplers.affine.dpmpp_2m import DPMpp2M
 from sdezoo_plugins.samplers.affine.unipc import UniPC
 from tests.analytic import at, sliced_w1
-from tests.sampling.test_fast_samplers import LOWEST, Counted, LogGamma
+from tests.plugins.samplers.test_fast_samplers import LOWEST, Counted, LogGamma
 
 BEST = UniPC(order=3, prediction="noise", spacing="optimized")
 DALE_LANGEVIN = SAMPLERS.build("dale-langevin")

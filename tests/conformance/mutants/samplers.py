@@ -14,8 +14,8 @@ from sdezoo_plugins.samplers.general.heun import Heun
 from sdezoo_plugins.samplers.tailored.bridge import BridgeSampler
 from sdezoo_plugins.samplers.tailored.dlpm import DLPM
 from sdezoo_plugins.samplers.tailored.levy_sde import LevySDE
-from tests.conformance.mutant_integrators import OF_OTHER_KINDS
-from tests.conformance.right_samplers import Euler, mutants
+from tests.conformance.mutants.integrators import OF_OTHER_KINDS
+from tests.conformance.right.samplers import Euler, mutants
 
 OF_EULER, killed_by = mutants()
 

@@ -10,8 +10,8 @@ from sdezoo.parameters import Count, NonNegative
 from sdezoo.process.interpolant import Interpolant
 from sdezoo.sampling.grid import Spacing
 from sdezoo.sampling.sampler import Sampler
-from tests.conformance.right_plugins import Churned
-from tests.conformance.right_samplers import Euler
+from tests.conformance.right.plugins import Churned
+from tests.conformance.right.samplers import Euler
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sdezoo.store.shards import Shards
 from sdezoo.training.config import TrainingConfig
 
 SETTINGS = {"net": "mlp:width=16,depth=1", "data": "wine", "batch_size": 8, "checkpoint_every": 1, "keep": 1, "device": "cpu"}
-HOUSE = Path(__file__).parents[2]
+HOUSE = Path(__file__).parents[3]
 
 
 def config(run: Path, steps: int) -> TrainingConfig:

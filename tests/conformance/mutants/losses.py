@@ -8,8 +8,8 @@ from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 from sdezoo.process.sde import MatrixSDE
 from sdezoo_plugins.losses.dsm import DSM
-from tests.conformance.mutant_minimizers import WITH_WRONG_MINIMIZERS
-from tests.conformance.right_losses import AffineDenoising, Denoising, Sliced, mutants
+from tests.conformance.mutants.minimizers import WITH_WRONG_MINIMIZERS
+from tests.conformance.right.losses import AffineDenoising, Denoising, Sliced, mutants
 
 UNRULY, killed_by = mutants()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ATTACKS = Path(__file__).parents[2] / "attacks"
+ATTACKS = Path(__file__).parents[3] / "attacks"
 SLOW = {"kill": ["--kills", "200"], "state": ["--changes", "2000", "--seed", "1"], "damage": ["--inputs", "2000"]}
 FEW = [pytest.param("state", ["--changes", "40"], id="state")]
 MANY = [pytest.param(file.stem, SLOW.get(file.stem, []), id=f"{file.stem}-slow", marks=pytest.mark.slow) for file in ATTACKS.glob("*.py")]

@@ -21,7 +21,7 @@ from sdezoo.data.opening.table import _one_by_one, read_table
 from sdezoo.data.opening.words import Vocabulary
 from sdezoo.errors import DataError
 from sdezoo.zoo.datasets import find_dataset
-from tests.faults.hunting import attempt
+from tests.faults.hostile.hunting import attempt
 
 ROWS, LONG = 400, "a" * 10**6
 MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"

@@ -21,7 +21,7 @@ from sdezoo_plugins.sdes.non_gaussian.beta import Beta
 from sdezoo_plugins.sdes.non_gaussian.log_laplace import LogLaplace
 from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
 from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
-from tests.conformance.right_losses import mutants
+from tests.conformance.right.losses import mutants
 
 MUTANTS, killed_by = mutants()
 

@@ -4,7 +4,7 @@ import torch
 
 from sdezoo.learning.loss import per_sample
 from sdezoo.process.requirement import needs_multiplicative
-from tests.conformance.right_losses import AffineDenoising, Denoising, Nonnegative, Sliced, mutants
+from tests.conformance.right.losses import AffineDenoising, Denoising, Nonnegative, Sliced, mutants
 
 WITH_WRONG_MINIMIZERS, killed_by = mutants()
 

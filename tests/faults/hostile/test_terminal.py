@@ -21,7 +21,7 @@ from sdezoo_cli.printing import say_json
 from sdezoo_cli.progress import bar
 
 HOSTILE = "\x1b]0;title\x07\x1b[31m\x9b2J\r\x08\x7f\u202e\u2066\u200f\u2028\ufeff\U000e0041{x}[bold]"
-COMMANDS = Path(__file__).parents[2] / "cli" / "sdezoo_cli"
+COMMANDS = Path(__file__).parents[3] / "cli" / "sdezoo_cli"
 Terminal = Callable[..., tuple[int, str, str]]
 
 
