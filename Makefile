@@ -38,7 +38,7 @@ demo: $(DEV) ## train on real handwritten digits, sample, and measure the sample
 	$(BIN)/sdezoo train --sde gbm --loss mult-dsm --out $(DEMO) --overwrite
 	$(BIN)/sdezoo sample $(DEMO) --sampler dpmpp-2m --steps 20 -n 898 --seed 0 --out $(DEMO)/samples/digits.npz --overwrite
 	$(BIN)/sdezoo sample $(DEMO) --sampler dpmpp-2m --steps 20 -n 64 --seed 0 --out $(DEMO)/samples/digits.png --overwrite
-	$(BIN)/python docs/digits_quality.py $(DEMO)/samples/digits.npz
+	$(BIN)/python docs/experiments/digits_quality.py $(DEMO)/samples/digits.npz
 	@echo "The picture of the samples: $(DEMO)/samples/digits.png"
 
 smoke: $(DEV) ## run the quickest tests, and train, sample and check one process of each kind, in under a minute
@@ -67,9 +67,9 @@ bench: $(PEERS) ## measure speed, memory and evaluations as ratios, beside other
 	$(BENCH)/bin/sdezoo bench
 
 gpu: $(DEV) $(PEERS) ## on a machine with a GPU: the tests, then the demo's job there beside the CPU, then the bench
-	$(BIN)/python docs/gpu.py --check
+	$(BIN)/python docs/experiments/gpu.py --check
 	$(MAKE) test
-	$(BIN)/python docs/gpu.py
+	$(BIN)/python docs/experiments/gpu.py
 	$(BENCH)/bin/sdezoo bench
 
 docs: $(DOCS) ## build the documentation and follow its links; a warning is an error

@@ -84,23 +84,25 @@ class Gallery(SphinxDirective):
     def _card(self, name: str, sde: Process | None) -> str:
         here = Path(self.env.srcdir)
         page = self._page(here, name)
-        picture = f".. image:: /zoo/{name}.png\n   :alt: Paths of {name}" if (here / "zoo" / f"{name}.png").is_file() else ""
+        drawn = [
+            f".. image:: /{file.relative_to(here).as_posix()}\n   :alt: Paths of {name}" for file in here.glob(f"pictures/*/{name}.png")
+        ]
         title = f":doc:`{name} <{page}>`" if page else f"**{name}**"
         summary = SDES.summary(name)[0]
         words = re.sub(
             r"(`[^`]*`)|(--[\w-]+)|([*|_\\])", lambda found: found[1] or (f"`{found[2]}`" if found[2] else f"\\{found[3]}"), summary
         )
         data = f"Data: {support_in_words(sde.support)}." if sde else ""
-        parts = [picture, title, words, data, f".. code-block:: console\n\n   $ {self._command(name, summary, sde)}"]
+        parts = [*drawn, title, words, data, f".. code-block:: console\n\n   $ {self._command(name, summary, sde)}"]
         return ".. container:: card\n\n" + indent("\n\n".join(filter(None, parts)), "   ")
 
     @staticmethod
     def _page(here: Path, name: str) -> str | None:
         """The page whose title names the process."""
-        for file in sorted((here / "zoo").glob("*.md")):
-            if f"`{name}`" in file.read_text(encoding="utf-8").partition("\n")[0]:
-                return f"/zoo/{file.stem}"
-        return f"/{name}" if (here / f"{name}.md").is_file() else None
+        for file in sorted(here.glob("zoo/*/*.md")):
+            if file.stem == name or f"`{name}`" in file.read_text(encoding="utf-8").partition("\n")[0]:
+                return f"/{file.relative_to(here).with_suffix('').as_posix()}"
+        return None
 
     def _command(self, name: str, summary: str, sde: Process | None) -> str:
         """What trains it: by the spec string of its summary if it has no defaults, and between two data sets if it has two ends. What is

@@ -12,8 +12,8 @@ again: an interrupted study continues, and `--again` replaces what is asked for.
 The third is for the membership test, with as little learned as may be: `columns` draws each column by itself from the training rows,
 `ranks` is a Gaussian copula of their ranks, and `both` is that copula of both halves together, of which only luck is found.
 
-The other libraries are installed into an environment of their own, `--environment`, by `docs/table-peers.txt`. That is all that is
-downloaded: the tables come with packages. Every method runs in a process of its own, with one thread.
+The other libraries are installed into an environment of their own, `--environment`, by `docs/experiments/tables/table-peers.txt`. That is
+all that is downloaded: the tables come with packages. Every method runs in a process of its own, with one thread.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from sdezoo.evaluation.privacy import Records, privacy
 from sdezoo.evaluation.resampling import bootstrap
 from sdezoo.evaluation.suite import SIGNIFICANT
 
-HERE = Path(__file__).parent
+PEERS = Path(__file__).parent / "experiments" / "tables"
 OURS, BOTH = "sdezoo", "both"
 COPULAS = {"columns": False, "ranks": True, BOTH: True}
 """Copulas of ranks, and whether they know correlations."""
@@ -76,7 +76,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     python = installed(options.environment)
     tables, methods = (
-        json.loads(call([python, "-c", f"import json, table_peers; print(json.dumps([*table_peers.{names}]))"], HERE, 600))
+        json.loads(call([python, "-c", f"import json, table_peers; print(json.dumps([*table_peers.{names}]))"], PEERS, 600))
         for names in ("TABLES", "METHODS")
     )
     for table, method, seed in cases(options.tables or tables, options.methods or [*methods, OURS], options.seeds):
@@ -103,7 +103,7 @@ def cases(tables: list[str], methods: list[str], seeds: list[int]) -> Iterator[t
 
 def installed(environment: Path) -> Path:
     """The Python of the environment of the other libraries, which is made if there is none."""
-    python, wanted, mark = environment / "bin" / "python", HERE / "table-peers.txt", environment / "installed.txt"
+    python, wanted, mark = environment / "bin" / "python", PEERS / "table-peers.txt", environment / "installed.txt"
     if not mark.exists() or mark.read_text(encoding="utf-8") != wanted.read_text(encoding="utf-8"):
         print(f"Installing the other libraries into {environment}", file=sys.stderr)
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
@@ -135,7 +135,7 @@ def result(python: Path, table: str, method: str, seed: int, limit: float) -> di
     """Split a table, sample it by a method, and measure; or the error of the method."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        peers = [python, HERE / "table_peers.py"]
+        peers = [python, PEERS / "table_peers.py"]
         call([*peers, "table", table, "table.csv"], folder, limit)
         whole = read(folder / "table.csv")
         order = np.random.default_rng(seed).permutation(len(whole))

@@ -1,7 +1,7 @@
 """sdezoo: score-based generative models in which the noise process is a plugin.
 
-The names below are the public API, for users and for authors of plugins; `docs/public.md` describes each. They are loaded on first use, so
-`import sdezoo` is fast. Import plugins as classes from the module of their kind, for example `sdezoo.sdes` or `sdezoo.samplers`.
+The names below are the public API, for users and for authors of plugins; `docs/api/public.md` describes each. They are loaded on first
+use, so `import sdezoo` is fast. Import plugins as classes from the module of their kind, for example `sdezoo.sdes` or `sdezoo.samplers`.
 """
 
 from importlib import import_module

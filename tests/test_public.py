@@ -30,7 +30,7 @@ from sdezoo.zoo.classes import class_names, find_class
 from sdezoo.zoo.registry import REGISTRIES, SDES, Registry, load_file
 
 HOUSE = Path(__file__).parents[1]
-PAGE = (HOUSE / "docs" / "public.md").read_text(encoding="utf-8")
+PAGE = (HOUSE / "docs" / "api" / "public.md").read_text(encoding="utf-8")
 
 each_registry = pytest.mark.parametrize("face", REGISTRIES)
 

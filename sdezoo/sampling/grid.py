@@ -8,11 +8,11 @@ level `r = σ/α`, from `r_max = r(hi)` to `r_min = r(lo)`. They need a process 
 
 - `karras`: `r^{1/ρ}`, `ρ = 7` (Karras et al., arXiv 2206.00364, eq. 5);
 - `log-snr`: `ln r` (Lu et al., arXiv 2206.00927);
-- `optimized`: `asinh(r/(κ r_min))`: steps proportional to `√(r² + (κ r_min)²)`. For normal data with standard deviation `κ r_min`
-  this is the spread of the noised data: a step is a fixed fraction of it, and does not shrink with noise far below it. The first
-  step, for which a multistep method has only one value, is `ω` times as long as the others. `κ` and `ω` are fitted for ten calls of
-  `unipc:order=3,prediction=noise` on exact problems; `python docs/optimize_grid.py` fits and prints them. They hold if the lowest
-  noise is about a hundredth of the data's spread, as for the built-in processes;
+- `optimized`: `asinh(r/(κ r_min))`: steps proportional to `√(r² + (κ r_min)²)`. For normal data with standard deviation `κ r_min` this is
+  the spread of the noised data: a step is a fixed fraction of it, and does not shrink with noise far below it. The first step, for which a
+  multistep method has only one value, is `ω` times as long as the others. `κ` and `ω` are fitted for ten calls of
+  `unipc:order=3,prediction=noise` on exact problems; `python docs/experiments/optimize_grid.py` fits and prints them. They hold if the
+  lowest noise is about a hundredth of the data's spread, as for the built-in processes;
 - `u-grid`: `ln 2τ` for `τ ≤ ½` and `−ln 2(1 − τ)` above, decreasing in `r`, where `τ = 1/(1 + r)` is the time of the straight flow
   `x_τ = τ x + (1 − τ) ε`. Its steps are proportional to `min(τ, 1 − τ)`: a geometric grid from the prior to `τ = ½`, and its mirror image
   from there to the data. It is designed for data near a low-dimensional set. If `r_max = 1/r_min` it is the published
@@ -36,7 +36,7 @@ from sdezoo.process.process import Process
 Spacing = Literal["auto", "uniform", "karras", "log-snr", "optimized", "u-grid"]
 
 KNEE, FIRST = 15.1, 0.46
-"""`κ` and `ω` of `optimized`, fitted by `python docs/optimize_grid.py`."""
+"""`κ` and `ω` of `optimized`, fitted by `python docs/experiments/optimize_grid.py`."""
 
 _RHO = 7.0
 
