@@ -7,6 +7,7 @@ states are large sums that nearly cancel need it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.errors import ParameterError, RunError
+from sdezoo.learning.bfloat16 import emulated
 from sdezoo.learning.compiling import compiling, refusal
 from sdezoo.learning.model import ScoreModel
 
@@ -44,6 +46,8 @@ def prepare(model: ScoreModel[Any], device: torch.device, precision: str = "floa
         raise RunError(f"The device '{device}' does not support bfloat16.", "Leave out --precision, or choose another --device.")
     if precision == "float64" and device.type == "mps":
         raise RunError(f"The device '{device}' does not support float64.", "Leave out --precision, or choose another --device.")
+    if precision == "bf16" and (slow := emulated(device)):
+        warnings.warn(slow, stacklevel=2)
     model = model.to(device)
     for weight in model.net.parameters():
         if weight.ndim == 4:  # channels-last weights make convolutions use that layout, and it propagates to later layers

@@ -19,6 +19,7 @@ import torch
 from sdezoo.bridging.rounds import train_rounds
 from sdezoo.data.dataset import Data
 from sdezoo.errors import RunError, SdezooError
+from sdezoo.learning.bfloat16 import emulated
 from sdezoo.learning.compiling import compiling
 from sdezoo.runs.preview import draw_loss, draw_preview
 from sdezoo.store.files import atomic_write, remove, writing
@@ -77,6 +78,9 @@ def train(
         reserve(checked.run, overwrite=overwrite)
     with deterministic(config.deterministic), compiling(config.compile):
         workers = Workers(checked.device, config.precision, compiled=config.compile)
+        slow = emulated(checked.device) if config.precision == "bf16" and is_first() else None
+        if slow:
+            notify(slow)
         chosen = plan(checked, workers, resume=resume, progress=progress)
         for note in chosen.data.notes if is_first() else ():
             notify(note)

@@ -46,6 +46,12 @@ def test_bfloat16_is_of_the_network_alone(net: str, event: tuple[int, ...]) -> N
     torch.testing.assert_close(x, exact, rtol=0.1, atol=0.1)
 
 
+def test_a_processor_without_bfloat16_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    with pytest.warns(UserWarning, match="no instructions for bfloat16.* Give --precision float32"):
+        prepare(model(), CPU, "bf16")
+
+
 def test_a_compiled_network_is_called_and_refused_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     plain = model()
     compiled = prepare(plain, CPU, compiled=True)

@@ -78,6 +78,12 @@ def test_half_precision_is_of_the_network_alone(tmp_path: Path) -> None:
     assert {v.dtype for v in weights(tmp_path / "bf16").values()} == {torch.float32}
 
 
+def test_a_processor_without_bfloat16_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX2")
+    with pytest.warns(UserWarning, match="no instructions for bfloat16.* Give --precision float32"):
+        run(tmp_path / "run", precision="bf16", steps=1)
+
+
 def test_what_cannot_be_shared_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="A batch of 16 cannot be split evenly into 3"):
         run(tmp_path / "run", accumulate=3)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from sdezoo.learning.bfloat16 import emulated
+
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+_BFLOAT16 = emulated(torch.device("cpu")) is None
+"""Whether oneDNN has a product of bfloat16 numbers: it has none for processors without instructions for them."""
 
 
 class Dense(nn.Linear):
     """`torch.nn.Linear`, computed by oneDNN on a CPU where no derivative is taken, as in sampling.
 
     Under autocast to bfloat16 the product is of bfloat16 numbers, and the result float32, so that what follows need not widen it. For a few
-    rows, rounding the weights takes longer than the product, which then is of float32 numbers.
+    rows, rounding the weights takes longer than the product, which then is of float32 numbers, as it is on processors without bfloat16.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
@@ -27,7 +31,7 @@ class Dense(nn.Linear):
         """
         if _ONEDNN and _is_plain(input) and type(self.weight) is nn.Parameter:
             mixed = torch.is_autocast_enabled("cpu")
-            if mixed and input.numel() >= self.weight.numel() and torch.get_autocast_dtype("cpu") == torch.bfloat16:
+            if mixed and _BFLOAT16 and input.numel() >= self.weight.numel() and torch.get_autocast_dtype("cpu") == torch.bfloat16:
                 narrow = (each.bfloat16() for each in (input, self.weight, self.bias))
                 return torch.ops.mkldnn._linear_pointwise(*narrow, "none", [], "").float()
             if mixed or input.dtype == torch.float32:
