@@ -35,11 +35,12 @@ from sdezoo.data.opening.inference import (
     stored_type,
     time_type,
 )
+from sdezoo.data.opening.numerals import CATEGORIES
 from sdezoo.data.opening.time_texts import COMPACT, form_of, parse_real_times, read_times, write_times
 from sdezoo.data.opening.words import is_text, ranked
 from sdezoo.errors import DataError, RunError, shortened
 
-_WORDS, _NUMBERS = 20, 0.5
+_NUMBERS = 0.5
 """A column of more than 20 different strings, more than half of which are numbers, is a column of numbers with mistakes."""
 _HELD = 2**16
 """Different strings of a column that are held as Python objects."""
@@ -80,7 +81,7 @@ def to_numbers(table: pa.Table, strings: Mapping[str, str] | None = None, text: 
         if isinstance(kind, TimeType) and (form := form_of(field)):
             kind = replace(kind, form=form)
         if isinstance(kind, CategoryType):
-            if name not in text and len(kind.values) > _WORDS:
+            if name not in text and len(kind.values) > CATEGORIES:
                 _refuse_mixture(name, codes, kind.values)
             kind = CategoryType(kind.values, stored=stored_texts(strings[name])) if name in strings else kind
         types.append(kind)

@@ -16,6 +16,7 @@ class TextStyle:
         missing: the text of a missing value.
         decimals: the least and the largest number of decimal places of the columns whose numbers all have some.
         booleans: the texts of false and true of a column of Booleans.
+        gaps: the texts of missing values of the columns that have some, where one is not empty.
     """
 
     separator: str = ","
@@ -23,6 +24,7 @@ class TextStyle:
     missing: str = ""
     decimals: dict[str, tuple[int, int]] = field(default_factory=dict)
     booleans: dict[str, tuple[str, str]] = field(default_factory=dict)
+    gaps: dict[str, str] = field(default_factory=dict)
 
     def for_format(self, separator: str) -> Self:
         """The style of samples: that of the format, with the texts of values as in the data.
@@ -35,9 +37,14 @@ class TextStyle:
         return replace(self, separator=separator, decimal=".")
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """The texts of missing values, as the parameter `missing` of the dataset `table` takes them."""
+        return tuple(f"{name}={text}" for name, text in self.gaps.items() if text)
+
+    @property
     def valid(self) -> bool:
         """Whether a file in this style can be read again."""
-        texts = (self.missing, *(text for pair in self.booleans.values() for text in pair))
+        texts = (self.missing, *self.gaps.values(), *(text for pair in self.booleans.values() for text in pair))
         return (
             len(self.separator) == 1
             and self.separator.isascii()

@@ -231,8 +231,10 @@ def test_a_column_of_three_values_beside_another_is_no_value_of_it() -> None:
     sde = SDES.build("vp").adapted(z0)
     assert isinstance(sde, AffineSDE)
     linear = fit_denoiser(sde, z0, z0.std(0))
-    assert isinstance(linear, LinearDenoiser) and linear.piles is not None
-    assert linear.piles.at.tolist() == [0, 1] and not len(linear.piles.gating)
+    assert isinstance(linear, LinearDenoiser)
+    assert linear.piles is not None
+    assert linear.piles.at.tolist() == [0, 1]
+    assert not len(linear.piles.gating)
 
 
 def test_a_category_that_no_row_has_does_not_break_up_the_others() -> None:

@@ -67,6 +67,7 @@ OF_PARQUET = ("text", "missing")
 """What a user can say of a Parquet file."""
 _LONG = 2.0**63  # integers from here on are read as floating-point numbers
 _PADDED, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
+_HEXADECIMAL, _TELEPHONE, _SIGNED = r"^\s*0[xX][0-9a-fA-F]+\s*$", r"^\s*\+\d{7,}\s*$", r"^\s*[-+]?\d{1,15}\s*$"
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
@@ -98,13 +99,13 @@ def read_table(
             from sdezoo.data.opening.excel import read_sheet
 
             _take_no(path, dialect, "an Excel file", OF_EXCEL)
-            table = read_sheet(path, dialect)
+            table = read_sheet(path, dialect, notify)
             table = _finished(path, table, dialect, dialect.decimal_mark or notation(path, table, dialect), notify)
         else:
             _take_no(path, dialect, "text", OF_TEXT)
             with rows_as_lines(path, opened, dialect):
                 table = _text(path, opened, dialect, notify)
-        table = without_sentinels(table, dialect.missing)
+        table = without_sentinels(table, dialect)
         name_sentinels(path, table, notify)
         return table
 
@@ -201,11 +202,15 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
             column = words[name]
             if pa.types.is_time(table[name].type):
                 found = column
-            elif (shown := _no_number(column, _PADDED if pa.types.is_integer(table[name].type) else _MANY)) is None:
+            elif (shown := _no_number(column, pa.types.is_integer(table[name].type))) is None:
+                if pa.types.is_floating(table[name].type) and pc.all(pc.match_substring_regex(column, _SIGNED)).as_py():
+                    whole = table[name].cast(pa.int64(), safe=False)  # Arrow reads no integer with a plus
+                    table = table.set_column(table.column_names.index(name), name, whole)
                 continue
             else:
                 found, dialect = column, replace(dialect, text=(*dialect.text, name))
-                notify(f"Column '{name}' of '{path}' is read as text: as a number, {shown} would lose digits.")
+                lost = "digits" if shown.isdigit() or (shown[1:].isdigit() and shown[0] == "-") else "its form"
+                notify(f"Column '{name}' of '{path}' is read as text: as a number, {shown} would lose {lost}.")
             table = table.set_column(table.column_names.index(name), name, found)
     for note in layout.notes:
         notify(note)
@@ -213,7 +218,7 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
 
 
 def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
-    """Columns whose texts may hold more than was read: zeros before a number, more digits than a float64, or hours without seconds."""
+    """Columns whose texts may hold more than was read: zeros or a plus before a number, more digits than a float64, no seconds."""
     found = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name in dialect.text or column.null_count == len(column):
@@ -222,7 +227,7 @@ def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
             doubt = source.padded
         elif pa.types.is_floating(column.type):
             ends = pc.min_max(column).as_py()
-            doubt = max(-ends["min"], ends["max"]) >= _LONG
+            doubt = max(-ends["min"], ends["max"]) >= _LONG or source.signed
         else:
             doubt = pa.types.is_time(column.type)
         if doubt:
@@ -230,9 +235,13 @@ def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
     return found
 
 
-def _no_number(column: pa.ChunkedArray, pattern: str) -> str | None:
-    """The first text with a pattern that a number does not keep, if all are digits; None without one."""
-    lost = pc.match_substring_regex(column, pattern)
+def _no_number(column: pa.ChunkedArray, whole: bool) -> str | None:
+    """The first text that a number does not keep, if all are digits, or all begin as numbers of telephones or hexadecimal ones do; None
+    without one.
+    """
+    if pc.all(pc.match_substring_regex(column, _HEXADECIMAL if whole else _TELEPHONE)).as_py():
+        return column.drop_null()[0].as_py().strip()
+    lost = pc.match_substring_regex(column, _PADDED if whole else _MANY)
     if not pc.any(lost).as_py() or not pc.all(pc.match_substring_regex(column, r"^\s*[-+]?\d+\s*$")).as_py():
         return None
     return column[pc.index(lost, pa.scalar(True)).as_py()].as_py().strip()
@@ -242,7 +251,9 @@ def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, n
     """The table with texts that are numbers read as such, and without what is no column."""
     if not table.num_rows:
         raise no_rows(path)
-    return read_times(read_numbers(path, _without_index(path, table, notify), dialect, mark, notify), dialect.text)
+    table = without_sentinels(_without_index(path, table, notify), dialect)  # before a mark is taken for a mistake among numbers
+    table = read_times(table, dialect.text, notify)  # before a mark is taken for a mistake among dates
+    return read_times(read_numbers(path, table, dialect, mark, notify), dialect.text, notify)
 
 
 def _as_text(table: pa.Table, dialect: Dialect) -> pa.Table:

@@ -23,6 +23,11 @@ from sdezoo.data.opening.inference import column_parts
 
 TEXT = b"text"
 """Metadata of a field of texts that are held as a dictionary, and are none in the file: their type there."""
+_MARKS = "[-?.*\u2013\u2014]|--|" r"\.\.|none|null|<na>|na|n\.a\.|n/a|nan|missing|unknown|"
+NO_NUMBER = rf"(?i)^\s*(?:{_MARKS})\s*$"
+"""What people write for a missing number, besides what Arrow knows."""
+NO_TIME = rf"(?i)^\s*(?:{_MARKS}|nat|0000-00-00(?:[ T]00:00:00)?)\s*$"
+"""What people write for a missing date or time."""
 _SHOWN, _SORTED = 2**12, 2**16  # texts that become Python objects, or are sorted together, at a time
 _SAMPLED = 2**10  # one text of so many is compared to choose where to cut
 
@@ -104,6 +109,20 @@ def by_part(change: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray) -> 
         column: the column.
     """
     return pa.chunked_array([change(part) for _, part in column_parts(column)] or [change(pa.array([], column.type))])
+
+
+def without_marks(column: pa.ChunkedArray, marks: str = NO_NUMBER) -> pa.ChunkedArray | None:
+    """Leave out what people write for a missing value.
+
+    Args:
+        column: texts.
+        marks: a pattern of it.
+
+    Returns:
+        The column with null for these texts; None if it has none of them.
+    """
+    found = pc.match_substring_regex(column, marks)
+    return pc.if_else(found, pa.scalar(None, column.type), column) if pc.any(found).as_py() else None
 
 
 def words(column: pa.ChunkedArray) -> Words:
