@@ -226,7 +226,7 @@ class _Column:
             if kind == "text":
                 self.kind, self._chunks = "text", [self._words(chunk.to_pylist()) for chunk in self._chunks]
         elif self.kind is not None:
-            raise _mixed(self.path, self.name, (self.kind, *self._first), (kind, row, str(cell)))
+            raise _mixed(self.path, self.name, (self.kind, self._first[0], self._first[1]), (kind, row, str(cell)))
         else:
             self.kind, self._first = kind, (row, str(cell))
         return False

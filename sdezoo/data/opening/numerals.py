@@ -47,6 +47,9 @@ _IN_UNIT = rf"^\s*[-+\x{{2212}}]?[\d.,]*\d[\d.,{_SPACES}]*?\s?(?P<unit>[\p{{L}}Â
 _PADDED = r"^\s*[-+]?0\d"  # a code: as a number it would be another one
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 
+_ZERO_FIRST, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
+_HEXADECIMAL, _TELEPHONE, _SIGNED = r"^\s*0[xX][0-9a-fA-F]+\s*$", r"^\s*\+\d{7,}\s*$", r"^\s*[-+]?\d{1,15}\s*$"
+
 _CELL = re.compile(rf"([^\d.,]*)([\d.,{_SPACES}]*\d[.,]?)(\D*)")
 _HEAD = 256  # rows that are looked at before all are
 CATEGORIES = 20
@@ -361,6 +364,33 @@ def _counts(column: _Column, texts: pa.ChunkedArray) -> dict[str, int]:
         if len(found) > CATEGORIES:
             break
     return found
+
+
+def no_number(column: pa.ChunkedArray, whole: bool) -> str | None:
+    """The first text that a number does not keep, if all are digits, or all begin as numbers of telephones or hexadecimal ones do.
+
+    Args:
+        column: the texts.
+        whole: whether they were read as integers.
+
+    Returns:
+        The text; None without one.
+    """
+    if pc.all(pc.match_substring_regex(column, _HEXADECIMAL if whole else _TELEPHONE)).as_py():
+        return column.drop_null()[0].as_py().strip()
+    lost = pc.match_substring_regex(column, _ZERO_FIRST if whole else _MANY)
+    if not pc.any(lost).as_py() or not pc.all(pc.match_substring_regex(column, r"^\s*[-+]?\d+\s*$")).as_py():
+        return None
+    return column[pc.index(lost, pa.scalar(True)).as_py()].as_py().strip()
+
+
+def is_signed(column: pa.ChunkedArray) -> bool:
+    """Whether all texts are integers, which may have a plus before them.
+
+    Args:
+        column: the texts.
+    """
+    return pc.all(pc.match_substring_regex(column, _SIGNED)).as_py()
 
 
 def _first(mask: pa.ChunkedArray, wanted: bool) -> int:

@@ -28,8 +28,9 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.numerals import notation, read_numbers
+from sdezoo.data.opening.numerals import is_signed, no_number, notation, read_numbers
 from sdezoo.data.opening.pages import text_pages
+from sdezoo.data.opening.pandas_types import Extended
 from sdezoo.data.opening.sentinels import name_sentinels, without_sentinels
 from sdezoo.data.opening.text import Text, no_rows, read_rows, rows_as_lines
 from sdezoo.data.opening.time_texts import read_times
@@ -66,8 +67,6 @@ OF_EXCEL = ("sheet", "text", "missing", "decimal", "thousands")
 OF_PARQUET = ("text", "missing")
 """What a user can say of a Parquet file."""
 _LONG = 2.0**63  # integers from here on are read as floating-point numbers
-_PADDED, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
-_HEXADECIMAL, _TELEPHONE, _SIGNED = r"^\s*0[xX][0-9a-fA-F]+\s*$", r"^\s*\+\d{7,}\s*$", r"^\s*[-+]?\d{1,15}\s*$"
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
@@ -202,8 +201,8 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
             column = words[name]
             if pa.types.is_time(table[name].type):
                 found = column
-            elif (shown := _no_number(column, pa.types.is_integer(table[name].type))) is None:
-                if pa.types.is_floating(table[name].type) and pc.all(pc.match_substring_regex(column, _SIGNED)).as_py():
+            elif (shown := no_number(column, pa.types.is_integer(table[name].type))) is None:
+                if pa.types.is_floating(table[name].type) and is_signed(column):
                     whole = table[name].cast(pa.int64(), safe=False)  # Arrow reads no integer with a plus
                     table = table.set_column(table.column_names.index(name), name, whole)
                 continue
@@ -233,18 +232,6 @@ def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
         if doubt:
             found.append(name)
     return found
-
-
-def _no_number(column: pa.ChunkedArray, whole: bool) -> str | None:
-    """The first text that a number does not keep, if all are digits, or all begin as numbers of telephones or hexadecimal ones do; None
-    without one.
-    """
-    if pc.all(pc.match_substring_regex(column, _HEXADECIMAL if whole else _TELEPHONE)).as_py():
-        return column.drop_null()[0].as_py().strip()
-    lost = pc.match_substring_regex(column, _PADDED if whole else _MANY)
-    if not pc.any(lost).as_py() or not pc.all(pc.match_substring_regex(column, r"^\s*[-+]?\d+\s*$")).as_py():
-        return None
-    return column[pc.index(lost, pa.scalar(True)).as_py()].as_py().strip()
 
 
 def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, notify: Callable[[str], None]) -> pa.Table:
@@ -301,7 +288,7 @@ def _parquet(path: Path) -> pa.Table:
     with parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
         check_names(path, schema.names)
-        if nested := [field.name for field in schema if _is_nested(field.type)]:
+        if nested := [field.name for field in schema if _is_nested(field.type) and not Extended.of(field)]:
             raise DataError(
                 f"'{path}' has columns of lists, records or bytes, which are neither numbers nor categories nor times: {listed(nested)}.",
                 "Leave these columns out of the table.",
@@ -315,6 +302,7 @@ def _parquet(path: Path) -> pa.Table:
             raise no_rows(path)
         check_size(path, file.metadata.num_rows * len(schema.names))
         packed = {field.name: {TEXT: str(field.type)} for field in schema if is_text(field.type)}
+        own = {field.name: extended for field in schema if (extended := Extended.of(field))}
     index = {f"__index_level_{level}__" for level in range(len(schema.names))}
     kept = [name for name in schema.names if name not in index]
     columns = {}
@@ -323,6 +311,7 @@ def _parquet(path: Path) -> pa.Table:
         for names in slabs:
             slab = pa.Table.from_batches(_returned(file.iter_batches(_BATCH, columns=names)))
             columns |= dict(zip(slab.column_names, slab.columns, strict=True))
+    columns |= {name: pa.chunked_array([kind.plain(columns[name], name)]) for name, kind in own.items() if name in columns}
     fields = [pa.field(name, column.type, metadata=packed.get(name)) for name, column in columns.items()]
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
@@ -388,7 +377,7 @@ def _kept(column: pa.Array, place: int, before: dict[int, pa.Array]) -> pa.Array
         return column
     found = own_words(column) if len(column.dictionary) > len(column) else column
     if place in before and found.dictionary.equals(before[place]):
-        return pa.DictionaryArray.from_arrays(found.indices, before[place])
+        return pa.DictionaryArray.from_arrays(found.indices, before[place], ordered=found.type.ordered)
     before[place] = found.dictionary
     return found
 

@@ -29,6 +29,7 @@ NO_NUMBER = rf"(?i)^\s*(?:{_MARKS})\s*$"
 NO_TIME = rf"(?i)^\s*(?:{_MARKS}|nat|0000-00-00(?:[ T]00:00:00)?)\s*$"
 """What people write for a missing date or time."""
 _SHOWN, _SORTED = 2**12, 2**16  # texts that become Python objects, or are sorted together, at a time
+_LEVELS = 2**10  # categories of which the order is kept
 _SAMPLED = 2**10  # one text of so many is compared to choose where to cut
 
 
@@ -142,7 +143,26 @@ def own_words(part: pa.DictionaryArray) -> pa.DictionaryArray:
         part: a dictionary of texts.
     """
     texts, places = _words(part)
-    return pa.DictionaryArray.from_arrays(places, texts).cast(part.type)
+    return pa.DictionaryArray.from_arrays(places, texts, ordered=part.type.ordered).cast(part.type)
+
+
+def levels(column: pa.ChunkedArray, values: Sequence[str] | Sequence[bool]) -> tuple[tuple[str, ...], bool]:
+    """The categories of a dictionary of texts in their order, at most 1024, and whether they are ordered.
+
+    Args:
+        column: the dictionary.
+        values: the different texts of its rows.
+
+    Returns:
+        The categories; none if they are not ordered and just those of the rows.
+    """
+    first = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+    if len(first) > _LEVELS or first.null_count or any(not chunk.dictionary.equals(first) for chunk in column.chunks):
+        return (), False
+    found, ordered = tuple(first.cast(pa.string()).to_pylist()), column.type.ordered
+    if len(set(found)) < len(found) or not {*values} <= set(found) or not (ordered or len(values) < len(found)):
+        return (), False
+    return found, ordered
 
 
 def ranked(column: pa.ChunkedArray, codes: np.ndarray) -> Sequence[str]:
