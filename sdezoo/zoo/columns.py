@@ -23,7 +23,7 @@ from sdezoo.data.validation import located
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
-from sdezoo.zoo.column_options import NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, setting, summed
+from sdezoo.zoo.column_options import DROP, NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, setting, summed
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
 
@@ -87,7 +87,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         if name in options.processes:
             _check_constant(options.processes[name], name, data)
     reasons += [f"no process for {listed(left, _LISTED)}: constant, restored exactly"] if left else []
-    reasons += [f"in every row {found}: keep it with {option(found)}" for found in _held(data, column_names(data), options, words)]
+    reasons += _held(data, column_names(data), options, words)
     if len(groups) == 1:
         return Choice(next(iter(groups)), tuple(reasons))
     parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name in group)}]" for spec, group in groups.items())
@@ -155,7 +155,7 @@ def _check_constant(given: str, name: str, data: Data) -> None:
 
 
 def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:
-    """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
+    """What holds between columns in every row, and what to do: orders that chance would break, and sums of neighbours or of two columns."""
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
     kinds = or_numbers(data.types, len(names))
     origins = [kind.offset / kind.step if isinstance(kind, TimeType) else offset_of(kind) for kind in kinds]
@@ -188,7 +188,33 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
         total = float(f"{float(sums.mean()):.6g}")
         if total > 0 and float((sums - total).abs().max()) <= NEARLY * total and not (rows[:, group] < 0).any():
             found.append(summed([names[i] for i in group], f"{total:g}"))
-    return found[:_OFFERED]
+    reasons = []
+    for group, place in _totals(rows, [i for i in free if isinstance(kinds[i], NumberType)]):
+        held, drop = summed([names[i] for i in group], setting(names[place], "")[:-1]), option(setting(names[place], DROP))
+        reasons.append(f"in every row {held}: leave {names[place]!r} out with {drop}, and add up the samples")
+    return (reasons + [f"in every row {held}: keep it with {option(held)}" for held in found])[:_OFFERED]
+
+
+def _totals(rows: Tensor, free: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Columns that are the sum of two others, or of three neighbours or more, in every row, and these; none of which is next to nothing.
+
+    Args:
+        rows: all rows, float64.
+        free: the columns of numbers.
+    """
+    left = [*free]
+    runs = [list(free[first:last]) for first, last in combinations(range(len(free) + 1), 2) if last - first >= _GROUP]
+    for group in (*map(list, combinations(free, 2)), *runs):
+        likely = [i for i in left if i not in group]
+        for part in (rows[:_FIRST], rows):
+            gaps = (part[:, group].sum(1, keepdim=True) - part[:, likely]).abs().amax(0)
+            scales = part[:, likely].abs().amax(0).maximum(part[:, group].abs().max()) * 2 * NEARLY
+            likely = [i for i, holds in zip(likely, (gaps <= scales).tolist(), strict=True) if holds]
+        for place in likely[:1]:
+            least = 4 * NEARLY * float(rows[:, [*group, place]].abs().max())
+            if all(float((rows[:, i].abs() > least).double().mean()) >= _BROKEN for i in group):
+                left.remove(place)
+                yield group, place
 
 
 def _measure(kind: ColumnType) -> object:
