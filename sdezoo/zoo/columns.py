@@ -35,6 +35,8 @@ _LISTED = 20
 _SEARCHED, _ENOUGH, _BROKEN, _GROUP, _OFFERED = 30, 50, 0.02, 3, 3
 """At most 30 columns of 50 rows or more are searched for what holds between them. An order is offered if rows of other columns would break
 it in 2 % of cases, a sum of three columns or more; three offers at most."""
+_UNIT = 1024.0
+"""What a distance is multiplied by to see whether a process fits it in another unit."""
 _FIRST = 1024  # rows that rule out most of what does not hold
 
 
@@ -77,7 +79,10 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         if name in shares:
             groups.setdefault(_simplex(data, shares[name]), {})[name] = f"shares of {'+'.join(shares[name])}"
             continue
-        found = _given(options.processes[name], name, column, data) if name in options.processes else fit_column(name, column)
+        if name in options.processes:
+            found = _given(options.processes[name], name, column, data)
+        else:
+            found = fit_column(name, column, distances=name in (*options.floors, *options.ceilings))
         reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
         groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else _number(i, names) for i, name in enumerate(names)}
@@ -110,17 +115,24 @@ def _columns(data: Data, encoding: Encoding) -> Iterator[Tensor]:
     yield from rows.T
 
 
-def fit_column(name: str, column: Tensor) -> ColumnFit:
+def fit_column(name: str, column: Tensor, *, distances: bool = False) -> ColumnFit:
     """Find the process that fits a column best.
 
     Args:
         name: of the column, for messages.
         column: its values `(n,)`, float64, without NaN.
+        distances: whether they are distances from an end: a process that does not fit them in another unit, such as one that takes values
+            up to 1 for shares, fits by chance.
 
     Raises:
         PluginError: if none fits.
     """
-    offers = [offer for offer in (cls.column_fit(column) for cls in _classes()) if offer]
+    offers = [(cls, offer) for cls in _classes() if (offer := cls.column_fit(column))]
+    if distances:
+        others = ((offer, cls.column_fit(_UNIT * column)) for cls, offer in offers)
+        offers = [offer for offer, other in others if other and other.spec == offer.spec]
+    else:
+        offers = [offer for _, offer in offers]
     if not offers:
         raise PluginError(f"No installed process fits the column '{name}'.", f"Name one: {option(setting(name, 'PROCESS'))}.")
     return max(offers, key=lambda offer: offer.preference)

@@ -191,6 +191,19 @@ def test_sums_of_columns_are_named_with_what_to_do() -> None:
     assert choose_process(data_of(one), Encoding(()), ColumnOptions.parse("year=drop")).spec
 
 
+def test_distances_from_a_floor_are_no_shares() -> None:
+    """Wages from 7.25 to 8.2 end nowhere: that they are less than 1 above the least of them is chance."""
+    r = torch.Generator().manual_seed(0)
+    wage = 7.25 + (torch.rand(400, generator=r) ** 2 * 0.95).round(decimals=2)
+    wage[:60], data = 7.25, data_of({"wage": wage, "x": torch.randn(400, generator=r)})
+    options = ColumnOptions.parse("wage=floor")
+    choice = choose_process(data, Encoding(options.codecs(data)), options)
+    assert "walls" not in choice.spec
+    assert "zero-inflated" in choice.spec
+    share = data_of({"wage": wage - 7.25, "x": torch.randn(400, generator=r)})
+    assert "walls" in choose_process(share, Encoding(()), ColumnOptions()).spec
+
+
 def test_equal_columns_are_offered_as_an_order_once() -> None:
     low = columns()["low"]
     assert [
