@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -142,6 +142,8 @@ class CategoryType(ColumnType):
         values: the vocabulary, sorted.
         form: `string`, `bool`, or `dictionary` for strings that are stored as pandas' categories.
         stored: Apache Arrow's type of strings, such as `large_string`, for files that have it; empty: that of `form`.
+        levels: the categories of a dictionary in their order, those that no row has included; empty: the vocabulary.
+        ordered: whether the categories of a dictionary are ordered.
     """
 
     kind: ClassVar[str] = "category"
@@ -149,6 +151,8 @@ class CategoryType(ColumnType):
     values: Sequence[str] | Sequence[bool]
     form: str = "string"
     stored: str = ""
+    levels: tuple[str, ...] = ()
+    ordered: bool = False
 
     @property
     def unit(self) -> tuple[int, int]:
@@ -158,7 +162,8 @@ class CategoryType(ColumnType):
         return _integers(codes, name)
 
     def record(self) -> dict[str, Any]:
-        return {"type": self.kind, "values": list(self.values), "form": self.form} | ({"stored": self.stored} if self.stored else {})
+        found = {"type": self.kind, "values": list(self.values), "form": self.form} | ({"stored": self.stored} if self.stored else {})
+        return found | ({"levels": list(self.levels)} if self.levels else {}) | ({"ordered": True} if self.ordered else {})
 
 
 @dataclass(frozen=True)
@@ -244,7 +249,9 @@ def column_type(given: ColumnType | str | Mapping[str, Any]) -> ColumnType:
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in dict(given).items() if name != "type"}
     found = COLUMN_TYPES[given["type"]](**fields)
     for name, value in fields.items():
-        wanted = {"step": int, "digits": int, "offset": int, "coarse": bool, "values": tuple}.get(name, str)
+        wanted = {"step": int, "digits": int, "offset": int, "coarse": bool, "values": tuple, "levels": tuple, "ordered": bool}.get(
+            name, str
+        )
         near = name == "offset" and isinstance(found, NumberType) and not found.whole and type(value) is float
         if type(value) is not wanted and not near:
             raise TypeError(name)
@@ -273,6 +280,8 @@ def common_type(one: ColumnType, other: ColumnType) -> ColumnType | None:
     if isinstance(one, CategoryType) and isinstance(other, CategoryType) and (one.form == "bool") == (other.form == "bool"):
         form, stored = (mine if mine == its else "" for mine, its in ((one.form, other.form), (one.stored, other.stored)))
         values: tuple[Any, ...] = tuple(sorted({*one.values, *other.values}))
+        if form == "dictionary" and one.ordered == other.ordered and one.levels and one.levels == other.levels:
+            return replace(one, values=values, stored=stored)
         return CategoryType(values, form or "string", stored)
     if isinstance(one, TimeType) and isinstance(other, TimeType) and one.arrow == other.arrow:
         widest = max(one, other, key=lambda kind: (kind.coarse, kind.step))

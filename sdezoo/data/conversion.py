@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
@@ -35,11 +36,12 @@ from sdezoo.data.opening.inference import (
     stored_type,
     time_type,
 )
+from sdezoo.data.opening.numerals import CATEGORIES
 from sdezoo.data.opening.time_texts import COMPACT, form_of, parse_real_times, read_times, write_times
-from sdezoo.data.opening.words import is_text, ranked
+from sdezoo.data.opening.words import is_text, levels, ranked
 from sdezoo.errors import DataError, RunError, shortened
 
-_WORDS, _NUMBERS = 20, 0.5
+_NUMBERS = 0.5
 """A column of more than 20 different strings, more than half of which are numbers, is a column of numbers with mistakes."""
 _HELD = 2**16
 """Different strings of a column that are held as Python objects."""
@@ -80,7 +82,7 @@ def to_numbers(table: pa.Table, strings: Mapping[str, str] | None = None, text: 
         if isinstance(kind, TimeType) and (form := form_of(field)):
             kind = replace(kind, form=form)
         if isinstance(kind, CategoryType):
-            if name not in text and len(kind.values) > _WORDS:
+            if name not in text and len(kind.values) > CATEGORIES:
                 _refuse_mixture(name, codes, kind.values)
             kind = CategoryType(kind.values, stored=stored_texts(strings[name])) if name in strings else kind
         types.append(kind)
@@ -245,7 +247,7 @@ def _column(name: str, column: pa.ChunkedArray, spans: dict[str, TimeType], code
         if not is_text(kind.value_type):
             return _column(name, column.cast(kind.value_type), spans, codes)
         found = _strings(column, codes)
-        return CategoryType(found.values, "dictionary") if isinstance(found, CategoryType) else found
+        return CategoryType(found.values, "dictionary", "", *levels(column, found.values)) if isinstance(found, CategoryType) else found
     if is_text(kind):
         found = _strings(column, codes)
         return replace(found, stored=stored_texts(str(kind))) if isinstance(found, CategoryType) else found
@@ -330,7 +332,8 @@ def _arrow_type(kind: ColumnType) -> pa.DataType:
     if isinstance(kind, TimeType):
         return pa.int64() if kind.form in COMPACT else pa.string() if kind.form else _named_type(kind.arrow)
     if isinstance(kind, CategoryType):
-        return {"bool": pa.bool_(), "dictionary": pa.dictionary(pa.int32(), pa.string())}.get(kind.form, pa.string())
+        words = pa.dictionary(pa.int32(), pa.string(), ordered=kind.ordered)
+        return {"bool": pa.bool_(), "dictionary": words}.get(kind.form, pa.string())
     return pa.from_numpy_dtype(np.dtype(kind.dtype)) if isinstance(kind, NumberType) else pa.float32()
 
 
@@ -382,7 +385,10 @@ def _array(values: np.ndarray, missing: np.ndarray, kind: ColumnType, form: pa.D
     mask = missing if missing.any() else None
     if isinstance(kind, CategoryType):
         found = pa.array(list(kind.values)).take(pa.array(values, mask=mask))
-        return found.dictionary_encode().cast(form) if kind.form == "dictionary" else found
+        if kind.form != "dictionary" or not kind.levels:
+            return found.dictionary_encode().cast(form) if kind.form == "dictionary" else found
+        known = pa.array(kind.levels)
+        return pa.DictionaryArray.from_arrays(pc.index_in(found, known), known, ordered=kind.ordered)
     if isinstance(kind, TimeType):
         times = pa.array(values, mask=mask).cast(_time_storage(kind)).cast(_named_type(kind.arrow))
         return write_times(times, kind.form) if kind.form else times

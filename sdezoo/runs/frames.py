@@ -22,6 +22,7 @@ from sdezoo.data.dataset import SeriesForm
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.opening.inference import check_small
 from sdezoo.data.opening.labels import Labels, labels
+from sdezoo.data.opening.pandas_types import Extended
 from sdezoo.data.validation import check_close
 from sdezoo.errors import DataError, RunError
 
@@ -63,7 +64,7 @@ def read_rows(given: Any) -> Rows:
     if issparse(given):
         raise DataError("Sparse data are not supported.", "Convert them by toarray().")
     if (polars := sys.modules.get("polars")) is not None and isinstance(given, polars.DataFrame):
-        return replace(_of_frame(given.to_arrow(), given.columns, "polars"), dtypes=given.dtypes)
+        return replace(_of_frame(_of_polars(given), given.columns, "polars"), dtypes=given.dtypes)
     if (pandas := sys.modules.get("pandas")) is not None and isinstance(given, pandas.DataFrame):
         return replace(_of_frame(_of_pandas(given), given.columns, "pandas"), dtypes=list(given.dtypes))
     return Rows(_of_array(given))
@@ -97,7 +98,9 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
         series = {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
         kept = [rows.dtypes[rows.columns.index(name)] if rows.dtypes else None for name in columns]
         for (name, one), own, kind in zip(series.items(), kept, types, strict=True):
-            if isinstance(own, polars.Enum) or (own is not None and own.is_integer() and isinstance(kind, TimeType)):
+            if isinstance(own, polars.Enum) or (
+                own is not None and own.is_integer() and (isinstance(kind, TimeType) or str(own).endswith("128"))
+            ):
                 series[name] = one.cast(own)
         return polars.DataFrame(series)
     try:
@@ -111,11 +114,11 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
         else:
             frame[place] = column.to_pandas(integer_object_nulls=True).astype("Int64") if whole[place] else column.to_pandas()
         own = rows.dtypes[rows.columns.index(columns[place])] if rows.dtypes else None
-        extended = pandas.api.types.is_extension_array_dtype(own) and not isinstance(own, pandas.SparseDtype)
+        extended = pandas.api.types.is_extension_array_dtype(own)
         dates = isinstance(types[place], TimeType) and pandas.api.types.is_integer_dtype(own)
         if own is not None and (extended or dates):
             with suppress(TypeError, ValueError, OverflowError):  # such as an integer that is too large for it
-                frame[place] = pandas.Series(frame[place]).astype(own)
+                frame[place] = _restored(frame[place], own, column, columns[place])
     names = rows.names if len(columns) == len(rows.columns) else pandas.Index(rows.names).take([*map(rows.columns.index, columns)])
     return pandas.DataFrame(frame).set_axis(names, axis=1)
 
@@ -159,6 +162,18 @@ def read_labels(given: Any, rows: int) -> Labels:
         raise DataError("The labels y are neither all texts nor all numbers.", "Give classes as texts or whole numbers.") from None
 
 
+def _of_polars(given: Any) -> pa.Table:
+    import polars
+
+    for name, kind in given.schema.items():
+        if _is_long(kind):
+            try:
+                given = given.with_columns(given[name].cast(polars.Int64))
+            except polars.exceptions.PolarsError:
+                raise _too_large(name) from None
+    return given.to_arrow()
+
+
 def _of_pandas(given: Any) -> pa.Table:
     arrays = []
     for place, name in enumerate(given.columns):
@@ -168,16 +183,59 @@ def _of_pandas(given: Any) -> pa.Table:
         if column.dtype == np.longdouble:
             column = column.astype(np.float64)
         try:
-            array = pa.Array.from_pandas(column)
+            array = _of_column(column, _text(name))
         except OverflowError:
-            raise DataError(
-                f"The column '{_text(name)}' holds integers beyond 64 bits.",
-                "Leave it out, or if they are identifiers, convert them to text.",
-            ) from None
+            raise _too_large(_text(name)) from None
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             raise _mixture(_text(name), column) from None
         arrays.append(pa.chunked_array([array]) if isinstance(array, pa.Array) else array)
     return pa.Table.from_arrays(arrays, names=[str(place) for place in range(len(arrays))])
+
+
+def _is_long(kind: Any) -> bool:
+    """Whether a dtype of polars is one of integers of 128 bits, which Arrow does not have."""
+    return kind.is_integer() and str(kind).endswith("128")
+
+
+def _too_large(name: str) -> DataError:
+    remedy = "Leave it out, or if they are identifiers, convert them to text."
+    return DataError(f"The column '{name}' holds integers beyond 64 bits.", remedy)
+
+
+def _of_column(column: Any, name: str) -> pa.Array | pa.ChunkedArray:
+    """A column of pandas, with periods and intervals as times and texts, and categories of any kind as texts."""
+    if hasattr(column, "cat") and not all(isinstance(each, str) for each in column.cat.categories):
+        column = column.cat.rename_categories(_texts_of(column.dtype))
+    array = pa.Array.from_pandas(column)
+    kind = Extended.of(pa.field(name, array.type))
+    return array if kind is None else kind.plain(array, name)
+
+
+def _texts_of(dtype: Any) -> list[str]:
+    """The texts of the categories of a dtype of pandas, all different."""
+    texts = [str(each) for each in dtype.categories]
+    if len({*texts}) == len(texts):
+        return texts
+    return [f"{each} ({type(each).__name__})" for each in dtype.categories]
+
+
+def _restored(values: Any, own: Any, column: pa.Array, name: str) -> Any:
+    """A column in the dtype of pandas that it was given in."""
+    import pandas
+
+    if isinstance(own, pandas.CategoricalDtype):
+        texts = _texts_of(own)
+        codes = [texts.index(text) if isinstance(text, str) else -1 for text in column.to_pylist()]
+        return pandas.Series(pandas.Categorical.from_codes(codes, dtype=own))
+    kind = Extended.named(str(own)) if isinstance(own, pandas.PeriodDtype | pandas.IntervalDtype) else None
+    if kind is None:
+        return pandas.Series(values).astype(own)
+    stored = kind.stored(column, name)
+    if isinstance(own, pandas.PeriodDtype):
+        counts = stored.fill_null(np.iinfo(np.int64).min).to_numpy(zero_copy_only=False)
+        return pandas.Series(pandas.PeriodIndex.from_ordinals(counts, freq=own.freq))
+    ends = [None if each is None else (each["left"], each["right"]) for each in stored.to_pylist()]
+    return pandas.Series(pandas.arrays.IntervalArray.from_tuples(ends, closed=own.closed, dtype=own))
 
 
 def _of_frame(table: pa.Table, names: Sequence[Hashable], library: str) -> Rows:
@@ -185,7 +243,8 @@ def _of_frame(table: pa.Table, names: Sequence[Hashable], library: str) -> Rows:
     if repeated := [name for name, count in Counter(columns).items() if count > 1]:
         raise DataError(f"There is more than one column named '{repeated[0]}'.", "Give each column its own name.")
     _check_size(table.shape)
-    found = to_numbers(table.rename_columns(columns))
+    categories = [name for name, field in zip(columns, table.schema, strict=True) if pa.types.is_dictionary(field.type)]
+    found = to_numbers(table.rename_columns(columns), text=categories)  # they may look like dates
     return Rows(found.values, columns, found.types, names, library)
 
 

@@ -109,14 +109,15 @@ def read_samples(path: Path, trained: Trained) -> Tensor:
 
 def _table(path: Path, form: TableFormat, trained: Trained) -> Tensor:
     columns, types, style = trained.state.columns, trained.encoding.types, trained.state.style
-    try:
+    if style is None:
         return form.read_samples(path, columns, types)
+    marks = Dialect(missing=style.marks)
+    try:
+        return form.read_cells(path, columns, types, marks).x
     except DataError:
-        if style is None:
-            raise
         # A text that can be read in two ways is written as the data were.
         with suppress(DataError):
-            return form.read_cells(path, columns, types, Dialect(separator=style.separator, decimal=style.decimal)).x
+            return form.read_cells(path, columns, types, replace(marks, separator=style.separator, decimal=style.decimal)).x
         raise
 
 

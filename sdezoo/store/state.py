@@ -173,7 +173,8 @@ def _is_type(kind: ColumnType) -> bool:
     if isinstance(kind, CategoryType):
         wanted = bool if kind.form == "bool" else str
         known = kind.form in ("string", "bool", "dictionary")
-        return known and bool(kind.values) and all(type(value) is wanted for value in kind.values)
+        levels = not kind.levels or (all(type(level) is str for level in kind.levels) and set(kind.levels) >= set(kind.values))
+        return known and levels and bool(kind.values) and all(type(value) is wanted for value in kind.values)
     if isinstance(kind, NumberType):
         return 0 <= kind.step < _WHOLE and 0 <= kind.digits <= _DIGITS and abs(kind.offset) < _WHOLE
     if isinstance(kind, TimeType):

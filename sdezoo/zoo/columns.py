@@ -23,7 +23,7 @@ from sdezoo.data.validation import located
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
-from sdezoo.zoo.column_options import NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, setting, summed
+from sdezoo.zoo.column_options import DROP, NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, setting, summed
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
 
@@ -35,6 +35,8 @@ _LISTED = 20
 _SEARCHED, _ENOUGH, _BROKEN, _GROUP, _OFFERED = 30, 50, 0.02, 3, 3
 """At most 30 columns of 50 rows or more are searched for what holds between them. An order is offered if rows of other columns would break
 it in 2 % of cases, a sum of three columns or more; three offers at most."""
+_UNIT = 1024.0
+"""What a distance is multiplied by to see whether a process fits it in another unit."""
 _FIRST = 1024  # rows that rule out most of what does not hold
 
 
@@ -77,7 +79,10 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         if name in shares:
             groups.setdefault(_simplex(data, shares[name]), {})[name] = f"shares of {'+'.join(shares[name])}"
             continue
-        found = _given(options.processes[name], name, column, data) if name in options.processes else fit_column(name, column)
+        if name in options.processes:
+            found = _given(options.processes[name], name, column, data)
+        else:
+            found = fit_column(name, column, distances=name in (*options.floors, *options.ceilings))
         reason = "categories" if name in words else found.reason if i < data.event[-1] else "marks of missing values"
         groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else _number(i, names) for i, name in enumerate(names)}
@@ -87,7 +92,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         if name in options.processes:
             _check_constant(options.processes[name], name, data)
     reasons += [f"no process for {listed(left, _LISTED)}: constant, restored exactly"] if left else []
-    reasons += [f"in every row {found}: keep it with {option(found)}" for found in _held(data, column_names(data), options, words)]
+    reasons += _held(data, column_names(data), options, words)
     if len(groups) == 1:
         return Choice(next(iter(groups)), tuple(reasons))
     parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name in group)}]" for spec, group in groups.items())
@@ -110,17 +115,24 @@ def _columns(data: Data, encoding: Encoding) -> Iterator[Tensor]:
     yield from rows.T
 
 
-def fit_column(name: str, column: Tensor) -> ColumnFit:
+def fit_column(name: str, column: Tensor, *, distances: bool = False) -> ColumnFit:
     """Find the process that fits a column best.
 
     Args:
         name: of the column, for messages.
         column: its values `(n,)`, float64, without NaN.
+        distances: whether they are distances from an end: a process that does not fit them in another unit, such as one that takes values
+            up to 1 for shares, fits by chance.
 
     Raises:
         PluginError: if none fits.
     """
-    offers = [offer for offer in (cls.column_fit(column) for cls in _classes()) if offer]
+    offers = [(cls, offer) for cls in _classes() if (offer := cls.column_fit(column))]
+    if distances:
+        others = ((offer, cls.column_fit(_UNIT * column)) for cls, offer in offers)
+        offers = [offer for offer, other in others if other and other.spec == offer.spec]
+    else:
+        offers = [offer for _, offer in offers]
     if not offers:
         raise PluginError(f"No installed process fits the column '{name}'.", f"Name one: {option(setting(name, 'PROCESS'))}.")
     return max(offers, key=lambda offer: offer.preference)
@@ -155,7 +167,7 @@ def _check_constant(given: str, name: str, data: Data) -> None:
 
 
 def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:
-    """What holds between columns in every row, as `--column` takes it: orders that chance would break, and sums of neighbours."""
+    """What holds between columns in every row, and what to do: orders that chance would break, and sums of neighbours or of two columns."""
     bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
     kinds = or_numbers(data.types, len(names))
     origins = [kind.offset / kind.step if isinstance(kind, TimeType) else offset_of(kind) for kind in kinds]
@@ -188,7 +200,33 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
         total = float(f"{float(sums.mean()):.6g}")
         if total > 0 and float((sums - total).abs().max()) <= NEARLY * total and not (rows[:, group] < 0).any():
             found.append(summed([names[i] for i in group], f"{total:g}"))
-    return found[:_OFFERED]
+    reasons = []
+    for group, place in _totals(rows, [i for i in free if isinstance(kinds[i], NumberType)]):
+        held, drop = summed([names[i] for i in group], setting(names[place], "")[:-1]), option(setting(names[place], DROP))
+        reasons.append(f"in every row {held}: leave {names[place]!r} out with {drop}, and add up the samples")
+    return (reasons + [f"in every row {held}: keep it with {option(held)}" for held in found])[:_OFFERED]
+
+
+def _totals(rows: Tensor, free: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Columns that are the sum of two others, or of three neighbours or more, in every row, and these; none of which is next to nothing.
+
+    Args:
+        rows: all rows, float64.
+        free: the columns of numbers.
+    """
+    left = [*free]
+    runs = [list(free[first:last]) for first, last in combinations(range(len(free) + 1), 2) if last - first >= _GROUP]
+    for group in (*map(list, combinations(free, 2)), *runs):
+        likely = [i for i in left if i not in group]
+        for part in (rows[:_FIRST], rows):
+            gaps = (part[:, group].sum(1, keepdim=True) - part[:, likely]).abs().amax(0)
+            scales = part[:, likely].abs().amax(0).maximum(part[:, group].abs().max()) * 2 * NEARLY
+            likely = [i for i, holds in zip(likely, (gaps <= scales).tolist(), strict=True) if holds]
+        for place in likely[:1]:
+            least = 4 * NEARLY * float(rows[:, [*group, place]].abs().max())
+            if all(float((rows[:, i].abs() > least).double().mean()) >= _BROKEN for i in group):
+                left.remove(place)
+                yield group, place
 
 
 def _measure(kind: ColumnType) -> object:

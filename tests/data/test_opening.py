@@ -241,10 +241,10 @@ class TestExcel:
             read_table(path, Dialect(sheet="three"))
 
     def test_mixed_columns_name_the_row(self, tmp_path: Path) -> None:
-        path = self.write(tmp_path / "a.xlsx", one=pandas.DataFrame({"a": [1, "?", 3]}))
-        with pytest.raises(DataError, match=r"'a' of .* has numbers, but '\?' in row 1"):
+        path = self.write(tmp_path / "a.xlsx", one=pandas.DataFrame({"a": [1, "x", 3]}))
+        with pytest.raises(DataError, match=r"'a' of .* has numbers, but 'x' in row 1"):
             read_table(path)
-        assert read_table(path, Dialect(missing=("?",))).to_pydict() == {"a": [1, None, 3]}
+        assert read_table(path, Dialect(missing=("x",))).to_pydict() == {"a": [1, None, 3]}
 
     def test_damaged_files_and_bombs(self, tmp_path: Path) -> None:
         content = self.write(tmp_path / "a.xlsx", one=FRAME).read_bytes()
@@ -335,6 +335,82 @@ def test_numbers_with_zeros_before_them_and_too_many_digits_stay_text(tmp_path: 
     assert table["share"].to_pylist() == [0.5] * 3
     assert len(notes) == 2
     assert "00123" in notes[0]
+
+
+@pytest.mark.parametrize("cells", [["0x1f", "0xA0", "0x00"], ["+49301234567", "+13125550100", "+49301234567"]])
+def test_hexadecimal_numbers_and_telephones_stay_text(tmp_path: Path, cells: list[str]) -> None:
+    notes: list[str] = []
+    (tmp_path / "a.csv").write_text("x,n\n" + "".join(f"{cell},{k}\n" for k, cell in enumerate(cells)))
+    table = read_table(tmp_path / "a.csv", notify=notes.append)
+    assert table["x"].to_pylist() == cells
+    assert notes == [f"Column 'x' of '{tmp_path / 'a.csv'}' is read as text: as a number, {cells[0]} would lose its form."]
+    (tmp_path / "b.csv").write_text("x\n+6\n-3\n+120\n")
+    assert read_table(tmp_path / "b.csv")["x"].type == pa.int64()
+
+
+@pytest.mark.parametrize("words", [["0", "1", "2", "3+"], ["1 - never", "2", "3", "4", "5 - always"], ["<5", "5", "6", "7", "8"]])
+def test_few_values_of_which_some_are_no_numbers_are_categories(tmp_path: Path, words: list[str]) -> None:
+    """As of a family's children, 3+ of which are three or more. One that is there once may be a mistake."""
+    notes: list[str] = []
+    (tmp_path / "a.csv").write_text("x\n" + "".join(f"{word}\n" for word in words * 5))
+    assert read_table(tmp_path / "a.csv", notify=notes.append)["x"].to_pylist() == words * 5
+    assert f"its {len(words)} different values are categories" in notes[0]
+    (tmp_path / "a.csv").write_text("x\n" + "".join(f"{word}\n" for word in [*words * 5, "oops"]))
+    with pytest.raises(DataError, match="has numbers, but"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_many_texts_with_numbers_in_them_are_told(tmp_path: Path) -> None:
+    """Samples only repeat them: of amounts in several units, that is not what is wanted."""
+    for cells, told in (([f"{k} {'mg' if k % 3 else 'g'}" for k in range(300)], True), ([f"item {k}" for k in range(300)], False)):
+        notes: list[str] = []
+        (tmp_path / "a.csv").write_text("x\n" + "".join(f"{cell}\n" for cell in cells))
+        assert read_table(tmp_path / "a.csv", notify=notes.append)["x"].to_pylist() == cells
+        assert any("in one unit" in note for note in notes) is told
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (["1,23,456", "12,34,567", "123"], [123456, 1234567, 123]),
+        (["1,23,456.50", "12,34,567.25"], [123456.5, 1234567.25]),
+        (["402.43-", "136.48", "1,319.21-"], [-402.43, 136.48, -1319.21]),
+        (["\u0661\u0662", "\u0663\u066b\u0665"], [12.0, 3.5]),
+        (["\uff11\uff12", "\uff13"], [12, 3]),
+    ],
+)
+def test_numbers_of_other_countries_and_ledgers(tmp_path: Path, cells: list[str], values: list[float]) -> None:
+    (tmp_path / "a.csv").write_text("x\n" + "".join(f'"{cell}"\n' for cell in cells))
+    assert read_table(tmp_path / "a.csv")["x"].to_pylist() == values
+
+
+@pytest.mark.parametrize("mark", ["^", "~", "\x01"])
+def test_rare_separators_are_found_and_told(tmp_path: Path, mark: str) -> None:
+    notes: list[str] = []
+    (tmp_path / "a.csv").write_text("x|k|n\n2.5|a|1\n3.5|b|2\n".replace("|", mark))
+    assert read_table(tmp_path / "a.csv", notify=notes.append).to_pydict() == {"x": [2.5, 3.5], "k": ["a", "b"], "n": [1, 2]}
+    assert f"separated by {mark!r}" in notes[0]
+
+
+@pytest.mark.parametrize("index", [False, True])
+@pytest.mark.parametrize("rows", [5, 9000])
+def test_a_printed_table_is_read(tmp_path: Path, index: bool, rows: int) -> None:
+    """Its columns are aligned by any number of spaces."""
+    frame = pandas.DataFrame(
+        {"weight": np.arange(rows) * 1.5 - 9, "kind": [("a", "bcd")[k % 2] for k in range(rows)], "n": np.arange(rows) % 7}
+    )
+    (tmp_path / "a.txt").write_text(frame.to_string(index=index) + "\n")
+    assert read_table(tmp_path / "a.txt").to_pydict() == frame.to_dict("list")
+
+
+@pytest.mark.parametrize(("mark", "place"), [("#", 3), ("%", 0), (";", 0), ("/", 2)])
+def test_comments_that_are_not_looked_for_can_be_named(tmp_path: Path, mark: str, place: int) -> None:
+    lines = ["x,k", "2.5,a", "3.5,b", "4.5,c"]
+    lines.insert(place, f"{mark} exported")
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"or give --data .*comment={mark}"):
+        read_table(tmp_path / "a.csv")
+    assert read_table(tmp_path / "a.csv", Dialect(comment=mark))["k"].to_pylist() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("mark", ["?", "-", "None", "<NA>", ".", " ", "n.a."])

@@ -1,5 +1,6 @@
 """Dates and times that are texts: read as times, and written in the same form."""
 
+import datetime
 from decimal import Decimal
 
 import pyarrow as pa
@@ -37,6 +38,20 @@ from sdezoo.errors import DataError
         ["03/27/2024 09:30 PM", "03/28/2024 12:05 AM"],
         ["9:05", "23:59"],
         ["09:05", "23:59"],
+        ["2024.03.27", "2023.01.05"],
+        ["27/Mar/2024:09:30:15 +0000", "28/Mar/2024:23:59:59 +0000"],
+        ["27MAR2024", "05JAN2023"],
+        ["27Mar2024:09:30", "05Jan2023:23:59"],
+        ["20240327T093015", "20240405T000000"],
+        ["Wed, 27 Mar 2024 09:30:15 GMT", "Thu, 28 Mar 2024 23:59:59 GMT"],
+        ["Wednesday, March 27, 2024", "Thursday, January 05, 2023"],
+        ["2024-03-27 09:30:15+00", "2023-01-05 23:59:59+00"],
+        ["9:05pm", "12:00am"],
+        ["27.03.24 09:05 am", "05.01.23 11:59 pm", *(f"{k:02d}.02.24 10:00 am" for k in range(10, 16))],
+        *([f"{day}{sign}02{sign}24" for day in range(20, 28)] for sign in "/."),
+        [f"{year}-12-31" for year in range(84, 98)],
+        ["39:15", "0:05", "107:00"],
+        ["09:05:00", "24:00:00", "100:59:59"],
         ["0 days 00:00:01", "12 days 23:59:59", "-1 days +23:59:59"],
         ["0 days 00:00:00.250000", "-2 days +00:00:00.000000"],
     ],
@@ -46,6 +61,37 @@ def test_texts_of_times_come_back_as_they_were_written(texts: list[str]) -> None
     assert isinstance(found.types[0], TimeType)
     assert column_type(found.types[0].record()) == found.types[0]
     assert from_numbers(found.values, found.names, found.types).column(0).to_pylist() == [*texts, None]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["10/11/12", "09/10/11", "01/02/03", *(f"0{k}/02/03" for k in range(1, 9))],  # day or month first
+        ["20/02/24", "21/02/24"],  # two are few for years of two digits
+        [f"20{k:02d}-{k + 1:02d}" for k in range(1, 11)],  # seasons
+        ["31.02.2024", "05.01.2023"],
+        ["39:75", "12:00"],
+    ],
+)
+def test_texts_that_are_no_times(texts: list[str]) -> None:
+    assert isinstance(to_numbers(pa.table({"when": texts})).types[0], CategoryType)
+
+
+def test_a_month_after_a_year_need_not_be_a_season() -> None:
+    assert isinstance(to_numbers(pa.table({"when": ["2001-02", "2002-03", "2001-07"]})).types[0], TimeType)
+
+
+@pytest.mark.parametrize(("form", "count"), [("%y%m%d", 30), ("%Y%m%d%H%M", 10), ("%Y%m%d%H%M%S", 10)])
+def test_whole_numbers_of_dates_with_a_clock_or_a_short_year(form: str, count: int) -> None:
+    """As numbers, samples would be between 23:59 and the next day."""
+    start = datetime.datetime(2023, 11, 29, 22, 58, 57)
+    numbers = [int((start + datetime.timedelta(days=k, minutes=k)).strftime(form)) for k in range(count)]
+    found = to_numbers(pa.table({"when": numbers}))
+    assert isinstance(found.types[0], TimeType)
+    assert found.types[0].form == form
+    assert from_numbers(found.values, found.names, found.types).column(0).to_pylist() == numbers
+    others = [*numbers, numbers[0] // 100 * 100 + 99]
+    assert isinstance(to_numbers(pa.table({"when": others})).types[0], NumberType)
 
 
 def test_whole_numbers_that_skip_what_is_no_date_are_dates() -> None:

@@ -222,6 +222,21 @@ def test_a_fresh_network_knows_what_a_category_of_many_values_says_of_others_and
         assert float((found - wanted)[:, part].norm() / (wanted[:, part] - wanted[:, part].mean(0)).norm()) < 0.01
 
 
+def test_a_column_of_three_values_beside_another_is_no_value_of_it() -> None:
+    """Counts of few rows: one of 0, 1 and 2 that is 1 wherever another is not 1."""
+    g = torch.Generator().manual_seed(0)
+    first = torch.randint(0, 3, (60,), generator=g).float()
+    second = torch.where(first == 1, torch.randint(0, 3, (60,), generator=g).float(), 1.0)
+    z0 = torch.stack([first, second, torch.randn(60, generator=g)], 1)
+    sde = SDES.build("vp").adapted(z0)
+    assert isinstance(sde, AffineSDE)
+    linear = fit_denoiser(sde, z0, z0.std(0))
+    assert isinstance(linear, LinearDenoiser)
+    assert linear.piles is not None
+    assert linear.piles.at.tolist() == [0, 1]
+    assert not len(linear.piles.gating)
+
+
 def test_a_category_that_no_row_has_does_not_break_up_the_others() -> None:
     """Held-out rows may have it alone."""
     found = Corners.find(torch.eye(4, dtype=torch.float64)[torch.tensor([0, 1, 3, 1, 1, 3, 3])] * 4 - 2)

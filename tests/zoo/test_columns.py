@@ -174,6 +174,36 @@ def test_orders_that_are_offered_can_be_kept_together() -> None:
     assert options.chains == (("low", "open", "high"), ("start", "end"))
 
 
+def test_sums_of_columns_are_named_with_what_to_do() -> None:
+    """Of two columns, signed ones too, or of three neighbours; a column that is next to nothing is no part of a sum."""
+    r = torch.Generator().manual_seed(0)
+    before, amount = torch.rand(200, generator=r) * 900, torch.randn(200, generator=r)
+    quarters = {f"q{k}": torch.rand(200, generator=r) for k in range(1, 5)}
+    table = {"amount": amount, "x": torch.randn(200, generator=r), "after": before + amount, "before": before, **quarters}
+    table |= {"year": sum(quarters.values()), "dust": torch.rand(200, generator=r) * 1e-9}
+    (found,) = [choose_process(data_of(table), Encoding(()), ColumnOptions()).reasons]
+    assert [reason for reason in found if "add up" in reason] == [
+        "in every row amount+before=after: leave 'after' out with --column 'after=drop', and add up the samples",
+        "in every row q1+q2+q3+q4=year: leave 'year' out with --column 'year=drop', and add up the samples",
+    ]
+    one = {**table, "after": (before + amount).index_fill(0, torch.tensor([7]), 1.0)}
+    assert not any("=after" in reason for reason in choose_process(data_of(one), Encoding(()), ColumnOptions()).reasons)
+    assert choose_process(data_of(one), Encoding(()), ColumnOptions.parse("year=drop")).spec
+
+
+def test_distances_from_a_floor_are_no_shares() -> None:
+    """Wages from 7.25 to 8.2 end nowhere: that they are less than 1 above the least of them is chance."""
+    r = torch.Generator().manual_seed(0)
+    wage = 7.25 + (torch.rand(400, generator=r) ** 2 * 0.95).round(decimals=2)
+    wage[:60], data = 7.25, data_of({"wage": wage, "x": torch.randn(400, generator=r)})
+    options = ColumnOptions.parse("wage=floor")
+    choice = choose_process(data, Encoding(options.codecs(data)), options)
+    assert "walls" not in choice.spec
+    assert "zero-inflated" in choice.spec
+    share = data_of({"wage": wage - 7.25, "x": torch.randn(400, generator=r)})
+    assert "walls" in choose_process(share, Encoding(()), ColumnOptions()).spec
+
+
 def test_equal_columns_are_offered_as_an_order_once() -> None:
     low = columns()["low"]
     assert [

@@ -11,7 +11,7 @@ import csv
 import io
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice, pairwise
 from pathlib import Path
@@ -28,6 +28,8 @@ LINE = 2**24
 _WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "pipe": "|", "point": ".", "apostrophe": "'"}
 _MARKUP = {"JSON": re.compile(r'\s*(?:\{\s*"|\[\s*[\[{])'), "HTML or XML": re.compile(r"(?i)\s*<(?:!doctype|html|\?xml)\b")}
 _SEPARATORS = (",", ";", "\t", "|")
+_RARE = ("^", "~", "\x01", "\x1f")
+"""Separators that are looked for if there is none of the others."""
 _SAMPLE = 64  # lines that are looked at
 _ROWS = 21  # records that are looked at, the column names included
 _EXCEL = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
@@ -56,7 +58,7 @@ class Dialect:
         thousands: thousands separator of numbers, a character or a word: comma, point, space, apostrophe.
         encoding: encoding of the text, such as latin-1.
         comment: character that starts a line of comments.
-        missing: texts that mark missing values, besides the empty text, NA and NaN.
+        missing: texts that mark missing values, besides the empty text, NA and NaN; `COLUMN=TEXT` marks those of one column, see `marks`.
         text: columns that are read as text, such as postal codes; names that the table does not have are ignored.
         sheet: the sheet of an Excel file.
 
@@ -104,6 +106,19 @@ class Dialect:
             names: names of the fields to keep.
         """
         return Dialect(**{name: getattr(self, name) for name in names})
+
+    def marks(self, names: Container[str]) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """The texts that mark missing values: those of all columns, and further ones by column.
+
+        Args:
+            names: the column names of the table: `COLUMN=TEXT` is the mark of a column only if there is such a column.
+        """
+        parts = [(text, text.partition("=")) for text in self.missing]
+        own: dict[str, tuple[str, ...]] = {}
+        for _, (name, sign, mark) in parts:
+            if sign and name in names:
+                own[name] = (*own.get(name, ()), mark)
+        return tuple(text for text, (name, sign, _) in parts if not (sign and name in names)), own
 
     @property
     def decimal_mark(self) -> str | None:
@@ -211,7 +226,8 @@ def look(path: Path, head: str, dialect: Dialect, ending: str) -> Layout:
         comments.append(lines[0])
         first += len(lines.pop(0))
     guessed, separator = separator is None, separator or _separator(path, lines or comments)
-    spaced = (f"The columns of '{path}' are taken to be separated by spaces.",) if guessed and separator == " " else ()
+    shown = "spaces" if separator == " " else repr(separator)
+    spaced = (f"The columns of '{path}' are taken to be separated by {shown}.",) if guessed and separator in (" ", *_RARE) else ()
     if comments and (named := _named_in_comment(path, comments, lines, mark, separator)) is not None:
         names, notes = named, (f"The column names of '{path}' are those of its line '{comments[-1].strip()[:80]}'.",)
     elif not lines:
@@ -224,6 +240,21 @@ def look(path: Path, head: str, dialect: Dialect, ending: str) -> Layout:
     if names and all(map(is_number, names)):
         raise DataError(f"'{path}' starts with a line of numbers, not with column names.", "Add a first line with the column names.")
     return Layout(_completed(names, lines, separator), separator, mark if comments or dialect.comment else None, first, notes + spaced)
+
+
+def aligned(head: str, dialect: Dialect) -> bool:
+    """Whether the columns of a text are separated by any number of spaces, as in a table that is printed.
+
+    Args:
+        head: the beginning of the file.
+        dialect: what the user says.
+    """
+    lines = [line for line in _lines(head, _SAMPLE) if line.strip() and not line.startswith(dialect.comment or "#")]
+    rows = [line.split() for line in (lines[:-1] if len(lines) > _ROWS else lines)[:_ROWS]]
+    if dialect.separator not in (None, " ") or len(rows) < 2 or len(rows[0]) < 2 or any(mark in lines[0] for mark in (*_SEPARATORS, '"')):
+        return False
+    several = any("  " in line.rstrip() or line.startswith(" ") for line in lines[: len(rows)])
+    return several and {len(row) for row in rows[1:]} in ({len(rows[0])}, {len(rows[0]) + 1})
 
 
 def is_number(text: str) -> bool:
@@ -296,6 +327,10 @@ def _separator(path: Path, lines: list[str]) -> str:
             f"{instead(path, options[0])[:-1]} or {options[1]}.",
         )
     if not consistent and not likely:
+        for mark in _RARE:
+            columns = {len(row) for row in _records(lines, mark)}
+            if len(columns) == 1 and columns != {1}:
+                return mark
         spaced = _records(lines, " ")
         columns = {len(row) for row in spaced[1:]}
         if spaced and len(spaced[0]) > 1 and all(map(all, spaced)) and columns in ({len(spaced[0])}, {len(spaced[0]) + 1}):

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sdezoo.data.opening.dialect import Dialect, DialectError, instead
-from sdezoo.data.opening.words import Words, by_part, words
+from sdezoo.data.opening.words import Words, by_part, without_marks, words
 from sdezoo.errors import DataError
 from sdezoo.parameters import format_value
 
@@ -34,20 +34,27 @@ _CURRENCY = r"(?:\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR)"
 _AMOUNT = rf"^\s*([-+\x{{2212}}]?)\s*({_CURRENCY}?)\s*([-+]?[\d.,{_SPACES}]*\d[\d.,]*(?:[eE][-+]?\d+)?)\s*({_CURRENCY}|%|)\s*$"
 _NOTATIONS = {
     mark: (
-        rf"^[-+\x{{2212}}]?(?:(?:\d+|\d{{1,3}}(?:[{other}]\d{{3}})+|\d{{1,3}}(?:[{_SPACES}]\d{{3}})+)"
+        rf"^[-+\x{{2212}}]?(?:(?:\d+|\d{{1,3}}(?:[{other}]\d{{3}})+|\d{{1,2}}(?:[{other}]\d\d)+[{other}]\d{{3}}|\d{{1,3}}(?:[{_SPACES}]\d{{3}})+)"
         rf"(?:[{mark}]\d*)?|[{mark}]\d+)(?:[eE][-+]?\d+)?$"
     )
     for mark, other in ((".", ","), (",", "."))
 }
-_NONE = r"(?i)^\s*(?:[-?.*\x{2013}\x{2014}]|--|\.\.|none|null|<na>|na|n\.a\.|n/a|nan|missing|unknown|)\s*$"
-"""What people write for a missing number, besides what Arrow knows."""
 _NEGATIVE = rf"^\s*({_CURRENCY}?)\s*\(\s*([^()+-]*\d[^()+-]*)\)\s*$"
+_TRAILING = rf"^\s*({_CURRENCY}?\s*\d[\d.,{_SPACES}]*)-\s*$"
+_ZEROS = "\u0660\u06f0\u0966\uff10"
+"""The zeros of Arabic, Persian, Indian and full-width digits, which the other nine follow."""
 _IN_UNIT = rf"^\s*[-+\x{{2212}}]?[\d.,]*\d[\d.,{_SPACES}]*?\s?(?P<unit>[\p{{L}}°][\p{{L}}°²³%/]*)\s*$"
 _PADDED = r"^\s*[-+]?0\d"  # a code: as a number it would be another one
 _DATE = r"^\d{4}-\d{2}-\d{2}"
 
+_ZERO_FIRST, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
+_HEXADECIMAL, _TELEPHONE, _SIGNED = r"^\s*0[xX][0-9a-fA-F]+\s*$", r"^\s*\+\d{7,}\s*$", r"^\s*[-+]?\d{1,15}\s*$"
+
 _CELL = re.compile(rf"([^\d.,]*)([\d.,{_SPACES}]*\d[.,]?)(\D*)")
 _HEAD = 256  # rows that are looked at before all are
+CATEGORIES = 20
+"""Different texts at most of a column of words that may be numbers, such as `0`, `1`, `2` and `3+`."""
+_QUANTITY = r"^[^\d\pL]{0,3}\d"
 _CELLS = 10_000  # how many cells are looked at
 
 
@@ -100,7 +107,7 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
             continue
         texts, amounts = column.texts, _amounts(column.texts)
         shares = {notation: _share(amounts, pattern, column) for notation, pattern in _NOTATIONS.items()}
-        if 0.5 <= max(shares.values()) < 1 and (marked := _without_marks(texts)) is not None:
+        if 0.5 <= max(shares.values()) < 1 and (marked := without_marks(texts)) is not None:
             left = _amounts(marked)
             found = {notation: _share(left, pattern, column) for notation, pattern in _NOTATIONS.items()}
             if max(found.values()) == 1:
@@ -109,7 +116,7 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
                 texts, amounts, shares = marked, left, found
                 table = _replaced(table, name, column.spread(texts))
         if max(shares.values()) < 1:
-            _refuse_mixed(path, name, column, texts, amounts, shares)
+            _take_words(path, name, column, texts, amounts, shares, notify)
             continue
         if mark is None and min(shares.values()) == 1 and _differ(amounts):
             shown = pc.drop_null(amounts)[_first(pc.match_substring_regex(pc.drop_null(amounts), r"[.,]"), True)]
@@ -119,7 +126,7 @@ def read_numbers(path: Path, table: pa.Table, dialect: Dialect, mark: str | None
             )
         chosen = mark or max(shares, key=lambda notation: shares[notation])
         if shares[chosen] < 1:
-            _refuse_mixed(path, name, column, texts, amounts, {chosen: shares[chosen]})
+            _take_words(path, name, column, texts, amounts, {chosen: shares[chosen]}, notify)
             continue
         _check_units(path, name, texts)
         table = _replaced(table, name, column.spread(_number(amounts, chosen)))
@@ -205,14 +212,6 @@ def _reads(digits: str, mark: str) -> float | None:
     return None
 
 
-def _without_marks(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """The column without what people write for a missing number; None if it has none of that."""
-    marks = pc.match_substring_regex(column, _NONE)
-    if not pc.any(marks).as_py():
-        return None
-    return pc.if_else(marks, pa.scalar(None, column.type), column)
-
-
 class _Column(NamedTuple):
     """A column of texts: those of its rows, or its different ones."""
 
@@ -239,7 +238,7 @@ def _texts(table: pa.Table) -> Iterator[tuple[str, _Column]]:
 
 def _amounts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The texts without what is around a number: currency and percent signs, one unit, and parentheses, which become a minus sign."""
-    return by_part(lambda part: pc.replace_substring_regex(part, _AMOUNT, r"\1\3"), _signed(column))
+    return by_part(lambda part: pc.replace_substring_regex(part, _AMOUNT, r"\1\3"), _signed(_in_ascii(column)))
 
 
 def _signed(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -247,7 +246,21 @@ def _signed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     inside = pc.match_substring_regex(column, _NEGATIVE)
     # Numbers that are all in parentheses may be marks, such as those of footnotes.
     mixed = pc.any(inside).as_py() and not pc.all(inside).as_py()
-    return pc.replace_substring_regex(column, _NEGATIVE, r"-\1\2") if mixed else column
+    column = pc.replace_substring_regex(column, _NEGATIVE, r"-\1\2") if mixed else column
+    behind = pc.match_substring_regex(column, _TRAILING)
+    mixed = pc.any(behind).as_py() and not pc.all(behind).as_py()
+    return pc.replace_substring_regex(column, _TRAILING, r"-\1") if mixed else column
+
+
+def _in_ascii(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The texts with the digits and marks of other scripts as those of ASCII, if the first number has some."""
+    first = _first_number(column)
+    script = next((zero for zero in _ZEROS if first and any(zero <= c <= chr(ord(zero) + 9) for c in first)), None)
+    if script is None:
+        return column
+    for mark, plain in (*((chr(ord(script) + k), str(k)) for k in range(10)), ("\u066b", "."), ("\u066c", ",")):
+        column = pc.replace_substring(column, mark, plain)
+    return column
 
 
 def _without_unit(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -256,7 +269,7 @@ def _without_unit(column: pa.ChunkedArray) -> pa.ChunkedArray:
     unit = None if first is None else pc.extract_regex(pa.scalar(first), _IN_UNIT).as_py()
     if unit is None or re.fullmatch("[eE]", unit["unit"]):
         return column
-    numbers = _without_marks(column)
+    numbers = without_marks(column)
     numbers = column if numbers is None else numbers
     found = pc.struct_field(pc.extract_regex(numbers, _IN_UNIT), "unit")
     alike = found.null_count == numbers.null_count and pc.all(pc.equal(found, unit["unit"])).as_py()
@@ -266,7 +279,7 @@ def _without_unit(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _first_number(column: pa.ChunkedArray) -> str | None:
     """The first text that does not mark a missing number."""
-    numbers = _without_marks(column)
+    numbers = without_marks(column)
     return next(iter((column if numbers is None else numbers).drop_null()[:1].to_pylist()), None)
 
 
@@ -297,28 +310,87 @@ def _number(amounts: pa.ChunkedArray, mark: str) -> pa.ChunkedArray:
 
 def _check_units(path: Path, name: str, column: pa.ChunkedArray) -> None:
     """Refuse amounts in more than one unit."""
-    marks = by_part(lambda part: pc.unique(pc.replace_substring_regex(part, _AMOUNT, r"\2\4")), _signed(column))
+    marks = by_part(lambda part: pc.unique(pc.replace_substring_regex(part, _AMOUNT, r"\2\4")), _signed(_in_ascii(column)))
     units = pc.unique(marks).drop_null().to_pylist()
     if len(units) > 1 and ("%" in units or len(set(units) - {""}) > 1):
         shown = " and ".join(f"'{unit}'" if unit else "no sign" for unit in sorted(units)[:3])
         raise DataError(f"Column '{name}' of '{path}' has amounts in different units: {shown}.", "Convert them to one unit.")
 
 
-def _refuse_mixed(
-    path: Path, name: str, column: _Column, texts: pa.ChunkedArray, amounts: pa.ChunkedArray, shares: dict[str, float]
+def _take_words(
+    path: Path,
+    name: str,
+    column: _Column,
+    texts: pa.ChunkedArray,
+    amounts: pa.ChunkedArray,
+    shares: dict[str, float],
+    notify: Callable[[str], None],
 ) -> None:
-    """Refuse a column most of whose values are numbers, or dates, naming the first row that is not."""
+    """Take a column that is not of numbers for words. One most of whose values are numbers, or dates, is refused, naming the first row that
+    is not, unless it has few different values, of which none is there only once.
+    """
     mark = max(shares, key=lambda notation: shares[notation])
     kinds = {"numbers": (amounts, _NOTATIONS[mark]), "dates": (texts, _DATE)}
     for kind, (found, pattern) in kinds.items():
-        if 0.5 <= _share(found, pattern, column) < 1:
-            matches = pc.match_substring_regex(found, pattern)
-            value, row = texts[_first(matches, False)].as_py(), column.first(matches)
-            raise DialectError(
-                f"Column '{name}' of '{path}' has {kind}, but '{value[:40]}' in row {row} (counted from 0).",
-                f"Correct it, or if it marks a missing value, g{instead(path, missing=value)[1:-1]}, if the column is text, "
-                f"text={format_value((name,))}.",
-            )
+        if not 0.5 <= _share(found, pattern, column) < 1:
+            continue
+        matches = pc.match_substring_regex(found, pattern)
+        value, row = texts[_first(matches, False)].as_py(), column.first(matches)
+        counts = _counts(column, texts)
+        if kind == "numbers" and len(counts) <= CATEGORIES and min(counts.values()) > 1:
+            notify(f"Column '{name}' of '{path}' has '{value}' among numbers, so that its {len(counts)} different values are categories.")
+            return
+        raise DialectError(
+            f"Column '{name}' of '{path}' has {kind}, but '{value[:40]}' in row {row} (counted from 0).",
+            f"Correct it, or if it marks a missing value, g{instead(path, missing=f'{name}={value}')[1:-1]}, if the column is text, "
+            f"text={format_value((name,))}.",
+        )
+    many = len(texts) > _HEAD and len(pc.unique(texts.slice(0, _CELLS))) > _HEAD
+    if many and pc.mean(pc.match_substring_regex(texts, _QUANTITY)).as_py() > 0.9:
+        notify(
+            f"Column '{name}' of '{path}' has texts with numbers, such as '{pc.drop_null(texts)[0].as_py()[:40]}', and each is "
+            "a category. If they are quantities, write them as numbers in one unit."
+        )
+
+
+def _counts(column: _Column, texts: pa.ChunkedArray) -> dict[str, int]:
+    """How many rows have each different text, of at most one more than are taken for categories."""
+    found: dict[str, int] = {}
+    weights = np.ones(len(texts), np.int64) if column.counts is None else column.counts
+    for text, weight in zip(texts, weights, strict=True):
+        if text.is_valid:
+            word = text.as_py()
+            found[word] = found.get(word, 0) + int(weight)
+        if len(found) > CATEGORIES:
+            break
+    return found
+
+
+def no_number(column: pa.ChunkedArray, whole: bool) -> str | None:
+    """The first text that a number does not keep, if all are digits, or all begin as numbers of telephones or hexadecimal ones do.
+
+    Args:
+        column: the texts.
+        whole: whether they were read as integers.
+
+    Returns:
+        The text; None without one.
+    """
+    if pc.all(pc.match_substring_regex(column, _HEXADECIMAL if whole else _TELEPHONE)).as_py():
+        return column.drop_null()[0].as_py().strip()
+    lost = pc.match_substring_regex(column, _ZERO_FIRST if whole else _MANY)
+    if not pc.any(lost).as_py() or not pc.all(pc.match_substring_regex(column, r"^\s*[-+]?\d+\s*$")).as_py():
+        return None
+    return column[pc.index(lost, pa.scalar(True)).as_py()].as_py().strip()
+
+
+def is_signed(column: pa.ChunkedArray) -> bool:
+    """Whether all texts are integers, which may have a plus before them.
+
+    Args:
+        column: the texts.
+    """
+    return pc.all(pc.match_substring_regex(column, _SIGNED)).as_py()
 
 
 def _first(mask: pa.ChunkedArray, wanted: bool) -> int:

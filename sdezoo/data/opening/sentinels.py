@@ -9,13 +9,13 @@ A number of nines is named if three rows or more have it, and if it is farther f
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sdezoo.data.opening.dialect import instead, is_number
+from sdezoo.data.opening.dialect import Dialect, instead, is_number
 from sdezoo.data.opening.inference import is_numeric
 from sdezoo.data.opening.words import is_text, words
 
@@ -23,22 +23,25 @@ _NINES = [sign * (10**digits - 1) for digits in range(1, 9) for sign in (-1, 1)]
 _ROWS, _GAP = 3, 0.5
 
 
-def without_sentinels(table: pa.Table, missing: Sequence[str]) -> pa.Table:
+def without_sentinels(table: pa.Table, dialect: Dialect) -> pa.Table:
     """The table with the values that mark missing ones as null. A number does however it is written: `-999` is also `-999.0`.
 
     Args:
         table: the table.
-        missing: texts that mark missing values.
+        dialect: what the user says; its `missing` are the texts that mark missing values, of all columns or of one.
     """
-    marks, numbers = pa.array(missing, pa.string()), pa.array([float(text) for text in missing if is_number(text)], pa.float64())
-    for place, field in enumerate(table.schema if missing else ()):
+    shared, own = dialect.marks(table.column_names)
+    for place, field in enumerate(table.schema):
         column, kind = table.column(place), field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not (missing := (*shared, *own.get(field.name, ()))):
+            continue
+        marks, numbers = pa.array(missing, pa.string()), pa.array([float(text) for text in missing if is_number(text)], pa.float64())
         if is_numeric(kind):
             found = pc.is_in(column.cast(pa.float64(), safe=False), numbers)
         elif pa.types.is_dictionary(field.type) and is_text(kind):
             texts = words(column)
             found = texts.spread(pc.is_in(texts.texts, marks))
-        elif is_text(kind):
+        elif is_text(kind) or pa.types.is_temporal(kind):
             found = pc.is_in(column.cast(pa.string()), marks)
         else:
             continue
@@ -67,7 +70,7 @@ def name_sentinels(path: Path, table: pa.Table, notify: Callable[[str], None]) -
             if gap > _GAP * (most - least):
                 notify(
                     f"{count} values of column '{name}' of '{path}' are {mark:.0f}, far from the others, {least:g} to "
-                    f"{most:g}. If that marks a missing value, g{instead(path, f'missing={mark:.0f}')[1:]}"
+                    f"{most:g}. If that marks a missing value, g{instead(path, missing=f'{name}={mark:.0f}')[1:]}"
                 )
 
 

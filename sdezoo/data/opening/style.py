@@ -9,7 +9,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
@@ -21,13 +21,14 @@ import pyarrow.compute as pc
 
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.text import Text
+from sdezoo.data.opening.time_texts import OF_DAYS, write_times
 from sdezoo.data.reading import reading
 from sdezoo.data.text_style import TextStyle
 
 _ROWS, _BYTES = 256, 2**16
 """The first rows that are looked at, in so many bytes at most."""
-_FAR = 10**5
-"""How many rows are searched for a missing value."""
+_FAR, _CELLS = 10**5, 10**7
+"""How many rows, and cells, are searched for a missing value."""
 _OTHER = {"true": "false", "True": "False", "TRUE": "FALSE", "1": "0"} | {"false": "true", "False": "True", "FALSE": "TRUE", "0": "1"}
 
 
@@ -53,32 +54,37 @@ def find_style(path: Path, table: pa.Table, dialect: Dialect, file: BinaryIO | N
         kept = dict(zip(table.column_names, table.slice(0, len(rows)).columns, strict=True))
         texts = {name: [row[place] for row in rows] for place, name in enumerate(names) if name in kept}
         known = {name: kept[name] for name in texts}
-        missing = Counter(text for name, column in known.items() for text, gap in _pairs(texts[name], column.is_null()) if gap)
-        if not missing:
-            missing = Counter(_first_gap(Text(path, opened, dialect), table))
+        marks = {name: Counter(text for text, gap in _pairs(texts[name], column.is_null()) if gap) for name, column in known.items()}
+        marks |= {name: Counter([text]) for name, text in _first_gaps(Text(path, opened, dialect), table, marks)}
+    missing = sum(marks.values(), Counter()).most_common(1)
+    gaps = {name: found.most_common(1)[0][0] for name, found in marks.items() if found}
     mark = dialect.decimal_mark or decimal_mark(known, texts)
     decimals = {name: _decimals(texts[name], mark) for name, column in known.items() if pa.types.is_floating(column.type)}
     return TextStyle(
         separator=separator,
         decimal="." if mark == separator else mark,
-        missing=missing.most_common(1)[0][0] if missing else "",
+        missing=missing[0][0] if missing else "",
+        gaps={name: text for name, text in gaps.items() if text or missing[0][0]},
         decimals={name: found for name, found in decimals.items() if found[0]},
         booleans={name: _booleans(texts[name], column) for name, column in known.items() if pa.types.is_boolean(column.type)},
     )
 
 
-def _first_gap(source: Text, table: pa.Table) -> list[str]:
-    """The text of the first missing value of a table, if it is not far from the beginning."""
-    found = {
-        name: pc.index(column.is_null(), pa.scalar(True)).as_py() for name, column in zip(table.column_names, table.columns, strict=True)
-    }
-    gaps = {name: row for name, row in found.items() if 0 <= row < _FAR and name in source.layout.names}
-    if not gaps:
-        return []
-    name, names = min(gaps, key=lambda name: gaps[name]), list(source.layout.names)
+def _first_gaps(source: Text, table: pa.Table, known: Mapping[str, Counter[str]]) -> Iterator[tuple[str, str]]:
+    """The columns with missing values of which none is known, and the text of their first, if it is not far from the beginning."""
+    names = list(source.layout.names)
+    wanted = [name for name, found in known.items() if not found and table[name].null_count]
+    first = {name: pc.index(table[name].is_null(), pa.scalar(True)).as_py() for name in wanted}
+    rows: dict[int, list[str]] = {}
+    for name, row in first.items():
+        if row < _FAR and row * len(names) < _CELLS:
+            rows.setdefault(row, []).append(name)
+    if not rows:
+        return
     with io.TextIOWrapper(source.rows(), errors="replace", newline="") as stream:
-        rows = (row for row in csv.reader(stream, delimiter=source.layout.separator) if len(row) == len(names))
-        return [row[names.index(name)] for row in islice(rows, gaps[name], gaps[name] + 1)]
+        found = (row for row in csv.reader(stream, delimiter=source.layout.separator) if len(row) == len(names))
+        for number, row in enumerate(islice(found, max(rows) + 1)):
+            yield from ((name, row[names.index(name)]) for name in rows.get(number, ()))
 
 
 def decimal_mark(columns: Mapping[str, pa.ChunkedArray], texts: Mapping[str, Sequence[str]]) -> str:
@@ -120,15 +126,19 @@ def cell_texts(values: pa.Array, name: str, style: TextStyle, *, rounds: bool = 
             found = found.dictionary_encode()
             words = pa.array([_quoted(word, style.separator) for word in found.dictionary.to_pylist()], pa.string())
             found = words.take(found.indices)
-    return found.fill_null(style.missing)
+    return found.fill_null(style.gaps.get(name, style.missing))
 
 
 def _shorter(values: pa.Array) -> pa.Array:
-    """Times without fractions of seconds if none has any."""
-    if not pa.types.is_timestamp(values.type) or values.type.unit == "s":
+    """Times without fractions of seconds if none has any; durations in words."""
+    kind = values.type
+    if pa.types.is_duration(kind):
+        whole = values.cast(pa.duration("s"), safe=False)
+        return write_times(whole if whole.cast(kind).equals(values) else values, OF_DAYS)
+    if not (pa.types.is_timestamp(kind) or pa.types.is_time(kind)) or kind.unit == "s":
         return values
-    whole = values.cast(pa.timestamp("s", values.type.tz), safe=False)
-    return whole if whole.cast(values.type).equals(values) else values
+    whole = values.cast(pa.time32("s") if pa.types.is_time(kind) else pa.timestamp("s", kind.tz), safe=False)
+    return whole if whole.cast(kind).equals(values) else values
 
 
 def lines(columns: Sequence[pa.Array], style: TextStyle) -> Iterable[str]:

@@ -28,8 +28,9 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from sdezoo.data.opening.dialect import Dialect
-from sdezoo.data.opening.numerals import notation, read_numbers
+from sdezoo.data.opening.numerals import is_signed, no_number, notation, read_numbers
 from sdezoo.data.opening.pages import text_pages
+from sdezoo.data.opening.pandas_types import Extended
 from sdezoo.data.opening.sentinels import name_sentinels, without_sentinels
 from sdezoo.data.opening.text import Text, no_rows, read_rows, rows_as_lines
 from sdezoo.data.opening.time_texts import read_times
@@ -66,7 +67,6 @@ OF_EXCEL = ("sheet", "text", "missing", "decimal", "thousands")
 OF_PARQUET = ("text", "missing")
 """What a user can say of a Parquet file."""
 _LONG = 2.0**63  # integers from here on are read as floating-point numbers
-_PADDED, _MANY = r"^\s*[-+]?0\d+\s*$", r"^\s*[-+]?\d{19,}\s*$"
 _FAILURES = (pa.ArrowException, csv.Error, zlib.error, zipfile.BadZipFile, RecursionError)
 
 
@@ -98,13 +98,13 @@ def read_table(
             from sdezoo.data.opening.excel import read_sheet
 
             _take_no(path, dialect, "an Excel file", OF_EXCEL)
-            table = read_sheet(path, dialect)
+            table = read_sheet(path, dialect, notify)
             table = _finished(path, table, dialect, dialect.decimal_mark or notation(path, table, dialect), notify)
         else:
             _take_no(path, dialect, "text", OF_TEXT)
             with rows_as_lines(path, opened, dialect):
                 table = _text(path, opened, dialect, notify)
-        table = without_sentinels(table, dialect.missing)
+        table = without_sentinels(table, dialect)
         name_sentinels(path, table, notify)
         return table
 
@@ -201,11 +201,15 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
             column = words[name]
             if pa.types.is_time(table[name].type):
                 found = column
-            elif (shown := _no_number(column, _PADDED if pa.types.is_integer(table[name].type) else _MANY)) is None:
+            elif (shown := no_number(column, pa.types.is_integer(table[name].type))) is None:
+                if pa.types.is_floating(table[name].type) and is_signed(column):
+                    whole = table[name].cast(pa.int64(), safe=False)  # Arrow reads no integer with a plus
+                    table = table.set_column(table.column_names.index(name), name, whole)
                 continue
             else:
                 found, dialect = column, replace(dialect, text=(*dialect.text, name))
-                notify(f"Column '{name}' of '{path}' is read as text: as a number, {shown} would lose digits.")
+                lost = "digits" if shown.isdigit() or (shown[1:].isdigit() and shown[0] == "-") else "its form"
+                notify(f"Column '{name}' of '{path}' is read as text: as a number, {shown} would lose {lost}.")
             table = table.set_column(table.column_names.index(name), name, found)
     for note in layout.notes:
         notify(note)
@@ -213,7 +217,7 @@ def _text(path: Path, file: BinaryIO, dialect: Dialect, notify: Callable[[str], 
 
 
 def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
-    """Columns whose texts may hold more than was read: zeros before a number, more digits than a float64, or hours without seconds."""
+    """Columns whose texts may hold more than was read: zeros or a plus before a number, more digits than a float64, no seconds."""
     found = []
     for name, column in zip(table.column_names, table.columns, strict=True):
         if name in dialect.text or column.null_count == len(column):
@@ -222,7 +226,7 @@ def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
             doubt = source.padded
         elif pa.types.is_floating(column.type):
             ends = pc.min_max(column).as_py()
-            doubt = max(-ends["min"], ends["max"]) >= _LONG
+            doubt = max(-ends["min"], ends["max"]) >= _LONG or source.signed
         else:
             doubt = pa.types.is_time(column.type)
         if doubt:
@@ -230,19 +234,13 @@ def _doubtful(table: pa.Table, source: Text, dialect: Dialect) -> list[str]:
     return found
 
 
-def _no_number(column: pa.ChunkedArray, pattern: str) -> str | None:
-    """The first text with a pattern that a number does not keep, if all are digits; None without one."""
-    lost = pc.match_substring_regex(column, pattern)
-    if not pc.any(lost).as_py() or not pc.all(pc.match_substring_regex(column, r"^\s*[-+]?\d+\s*$")).as_py():
-        return None
-    return column[pc.index(lost, pa.scalar(True)).as_py()].as_py().strip()
-
-
 def _finished(path: Path, table: pa.Table, dialect: Dialect, mark: str | None, notify: Callable[[str], None]) -> pa.Table:
     """The table with texts that are numbers read as such, and without what is no column."""
     if not table.num_rows:
         raise no_rows(path)
-    return read_times(read_numbers(path, _without_index(path, table, notify), dialect, mark, notify), dialect.text)
+    table = without_sentinels(_without_index(path, table, notify), dialect)  # before a mark is taken for a mistake among numbers
+    table = read_times(table, dialect.text, notify)  # before a mark is taken for a mistake among dates
+    return read_times(read_numbers(path, table, dialect, mark, notify), dialect.text, notify)
 
 
 def _as_text(table: pa.Table, dialect: Dialect) -> pa.Table:
@@ -290,7 +288,7 @@ def _parquet(path: Path) -> pa.Table:
     with parquet.ParquetFile(path) as file:
         schema = file.schema_arrow
         check_names(path, schema.names)
-        if nested := [field.name for field in schema if _is_nested(field.type)]:
+        if nested := [field.name for field in schema if _is_nested(field.type) and not Extended.of(field)]:
             raise DataError(
                 f"'{path}' has columns of lists, records or bytes, which are neither numbers nor categories nor times: {listed(nested)}.",
                 "Leave these columns out of the table.",
@@ -304,6 +302,7 @@ def _parquet(path: Path) -> pa.Table:
             raise no_rows(path)
         check_size(path, file.metadata.num_rows * len(schema.names))
         packed = {field.name: {TEXT: str(field.type)} for field in schema if is_text(field.type)}
+        own = {field.name: extended for field in schema if (extended := Extended.of(field))}
     index = {f"__index_level_{level}__" for level in range(len(schema.names))}
     kept = [name for name in schema.names if name not in index]
     columns = {}
@@ -312,6 +311,7 @@ def _parquet(path: Path) -> pa.Table:
         for names in slabs:
             slab = pa.Table.from_batches(_returned(file.iter_batches(_BATCH, columns=names)))
             columns |= dict(zip(slab.column_names, slab.columns, strict=True))
+    columns |= {name: pa.chunked_array([kind.plain(columns[name], name)]) for name, kind in own.items() if name in columns}
     fields = [pa.field(name, column.type, metadata=packed.get(name)) for name, column in columns.items()]
     return pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
 
@@ -377,7 +377,7 @@ def _kept(column: pa.Array, place: int, before: dict[int, pa.Array]) -> pa.Array
         return column
     found = own_words(column) if len(column.dictionary) > len(column) else column
     if place in before and found.dictionary.equals(before[place]):
-        return pa.DictionaryArray.from_arrays(found.indices, before[place])
+        return pa.DictionaryArray.from_arrays(found.indices, before[place], ordered=found.type.ordered)
     before[place] = found.dictionary
     return found
 

@@ -24,7 +24,7 @@ from typing import BinaryIO
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
-from sdezoo.data.opening.dialect import LINE, Dialect, Layout, byte_order, look, not_text
+from sdezoo.data.opening.dialect import LINE, Dialect, Layout, aligned, byte_order, instead, look, not_text
 from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError
 
@@ -32,8 +32,10 @@ _WIDE = 1024
 _CHUNK = 2**18
 _HEAD = 2**16
 _CHECKED = 2**22  # bytes between two checks of what is decompressed
+_COMMENTS = "#%!;/*"
 _NO_TIME = "\x01"  # no text has this form
 _ROW = re.compile(r"row (\d+) \(counted from 0\)")
+_OUTSIDE, _SPACES = re.compile(rb"(?m)^ +| +(?=\r?$)"), re.compile(rb" {2,}")
 GZIP = b"\x1f\x8b"
 """The first bytes of a gzipped file."""
 
@@ -48,7 +50,7 @@ class Text:
     """
 
     def __init__(self, path: Path, file: BinaryIO, dialect: Dialect) -> None:
-        self._path, self._file, self._quotes, self.padded = path, file, 0, False
+        self._path, self._file, self._quotes, self.padded, self.signed = path, file, 0, False, False
         chunks = self._decompressed()
         begun = next(chunks, b"")
         encoding = dialect.encoding or byte_order(begun)
@@ -57,13 +59,17 @@ class Text:
         self._head = b""
         self._extend(_HEAD)
         ending = Path(path.name.lower().removesuffix(".gz")).suffix
+        if aligned(self._decoded_head(), dialect):
+            self._head, self._chunks = b"", _squeezed(chain([self._head], self._chunks))
+            self._extend(_HEAD)
         while True:
             text = self._decoded_head()
             self.layout: Layout = look(path, text, dialect, ending)
             if len(self._head) > LINE or self.layout.first < len(text) or not self._extend(4 * len(self._head)):
                 break
         self._first = len(text[: self.layout.first].encode())
-        self._padding = re.compile(b'[\\s"' + re.escape(self.layout.separator.encode()) + b"]0[0-9]")
+        begun_by = b'[\\s"' + re.escape(self.layout.separator.encode()) + b"]"
+        self._padding, self._sign = re.compile(begun_by + b"0[0-9xX]"), re.compile(begun_by + rb"\+[0-9]")
 
     def rows(self) -> io.BufferedReader:
         """The rows of data, a stream of UTF-8 for pyarrow. Call it once."""
@@ -90,7 +96,9 @@ class Text:
         return None
 
     padded: bool
-    """Whether a field that has been read begins with a zero and a digit, such as 007."""
+    """Whether a field that has been read begins with a zero and a digit, such as 007, or is hexadecimal, such as 0x1f."""
+    signed: bool
+    """Whether a field that has been read begins with a plus, such as +49 30 1234567."""
 
     @property
     def unclosed(self) -> bool:
@@ -137,6 +145,7 @@ class Text:
         for chunk in chunks:
             self._quotes += chunk.count(b'"')
             self.padded = self.padded or self._padding.search(before + chunk) is not None
+            self.signed = self.signed or self._sign.search(before + chunk) is not None
             before = chunk[-2:]
             yield chunk
 
@@ -196,6 +205,16 @@ def _uncommented(chunks: Iterator[bytes], mark: bytes) -> Iterator[bytes]:
         yield b"".join(kept)
 
 
+def _squeezed(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines with one space for several, and none at their ends."""
+    left = b""
+    for chunk in chain(chunks, [b""]):
+        block = left + chunk
+        end = block.rfind(b"\n") + 1 if chunk else len(block)
+        left = block[end:]
+        yield _SPACES.sub(b" ", _OUTSIDE.sub(b"", block[:end]))
+
+
 def read_rows(path: Path, file: BinaryIO, source: Text, dialect: Dialect, decimal: str, columns: Container[str] | None = None) -> pa.Table:
     """Read the rows of a text. Columns without a name are called by NUL and their number.
 
@@ -235,7 +254,7 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
             arrow_csv.ConvertOptions(
                 include_columns=slab,
                 column_types={name: pa.string() for name in dialect.text if name in slab},
-                null_values=[*values.null_values, *dialect.missing],
+                null_values=[*values.null_values, *dialect.marks(names)[0]],
                 strings_can_be_null=True,
                 decimal_point=decimal,
                 timestamp_parsers=[_NO_TIME],  # texts, so that their form is kept, see `sdezoo.data.opening.time_texts`
@@ -244,11 +263,13 @@ def _slab(path: Path, source: Text, names: list[str], slab: list[str], dialect: 
     except pa.ArrowInvalid as error:
         if wrong:
             fields, mark = wrong[0].actual_columns, source.layout.separator
-            title = len(names) == 1 < fields and wrong[0].number == 1
+            title, begun = len(names) == 1 < fields and wrong[0].number == 1, (names[0] if len(names) == 1 else wrong[0].text).lstrip()[:1]
             raise DataError(
                 f"'{path}' has {len(names)} column name{'s' * (len(names) > 1)}, but row {(wrong[0].number or 1) - 1} (counted from 0) has "
                 f"{fields} field{'s' * (fields != 1)}: {wrong[0].text[:80]}.",
-                "Remove the lines before the column names."
+                f"Remove the line, or g{instead(path, f'comment={begun}')[1:]}"
+                if begun and begun in _COMMENTS and begun != mark
+                else "Remove the lines before the column names."
                 if title
                 else f"Give each row one field for each column{'' if mark == ',' else ', or say what separates them, as separator=comma'}.",
             ) from None

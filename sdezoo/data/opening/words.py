@@ -23,7 +23,13 @@ from sdezoo.data.opening.inference import column_parts
 
 TEXT = b"text"
 """Metadata of a field of texts that are held as a dictionary, and are none in the file: their type there."""
+_MARKS = "[-?.*\u2013\u2014]|--|" r"\.\.|none|null|<na>|na|n\.a\.|n/a|nan|missing|unknown|"
+NO_NUMBER = rf"(?i)^\s*(?:{_MARKS})\s*$"
+"""What people write for a missing number, besides what Arrow knows."""
+NO_TIME = rf"(?i)^\s*(?:{_MARKS}|nat|0000-00-00(?:[ T]00:00:00)?)\s*$"
+"""What people write for a missing date or time."""
 _SHOWN, _SORTED = 2**12, 2**16  # texts that become Python objects, or are sorted together, at a time
+_LEVELS = 2**10  # categories of which the order is kept
 _SAMPLED = 2**10  # one text of so many is compared to choose where to cut
 
 
@@ -106,6 +112,20 @@ def by_part(change: Callable[[pa.Array], pa.Array], column: pa.ChunkedArray) -> 
     return pa.chunked_array([change(part) for _, part in column_parts(column)] or [change(pa.array([], column.type))])
 
 
+def without_marks(column: pa.ChunkedArray, marks: str = NO_NUMBER) -> pa.ChunkedArray | None:
+    """Leave out what people write for a missing value.
+
+    Args:
+        column: texts.
+        marks: a pattern of it.
+
+    Returns:
+        The column with null for these texts; None if it has none of them.
+    """
+    found = pc.match_substring_regex(column, marks)
+    return pc.if_else(found, pa.scalar(None, column.type), column) if pc.any(found).as_py() else None
+
+
 def words(column: pa.ChunkedArray) -> Words:
     """Find the texts of a column, in parts of at most 2¹⁸ rows. Parts of which most texts differ are not copied.
 
@@ -123,7 +143,26 @@ def own_words(part: pa.DictionaryArray) -> pa.DictionaryArray:
         part: a dictionary of texts.
     """
     texts, places = _words(part)
-    return pa.DictionaryArray.from_arrays(places, texts).cast(part.type)
+    return pa.DictionaryArray.from_arrays(places, texts, ordered=part.type.ordered).cast(part.type)
+
+
+def levels(column: pa.ChunkedArray, values: Sequence[str] | Sequence[bool]) -> tuple[tuple[str, ...], bool]:
+    """The categories of a dictionary of texts in their order, at most 1024, and whether they are ordered.
+
+    Args:
+        column: the dictionary.
+        values: the different texts of its rows.
+
+    Returns:
+        The categories; none if they are not ordered and just those of the rows.
+    """
+    first = column.chunk(0).dictionary if column.num_chunks else pa.array([], pa.string())
+    if len(first) > _LEVELS or first.null_count or any(not chunk.dictionary.equals(first) for chunk in column.chunks):
+        return (), False
+    found, ordered = tuple(first.cast(pa.string()).to_pylist()), column.type.ordered
+    if len(set(found)) < len(found) or not {*values} <= set(found) or not (ordered or len(values) < len(found)):
+        return (), False
+    return found, ordered
 
 
 def ranked(column: pa.ChunkedArray, codes: np.ndarray) -> Sequence[str]:

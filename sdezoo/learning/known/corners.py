@@ -226,10 +226,10 @@ class Piles(nn.Module):
             `clean`, float32; None if there are no such columns.
         """
         found, free = [], torch.ones(rows.shape[1], dtype=torch.bool) if taken is None else ~taken
-        for i, column in enumerate(rows.T):
-            values = column[:_FIRST].unique()
-            if len(values) > _THREE or len(values := column.unique()) != _THREE:
-                continue
+        few = [i for i, column in enumerate(rows.T) if len(column[:_FIRST].unique()) <= _THREE and len(column.unique()) == _THREE]
+        free[few] = False  # a column of three values is no value beside another
+        for i in few:
+            column, values = rows[:, i], rows[:, i].unique()
             inside = column == values[1]
             gate = [-1.0, 0.0, 0.0, 1.0]
             if min(int(inside.sum()), int((~inside).sum())) >= _RARE:
