@@ -119,7 +119,7 @@ class Model(ABC, Generic[P]):
 
     @property
     def features(self) -> View | None:
-        """Features of the network in states, `(B, *state)` and a time to `(B, k)`, differentiable, without labels; None, the default: none."""
+        """Features of the network in states, `(B, *state)` and a time to `(B, k)`, differentiable, without labels; None: it has none."""
         return None
 
     @property
