@@ -24,11 +24,16 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, silu
 
 from sdezoo import GUIDES, AffineSDE, Model, Noise, Reference
+from sdezoo.evaluation import suite
+from sdezoo.evaluation.measures.classifier import classifier
+from sdezoo.evaluation.sizes import compared_rows
+from sdezoo.evaluation.sizes import sizes as evaluation_sizes
 from sdezoo.parameters import Count, NonNegative
-from sdezoo.runs.evaluate import evaluate
+from sdezoo.runs.given_rows import read_samples, training_data
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.sampling.guide import Guide
+from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
 
 SEEDS = 1, 2, 3
@@ -150,13 +155,25 @@ class Refined(Model[AffineSDE]):
         return self.weight * found
 
 
+def features(run: Path, samples: Path) -> suite.Sets:
+    """Features of held-out images, samples and training images, as `sdezoo evaluate` compares them, without its other measures."""
+    trained = restore(run)
+    data = training_data(run, trained)
+    x = (read_samples(samples, trained).clamp(0, 1) * 255).round() / 255
+    sizes = evaluation_sizes(len(x), training=len(data.train), held_out=len(data.test), image=True)
+    held_out, floor = compared_rows(data.train, data.test, sizes, 0)
+    assert data.train_labels is not None, "MNIST has labels"
+    judge = classifier(run / "evaluation", data.train, data.train_labels, data.test, data.test_labels)
+    return suite.Sets(*map(judge.net.features, (held_out, x, floor)))
+
+
 def judged(run: Path, spec: str, seed: int) -> None:
     """Sample and evaluate; print FID and KID with intervals and floors, and the seconds of sampling."""
     begun = time.process_time()
     sample(run, run / "guided.npz", n=1000, seed=seed, guides=[] if spec == "none" else [spec], overwrite=True)
     seconds = time.process_time() - begun
     figures = []
-    for line in evaluate(run, samples=run / "guided.npz").measured:
+    for line in suite.features("features", features(run, run / "guided.npz")):
         if line.name in ("FID", "KID") and line.interval:
             low, high = line.interval
             figures.append(f"{line.name} {line.value:.3f} ({low:.3f} … {high:.3f}), floor {line.floor:.3f}")
