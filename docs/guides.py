@@ -24,10 +24,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, silu
 
 from sdezoo import GUIDES, AffineSDE, Model, Noise, Reference
-from sdezoo.evaluation import suite
 from sdezoo.evaluation.measures.classifier import classifier
-from sdezoo.evaluation.sizes import compared_rows
-from sdezoo.evaluation.sizes import sizes as evaluation_sizes
+from sdezoo.evaluation.measures.frechet import frechet_distance
+from sdezoo.evaluation.measures.kernels import kid
+from sdezoo.evaluation.resampling import halves
+from sdezoo.evaluation.rows import FloatArray
+from sdezoo.evaluation.sizes import compared_rows, sizes
 from sdezoo.parameters import Count, NonNegative
 from sdezoo.runs.given_rows import read_samples, training_data
 from sdezoo.runs.sample import sample
@@ -155,16 +157,20 @@ class Refined(Model[AffineSDE]):
         return self.weight * found
 
 
-def features(run: Path, samples: Path) -> suite.Sets:
-    """Features of held-out images, samples and training images, as `sdezoo evaluate` compares them, without its other measures."""
+def features(run: Path, samples: Path) -> list[FloatArray]:
+    """Features of held-out images, samples and training images, the same as `sdezoo evaluate` compares."""
     trained = restore(run)
     data = training_data(run, trained)
     x = (read_samples(samples, trained).clamp(0, 1) * 255).round() / 255
-    sizes = evaluation_sizes(len(x), training=len(data.train), held_out=len(data.test), image=True)
-    held_out, floor = compared_rows(data.train, data.test, sizes, 0)
+    held_out, floor = compared_rows(data.train, data.test, sizes(len(x), training=len(data.train), held_out=len(data.test), image=True), 0)
     assert data.train_labels is not None, "MNIST has labels"
     judge = classifier(run / "evaluation", data.train, data.train_labels, data.test, data.test_labels)
-    return suite.Sets(*map(judge.net.features, (held_out, x, floor)))
+    return [judge.net.features(part) for part in (held_out, x, floor)]
+
+
+def distances(a: FloatArray, b: FloatArray) -> list[float]:
+    """FID and KID."""
+    return [frechet_distance(a, b), kid(a, b)]
 
 
 def judged(run: Path, spec: str, seed: int) -> None:
@@ -172,12 +178,10 @@ def judged(run: Path, spec: str, seed: int) -> None:
     begun = time.process_time()
     sample(run, run / "guided.npz", n=1000, seed=seed, guides=[] if spec == "none" else [spec], overwrite=True)
     seconds = time.process_time() - begun
-    figures = []
-    for line in suite.features("features", features(run, run / "guided.npz")):
-        if line.name in ("FID", "KID") and line.interval:
-            low, high = line.interval
-            figures.append(f"{line.name} {line.value:.3f} ({low:.3f} … {high:.3f}), floor {line.floor:.3f}")
-    print(f"{spec}, seed {seed}: {', '.join(figures)}; {seconds:.0f} s", flush=True)
+    held_out, samples, training = features(run, run / "guided.npz")
+    found = zip(distances(held_out, samples), halves(distances, (held_out, samples)), distances(held_out, training), strict=True)
+    figures = [f"{value:.3f} ({low:.3f} … {high:.3f}), floor {floor:.3f}" for value, (low, high), floor in found]
+    print(f"{spec}, seed {seed}: FID {figures[0]}, KID {figures[1]}; {seconds:.0f} s", flush=True)
 
 
 def chosen(source: str) -> dict[str, Any]:
