@@ -64,6 +64,24 @@ def test_a_difference_by_chance_is_often_left_alone_and_none_always() -> None:
     assert left >= 10
 
 
+def test_what_one_half_shows_counts_as_far_as_the_other_shows_it() -> None:
+    """Means of one feature differ by 1 in one half, by 0.2 in the other: ridge and factor are those that a search finds best."""
+    real, made = torch.tensor([[1.5], [1.1], [-0.5], [-0.9]], dtype=WIDE), torch.tensor([[0.5], [0.9], [-1.5], [-1.1]], dtype=WIDE)
+    unit = float(torch.cat([real, made]).std())
+    halves = [(1.25 / unit**2, 1.0 / unit), (1.01 / unit**2, 0.2 / unit)]  # mean square and difference of means
+    shares = torch.linspace(0, 1, 10_001, dtype=WIDE)
+    best = (0.0, 0.0)
+    for ridge in (0.01, 0.03, 0.1, 0.3, 1.0):
+        judged = torch.zeros_like(shares)
+        for (own, shown), (other, gap) in (halves, halves[::-1]):
+            v = shares * shown / (own + ridge)
+            judged += v * gap - v**2 * other / 2
+        best = max(best, (float(judged.max()), float(shares[judged.argmax()]) * 0.6 / (1.13 / unit**2 + ridge) / unit**2))
+    found = direction(real, made)
+    assert found is not None
+    assert float(found) == pytest.approx(best[1], rel=1e-3)
+
+
 def test_features_that_are_constant_do_not_count() -> None:
     real, made = normal(200, 2, seed=1, mean=0.5), normal(200, 2, seed=2)
     wide = [torch.cat([rows, torch.full((200, 1), 7.0, dtype=WIDE)], 1) for rows in (real, made)]
