@@ -3,15 +3,27 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from sdezoo import GUIDES, NETWORKS, SAMPLERS, SDES, AffineSDE, CompositionError, Model, ParameterError, Reference, ScoreModel
+from sdezoo import (
+    GUIDES,
+    NETWORKS,
+    SAMPLERS,
+    SDES,
+    AffineSDE,
+    CompositionError,
+    DiffusionModel,
+    Model,
+    ParameterError,
+    Reference,
+    ScoreModel,
+)
 from sdezoo.generation.acceleration import prepare
 from sdezoo.learning.network import features_of
 from sdezoo.learning.output import OUTPUTS
-from sdezoo.process.affine import AffineSDE as Affine
 from sdezoo_plugins.guides.critic import Critic, direction
 
 WIDE, SHAPE = torch.float64, (1, 8, 8)
@@ -95,7 +107,7 @@ def test_features_that_are_constant_do_not_count() -> None:
 class Shifted(Model[AffineSDE]):
     """A normal distribution with mean ½; the data are standard normal, so that the log-ratio is linear in the state."""
 
-    def __init__(self, sde: Affine) -> None:
+    def __init__(self, sde: AffineSDE) -> None:
         self.sde = sde
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
@@ -230,3 +242,13 @@ def test_a_network_without_features_is_refused() -> None:
 def test_components_and_features_exclude_one_another() -> None:
     with pytest.raises(ParameterError, match="Leave out components, or features"):
         GUIDES.build("ipm:features=network,components=4")
+
+
+def test_a_run_guides_by_its_own_network() -> None:
+    """Of images, with a U-Net; a table's network has no features, and says so."""
+    x = images(40, 1).numpy().clip(0, 1)
+    made = DiffusionModel(steps=20, batch_size=8).fit(x)
+    assert not np.array_equal(made.sample(4), made.sample(4, guide="ipm:features=network,count=16"))
+    assert np.array_equal(made.sample(4), made.sample(4, guide="ipm:features=network,count=16,weight=0"))
+    with pytest.raises(CompositionError, match="has no features"):
+        DiffusionModel(steps=2).fit(x[:, 0, 0]).sample(4, guide="ipm:features=network,count=16")

@@ -23,8 +23,6 @@ from sdezoo.learning.model import View
 
 _ROWS = 32
 """Rows in a block: each row rounds alike in every batch."""
-_MOST = 2**25
-"""Most numbers of noised rows at a time."""
 _KEPT = 4096
 """Most noise levels whose directions are kept."""
 _RIDGES = 0.01, 0.03, 0.1, 0.3, 1.0
