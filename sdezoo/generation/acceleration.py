@@ -19,6 +19,7 @@ from sdezoo.errors import ParameterError, RunError
 from sdezoo.learning.bfloat16 import emulated
 from sdezoo.learning.compiling import compiling, refusal
 from sdezoo.learning.model import ScoreModel
+from sdezoo.learning.network import features_of
 
 Precision = Literal["float32", "bf16", "float64"]
 
@@ -67,8 +68,18 @@ class _Prepared(nn.Module):
         self.call = _compiled(net) if compiled else net
 
     def forward(self, *inputs: Tensor) -> Tensor:
+        return self._run(self.call, *inputs)
+
+    @property
+    def features(self) -> Callable[..., Tensor] | None:
+        return self._features if features_of(self.net) else None
+
+    def _features(self, *inputs: Tensor) -> Tensor:
+        return self._run(features_of(self.net), *inputs)  # pyright: ignore[reportArgumentType]
+
+    def _run(self, call: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         with _autocast(self.device) if self.mixed else nullcontext():
-            return self.call(*(each.float() if self.narrow and each.is_floating_point() else each for each in inputs))
+            return call(*(each.float() if self.narrow and each.is_floating_point() else each for each in inputs))
 
 
 def _compiled(net: nn.Module) -> Callable[..., Tensor]:

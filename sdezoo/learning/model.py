@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from sdezoo.errors import CompositionError, SdezooError, unknown_prior
 from sdezoo.learning.known.blocks import BlockDenoiser, fit_denoiser
 from sdezoo.learning.known.linear import LinearDenoiser
+from sdezoo.learning.network import Seeing, features_of
 from sdezoo.learning.output import OUTPUTS, Call
 from sdezoo.learning.prior import FittedPrior, Moments, PriorKind, fit
 from sdezoo.process.affine import AffineSDE, slopes
@@ -115,6 +116,11 @@ class Model(ABC, Generic[P]):
 
         here = proxy(self)  # a stored call must not keep the model alive
         return _Through(self, lambda z, t: wrap(lambda u: here.score(u, t))(z), lambda z, t: wrap(lambda u: here.denoise(u, t))(z))
+
+    @property
+    def features(self) -> View | None:
+        """Features of the network in states, `(B, *state)` and a time to `(B, k)`, differentiable, without labels; None: it has none."""
+        return None
 
     @property
     def version(self) -> Hashable:
@@ -311,6 +317,19 @@ class ScoreModel(Model[P], nn.Module):
             return lambda z, t: view(self.sde, self._moments(z), wrap(self._call(float(self.sde.noise_conditioning(t)), condition)), z, t)
 
         return _Through(self, at(self._output.score), at(self._output.denoise))
+
+    @property
+    def features(self) -> View | None:
+        named = features_of(self.net)
+        if named is None:
+            return None
+
+        def view(z: Tensor, t: Tensor) -> Tensor:
+            net = Seeing(named)
+            self.with_network(net).predict(z, t)  # whatever the output means, and whatever is known besides
+            return net.seen.to(z)
+
+        return view
 
     @property
     def sigma_data(self) -> Tensor:

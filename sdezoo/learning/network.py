@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar, Self
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sdezoo.parameters import Plugin
 
@@ -20,6 +23,9 @@ class Network(Plugin, ABC):
     - `condition`: class indices, integers `(B,)`, or None.
 
     It returns a tensor shaped like `x`. Before training the output is zero.
+
+    It may have a method `features` with the same arguments, which returns what the network sees in each input, `(B, k)`: differentiable in
+    `x`, and a row for a row. See `features_of`.
     """
 
     learning_rate: ClassVar[float] = 1e-3
@@ -50,3 +56,40 @@ class Network(Plugin, ABC):
             shape: event shape of the network's input.
             classes: number of classes to condition on; None: unconditional.
         """
+
+
+def features_of(module: nn.Module) -> Callable[..., Tensor] | None:
+    """Return the method `features` of a network, see `Network`; None: it has none.
+
+    A submodule of that name, as in image classifiers, is another thing.
+
+    Args:
+        module: the network.
+    """
+    found = getattr(module, "features", None)
+    return found if inspect.ismethod(found) else None
+
+
+class Seeing(nn.Module):
+    """Stands in place of a network, and keeps the features of its input.
+
+    Args:
+        features: see `features_of`.
+    """
+
+    seen: Tensor
+    """Features of the last input, `(B, k)`."""
+
+    def __init__(self, features: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self._features = features
+
+    def forward(self, inputs: Tensor, level: Tensor) -> Tensor:
+        """Return zeros shaped like the input.
+
+        Args:
+            inputs: input, `(B, *event)`.
+            level: noise level, `(B,)`.
+        """
+        self.seen = self._features(inputs, level)
+        return torch.zeros_like(inputs)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import CompositionError, DataError, ParameterError
-from sdezoo.learning.model import Model
+from sdezoo.learning.model import Model, View
 from sdezoo.parameters import Plugin
 from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.process.requirement import P, Requirement, as_affine
@@ -48,6 +48,7 @@ class Reference:
         observed: arrays by name, in the user's units: what was observed of the samples; None: nothing.
         indices: indices of the samples of this batch, `B` of them.
         encoding: the encoding of the data; None: encoded rows are in the user's units.
+        features: features of the network of the model inside all guides, see `Model.features`; None: it has none.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class Reference:
         observed: Mapping[str, Tensor] | None = None,
         indices: Sequence[int] = (),
         encoding: Encoding | None = None,
+        features: View | None = None,
     ) -> None:
+        self.features = features
         self.indices, self._observed = tuple(indices), observed
         self.encoding = Encoding(()) if encoding is None else encoding
         self.labels, self.steps, self.event, self.seed = labels, steps, tuple(event), seed

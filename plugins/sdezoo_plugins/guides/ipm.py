@@ -17,12 +17,16 @@ The bandwidth is `h = median²/2`, the median of the distances between all state
 The kernel compares states in coordinates. In many dimensions, such as images, all distances are nearly the same, and it tells little. With
 `components=k` it compares `P z`, the rows of `P` being the `k` leading principal directions of the training rows in coordinates; the slope
 is then `Pᵀ ∇D(P z)`, and the guide moves samples along these directions alone.
+
+With `features=network` states are compared by what the run's own network sees in them, at the level of the step: `D` is linear in these
+features, with their covariance in place of the kernel's ball (see `sdezoo_plugins.guides.critic`). Its slope goes back through the network,
+and is in units of the score, so that weight 1 is right at all levels. Where rows that were left out show no difference, it is 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import torch
 from annotated_types import Ge
@@ -35,6 +39,7 @@ from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.sampling.guide import Guide, Reference
+from sdezoo_plugins.guides.critic import Critic
 
 _NUMBERS, _ROWS = 2**20, 64
 """A block holds at most so many numbers and rows."""
@@ -55,27 +60,48 @@ class IPM(Guide[ForwardSDE]):
     count: Annotated[int, Ge(2)] = 256
     """Number of rows in the pilot, and at most as many training rows, of each class that is drawn."""
     rounds: Count = 1
-    """Number of pilots, each after the first drawn under guidance by the one before."""
+    """Number of pilots, each after the first drawn under guidance by the one before; in features, the slopes of all are added."""
     components: Count | None = None
     """Number of principal components of the training rows in which states are compared, as for images; None: all coordinates."""
+    features: Literal["state", "network"] = "state"
+    """What states are compared by: `state`, their coordinates, by a Gaussian kernel; `network`, features of the run's network, by a linear
+    one, as for images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.components is not None and self.features == "network":
+            raise ParameterError(
+                f"'{self.title()}' compares states in principal components, or in features of the network, and not in both.",
+                "Leave out components, or features.",
+            )
 
     def around(self, model: Model[ForwardSDE], reference: Reference) -> Model[ForwardSDE]:
         if not self.weight:
             return model
+        if self.features == "network" and reference.features is None:
+            raise CompositionError(
+                f"The network of this model has no features for '{self.title()}' to compare states in.",
+                "Leave out features=network, or train a network that has them, such as a U-Net (--net unet, --net unet1d).",
+            )
         lowest = torch.tensor(model.sde.t_span[0]).to(reference.like)
         plane = reference.once("plane", lambda: self._plane(reference, lowest))
-        witnesses = {label: reference.once(label, partial(self._witness, reference, label, plane)) for label in reference.classes}
+        witnesses = {label: reference.once(label, partial(self._last, reference, label, plane)) for label in reference.classes}
         return Climbing(model, self.weight, witnesses, reference.labels)
 
-    def _witness(self, reference: Reference, label: int | None, plane: Tensor | None) -> "Witness":
-        real = reference.data(self.count, label)
-        found = Witness(real, reference.noised, reference.pilot(self.count, label), plane)
-        for turn in range(1, self.rounds):
+    def _last(self, reference: Reference, label: int | None, plane: Tensor | None) -> "Climbed":
+        """The witness of the last pilot, each pilot after the first being drawn under guidance by the witness before."""
+        found: Climbed | None = None
+        for turn in range(self.rounds):
 
-            def through(inner: Model[Any], before: Witness = found) -> Model[Any]:
-                return Climbing(inner, self.weight, {None: before}, None)
+            def through(inner: Model[Any], before: Climbed | None = found) -> Model[Any]:
+                return inner if before is None else Climbing(inner, self.weight, {None: before}, None)
 
-            found = Witness(real, reference.noised, reference.pilot(self.count, label, through, turn), plane)
+            real, pilot = reference.data(self.count, label), reference.pilot(self.count, label, through, turn)
+            if reference.features is not None and self.features == "network":
+                found = Critic(reference.features, real, reference.noised, pilot, found if isinstance(found, Critic) else None)
+            else:
+                found = Witness(real, reference.noised, pilot, plane)
+        assert found is not None, "there is at least one round"
         return found
 
     def _plane(self, reference: Reference, t: Tensor) -> Tensor | None:
@@ -88,6 +114,19 @@ class IPM(Guide[ForwardSDE]):
                 f"'{self.title()}' asks for {self.components} principal components, and there are {most}.", f"Give at most {most}."
             )
         return torch.linalg.svd((states - states.mean(0)).double(), full_matrices=False).Vh[: self.components].to(states)
+
+
+class Climbed(Protocol):
+    """What a model climbs."""
+
+    def slope(self, z: Tensor, t: Tensor) -> Tensor:
+        """Return `∇D(z)`, shaped like `z`.
+
+        Args:
+            z: states, `(B, *state)`.
+            t: time, 0-dim.
+        """
+        ...
 
 
 class Witness:
@@ -143,7 +182,7 @@ class Climbing(Model[ForwardSDE]):
         labels: classes of the rows, `(B,)`; None: no label.
     """
 
-    def __init__(self, model: Model[ForwardSDE], weight: float, witnesses: dict[int | None, Witness], labels: Tensor | None) -> None:
+    def __init__(self, model: Model[ForwardSDE], weight: float, witnesses: Mapping[int | None, Climbed], labels: Tensor | None) -> None:
         self.model, self.weight, self.sde = model, weight, model.sde
         self.witnesses, self.labels = witnesses, labels
 
@@ -185,7 +224,7 @@ class Climbing(Model[ForwardSDE]):
             found = found.index_copy(0, at, self._of(label).slope(z[at], t))
         return found
 
-    def _of(self, label: int | None) -> Witness:
+    def _of(self, label: int | None) -> Climbed:
         return self.witnesses[label]
 
 

@@ -26,6 +26,9 @@ class UNet1DModule(UNetModule):
         """
         return super().forward(x.transpose(1, 2), level, condition).transpose(1, 2)
 
+    def features(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        return super().features(x.transpose(1, 2), level, condition)
+
 
 @dataclass(frozen=True)
 class UNet1D(Network):

@@ -1,7 +1,7 @@
 """The U-Net of images and of series, along any number of axes: sides of an image, or time. No plugin: what `unet` and `unet1d` share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from einops import rearrange
@@ -189,15 +189,36 @@ class UNetModule(nn.Module):
         Returns:
             `(B, C, *sides)`, zero for a fresh network.
         """
+        *_, h = self._stages(x, level, condition)
+        return self.leave(h)
+
+    def features(self, x: Tensor, level: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Mean and mean square over all places of each channel after each stage, on the way down and up.
+
+        Args:
+            x: network input, `(B, C, *sides)`.
+            level: noise conditioning, `(B,)`.
+            condition: labels, `(B,)` int64, or None for "no label".
+
+        Returns:
+            `(B, k)`, with `k` twice the number of channels of all stages.
+        """
+        stages = [h.flatten(2) for h in self._stages(x, level, condition)]
+        return torch.cat([pooled for h in stages for pooled in (h.mean(2), h.square().mean(2))], 1)
+
+    def _stages(self, x: Tensor, level: Tensor, condition: Tensor | None) -> Iterator[Tensor]:
+        """The output of each stage; the lowest one includes the attention in the middle."""
         e = self.embedding(level, condition)
         h = self.down[0](self.enter(x), e)
         skips: list[Tensor] = []
         for shrink, stage in zip(self.shrink, self.down[1:], strict=True):
+            yield h
             skips.append(h)
             h = stage(shrink(h), e)
         h = self.middle(h)
+        yield h
         for grow, stage in zip(reversed(self.grow), reversed(self.up), strict=True):
             skip = skips.pop()
             h = grow(nn.functional.interpolate(h, size=skip.shape[2:], mode="nearest"))
             h = stage(torch.cat([h, skip], dim=1), e)
-        return self.leave(h)
+            yield h

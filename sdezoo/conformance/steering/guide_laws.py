@@ -104,7 +104,7 @@ def _around(
 
     reference = Reference(
         inner, _sampler(sde), _STEPS, _EVENT, seed=3, rows=lambda label: _data(sde, label), labels=labels, like=_WIDE, kept=kept,
-        observed=_observed(sde), indices=indices, encoding=_UNITS,
+        observed=_observed(sde), indices=indices, encoding=_UNITS, features=_features,
     )  # fmt: skip
     return guide.around(inner(labels, indices), reference)
 
@@ -151,6 +151,11 @@ def _observed(sde: AffineSDE) -> dict[str, Tensor]:
 
 def _labels(rows: Sequence[int]) -> Tensor:
     return torch.tensor([row % 2 for row in rows])
+
+
+def _features(z: Tensor, t: Tensor) -> Tensor:
+    """What a network might see in a state: the entries, bent differently at each time."""
+    return torch.cat([z, torch.tanh((1 + t) * z)], 1)
 
 
 def _each_process(check: Callable[[Guide, AffineSDE], None]) -> Callable[[Guide], None]:

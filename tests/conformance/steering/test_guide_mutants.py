@@ -120,6 +120,6 @@ def test_every_law_kills_a_mutant() -> None:
 
 
 @pytest.mark.parametrize("law", GUIDE_LAWS.names)
-@pytest.mark.parametrize("spec", [name for name in GUIDES.names() if name != "ipm"] + ["ipm:count=20"])
+@pytest.mark.parametrize("spec", [name for name in GUIDES.names() if name != "ipm"] + ["ipm:count=20", "ipm:count=20,features=network"])
 def test_law(spec: str, law: str) -> None:
     try_law(GUIDE_LAWS, law, GUIDES.build(spec))
