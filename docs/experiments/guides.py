@@ -1,4 +1,4 @@
-"""Guides that correct an under-trained model of images, as in docs/models/guides.md: feature-FID and KID of samples of MNIST, guided and not.
+"""Guides that correct an under-trained model of images, as in docs/models/guides.md: feature-FID and KID of samples, guided and not.
 
     python docs/experiments/guides.py MNIST.npz OUT [SPEC ...]
 
