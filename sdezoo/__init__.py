@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdezoo import datasets, formats, guides, losses, networks, optimizers, samplers, sdes, tasks
-    from sdezoo.conformance import guide_laws, loss_laws, optimizer_laws, sampler_laws, sde_laws
+    from sdezoo.conformance import guide_laws, loss_laws, network_laws, optimizer_laws, sampler_laws, sde_laws
     from sdezoo.data.dataset import Data, Dataset, Snapshot
     from sdezoo.data.encoding import Encoding
     from sdezoo.data.formats import ArrayFormat, FileFormat, Samples, TableFormat
@@ -156,6 +156,7 @@ __all__ = [
     "loss_laws",
     "losses",
     "needs_multiplicative",
+    "network_laws",
     "networks",
     "optimizer_laws",
     "optimizers",
@@ -174,7 +175,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "sdezoo.conformance": ("guide_laws", "loss_laws", "optimizer_laws", "sampler_laws", "sde_laws"),
+    "sdezoo.conformance": ("guide_laws", "loss_laws", "network_laws", "optimizer_laws", "sampler_laws", "sde_laws"),
     "sdezoo.data.dataset": ("Data", "Dataset", "Snapshot"),
     "sdezoo.data.encoding": ("Encoding",),
     "sdezoo.data.formats": ("ArrayFormat", "FileFormat", "Samples", "TableFormat"),

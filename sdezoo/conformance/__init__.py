@@ -16,16 +16,18 @@ from sdezoo.conformance.law import BoundLaw
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.conformance.steering.architecture_laws import ARCHITECTURE_LAWS
 from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
 from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
 from sdezoo.learning.loss import ScoreLoss
+from sdezoo.learning.network import Network
 from sdezoo.learning.optimizer import Optimizer
 from sdezoo.process.process import Process
 from sdezoo.sampling.guide import Guide
 from sdezoo.sampling.sampler import Sampler
-from sdezoo.zoo.registry import GUIDES, LOSSES, OPTIMIZERS, SAMPLERS, SDES
+from sdezoo.zoo.registry import GUIDES, LOSSES, NETWORKS, OPTIMIZERS, SAMPLERS, SDES
 
-__all__ = ["guide_laws", "loss_laws", "optimizer_laws", "sampler_laws", "sde_laws"]
+__all__ = ["guide_laws", "loss_laws", "network_laws", "optimizer_laws", "sampler_laws", "sde_laws"]
 
 
 def sde_laws(sde: Process | str) -> list[BoundLaw[Process]]:
@@ -71,3 +73,12 @@ def optimizer_laws(optimizer: Optimizer | str) -> list[BoundLaw[Optimizer]]:
         optimizer: The optimizer, or its spec string.
     """
     return OPTIMIZER_LAWS.bind(OPTIMIZERS.build(optimizer) if isinstance(optimizer, str) else optimizer)
+
+
+def network_laws(network: Network | str) -> list[BoundLaw[Network]]:
+    """Laws that apply to a network.
+
+    Args:
+        network: The network, or its spec string.
+    """
+    return ARCHITECTURE_LAWS.bind(NETWORKS.build(network) if isinstance(network, str) else network)

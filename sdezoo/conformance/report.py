@@ -11,6 +11,7 @@ from sdezoo.conformance.law import Suite, Verdict
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.conformance.steering.architecture_laws import ARCHITECTURE_LAWS
 from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS, fits_laws
 from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
 from sdezoo.errors import PluginError
@@ -23,6 +24,7 @@ SUITES: dict[str, Suite[Any]] = {
     "samplers": SAMPLER_LAWS,
     "guides": GUIDE_LAWS,
     "optimizers": OPTIMIZER_LAWS,
+    "networks": ARCHITECTURE_LAWS,
 }
 """The laws, by kind of plugin."""
 
@@ -46,7 +48,7 @@ def kinds(spec: str) -> list[str]:
     if not lawful:
         raise PluginError(
             f"'{name}' is a {REGISTRIES[found[0]].kind}, and there are no laws for those.",
-            "Check an SDE, a loss, a sampler, a guide or an optimizer.",
+            "Check an SDE, a loss, a sampler, a guide, an optimizer or a network.",
         )
     if len(lawful) == 1 or not given:
         return lawful

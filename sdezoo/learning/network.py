@@ -20,7 +20,7 @@ class Network(Plugin, ABC):
 
     - `x`: input, `(B, *event)`;
     - `level`: noise level, `(B,)`, see `Process.noise_conditioning`;
-    - `condition`: class indices, integers `(B,)`, or None.
+    - `condition`: class indices, integers `(B,)`, or None. The index `classes` means that there is no label, as None does.
 
     It returns a tensor shaped like `x`. Before training the output is zero.
 

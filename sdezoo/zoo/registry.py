@@ -225,7 +225,7 @@ def load(named: Path) -> None:
 
 
 def load_file(path: str | Path) -> list[str]:
-    """Run a Python file and register every concrete plugin class that it defines.
+    """Run a Python file and register every concrete plugin class that it defines, but those whose names begin with an underscore.
 
     Args:
         path: path of the file, ending in `.py`.
@@ -255,6 +255,7 @@ def load_file(path: str | Path) -> list[str]:
         for cls in vars(module).values()
         for registry in REGISTRIES.values()
         if isinstance(cls, type) and cls.__module__ == module.__name__ and issubclass(cls, registry.contract())
+        if not cls.__name__.startswith("_")
     ]
     names = [registry.add(cls, str(path)) for registry, cls in defined if not inspect.isabstract(cls)]
     if defined and not names:

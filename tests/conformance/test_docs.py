@@ -7,6 +7,7 @@ import pytest
 from sdezoo.conformance.laws.loss_laws import LOSS_LAWS
 from sdezoo.conformance.laws.sampler_laws import SAMPLER_LAWS
 from sdezoo.conformance.laws.sde_laws import SDE_LAWS
+from sdezoo.conformance.steering.architecture_laws import ARCHITECTURE_LAWS
 from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
 from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
 
@@ -17,6 +18,7 @@ SECTIONS = {
     "Samplers": SAMPLER_LAWS,
     "Guides": GUIDE_LAWS,
     "Optimizers": OPTIMIZER_LAWS,
+    "Networks": ARCHITECTURE_LAWS,
 }
 
 

@@ -228,6 +228,12 @@ def test_a_file_registers_concrete_classes_alone(registries, tmp_path):
     assert load_file(path) == ["good"]
 
 
+def test_a_private_class_is_no_plugin(registries, tmp_path):
+    path = tmp_path / "helpers.py"
+    path.write_text(MINE + MINE.replace("Good", "_Helper"))
+    assert load_file(path) == ["good"]
+
+
 def test_a_file_may_be_loaded_again(registries, tmp_path):
     path = tmp_path / "again.py"
     path.write_text(MINE)

@@ -86,7 +86,7 @@ def _chosen(specs: list[str], named: list[tuple[str, str]], everything: bool, fi
     if not chosen and files:
         raise PluginError(
             f"'{files[0]}' has no plugin of a kind with laws, so there is nothing to check.",
-            "Give a file with an SDE, a loss, a sampler, a guide or an optimizer.",
+            "Give a file with an SDE, a loss, a sampler, a guide, an optimizer or a network.",
         )
     if not chosen:
         raise PluginError("There is nothing to check.", "Name a plugin, or give --plugin FILE or --all.")

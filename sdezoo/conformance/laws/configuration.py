@@ -6,7 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 from hypothesis import strategies as st
@@ -19,13 +19,14 @@ from sdezoo.errors import SdezooError
 from sdezoo.zoo.spec import parse
 
 
-def configuration_laws(contract: type, answer: Callable[[Any], Any]) -> Suite[Any]:
+def configuration_laws(contract: type, answer: Callable[[Any], Any], *, sizes: bool = False) -> Suite[Any]:
     """The laws of configuration of one kind of plugin.
 
     Args:
         contract: The class that plugins of this kind derive from; its own hyper-parameters are left alone.
         answer: Takes a plugin; returns what it computes: tensors and values that can be compared, in lists, or in a dict by what it works
             on, of which the common keys are compared.
+        sizes: Whether whole numbers are sizes, which change what is computed; else they may be bounds that are rarely reached.
     """
     suite: Suite[Any] = Suite()
     usual = frozenset(getattr(contract, "__dataclass_fields__", ()))
@@ -59,9 +60,15 @@ def configuration_laws(contract: type, answer: Callable[[Any], Any]) -> Suite[An
                 return
         raise LawError(f"Nothing looks at {', '.join(sorted(left))}.")
 
-    @suite.law(excuses=lambda plugin: None if _own(plugin, usual) else "It has no numbers or choices among hyper-parameters of its own.")
+    def counted(plugin: Any) -> list[str]:
+        return _own(plugin, usual) + (_counts(plugin, usual) if sizes else [])
+
+    @suite.law(excuses=lambda plugin: None if counted(plugin) else "It has no numbers or choices among hyper-parameters of its own.")
     def every_parameter_counts(plugin: Any) -> None:
-        """Every number and choice of its own among its hyper-parameters changes what it computes, alone or beside other choices."""
+        """Every number and choice of its own among its hyper-parameters changes what it computes, alone or beside other choices.
+
+        A number that is 0 or open by default is tried at two other values too: it is more than a switch.
+        """
         known: dict[Any, Any] = {}
 
         def asked(one: Any) -> Any:
@@ -72,16 +79,17 @@ def configuration_laws(contract: type, answer: Callable[[Any], Any]) -> Suite[An
                     known[one] = {}
             return known[one]
 
-        for key in _own(plugin, usual):
-            first: tuple[Any, Any] | None = None
-            for base, changed in _pairs(plugin, usual, key):
-                if not _same(asked(base), asked(changed)):
-                    break
-                first = first or (base, changed)
-            else:
-                if first is not None:
-                    values = " and ".join(str(one.parameters()[key]) for one in first)
-                    raise LawError(f"Nothing depends on {key}: all is the same at {values}.")
+        for key in counted(plugin):
+            for pairs in (_pairs(plugin, usual, key), _given(plugin, usual, key)):
+                first: tuple[Any, Any] | None = None
+                for base, changed in pairs:
+                    if not _same(asked(base), asked(changed)):
+                        break
+                    first = first or (base, changed)
+                else:
+                    if first is not None:
+                        values = " and ".join(str(one.parameters()[key]) for one in first)
+                        raise LawError(f"Nothing depends on {key}: all is the same at {values}.")
 
     return suite
 
@@ -147,9 +155,31 @@ def _pairs(plugin: Any, usual: frozenset[str], key: str) -> Iterator[tuple[Any, 
     """Plugins that differ in one hyper-parameter alone."""
     every: list[Any] = variants(plugin)
     for base in dict.fromkeys((plugin, unusual(plugin, usual), *every)):
-        for other in alternatives(base, key):
+        value = base.parameters()[key]
+        small = _SIZES if isinstance(value, int) and not isinstance(value, bool) else ()  # at which a bound is reached
+        for other in (*alternatives(base, key), *small):
             try:
                 yield base, dataclasses.replace(base, **{key: other})
+            except SdezooError:  # out of range
+                continue
+
+
+_SIZES = (1, 2)
+_GIVEN = ((0.5, 0.25), (2.0, 4.0))
+"""Numbers that are given in the place of 0, or of none."""
+
+
+def _given(plugin: Any, usual: frozenset[str], key: str) -> Iterator[tuple[Any, Any]]:
+    """Plugins that differ in a number that is 0 or open by default, and given in both."""
+    value = plugin.parameters()[key]
+    opened = value is None and float in get_args(get_type_hints(type(plugin))[key])
+    if not opened and not (isinstance(value, float) and value == 0):
+        return
+    every: list[Any] = variants(plugin)
+    for base in dict.fromkeys((plugin, unusual(plugin, usual), *every)):
+        for one, other in _GIVEN:
+            try:
+                yield dataclasses.replace(base, **{key: one}), dataclasses.replace(base, **{key: other})
             except SdezooError:  # out of range
                 continue
 

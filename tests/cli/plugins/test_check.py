@@ -80,7 +80,7 @@ def test_quiet_says_only_what_is_broken(plugin, capsys: pytest.CaptureFixture[st
     ("arguments", "what"),
     [
         ({"specs": ["gmb"]}, "Did you mean 'gbm'"),
-        ({"specs": ["mlp"]}, "there are no laws for those"),
+        ({"specs": ["wine"]}, "there are no laws for those"),
         ({"specs": ["gbm:sigma=-1"]}, "sigma=-1 is not allowed"),
         ({"specs": ["gbm:"]}, "is not a spec string"),
         ({"specs": ["./mine.py"]}, "is a file, not the name of a plugin. Load it by --plugin FILE"),
@@ -104,6 +104,6 @@ def test_of_two_plugins_of_one_name_that_with_the_parameter_is_checked() -> None
 
 
 def test_a_file_without_a_kind_that_has_laws(plugin) -> None:
-    text = "from sdezoo_plugins.networks.mlp import MLP\n\n\nclass TriedHere(MLP):\n    pass\n"
+    text = "from sdezoo_plugins.datasets.wine import Wine\n\n\nclass TriedHere(Wine):\n    pass\n"
     with pytest.raises(SdezooError, match="has no plugin of a kind with laws"):
         check(plugin=plugin(text))
