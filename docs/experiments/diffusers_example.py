@@ -1,6 +1,6 @@
 """sdezoo beside diffusers' example of unconditional training, on images, in the same processor time: a table of docs/reproduction.md.
 
-    python docs/experiments/diffusers_example.py IMAGES.npz OUT [--steps 6000] [-n 1000] [--long-n 1000]
+    python docs/experiments/diffusers_example.py IMAGES.npz OUT [--steps 6000] [-n 1000] [--long-n 1000] [--fast]
 
 Trains `sdezoo train --data IMAGES.npz` with its default network, and then, for as many seconds of the processor, diffusers' example
 `examples/unconditional_image_generation`: its `UNet2DModel` of as many weights, `DDPMScheduler` of 1000 linear steps, the loss of the
@@ -38,11 +38,13 @@ def main() -> None:
     asked.add_argument("--steps", type=int, default=6000, help="optimizer steps of sdezoo, which set the time of both")
     asked.add_argument("-n", type=int, default=1000, help="samples of each")
     asked.add_argument("--long-n", type=int, default=1000, help="samples of the sampler of 1000 steps")
+    asked.add_argument("--fast", action="store_true", help="sdezoo in bfloat16 and compiled, for processors with instructions for it")
     options = asked.parse_args()
+    fast = ["--precision=bf16", "--compile"] if options.fast else []
     options.out.mkdir(parents=True, exist_ok=True)
     run, seconds = options.out / "run", options.out / "seconds.json"
     if not seconds.exists():
-        how = [f"--data={options.data}", f"--steps={options.steps}", "--batch-size=64", "--precision=bf16", "--compile"]
+        how = [f"--data={options.data}", f"--steps={options.steps}", "--batch-size=64", *fast]
         sdezoo("train", "--sde=gbm", "--loss=mult-dsm", *how, f"--out={run}", "--overwrite")
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.write_text(json.dumps(used.ru_utime + used.ru_stime))
@@ -54,7 +56,7 @@ def main() -> None:
     for name, steps in OURS:
         file = options.out / f"{name}-{steps}.npz"
         if not file.exists():
-            how = [f"--steps={steps}", f"-n{options.n}", "--seed=0", "--precision=bf16", f"--out={file}"]
+            how = [f"--steps={steps}", f"-n{options.n}", "--seed=0", f"--out={file}", *fast[:1]]
             sdezoo("sample", run, f"--sampler={name}", *how)
         for n in {options.n, options.long_n}:
             judge(run, file, n)
