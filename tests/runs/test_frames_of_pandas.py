@@ -11,6 +11,9 @@ from pandas.testing import assert_frame_equal
 from sdezoo import DiffusionModel
 from sdezoo.data.formats import Samples, TableFormat
 from sdezoo.errors import DataError
+from sdezoo.runs.impute import impute
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.formats import find_format
 
@@ -70,6 +73,18 @@ def test_samples_of_a_frame_have_its_dtypes_and_no_further_gaps(name: str) -> No
         filled = model.impute(frame)
         assert not filled["x"].isna().any()
         assert_frame_equal(filled[~frame["x"].isna()], frame[~frame["x"].isna()])
+
+
+@pytest.mark.parametrize("name", ["period with gaps", "interval with gaps", "Int64", "boolean", "string"])
+def test_missing_cells_of_a_parquet_of_pandas_are_filled(tmp_path: Path, name: str) -> None:
+    frame = pandas.DataFrame({"x": COLUMNS[name], "y": NUMBERS})
+    frame.to_parquet(tmp_path / "a.parquet")
+    train(TrainingConfig(data=f"table:path={tmp_path / 'a.parquet'}", steps=1, out=str(tmp_path / "run")))
+    impute(tmp_path / "run", tmp_path / "a.parquet", out=tmp_path / "b.parquet")
+    filled = pandas.read_parquet(tmp_path / "b.parquet")
+    assert list(filled.dtypes) == list(frame.dtypes)
+    assert not filled["x"].isna().any()
+    assert_frame_equal(filled[~frame["x"].isna()], frame[~frame["x"].isna()])
 
 
 def test_what_is_no_number_or_usual_frequency_is_refused_with_what_to_do() -> None:
