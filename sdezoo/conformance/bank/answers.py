@@ -66,13 +66,28 @@ def answers(
     return {name: call() for name, call in calls.items() if asked(name)}
 
 
-def computed(sde: Any) -> list[Any]:
-    """What a process computes for two rows, at three times.
+def computed(sde: Any) -> dict[Any, Any]:
+    """What a process computes for two rows, at three times, by the shape of a row: the smallest, and one of several columns.
 
     Args:
         sde: The process.
+
+    Raises:
+        Exception: Whatever it raises, if it does for all shapes.
     """
-    event, (lo, hi) = events(sde)[0], sde.t_span
+    columns = [event for event in events(sde) if len(event) == 1 and event[0] > 1]
+    found: dict[Any, Any] = {}
+    for event in dict.fromkeys((*columns[:1], events(sde)[0])):
+        try:
+            found[event] = _on_rows(sde, event)
+        except Exception:  # which other laws report
+            if not found and event == events(sde)[0]:
+                raise
+    return found
+
+
+def _on_rows(sde: Any, event: tuple[int, ...]) -> list[Any]:
+    lo, hi = sde.t_span
     x0 = typical(sde, torch.linspace(-0.7, 0.9, 2 * torch.Size(event).numel(), dtype=torch.float64).reshape(2, *event))
     found = [sde.t_span, sde.tail, sde.prior(tuple(x0.shape), keyed(2), x0)]
     if isinstance(sde, Bridge):

@@ -85,11 +85,11 @@ def busy(plugin: Q, scaled: bool = True) -> Q:
 
 
 @cache
-def filled(plugin: Q) -> Q:
-    """`plugin` with numbers for zeros, and every open hyper-parameter set, each to a different number."""
+def filled(plugin: Q, opened: bool = True) -> Q:
+    """`plugin` with numbers for zeros and, if `opened`, every open hyper-parameter set, each to a different number."""
     hints, values = get_type_hints(type(plugin)), list(plugin.parameters().items())
     zeros = {key: (0.5,) for key, value in values if isinstance(value, float) and not value}
-    given = {key: _set(hints[key], 0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None}
+    given = {key: _set(hints[key], 0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None and opened}
     return _changed(plugin, {**zeros, **given})
 
 

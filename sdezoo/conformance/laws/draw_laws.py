@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import FLAT, busy, event_at, typical
+from sdezoo.conformance.bank.cases import FLAT, busy, event_at, filled, typical
 from sdezoo.conformance.bank.problems import Atoms
 from sdezoo.conformance.evidence import ROWS, Bumps, PValue, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LEVEL, Suite
@@ -145,10 +145,13 @@ class Draws:
 
 
 def both(law: Callable[[Any, int], float]) -> Callable[[Any, int], float]:
-    """Apply a Monte-Carlo law to the process as it is and to its `busy` twin, unless that one alone is simulated."""
+    """Apply a Monte-Carlo law to the process as it is and to its `busy` twin, unless that one alone is simulated.
+
+    Open hyper-parameters that are set may hide others: with numbers for zeros alone, it is tried too.
+    """
 
     def p_value(sde: Any, seed: int) -> float:
-        kinds = [kind for kind in dict.fromkeys((sde, busy(sde))) if _known(kind) or not _known(sde)]
+        kinds = [kind for kind in dict.fromkeys((sde, busy(sde), filled(sde, opened=False))) if _known(kind) or not _known(sde)]
         return together([law(kind, seed + 1000 * k) for k, kind in enumerate(kinds)])
 
     p_value.__name__, p_value.__doc__ = law.__name__, law.__doc__

@@ -12,6 +12,7 @@ from sdezoo_plugins.sdes.affine.walls import Walled, Walls
 from sdezoo_plugins.sdes.boundary.cir import CIR
 from sdezoo_plugins.sdes.boundary.reflected import SWITCH, Reflected, by_eigenfunctions
 from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
+from sdezoo_plugins.sdes.joint.cld import CLD
 from sdezoo_plugins.sdes.joint.fractional import Fractional
 from sdezoo_plugins.sdes.joint.heston import Heston
 from sdezoo_plugins.sdes.joint.rotation import Rotation
@@ -32,6 +33,32 @@ class Unheeded(VP):
 
     def equation(self, x, t):
         return VP(self.beta_min).equation(x, t)
+
+
+@killed_by("what-is-added-leaves-little-to-learn")
+class Pointed(CLD):
+    """The score of data at 0 is added, where that of normal data belongs: both are the prior's at the last time."""
+
+    def score_from_output(self, s, z, t):
+        return self._driven(s.chunk(2, 1)[1] + self._velocity_score(z, 0 * z[:, 0], t, 0.0))
+
+
+@killed_by("draws-follow-the-density")
+class Uncut(Levy):
+    """Noise that is not cut where its density is; a clamp would hide it."""
+
+    def base(self, shape, noise, like):
+        return replace(self, angle_cut=0.0).base(shape, noise, like) if self.angle_cut else super().base(shape, noise, like)
+
+
+@killed_by("density-has-no-jumps")
+class TwoTerms(Reflected):
+    """Two eigenfunctions for six: just beyond the switch the density is off by 3e-4."""
+
+    def log_prob(self, z, x0, t):
+        u, y, tau = self._units(z, x0, t)
+        late = by_eigenfunctions(u, y, tau.clamp_min(SWITCH), 2)[0] - math.log(self.width)
+        return torch.where(tau <= SWITCH, super().log_prob(z, x0, t), late)
 
 
 @killed_by("density-has-no-jumps")

@@ -8,7 +8,7 @@ import torch
 from annotated_types import Ge, Le
 from torch.distributions import AffineTransform, ComposeTransform, SigmoidTransform, SoftplusTransform, Transform, constraints
 
-from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE
+from sdezoo import AffineSDE, Coefficients, Conditional, ForwardSDE, MatrixSDE
 from sdezoo.parameters import Positive
 from sdezoo.process.interpolant import Interpolant, Mix
 
@@ -305,7 +305,38 @@ class OneNoise(Circle):
         return (2 * one - 1).expand(tuple(shape)).contiguous()
 
 
+@dataclass(frozen=True)
+class Neighbours(MatrixSDE):
+    """Columns that share a part of the noise of the column before: with one column, the share has no effect."""
+
+    kappa: Positive = 4.0
+    share: Annotated[float, Ge(-1), Le(1)] = 0.6
+    homogeneous = True
+
+    def _mixed(self, w):
+        return w + self.share * torch.nn.functional.pad(w, (1, 0))[..., :-1]
+
+    def drift(self, z, t):
+        return -self.kappa * z
+
+    def diffuse(self, z, t, dw):
+        return math.sqrt(2 * self.kappa) * self._mixed(dw)
+
+    def noise_shape(self, shape):
+        return tuple(shape)
+
+    def scale(self, t):
+        return (-torch.expm1(-2 * self.kappa * t)).sqrt()
+
+    def perturb(self, x0, t, noise):
+        return torch.exp(-self.kappa * t).to(x0) * x0 + self.scale(t).to(x0) * self._mixed(noise.normal(x0))
+
+    def prior(self, shape, noise, like):
+        return self._mixed(noise.normal(like, shape))
+
+
 SDES = [
+    Neighbours(),
     LogFarOut(),
     Walk(),
     Interval(),

@@ -293,21 +293,23 @@ def _jumps(sde: Any, share: float) -> dict[str, tuple[float, float]]:
     return {"in time": _largest_jump(over_time), "along a line of states": _largest_jump(over_states)}
 
 
-_LINES, _PLACES, _JUMP, _LIKELY, _TRIED = 8, 192, 1e-3, 30.0, 3
+_LINES, _PLACES, _JUMP, _LIKELY, _TRIED, _HALVINGS, _APART = 8, 192, 1e-4, 30.0, 3, 32, 4
 """Lines that are followed; places on each; the largest jump of an approximation; how far below its peak a density counts, in nats; and
-how many intervals of a line are halved."""
+how many intervals of a line are halved, how often, and how many intervals away the farther neighbours are."""
 
 
 def _largest_jump(along: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    """The largest jump of functions on [0, 1], and where it is: intervals that differ most from their neighbours are halved."""
+    """The largest jump of functions on [0, 1], and where: intervals that differ most from neighbours, or from farther ones, are halved."""
     places = torch.linspace(0, 1, _PLACES, dtype=torch.float64)
     values = along(places.repeat_interleave(_LINES)).reshape(_PLACES, _LINES)
     known = values.isfinite()
     known &= values > torch.where(known, values, -math.inf).amax(0) - _LIKELY
     change = torch.where(known[1:] & known[:-1], values.diff(dim=0), torch.nan)
     odd = (change[2:-2] - (4 * (change[1:-3] + change[3:-1]) - change[:-4] - change[4:]) / 6).abs().nan_to_num(0.0)
-    first = (odd.topk(_TRIED, 0).indices + 2).flatten()
-    low, high, lines = places[first], places[first + 1], torch.arange(_LINES).repeat(_TRIED)
+    around = torch.nn.functional.pad(odd, (0, 0, _APART, _APART))
+    alone = odd / (torch.maximum(around[: -2 * _APART], around[2 * _APART :]) + 1e-9)  # a small jump, where others change fast
+    first = (torch.cat([each.topk(_TRIED, 0).indices for each in (odd, alone)]) + 2).flatten()
+    low, high, lines = places[first], places[first + 1], torch.arange(_LINES).repeat(2 * _TRIED)
     f, g = values[first, lines], values[first + 1, lines]
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -317,9 +319,6 @@ def _largest_jump(along: Callable[[Tensor], Tensor]) -> tuple[float, float]:
         f, g = torch.where(left, f, here), torch.where(left, here, g)
     jumps = (g - f).abs().nan_to_num(0.0)
     return float(jumps.max()), float(low[jumps.argmax()])
-
-
-_HALVINGS = 32
 
 
 def _no_volume(sde: Process) -> str | None:
