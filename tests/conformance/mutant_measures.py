@@ -35,6 +35,15 @@ class AroundZero(ExpOU):
         return found if self.mean is None or self.sigma else replace(found, sigma=float(self.encode(x0).square().mean().sqrt()))
 
 
+@killed_by("score-is-gradient")
+class Saturated(VP):
+    """A score that grows no more from eight deviations on."""
+
+    def score(self, z, x0, t):
+        most = (8 / self.scale(t)).to(z)
+        return super().score(z, x0, t).clamp(-most, most)
+
+
 @killed_by("prior-entries-depend-as-its-density-says")
 class OneScale(VP):
     """One scale for all entries of a row of Student's t, with the density of independent ones."""
