@@ -8,12 +8,15 @@ from torch import Tensor
 from sdezoo.conformance.bank.cases import Case, inside
 
 
-def far_states(case: Case) -> list[Tensor]:
-    """The noised state of a case, three deviations of its noise on, to either side: those inside the support.
+def far_states(case: Case, *deviations: float) -> list[Tensor]:
+    """The noised state of a case, some deviations of its noise on, to either side: those inside the support.
 
     Args:
         case: The case.
+        deviations: How many; three if none is given.
     """
-    z = case.draw()
-    step = 3 * case.sde.scale(case.t).to(z) * torch.ones_like(z)
-    return [u for u in (z - step, z + step) if bool(inside(case.sde, u).all())]
+    z, found = case.draw(), []
+    for count in deviations or (3.0,):
+        step = count * case.sde.scale(case.t).to(z) * torch.ones_like(z)
+        found += [u for u in (z - step, z + step) if bool(inside(case.sde, u).all())]
+    return found

@@ -140,7 +140,7 @@ def _point(case: Case) -> Point:
 def score_is_gradient(case: Case) -> None:
     """The conditional score is the gradient of the log-density in every direction that the noise drives, also far out."""
     t = case.t
-    for z in (case.draw(), *far_states(case)):
+    for z in (case.draw(), *far_states(case, 3.0, 10.0)):
         sde: Any = case.sde
         found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
         if not expected.isfinite().all():  # no density is left

@@ -292,6 +292,23 @@ def _unforced(plugin: Optimizer, seed: int, steps: int = 3) -> list[Tensor]:
 
 
 @OPTIMIZER_LAWS.law()
+def idle_steps_grow_nothing(plugin: Optimizer) -> None:
+    """Where no gradient asks for it, no parameter grows by a hundredth in a few steps: decay is towards 0."""
+    net = _made(_Net)
+    optimizer = plugin.build(net, _rate(plugin), steps=_FEW, seed=3)
+    before = {name: float(p.detach().norm()) for name, p in net.named_parameters()}
+    for k in range(_FEW):
+        net(_normal(4, 4, seed=k)).sum().backward()
+        for p in net.parameters():
+            p.grad = torch.zeros_like(p)
+        optimizer.step()
+    for name, size in before.items():
+        grown = float(net.get_parameter(name).detach().norm())
+        if size and not grown <= 1.01 * size:
+            raise LawError(f"Without gradients, '{name}' is {grown / size:.3g} times as large after {_FEW} steps.")
+
+
+@OPTIMIZER_LAWS.law()
 def what_is_not_a_number_shows(plugin: Optimizer) -> None:
     """Gradients that are not numbers give weights that are not, so that training stops in place of going on with something else."""
     net = _made(_Net)

@@ -35,6 +35,27 @@ class AroundZero(ExpOU):
         return found if self.mean is None or self.sigma else replace(found, sigma=float(self.encode(x0).square().mean().sqrt()))
 
 
+@killed_by("score-is-gradient")
+class Saturated(VP):
+    """A score that grows no more from eight deviations on."""
+
+    def score(self, z, x0, t):
+        most = (8 / self.scale(t)).to(z)
+        return super().score(z, x0, t).clamp(-most, most)
+
+
+@killed_by("prior-entries-depend-as-its-density-says")
+class OneScale(VP):
+    """One scale for all entries of a row of Student's t, with the density of independent ones."""
+
+    def prior(self, shape, noise, like):
+        halves = like.new_full((shape[0], *(1,) * (len(shape) - 1)), 2.5)
+        return noise.normal(like, shape) / (noise.gamma(halves) / halves).sqrt()
+
+    def prior_log_prob(self, z):
+        return torch.distributions.StudentT(5.0).log_prob(z.double()).flatten(1).sum(1)
+
+
 @killed_by("noise-follows-the-spread-in-coordinates")
 class RawSpread(GBM):
     """The spread of the data for that of their logarithms."""

@@ -43,6 +43,8 @@ class Steps(torch.optim.Optimizer):
                     p.grad.mul_(0.5)
                 if "repeats" in self.mistakes:
                     p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(0)), alpha=1e-6)
+                if "swells" in self.mistakes:
+                    p.mul_(1 + 5 * group["lr"])
                 if "flips" in self.mistakes and p.ndim > 1:
                     p.copy_(p.abs() * -p.grad.sign())
 
@@ -114,6 +116,7 @@ MUTANTS = [
     mutant("seeded-noise-only", "repeats"),
     mutant("seeded-noise-only", "steady"),
     mutant("gradients-stay", "spends"),
+    mutant("idle-steps-grow-nothing", "swells"),
     mutant("what-is-not-a-number-shows", "hides"),
 ]
 

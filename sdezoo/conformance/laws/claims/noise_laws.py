@@ -3,6 +3,7 @@
 - early:  a draw of normal numbers over so short a time that it is linear in them has the covariance `∫ g gᵀ du`, to rounding. One row for
           each number, with all others 0, shows how the draw responds to it; no sample is large enough to tell a hundredth of a variance.
 - atoms:  where states have a density, no two draws agree, but by the grain of the random numbers.
+- parts:  where the density of the prior is a product over two entries, `∂_1 ∂_2 log p = 0`, the sizes of the two are independent.
 - size:   losses and reverse steps need `E[sᵀ D s]`. Where the density of a state falls to an end too slowly, it is infinite, and
           `sᵀ D s` has a tail of index below 1.
 """
@@ -15,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, busy, wide_cases
+from sdezoo.conformance.bank.cases import Case, busy, events, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Impulse, Still
-from sdezoo.conformance.evidence import close
+from sdezoo.conformance.evidence import close, mean_is_zero, together
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.calculus_laws import no_score
 from sdezoo.conformance.laws.claims.claim_laws import extremes
 from sdezoo.conformance.laws.claims.density_laws import no_prior_density
-from sdezoo.conformance.laws.draw_laws import STARTS, Draws, drawn_by_simulation
+from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, drawn_by_simulation
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.process import Conditional, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
@@ -162,3 +163,32 @@ def score_has_a_finite_size(sde: Any) -> None:
         index = 1 / max(float((size[:-1] / size[-1]).log().mean()), 1e-12)
         if index < _INFINITE:
             raise LawError(f"The squared score has no mean: the index of its tail is {index:.2g}, below 1.", kind.spec)
+
+
+def _one_entry(sde: Process) -> str | None:
+    two = not sde.support.is_discrete and (2,) in events(sde) and tuple(sde.state_shape((1, 2))) == (1, 2)
+    return no_prior_density(sde) or (None if two else "No two entries of the data are two real numbers of the state.")
+
+
+@NOISE_LAWS.monte_carlo_law(excuses=_one_entry)
+@both
+def prior_entries_depend_as_its_density_says(sde: Any, seed: int) -> float:
+    """If `prior_log_prob` is that of independent entries, no entry of a sample of the prior tells how far out another one is."""
+    draws = Draws(sde, STARTS[0], seed + 7, (2,))
+    rows, pilot = (sde.prior((_PAIRS, 2), draws.noise(), draws.point).double() for _ in range(2))
+    z = pilot[:_SQUARES]
+    corners = [torch.stack([a[:, 0], b[:, 1]], 1) for a in (z, z.roll(1, 0)) for b in (z, z.roll(1, 0))]
+    here, right, up, across = (sde.prior_log_prob(corner).reshape(_SQUARES, -1).sum(1) for corner in corners)
+    mixed = here - right - up + across
+    if not float(mixed.abs().max()) < _PRODUCT * float(1 + here.abs().max()):
+        return 1.0
+    middle = pilot.median(0).values
+    known, away = ((z - middle).abs().T.contiguous() for z in (pilot, rows))
+    sizes = torch.searchsorted(known.sort(1).values, away).T
+    share, sign = sizes.double() / _PAIRS - 0.5, (rows > middle).double() - 0.5
+    parts = (share[:, 0] * share[:, 1], sign[:, 0] * sign[:, 1], share[:, 0] * sign[:, 1], sign[:, 0] * share[:, 1])
+    return together([draws.at(mean_is_zero(torch.stack(parts, 1)), draws.time(1.0))])
+
+
+_PAIRS, _SQUARES, _PRODUCT = 2**16, 64, 1e-9
+"""Samples of two entries; squares on which the density is compared with a product; to which rounding."""
