@@ -177,7 +177,7 @@ class Guides:
                 observed=self.observed,
                 indices=indices,
                 encoding=trained.encoding,
-                features=trained.model.features,
+                features=trained.model.network_features,
             )
             return self.guides[depth - 1].around(at(depth - 1, labels, indices), reference)
 

@@ -118,7 +118,7 @@ class Model(ABC, Generic[P]):
         return _Through(self, lambda z, t: wrap(lambda u: here.score(u, t))(z), lambda z, t: wrap(lambda u: here.denoise(u, t))(z))
 
     @property
-    def features(self) -> View | None:
+    def network_features(self) -> View | None:
         """Features of the network in states, `(B, *state)` and a time to `(B, k)`, differentiable, without labels; None: it has none."""
         return None
 
@@ -319,7 +319,7 @@ class ScoreModel(Model[P], nn.Module):
         return _Through(self, at(self._output.score), at(self._output.denoise))
 
     @property
-    def features(self) -> View | None:
+    def network_features(self) -> View | None:
         named = features_of(self.net)
         if named is None:
             return None

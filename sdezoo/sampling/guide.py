@@ -48,7 +48,7 @@ class Reference:
         observed: arrays by name, in the user's units: what was observed of the samples; None: nothing.
         indices: indices of the samples of this batch, `B` of them.
         encoding: the encoding of the data; None: encoded rows are in the user's units.
-        features: features of the network of the model inside all guides, see `Model.features`; None: it has none.
+        features: features of the network of the model inside all guides, see `Model.network_features`; None: it has none.
     """
 
     def __init__(

@@ -142,7 +142,7 @@ def test_at_weight_1_a_wrong_mean_is_put_right() -> None:
 
 def test_the_slope_is_the_derivative_through_the_network(model: ScoreModel) -> None:
     wide = model.with_network(model.net.double())
-    features = wide.features
+    features = wide.network_features
     assert features is not None
     critic = Critic(features, images(60, 1).double(), lambda x, _: x, images(60, 2, 0.5).double())
     z, along = images(3, 5).double(), critic.at(AT)
@@ -154,7 +154,7 @@ def test_the_slope_is_the_derivative_through_the_network(model: ScoreModel) -> N
 
 
 def test_slopes_of_rounds_add_up(model: ScoreModel) -> None:
-    features = model.features
+    features = model.network_features
     assert features is not None
     real, first, second = images(60, 1), images(60, 2, 0.5), images(60, 3, 0.25)
 
@@ -177,7 +177,7 @@ def test_slopes_of_rounds_add_up(model: ScoreModel) -> None:
 def test_row_17_alone_is_row_17_of_many(model: ScoreModel) -> None:
     """The slope to the bit, since rows go through the network in blocks of one size; samples as far as the score itself."""
     data, z = images(80, 1, 0.5), images(100, 7)
-    guided = around("ipm:features=network,count=40", model.features, model, rows=data)
+    guided = around("ipm:features=network,count=40", model.network_features, model, rows=data)
     many: Tensor = guided.pull(z, AT)  # pyright: ignore[reportAttributeAccessIssue]
     assert float(many[17].abs().max()) > 0
     assert torch.equal(guided.pull(z[17:18], AT)[0], many[17])  # pyright: ignore[reportAttributeAccessIssue]
@@ -187,7 +187,7 @@ def test_row_17_alone_is_row_17_of_many(model: ScoreModel) -> None:
 
 
 def test_weight_0_is_the_model_inside(model: ScoreModel) -> None:
-    assert around("ipm:features=network,weight=0", model.features, model, rows=images(8, 1)) is model
+    assert around("ipm:features=network,weight=0", model.network_features, model, rows=images(8, 1)) is model
 
 
 @pytest.mark.parametrize("output", sorted(OUTPUTS.keys() - {"hyvarinen"}))
@@ -198,7 +198,7 @@ def test_features_are_those_of_the_input_of_the_network(network: Any, output: st
     handle = network.enter.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     model.score(z, AT)
     handle.remove()
-    features = model.features
+    features = model.network_features
     assert features is not None
     wanted = features_of(network)(seen[0], model.sde.noise_conditioning(AT).float().expand(4))  # pyright: ignore[reportOptionalCall]
     assert torch.equal(features(z, AT), wanted)
@@ -208,7 +208,7 @@ def test_features_are_those_of_the_input_of_the_network(network: Any, output: st
 @pytest.mark.parametrize("precision", ["float64", "bf16"])
 def test_features_are_there_at_other_precisions(model: ScoreModel, precision: str) -> None:
     z = images(4, 1).to(WIDE if precision == "float64" else torch.float32)
-    found, wanted = prepare(model, torch.device("cpu"), precision).features, model.features
+    found, wanted = prepare(model, torch.device("cpu"), precision).network_features, model.network_features
     assert found is not None
     assert wanted is not None
     assert found(z, AT).dtype == z.dtype
@@ -234,9 +234,9 @@ class Holding(nn.Module):
 def test_a_network_without_features_is_refused() -> None:
     for net in (Holding(), NETWORKS.build("mlp").module((4,))):
         bare = ScoreModel(SDES.build("vp"), net)
-        assert bare.features is None
+        assert bare.network_features is None
         with pytest.raises(CompositionError, match=r"has no features .*Leave out features=network, or train a network that has them"):
-            around("ipm:features=network", bare.features, bare, rows=images(8, 1))
+            around("ipm:features=network", bare.network_features, bare, rows=images(8, 1))
 
 
 def test_components_and_features_exclude_one_another() -> None:
