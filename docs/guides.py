@@ -97,7 +97,7 @@ class DG(Guide[AffineSDE]):
         def seen(z: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
             k = sde.at(t, z)
             ratio = k.ratio.reshape(-1).expand(len(z))
-            return (z - k.shift) / k.alpha / (k.ratio**2 + spread**2).sqrt(), 4 * ratio.log()
+            return (z - k.shift) / k.alpha / (k.ratio**2 + spread**2).sqrt(), 4 * ratio.log().to(z)
 
         def loss(rows: Sequence[Tensor], noise: Noise) -> Tensor:
             x = torch.cat([part[torch.randint(len(part), (96,))] for part in rows])
