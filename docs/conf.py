@@ -4,7 +4,7 @@ import re
 from importlib import import_module
 from importlib.metadata import version as installed
 from pathlib import Path
-from pkgutil import walk_packages
+from pkgutil import iter_modules
 from shlex import quote
 from textwrap import indent
 from typing import Any
@@ -68,8 +68,7 @@ class Modules(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         package = self.arguments[0]
-        found = walk_packages(import_module(package).__path__, f"{package}.")
-        names = [module.name for module in found if not module.ispkg]
+        names = [f"{package}.{module.name}" for module in iter_modules(import_module(package).__path__)]
         return self.parse_text_to_nodes("\n".join(f".. rubric:: {name}\n\n.. automodule:: {name}\n" for name in names))
 
 
