@@ -113,7 +113,7 @@ def drawn(unet: UNet2DModel, steps: int, n: int) -> np.ndarray:
     pipeline.set_progress_bar_config(disable=True)
     keys, found = torch.Generator().manual_seed(0), []
     for begin in range(0, n, 64):
-        found.append(pipeline(min(64, n - begin), keys, steps, output_type="np").images[..., 0])
+        found.append(pipeline(min(64, n - begin), keys, steps, output_type="np").images[..., 0][:, None])
         print(f"diffusers: {begin + len(found[-1])} of {n} in {steps} steps", flush=True)
     return np.round(np.concatenate(found) * 255).astype(np.uint8)
 

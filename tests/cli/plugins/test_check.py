@@ -36,7 +36,7 @@ BROKEN = {
 
 @pytest.fixture
 def plugin(tmp_path: Path):
-    from sdezoo.zoo.registry import NETWORKS, SDES
+    from sdezoo.zoo.registry import REGISTRIES
 
     def write(text: str) -> list[Path]:
         file = tmp_path / "tried_here.py"
@@ -44,8 +44,9 @@ def plugin(tmp_path: Path):
         return [file]
 
     yield write
-    for registry, name in ((SDES, "tried-here"), (SDES, "vp"), (NETWORKS, "tried-here")):
-        registry.remove(name)
+    for registry in REGISTRIES.values():
+        for name in ("tried-here", "vp"):
+            registry.remove(name)
 
 
 def test_what_is_right_holds(plugin, capsys: pytest.CaptureFixture[str]) -> None:
