@@ -20,7 +20,7 @@ from pyarrow import parquet
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.inference import is_numeric
 from sdezoo.data.opening.numerals import Amounts
-from sdezoo.data.opening.pandas_types import Extended
+from sdezoo.data.opening.pandas_types import Extended, storage
 from sdezoo.data.opening.style import cell_texts, find_style
 from sdezoo.data.opening.table import read_table
 from sdezoo.data.opening.text import Text
@@ -135,11 +135,12 @@ def fill_parquet(path: Path, file: BinaryIO, columns: Mapping[str, Filling], dra
         table = whole
         for name, filling in columns.items():
             place = table.column_names.index(name)
-            kind, values, field = table.schema.field(place).type, filling.values[draw], table.schema.field(place)
+            field, values = table.schema.field(place), filling.values[draw]
+            kind = field.type
             if pa.types.is_null(kind):
                 found = values
             elif extended := Extended.of(field):
-                stored = pa.chunked_array([_storage(part) for part in table.column(place).chunks]).combine_chunks()
+                stored = pa.chunked_array([storage(part) for part in table.column(place).chunks]).combine_chunks()
                 found = pc.call_function("if_else", [pa.array(filling.missing), extended.stored(values, name), stored])
                 table = table.set_column(place, extended.field(name), found)
                 continue
@@ -173,10 +174,6 @@ def _whole(path: Path) -> pa.Table:
         parts = [pc.cast(_plain(part), form.field(name).type) for part in table[name].chunks]
         table = table.set_column(table.column_names.index(name), form.field(name), pa.chunked_array(parts, form.field(name).type))
     return table
-
-
-def _storage(values: pa.Array) -> pa.Array:
-    return values.storage if isinstance(values, pa.ExtensionArray) else values
 
 
 def _plain(values: pa.Array) -> pa.Array:

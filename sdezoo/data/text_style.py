@@ -65,7 +65,7 @@ class TextStyle:
             and self.separator not in '"\r\n\0'
             and self.decimal in (".", ",")
             and self.decimal != self.separator
-            and all(map(_DTYPE.fullmatch, self.pandas.values()))
+            and all(map(is_dtype, self.pandas.values()))
             and not any(len(text) > 64 or set(text) & {*'"\r\n\0', self.separator} for text in texts)
             and all(0 <= least <= most <= 18 for least, most in self.decimals.values())
         )

@@ -98,9 +98,7 @@ def make_frame(rows: Rows, columns: Sequence[str], made: Tensor, encoding: Encod
         series = {name: polars.Series(narrow[place] if place in narrow else table.column(place)) for place, name in enumerate(columns)}
         kept = [rows.dtypes[rows.columns.index(name)] if rows.dtypes else None for name in columns]
         for (name, one), own, kind in zip(series.items(), kept, types, strict=True):
-            if isinstance(own, polars.Enum) or (
-                own is not None and own.is_integer() and (isinstance(kind, TimeType) or str(own).endswith("128"))
-            ):
+            if own is not None and (isinstance(own, polars.Enum) or _is_long(own) or (own.is_integer() and isinstance(kind, TimeType))):
                 series[name] = one.cast(own)
         return polars.DataFrame(series)
     try:

@@ -162,6 +162,18 @@ def instead(path: Path, *options: str, **lists: str) -> str:
     return "Give --data {}.".format(shlex.quote(spec) if set(spec) & set(_SHELL) else f'"{spec}"')
 
 
+def correction(path: Path, name: str, text: str) -> str:
+    """The sentence on a cell that is a mistake, or a mark of a missing value, or shows that its column is text.
+
+    Args:
+        path: the file.
+        name: name of the column.
+        text: what the cell has.
+    """
+    marked = instead(path, missing=f"{name}={text}")
+    return f"Correct it, or if it marks a missing value, g{marked[1:-1]}, if the column is text, text={format_value((name,))}."
+
+
 def byte_order(head: bytes) -> str | None:
     """The encoding that the byte-order mark of a file names; None without one.
 

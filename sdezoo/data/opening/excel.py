@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from sdezoo.data.opening.dialect import Dialect, DialectError, instead
+from sdezoo.data.opening.dialect import Dialect, DialectError, correction, instead
 from sdezoo.data.opening.words import NO_TIME, held_as_text
 from sdezoo.data.reading import check_size, reading
 from sdezoo.errors import DataError, RunError
@@ -247,8 +247,7 @@ def _mixed(path: Path, name: str, one: tuple[str, int, str], other: tuple[str, i
     problem = f"Column '{name}' of '{path}' has {usual}, but '{text[:40]}' in row {row} (counted from 0)."
     if odd != "text":
         return DataError(problem, "Give all cells of a column one type.")
-    remedy = f"g{instead(path, missing=f'{name}={text}')[1:-1]}, if the column is text, text={format_value((name,))}."
-    return DialectError(problem, f"Correct it, or if it marks a missing value, {remedy}")
+    return DialectError(problem, correction(path, name, text))
 
 
 def _checked(path: Path, names: Sequence[str], number: int, row: tuple[Cell, ...]) -> tuple[Cell, ...]:

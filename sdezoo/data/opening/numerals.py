@@ -24,10 +24,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sdezoo.data.opening.dialect import Dialect, DialectError, instead
+from sdezoo.data.opening.dialect import Dialect, DialectError, correction, instead
 from sdezoo.data.opening.words import Words, by_part, without_marks, words
 from sdezoo.errors import DataError
-from sdezoo.parameters import format_value
 
 _SPACES = " '\u2019\u00a0\u2009\u202f"  # thousands separators with no other meaning
 _CURRENCY = r"(?:\p{Sc}|USD|EUR|GBP|CHF|JPY|CNY|INR)"
@@ -342,8 +341,7 @@ def _take_words(
             return
         raise DialectError(
             f"Column '{name}' of '{path}' has {kind}, but '{value[:40]}' in row {row} (counted from 0).",
-            f"Correct it, or if it marks a missing value, g{instead(path, missing=f'{name}={value}')[1:-1]}, if the column is text, "
-            f"text={format_value((name,))}.",
+            correction(path, name, value),
         )
     many = len(texts) > _HEAD and len(pc.unique(texts.slice(0, _CELLS))) > _HEAD
     if many and pc.mean(pc.match_substring_regex(texts, _QUANTITY)).as_py() > 0.9:

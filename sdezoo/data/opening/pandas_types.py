@@ -97,7 +97,7 @@ class Extended(NamedTuple):
         """
         if isinstance(values, pa.ChunkedArray):
             values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
-        stored = values.storage if isinstance(values, pa.ExtensionArray) else values
+        stored = storage(values)
         if self.name == PERIOD:
             found = self._times(stored)
             if found is None:
@@ -172,6 +172,15 @@ class Extended(NamedTuple):
                 raise ValueError(text)
             found.append(None if ends is None else {"left": number(ends[2]), "right": number(ends[3])})
         return pa.array(found, self._storage)
+
+
+def storage(values: pa.Array) -> pa.Array:
+    """What a column holds under its type of pandas, if it has one.
+
+    Args:
+        values: the column.
+    """
+    return values.storage if isinstance(values, pa.ExtensionArray) else values
 
 
 def dtypes_of(form: pa.Schema) -> dict[str, str]:
