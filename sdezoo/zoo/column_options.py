@@ -279,7 +279,7 @@ def setting(name: str, what: str) -> str:
         name: of the column.
         what: a spec string of a process, `category`, `negative` or `drop`.
     """
-    return f"{_quoted(name)}={f'({what})' if ',' in what else what}"
+    return f"{quoted(name)}={f'({what})' if ',' in what else what}"
 
 
 def ordered(chain: Sequence[str]) -> str:
@@ -288,7 +288,7 @@ def ordered(chain: Sequence[str]) -> str:
     Args:
         chain: names of the columns.
     """
-    return "<=".join(map(_quoted, chain))
+    return "<=".join(map(quoted, chain))
 
 
 def summed(group: Sequence[str], total: str) -> str:
@@ -298,7 +298,7 @@ def summed(group: Sequence[str], total: str) -> str:
         group: names of the columns.
         total: the constant.
     """
-    return f"{'+'.join(map(_quoted, group))}={total}"
+    return f"{'+'.join(map(quoted, group))}={total}"
 
 
 def option(text: str) -> str:
@@ -319,7 +319,12 @@ def in_quotes(text: str) -> str:
     return shlex.quote(text) if "'" in text else f"'{text}'"
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Write the name of a column, in quotation marks if the setting `column` needs them.
+
+    Args:
+        name: of the column.
+    """
     paired = name.count("(") == name.count(")") and name.count("[") == name.count("]")
     return name if paired and not _MARKS.search(name) else '"{}"'.format(name.replace('"', '""'))
 

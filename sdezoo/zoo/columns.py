@@ -23,7 +23,7 @@ from sdezoo.data.validation import located
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
-from sdezoo.zoo.column_options import DROP, NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, setting, summed
+from sdezoo.zoo.column_options import DROP, NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, quoted, setting, summed
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
 
@@ -202,7 +202,7 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
             found.append(summed([names[i] for i in group], f"{total:g}"))
     reasons = []
     for group, place in _totals(rows, [i for i in free if isinstance(kinds[i], NumberType)]):
-        held, drop = summed([names[i] for i in group], setting(names[place], "")[:-1]), option(setting(names[place], DROP))
+        held, drop = summed([names[i] for i in group], quoted(names[place])), option(setting(names[place], DROP))
         reasons.append(f"in every row {held}: leave {names[place]!r} out with {drop}, and add up the samples")
     return (reasons + [f"in every row {held}: keep it with {option(held)}" for held in found])[:_OFFERED]
 
