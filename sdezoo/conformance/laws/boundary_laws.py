@@ -327,6 +327,28 @@ def what_is_added_is_the_score_of_the_prior(sde: Any, seed: int) -> float:
     return _is_its_score(sde, mix(seed, 7), 1.0, added)
 
 
+_LEFT = 2.0
+"""Largest factor by which what is added may enlarge what is left to learn."""
+
+
+@BOUNDARY_LAWS.law(excuses=lambda sde: no_sde(sde) or no_score(sde) or _adds_nothing(sde))
+def what_is_added_leaves_little_to_learn(sde: Any) -> None:
+    """At the first time the score given the data is no larger without what `score_from_output` adds to it, up to a factor of 2.
+
+    Scores of data that are spread out are bounded there, and that given the data is not; the score of data at one point is as large.
+    """
+    for kind in dict.fromkeys((sde, busy(sde))):
+        draws = Draws(kind, STARTS[1], 0)
+        t = draws.time(0.0)
+        z = draws.states(t)
+        score, added = kind.score(z, draws.data(len(z)), t), kind.score_from_output(torch.zeros_like(kind.network_input(z, t)), z, t)
+        left, whole = (float((s * kind.ggt(z, t, s)).flatten(1).sum(1).median()) for s in (score - added, score))
+        if not left <= _LEFT**2 * whole:
+            raise LawError(
+                f"Without what is added, the score is {(left / whole) ** 0.5:.3g} times as large.", f"{kind.spec}, t = {float(t):.3g}"
+            )
+
+
 @BOUNDARY_LAWS.monte_carlo_law(excuses=_not_stationary)
 @both
 def stationary_reversal_agrees_with_paths(sde: Any, seed: int) -> float:

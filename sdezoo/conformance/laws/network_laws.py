@@ -33,8 +33,6 @@ _TINY = 1e-7
 _STEP = 1e-5
 _CLOSE = 1.4
 """Largest factor between `scale` and the size of the noise."""
-_LEFT = 2.0
-"""Largest factor by which what is added may enlarge what is left to learn."""
 
 
 @NETWORK_LAWS.property_law(lambda sde: process_cases(sde, rows=1, dtypes=(torch.float64,)), examples=10)
@@ -205,26 +203,3 @@ def _sees(case: Case, z: Tensor, t: Tensor, h: float) -> None:
             rtol=0,
             atol=1e-3 * float(needed.abs().max()) + 1e-9 * float(1 + right(z).abs().max()),
         )
-
-
-def _adds_nothing(sde: Process) -> str | None:
-    own = type(sde).score_from_output is not Process.score_from_output
-    return no_sde(sde) or no_score(sde) or (None if own else "It adds nothing to what its network returns.")
-
-
-@NETWORK_LAWS.law(excuses=_adds_nothing)
-def what_is_added_leaves_little_to_learn(sde: Any) -> None:
-    """At the first time the score given the data is no larger without what `score_from_output` adds to it, up to a factor of 2.
-
-    Scores of data that are spread out are bounded there, and that given the data is not; the score of data at one point is as large.
-    """
-    for kind in dict.fromkeys((sde, busy(sde))):
-        draws = Draws(kind, STARTS[1], 0)
-        t = draws.time(0.0)
-        z = draws.states(t)
-        score, added = kind.score(z, draws.data(len(z)), t), kind.score_from_output(torch.zeros_like(kind.network_input(z, t)), z, t)
-        left, whole = (float((s * kind.ggt(z, t, s)).flatten(1).sum(1).median()) for s in (score - added, score))
-        if not left <= _LEFT**2 * whole:
-            raise LawError(
-                f"Without what is added, the score is {(left / whole) ** 0.5:.3g} times as large.", f"{kind.spec}, t = {float(t):.3g}"
-            )

@@ -29,7 +29,10 @@ _CHANGED, _ROUNDED = 1e-6, 1e-4
 _MOVED = 0.5
 """How far weights are moved from those at the start, in units of `1/√inputs`."""
 _ROW_COUNTS = (50, 1000, 100_000)
+_STEP = 1e-2
+"""Step of differences."""
 _STEPS, _LOOK, _RATE, _LEFT = 400, 20, 3e-3, 0.7
+"""Steps of Adam, how many there are between two looks, their rate, and the share of the squared error that may be left."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,11 @@ def _ranks(plugin: Network) -> list[tuple[int, ...]]:
     return list({len(shape): shape for shape in _taken(plugin)}.values())
 
 
+def _firsts(plugin: Network) -> list[tuple[int, ...]]:
+    """The first shape of each rank that the network takes."""
+    return list({len(shape): shape for shape in _taken(plugin)[::-1]}.values())
+
+
 @lru_cache(maxsize=32)
 def _trial(plugin: Network, shape: tuple[int, ...], classes: int | None) -> Trial:
     return Trial(shape, _moved(_built(plugin, shape, classes)), classes)
@@ -117,12 +125,14 @@ def _takes_nothing(plugin: Network) -> str | None:
 def _computed(plugin: Network) -> dict[Any, Any]:
     """What the network answers, in sampling and in training, at the start of a run and later."""
     found: dict[Any, Any] = {"rate": plugin.learning_rate, "refuses": [plugin.refuses(shape) is None for shape in SHAPES]}
-    for shape in {len(shape): shape for shape in _taken(plugin)[::-1]}.values():
-        module = _moved(_built(plugin, shape, None))
-        x, level = _normal(_ROWS, *shape, seed=1), torch.linspace(-1.2, 0.9, _ROWS)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+    for shape in _firsts(plugin):
+        trial = Trial(shape, _moved(_built(plugin, shape, None)), None)
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            found[shape] = [module(x, level), module.train()(x, level), [_chosen(plugin, plugin.sized(shape, n)) for n in _ROW_COUNTS]]
+            sampling = trial(trial.x, trial.level)
+            trial.module.train()
+            training = trial(trial.x, trial.level)
+        found[shape] = [sampling, training, [_chosen(plugin, plugin.sized(shape, n)) for n in _ROW_COUNTS]]
     return {"all": [found]} if _taken(plugin) else {}
 
 
@@ -278,17 +288,16 @@ def every_weight_is_trained(plugin: Network) -> None:
     """In training a loss reaches every parameter: one that is used nowhere is a layer that was forgotten."""
     for shape in _ranks(plugin):
         for classes in (None, _CLASSES):
-            module = _moved(_built(plugin, shape, classes)).train()
-            x, level = _normal(_ROWS, *shape, seed=1), torch.linspace(-1.2, 0.9, _ROWS)
+            trial = Trial(shape, _moved(_built(plugin, shape, classes)).train(), classes)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                out = _called(module, x, level, None if classes is None else torch.arange(_ROWS) % (classes + 1))
+                out = _called(trial.module, trial.x, trial.level, trial.labels)
             if not out.requires_grad:
-                raise LawError("The output has no derivative in the parameters.", f"rows of shape {shape}")
+                raise LawError("The output has no derivative in the parameters.", str(trial))
             (out * _normal(_ROWS, *shape, seed=2)).sum().backward()
-            for name, p in module.named_parameters():
+            for name, p in trial.module.named_parameters():
                 if p.requires_grad and (p.grad is None or (p.ndim > 1 and not p.grad.any())):
-                    raise LawError(f"Nothing depends on the parameter '{name}'.", f"rows of shape {shape}, {classes or 'no'} classes")
+                    raise LawError(f"Nothing depends on the parameter '{name}'.", str(trial))
 
 
 @ARCHITECTURE_LAWS.law(excuses=_takes_nothing)
@@ -309,16 +318,13 @@ def derivative_is_that_of_the_output(plugin: Network) -> None:
             raise LawError(f"The derivative along a direction is {found:.4g}, and differences give {wanted:.4g}.", str(trial))
 
 
-_STEP = 1e-2
-
-
 @ARCHITECTURE_LAWS.law(excuses=_takes_nothing)
 def learns_what_depends_on_the_level(plugin: Network) -> None:
     """In some steps of Adam it learns to return its input times a function of the noise level: a third of the error goes, at least.
 
     Inputs have one direction alone, which few hidden features can pass on.
     """
-    for shape in {len(shape): shape for shape in _taken(plugin)[::-1]}.values():
+    for shape in _firsts(plugin):
         module = _built(plugin, shape, None)
         optimizer, left = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], _RATE), 1.0
         with torch.random.fork_rng(devices=[]):

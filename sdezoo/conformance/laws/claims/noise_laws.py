@@ -175,7 +175,7 @@ def _one_entry(sde: Process) -> str | None:
 def prior_entries_depend_as_its_density_says(sde: Any, seed: int) -> float:
     """If `prior_log_prob` is that of independent entries, no entry of a sample of the prior tells how far out another one is."""
     draws = Draws(sde, STARTS[0], seed + 7, (2,))
-    rows, pilot = (sde.prior((_PAIRS, 2), draws.noise(), draws.point).double() for _ in range(2))
+    rows, pilot = (draws.prior(_PAIRS) for _ in range(2))
     z = pilot[:_SQUARES]
     corners = [torch.stack([a[:, 0], b[:, 1]], 1) for a in (z, z.roll(1, 0)) for b in (z, z.roll(1, 0))]
     here, right, up, across = (sde.prior_log_prob(corner).reshape(_SQUARES, -1).sum(1) for corner in corners)
