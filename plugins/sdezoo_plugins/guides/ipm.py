@@ -90,13 +90,13 @@ class IPM(Guide[ForwardSDE]):
 
     def _last(self, reference: Reference, label: int | None, plane: Tensor | None) -> "Climbed":
         """The witness of the last pilot, each pilot after the first being drawn under guidance by the witness before."""
-        found: Climbed | None = None
+        real, found = reference.data(self.count, label), None
         for turn in range(self.rounds):
 
             def through(inner: Model[Any], before: Climbed | None = found) -> Model[Any]:
                 return inner if before is None else Climbing(inner, self.weight, {None: before}, None)
 
-            real, pilot = reference.data(self.count, label), reference.pilot(self.count, label, through, turn)
+            pilot = reference.pilot(self.count, label, through, turn)
             if reference.features is not None and self.features == "network":
                 found = Critic(reference.features, real, reference.noised, pilot, found if isinstance(found, Critic) else None)
             else:
