@@ -1,7 +1,8 @@
-"""Count sample values outside the range of the data, and how far outside they lie.
+"""Count sample values outside the range of the data, and make pixels final.
 
-Samples are final rows, see `sdezoo.data.encoding`: integer columns are already rounded. Images on a lattice (8-bit) are rounded to it only
-when a picture is written. A pixel counts as outside if rounding does not bring it back, that is, beyond half a step. Nothing is clamped.
+Decoded rows of tables are final, see `sdezoo.data.encoding`: nothing is clamped, and values outside the range of the data are counted.
+Pixels of images with levels, such as the 256 of 8 bits, take the nearest level. They are counted before: a pixel is outside if it is
+beyond the range by more than half a level.
 """
 
 from __future__ import annotations
@@ -11,6 +12,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+
+def nearest_levels(images: Tensor, levels: int) -> Tensor:
+    """Round pixels to the nearest of the levels `0, 1/L, …, 1`.
+
+    Args:
+        images: pixels of any shape; not changed.
+        levels: `L`.
+    """
+    return (images.clamp(0, 1) * levels).round() / levels
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,14 @@ class Bounds:
     high: Tensor
     levels: int | None = None
     missing: Sequence[int] = ()
+
+    def final(self, samples: Tensor) -> Tensor:
+        """Make decoded rows final: pixels take the nearest level of the data, other values stay as they are.
+
+        Args:
+            samples: rows `(n, *event)` in the user's units; not changed.
+        """
+        return samples if self.levels is None else nearest_levels(samples, self.levels)
 
     def outside(self, samples: Tensor) -> Outside:
         """Count the values that lie outside the range by more than half a lattice step. So does NaN, if it is no missing value.

@@ -1,8 +1,8 @@
 """A complete comparison of samples with data: the measures that fit, notes for the reader, and the picture.
 
 Rows are compared in the user's units, with two exceptions. Columns are divided by the standard deviation of the training rows, since
-otherwise the column with the largest unit dominates all distances. If images have a lattice of grey values, samples are clipped and
-rounded to it: real pixels lie on the lattice, and anything off it could be recognized by that alone.
+otherwise the column with the largest unit dominates all distances. If images have levels, pixels of samples that lie between them, as in
+files of other programs, take the nearest level, and a note says so: anything between levels could be recognized by that alone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, equal
 
+from sdezoo.data.bounds import nearest_levels
 from sdezoo.errors import DataError, shortened
 from sdezoo.evaluation import sheet, suite
 from sdezoo.evaluation.measures.classifier import Judge
@@ -102,7 +103,7 @@ def images(
         seed: random seed of the measures.
         progress: progress callback.
     """
-    x = parts.samples if levels is None else (parts.samples.clamp(0, 1) * levels).round() / levels
+    x = parts.samples if levels is None else nearest_levels(parts.samples, levels)
     compared = (parts.held_out, x, parts.training)
     pixels = Sets(*map(flat, compared))
     near = _near(pixels, parts.every.flatten(1).numpy(), progress)
@@ -122,6 +123,8 @@ def images(
         measures.append(lambda: suite.class_shares("classes", shares.data, held_out, drawn, seed=seed))
         notes.append(judge.words)
         facts |= judge.record | {"classes": {"data": shares.data.tolist(), "samples": shares.samples.tolist()}}
+    if levels is not None and not equal(x, parts.samples):
+        notes.append(f"Pixels of the samples lie between the {levels + 1} levels of the data. Each is compared as the nearest level.")
     measured = in_turn(measures, progress)
     picture = sheet.images(title, x.numpy(), parts.every[near.samples.row].numpy(), near.distances, shares)
     return Comparison(measured, notes, facts, picture)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sdezoo.data.bounds import nearest_levels
 from sdezoo.plots import Figure, label, plain
 
 _PICTURE = 512  # largest size in pixels that a grid is enlarged to
@@ -28,7 +29,7 @@ def sheet(images: Tensor, levels: int | None, columns: int | None = None) -> Ima
     levels = levels or 255
     if images.shape[1] not in (1, 3, 4):
         images = images.flatten(0, 1)[:, None]
-    pixels = _grid((images.clamp(0, 1) * levels).round() / levels, columns)
+    pixels = _grid(nearest_levels(images, levels), columns)
     factor = max(1, _PICTURE // max(pixels.shape[1:]))
     enlarged = pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
     array = (enlarged * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()

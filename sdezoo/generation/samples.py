@@ -218,7 +218,7 @@ class Draw:
         return len(self.sampler.times(self.sampler.view(self.trained.model), self.steps, self.start)) - 1
 
     def batches(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Iterator[Generated]:
-        """Draw the samples at positions `first`, …, `last − 1` of `rows`, batch by batch.
+        """Draw the samples at positions `first`, …, `last − 1` of `rows`, batch by batch. Pixels are not yet at their levels.
 
         Args:
             first: first position in `rows`.
@@ -239,7 +239,7 @@ class Draw:
             yield self._batch(self.rows.cut(start, stop), follow)
 
     def together(self, first: int = 0, last: int | None = None, progress: SamplingProgress | None = None) -> Generated:
-        """As `batches`, in memory, with the mean number of network evaluations.
+        """As `batches`, in memory, with final rows and the mean number of network evaluations.
 
         Raises:
             ParameterError: if the samples do not fit in the available memory.
@@ -252,8 +252,8 @@ class Draw:
                 "Draw fewer at a time, or write them to disk: sdezoo sample RUN -n NUMBER.",
             )
         made = list(self.batches(first, last, progress))
-        evaluations = [one.evaluations for one in made]
-        return Generated(torch.cat([one.x for one in made]), sum((one.outside for one in made), Outside()), sum(evaluations) // len(made))
+        x, outside = torch.cat([one.x for one in made]), sum((one.outside for one in made), Outside())
+        return Generated(self.trained.state.bounds.final(x), outside, sum(one.evaluations for one in made) // len(made))
 
     def _batch(self, rows: SampleIndices, progress: Callable[[int, Tensor, Tensor], None]) -> Generated:
         self._model(list(rows))  # pilots of guides are drawn before evaluations are counted

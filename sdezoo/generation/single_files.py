@@ -88,7 +88,7 @@ def write_folder(
     """Write images into a folder, `000000.png` and so on, those of a class into a sub-folder of its name. It appears when all are written.
 
     Args:
-        parts: chunks of images `(n_i, C, H, W)`, float32 on the CPU; clamped to [0, 1] and rounded to levels, unless they are floating.
+        parts: chunks of images `(n_i, C, H, W)`, float32 on the CPU; pixels are at levels, unless they are floating.
         folder: the folder, see `check_folder`; it is replaced.
         levels: see `check_folder`.
         remedy: what the user can do if the folder cannot be written.
@@ -104,7 +104,7 @@ def write_folder(
             inside.mkdir(exist_ok=True)
             name = inside / f"{number:06}.{'tif' if levels is None else 'png'}"
             if levels is not None and levels > _BYTE:
-                name.write_bytes(_deep((image.clamp(0, 1) * levels).round().permute(1, 2, 0).numpy().astype(">u2")))
+                name.write_bytes(_deep((image * levels).round().permute(1, 2, 0).numpy().astype(">u2")))
             else:
                 _image(image, levels, maximum).save(name)
 
@@ -117,7 +117,7 @@ def _of_images(folder: Path) -> bool:
 def _image(image: Tensor, levels: int | None, maximum: float | None) -> Image.Image:
     if levels is None:
         return Image.fromarray(image[0].mul(maximum or 1).numpy())
-    steps = (image.clamp(0, 1) * levels).round()
+    steps = (image * levels).round()
     pixels = (steps / levels * (maximum or _BYTE)).round().permute(1, 2, 0).numpy().astype(np.uint8)
     return Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
 

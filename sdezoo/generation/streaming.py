@@ -147,7 +147,8 @@ def _write(
     remedy: str,
     follow: Callable[[Iterator[Tensor]], Iterator[Tensor]] = iter,
 ) -> None:
-    state, parts = draw.trained.state, follow(read())
+    state = draw.trained.state
+    parts = map(state.bounds.final, follow(read()))
     types = held(draw.trained.encoding.types, read())
     labels = _labels(draw)
     if singly:

@@ -52,6 +52,7 @@ class Sampled:
     Args:
         out: the file.
         kind: the kind of the data, see `sdezoo.data.dataset.Data`.
+        levels: pixels are multiples of 1/levels; None: floating, or no images.
         n: number of samples.
         kept: how many of them an earlier, interrupted command had drawn.
         values: number of values in the samples.
@@ -72,6 +73,7 @@ class Sampled:
 
     out: Path
     kind: str
+    levels: int | None
     n: int
     kept: int
     values: int
@@ -216,6 +218,7 @@ def sample(
     return Sampled(
         out=out,
         kind=trained.state.kind,
+        levels=trained.state.levels,
         n=written.n,
         kept=written.kept,
         values=written.values,

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import constraints
 
+from sdezoo.data.bounds import nearest_levels
 from sdezoo.data.codecs.codec import AffineCodec
 from sdezoo.data.codecs.levels import LevelCodec, fit_levels
 from sdezoo.data.dataset import Data
@@ -24,6 +25,14 @@ def black(rows: int = 50, channels: int = 1) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, LEVELS + 1, (rows, channels, 8, 8), generator=generator)
     return torch.where(torch.rand(images.shape, generator=generator) < 0.75, 0, images).float() / LEVELS
+
+
+@pytest.mark.parametrize("levels", [1, 16, LEVELS, 2**16 - 1])
+def test_every_level_is_its_own_nearest_and_ends_take_what_is_beyond(levels: int) -> None:
+    every = torch.arange(levels + 1).float() / levels
+    assert torch.equal(nearest_levels(every, levels), every)
+    assert torch.equal(nearest_levels(every + 0.4 / levels, levels), every)
+    assert nearest_levels(torch.tensor([-0.3, 1.2]), levels).tolist() == [0, 1]
 
 
 @given(

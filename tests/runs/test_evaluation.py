@@ -14,9 +14,10 @@ from sdezoo.errors import DataError, ParameterError, RunError
 from sdezoo.evaluation import suite
 from sdezoo.evaluation.measures import classifier
 from sdezoo.generation.export import write as export
-from sdezoo.generation.samples import choose_sampler, generate
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, generate
 from sdezoo.runs import evaluate as module
 from sdezoo.runs.evaluate import FILES, check_folder, evaluate, read_samples, write
+from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
@@ -168,6 +169,20 @@ def test_whole_numbers_are_judged_as_they_are_written(tmp_path):
         given = evaluate(run, samples=tmp_path / name, seed=1)
         assert figures(given) == figures(direct)
         assert given.notes == direct.notes
+
+
+def test_pixels_are_judged_as_they_are_written(runs, tmp_path):
+    trained, direct = restore(runs / "digits"), evaluate(runs / "digits", steps=3, seed=1)
+    sample(runs / "digits", tmp_path / "x.npz", n=direct.n, steps=3, seed=1)
+    assert np.isin(np.load(tmp_path / "x.npz")["x"], np.arange(17, dtype=np.float32) / 16).all()
+    given = evaluate(runs / "digits", samples=tmp_path / "x.npz", seed=1)
+    assert figures(given) == figures(direct)
+    assert given.notes == direct.notes
+    between = Draw(trained, choose_sampler(trained, None), SampleIndices.first(direct.n), 3, 1)
+    np.savez(tmp_path / "between.npz", x=torch.cat([part.x for part in between.batches()]).numpy())
+    foreign = evaluate(runs / "digits", samples=tmp_path / "between.npz", seed=1)
+    assert figures(foreign) == figures(direct)
+    assert [note for note in foreign.notes if note not in direct.notes and "between the 17 levels" in note]
 
 
 def test_copies_and_held_out_rows_are_told_apart(runs, tmp_path):

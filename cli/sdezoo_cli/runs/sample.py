@@ -152,11 +152,12 @@ def _numbers(text: str | None) -> list[float]:
 
 def _text(made: Sampled) -> str:
     calls = f", {made.evaluations} network evaluations each" if made.evaluations else ""
-    saturated = "; they saturate in the picture" if made.outside.count and made.kind == "image" else ""
+    shown = "are rounded to the nearest level" if made.levels else "saturate in pictures"
+    beyond = f"{made.outside.by}; they {shown}" if made.outside.count and made.kind == "image" else made.outside.by
     return (
         f"{made.n} samples by {made.sampler}{calls}, in {made.seconds:.1f} s: {made.out}\n"
         + (f"{made.kept} of them were drawn before.\n" if made.kept else "")
-        + f"{made.outside.count} of {made.values} values lie outside the range of the data{made.outside.by}{saturated}.\n"
+        + f"{made.outside.count} of {made.values} values lie outside the range of the data{beyond}.\n"
         + _particles(made.effective)
         + (f"Trajectories of the first {made.shown}: {made.trajectory}\n" if made.trajectory else "")
     )

@@ -75,6 +75,7 @@ def compare_ends(
         curves = carried(trained, parts[order[0]][0], [at.time for at in snapshots], asked)
         counts, words = count_outside_range(curves[:, order[1:]].flatten(0, 1), trained)
         notes.append(f"{name}: {words}")
+        curves = trained.state.bounds.final(curves)
         for k in order[1:]:
             group = name if len(snapshots) == 2 else f"{name}, time {snapshots[k].time:g}"
             compared = Parts(curves[:, k], *parts[k], snapshots[k].train)

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sdezoo.errors import SdezooError
+from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler
 from sdezoo.runs.sample import SAMPLES, sample
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
@@ -72,12 +74,17 @@ def test_of_images_on_a_lattice_that_count_as_outside_which_rounding_does_not_br
 ) -> None:
     made = sample(runs / "digits", tmp_path / "a.npy", n=8, steps=4)
     assert made is not None
-    x = np.load(tmp_path / "a.npy").astype(np.float64)
-    half = 0.5 / restore(runs / "digits").state.levels  # pyright: ignore[reportOperatorIssue]
+    trained = restore(runs / "digits")
+    draw = Draw(trained, choose_sampler(trained, None), SampleIndices.first(8), 4)
+    x = torch.cat([part.x for part in draw.batches()]).double().numpy()
+    half = 0.5 / 16
     beyond = np.maximum(-x, x - 1)
     assert made.outside.count == (beyond > half).sum()
     assert made.outside.count < (beyond > 0).sum()
     assert made.outside.farthest == pytest.approx(beyond.max())
     _, out, _ = terminal("sample", runs / "digits", "-n", 8, "--steps", 4, "--out", "b.png")
     assert f"{made.outside.count} of {made.values} values lie outside the range of the data, by up to " in out
-    assert "% of its width; they saturate in the picture.\n" in out
+    assert "% of its width; they are rounded to the nearest level.\n" in out
+    written = np.load(tmp_path / "a.npy")
+    assert np.isin(written, np.arange(17, dtype=np.float32) / 16).all()
+    np.testing.assert_array_equal(written, (np.round(np.clip(x, 0, 1) * 16) / 16).astype(np.float32))
