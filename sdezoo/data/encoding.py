@@ -8,8 +8,8 @@ Rows in the user's units have two forms:
 
 Encoded rows are a tensor `(N, *encoded event)`, float32. They may have more or fewer columns than the raw rows.
 
-`Encoding.decode` returns *final* rows: these values are counted, evaluated and written. Integer columns are rounded, and
-images only in pictures.
+`Encoding.decode` returns *final* rows of tables: these values are counted, evaluated and written. Integer columns are rounded. Pixels of
+images are not yet at their levels, see `sdezoo.data.bounds.Bounds.final`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.levels import LevelCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec
-from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec
+from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec, SumCodec
 from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 
-_OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, DifferenceCodec, GrowthCodec, NormalScoreCodec, ShareCodec, SignCodec)
-CODECS: dict[str, type[Codec]] = {
-    codec.kind: codec for codec in (*_OF_NUMBERS, CategoryCodec, ConstantChannelCodec, LevelCodec, MissingCodec)
-}
+_RELATIONS = (DifferenceCodec, ShareCodec, SumCodec)
+_OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, GrowthCodec, NormalScoreCodec, SignCodec)
+_OTHERS = (CategoryCodec, ConstantChannelCodec, LevelCodec, MissingCodec)
+CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (*_OF_NUMBERS, *_RELATIONS, *_OTHERS)}
 """Codec classes by their names in JSON."""
 
 _Values = Tensor | list[Tensor]

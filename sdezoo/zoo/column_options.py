@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -13,13 +11,14 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.codecs.codec import AffineCodec, Codec
-from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec, Units
+from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec, SumCodec, Units
 from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import CategoryType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import find_rows
 from sdezoo.errors import DataError, ParameterError
+from sdezoo.zoo.column_notation import cut, in_quotes, option, ordered, quoted, setting, summed, unquoted
 from sdezoo.zoo.spec import split, suggestion
 
 NEARLY = 1e-6
@@ -33,11 +32,9 @@ FLOOR, CEILING = "floor", "ceiling"
 _ROLES = {DROP: "dropped", CATEGORY: "categories", NEGATIVE: "negative", FLOOR: "floors", CEILING: "ceilings"}
 """What `--column` says of columns, and the names of the fields of `ColumnOptions` that keep it."""
 _FORMS = (
-    "Write COLUMN=PROCESS, COLUMN=category, COLUMN=negative, COLUMN=floor, COLUMN=ceiling, COLUMN=drop, LOW<=HIGH or A+B+C=TOTAL. "
+    "Write COLUMN=PROCESS, COLUMN=category, COLUMN=negative, COLUMN=floor, COLUMN=ceiling, COLUMN=drop, LOW<=HIGH, A+B+C=TOTAL or A+B=C. "
     'A name with commas or other marks stands in quotation marks: "A, B"=drop.'
 )
-_QUOTED = re.compile(r'(?:^|(?<=[=+,]))\s*"(?:[^"]|"")+"')
-_MARKS = re.compile(r'[,=+"]|^\s|\s$')
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,7 @@ class ColumnOptions:
         dropped: names of the columns to leave out.
         chains: names of columns of which each is at most the next, in every row.
         groups: names of columns that sum to a constant, with the constant.
+        sums: names of columns that sum to another column, with the name of this.
         categories: names of the columns whose values are categories.
         negative: names of the columns without positive values, which processes get with the opposite sign.
         floors: names of the columns that processes get as `x − low`, with the least value `low`: no sample is below.
@@ -59,6 +57,7 @@ class ColumnOptions:
     dropped: tuple[str, ...] = ()
     chains: tuple[tuple[str, ...], ...] = ()
     groups: tuple[tuple[tuple[str, ...], float], ...] = ()
+    sums: tuple[tuple[tuple[str, ...], str], ...] = ()
     categories: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
     floors: tuple[str, ...] = ()
@@ -66,7 +65,7 @@ class ColumnOptions:
 
     @classmethod
     def parse(cls, text: str | None) -> ColumnOptions:
-        """Parse the setting `column`, such as `rain=zero-inflated,id=drop,low<=high,sand+silt+clay=100`.
+        """Parse the setting `column`, such as `rain=zero-inflated,id=drop,low<=high,sand+silt+clay=100,net+tax=price`.
 
         A name with marks of this notation stands in quotation marks, `"weight, kg"=gbm`; two of them stand for one.
 
@@ -77,16 +76,19 @@ class ColumnOptions:
             ParameterError: if it is malformed, or names a column twice.
         """
         processes: dict[str, str] = {}
-        chains, groups = [], []
+        chains, groups, sums = [], [], []
         for item in split(text) if text else []:
-            if len(chain := _named(_cut(item, "<="))) > 1:
+            if len(chain := unquoted(cut(item, "<="))) > 1:
                 chains.append(chain)
                 continue
-            name, spec = _cut(item, "=")[0], "=".join(_cut(item, "=")[1:])
-            if len(group := _named(_cut(name, "+"))) > 1 and _is_number(spec):
-                groups.append((group, float(spec)))
+            name, spec = cut(item, "=")[0], "=".join(cut(item, "=")[1:])
+            if len(group := unquoted(cut(name, "+"))) > 1 and spec:
+                if _is_number(spec):
+                    groups.append((group, float(spec)))
+                else:
+                    sums.append((group, *unquoted([spec])))
                 continue
-            (name,) = _named([name])
+            (name,) = unquoted([name])
             if not (name and spec):
                 raise ParameterError(f"column={item.strip()} is not of a form that is known.", _FORMS)
             if name in processes:
@@ -97,12 +99,18 @@ class ColumnOptions:
             processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
         roles = {role: tuple(name for name, spec in processes.items() if spec == role) for role in _ROLES}
         processes = {name: spec for name, spec in processes.items() if spec not in _ROLES}
-        found = cls(processes, chains=tuple(chains), groups=tuple(groups), **{_ROLES[role]: names for role, names in roles.items()})
-        bound = [name for names in (*found.chains, *(names for names, _ in found.groups)) for name in names]
-        for name in bound:
-            if bound.count(name) > 1 or any(name in names for names in roles.values()) or not name:
-                raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain or one group.")
+        relations = {"chains": tuple(chains), "groups": tuple(groups), "sums": tuple(sums)}
+        found = cls(processes, **relations, **{_ROLES[role]: names for role, names in roles.items()})
+        for name in found.related:
+            if found.related.count(name) > 1 or any(name in names for names in roles.values()) or not name:
+                raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain, one group or one sum.")
         return found
+
+    @property
+    def related(self) -> tuple[str, ...]:
+        """The names of all columns in chains, groups and sums."""
+        groups, sums = (group for group, _ in self.groups), ((*parts, total) for parts, total in self.sums)
+        return tuple(name for names in (*self.chains, *groups, *sums) for name in names)
 
     @property
     def others(self) -> str | None:
@@ -110,6 +118,7 @@ class ColumnOptions:
         items = [setting(name, role) for role, kept in _ROLES.items() for name in getattr(self, kept)]
         items += [ordered(chain) for chain in self.chains]
         items += [summed(group, repr(total)) for group, total in self.groups]
+        items += [summed(parts, quoted(total)) for parts, total in self.sums]
         return ",".join(items) or None
 
     def check(self, data: Data) -> None:
@@ -122,8 +131,10 @@ class ColumnOptions:
             DataError: if one does not, or all are left out.
         """
         names = column_names(data) if data.kind in ("table", "points") else []
-        bound = (name for each in (*self.chains, *(group for group, _ in self.groups)) for name in each)
-        for name in (*self.processes, *(name for kept in _ROLES.values() for name in getattr(self, kept)), *bound):
+        for parts, total in self.sums:
+            if total not in names and (whole := "+".join(parts)) in names:
+                raise DataError(f"There is no column '{total}'.", f"Put the name into quotation marks: {option(setting(whole, total))}.")
+        for name in (*self.processes, *(name for kept in _ROLES.values() for name in getattr(self, kept)), *self.related):
             if name not in names:
                 raise DataError(f"There is no column '{name}'.", suggestion(name, names) if names else "Leave out --column.")
         if names and len(self.dropped) == len(names):
@@ -140,7 +151,7 @@ class ColumnOptions:
         return data.select([i for i, name in enumerate(column_names(data)) if name not in self.dropped])
 
     def codecs(self, data: Data) -> tuple[Codec, ...]:
-        """Build the codecs that keep the sign of negative columns, floors, ceilings, the order of chains and the sums of groups.
+        """Build the codecs that keep the sign of negative columns, floors, ceilings, the order of chains, and sums.
 
         Args:
             data: the data, without the columns that are left out.
@@ -178,6 +189,10 @@ class ColumnOptions:
             at = places(group)
             least = dict(zip(at, _least(data, group, origins), strict=True))
             made.append(ShareCodec(tuple(sorted(at)), total, _units(data, group, at), tuple(least[place] > 0 for place in sorted(at))))
+        for parts, total in self.sums:
+            offset = _check_total(data, parts, total)
+            at = places((*parts, total))
+            made.append(SumCodec(tuple(sorted(at)), sorted(at).index(at[-1]), _units(data, (*parts, total), at), offset))
         return tuple(made)
 
 
@@ -272,73 +287,30 @@ def _check_sum(data: Data, group: Sequence[str], total: float, origins: Tensor) 
         raise DataError(f"The group {named} sums to {span}, not {total:g}, in {broken}.", remedy)
 
 
-def setting(name: str, what: str) -> str:
-    """Write what is said of a column, as the setting `column` says it.
+def _check_total(data: Data, parts: Sequence[str], total: str) -> float:
+    """Check that columns sum to another; return what the sum of their codes lacks of its code."""
+    origins = torch.tensor(shared_origin(data, (*parts, total), from_zero=True), dtype=torch.float64)
+    names, kinds = column_names(data), or_numbers(data.types, data.event[-1])
+    index, place = [names.index(name) for name in parts], names.index(total)
+    step, scale = kinds[place].unit
+    for name, i in zip(parts, index, strict=True):
+        own_step, own_scale = kinds[i].unit
+        if step and (not own_step or own_step * scale % (own_scale * step)):
+            raise DataError(
+                f"The values of '{name}' are finer than those of '{total}', so no rounded sum is kept.",
+                f"Omit {in_quotes(summed(parts, quoted(total)))}.",
+            )
 
-    Args:
-        name: of the column.
-        what: a spec string of a process, `category`, `negative` or `drop`.
-    """
-    return f"{quoted(name)}={f'({what})' if ',' in what else what}"
+    def torn(rows: Tensor) -> Tensor:
+        found = rows[:, [*index, place]].double() + origins
+        return (found[:, :-1].sum(1) - found[:, -1]).abs() > NEARLY * found.abs().amax(1)
 
-
-def ordered(chain: Sequence[str]) -> str:
-    """Write that each column is at most the next, as the setting `column` says it.
-
-    Args:
-        chain: names of the columns.
-    """
-    return "<=".join(map(quoted, chain))
-
-
-def summed(group: Sequence[str], total: str) -> str:
-    """Write that columns sum to a constant, as the setting `column` says it.
-
-    Args:
-        group: names of the columns.
-        total: the constant.
-    """
-    return f"{'+'.join(map(quoted, group))}={total}"
-
-
-def option(text: str) -> str:
-    """Write a setting as an option of the command line, quoted for a shell.
-
-    Args:
-        text: the setting `column`.
-    """
-    return f"--column {in_quotes(text)}"
-
-
-def in_quotes(text: str) -> str:
-    """Quote a setting for a shell.
-
-    Args:
-        text: the setting `column`.
-    """
-    return shlex.quote(text) if "'" in text else f"'{text}'"
-
-
-def quoted(name: str) -> str:
-    """Write the name of a column, in quotation marks if the setting `column` needs them.
-
-    Args:
-        name: of the column.
-    """
-    paired = name.count("(") == name.count(")") and name.count("[") == name.count("]")
-    return name if paired and not _MARKS.search(name) else '"{}"'.format(name.replace('"', '""'))
-
-
-def _cut(text: str, mark: str) -> list[str]:
-    """Split a text at a mark, except inside quotation marks."""
-    masked = _QUOTED.sub(lambda found: "\0" * len(found[0]), text)
-    places = [0, *(end for found in re.finditer(re.escape(mark), masked) for end in found.span()), len(text)]
-    return [text[first:last].strip() for first, last in zip(places[::2], places[1::2], strict=True)]
-
-
-def _named(texts: Iterable[str]) -> tuple[str, ...]:
-    """Names without their quotation marks."""
-    return tuple(text[1:-1].replace('""', '"') if _QUOTED.fullmatch(text) else text for text in texts)
+    if broken := find_rows(data, torn):
+        raise DataError(
+            f"{' and '.join(f'{name!r}' for name in parts)} do not sum to '{total}' in {broken}.",
+            f"Omit {in_quotes(summed(parts, quoted(total)))}, or correct the rows.",
+        )
+    return float(origins[:-1].sum() - origins[-1])
 
 
 def column_names(data: Data) -> list[str]:

@@ -23,7 +23,8 @@ from sdezoo.data.opening.table import listed
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
 from sdezoo.process.columns import piles_up
-from sdezoo.zoo.column_options import ColumnOptions, column_names, option, setting
+from sdezoo.zoo.column_notation import option, setting
+from sdezoo.zoo.column_options import ColumnOptions, column_names
 from sdezoo.zoo.columns import fit_column
 from sdezoo.zoo.registry import SDES
 
@@ -96,9 +97,8 @@ def find_roles(data: Data, options: ColumnOptions) -> tuple[ColumnOptions, tuple
         return options, ()
     names, reasons = column_names(data), []
     named = data.kind == "table" and bool(data.columns)
-    bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
     ends = {*options.negative, *options.floors, *options.ceilings}
-    known = {*options.dropped, *options.categories, *options.processes, *ends, *bound}
+    known = {*options.dropped, *options.categories, *options.processes, *ends, *options.related}
     rows = torch.cat([data.train, data.test]).double()
     dropped, categories, negative, floors, ceilings = [], [], [], [], []
     for i, (name, kind) in enumerate(zip(names, or_numbers(data.types, len(names)), strict=True)):

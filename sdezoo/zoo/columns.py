@@ -23,7 +23,8 @@ from sdezoo.data.validation import located
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
-from sdezoo.zoo.column_options import DROP, NEARLY, NEGATIVE, ColumnOptions, column_names, option, ordered, quoted, setting, summed
+from sdezoo.zoo.column_notation import option, ordered, quoted, setting, summed
+from sdezoo.zoo.column_options import NEARLY, NEGATIVE, ColumnOptions, column_names
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
 
@@ -87,7 +88,13 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         groups.setdefault(found.spec, {}).setdefault(name, reason)
     texts = {name: name if _PLAIN.fullmatch(name) and names.count(name) == 1 else _number(i, names) for i, name in enumerate(names)}
     reasons = [f"{spec} for {listed(list(group), _LISTED)}: {_common(group.values())}" for spec, group in groups.items()]
-    left = [name for i, name in enumerate(names) if i not in parts]
+    for group, total in options.sums:
+        if total in options.processes:
+            raise DataError(
+                f"The column '{total}' is a sum of others, which have processes.", f"Leave out {setting(total, options.processes[total])}."
+            )
+        reasons.append(f"no process for {total}: the sum of {listed(group, _LISTED)}")
+    left = [name for i, name in enumerate(names) if i not in parts and name not in dict(options.sums).values()]
     for name in left:
         if name in options.processes:
             _check_constant(options.processes[name], name, data)
@@ -168,7 +175,6 @@ def _check_constant(given: str, name: str, data: Data) -> None:
 
 def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:
     """What holds between columns in every row, and what to do: orders that chance would break, and sums of neighbours or of two columns."""
-    bound = {name for each in (*options.chains, *(group for group, _ in options.groups)) for name in each}
     kinds = or_numbers(data.types, len(names))
     origins = [kind.offset / kind.step if isinstance(kind, TimeType) else offset_of(kind) for kind in kinds]
     rows = torch.cat([data.train, data.test]).double() + torch.tensor(origins, dtype=torch.float64)
@@ -176,19 +182,21 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
     free = [
         i
         for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        if name not in bound | words and whole[i] and not isinstance(kind, CategoryType)
+        if name not in words.union(options.related) and whole[i] and not isinstance(kind, CategoryType)
     ]
     if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
         return []
-    moved = rows.roll(len(rows) // 2, 0)
-    orders = []
+    totals = list(_totals(rows, [i for i in free if isinstance(kinds[i], NumberType)]))
+    found = [summed([names[i] for i in group], quoted(names[place])) for group, place in totals]
+    free = [i for i in free if not any(i in (*group, place) for group, place in totals)]
+    moved, orders = rows.roll(len(rows) // 2, 0), []
     for i, j in permutations(free, 2):
         if _measure(kinds[i]) != _measure(kinds[j]) or (i > j and bool((rows[:, i] == rows[:, j]).all())):
             continue  # equal columns: offered the other way round
         holds = bool((rows[:_FIRST, i] <= rows[:_FIRST, j]).all()) and bool((rows[:, i] <= rows[:, j]).all())
         if holds and float((moved[:, i] > rows[:, j]).double().mean()) >= _BROKEN:
             orders.append((i, j))
-    found = [ordered([names[i] for i in chain]) for chain in _chains(orders)]
+    found += [ordered([names[i] for i in chain]) for chain in _chains(orders)]
     for first, last in combinations(range(len(free) + 1), 2):
         group = [i for i in free[first:last] if isinstance(kinds[i], NumberType)]
         if len(group) < _GROUP or (rows[:_FIRST, group] < 0).any():
@@ -200,11 +208,7 @@ def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[s
         total = float(f"{float(sums.mean()):.6g}")
         if total > 0 and float((sums - total).abs().max()) <= NEARLY * total and not (rows[:, group] < 0).any():
             found.append(summed([names[i] for i in group], f"{total:g}"))
-    reasons = []
-    for group, place in _totals(rows, [i for i in free if isinstance(kinds[i], NumberType)]):
-        held, drop = summed([names[i] for i in group], quoted(names[place])), option(setting(names[place], DROP))
-        reasons.append(f"in every row {held}: leave {names[place]!r} out with {drop}, and add up the samples")
-    return (reasons + [f"in every row {held}: keep it with {option(held)}" for held in found])[:_OFFERED]
+    return [f"in every row {held}: keep it with {option(held)}" for held in found[:_OFFERED]]
 
 
 def _totals(rows: Tensor, free: Sequence[int]) -> Iterator[tuple[list[int], int]]:

@@ -1,7 +1,9 @@
 """`--sde auto`: each column gets the process that its values ask for; what users say of columns is obeyed or refused by name."""
 
 import csv
+import re
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,16 @@ import torch
 from sdezoo.data.column_types import NumberType, TimeType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.errors import DataError, ParameterError
+from sdezoo.errors import DataError, ParameterError, SdezooError
 from sdezoo.generation.samples import choose_sampler, generate
 from sdezoo.runs.evaluate import evaluate
+from sdezoo.runs.impute import impute
+from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore
 from sdezoo.training.config import TrainingConfig
-from sdezoo.zoo.column_options import ColumnOptions, ordered, setting, summed
+from sdezoo.zoo.column_notation import ordered, setting, summed
+from sdezoo.zoo.column_options import ColumnOptions
 from sdezoo.zoo.columns import choose_process
 from sdezoo.zoo.datasets import find_dataset
 from sdezoo.zoo.registry import SDES
@@ -182,13 +187,68 @@ def test_sums_of_columns_are_named_with_what_to_do() -> None:
     table = {"amount": amount, "x": torch.randn(200, generator=r), "after": before + amount, "before": before, **quarters}
     table |= {"year": sum(quarters.values()), "dust": torch.rand(200, generator=r) * 1e-9}
     (found,) = [choose_process(data_of(table), Encoding(()), ColumnOptions()).reasons]
-    assert [reason for reason in found if "add up" in reason] == [
-        "in every row amount+before=after: leave 'after' out with --column 'after=drop', and add up the samples",
-        "in every row q1+q2+q3+q4=year: leave 'year' out with --column 'year=drop', and add up the samples",
+    assert [reason for reason in found if "in every row" in reason] == [
+        "in every row amount+before=after: keep it with --column 'amount+before=after'",
+        "in every row q1+q2+q3+q4=year: keep it with --column 'q1+q2+q3+q4=year'",
     ]
+    kept = ColumnOptions.parse("amount+before=after,q1+q2+q3+q4=year")
+    choice = choose_process(data_of(table), Encoding(kept.codecs(data_of(table))), kept)
+    assert "no process for after: the sum of 'amount', 'before'" in choice.reasons
+    assert not any("--column" in reason or "constant" in reason for reason in choice.reasons)
+    with pytest.raises(DataError, match="'after' is a sum of others"):
+        choose_process(data_of(table), Encoding(()), ColumnOptions.parse("amount+before=after,after=gbm"))
     one = {**table, "after": (before + amount).index_fill(0, torch.tensor([7]), 1.0)}
     assert not any("=after" in reason for reason in choose_process(data_of(one), Encoding(()), ColumnOptions()).reasons)
     assert choose_process(data_of(one), Encoding(()), ColumnOptions.parse("year=drop")).spec
+
+
+def test_a_sum_of_columns_is_kept(tmp_path: Path) -> None:
+    """To the last cent, and of whole numbers, in every row that is written; of missing cells too."""
+    random = np.random.default_rng(0)
+    net, tax = random.lognormal(3, 1, 300).round(2), random.lognormal(1, 1, 300).round(2)
+    men, women = random.poisson(3, 300) + 10**9, random.poisson(2, 300)
+    cents = [f"{a:.2f},{b:.2f},{a + b:.2f},{m},{w},{m + w}" for a, b, m, w in zip(net, tax, men, women, strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join(["net,tax,gross,men,women,all", *cents]))
+    column = "tax+net=gross,men+women=all"
+    result = train(config(tmp_path, data=str(tmp_path / "t.csv"), column=column))
+    assert column in TrainingConfig.read(result.run / "config.yaml")["column"]
+    sample(result.run, tmp_path / "s.csv", n=500, steps=5)
+    head, *rows = (line.split(",") for line in (tmp_path / "s.csv").read_text().splitlines())
+    assert head == ["net", "tax", "gross", "men", "women", "all"]
+    assert len({row[2] for row in rows}) > 100
+    for row in rows:
+        a, b, c, m, w, n = map(Decimal, row)
+        assert a + b == c
+        assert m + w == n
+    (tmp_path / "holes.csv").write_text("net,tax,gross,men,women,all\n10.50,,,1000000002,3,\n")
+    impute(result.run, tmp_path / "holes.csv", tmp_path / "filled.csv")
+    (row,) = (line.split(",") for line in (tmp_path / "filled.csv").read_text().splitlines()[1:])
+    assert (row[0], *row[3:]) == ("10.50", "1000000002", "3", "1000000005")
+    assert Decimal(row[0]) + Decimal(row[1]) == Decimal(row[2])
+
+
+@pytest.mark.parametrize(
+    ("column", "problem", "remedy"),
+    [
+        ("a+b=d", "'a' and 'b' do not sum to 'd' in 199 rows, such as line 2 of", "Omit 'a\\+b=d', or correct"),
+        ("a+b=none", "no column 'none'", "a"),
+        ("a+b=c,a<=c", "names 'a' twice", "one sum"),
+        ("fine+a=e", "'fine' are finer than those of 'e'", "Omit 'fine\\+a=e'"),
+        ("x+y=vp", "no column 'vp'", "Put the name into quotation marks: --column '\"x\\+y\"=vp'"),
+        ("a+b=", "is not of a form that is known", "A\\+B=C"),
+    ],
+)
+def test_a_sum_that_cannot_be_kept(column: str, problem: str, remedy: str, tmp_path: Path) -> None:
+    r = np.random.default_rng(0)
+    a, b, fine = r.poisson(9, 200), r.poisson(4, 200), r.integers(0, 3, 200) / 2
+    table = {"a": a, "b": b, "c": a + b, "d": np.where(np.arange(200) == 7, a + b, a + b + 1), "fine": fine}
+    table |= {"e": (fine + a).round(), "x+y": r.normal(size=200)}
+    rows = [",".join(map(str, row)) for row in zip(*table.values(), strict=True)]
+    (tmp_path / "t.csv").write_text("\n".join([",".join(table), *rows]))
+    with pytest.raises(SdezooError) as caught:
+        train(config(tmp_path, data=str(tmp_path / "t.csv"), column=column))
+    assert re.search(problem, caught.value.problem)
+    assert re.search(remedy, caught.value.remedy)
 
 
 def test_distances_from_a_floor_are_no_shares() -> None:

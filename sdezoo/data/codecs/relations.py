@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -145,6 +146,59 @@ class ShareCodec(Codec):
         if not isinstance(positive, list) or len(positive) not in (0, len(columns)) or not all(type(each) is bool for each in positive):
             raise damaged()
         return cls(columns, float(total), _read(values, len(columns)), tuple(positive))
+
+
+@dataclass(frozen=True, eq=False)
+class SumCodec(Codec):
+    """Leaves out a column that is the sum of others, and restores it: whatever is sampled, the sum holds.
+
+    What is added up are values on the lattices of their columns, so that the sum is exact.
+
+    Args:
+        columns: increasing indices of all these columns.
+        place: position in `columns` of the sum.
+        units: the lattices of the columns.
+        offset: what the sum of the codes of the others lacks of the code of their sum: columns may be counted from other numbers than 0.
+    """
+
+    kind: ClassVar[str] = "sum"
+
+    columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
+    place: int = 0
+    units: Units = ()
+    offset: float = 0.0
+
+    @property
+    def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return len(self.columns) - 1
+
+    @property
+    def sources(self) -> Sequence[int]:
+        return [i for i in range(len(self.columns)) if i != self.place]
+
+    def encode(self, raw: Tensor) -> Tensor:
+        return raw[..., self.sources]
+
+    def decode(self, x: Tensor) -> Tensor:
+        step, scale = torch.tensor(self.units, dtype=torch.float64)[self.sources].T
+        x = torch.where(step > 0, (x * scale / step).round() * step / scale, x)
+        return torch.cat([x[..., : self.place], x.sum(-1, keepdim=True) + self.offset, x[..., self.place :]], -1)
+
+    def log_det(self, raw: Tensor) -> None:
+        """None: the columns have a density where the sum holds alone."""
+
+    def parameters(self) -> dict[str, Any]:
+        return {"columns": list(self.columns), "place": self.place, **_recorded(self.units), "offset": self.offset}
+
+    @classmethod
+    def from_parameters(cls, values: Mapping[str, Any]) -> Self:
+        columns, place, offset = indices(values), values.get("place"), values.get("offset")
+        units = _read(values, len(columns))
+        if type(place) is not int or not 0 <= place < len(columns) or len(columns) < 3 or not units:
+            raise damaged()
+        if not isinstance(offset, int | float) or not math.isfinite(offset):
+            raise damaged()
+        return cls(columns, place, units, float(offset))
 
 
 def _apportioned(units: Tensor, shares: Tensor, least: Tensor) -> Tensor:

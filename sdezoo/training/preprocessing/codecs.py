@@ -17,7 +17,8 @@ from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
 from sdezoo.errors import DataError
-from sdezoo.zoo.column_options import DROP, option, setting
+from sdezoo.zoo.column_notation import option, setting
+from sdezoo.zoo.column_options import DROP
 
 CATEGORIES = 500
 """Largest number of categories of a column."""
