@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from torch import Tensor
@@ -13,8 +14,8 @@ from sdezoo.errors import DataError
 
 
 def joined(first: Data, second: Data) -> Data:
-    """Join two data sets as snapshots at times 0 and 1, the ends of a bridge. Class labels are left out. Images of two lattices count as
-    continuous.
+    """Join two data sets as snapshots at times 0 and 1, the ends of a bridge. Class labels are left out. Images of different levels
+    get those of both.
 
     Args:
         first: the first end.
@@ -41,7 +42,7 @@ def joined(first: Data, second: Data) -> Data:
             raise DataError(f"The two ends differ in {what}: {_short(one)} and {_short(other)}.", "Give data whose rows are of one kind.")
     if first.types != second.types:
         first, second = _of_common_types(first, second)
-    levels = first.levels if first.levels == second.levels else None
+    levels = math.lcm(first.levels, second.levels) if first.levels and second.levels else None
     later = (Snapshot(1.0, second.train, second.test),)
     return replace(first, train_labels=None, test_labels=None, class_names=(), levels=levels, later=later)
 

@@ -44,7 +44,14 @@ def paths(values: Tensor, times: list[float] | None = None) -> Data:
 
 def test_ends_are_on_a_lattice_if_both_are_on_the_same() -> None:
     images = rows(4, 1, 4, 4)
-    for levels, other, both in ((255, 255, 255), (255, 65535, None), (255, None, None), (None, None, None)):
+    for levels, other, both in (
+        (255, 255, 255),
+        (255, 65535, 65535),
+        (1, 255, 255),
+        (16, 255, 4080),
+        (255, None, None),
+        (None, None, None),
+    ):
         ends = (Data(images, images[:0], "image", levels=each) for each in (levels, other))
         assert joined(*ends).levels == both
 

@@ -211,3 +211,40 @@ def test_samples_of_a_run_are_single_files(tmp_path: Path) -> None:
     assert not (tmp_path / "many.parts").exists()
     with pytest.raises(RunError, match="has images"):
         sample(run, f"{tmp_path}/few/", n=1, device="cpu")
+
+
+@pytest.mark.parametrize(("values", "dtype", "levels"), [
+    ((0, 255), "uint8", 1), ((0, 85, 170, 255), "uint8", 3), ((0, 15, 255), "uint8", 17), ((0, 1, 255), "uint8", 255),
+    ((0, 100), "uint8", 255), ((0, 65535), "uint16", 65535), ((0, 5, 65535), "uint16", 13107), ((0, 0), "uint8", 255),
+])  # fmt: skip
+def test_levels_are_those_that_pixels_have(tmp_path: Path, values: tuple[int, ...], dtype: str, levels: int) -> None:
+    """A mask of 0 and 255 has two; held-out images count, and 16 bits stay 16 bits."""
+    pixels = np.full((70, 4, 6), values[0], dtype)
+    pixels[1:, 0, 0] = np.resize(values[1:], 69)
+    np.savez(tmp_path / "x.npz", x=pixels)
+    np.savez(tmp_path / "parts.npz", x_train=pixels[:1], x_test=pixels[1:])
+    for data in (
+        Folder(str(put(tmp_path / "in", pixels, "png"))).load(),
+        Array(str(tmp_path / "x.npz")).load(),
+        Array(str(tmp_path / "parts.npz")).load(),
+    ):
+        assert data.levels == levels
+        assert data.notes == ()
+
+
+def test_samples_of_masks_are_masks(tmp_path: Path) -> None:
+    put(tmp_path / "in", RNG.integers(0, 2, (40, 8, 8)).astype(bool), "png")
+    settings = {"net": "unet:width=8", "steps": 2, "batch_size": 8, "data": str(tmp_path / "in"), "out": str(tmp_path / "run")}
+    run = train(TrainingConfig.build(settings)).run
+    sample(run, f"{tmp_path}/out/", n=4, steps=3)
+    written = np.stack([np.asarray(Image.open(file)) for file in sorted((tmp_path / "out").iterdir())])
+    assert set(np.unique(written)) == {0, 255}
+
+
+def test_dark_images_are_noted(tmp_path: Path) -> None:
+    for values, dtype, said in (((0, 1), "uint8", "above 1 of 255"), ((3, 4000), "uint16", "maximum=4000, or maximum=4095 of 12 bits")):
+        pixels = np.resize(np.array(values, dtype), (20, 4, 6))
+        np.savez(tmp_path / "x.npz", x=pixels)
+        assert said in "".join(Array(str(tmp_path / "x.npz")).load().notes)
+        assert Array(str(tmp_path / "x.npz"), maximum=4095).load().notes == ()
+    assert Array(str(tmp_path / "x.npz"), maximum=4095).load().levels == 4095

@@ -13,6 +13,7 @@ from sdezoo.data.arrays import Header, MappedRows
 from sdezoo.data.dataset import Data, Dataset, Kind, split
 from sdezoo.data.formats import ArrayFormat
 from sdezoo.data.opening.labels import labels as named
+from sdezoo.data.pixels import examined
 from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_close, check_finite, check_pixels, check_times, to_unit
 from sdezoo.errors import DataError
@@ -69,7 +70,7 @@ class Array(Dataset):
 
     def _whole(self, arrays: dict[str, np.ndarray]) -> Data:
         """The data from arrays in memory, keyed by their names."""
-        data = replace(self._parts(arrays), maximum=self.maximum)
+        data = examined(replace(self._parts(arrays), maximum=self.maximum))
         check_times(data)
         return data
 

@@ -13,6 +13,7 @@ import torch
 from PIL import ExifTags, Image, ImageOps
 
 from sdezoo.data.dataset import Data, Dataset, split
+from sdezoo.data.pixels import examined
 from sdezoo.data.reading import DEFLATE, check_size, reading
 from sdezoo.data.validation import check_finite, check_pixels
 from sdezoo.errors import DataError
@@ -79,7 +80,7 @@ class Folder(Dataset):
         levels = None if pixels.dtype == np.float32 else round(largest)
         note = f"{len(notes)} images of 16-bit colour, such as '{notes[0]}', are read at 8 bits." if notes else ""
         known = {"labels": classes, "class_names": names, "maximum": self.maximum}
-        return split(values, "image", holdout=self.holdout, levels=levels, notes=(note,) if note else (), **known)
+        return examined(split(values, "image", holdout=self.holdout, levels=levels, notes=(note,) if note else (), **known))
 
     def _largest(self, root: Path, pixels: np.ndarray) -> float:
         if pixels.dtype == np.float32:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.dataset import Data, Dataset, split
+from sdezoo.data.pixels import examined
 from sdezoo.data.reading import DEFLATE, check_size, read_bytes, reading
 from sdezoo.errors import DataError
 from sdezoo.parameters import Fraction
@@ -42,14 +43,14 @@ class Idx(Dataset):
         values, labels = _part(path)
         held_out = _beside(path, ("train", "t10k")) or _beside(path, ("train", "test"))
         if held_out is None:
-            return split(values, "image", holdout=self.holdout, labels=labels, levels=255)
+            return examined(split(values, "image", holdout=self.holdout, labels=labels, levels=255))
         test, test_labels = _part(held_out)
         if test.shape[1:] != values.shape[1:]:
             raise DataError(
                 f"'{held_out}' holds images {tuple(test.shape[2:])}, but '{path}' holds images {tuple(values.shape[2:])}.",
                 "Give two parts of one image size, or move the held-out part away.",
             )
-        return Data(values, test, "image", train_labels=labels, test_labels=test_labels, levels=255)
+        return examined(Data(values, test, "image", train_labels=labels, test_labels=test_labels, levels=255))
 
 
 def _beside(path: Path, *renames: tuple[str, str]) -> Path | None:
