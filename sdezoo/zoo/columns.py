@@ -10,12 +10,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, permutations
 
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
+from sdezoo.data.column_types import NumberType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.opening.table import listed
@@ -23,22 +22,19 @@ from sdezoo.data.validation import located
 from sdezoo.errors import DataError, PluginError
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
-from sdezoo.zoo.column_notation import option, ordered, quoted, setting, summed
-from sdezoo.zoo.column_options import NEARLY, NEGATIVE, ColumnOptions, column_names
+from sdezoo.zoo.column_notation import option, setting
+from sdezoo.zoo.column_options import NEGATIVE, ColumnOptions, column_names
 from sdezoo.zoo.composition import defaults, preferred
 from sdezoo.zoo.registry import SDES
+from sdezoo.zoo.relations import relations
 
 AUTO = "auto"
 """The setting that leaves the process to the data."""
 _FORMS = {"growth": "growth factors of steps", "level": "values relative to the start", "real": "values"}
 _PLAIN = re.compile(r"[^\[\]();,=<>+\s](?:[^\[\]();,=<>+]*[^\[\]();,=<>+\s])?")
 _LISTED = 20
-_SEARCHED, _ENOUGH, _BROKEN, _GROUP, _OFFERED = 30, 50, 0.02, 3, 3
-"""At most 30 columns of 50 rows or more are searched for what holds between them. An order is offered if rows of other columns would break
-it in 2 % of cases, a sum of three columns or more; three offers at most."""
 _UNIT = 1024.0
 """What a distance is multiplied by to see whether a process fits it in another unit."""
-_FIRST = 1024  # rows that rule out most of what does not hold
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,7 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
         if name in options.processes:
             _check_constant(options.processes[name], name, data)
     reasons += [f"no process for {listed(left, _LISTED)}: constant, restored exactly"] if left else []
-    reasons += _held(data, column_names(data), options, words)
+    reasons += [f"in every row {held}: keep it with {option(held)}" for held in relations(data, words.union(options.related))]
     if len(groups) == 1:
         return Choice(next(iter(groups)), tuple(reasons))
     parts = (f"{f'({spec})' if ',' in spec else spec}[{';'.join(texts[name] for name in group)}]" for spec, group in groups.items())
@@ -171,82 +167,6 @@ def _check_constant(given: str, name: str, data: Data) -> None:
     else:
         return
     raise DataError(problem, f"Leave out {setting(name, given)}: a column of one value needs no process, and is restored exactly.")
-
-
-def _held(data: Data, names: Sequence[str], options: ColumnOptions, words: set[str]) -> list[str]:
-    """What holds between columns in every row, and what to do: orders that chance would break, and sums of neighbours or of two columns."""
-    kinds = or_numbers(data.types, len(names))
-    origins = [kind.offset / kind.step if isinstance(kind, TimeType) else offset_of(kind) for kind in kinds]
-    rows = torch.cat([data.train, data.test]).double() + torch.tensor(origins, dtype=torch.float64)
-    whole = (~rows.isnan()).all(0)
-    free = [
-        i
-        for i, (name, kind) in enumerate(zip(names, kinds, strict=True))
-        if name not in words.union(options.related) and whole[i] and not isinstance(kind, CategoryType)
-    ]
-    if not 2 <= len(free) <= _SEARCHED or len(rows) < _ENOUGH or not data.columns:
-        return []
-    totals = list(_totals(rows, [i for i in free if isinstance(kinds[i], NumberType)]))
-    found = [summed([names[i] for i in group], quoted(names[place])) for group, place in totals]
-    free = [i for i in free if not any(i in (*group, place) for group, place in totals)]
-    moved, orders = rows.roll(len(rows) // 2, 0), []
-    for i, j in permutations(free, 2):
-        if _measure(kinds[i]) != _measure(kinds[j]) or (i > j and bool((rows[:, i] == rows[:, j]).all())):
-            continue  # equal columns: offered the other way round
-        holds = bool((rows[:_FIRST, i] <= rows[:_FIRST, j]).all()) and bool((rows[:, i] <= rows[:, j]).all())
-        if holds and float((moved[:, i] > rows[:, j]).double().mean()) >= _BROKEN:
-            orders.append((i, j))
-    found += [ordered([names[i] for i in chain]) for chain in _chains(orders)]
-    for first, last in combinations(range(len(free) + 1), 2):
-        group = [i for i in free[first:last] if isinstance(kinds[i], NumberType)]
-        if len(group) < _GROUP or (rows[:_FIRST, group] < 0).any():
-            continue
-        some = rows[:_FIRST, group].sum(1)
-        if float(some.max() - some.min()) > 2 * NEARLY * float(some.max()):
-            continue
-        sums = rows[:, group].sum(1)
-        total = float(f"{float(sums.mean()):.6g}")
-        if total > 0 and float((sums - total).abs().max()) <= NEARLY * total and not (rows[:, group] < 0).any():
-            found.append(summed([names[i] for i in group], f"{total:g}"))
-    return [f"in every row {held}: keep it with {option(held)}" for held in found[:_OFFERED]]
-
-
-def _totals(rows: Tensor, free: Sequence[int]) -> Iterator[tuple[list[int], int]]:
-    """Columns that are the sum of two others, or of three neighbours or more, in every row, and these; none of which is next to nothing.
-
-    Args:
-        rows: all rows, float64.
-        free: the columns of numbers.
-    """
-    left = [*free]
-    runs = [list(free[first:last]) for first, last in combinations(range(len(free) + 1), 2) if last - first >= _GROUP]
-    for group in (*map(list, combinations(free, 2)), *runs):
-        likely = [i for i in left if i not in group]
-        for part in (rows[:_FIRST], rows):
-            gaps = (part[:, group].sum(1, keepdim=True) - part[:, likely]).abs().amax(0)
-            scales = part[:, likely].abs().amax(0).maximum(part[:, group].abs().max()) * 2 * NEARLY
-            likely = [i for i, holds in zip(likely, (gaps <= scales).tolist(), strict=True) if holds]
-        for place in likely[:1]:
-            least = 4 * NEARLY * float(rows[:, [*group, place]].abs().max())
-            if all(float((rows[:, i].abs() > least).double().mean()) >= _BROKEN for i in group):
-                left.remove(place)
-                yield group, place
-
-
-def _measure(kind: ColumnType) -> object:
-    """What the values of a column have in common with those that they can be compared with."""
-    return (kind.arrow, kind.step) if isinstance(kind, TimeType) else kind.kind
-
-
-def _chains(orders: list[tuple[int, int]]) -> Iterator[list[int]]:
-    """Chains of columns of which each is at most the next, as long as may be, no column in two: they can be kept together."""
-    while orders:
-        longest: dict[int, list[int]] = {}  # the longest chain from each column on
-        for _ in range(len({i for i, _ in orders})):
-            for i, j in orders:
-                longest[i] = max(longest.get(i, []), [i, *longest.get(j, [j])], key=len)
-        yield (chain := max(longest.values(), key=len))
-        orders = [(i, j) for i, j in orders if not {i, j} & {*chain}]
 
 
 def _simplex(data: Data, group: Sequence[str]) -> str:
