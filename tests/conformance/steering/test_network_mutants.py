@@ -27,7 +27,8 @@ class Net(nn.Module):
         self.enter, self.told = nn.Linear(torch.Size(shape).numel(), width), nn.Linear(8, width)
         self.middle, self.leave = nn.Linear(width, width), nn.Linear(width, torch.Size(shape).numel())
         self.table = None if classes is None else nn.Embedding(classes + ("no-row" not in self.mistakes), width)
-        self.dropout = nn.Dropout(0.1 if "own-dropout" in self.mistakes else rule.dropout)
+        own = "own-dropout" in self.mistakes or ("falls-back" in self.mistakes and not rule.dropout)
+        self.dropout = nn.Dropout(0.1 if own else rule.dropout)
         self.none = 0 if "class-for-none" in self.mistakes else classes
         if "starts-anywhere" not in self.mistakes:
             nn.init.zeros_(self.leave.weight)
@@ -98,6 +99,7 @@ MUTANTS = {
     "vectors-alone": "contract",
     "own-dropout": "every-parameter-counts",
     "switches": "every-parameter-counts",
+    "falls-back": "zero-is-a-number",
     "centres": "rows-are-independent",
     "first-level": "rows-are-independent",
     "clamps": "levels-are-told-apart",
