@@ -19,6 +19,7 @@ from sdezoo_plugins.sdes.joint.heston import Heston
 from sdezoo_plugins.sdes.joint.rotation import Rotation
 from sdezoo_plugins.sdes.non_gaussian.levy import Levy
 from sdezoo_plugins.sdes.non_gaussian.log_laplace import LogLaplace
+from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
 from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
 from tests.conformance.right.losses import mutants
 
@@ -218,3 +219,12 @@ class LowPrior(ExpOU):
     def prior(self, shape, noise, like):
         mean, sigma = self._stationary
         return 0.8 * mean + sigma * noise.normal(like, shape)
+
+
+@killed_by("tail-is-that-of-its-density")
+class LighterByOne(StudentT):
+    """The index of the density for that of the tail."""
+
+    @property
+    def tail(self):
+        return self.nu + 1
