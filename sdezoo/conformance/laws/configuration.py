@@ -53,9 +53,10 @@ def configuration_laws(contract: type, answer: Callable[[Any], Any], *, sizes: b
         for one in (*(other for key in left for other in _varied(plugin, key)), unusual(plugin, usual), plugin):
             with _reads(type(plugin), left) as seen:
                 try:
-                    answer(one)
+                    idle = answer(one) == {}  # it takes nothing that is tried
                 except Exception:  # which other laws report
-                    seen.update(left)
+                    idle = True
+                seen.update(left if idle else ())
             left -= seen
             if not left:
                 return
@@ -86,7 +87,8 @@ def configuration_laws(contract: type, answer: Callable[[Any], Any], *, sizes: b
             return known[one]
 
         for key in counted(plugin):
-            for pairs in (_pairs(plugin, usual, key), _given(plugin, usual, key)):
+            alone = _beside(plugin, key) if _is_whole(plugin, key, plugin.parameters()[key]) else ()  # a size is no choice beside others
+            for pairs in (_pairs(plugin, usual, key), _given(plugin, usual, key), alone):
                 first: tuple[Any, Any] | None = None
                 for base, changed in pairs:
                     if not _same(asked(base), asked(changed)):
@@ -172,29 +174,35 @@ def _pairs(plugin: Any, usual: frozenset[str], key: str) -> Iterator[tuple[Any, 
     """Plugins that differ in one hyper-parameter alone."""
     every: list[Any] = variants(plugin)
     for base in dict.fromkeys((plugin, unusual(plugin, usual), *every)):
-        value = base.parameters()[key]
-        small = _SIZES if isinstance(value, int) and not isinstance(value, bool) else ()  # at which a bound is reached
-        for other in (*alternatives(base, key), *small):
-            try:
-                yield base, dataclasses.replace(base, **{key: other})
-            except SdezooError:  # out of range
-                continue
+        yield from _beside(base, key)
+
+
+def _beside(base: Any, key: str) -> Iterator[tuple[Any, Any]]:
+    """A plugin, and copies that differ in one hyper-parameter."""
+    value = base.parameters()[key]
+    small = _SIZES if isinstance(value, int) and not isinstance(value, bool) else ()  # at which a bound is reached
+    for other in (*alternatives(base, key), *small):
+        try:
+            yield base, dataclasses.replace(base, **{key: other})
+        except SdezooError:  # out of range
+            continue
 
 
 _SIZES = (1, 2)
-_GIVEN = ((0.5, 0.25), (2.0, 4.0))
-"""Numbers that are given in the place of 0, or of none."""
+_GIVEN, _WHOLE = ((0.5, 0.25), (2.0, 4.0)), ((2, 3), (4, 8))
+"""Numbers that are given in the place of 0, or of none, and whole numbers in the place of none."""
 
 
 def _given(plugin: Any, usual: frozenset[str], key: str) -> Iterator[tuple[Any, Any]]:
     """Plugins that differ in a number that is 0 or open by default, and given in both."""
     value = plugin.parameters()[key]
-    opened = value is None and float in get_args(get_type_hints(type(plugin))[key])
-    if not opened and not (isinstance(value, float) and value == 0):
+    hint = get_type_hints(type(plugin))[key]
+    whole = value is None and is_whole(hint)
+    if not whole and not (value is None and float in get_args(hint)) and not (isinstance(value, float) and value == 0):
         return
     every: list[Any] = variants(plugin)
     for base in dict.fromkeys((plugin, unusual(plugin, usual), *every)):
-        for one, other in _GIVEN:
+        for one, other in _WHOLE if whole else _GIVEN:
             try:
                 yield dataclasses.replace(base, **{key: one}), dataclasses.replace(base, **{key: other})
             except SdezooError:  # out of range
