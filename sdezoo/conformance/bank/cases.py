@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from hypothesis import strategies as st
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import constraints, transform_to
 
 from sdezoo.conformance.bank.noise_doubles import keyed
+from sdezoo.conformance.bank.other_values import choices, others, settings
 from sdezoo.conformance.law import LawError
 from sdezoo.errors import SdezooError
 from sdezoo.parameters import Plugin
@@ -32,15 +33,7 @@ FLAT = 0.4
 """A start at which rows of two dimensions are tried."""
 _ENTRIES = {-0.6: 2, FLAT: 4}
 """Largest size of a state of several entries to try at a start; a law that needs quadrature can take 2."""
-_FACTORS = (1.25, 0.5, 2.0)
-_OPEN = (0.8, 0.5)
 _DRAWN = 256
-_COLUMNS = ((0.8,), (0.8, 0.3))
-"""Values for an open list of numbers: one for all columns, or one for each of two."""
-_SKEW = ((0.0, 1.0, 0.0), (-1.0, 0.0, 0.5), (0.0, -0.5, 0.0)), ((0.0, 0.0, 0.8), (0.0, 0.0, 0.0), (-0.8, 0.0, 0.0))
-_SYMMETRIC = (((1.0, 0.5), (0.5, 2.0)),)
-_MATRICES = _SKEW, _SYMMETRIC
-"""Values for an open list of matrices: two that are skew-symmetric, and one that is symmetric."""
 
 
 @cache
@@ -48,7 +41,7 @@ def variants(plugin: Q) -> list[Q]:
     """`plugin`, followed by copies with one hyper-parameter changed: scaled, set if it was open, or another choice."""
     found = [plugin]
     for key, value in plugin.parameters().items():
-        for other in _others(type(plugin), key, value):
+        for other in others(type(plugin), key, value):
             try:
                 found.append(replace(plugin, **{key: other}))  # pyright: ignore[reportArgumentType]
             except SdezooError:  # out of range
@@ -69,7 +62,7 @@ def unusual(plugin: Q, usual: frozenset[str], works: Callable[[Q], bool] = lambd
         on: What a number becomes that is 0.
     """
     values = plugin.parameters().items()
-    return _changed(plugin, {key: _others(type(plugin), key, value, on) for key, value in values if key not in usual}, works)
+    return _changed(plugin, {key: others(type(plugin), key, value, on) for key, value in values if key not in usual}, works)
 
 
 @cache
@@ -77,8 +70,8 @@ def busy(plugin: Q, scaled: bool = True) -> Q:
     """`plugin` with another choice of each kind, numbers `scaled` unequally, and every open hyper-parameter set to a number of its own."""
     hints, candidates = get_type_hints(type(plugin)), {}
     for k, (key, value) in enumerate(plugin.parameters().items()):
-        if _choices(hints[key]):
-            candidates[key] = _others(type(plugin), key, value)
+        if choices(hints[key]):
+            candidates[key] = others(type(plugin), key, value)
         elif isinstance(value, float) and scaled:
             candidates[key] = [factor * value for factor in (1.25 + 0.1 * k, 0.8, 0.5)]
     return filled(_changed(plugin, candidates))
@@ -89,15 +82,8 @@ def filled(plugin: Q, opened: bool = True) -> Q:
     """`plugin` with numbers for zeros and, if `opened`, every open hyper-parameter set, each to a different number."""
     hints, values = get_type_hints(type(plugin)), list(plugin.parameters().items())
     zeros = {key: (0.5,) for key, value in values if isinstance(value, float) and not value}
-    given = {key: _set(hints[key], 0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None and opened}
+    given = {key: settings(hints[key], 0.8 - 0.13 * k, 2.0 + k) for k, (key, value) in enumerate(values) if value is None and opened}
     return _changed(plugin, {**zeros, **given})
-
-
-def _set(hint: Any, small: float, large: float) -> Sequence[Any]:
-    """Values for an open hyper-parameter: numbers, lists of one number or of a fixed length, or matrices."""
-    if (depth := _depth(hint)) > 1:
-        return _MATRICES
-    return [((one,) if depth else one) for one in (small, large)] + [(one,) * 2 for one in (small, large)]
 
 
 def equivalent(plugin: Any, registry: Registry[Any]) -> tuple[Any, Process | None] | None:
@@ -126,8 +112,8 @@ def equivalent(plugin: Any, registry: Registry[Any]) -> tuple[Any, Process | Non
 
 def _changed(plugin: Q, candidates: dict[str, Sequence[Any]], works: Callable[[Q], bool] = lambda _: True) -> Q:
     """`plugin` with each hyper-parameter set to the first candidate that is valid, and works, together with those already set."""
-    for key, others in candidates.items():
-        for other in others:
+    for key, found in candidates.items():
+        for other in found:
             try:
                 changed = replace(plugin, **{key: other})  # pyright: ignore[reportArgumentType]
                 if works(changed):
@@ -136,41 +122,6 @@ def _changed(plugin: Q, candidates: dict[str, Sequence[Any]], works: Callable[[Q
             except SdezooError:
                 continue
     return plugin
-
-
-def alternatives(plugin: Plugin, key: str) -> Sequence[Any]:
-    """Other values for a hyper-parameter: scaled, set if it is open, another choice; some may be out of range.
-
-    Args:
-        plugin: The plugin.
-        key: Name of the hyper-parameter.
-    """
-    return _others(type(plugin), key, plugin.parameters()[key])
-
-
-def _others(cls: type[Plugin], key: str, value: Any, on: float = 0.5) -> Sequence[Any]:
-    hint = get_type_hints(cls)[key]
-    if choices := _choices(hint):
-        return [choice for choice in choices if choice != value]
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 1, value - 1]
-    if isinstance(value, float):
-        return [factor * value for factor in _FACTORS] if value else [on]
-    if value is None:
-        return (_OPEN, _COLUMNS, _MATRICES)[min(_depth(hint), 2)]
-    return []
-
-
-def _choices(hint: Any) -> list[Any]:
-    return [choice for kind in (hint, *get_args(hint)) if get_origin(kind) is Literal for choice in get_args(kind)]
-
-
-def _depth(hint: Any) -> int:
-    """How many lists lie in one another: 1 for a list of numbers."""
-    inner = max(map(_depth, get_args(hint)), default=0)
-    return inner + (Ellipsis in get_args(hint))
 
 
 def fitting_variants(sde: Any, event: Shape) -> list[Any]:

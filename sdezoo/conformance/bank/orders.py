@@ -20,7 +20,9 @@ import torch
 from torch import Tensor
 
 from sdezoo.conformance.bank.noise_doubles import BrownianPath, Counted, Impulse, Still, keyed
-from sdezoo.conformance.bank.sampler_problems import WIDE, ReferenceProblem, drive
+from sdezoo.conformance.bank.problems import Hastening, Mixture
+from sdezoo.conformance.bank.sampler_problems import FINE, WIDE, ReferenceProblem, drive, reference_problems
+from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.sampler import Sampler
 
@@ -60,6 +62,21 @@ class Error(NamedTuple):
     def slack(self) -> float:
         """Allowance for sampling error: three standard errors."""
         return 3 * float(self.deviation.norm())
+
+
+def order_problems(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: float = FINE) -> list[ReferenceProblem]:
+    """The `reference_problems` of a sampler, and `Hastening`: noise that grows within a step shows whether a step takes it at one time.
+
+    Args:
+        sampler: The sampler.
+        law: Takes an affine process; returns the distribution of the data in its coordinates.
+        lo: First time of `t_span`.
+    """
+    found, hastening = reference_problems(sampler, law, lo), Hastening(lo=lo)
+    if sampler.refuses(hastening) is None and not any(isinstance(problem.model.sde, Hastening) for problem in found):
+        mixture = law(hastening)
+        found.append(ReferenceProblem(mixture, mixture, torch.clone, torch.clone))
+    return found
 
 
 def draws_noise(sampler: Sampler, problem: ReferenceProblem) -> bool:

@@ -16,6 +16,7 @@ from sdezoo.conformance.bank.sampler_problems import FINE, ReferenceProblem, She
 from sdezoo.learning.model import Model
 from sdezoo.parameters import Positive
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import Noise
 from sdezoo.process.sde import ForwardSDE
 from sdezoo.sampling.sampler import Sampler
@@ -164,3 +165,29 @@ def matrix_problem(sampler: Sampler, law: Callable[[AffineSDE], Mixture], lo: fl
         return None
     mixture = law(sde.flat)
     return ReferenceProblem(ShearedMixture(sde, mixture), mixture, sheared, lambda x: sheared(x, -1))
+
+
+class NormalEnds(Model[Bridge]):
+    """The exact denoiser of a bridge between two independent normal distributions, `N(0.4, 0.5²)` at 0 and `N(−0.6, 0.9²)` at 1.
+
+    `z_t` is normal, of mean `M = (1 − t) m_0 + t m_1` and variance `V = (1 − t)² v_0 + t² v_1 + ς² t (1 − t)`, and
+    `E[z_0 | z_t = z] = m_0 + (1 − t) v_0 (z − M)/V`.
+
+    Args:
+        sde: The bridge, with two ends.
+    """
+
+    def __init__(self, sde: Bridge) -> None:
+        self.sde = sde
+
+    def moments(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """`M` and `V` at a time, shaped like `t`."""
+        (m0, d0), (m1, d1) = (0.4, 0.5), (-0.6, 0.9)
+        return (1 - t) * m0 + t * m1, (1 - t) ** 2 * d0**2 + t**2 * d1**2 + self.sde.rate**2 * t * (1 - t)
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        raise AssertionError("a bridge has no score")
+
+    def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (m0, v0), (mean, variance) = self.moments(torch.zeros_like(t)), self.moments(t)
+        return m0 + (1 - t) * v0 / variance * (z - mean)

@@ -342,7 +342,7 @@ def _decoded(sde: Any, z: Tensor) -> Tensor:
     return sde.decode(z)
 
 
-@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=3, dtypes=_WIDE), examples=10)
+@CONTRACT_LAWS.property_law(lambda sde: process_cases(sde, rows=3, dtypes=_WIDE), also=each_variant, examples=10)
 def adapted_once(case: Case) -> None:
     """`adapted` keeps the class and what was given, depends neither on the order of rows nor on their number, and changes nothing twice."""
     spread = typical(

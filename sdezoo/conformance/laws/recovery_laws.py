@@ -18,7 +18,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sdezoo.conformance.bank.noise_doubles import keyed
-from sdezoo.conformance.bank.orders import END, Error, ReferencePaths, affine_error, draws_noise, falls, flow_error
+from sdezoo.conformance.bank.orders import (
+    END,
+    Error,
+    ReferencePaths,
+    affine_error,
+    draws_noise,
+    falls,
+    flow_error,
+    normal_end,
+    order_problems,
+)
 from sdezoo.conformance.bank.problems import Atoms, Mixture, eight, gaussian
 from sdezoo.conformance.bank.sampler_problems import (
     COARSE,
@@ -31,13 +41,16 @@ from sdezoo.conformance.bank.sampler_problems import (
     no_problem,
     reference_problems,
 )
-from sdezoo.conformance.bank.step_problems import matrix_problem
+from sdezoo.conformance.bank.step_problems import NormalEnds, matrix_problem
 from sdezoo.conformance.evidence import bounded_moments, mean_is_zero, together
 from sdezoo.conformance.law import LEVEL, LawError, Suite
 from sdezoo.errors import CompositionError
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.bridge import Bridge
 from sdezoo.process.noise import Noise, mix
 from sdezoo.sampling.sampler import Sampler
+from sdezoo.zoo.composition import defaults
+from sdezoo.zoo.registry import SDES
 
 RECOVERY_LAWS: Suite[Sampler] = Suite()
 
@@ -83,7 +96,7 @@ def _not_affine(sampler: Sampler) -> str | None:
 
 
 def _no_measure(sampler: Sampler) -> str | None:
-    if any(_measurable(sampler, k, problem) for k, problem in enumerate(reference_problems(sampler, gaussian, COARSE))):
+    if any(_measurable(sampler, k, problem) for k, problem in enumerate(order_problems(sampler, gaussian, COARSE))):
         return _no_weak_order(sampler)
     return _no_weak_order(sampler) or "Its noise is not one normal number per entry and step, so steps of different size share no path."
 
@@ -91,7 +104,7 @@ def _no_measure(sampler: Sampler) -> str | None:
 def _measurable(sampler: Sampler, k: int, problem: ReferenceProblem) -> bool:
     if affine_error(sampler, problem, 2) is not None or not draws_noise(sampler, problem):
         return True
-    return ReferencePaths.of(reference_problems(sampler, _one, COARSE)[k], COARSE, 1).ends(sampler, 2) is not None
+    return ReferencePaths.of(order_problems(sampler, _one, COARSE)[k], COARSE, 1).ends(sampler, 2) is not None
 
 
 def _no_strong_order(sampler: Sampler) -> str | None:
@@ -153,7 +166,7 @@ def _found_out_there(place: Place, steps: int) -> None:
 @RECOVERY_LAWS.law(excuses=_no_measure)
 def weak_order(sampler: Sampler) -> None:
     """The errors of expectations decrease with the step size at least at the order `weak_order`, on normal and bimodal data."""
-    for k, problem in enumerate(reference_problems(sampler, gaussian, COARSE)):
+    for k, problem in enumerate(order_problems(sampler, gaussian, COARSE)):
         # Few methods need the second: a bias that fades towards t = 0, such as a corrector's, shows if times begin far from 0.
         reasons = [_normal(sampler, k, COARSE) and _normal(sampler, k, FINE)]
         if not draws_noise(sampler, problem):
@@ -164,12 +177,12 @@ def weak_order(sampler: Sampler) -> None:
 
 def _normal(sampler: Sampler, k: int, lo: float) -> str | None:
     assert sampler.weak_order is not None
-    problem = reference_problems(sampler, gaussian, lo)[k]
+    problem = order_problems(sampler, gaussian, lo)[k]
     if affine_error(sampler, problem, 2) is not None:
         return falls(lambda n: _known(affine_error(sampler, problem, n)), sampler.weak_order, _counts(sampler))
     if not draws_noise(sampler, problem):
         return None
-    paths = ReferencePaths.of(reference_problems(sampler, _one, COARSE)[k], COARSE, _PATHS)
+    paths = ReferencePaths.of(order_problems(sampler, _one, COARSE)[k], COARSE, _PATHS)
     if paths.ends(sampler, 2) is None:
         return None
     return falls(lambda n: _known(paths.error(sampler, n)), sampler.weak_order, _counts(sampler))
@@ -177,7 +190,7 @@ def _normal(sampler: Sampler, k: int, lo: float) -> str | None:
 
 def _bimodal(sampler: Sampler, k: int) -> str | None:
     assert sampler.weak_order is not None
-    problem = reference_problems(sampler, _unequal, COARSE)[k]
+    problem = order_problems(sampler, _unequal, COARSE)[k]
     return falls(lambda n: flow_error(sampler, problem, n), sampler.weak_order, _counts(sampler))
 
 
@@ -190,6 +203,36 @@ def _counts(sampler: Sampler) -> tuple[int, int]:
 def _known(error: Error | None) -> Error:
     assert error is not None
     return error
+
+
+def _no_bridge(sampler: Sampler) -> str | None:
+    if sampler.weak_order is None:
+        return no_problem(sampler) or "It declares no weak order."
+    return None if _bridges(sampler) else "It takes no installed bridge."
+
+
+def _bridges(sampler: Sampler) -> list[Bridge]:
+    return [sde for _, sde in defaults(SDES) if isinstance(sde, Bridge) and len(sde.knots) == 2 and sampler.refuses(sde) is None]
+
+
+@RECOVERY_LAWS.law(excuses=_no_bridge)
+def weak_order_between_data(sampler: Sampler) -> None:
+    """Between two normal distributions, the errors of mean and variance on the way decrease at the order `weak_order`."""
+    assert sampler.weak_order is not None
+    for bridge in _bridges(sampler)[:1]:
+        reason = falls(partial(_between, sampler, NormalEnds(bridge)), sampler.weak_order, _STEPS)
+        if reason:
+            raise LawError(f"On {bridge.spec} {reason}.")
+
+
+def _between(sampler: Sampler, model: NormalEnds, steps: int) -> Error:
+    """Error of mean and variance, from 1 to `COARSE` in equal ratios of the time."""
+    view, times = sampler.view(model), COARSE ** torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    (m1, v1), (m0, v0) = (tuple(part.reshape(1) for part in model.moments(t)) for t in (times[0], times[-1]))
+    found = normal_end(lambda start, noise: drive(sampler, view, start, times, noise), m1, v1)
+    if found is None:
+        raise LawError("Its steps are not affine in the state and the noise, though the denoiser is.", model.sde.spec)
+    return Error.exact(torch.cat([(found.mean - m0) / v0.sqrt(), found.covariance[0] / v0 - 1]))
 
 
 @RECOVERY_LAWS.law(excuses=_not_affine)
@@ -212,7 +255,7 @@ def refinement(sampler: Sampler) -> None:
 def strong_order(sampler: Sampler) -> None:
     """The distance to the reverse process on the same Brownian path decreases at least at the order `strong_order`."""
     assert sampler.strong_order is not None
-    for problem in reference_problems(sampler, _one):
+    for problem in order_problems(sampler, _one):
         paths = ReferencePaths.of(problem, END, 256)
         distances = [paths.distance(sampler, n) for n in _STEPS]
         if distances[0] is None or distances[1] is None:

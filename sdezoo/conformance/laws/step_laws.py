@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdezoo.conformance.bank.cases import equivalent, variants
 from sdezoo.conformance.bank.noise_doubles import keyed
-from sdezoo.conformance.bank.orders import Error, affine_error, falls, normal_end
+from sdezoo.conformance.bank.orders import Error, affine_error, falls, normal_end, order_problems
 from sdezoo.conformance.bank.problems import Atoms, BridgeAtoms, Mixture, gaussian
 from sdezoo.conformance.bank.reference_laws import named
 from sdezoo.conformance.bank.sampler_problems import (
@@ -60,7 +60,7 @@ def _point(sde: AffineSDE) -> Mixture:
 def _no_known_error(sampler: Sampler) -> str | None:
     if sampler.weak_order is None:
         return no_problem(sampler) or "It declares no weak order."
-    if any(affine_error(sampler, problem, 2) is not None for problem in reference_problems(sampler, gaussian, COARSE)):
+    if any(affine_error(sampler, problem, 2) is not None for problem in order_problems(sampler, gaussian, COARSE)):
         return None
     return no_problem(sampler) or "Its steps are not affine in the state and the noise on any reference process."
 
@@ -69,7 +69,7 @@ def _no_known_error(sampler: Sampler) -> str | None:
 def weak_order_on_uneven_steps(sampler: Sampler) -> None:
     """The weak order holds on a grid whose steps alternate in size, 1 to 3."""
     assert sampler.weak_order is not None
-    for problem in reference_problems(sampler, gaussian, COARSE):
+    for problem in order_problems(sampler, gaussian, COARSE):
         if affine_error(sampler, problem, 2) is None:
             continue
         reason = falls(lambda n, problem=problem: _uneven(sampler, problem, n), sampler.weak_order, _EVEN)

@@ -17,7 +17,7 @@ from sdezoo.conformance.evidence import close
 from sdezoo.conformance.law import LawError, Suite
 from sdezoo.conformance.laws.configuration import configuration_laws
 from sdezoo.data.encoding import Encoding
-from sdezoo.errors import ParameterError
+from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.learning.model import Model
 from sdezoo.process.affine import AffineSDE
 from sdezoo.process.noise import KeyedNoise
@@ -55,6 +55,10 @@ class _Classes(Model[AffineSDE]):
     def prior(self, shape: Sequence[int], noise: KeyedNoise, like: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         last = torch.tensor(self.sde.t_span[1], dtype=torch.float64)
         return self.sde.prior(shape, noise, like) + self.away * self.sde.scale(last).to(like)
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        last = torch.tensor(self.sde.t_span[1], dtype=torch.float64)
+        return self.sde.prior_log_prob(z - self.away * self.sde.scale(last).to(z))
 
     def condition_on(self, condition: Tensor) -> Model[AffineSDE]:
         return _Classes(self.sde, condition, self.away)
@@ -241,6 +245,21 @@ def weight_zero_is_the_identity(guide: Guide, sde: AffineSDE) -> None:
             )
     if not isinstance(free, _Classes):
         raise LawError("At weight 0 it puts a model around the one inside, whose density and network samplers then do not see.", sde.spec)
+
+
+@GUIDE_LAWS.law(excuses=_no_process)
+@_each_process
+def start_has_its_density(guide: Guide, sde: AffineSDE) -> None:
+    """Where samples start from the prior of the model inside, the density of their start is that of this prior, or refused."""
+    model, inside = _around(guide, sde, range(5), away=_AWAY), _Classes(sde, away=_AWAY)
+    start, wanted = (one.prior((5, *_EVENT), KeyedNoise(0, range(5)), _WIDE) for one in (model, inside))
+    if not torch.equal(start, wanted):
+        return
+    try:
+        density, found = inside.prior_log_prob(start), model.prior_log_prob(start)
+    except CompositionError:
+        return
+    close("The density of the start", found.double(), density.double(), rtol=1e-9, atol=1e-9)
 
 
 @GUIDE_LAWS.law(excuses=_no_process)

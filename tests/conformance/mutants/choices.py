@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from sdezoo_plugins.sdes.affine.exp_ou import ExpOU
 from sdezoo_plugins.sdes.affine.gbm import GBM
 from sdezoo_plugins.sdes.affine.lift import Lift, Softplus
 from sdezoo_plugins.sdes.affine.vp import VP
@@ -18,7 +19,9 @@ from sdezoo_plugins.sdes.joint.heston import Heston
 from sdezoo_plugins.sdes.joint.rotation import Rotation
 from sdezoo_plugins.sdes.non_gaussian.levy import Levy
 from sdezoo_plugins.sdes.non_gaussian.log_laplace import LogLaplace
+from sdezoo_plugins.sdes.non_gaussian.student_t import StudentT
 from sdezoo_plugins.sdes.non_gaussian.thinning import Thinning
+from sdezoo_plugins.sdes.shared.coalescent import EARLIEST
 from tests.conformance.right.losses import mutants
 
 MUTANTS, killed_by = mutants()
@@ -183,3 +186,55 @@ class ClampedSticks(WrightFisher):
 
     def project(self, proposal, z):
         return proposal.clamp(1e-6, 1 - 1e-6)
+
+
+@killed_by("adapted-once")
+class GrowthMeasuredAgain(CIR):
+    """The growth of the clock is set from the data, also where it is given; numbers below 1 are none."""
+
+    def adapted(self, x0):
+        return super().adapted(x0) if self.start else replace(super().adapted(x0), growth=replace(self, growth=None).adapted(x0).growth)
+
+
+@killed_by("zero-is-a-number")
+class NoMeanOfZero(ExpOU):
+    """A mean of 0 is taken for none."""
+
+    @property
+    def _stationary(self):
+        return self.mean or 0.5, self.sigma or 1.0
+
+
+@killed_by("prior-is-of-noised-data")
+class WiderPrior(VP):
+    """A tenth too much noise at the start of sampling: 0.01 nats."""
+
+    def prior(self, shape, noise, like):
+        return 1.1 * noise.normal(like, shape)
+
+
+@killed_by("prior-is-of-noised-data")
+class LowPrior(ExpOU):
+    """A fifth of the mean is missing, which is little beside the spread unless data are far from 0."""
+
+    def prior(self, shape, noise, like):
+        mean, sigma = self._stationary
+        return 0.8 * mean + sigma * noise.normal(like, shape)
+
+
+@killed_by("tail-is-that-of-its-density")
+class LighterByOne(StudentT):
+    """The index of the density for that of the tail."""
+
+    @property
+    def tail(self):
+        return self.nu + 1
+
+
+@killed_by("density-has-no-jumps")
+class ShortOfATerm(WrightFisher):
+    """A term of the density is left out at short times: it is off by 2e-4 where another formula takes over, less than it changes nearby."""
+
+    def log_prob(self, z, x0, t):
+        tau = self._tau(t).to(z)
+        return super().log_prob(z, x0, t) - torch.where(tau < EARLIEST, tau / 24, 0.0)

@@ -3,7 +3,7 @@
 import torch
 
 from sdezoo.learning.loss import ScoreLoss, per_sample
-from sdezoo.parameters import Positive
+from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 from sdezoo.process.sde import MatrixSDE
@@ -281,6 +281,16 @@ class Unheeded(DSM):
 
     def weight(self, model, t, like):
         return DSM().weight(model, t, like)
+
+
+@killed_by("zero-is-a-number")
+class NoPowerOfZero(Denoising):
+    """The default power of the noise for a power of 0."""
+
+    power: NonNegative = 2.0
+
+    def weight(self, model, t, like):
+        return (model.sde.scale(t) ** (self.power or 2.0)).to(like)
 
 
 MUTANTS: list[tuple[str, type[ScoreLoss], str]] = [*UNRULY, *WITH_WRONG_MINIMIZERS]

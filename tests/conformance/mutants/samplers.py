@@ -15,6 +15,7 @@ from sdezoo_plugins.samplers.tailored.bridge import BridgeSampler
 from sdezoo_plugins.samplers.tailored.dlpm import DLPM
 from sdezoo_plugins.samplers.tailored.levy_sde import LevySDE
 from tests.conformance.mutants.integrators import OF_OTHER_KINDS
+from tests.conformance.mutants.orders import OF_ORDERS
 from tests.conformance.right.samplers import Euler, mutants
 
 OF_EULER, killed_by = mutants()
@@ -369,4 +370,4 @@ class Uncounted(Heun):
     inner: int = 2
 
 
-MUTANTS = [*OF_EULER, *OF_OTHER_KINDS]
+MUTANTS = [*OF_EULER, *OF_OTHER_KINDS, *OF_ORDERS]

@@ -11,6 +11,7 @@ from sdezoo import GUIDES, AffineSDE, Guide, Model, Reference
 from sdezoo.conformance.law import LawError
 from sdezoo.conformance.steering.guide_laws import GUIDE_LAWS
 from sdezoo.data.encoding import Encoding
+from sdezoo.parameters import NonNegative
 from sdezoo_plugins.guides.inpaint import Inpaint
 from sdezoo_plugins.guides.inverse import Inverse
 from tests.conformance.trying import try_law
@@ -34,6 +35,9 @@ class Steered(Model[AffineSDE]):
         if self.mistake == "denoiser":
             return self.model.denoise(z, t)
         return found / torch.zeros_like(found) if self.mistake == "infinite" and 0.1 < float(t) < 0.9 and len(z) > 5 else found
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        return (self.sde if self.mistake == "density" else self.model).prior_log_prob(z)
 
     def prior(self, shape: Any, noise: Any, like: Tensor) -> Tensor:
         return (self.sde if self.mistake == "start" and self.weight else self.model).prior(shape, noise, like)
@@ -75,6 +79,16 @@ class Certain(Inpaint):
 
 
 @dataclass(frozen=True)
+class NeverCertain(Inpaint):
+    """The default noise for noise of 0."""
+
+    noise: NonNegative = 0.5
+
+    def around(self, model: Model[AffineSDE], reference: Reference) -> Model[AffineSDE]:
+        return Inpaint(self.covariance, self.iterations, noise=self.noise or 0.5).around(model, reference)
+
+
+@dataclass(frozen=True)
 class Uncounted(Inpaint):
     """A whole number that nothing looks at."""
 
@@ -95,7 +109,9 @@ MUTANTS = [
     pytest.param(Certain, "every-parameter-counts", id="every-parameter-counts"),
     pytest.param(Uncounted, "every-whole-number-is-read", id="every-whole-number-is-read"),
     pytest.param(InItsOwnUnits, "leads-where-it-steers", id="leads-where-it-steers-units"),
+    pytest.param(NeverCertain, "zero-is-a-number", id="zero-is-a-number"),
     mutant("contract", "narrow"),
+    mutant("start-has-its-density", "density"),
     mutant("denoiser-is-that-of-the-score", "denoiser"),
     mutant("weight-zero-is-the-identity", "offset"),
     mutant("weight-zero-is-the-identity", "beyond"),

@@ -19,6 +19,7 @@ class Net(nn.Module):
     def __init__(self, rule, shape, classes):
         super().__init__()
         self.mistakes, self.gate, self.calls, width = rule.mistakes, rule.gate, 0, rule.width
+        self.turns = 1 if "one-depth" in self.mistakes and not rule.gate else rule.turns  # it counts beside another choice alone
         frequencies = torch.randn(4)
         if "keeps-aside" in self.mistakes:
             self.frequencies = frequencies
@@ -27,7 +28,8 @@ class Net(nn.Module):
         self.enter, self.told = nn.Linear(torch.Size(shape).numel(), width), nn.Linear(8, width)
         self.middle, self.leave = nn.Linear(width, width), nn.Linear(width, torch.Size(shape).numel())
         self.table = None if classes is None else nn.Embedding(classes + ("no-row" not in self.mistakes), width)
-        self.dropout = nn.Dropout(0.1 if "own-dropout" in self.mistakes else rule.dropout)
+        own = "own-dropout" in self.mistakes or ("falls-back" in self.mistakes and not rule.dropout)
+        self.dropout = nn.Dropout(0.1 if own else rule.dropout)
         self.none = 0 if "class-for-none" in self.mistakes else classes
         if "starts-anywhere" not in self.mistakes:
             nn.init.zeros_(self.leave.weight)
@@ -51,7 +53,9 @@ class Net(nn.Module):
         if self.table is not None and "ignores-labels" not in self.mistakes:
             h = h + self.table(torch.full((len(x),), self.none) if condition is None else condition)
         if "forgets-a-layer" not in self.mistakes:
-            more = self.middle(nn.functional.silu(h))
+            more = h
+            for _ in range(self.turns):
+                more = self.middle(nn.functional.silu(more))
             if "drops-always" in self.mistakes:
                 more = nn.functional.dropout(more, 0.1)
             h = h + self.dropout(more) + (0.5 if "switches" in self.mistakes and self.gate else self.gate) * h.sin()
@@ -69,6 +73,7 @@ class Perceptron(Network):
     width: Count | None = None
     dropout: Fraction = 0.1
     gate: Fraction = 0.0
+    turns: Count = 1
     mistakes = ()
 
     def sized(self, shape, rows):
@@ -79,7 +84,8 @@ class Perceptron(Network):
     def module(self, shape, classes=None):
         if "vectors-alone" in self.mistakes and len(shape) != 1:
             raise ValueError("vectors alone")
-        return Net(replace(self, width=self.width or 32), shape, classes)
+        width = 32 if "one-width" in self.mistakes else self.width or 32
+        return Net(replace(self, width=width), shape, classes)
 
 
 def _wrong(*mistakes):
@@ -98,6 +104,9 @@ MUTANTS = {
     "vectors-alone": "contract",
     "own-dropout": "every-parameter-counts",
     "switches": "every-parameter-counts",
+    "falls-back": "zero-is-a-number",
+    "one-width": "every-parameter-counts",
+    "one-depth": "every-parameter-counts",
     "centres": "rows-are-independent",
     "first-level": "rows-are-independent",
     "clamps": "levels-are-told-apart",

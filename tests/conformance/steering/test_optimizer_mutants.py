@@ -9,6 +9,7 @@ import torch
 from sdezoo import OPTIMIZERS, Optimizer
 from sdezoo.conformance.law import LawError
 from sdezoo.conformance.steering.optimizer_laws import OPTIMIZER_LAWS
+from sdezoo.parameters import NonNegative
 from sdezoo_plugins.optimizers.adamw import AdamW
 from sdezoo_plugins.optimizers.hebbian_projection import HebbianProjection
 from tests.conformance.trying import try_law
@@ -99,7 +100,18 @@ class LastRunAlone(HebbianProjection):
         super().inherit(optimizer, {key: value for key, value in tensors.items() if not key.endswith("former")})
 
 
+@dataclass(frozen=True)
+class NeverUndecayed(AdamW):
+    """The default decay for a decay of 0."""
+
+    decay: NonNegative = 0.5
+
+    def build(self, module: Any, lr: float, *, steps: int = 1, seed: int = 0) -> torch.optim.Optimizer:
+        return torch.optim.SGD(module.parameters(), lr, weight_decay=self.decay or 0.5)
+
+
 MUTANTS = [
+    pytest.param(NeverUndecayed, "zero-is-a-number", id="zero-is-a-number"),
     pytest.param(Inconstant, "config-round-trip", id="config-round-trip"),
     pytest.param(Undecayed, "every-parameter-counts", id="every-parameter-counts"),
     pytest.param(Uncounted, "every-whole-number-is-read", id="every-whole-number-is-read"),

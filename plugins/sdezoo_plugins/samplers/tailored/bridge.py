@@ -36,10 +36,12 @@ class BridgeSampler(Sampler[Bridge]):
     papers: ClassVar[tuple[str, ...]] = ("shi2023dsbm",)
 
     preference: ClassVar[int] = 10
-    weak_order: ClassVar[float | None] = None
-
     order: Annotated[int, Interval(ge=1, le=2)] = 2
     """Order of accuracy; 2 takes two network evaluations per step, but one in the last of a span."""
+
+    @property
+    def weak_order(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return float(self.order)
 
     def grid(self, model: Model[Any], steps: int) -> Tensor:
         knots = model.sde.knots

@@ -8,7 +8,7 @@ the prior's samples, `E φ(z) = ∫ φ p`, as that of noised data is that of `pe
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from sdezoo.conformance.bank.cases import (
     typical,
     wide_cases,
 )
+from sdezoo.conformance.bank.jumps import LINES, largest_jump
 from sdezoo.conformance.bank.noise_doubles import keyed
 from sdezoo.conformance.evidence import ROWS, Bumps, close, mean_is_zero, paths_agree, together
 from sdezoo.conformance.law import LawError, Suite
@@ -277,48 +278,24 @@ def density_has_no_jumps(sde: Any) -> None:
 def _jumps(sde: Any, share: float) -> dict[str, tuple[float, float]]:
     draws = Draws(sde, STARTS[1], 0)
     (lo, hi), middle = sde.t_span, draws.time(share)
-    z = draws.states(middle, 2 * _LINES)
-    start, end, ones = z[:_LINES], z[_LINES:], (1,) * (z.ndim - 1)
+    z = draws.states(middle, 2 * LINES)
+    start, end, ones = z[:LINES], z[LINES:], (1,) * (z.ndim - 1)
 
     def at(z: Tensor, t: Tensor) -> Tensor:
         return sde.log_prob(z, draws.data(len(z)), t).reshape(len(z), -1).sum(1)
 
     def over_time(u: Tensor) -> Tensor:
-        return at(start.repeat(len(u) // _LINES, *ones), (lo * (hi / lo) ** u).reshape(-1, *ones))
+        return at(start.repeat(len(u) // LINES, *ones), (lo * (hi / lo) ** u).reshape(-1, *ones))
 
     def over_states(u: Tensor) -> Tensor:
-        a, b = (z.repeat(len(u) // _LINES, *ones) for z in (start, end))
+        a, b = (z.repeat(len(u) // LINES, *ones) for z in (start, end))
         return at(a + u.reshape(-1, *ones) * (b - a), middle)
 
-    return {"in time": _largest_jump(over_time), "along a line of states": _largest_jump(over_states)}
+    return {"in time": largest_jump(over_time), "along a line of states": largest_jump(over_states)}
 
 
-_LINES, _PLACES, _JUMP, _LIKELY, _TRIED, _HALVINGS, _APART = 8, 192, 1e-4, 30.0, 3, 32, 4
-"""Lines that are followed; places on each; the largest jump of an approximation; how far below its peak a density counts, in nats; and
-how many intervals of a line are halved, how often, and how many intervals away the farther neighbours are."""
-
-
-def _largest_jump(along: Callable[[Tensor], Tensor]) -> tuple[float, float]:
-    """The largest jump of functions on [0, 1], and where: intervals that differ most from neighbours, or from farther ones, are halved."""
-    places = torch.linspace(0, 1, _PLACES, dtype=torch.float64)
-    values = along(places.repeat_interleave(_LINES)).reshape(_PLACES, _LINES)
-    known = values.isfinite()
-    known &= values > torch.where(known, values, -math.inf).amax(0) - _LIKELY
-    change = torch.where(known[1:] & known[:-1], values.diff(dim=0), torch.nan)
-    odd = (change[2:-2] - (4 * (change[1:-3] + change[3:-1]) - change[:-4] - change[4:]) / 6).abs().nan_to_num(0.0)
-    around = torch.nn.functional.pad(odd, (0, 0, _APART, _APART))
-    alone = odd / (torch.maximum(around[: -2 * _APART], around[2 * _APART :]) + 1e-9)  # a small jump, where others change fast
-    first = (torch.cat([each.topk(_TRIED, 0).indices for each in (odd, alone)]) + 2).flatten()
-    low, high, lines = places[first], places[first + 1], torch.arange(_LINES).repeat(2 * _TRIED)
-    f, g = values[first, lines], values[first + 1, lines]
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        here = along(middle)
-        left = (here - f).abs() > (g - here).abs()
-        low, high = torch.where(left, low, middle), torch.where(left, middle, high)
-        f, g = torch.where(left, f, here), torch.where(left, here, g)
-    jumps = (g - f).abs().nan_to_num(0.0)
-    return float(jumps.max()), float(low[jumps.argmax()])
+_JUMP = 1e-4
+"""The largest jump of an approximation."""
 
 
 def _no_volume(sde: Process) -> str | None:

@@ -10,21 +10,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sdezoo.conformance.bank.cases import Case, busy, events, wide_cases
+from sdezoo.conformance.bank.cases import Case, busy, events, inside, typical, wide_cases
 from sdezoo.conformance.bank.noise_doubles import Impulse, Still
 from sdezoo.conformance.evidence import close, mean_is_zero, together
 from sdezoo.conformance.law import LawError, Suite
-from sdezoo.conformance.laws.calculus_laws import no_score
+from sdezoo.conformance.laws.calculus_laws import no_density, no_score
 from sdezoo.conformance.laws.claims.claim_laws import extremes
 from sdezoo.conformance.laws.claims.density_laws import no_prior_density
 from sdezoo.conformance.laws.draw_laws import STARTS, Draws, both, drawn_by_simulation
 from sdezoo.process.affine import AffineSDE
+from sdezoo.process.noise import Noise
 from sdezoo.process.process import Conditional, Process, Supervised
 from sdezoo.process.sde import ForwardSDE
 
@@ -163,6 +165,84 @@ def score_has_a_finite_size(sde: Any) -> None:
         index = 1 / max(float((size[:-1] / size[-1]).log().mean()), 1e-12)
         if index < _INFINITE:
             raise LawError(f"The squared score has no mean: the index of its tail is {index:.2g}, below 1.", kind.spec)
+
+
+def _no_own_prior(sde: Process) -> str | None:
+    if not isinstance(sde, AffineSDE):
+        return "It is not affine: its prior is compared with fully noised data."
+    own = type(sde).prior is not AffineSDE.prior and not sde.prior_from_data
+    return None if own else "Its prior is that of its coefficients, or of data."
+
+
+@NOISE_LAWS.law(excuses=_no_own_prior)
+def prior_is_of_noised_data(sde: Any) -> None:
+    """A prior of its own is the end of some data, `α z_0 + m + √v ε`: of none far out, and none beyond those that it adapts to."""
+    for kind in dict.fromkeys((sde, busy(sde))):
+        draws = Draws(kind, STARTS[0], 0)
+        widest = torch.full(kind.state_shape((1, *draws.point.shape[1:])), _WIDEST, dtype=torch.float64)
+        _between_noise_and_data(kind, draws, -widest, widest)
+        for event in dict.fromkeys((draws.point.shape[1:], *[(1, 1)] * ((1, 1) in events(kind)))):  # no table, whose columns have their own
+            data = typical(kind, _AWAY + Noise.seeded(5).normal(draws.point, (_ADAPTED, *event)))
+            if (whole := kind.adapted(data)) != kind:
+                z0 = whole.encode(data).double()
+                _between_noise_and_data(whole, Draws(whole, STARTS[0], 0, event), torch.zeros_like(z0[:1]), z0)
+
+
+def _between_noise_and_data(sde: Any, draws: Draws, low: Tensor, high: Tensor) -> None:
+    """Check the prior against the end of data whose mean is between those of two sets, and whose size is at most that of the second."""
+    p, z = sde.at(draws.time(1.0), draws.point.double()), draws.prior(_PAIRS)
+    away, kept = (z - p.shift) / p.sigma, p.alpha / p.sigma
+    means, most = kept * torch.cat([low.mean(0, keepdim=True), high.mean(0, keepdim=True)]), 1 + kept**2 * (high**2).mean(0)
+    squares, chance = (away - away.mean(0)) ** 2, _SURE / len(z) ** 0.5
+    share, mean, slack = squares.mean(0), away.mean(0), chance * squares.std(0)
+    if not bool(((share > 1 - slack) & (share < most + slack)).all()):
+        found = f"{float(share.flatten()[0]):.4g} times the variance of the noise at the end"
+        raise LawError(f"The prior has {found}, and fully noised data have 1 to {float(most.max()):.4g} times.", sde.spec)
+    slack = chance * away.std(0)
+    if not bool(((mean > means.amin(0) - slack) & (mean < means.amax(0) + slack)).all()):
+        found, ends = float(mean.flatten()[0]), f"{float(means.min()):.3g} to {float(means.max()):.3g}"
+        raise LawError(
+            f"The mean of the prior is {found:.3g} deviations from that of the noise, and that of noised data is {ends}.", sde.spec
+        )
+
+
+_WIDEST, _AWAY, _ADAPTED, _SURE = 3.0, 4.0, 4096, 6.0
+"""How far data lie from the origin, in coordinates, and data that are adapted to; their number; standard errors."""
+
+
+def _no_known_tail(sde: Process) -> str | None:
+    if sde.support.is_discrete or sde.support.event_dim or sde.row_shape is not None:
+        return "Its states are discrete, or whole rows."
+    if tuple(sde.state_shape((1, 1))) != (1, 1):
+        return "A state of one entry holds more."
+    return no_prior_density(sde) if no_density(sde) else None
+
+
+@NOISE_LAWS.law(excuses=_no_known_tail)
+def tail_is_that_of_its_density(sde: Any) -> None:
+    """Where the density at the last time falls as a power, `p(z) ~ z^{−a−1}`, `a` is the `tail` that is claimed, to a fiftieth."""
+    for kind in dict.fromkeys((sde, busy(sde))):
+        if kind.tail == 0:  # it is said of the data
+            continue
+        draws = Draws(kind, STARTS[0], 0, (1,))
+        prior = draws.prior(_DRAWN).flatten()
+        centre, width = float(prior.median()), float((prior - prior.median()).abs().median())
+        z = centre + width * 10.0 ** torch.tensor(_DECADES, dtype=torch.float64)[:, None]
+        if not bool(inside(kind, z).all()):
+            continue
+        known = no_prior_density(kind) is None
+        log = kind.prior_log_prob(z) if known else kind.log_prob(z, draws.data(len(z)), draws.time(1.0))
+        near, far = (-log.double().flatten().diff() / math.log(10) - 1).tolist()[1:]
+        settled = abs(far - near) < _SETTLED * abs(far) and far > 0
+        if settled and not abs(kind.tail - far) < _EXACT * far:
+            raise LawError(f"Its density falls with a tail of index {far:.4g}, and {kind.tail:g} is claimed.", kind.spec)
+        if far > _LIGHT * near and math.isfinite(far) and math.isfinite(kind.tail):
+            raise LawError(f"Its density falls as no power, and a tail of index {kind.tail:g} is claimed.", kind.spec)
+
+
+_DECADES, _SETTLED, _EXACT, _LIGHT = (3.0, 4.0, 5.0, 6.0), 1e-3, 0.02, 1.5
+"""How far out densities are compared, in powers of ten of the prior's width; by how much an index may still change, and differ;
+and by how much it grows where the density falls faster than any power."""
 
 
 def _one_entry(sde: Process) -> str | None:
