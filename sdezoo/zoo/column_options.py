@@ -99,8 +99,8 @@ class ColumnOptions:
             processes[name] = spec[1:-1] if spec.startswith("(") and spec.endswith(")") else spec
         roles = {role: tuple(name for name, spec in processes.items() if spec == role) for role in _ROLES}
         processes = {name: spec for name, spec in processes.items() if spec not in _ROLES}
-        relations = {"chains": tuple(chains), "groups": tuple(groups), "sums": tuple(sums)}
-        found = cls(processes, **relations, **{_ROLES[role]: names for role, names in roles.items()})
+        kept = {_ROLES[role]: names for role, names in roles.items()}
+        found = cls(processes, chains=tuple(chains), groups=tuple(groups), sums=tuple(sums), **kept)
         for name in found.related:
             if found.related.count(name) > 1 or any(name in names for names in roles.values()) or not name:
                 raise ParameterError(f"The setting column names '{name}' twice.", "Put it in one chain, one group or one sum.")
