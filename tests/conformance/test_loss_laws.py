@@ -94,7 +94,7 @@ def test_losses_of_other_processes_are_tried_on_registered_ones(broken, loss, sd
     found, excused = broken(loss, sde)
     assert found == {}
     others = {"minimizer-at-walls", "minimizer-with-matrix-noise"}  # on processes of their own
-    others |= {"every-parameter-counts", "every-whole-number-is-read"}  # they have none
+    others |= {"every-parameter-counts", "every-whole-number-is-read", "zero-is-a-number"}  # they have no hyper-parameters
     assert set(excused) == {"equivalence", *others} | (set() if isinstance(sde, Simplex) else {"recovers-a-normal-law"})
 
 
