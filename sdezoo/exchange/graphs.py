@@ -208,10 +208,10 @@ class _Denoise(nn.Module):
 class _Decode(nn.Module):
     def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.trained = trained
+        self.trained, self.bounds = trained, trained.state.bounds
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.trained.encoding.decode(self.trained.model.sde.decode_unchecked(z))
+        return self.bounds.final(self.trained.encoding.decode(self.trained.model.sde.decode_unchecked(z)))
 
 
 class _Encode(nn.Module):

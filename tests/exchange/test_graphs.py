@@ -1,6 +1,7 @@
 """An export gives what torch gives: the denoiser, and the samples of a script that has no torch."""
 
 import csv
+import importlib
 import io
 import os
 import subprocess
@@ -90,6 +91,9 @@ def test_the_script_samples_as_torch_does_and_without_torch(table: Path, tmp_pat
 def test_a_unet_is_written_with_its_classes(tmp_path: Path) -> None:
     run = trained(tmp_path, data="digits", sde="gbm", net="unet:width=8,multipliers=(1,2)", steps=2, batch_size=4, condition="labels")
     assert export_onnx(run, tmp_path / "out", n=4, steps=3).error <= 1e-5
+    decoder = importlib.import_module("onnxruntime").InferenceSession(tmp_path / "out" / "decoder.onnx", providers=["CPUExecutionProvider"])
+    (pixels,) = decoder.run(None, {"z": np.linspace(-1, 1, 64, dtype=np.float32).reshape(1, 1, 8, 8)})
+    assert np.isin(pixels, np.arange(17, dtype=np.float32) / 16).all()
 
 
 def test_the_script_draws_classes_as_torch_does(tmp_path: Path) -> None:
