@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.codecs.channels import ConstantChannelCodec
-from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, Output, damaged
+from sdezoo.data.codecs.codec import AffineCodec, CellCodec, Codec, ConstantCodec, Output, damaged, on_lattices
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.levels import LevelCodec
@@ -126,8 +126,7 @@ class Encoding:
         """
         raw = _numbers(self._decoded(x))
         if any(kind.unit[0] for kind in self.types):
-            step, scale = torch.tensor([kind.unit for kind in self.types], dtype=torch.float64).T
-            raw = torch.where(step > 0, (raw * scale / step).round() * step / scale, raw)
+            raw = on_lattices(raw, [kind.unit for kind in self.types])
             raw = torch.stack([kind.around(column) for column, kind in zip(raw.unbind(-1), self.types, strict=True)], -1)
         return raw.to(x.device, torch.float32)
 

@@ -90,7 +90,8 @@ def choose_process(data: Data, encoding: Encoding, options: ColumnOptions) -> Ch
                 f"The column '{total}' is a sum of others, which have processes.", f"Leave out {setting(total, options.processes[total])}."
             )
         reasons.append(f"no process for {total}: the sum of {listed(group, _LISTED)}")
-    left = [name for i, name in enumerate(names) if i not in parts and name not in dict(options.sums).values()]
+    totals = [total for _, total in options.sums]
+    left = [name for i, name in enumerate(names) if i not in parts and name not in totals]
     for name in left:
         if name in options.processes:
             _check_constant(options.processes[name], name, data)

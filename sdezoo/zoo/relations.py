@@ -55,9 +55,9 @@ def _totals(rows: Tensor, free: Sequence[int]) -> Iterator[tuple[list[int], int]
     left = [*free]
     runs = [list(free[first:last]) for first, last in combinations(range(len(free) + 1), 2) if last - first >= _GROUP]
     for group in (*map(list, combinations(free, 2)), *runs):
-        likely = [i for i in left if i not in group]
         if not set(group) <= {*left}:
             continue
+        likely = [i for i in left if i not in group]
         for part in (rows[:_FIRST], rows):
             sums, values = part[:, group].sum(1, keepdim=True), part[:, likely]
             scales = values.abs().maximum(part[:, group].abs().amax(1, keepdim=True))

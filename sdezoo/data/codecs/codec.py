@@ -21,6 +21,17 @@ def damaged() -> DataError:
     return DataError("The record of the encoding of the data is damaged.", "Restore the run's files, or train again.")
 
 
+def on_lattices(x: Tensor, units: Sequence[tuple[int, int]]) -> Tensor:
+    """Round columns to multiples of `step / scale`.
+
+    Args:
+        x: columns `(…, k)`, float64; not changed.
+        units: `step` and `scale` of each column; `(0, 1)`: it stays as it is.
+    """
+    step, scale = torch.tensor(units, dtype=torch.float64).T
+    return torch.where(step > 0, (x * scale / step).round() * step / scale, x)
+
+
 class Output(NamedTuple):
     """What an output column of a codec is."""
 

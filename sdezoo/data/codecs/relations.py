@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from sdezoo.data.codecs.codec import Codec, Output, damaged, indices
+from sdezoo.data.codecs.codec import Codec, Output, damaged, indices, on_lattices
 
 Units = tuple[tuple[int, int], ...]
 """The lattice of each column: values are multiples of `step / scale`; `(0, 1)`: there is none."""
@@ -180,8 +180,7 @@ class SumCodec(Codec):
         return raw[..., self.sources]
 
     def decode(self, x: Tensor) -> Tensor:
-        step, scale = torch.tensor(self.units, dtype=torch.float64)[self.sources].T
-        x = torch.where(step > 0, (x * scale / step).round() * step / scale, x)
+        x = on_lattices(x, [self.units[i] for i in self.sources])
         return torch.cat([x[..., : self.place], x.sum(-1, keepdim=True) + self.offset, x[..., self.place :]], -1)
 
     def log_det(self, raw: Tensor) -> None:
