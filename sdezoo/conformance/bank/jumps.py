@@ -35,16 +35,17 @@ def largest_jump(along: Callable[[Tensor], Tensor]) -> tuple[float, float]:
     around = torch.nn.functional.pad(odd, (0, 0, _APART, _APART))
     alone = odd / (torch.maximum(around[: -2 * _APART], around[2 * _APART :]) + 1e-9)  # a small jump, where others change fast
     first = (torch.cat([each.topk(_TRIED, 0).indices for each in (odd, alone)]) + 2).flatten()
-    # A large jump changes more than the function itself does. A small one shows once the cubic through the points around is taken off.
-    found = [_halved(along, values, first, taken_off) for taken_off in (0.0, 1.0)]
-    return max(found)
+    return _halved(along, values, first)
 
 
-def _halved(along: Callable[[Tensor], Tensor], values: Tensor, first: Tensor, taken_off: float) -> tuple[float, float]:
+def _halved(along: Callable[[Tensor], Tensor], values: Tensor, first: Tensor) -> tuple[float, float]:
     """The largest jump in the intervals that begin at the places `first`, and where; each half is kept that changes more."""
-    places, lines = torch.linspace(0, 1, _PLACES, dtype=torch.float64), torch.arange(LINES).repeat(2 * _TRIED)
-    low, high, around = places[first], places[first + 1], [values[first + k, lines] for k in _AROUND]
-    f, g, start = values[first, lines], values[first + 1, lines], low
+    # A large jump changes more than the function itself does. A small one shows once the cubic through the points around is taken off.
+    taken_off = torch.tensor([0.0, 1.0]).repeat_interleave(len(first))
+    first, lines = first.repeat(2), torch.arange(LINES).repeat(4 * _TRIED)
+    places, around = torch.linspace(0, 1, _PLACES, dtype=torch.float64), [values[first + k, lines] for k in _AROUND]
+    low, high, f, g = places[first], places[first + 1], values[first, lines], values[first + 1, lines]
+    start = low
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         here = along(middle)

@@ -71,16 +71,19 @@ Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
 
 def _by_rows(near: Part, far: Part, x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     """`near` or `far` of each row; rows with about as many lines are computed together, as many as fit the cache."""
-    shape, flat = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
-    reached = (flat[2] >= EARLIEST) & (2 * angle(*flat[:2])[:, 0] < _NEAR * flat[2].sqrt())
-    band = torch.where(reached, (flat[2].detach() / EARLIEST).log2().floor().clamp(0, 6), -1.0)
-    found, order = [], []
-    for kind in band.unique().tolist():
-        rows = (band == kind).nonzero()[:, 0]
-        size = max(1, int(_ENTRIES * EARLIEST * 2**kind / (2 * shape[-1]))) if kind >= 0 else len(rows)
-        for some in rows.split(size):
-            found.append((near if kind >= 0 else far)(flat[0][some], flat[1][some], alpha, flat[2][some]))
-            order.append(some)
+    shape, (x, x0, tau) = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
+    times = tau.detach()
+    reached = (times >= EARLIEST) & (2 * angle(x, x0)[:, 0] < _NEAR * times.sqrt())
+    found, order = [], [(~reached).nonzero()[:, 0]]
+    if len(order[0]):
+        found.append(far(x[order[0]], x0[order[0]], alpha, tau[order[0]]))
+    rest = reached.nonzero()[:, 0]
+    rest = rest[times[rest].argsort()]
+    while len(rest):
+        size = max(1, int(_ENTRIES * float(times[rest[0]]) / (2 * shape[-1])))  # the first has the most lines, about 2/τ
+        some, rest = rest[:size], rest[size:]
+        found.append(near(x[some], x0[some], alpha, tau[some]))
+        order.append(some)
     return torch.cat(found)[torch.cat(order).argsort()].reshape(*shape[:-1], -1)
 
 
