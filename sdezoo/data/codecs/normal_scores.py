@@ -119,6 +119,16 @@ class NormalScoreCodec(Codec):
         mean, spread = (unit[among] for unit in self._units)
         return self._scales.among(among).values(mean + spread * scores)
 
+    def standardized(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Standardized coordinates `u = (v − m)/s` of the mapped columns, their scores `S(v)`, and `log dS/du`; float64 `(N, places)` each.
+
+        Args:
+            raw: rows `(N, d)`, float64; values that are not inside get any number.
+        """
+        mean, spread = self._units
+        v = self._scales.coordinates(raw[..., self.places])
+        return (v - mean) / spread, self._spline(v), (self._spline.slope(v) * spread).log()
+
     def log_det(self, raw: Tensor) -> Tensor:
         """Compute `Σ log x'` over the mapped columns, 1 where a value stays: `x' = s S'(v) w(m + s S(v))/w(v)`, `w = dx/dv`.
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.data.codecs.normal_scores import Column, NormalScoreCodec, Scales
+from sdezoo.training.preprocessing.coordinate_choice import likelier_as_scores
 
 _ROWS, _VALUES = 16, 4
 """Fewer rows, or fewer different values, give a column no knots."""
@@ -50,16 +51,23 @@ def fit_normal_scores(
         boxes: for each of them, the walls between which its values lie, on which they are not mapped; None: no walls. Empty: none has some.
 
     Returns:
-        The codec; nothing if no column is mapped.
+        The codec; nothing if no column is mapped. Columns that others nearly determine, along a plane, are left as they are where that is
+        likelier, see `coordinate_choice`.
     """
     most = min(_KNOTS, _ALL_KNOTS // max(len(places), 1))
     columns = zip(places, log, cells or [0.0] * len(places), boxes or [None] * len(places), strict=True)
     found = [_fitted(rows[:, place], half, box, cell, most) for place, half, cell, box in columns]
-    kept = [(place, each) for place, each in zip(places, found, strict=True) if each is not None]
-    return (NormalScoreCodec(tuple(place for place, _ in kept), tuple(each for _, each in kept)),) if kept else ()
+    kept = {place: each for place, each in zip(places, found, strict=True) if each is not None}
+    if not kept:
+        return ()
+    every = NormalScoreCodec(tuple(kept), tuple(each for each, _ in kept.values()))
+    chosen = likelier_as_scores(rows, every, torch.tensor([free for _, free in kept.values()]))
+    mapped = {place: kept[place][0] for place, as_score in zip(kept, chosen, strict=True) if as_score}
+    return (NormalScoreCodec(tuple(mapped), tuple(mapped.values())),) if mapped else ()
 
 
-def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: float, most: int) -> Column | None:
+def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: float, most: int) -> tuple[Column, bool] | None:
+    """The map of a column, and whether it may also do without: it has neither an end nor a frequent value of a lattice."""
     scale = Scales.of([(log, box)])
     column = column[scale.inside(column)]
     values, counts = column.unique(return_counts=True)
@@ -85,7 +93,7 @@ def _fitted(column: Tensor, log: bool, box: tuple[float, float] | None, cell: fl
     inner = [(v, score) for v, score in found if start[0] < v < stop[0] and start[1] < score < stop[1]]
     placed, scored = zip(*low, *inner, *high, strict=True)
     slopes = (1 / spread if low else slopes[0], 1 / spread if high else slopes[1])
-    return Column(placed, scored, slopes, mean, spread, log, box)
+    return Column(placed, scored, slopes, mean, spread, log, box), not (low or high or frequent.any())
 
 
 def _end(seen: Tensor, end: float) -> list[tuple[float, float]]:
