@@ -125,18 +125,18 @@ def forecasts(folder: Path) -> None:
 
 
 def processes(folder: Path) -> None:
-    """Train the same network with three processes and two forms on S&P 500 windows, and compare stylized facts."""
+    """Train the same network with three processes and two forms on S&P 500 windows, and compare stylized facts; growth with three seeds."""
     data = f"series:path={prices('sp500', folder)},window={WINDOW},holdout={HOLDOUT}"
     known = find_dataset(data).load()
     for name, part in (("held-out", known.test), ("training", known.train)):
         print(f"| {name} {_facts(part, known.overlap)}", flush=True)
-    for form, sde in product(("growth", "level"), ("gbm", "vp", "ve")):
-        run = folder / f"run-{form}-{sde}"
+    for form, sde, seed in (*product(("growth",), ("gbm", "vp", "ve"), range(3)), *product(("level",), ("gbm", "vp", "ve"), range(1))):
+        run = folder / f"run-{form}-{sde}-{seed}"
         if not run.exists():
-            train(TrainingConfig.build({"data": f"{data},form={form}", "sde": sde, "steps": STEPS, "out": str(run)}))
+            train(TrainingConfig.build({"data": f"{data},form={form}", "sde": sde, "steps": STEPS, "seed": seed, "out": str(run)}))
         trained = restore(run)
         drawn = generate(trained, choose_sampler(trained, None), DRAWN, steps=SERIES_STEPS).x
-        print(f"| {form} {sde} {_facts(drawn, 1)}", flush=True)
+        print(f"| {form} {sde} {seed} {_facts(drawn, 1)}", flush=True)
 
 
 def _facts(windows: Tensor, overlap: int) -> str:
