@@ -37,7 +37,7 @@ DRAW_LAWS: Suite[Process] = Suite()
 PATHS = 2048
 """Number of simulated paths."""
 _STEPS = 64
-_BACK = 10
+_BACK = 16
 _FINER = 8
 STARTS = (0.0, 0.8, -0.6)
 """Data points to try, as the normal numbers that `typical` maps into the support."""
