@@ -35,18 +35,21 @@ def likelier_as_scores(rows: Tensor, every: NormalScoreCodec, free: Tensor) -> l
         every: the maps of all columns that may become scores.
         free: for each of these columns, whether it may stay as it is, bool `(places,)`.
     """
-    rows = rows[:: 1 + (len(rows) - 1) // _ENOUGH]
-    inside = every.inside(rows)
-    plain, scores, slopes = (torch.where(inside, each, 0.0) for each in every.standardized(rows))
-    blocks = zip(*(each.split(_WIDEST, -1) for each in (plain, scores, slopes.mean(0) + WORTH, free)), strict=True)
-    return [choice for block in blocks for choice in _chosen(*block).tolist()]
+    rows, chosen = rows[:: 1 + (len(rows) - 1) // _ENOUGH], []
+    for first in range(0, len(every.maps), _WIDEST):
+        block = slice(first, first + _WIDEST)
+        chosen += _chosen(rows, NormalScoreCodec(every.places[block], every.maps[block]), free[block]).tolist()
+    return chosen
 
 
-def _chosen(plain: Tensor, scores: Tensor, gain: Tensor, free: Tensor) -> Tensor:
+def _chosen(rows: Tensor, maps: NormalScoreCodec, free: Tensor) -> Tensor:
     """The choice for the columns of a block, bool `(d,)`."""
-    count, columns = plain.shape
+    count, columns = len(rows), len(free)
     if count < _ROWS * columns or not free.any():
-        return torch.ones(columns, dtype=torch.bool)
+        return torch.ones_like(free)
+    inside = maps.inside(rows)
+    plain, scores, slopes = (torch.where(inside, each, 0.0) for each in maps.standardized(rows))
+    gain = slopes.mean(0) + WORTH
     both = torch.cat([plain, scores], 1)
     both = both - both.mean(0)
     covariance = both.T @ both / (count - 1) + _LEAST * torch.eye(2 * columns, dtype=both.dtype)
