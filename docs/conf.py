@@ -17,7 +17,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.logging import getLogger
 from sphinx.writers.html5 import HTML5Translator
 
-from sdezoo.learning.observed import LearnedSDE
+from sdezoo.learning.paths.observed import LearnedSDE
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.process import Process
 from sdezoo.zoo.composition import defaults, support_in_words

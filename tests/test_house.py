@@ -78,6 +78,11 @@ PLANTED = {
     ),
     "one module of verification looks up": ("sdezoo/verification/findings.py", "import sdezoo.verification.verify", "Inside verification"),
     "one module of learning looks up": ("sdezoo/learning/prior.py", "import sdezoo.learning.model", "Inside learning"),
+    "one module of paths looks up": (
+        "sdezoo/learning/paths/simulated.py",
+        "import sdezoo.learning.paths.observed",
+        "Inside what is learned",
+    ),
     "the core knows the classes of plugins": ("sdezoo/runs/train.py", "import sdezoo.sdes", "Inside the core"),
     "one module of zoo looks up": ("sdezoo/zoo/registry.py", "import sdezoo.zoo.composition", "Inside zoo"),
     "a module has no place": ("sdezoo/sampling/attic.py", "", "Inside sampling"),

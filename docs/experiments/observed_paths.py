@@ -11,7 +11,7 @@ import torch
 import torchsde
 from torch import Tensor, nn
 
-from sdezoo.learning.observed import PathCoefficients
+from sdezoo.learning.paths.observed import PathCoefficients
 from sdezoo.process.torchsde_bridge import KeyedIntervals, PathEquation, brownian_interval, solve_path
 
 ROWS, STEPS, REPEATS = 256, 64, 5

@@ -14,7 +14,7 @@ from torch import Tensor
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError
 from sdezoo.learning.model import Model
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.sampling.guide import Guide, Reference
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.store.restoring import Trained

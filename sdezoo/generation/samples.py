@@ -26,7 +26,7 @@ from sdezoo.generation.classes import class_names
 from sdezoo.generation.given import ConditionalDraw, Given
 from sdezoo.generation.guiding import NO_GUIDES, Guides
 from sdezoo.learning.model import Model
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.sampling.sampler import Sampler
 from sdezoo.sampling.simulation import Simulation
 from sdezoo.sampling.start import PRIOR, Start, check_rows

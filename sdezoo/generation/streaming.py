@@ -31,7 +31,7 @@ from sdezoo.generation.given import column_names
 from sdezoo.generation.samples import Draw, Generated, SamplingProgress
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import check_folder, write_folder
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.store.restoring import Trained
 from sdezoo.store.shards import Shards
 from sdezoo.zoo.formats import find_format

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.plots import GREY, Axes, Figure, label, plain, shade, tidy
 from sdezoo.process.noise import KeyedNoise
 from sdezoo.process.sde import ForwardSDE

@@ -29,7 +29,7 @@ from sdezoo.evaluation.suite import Measured
 from sdezoo.evaluation.table import number, record, text
 from sdezoo.evaluation.verdict import verdict
 from sdezoo.generation.samples import choose_sampler, generate, steps_for
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.plots import Figure, save
 from sdezoo.process.bridge import Bridge
 from sdezoo.process.process import Process

@@ -19,7 +19,7 @@ from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_finite
 from sdezoo.errors import DataError, ParameterError
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import AtRows, FromRows
 from sdezoo.store.provenance import fingerprint

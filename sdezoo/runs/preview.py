@@ -12,7 +12,7 @@ import torch
 
 from sdezoo.generation.export import write
 from sdezoo.generation.samples import Draw, SampleIndices, choose_sampler, steps_for
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.plots import FIRST, GREY, SECOND, Figure, plain, save, shade, tidy
 from sdezoo.store.files import atomic_write
 from sdezoo.store.restoring import restore

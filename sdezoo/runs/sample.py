@@ -28,7 +28,7 @@ from sdezoo.generation.samples import Draw, SampleIndices, SamplingProgress, cho
 from sdezoo.generation.sharing import Share
 from sdezoo.generation.single_files import names_a_folder
 from sdezoo.generation.streaming import stream
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.process.bridge import Bridge
 from sdezoo.runs.given_rows import read_observed, read_windows, snapshot_rows, start_at, start_at_end, training_data
 from sdezoo.sampling.start import PRIOR, AtRows, Start

@@ -1,7 +1,7 @@
 """Simulation: samples of a model of paths are paths of its SDE, forward in time.
 
-Every path starts at a first observation of the data, or at a given row, and takes the steps of the learned SDE
-(`LearnedSDE.transition`) from one time of observation to the next. States are float64.
+Every path starts at a first state that the model draws, or at a given row, and takes the steps of the learned SDE
+(`SteppingProcess.transition`) from one time of observation to the next. States are float64.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.learning.model import Model
-from sdezoo.learning.observed import LearnedSDE, PathModel
+from sdezoo.learning.paths.simulated import SimulatedModel, SteppingProcess
 from sdezoo.process.noise import KeyedNoise, Noise
 from sdezoo.sampling.sampler import Callback, Sampler
 from sdezoo.sampling.start import PRIOR, Start
 
 
 @dataclass(frozen=True)
-class Simulation(Sampler[LearnedSDE]):
+class Simulation(Sampler[SteppingProcess]):
     """Simulate a learned SDE forward; `steps` are those between two observations."""
 
     name: ClassVar[str] = "simulation"
@@ -38,19 +38,19 @@ class Simulation(Sampler[LearnedSDE]):
 
     def times(self, view: Model[Any], steps: int, start: Start) -> Tensor:
         """Return the times of all steps, increasing from 0, float64, `((T − 1) steps + 1,)`."""
-        assert isinstance(view, PathModel)
+        assert isinstance(view, SimulatedModel)
         return _refined((view.times - view.times[0]).cpu(), steps)
 
     def evaluations(self, steps: int) -> int:
         return steps
 
-    def step(self, model: Model[LearnedSDE], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
+    def step(self, model: Model[SteppingProcess], z: Tensor, t: Tensor, s: Tensor, noise: Noise, memory: None) -> tuple[Tensor, None]:
         """Take one step forward, from `t` to `s > t`; otherwise as `Sampler.step`."""
         return model.sde.transition(z, t, s, noise), None
 
     def sample(
         self,
-        model: Model[LearnedSDE],
+        model: Model[SteppingProcess],
         shape: Sequence[int],
         steps: int,
         seed: int = 0,
@@ -68,7 +68,7 @@ class Simulation(Sampler[LearnedSDE]):
             ParameterError: if there are no steps, or `start` has no row for a path.
             SupportError: if a path does not stay finite.
         """
-        if not isinstance(model, PathModel):
+        if not isinstance(model, SimulatedModel):
             raise CompositionError("Only a model of paths is simulated forward in time.", "Choose a sampler, such as heun.")
         if steps < 1:
             raise ParameterError(f"{self.title()}: {steps} steps is too few.", "Give at least 1.")
@@ -80,7 +80,7 @@ class Simulation(Sampler[LearnedSDE]):
             return model.sde.decode(simulated(model.sde, z, (model.times - model.times[0]).cpu(), steps, noise, callback))
 
 
-def simulated(sde: LearnedSDE, z: Tensor, times: Tensor, steps: int, noise: Noise, callback: Callback | None = None) -> Tensor:
+def simulated(sde: SteppingProcess, z: Tensor, times: Tensor, steps: int, noise: Noise, callback: Callback | None = None) -> Tensor:
     """Simulate paths from given states, by the scheme of the SDE.
 
     Args:

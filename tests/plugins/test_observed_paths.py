@@ -11,7 +11,7 @@ from torch import Tensor
 from sdezoo import SDES, paths, sde_laws
 from sdezoo.data.dataset import Data
 from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, SdezooError
-from sdezoo.learning.observed import PathCoefficients, PathModel
+from sdezoo.learning.paths.observed import PathCoefficients, PathModel
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store.restoring import restore

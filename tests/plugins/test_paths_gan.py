@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from sdezoo.data.dataset import Data
 from sdezoo.errors import DataError, ParameterError, SdezooError
-from sdezoo.learning.critic import Critic
-from sdezoo.learning.observed import PathModel
+from sdezoo.learning.paths.critic import Critic
+from sdezoo.learning.paths.observed import PathModel
 from sdezoo.runs.sample import sample
 from sdezoo.runs.train import train
 from sdezoo.store import checkpoint

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sdezoo.errors import ParameterError
-from sdezoo.learning.observed import PathCoefficients
+from sdezoo.learning.paths.observed import PathCoefficients
 from sdezoo.process.torchsde_bridge import KeyedIntervals, PathEquation, brownian_interval, solve_path, steps_between
 
 COLUMNS, ROWS = 2, 8

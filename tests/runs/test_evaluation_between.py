@@ -10,7 +10,7 @@ import pytest
 from sdezoo.errors import CompositionError, ParameterError
 from sdezoo.evaluation import suite
 from sdezoo.evaluation.measures import classifier
-from sdezoo.learning.observed import PathModel
+from sdezoo.learning.paths.observed import PathModel
 from sdezoo.runs import evaluate as module
 from sdezoo.runs.evaluate import evaluate
 from sdezoo.runs.train import train

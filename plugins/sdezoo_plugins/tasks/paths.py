@@ -1,7 +1,7 @@
 """The task `paths`: fit an SDE, `dz = f_θ(z, t) dt + G_θ(z, t) dW`, to observed paths, by the likelihood of transitions or by a critic.
 
 In coordinates `z` (`x`, or `log x`), the paths are a Markov chain at their times of observation, which need not be regular. With the normal
-transition of `sdezoo.learning.observed`, of mean `z + m_θ(z, t, h)` and covariance `S_θ(z, t, h)`, the loss is::
+transition of `sdezoo.learning.paths.observed`, of mean `z + m_θ(z, t, h)` and covariance `S_θ(z, t, h)`, the loss is::
 
     ℓ(θ) = −Σ_k log N(z_{k+1}; z_k + m_θ, S_θ),      h = t_{k+1} − t_k
 
@@ -32,8 +32,8 @@ from torch.distributions.constraints import Constraint
 
 from sdezoo.data.dataset import Data
 from sdezoo.errors import DataError, ParameterError
-from sdezoo.learning.critic import Critic
-from sdezoo.learning.observed import PathCoefficients, PathModel, Scheme
+from sdezoo.learning.paths.critic import Critic
+from sdezoo.learning.paths.observed import PathCoefficients, PathModel, Scheme
 from sdezoo.parameters import Count, Positive
 from sdezoo.process.noise import KeyedNoise, Noise, mix
 from sdezoo.process.process import Process

@@ -19,7 +19,7 @@ from sdezoo.generation.beginnings import Beginnings
 from sdezoo.generation.given import Given
 from sdezoo.generation.guiding import Guides
 from sdezoo.generation.samples import Draw
-from sdezoo.learning.observed import is_simulated
+from sdezoo.learning.paths.simulated import is_simulated
 from sdezoo.process.bridge import Bridge
 from sdezoo.runs.between.arrays import read_like
 from sdezoo.runs.frames import Rows, read_rows

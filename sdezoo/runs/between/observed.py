@@ -17,7 +17,7 @@ from sdezoo.evaluation.rows import FloatArray, choice
 from sdezoo.evaluation.sizes import compared_rows, sizes
 from sdezoo.evaluation.verdict import difference
 from sdezoo.generation.samples import choose_sampler, steps_for
-from sdezoo.learning.observed import LearnedSDE, PathModel
+from sdezoo.learning.paths.observed import LearnedSDE, PathModel
 from sdezoo.process.noise import Noise, mix
 from sdezoo.runs.between.asked import Asked, Found, count_outside_range
 from sdezoo.runs.given_rows import read_samples

@@ -1,8 +1,8 @@
 """The SDE that a run of the task `paths` has learned, `dz = f_θ(z, t) dt + G_θ(z, t) dW` in `z = x` or `z = log x`.
 
-Drift and diffusion are those of a checkpoint, with averaged weights, see `sdezoo.learning.observed`. They must not depend on time. Time has
-the unit of the observations, and runs to any horizon. A step is that of the scheme by which the run was fitted. The prior is normal, with
-mean and deviations of all observations: a summary, since the SDE need not forget where it started.
+Drift and diffusion are those of a checkpoint, with averaged weights, see `sdezoo.learning.paths.observed`. They must not depend on time.
+Time has the unit of the observations, and runs to any horizon. A step is that of the scheme by which the run was fitted. The prior is
+normal, with mean and deviations of all observations: a summary, since the SDE need not forget where it started.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sdezoo.errors import CompositionError
-from sdezoo.learning.observed import LearnedSDE, PathCoefficients
+from sdezoo.learning.paths.observed import LearnedSDE, PathCoefficients
 from sdezoo.store.restoring import restore
 
 

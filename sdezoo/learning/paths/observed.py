@@ -24,16 +24,14 @@ import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo.errors import CompositionError, ParameterError
-from sdezoo.learning.model import Model
+from sdezoo.learning.paths.simulated import Constant, Layers, SimulatedModel, SteppingProcess
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
@@ -73,8 +71,8 @@ class PathCoefficients(nn.Module):
         super().__init__()
         self.columns, self.autonomous, self.positive, self.scheme = columns, autonomous, positive, scheme
         inputs, entries = columns + (not autonomous), columns * (columns + 1) // 2
-        self.drift = _Layers(inputs, 0 if linear else width, depth, columns)
-        self.diffusion = _Constant(entries) if constant else _Layers(inputs, width, depth, entries)
+        self.drift = Layers(inputs, 0 if linear else width, depth, columns)
+        self.diffusion = Constant(entries) if constant else Layers(inputs, width, depth, entries)
         unit, one = torch.eye(columns, dtype=torch.float64), torch.ones((), dtype=torch.float64)
         for name, value in zip(_BUFFERS, (0 * unit[0], 1 + 0 * unit[0], 0 * unit[0], unit, one), strict=True):
             self.register_buffer(name, value.clone())
@@ -155,7 +153,7 @@ class PathCoefficients(nn.Module):
         return shift.squeeze(-1), torch.where(h > 0, _factor(covariance), 0.0)
 
 
-class LearnedSDE(MatrixSDE):
+class LearnedSDE(MatrixSDE, SteppingProcess):
     """An SDE with learned coefficients. Abstract: `learned`. Time is that of the observations, from the first one on, in its unit."""
 
     in_words = "an SDE that was fitted to observed paths"
@@ -270,8 +268,8 @@ class _Inside(LearnedSDE):
         return self.coefficients
 
 
-class PathModel(Model[LearnedSDE], nn.Module):
-    """An SDE that was learned from paths. It has no score; samples are paths, simulated from first observations of the data.
+class PathModel(SimulatedModel[LearnedSDE]):
+    """An SDE that was learned from paths; samples are paths, simulated from first observations of the data.
 
     Args:
         net: drift and diffusion.
@@ -281,8 +279,9 @@ class PathModel(Model[LearnedSDE], nn.Module):
         critic: what is trained beside the SDE; None: nothing.
     """
 
+    markov: ClassVar[bool] = True
+
     net: PathCoefficients
-    times: Tensor
     starts: Tensor
 
     def __init__(self, net: PathCoefficients, times: Tensor, starts: Tensor, substeps: int = 1, critic: nn.Module | None = None) -> None:
@@ -296,51 +295,16 @@ class PathModel(Model[LearnedSDE], nn.Module):
         """The learned SDE, as an object that shares the networks."""
         return _Inside(self.net)
 
-    def score(self, z: Tensor, t: Tensor) -> Tensor:
-        """Not defined.
+    def coordinates(self, x: Tensor) -> Tensor:
+        return self.sde.encode(x)
 
-        Raises:
-            CompositionError: always.
-        """
-        raise CompositionError("A model of paths has learned an SDE, and no score.", "Sample paths from it.")
+    def states_at(self, x: Tensor, noise: Noise) -> Tensor:
+        return self.sde.encode(x)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """Coordinates of first observations of the data, drawn with replacement: `(B, d)` for paths of `shape` `(B, T, d)`."""
         chosen = (noise.uniform(like, (shape[0], 1)).double() * len(self.starts)).long().clamp_max(len(self.starts) - 1)
         return self.sde.encode(self.starts[chosen.flatten().to(self.starts.device)].to(like), noise)
-
-    def with_network(self, net: nn.Module) -> PathModel:
-        """Not possible.
-
-        Raises:
-            ParameterError: always.
-        """
-        raise ParameterError("Paths are simulated in float64, by networks that are not compiled.", "Leave out --precision and --compile.")
-
-
-class _Layers(nn.Sequential):
-    """A network whose last layer starts at 0; linear without width."""
-
-    def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
-        sizes = [inputs, *([width] * depth if width else [])]
-        hidden: list[nn.Module] = []
-        for a, b in pairwise(sizes):
-            hidden += [nn.Linear(a, b), nn.SiLU()]
-        last = nn.Linear(sizes[-1], outputs)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        super().__init__(*hidden, last)
-
-
-class _Constant(nn.Module):
-    """The same output for all inputs, 0 at first."""
-
-    def __init__(self, outputs: int) -> None:
-        super().__init__()
-        self.value = nn.Parameter(torch.zeros(outputs))
-
-    def forward(self, u: Tensor) -> Tensor:
-        return self.value.expand(*u.shape[:-1], -1)
 
 
 def _factor(covariance: Tensor) -> Tensor:
@@ -349,8 +313,3 @@ def _factor(covariance: Tensor) -> Tensor:
         return covariance.sqrt()
     factor, failed = torch.linalg.cholesky_ex(covariance)
     return torch.where((failed > 0)[..., None, None], torch.nan, factor)
-
-
-def is_simulated(model: Any) -> bool:
-    """Whether samples of a model are paths that are simulated forward in time."""
-    return isinstance(model, PathModel)

@@ -1,0 +1,117 @@
+"""Models whose samples are paths, simulated forward in time, and the layers of their coefficients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sdezoo.errors import CompositionError, ParameterError
+from sdezoo.learning.model import Model
+from sdezoo.process.noise import Noise
+from sdezoo.process.process import Process
+from sdezoo.process.requirement import P
+
+
+class SteppingProcess(Process, ABC):
+    """A process whose state is carried forward from one time to a later one. Abstract: `transition`."""
+
+    @abstractmethod
+    def transition(self, z: Tensor, s: Tensor, t: Tensor, noise: Noise) -> Tensor:
+        """Draw the state at `t` given that at `s`, or an approximation of it.
+
+        Args:
+            z: states at `s`, `(B, *state)`.
+            s: the earlier time, 0-dim or `(B, 1)`.
+            t: the later time, shaped alike.
+            noise: random numbers.
+        """
+
+
+class SimulatedModel(Model[P], nn.Module):
+    """A model of paths, which has no score. Abstract: `prior`, `coordinates`, `states_at`, and a `sde` that is a `SteppingProcess`."""
+
+    markov: ClassVar[bool]
+    """Whether a path goes on from its latest observation alone: paths may then start at given observations."""
+
+    times: Tensor
+    """Times of observation of a sample, `(T,)`, float64."""
+    substeps: int
+    """Steps between two observations."""
+
+    @abstractmethod
+    def coordinates(self, x: Tensor) -> Tensor:
+        """The coordinates of observations, in which their increments are compared.
+
+        Args:
+            x: observations in the user's units, `(…, d)`.
+        """
+
+    @abstractmethod
+    def states_at(self, x: Tensor, noise: Noise) -> Tensor:
+        """First states of new paths, one for each observation: there, if the model is `markov`, else drawn.
+
+        Args:
+            x: first observations in the user's units, `(B, d)`.
+            noise: random numbers.
+        """
+
+    def score(self, z: Tensor, t: Tensor) -> Tensor:
+        """Not defined.
+
+        Raises:
+            CompositionError: always.
+        """
+        raise CompositionError("A model of paths has learned an SDE, and no score.", "Sample paths from it.")
+
+    def with_network(self, net: nn.Module) -> SimulatedModel[P]:
+        """Not possible.
+
+        Raises:
+            ParameterError: always.
+        """
+        raise ParameterError("Paths are simulated in float64, by networks that are not compiled.", "Leave out --precision and --compile.")
+
+
+class Layers(nn.Sequential):
+    """A network whose last layer starts at 0.
+
+    Args:
+        inputs: number of inputs.
+        width: width of the hidden layers; 0: there are none, and the network is linear.
+        depth: number of hidden layers.
+        outputs: number of outputs.
+    """
+
+    def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
+        sizes = [inputs, *([width] * depth if width else [])]
+        hidden: list[nn.Module] = []
+        for a, b in pairwise(sizes):
+            hidden += [nn.Linear(a, b), nn.SiLU()]
+        last = nn.Linear(sizes[-1], outputs)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(*hidden, last)
+
+
+class Constant(nn.Module):
+    """The same output for all inputs, 0 at first.
+
+    Args:
+        outputs: number of outputs.
+    """
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.value.expand(*u.shape[:-1], -1)
+
+
+def is_simulated(model: Any) -> bool:
+    """Whether samples of a model are paths that are simulated forward in time."""
+    return isinstance(model, SimulatedModel)
