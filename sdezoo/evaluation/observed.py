@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class ObservedPaths(NamedTuple):
 
 def paths(
     parts: tuple[ObservedPaths, ObservedPaths, ObservedPaths],
-    u: FloatArray,
+    u: FloatArray | None,
     title: str,
     *,
     names: Sequence[str],
@@ -60,7 +60,8 @@ def paths(
 
     Args:
         parts: held-out, simulated and training paths, `n` each.
-        u: transforms of transitions of held-out paths, `(m, T − 1, d)`, see `transforms`.
+        u: transforms of transitions of held-out paths, `(m, T − 1, d)`, see `transforms`; None: the paths are no Markov chain in the model,
+            and transitions are not judged.
         title: title of the picture.
         names: names of the columns; may be empty.
         common: whether all paths have the same times.
@@ -68,19 +69,19 @@ def paths(
         progress: called during the computation.
 
     Returns:
-        The comparison, and the calibration of each column.
+        The comparison, and the calibration of each column, of none without `u`.
     """
     held_out, drawn, training = parts
-    names = list(names) or [f"x{i}" for i in range(u.shape[2])]
+    names = list(names) or [f"x{i}" for i in range(held_out.x.shape[2])]
     endings = [f" ({name})" if len(names) > 1 else "" for name in names]
-    forecasts = [calibration(u[..., i], seed=seed) for i in range(len(names))]
+    forecasts = [] if u is None else [calibration(u[..., i], seed=seed) for i in range(len(names))]
     unit = training.x.std((0, 1))
     unit = np.where(unit > 0, unit, 1.0)
     last = held_out.x.shape[1] - 1
     chosen = sorted({max(1, round(last * share)) for share in (0.25, 0.5, 1)})
     places = [f"time {held_out.times[0, k]:.4g}" if common else f"observation {k + 1}" for k in chosen]
     seen = sorted({round(k) for k in np.linspace(1, last, min(last, _MOST))})
-    measured = [replace(line, name=line.name + ending) for f, ending in zip(forecasts, endings, strict=True) for line in _lines(f)]
+    measured = [replace(line, name=line.name + ending) for f, ending in zip(forecasts, endings, strict=u is not None) for line in _lines(f)]
     facts: list[tuple[Fact, Fact, Fact]] = []
 
     def at(place: str, k: int) -> list[Measured]:
@@ -101,11 +102,14 @@ def paths(
         tests += [(f"{name} at {place}", p) for name, p in zip(names, found, strict=True)]
     notes = [
         f"One step ahead, {name}: KS distance of the probability integral transform from uniform {number(f.statistic)}, p {f.p:.1e}."
-        for name, f in zip(names, forecasts, strict=True)
+        for name, f in zip(names, forecasts, strict=u is not None)
     ]
-    notes.append(f"{u.shape[0] * u.shape[1]} transitions of {u.shape[0]} paths are judged, each against {DRAWS} draws of its forecast.")
-    record = {"transitions": [{"name": name, **_record(f)} for name, f in zip(names, forecasts, strict=True)]}
-    picture = sheet.paths(title, names[0], held_out.x[..., 0], drawn.x[..., 0], held_out.times if common else None, u[..., 0])
+    record: dict[str, Any] = {}
+    if u is not None:
+        notes.append(f"{u.shape[0] * u.shape[1]} transitions of {u.shape[0]} paths are judged, each against {DRAWS} draws of its forecast.")
+        record = {"transitions": [{"name": name, **_record(f)} for name, f in zip(names, forecasts, strict=True)]}
+    seen_first = None if u is None else u[..., 0]
+    picture = sheet.paths(title, names[0], held_out.x[..., 0], drawn.x[..., 0], held_out.times if common else None, seen_first)
     return Comparison(measured, notes, record, picture, tests=tests), forecasts
 
 

@@ -132,7 +132,9 @@ def series(title: str, name: str, samples: NDArray, held_out: NDArray, drawn: Fl
 
 
 @plain()
-def paths(title: str, name: str, held_out: FloatArray, samples: FloatArray, times: FloatArray | None, transforms: FloatArray) -> Figure:
+def paths(
+    title: str, name: str, held_out: FloatArray, samples: FloatArray, times: FloatArray | None, transforms: FloatArray | None
+) -> Figure:
     """Draw paths of one column, its mean and deviation by time, and where observations fall in forecasts one step ahead.
 
     Args:
@@ -141,7 +143,7 @@ def paths(title: str, name: str, held_out: FloatArray, samples: FloatArray, time
         held_out: held-out paths `(n, T)`.
         samples: simulated paths `(n, T)`.
         times: times of the paths, `(n, T)`, the same for all; None: each has its own.
-        transforms: probability integral transforms `(m, T − 1)`.
+        transforms: probability integral transforms `(m, T − 1)`; None: the values of all observations are drawn instead.
     """
     figure = Figure(figsize=(11, 6), dpi=110, layout="constrained")
     figure.suptitle(label(title))
@@ -157,6 +159,10 @@ def paths(title: str, name: str, held_out: FloatArray, samples: FloatArray, time
         panels[1, 0].plot(at, part.std(0), color=colour, linestyle="--", label=f"{what}, deviation")
     panels[1, 0].set(xlabel="time" if times is not None else "observation")
     panels[1, 0].legend(fontsize=7)
+    if transforms is None:
+        _column(panels[1, 1], held_out.ravel(), samples.ravel())
+        panels[1, 1].set_title("values of all observations", fontsize=9)
+        return figure
     panels[1, 1].hist(transforms.ravel(), bins=20, range=(0, 1), density=True, color=SAMPLES, alpha=0.7)
     panels[1, 1].axhline(1, color="grey", linewidth=0.6)
     panels[1, 1].set_title("where observations fall in their forecast (level: calibrated)", fontsize=9)

@@ -319,7 +319,9 @@ def steps_between(times: Tensor, step: float) -> Tensor:
     return torch.nn.functional.pad(whole.long().cumsum(0), (1, 0))
 
 
-def solve_path(equation: PathEquation, z: Tensor, counts: Tensor, brownian: Brownian, *, adjoint: bool = True) -> Tensor:
+def solve_path(
+    equation: PathEquation, z: Tensor, counts: Tensor, brownian: Brownian, *, adjoint: bool = True, through: Sequence[Tensor] = ()
+) -> Tensor:
     """Integrate by the reversible Heun method, with gradients.
 
     Args:
@@ -329,6 +331,7 @@ def solve_path(equation: PathEquation, z: Tensor, counts: Tensor, brownian: Brow
         brownian: Brownian motion in units of steps, `(B, m)`.
         adjoint: whether gradients are those of the adjoint method, in memory that does not grow with the number of steps; else by
             back-propagation.
+        through: tensors besides the weights of `equation` that its rates depend on, and that need gradients.
 
     Returns:
         States `(T, B, d)`.
@@ -336,5 +339,6 @@ def solve_path(equation: PathEquation, z: Tensor, counts: Tensor, brownian: Brow
     ends = counts.to(z)
     options: dict[str, Any] = {"bm": brownian, "method": "reversible_heun", "dt": 1.0}
     if adjoint:
-        return torchsde.sdeint_adjoint(equation, z, ends, adjoint_method="adjoint_reversible_heun", **options)  # pyright: ignore[reportReturnType]
+        options |= {"adjoint_method": "adjoint_reversible_heun", "adjoint_params": [*equation.parameters(), *through]}
+        return torchsde.sdeint_adjoint(equation, z, ends, **options)  # pyright: ignore[reportReturnType]
     return torchsde.sdeint(equation, z, ends, **options)  # pyright: ignore[reportReturnType]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdezoo.errors import PluginError
-from sdezoo.zoo.registry import LOSSES, NETWORKS, REGISTRIES, SDES, Entry, Registry, with_parts
+from sdezoo.zoo.registry import LOSSES, NETWORKS, REGISTRIES, SDES, TASKS, Entry, Registry, with_parts
 from sdezoo.zoo.source import read_papers
 from sdezoo.zoo.spec import parse, suggestion
 
-_KINDS = ("sdes", "losses", "samplers", "networks")
+_KINDS = ("sdes", "losses", "samplers", "networks", "tasks")
 _FILE = "references.bib"
 _KEY = re.compile(r"@\w+\s*\{\s*([^\s,]+)\s*,")
 
@@ -20,7 +20,8 @@ def cite(names: Sequence[str]) -> dict[str, list[str]]:
     """The papers behind plugins and runs.
 
     Args:
-        names: spec strings of SDEs, losses, samplers and networks, and run folders. A run stands for its process, its loss and its network.
+        names: spec strings of SDEs, losses, samplers, networks and tasks, and run folders. A run stands for its process, loss, network,
+            and task if one was given.
 
     Returns:
         For each BibTeX entry, in the order of `names`, the names of the plugins that cite it. Plugins without a paper are listed under
@@ -96,7 +97,7 @@ def _plugins(name: str) -> list[tuple[Registry[object], str]]:
     registries = [REGISTRIES[kind] for kind in _KINDS if REGISTRIES[kind].entries(plugin)]
     if not registries:
         known = [other for kind in _KINDS for other in REGISTRIES[kind].names()]
-        raise PluginError(f"There is no SDE, loss, sampler or network '{plugin}'.", suggestion(plugin, known))
+        raise PluginError(f"There is no SDE, loss, sampler, network or task '{plugin}'.", suggestion(plugin, known))
     return [pair for registry in registries for pair in with_parts(registry, name)]
 
 
@@ -109,5 +110,6 @@ def _of_run(folder: Path) -> list[tuple[Registry[object], str]]:
         (SDES, state.get("sde") or config.get("sde")),
         (LOSSES, config.get("loss")),
         (NETWORKS, state.get("net") or config.get("net")),
+        (TASKS, config.get("task")),
     )
     return [(registry, spec) for registry, spec in named if spec and registry.entries(parse(spec)[0])]

@@ -18,8 +18,8 @@ from sdezoo.data.formats import SERIES, STEP, ArrayFormat, ReadableFormat, Table
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.reading import reading
 from sdezoo.data.validation import check_finite
-from sdezoo.errors import DataError, ParameterError
-from sdezoo.learning.paths.simulated import is_simulated
+from sdezoo.errors import CompositionError, DataError, ParameterError
+from sdezoo.learning.paths.simulated import SimulatedModel, is_simulated
 from sdezoo.process.columns import count_outside
 from sdezoo.sampling.start import AtRows, FromRows
 from sdezoo.store.provenance import fingerprint
@@ -302,8 +302,14 @@ def first_of(x: Tensor, trained: Trained, rows: str) -> Tensor:
         rows: what they are called in messages.
 
     Raises:
+        CompositionError: if the model does not go on from an observation alone.
         DataError: if they have another shape.
     """
+    assert isinstance(trained.model, SimulatedModel), "a model of paths"
+    if not trained.model.markov:
+        raise CompositionError(
+            "A first observation does not tell the hidden state of this model.", "Draw new paths, without rows to start from."
+        )
     d = trained.state.event[-1]
     x = x[:, 0] if x.ndim == 3 else x
     if x.ndim != 2 or x.shape[1] != d:

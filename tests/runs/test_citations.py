@@ -14,6 +14,7 @@ from sdezoo.zoo.registry import REGISTRIES, SDES
 
 KINDS = ("sdes", "losses", "samplers", "networks")
 BUILT_IN = [(kind, name) for kind in KINDS for name in REGISTRIES[kind].names() if REGISTRIES[kind].entries(name)[0].provider == "sdezoo"]
+BUILT_IN += [("tasks", "latent-paths"), ("tasks", "paths")]
 FILE = Path(sdezoo_plugins.__file__).parent / "references.bib"
 CITED = re.compile(r"\d{4}\.\d{5}|\((19|20)\d\d\)|[A-Z]\w+ (19|20)\d\d\b")
 
@@ -88,3 +89,8 @@ def test_a_run_stands_for_its_parts(tmp_path):
     (tmp_path / "config.yaml").write_text("data: spirals\nsde: vp\nloss: dsm\nnet: mlp\n")
     found = cite([str(tmp_path), "ddim"])
     assert {name for users in found.values() for name in users} == {"vp", "dsm", "mlp", "ddim"}
+
+
+def test_a_run_on_paths_stands_for_its_task(tmp_path):
+    (tmp_path / "config.yaml").write_text("data: paths.npz\ntask: latent-paths:size=2\n")
+    assert any("2105.13493" in entry and users == ["latent-paths"] for entry, users in cite([str(tmp_path)]).items())

@@ -16,7 +16,7 @@ def cite(
 ) -> None:
     """Print the BibTeX of the papers behind a run, or behind plugins.  Example: sdezoo cite runs/demo dpmpp-2m
 
-    A run stands for its process, loss and network; add the sampler that you used.
+    A run stands for its process, loss, network and task; add the sampler that you used.
     """
     load_plugins(plugin)
     from sdezoo.runs.citations import cite

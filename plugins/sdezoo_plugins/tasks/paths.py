@@ -27,21 +27,18 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
-from torch.distributions.constraints import Constraint
 
-from sdezoo.data.dataset import Data
 from sdezoo.errors import DataError, ParameterError
 from sdezoo.learning.paths.critic import Critic
 from sdezoo.learning.paths.observed import PathCoefficients, PathModel, Scheme
 from sdezoo.parameters import Count, Positive
-from sdezoo.process.noise import KeyedNoise, Noise, mix
-from sdezoo.process.process import Process
+from sdezoo.process.noise import KeyedNoise, mix
 from sdezoo.process.torchsde_bridge import KeyedIntervals, PathEquation, solve_path, steps_between
 from sdezoo.store.checkpoint import State
 from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
-from sdezoo.training.task import Draw, Learner, Losses, Plan, Task
+from sdezoo.training.task import Draw, Learner, Losses, Plan
+from sdezoo_plugins.tasks.observed import ObservedPaths
 
 _WEIGHTS, _PATHS, _HELD_OUT = -2, -3, 2**14  # random keys that no step has; transitions of held-out paths that are computed at a time
 _STARTS = 2**16  # first observations that a model keeps
@@ -49,16 +46,13 @@ _FLAT = 1e-10  # smallest share of an increment that is its own, in the directio
 
 
 @dataclass(frozen=True)
-class Paths(Task):
+class Paths(ObservedPaths):
     """Drift and diffusion networks learn the SDE of observed paths, by the likelihood of transitions."""
 
-    uses_loss: ClassVar[bool] = False
-    uses_network: ClassVar[bool] = False
+    papers: ClassVar[tuple[str, ...]] = ("kidger2021neural", "kidger2021efficient")
 
     method: Literal["likelihood", "gan"] = "likelihood"
     """likelihood: of transitions; gan: a generative adversarial network, which compares whole paths at times common to all."""
-    coordinates: Literal["identity", "exp"] = "identity"
-    """exp: the SDE is that of `log x`, for positive paths, which stay positive."""
     drift: Literal["network", "linear"] = "network"
     """linear: the drift is `A z + b`."""
     diffusion: Literal["network", "constant"] = "network"
@@ -85,23 +79,6 @@ class Paths(Task):
             for key in keys:
                 if self.method != method and getattr(self, key) != getattr(type(self), key):
                     raise ParameterError(f"{self.title()}: {key} has a meaning for method={method} alone.", f"Leave out {key}.")
-
-    def process(self) -> Process:
-        return _Observed(self.coordinates)
-
-    def check_data(self, data: Data) -> None:
-        if data.kind != "paths":
-            raise DataError(
-                f"The task '{self.title()}' learns from paths, and these data are of kind '{data.kind}'.",
-                "Store paths (N, T, d) as x in an .npz, and their times, (T,) or (N, T), as times.",
-            )
-        if data.event[0] < 2:
-            raise DataError("The paths have one observation, and so no transition.", "Give paths of two observations or more.")
-        wrong = sum(int((rows <= 0).sum()) for rows in (data.train, data.test))
-        if self.coordinates == "exp" and wrong:
-            raise DataError(
-                f"{wrong} values of the paths are 0 or less, and have no logarithm.", "Leave out coordinates=exp, or leave out these paths."
-            )
 
     def learner(self, plan: Plan, positions: Sequence[Tensor]) -> TransitionLearner:
         return AdversarialLearner(self, plan) if self.method == "gan" else TransitionLearner(self, plan)
@@ -169,7 +146,7 @@ class TransitionLearner(Learner[nn.Module]):
         data = plan.data
         assert data.times is not None, "paths have times"
         origin = data.times.min()
-        self.z, self.t = task.process().encode(plan.x0.double(), _NONE), (data.times - origin).to(plan.device)
+        self.z, self.t = task.coordinates_of(plan.x0.double()), (data.times - origin).to(plan.device)
         _check_changes(self.z, data.columns)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(plan.config.seed, _WEIGHTS))
@@ -182,7 +159,7 @@ class TransitionLearner(Learner[nn.Module]):
             starts = starts[torch.randperm(len(starts), generator=torch.Generator().manual_seed(0))[:_STARTS]]
         self.module = PathModel(net, times, starts, critic=critic).to(plan.device)
         self.floor = float(net.root.diagonal().log().sum())
-        self.held_out = task.process().encode(plan.encoding.encode(data.test).to(plan.device).double(), _NONE)
+        self.held_out = task.coordinates_of(plan.encoding.encode(data.test).to(plan.device).double())
         test_times = data.times if data.test_times is None else data.test_times
         self.held_out_t = (test_times - origin).to(plan.device)
 
@@ -225,9 +202,7 @@ class TransitionLearner(Learner[nn.Module]):
         return {"sde": "", "net": "", "output": ""}
 
     def note(self) -> str | None:
-        if self.task.coordinates == "identity" and bool((self.z > 0).all()):
-            return "All values are positive. If the quantity cannot be 0 or less, give --task paths:coordinates=exp."
-        return None
+        return self.task.note_on(self.z)
 
     def _nats(self, net: nn.Module, z: Tensor, t: Tensor, k: Tensor) -> Tensor:
         """`−log p` of transitions `k`, `(B, K)`, of paths `z`, `(B, T, d)`, per entry, less the units."""
@@ -286,29 +261,6 @@ class _Game(nn.Module):
         made = solve_path(self.equation, z[:, 0], self.counts, noise).transpose(0, 1)
         both = (torch.cat([z, made]) - self.net.center) / self.net.spread
         return torch.sub(*self.critic(both, self.t / self.t[-1]).chunk(2))
-
-
-@dataclass(frozen=True)
-class _Observed(Process):
-    """Where observed paths live, before an SDE of them is known."""
-
-    coordinates: Literal["identity", "exp"] = "identity"
-
-    @property
-    def support(self) -> Constraint:
-        return constraints.positive if self.coordinates == "exp" else constraints.real
-
-    def encode(self, x: Tensor, noise: Noise) -> Tensor:
-        return x.log() if self.coordinates == "exp" else x
-
-    def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        return self.encode(x0, noise)
-
-    def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
-        return noise.normal(like, shape)
-
-
-_NONE = Noise.seeded(0)
 
 
 def _check_changes(z: Tensor, names: Sequence[str]) -> None:

@@ -37,6 +37,8 @@ class SimulatedModel(Model[P], nn.Module):
     markov: ClassVar[bool]
     """Whether a path goes on from its latest observation alone: paths may then start at given observations."""
 
+    net: Any
+    """Drift and diffusion, a module."""
     times: Tensor
     """Times of observation of a sample, `(T,)`, float64."""
     substeps: int
@@ -77,22 +79,23 @@ class SimulatedModel(Model[P], nn.Module):
 
 
 class Layers(nn.Sequential):
-    """A network whose last layer starts at 0.
+    """A network whose last layer starts at 0, or small.
 
     Args:
         inputs: number of inputs.
         width: width of the hidden layers; 0: there are none, and the network is linear.
         depth: number of hidden layers.
         outputs: number of outputs.
+        gain: scale of the weights of the last layer at first, see `torch.nn.init.xavier_uniform_`.
     """
 
-    def __init__(self, inputs: int, width: int, depth: int, outputs: int) -> None:
+    def __init__(self, inputs: int, width: int, depth: int, outputs: int, gain: float = 0.0) -> None:
         sizes = [inputs, *([width] * depth if width else [])]
         hidden: list[nn.Module] = []
         for a, b in pairwise(sizes):
             hidden += [nn.Linear(a, b), nn.SiLU()]
         last = nn.Linear(sizes[-1], outputs)
-        nn.init.zeros_(last.weight)
+        nn.init.xavier_uniform_(last.weight, gain) if gain else nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         super().__init__(*hidden, last)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from sdezoo.evaluation.rows import FloatArray, choice
 from sdezoo.evaluation.sizes import compared_rows, sizes
 from sdezoo.evaluation.verdict import difference
 from sdezoo.generation.samples import choose_sampler, steps_for
-from sdezoo.learning.paths.observed import LearnedSDE, PathModel
+from sdezoo.learning.paths.observed import PathModel
+from sdezoo.learning.paths.simulated import SimulatedModel
 from sdezoo.process.noise import Noise, mix
 from sdezoo.runs.between.asked import Asked, Found, count_outside_range
 from sdezoo.runs.given_rows import read_samples
@@ -44,7 +46,7 @@ def compare_paths(run: Path, trained: Trained, data: Data, asked: Asked, samples
         ParameterError: if there are samples, and paths have times of their own.
         DataError: if there are too few paths, or the samples are not paths of this run.
     """
-    assert isinstance(trained.model, PathModel), "a model of paths"
+    assert isinstance(trained.model, SimulatedModel), "a model of paths"
     assert data.times is not None, "paths have times"
     model, common = trained.model.to(asked.device), data.times.ndim == 1
     if samples and not common:
@@ -62,36 +64,38 @@ def compare_paths(run: Path, trained: Trained, data: Data, asked: Asked, samples
 
     def part(rows: Tensor, values: Tensor | None = None) -> ObservedPaths:
         values = x[rows] if values is None else values
-        return ObservedPaths(values.numpy(), model.sde.encode(values).numpy(), times[rows].numpy())
+        return ObservedPaths(values.numpy(), model.coordinates(values).numpy(), times[rows].numpy())
 
     progress(0, 1, "simulating paths")
     if given is None:
         noise = Noise.seeded(asked.seed, _SIMULATED)
-        drawn = _simulated(model.sde, x[floor, 0], times[floor] - origin, steps, noise, asked.device)
+        drawn = _simulated(model, x[floor, 0], times[floor] - origin, steps, noise, asked.device)
     else:
         drawn = given[choice(len(given), size.compared, asked.seed, _GIVEN)]
     counts, words = count_outside_range(drawn.float(), trained)
     source = str(samples) if samples else f"{run} by simulation, {steps} {'step' if steps == 1 else 'steps'} between observations"
-    judged = len(data.train) + choice(len(data.test), max(1, _TRANSITIONS // (x.shape[1] - 1)), asked.seed, _JUDGED)
-    u = _transforms(model.sde, x[judged], times[judged] - origin, steps, asked, progress)
+    u = None
+    if isinstance(model, PathModel):
+        judged = len(data.train) + choice(len(data.test), max(1, _TRANSITIONS // (x.shape[1] - 1)), asked.seed, _JUDGED)
+        u = _transforms(model, x[judged], times[judged] - origin, steps, asked, progress)
     title, names = f"{source}, {size.compared} paths", data.columns
     found, forecasts = paths(
         (part(held), part(floor, drawn), part(floor)), u, title, names=names, common=common, seed=asked.seed, progress=progress
     )
     apart = difference(found.measured, size.compared, found.tests, "held-out paths" if size.held_out else "paths of the data")
     facts = {"samples": str(samples)} if samples else {"steps": steps}
-    answer = f"{verdict_of(forecasts, names)} {apart}"
+    answer = f"{verdict_of(forecasts, names)} {apart}" if forecasts else apart
     notes = [words, *size.notes, *found.notes]
     return Found(source, size, found.measured, notes, {**facts, **counts, **found.facts}, answer, found.picture)
 
 
-def _simulated(sde: LearnedSDE, x: Tensor, times: Tensor, steps: int, noise: Noise, device: torch.device) -> Tensor:
+def _simulated(model: SimulatedModel[Any], x: Tensor, times: Tensor, steps: int, noise: Noise, device: torch.device) -> Tensor:
     """Paths from values `(n, d)` at times of their own, `(n, T, d)`."""
     with torch.no_grad():
-        return sde.decode(simulated(sde, sde.encode(x.to(device)), times, steps, noise)).cpu()
+        return model.sde.decode(simulated(model.sde, model.states_at(x.to(device), noise), times, steps, noise)).cpu()
 
 
-def _transforms(sde: LearnedSDE, x: Tensor, times: Tensor, steps: int, asked: Asked, progress: EvaluationProgress) -> FloatArray:
+def _transforms(model: PathModel, x: Tensor, times: Tensor, steps: int, asked: Asked, progress: EvaluationProgress) -> FloatArray:
     """Transforms of all transitions of paths, `(n, T − 1, d)`, each among draws of its forecast."""
     n, length, d = x.shape
     start, end = x[:, :-1].reshape(-1, d), x[:, 1:].reshape(-1, d)
@@ -103,6 +107,6 @@ def _transforms(sde: LearnedSDE, x: Tensor, times: Tensor, steps: int, asked: As
         count = len(start[rows])
         noise = Noise.seeded(mix(asked.seed, _FORECAST), first)
         many = (start[rows].repeat(DRAWS, 1), spans[rows].repeat(DRAWS, 1))
-        ends = _simulated(sde, *many, steps, noise, asked.device)[:, -1].reshape(DRAWS, count, d)
+        ends = _simulated(model, *many, steps, noise, asked.device)[:, -1].reshape(DRAWS, count, d)
         found.append(transforms(np.asarray(ends), np.asarray(end[rows]), seed=mix(asked.seed, first)))
     return np.concatenate(found).reshape(n, length - 1, d)

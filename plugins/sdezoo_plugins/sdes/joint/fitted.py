@@ -39,7 +39,7 @@ class Fitted(LearnedSDE):
         sde = trained.model.sde
         if not isinstance(sde, LearnedSDE):
             raise CompositionError(
-                f"The run '{self.run}' has learned the score of a process, and no SDE.", "Give a run of sdezoo train --task paths."
+                f"The run '{self.run}' has learned no SDE of its data alone.", "Give a run of sdezoo train --task paths."
             )
         if not sde.homogeneous:
             raise CompositionError(
