@@ -91,6 +91,14 @@ class Process(Plugin, ABC):
         """Return the process with every parameter that was left to the data estimated from `x0` `(N, *event)`. Default: itself."""
         return self
 
+    def findings(self, names: Sequence[str]) -> tuple[str, ...]:
+        """What `adapted` has found to hold between columns, and every sample keeps, a phrase each. Default: nothing.
+
+        Args:
+            names: names of the columns, of each entry of a row.
+        """
+        return ()
+
     @classmethod
     def column_fit(cls, column: Tensor) -> ColumnFit | None:
         """How well the process fits a column of a table, for `--sde auto`. Default: None, it is not a candidate.

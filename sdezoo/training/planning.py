@@ -156,10 +156,16 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
     batch = (draft.config.batch_size if resume else None) or _batch(draft, data.rows)
     config = draft.config.model_copy(update={"net": network.spec if network else None, "batch_size": batch})
     classes = draft.origin.state.classes if draft.origin else _classes(draft, data)
+    reasons = draft.reasons
+    if not draft.origin:
+        sde = sde.adapted(torch.cat([x0, *(encoding.encode(at.train).to(x0.device) for at in data.later)]))
+        if data.kind in ("table", "points"):
+            names, sources = encoding.named(column_names(data))
+            reasons = (*reasons, *sde.findings([names[source] for source in sources]))
     chosen = Plan(
         config=config,
         task=draft.task,
-        sde=sde if draft.origin else sde.adapted(torch.cat([x0, *(encoding.encode(at.train).to(x0.device) for at in data.later)])),
+        sde=sde,
         loss=draft.loss,
         network=network,
         data=data,
@@ -168,7 +174,7 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         classes=classes,
         device=workers.device,
         run=draft.run,
-        reasons=draft.reasons,
+        reasons=reasons,
         origin=draft.origin,
         asked=draft.asked,
     )

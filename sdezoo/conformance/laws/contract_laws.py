@@ -375,4 +375,4 @@ def adapted_once(case: Case) -> None:
 
 
 def _numeric(value: float | tuple[object, ...]) -> bool:
-    return not isinstance(value, tuple) or all(isinstance(part, float | int) for part in value)
+    return not isinstance(value, tuple) or (len(value) > 0 and all(isinstance(part, float | int) for part in value))

@@ -13,22 +13,25 @@ of a column, so that an entry that is 0 lies in the middle of the others. `s` is
 all positive values of a column are the same, `s = 0`, and each is exactly `u`. `m` is the root mean square of `ζ` for images. For tables
 it is twice that, so that a mark is decided at more noise than a value.
 
-The network sees values and marks of all entries at once, so that zeros co-occur as they do in the data. Samples are exactly 0 or
-positive, by construction. The data have a joint distribution of zeros and values, and no density.
+Columns of a table that are 0 in exactly the same rows share a mark: no sample is 0 in some of them alone. Otherwise the network sees
+values and marks of all entries at once, so that zeros co-occur as they do in the data. Samples are exactly 0 or positive, by
+construction. The data have a joint distribution of zeros and values, and no density.
 
 Noised marks for a mixed distribution: Chen, Zhang & Hinton, arXiv 2208.04202 (bits, rounded by their sign).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Gt
-from torch import Tensor
-from torch.distributions import Transform, constraints
+from torch import Size, Tensor
+from torch.distributions import constraints
 
-from sdezoo.errors import SupportError
+from sdezoo.data.opening.table import listed
+from sdezoo.errors import ParameterError, SupportError
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.columns import ColumnFit
@@ -42,16 +45,36 @@ class Marked(WithMarks):
         unit: `u`, one for each entry of the last dimension, or one for all.
         spread: `s`, one for each entry of the last dimension, or one for all.
         mark: `m`.
+        groups: entries of the first dimension that share a mark, in disjoint groups.
     """
 
     codomain = constraints.nonnegative
 
-    def __init__(self, unit: tuple[float, ...], spread: tuple[float, ...], mark: float) -> None:
+    def __init__(self, unit: tuple[float, ...], spread: tuple[float, ...], mark: float, groups: Sequence[Sequence[int]] = ()) -> None:
         super().__init__()
         self.unit, self.spread, self.mark = unit, spread, mark
+        self.first = {i: group[0] for group in groups for i in group}
+        self.shared = sum(len(group) - 1 for group in groups)
+
+    def owners(self, entries: int) -> list[int]:
+        """The entries whose marks are kept, one of each group."""
+        return [i for i in range(entries) if self.first.get(i, i) == i]
+
+    def marks(self, x: Tensor) -> Tensor:
+        """The mark of each entry; `x` holds values and marks."""
+        count = (x.shape[1] + self.shared) // 2
+        places = {i: k for k, i in enumerate(self.owners(count))}
+        return x[:, [count + places[self.first.get(i, i)] for i in range(count)]]
+
+    def forward_shape(self, shape: Size) -> Size:
+        return Size((shape[0], (shape[1] + self.shared) // 2, *shape[2:]))
+
+    def inverse_shape(self, shape: Size) -> Size:
+        return Size((shape[0], 2 * shape[1] - self.shared, *shape[2:]))
 
     def _call(self, x: Tensor) -> Tensor:
-        log, mark = x.chunk(2, 1)
+        mark = self.marks(x)
+        log = x[:, : mark.shape[1]]
         return torch.where(mark > 0, (x.new_tensor(self.spread) * log).exp() * x.new_tensor(self.unit), torch.zeros_like(log))
 
     def _inverse(self, y: Tensor) -> Tensor:
@@ -59,7 +82,7 @@ class Marked(WithMarks):
         spread = y.new_tensor(self.spread)
         log = torch.where(there, y / y.new_tensor(self.unit), torch.ones_like(y)).log()
         log = torch.where(spread > 0, log / torch.where(spread > 0, spread, 1.0), 0.0)
-        return torch.cat([log, torch.where(there, self.mark, -self.mark).to(y)], 1)
+        return torch.cat([log, torch.where(there, self.mark, -self.mark).to(y)[:, self.owners(y.shape[1])]], 1)
 
 
 @dataclass(frozen=True)
@@ -79,6 +102,24 @@ class ZeroInflated(AffineSDE):
     spread: tuple[NonNegative, ...] | None = None
     """`s`, one number per column or one for all; None: the standard deviation of the logarithms of a column's positive values, 1 for
     images."""
+    together: tuple[str, ...] | None = None
+    """Groups of columns that share a mark, as numbers from 0, such as (0+2,1+3); (): none; None: columns of a table that are 0 in the same
+    rows."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        columns = [column for group in self.together or () for column in group.split("+")]
+        if not all(map(str.isdecimal, columns)) or any("+" not in group for group in self.together or ()):
+            raise ParameterError(
+                f"{self.title()}: together={self.together} are no groups of columns.", "Join their numbers, as in (0+2,1+3)."
+            )
+        if len({*map(int, columns)}) < len(columns):
+            raise ParameterError(f"{self.title()}: a column is in two groups of together={self.together}.", "Give each column once.")
+
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """The columns that share a mark."""
+        return [sorted(map(int, group.split("+"))) for group in self.together or ()]
 
     @classmethod
     def column_fit(cls, column: Tensor) -> ColumnFit | None:
@@ -103,22 +144,32 @@ class ZeroInflated(AffineSDE):
             away = torch.where(s > 0, (logs - logs.new_tensor(unit).log()) / torch.where(s > 0, s, 1.0), 0.0)
             size = float((away * there).square().sum() / there.sum().clamp_min(1)) ** 0.5
             mark = (2 * size if x0.ndim == 2 else size) or 1.0
-        measured = replace(self, unit=unit, spread=spread, mark=mark)
+        together = self.together if self.together is not None or x0.ndim != 2 else _together(there)
+        measured = replace(self, unit=unit, spread=spread, mark=mark, together=together)
         if self.sigma_max is not None:
             return measured
         return replace(measured, sigma_max=TERMINAL * leading_spread(measured.encode(x0)))
 
     @property
-    def coordinates(self) -> Transform:
-        return Marked(self.unit or (1.0,), self.spread or (1.0,), self.mark or 1.0)
+    def coordinates(self) -> Marked:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Marked(self.unit or (1.0,), self.spread or (1.0,), self.mark or 1.0, self.groups)
+
+    def findings(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(
+            f"{listed([names[i] for i in group])} are 0 in the same rows, and so they are in samples ({self.title()}:together=() if not)"
+            for group in self.groups
+        )
 
     def known_entries(self, known: Tensor) -> Tensor:
-        """The value and the mark of each known entry."""
-        return torch.cat([known, known], 1)
+        """The value of each known entry, and the mark of each of which an entry is known."""
+        marks = known.clone()
+        for group in self.groups:
+            marks[:, group[0]] = known[:, group].any(1)
+        return torch.cat([known, marks[:, self.coordinates.owners(known.shape[1])]], 1)
 
     def decode(self, z: Tensor) -> Tensor:
         x = super().decode(z)
-        lost = int(((x == 0) & (z.chunk(2, 1)[1] > 0)).sum())
+        lost = int(((x == 0) & (self.coordinates.marks(z) > 0)).sum())
         if lost:
             raise SupportError(f"{self.title()}: {lost} positive values are too small for {z.dtype} once decoded.", "Decode in float64.")
         return x
@@ -130,3 +181,12 @@ class ZeroInflated(AffineSDE):
 def _deviation(logs: Tensor) -> float:
     """Standard deviation of `logs` `(n,)`; exactly 0 if all are the same, or there are none."""
     return float(logs.std()) if len(logs.unique()) > 1 else 0.0
+
+
+def _together(there: Tensor) -> tuple[str, ...]:
+    """The groups of columns of `there`, `(N, d)`, that are false in the same rows."""
+    columns: dict[bytes, list[int]] = {}
+    for i, column in enumerate(there.T):
+        if not column.all():
+            columns.setdefault(column.cpu().numpy().tobytes(), []).append(i)
+    return tuple("+".join(map(str, group)) for group in columns.values() if len(group) > 1)

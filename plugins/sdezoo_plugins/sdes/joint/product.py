@@ -84,6 +84,9 @@ class _Parts(Process):
             found[..., each.numbers] = each.process.rounds_up((len(each.columns),))
         return found
 
+    def findings(self, names: Sequence[str]) -> tuple[str, ...]:
+        return tuple(phrase for each in self.given for phrase in each.process.findings([names[number] for number in each.numbers]))
+
     def for_columns(self, names: Sequence[str], sources: Sequence[int]) -> Self:
         named = {name: i for i, name in enumerate(names)}
         given = [column for each in self.named for column in each.columns]

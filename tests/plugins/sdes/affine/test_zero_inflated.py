@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sdezoo.conformance.bank.problems import Atoms
-from sdezoo.errors import CompositionError, DataError, SupportError
+from sdezoo.errors import CompositionError, DataError, ParameterError, SupportError
 from sdezoo.process.noise import Noise
 from sdezoo.sampling.likelihood import encoded
 from sdezoo.training.preprocessing.fitting import fit_encoding
@@ -95,3 +95,42 @@ def test_there_is_no_density_and_no_equation_of_the_data():
         encoded(sde, RAIN)
     with pytest.raises(CompositionError):
         sde.ambient()
+
+
+def test_columns_that_are_0_in_the_same_rows_share_a_mark():
+    """One mark for each pattern of zeros: no state has a zero in some of the columns alone; what is measured comes with the columns."""
+    x = torch.tensor([[0.0, 2.0, 5.0, 0.0], [3.0, 0.0, 1.0, 4.0], [1.0, 8.0, 2.0, 0.5], [0.0, 0.0, 3.0, 0.0]], dtype=torch.float64)
+    sde = SDES.build("zero-inflated").adapted(x)
+    assert sde.together == ("0+3",)
+    z = sde.encode(x)
+    assert z.shape == sde.state_shape((4, 4)) == (4, 7)
+    torch.testing.assert_close(sde.decode(z), x)
+    random = torch.randn(500, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    zeros = sde.decode(random) == 0
+    assert torch.equal(zeros[:, 0], zeros[:, 3])
+    assert (zeros[:, 0] != zeros[:, 1]).any()
+    assert torch.equal(zeros[:, :3], random[:, 4:] <= 0)
+    assert sde.findings(["a", "b", "c", "d"])[0].startswith("'a', 'd' are 0 in the same rows")
+    known = torch.tensor([[False, False, True, True], [False, True, False, False]])
+    assert sde.known_entries(known).int().tolist() == [[0, 0, 1, 1, 1, 0, 1], [0, 1, 0, 0, 0, 1, 0]]
+    own = SDES.build("zero-inflated:together=()").adapted(x)
+    assert own.together == ()
+    assert own.encode(x).shape == (4, 8)
+    assert SDES.build("zero-inflated").adapted(RAIN.clamp_min(1)).together == ()
+    again = SDES.build(sde.full_spec)
+    assert again == sde
+    inside = SDES.build(f"product:({sde.full_spec})[0;1;2;3],vp[4]")
+    assert inside.state_shape((1, 5)) == (1, 8)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("zero-inflated:together=(0+1,1+2)", "in two groups"),
+        ("zero-inflated:together=(a+b)", "are no groups of columns"),
+        ("zero-inflated:together=(1)", "are no groups of columns"),
+    ],
+)
+def test_groups_that_are_none_are_refused(spec, says):
+    with pytest.raises(ParameterError, match=says):
+        SDES.build(spec)
