@@ -57,15 +57,14 @@ def log_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
         alpha: `α`, the same for all parts.
         tau: times `τ`, `(N,)`, float64, from `EARLIEST` on; all in the same `octave`.
     """
-    parts, table = x.shape[-1], _interpolation(alpha, x.shape[-1], octave(float(tau[0].detach())))
+    table = _interpolation(alpha, x.shape[-1], octave(float(tau[0].detach())))
     if table is None:
         sizes, weight, log_size = _coefficients(x, x0, alpha, tau)
-        total = (torch.fft.irfft(torch.fft.rfft(sizes).prod(-2), sizes.shape[-1]) * weight).sum(-1)
+        total = (torch.fft.irfft(torch.fft.rfft(sizes).prod(-2), sizes.shape[-1]) * weight).sum(-1, keepdim=True)
     else:
         _, terms, log_size = _frequencies(x, x0, alpha, tau, table)
-        total = terms[:, : terms.shape[-1] // 2].sum(-1)
-    log = total.log() + log_size - parts * math.lgamma(alpha) + math.lgamma(alpha * parts)
-    return (log + (alpha - 1) * x.log().sum(-1)).unsqueeze(-1)
+        total = _total(terms)
+    return _log_density(total, log_size, x, alpha)
 
 
 def count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
@@ -77,12 +76,42 @@ def count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
         alpha: `α`, the same for all parts.
         tau: times `τ`, `(N,)`, float64, from `EARLIEST` on; all in the same `octave`.
     """
+    counts, total, _ = _counts(x, x0, alpha, tau)
+    return counts / total
+
+
+def log_and_count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    """`log p(x | x_0)`, then `E[n_i | x, x_0]`, `(N, 1 + K)`.
+
+    Args:
+        x: end points, `(N, K)`, float64; rows sum to 1.
+        x0: starting points, `(N, K)`, float64; rows sum to 1.
+        alpha: `α`, the same for all parts.
+        tau: times `τ`, `(N,)`, float64, from `EARLIEST` on; all in the same `octave`.
+    """
+    counts, total, log_size = _counts(x, x0, alpha, tau)
+    return torch.cat([_log_density(total, log_size, x, alpha), counts / total], -1)
+
+
+def _log_density(total: Tensor, log_size: Tensor, x: Tensor, alpha: float) -> Tensor:
+    """`log p`, `(N, 1)`, from the sum of the series and the logarithm of its unit."""
+    parts = x.shape[-1]
+    log = total.log() + log_size.unsqueeze(-1) - parts * math.lgamma(alpha) + math.lgamma(alpha * parts)
+    return log + (alpha - 1) * x.log().sum(-1, keepdim=True)
+
+
+def _counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums of the series with and without the factors `n_i`, `(N, K)` and `(N, 1)`, and the logarithm of their unit."""
     table = _interpolation(alpha, x.shape[-1], octave(float(tau[0].detach())))
     if table is None:
         return _few_counts(x, x0, alpha, tau)
-    features, terms, _ = _frequencies(x, x0, alpha, tau, table)
-    of_features = (terms @ table.counts).unsqueeze(-1)
-    return (features @ of_features)[..., 0] / terms[:, : terms.shape[-1] // 2].sum(-1, keepdim=True)
+    features, terms, log_size = _frequencies(x, x0, alpha, tau, table)
+    return (features @ (terms @ table.counts.to(x.device)).unsqueeze(-1))[..., 0], _total(terms), log_size
+
+
+def _total(terms: Tensor) -> Tensor:
+    """The sum of the real parts."""
+    return terms[:, : terms.shape[-1] // 2].sum(-1, keepdim=True)
 
 
 def octave(tau: float) -> int:
@@ -224,12 +253,13 @@ def _weights(log: Tensor, q: Tensor, log_radius: Tensor) -> tuple[Tensor, Tensor
     return (weight - base).clamp_max(60).exp() * q, base[:, 0]
 
 
-def _few_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    sizes, weight, _ = _coefficients(x, x0, alpha, tau)
+def _few_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`_counts` if there are few lines."""
+    sizes, weight, log_size = _coefficients(x, x0, alpha, tau)
     count = sizes.shape[-1]
     factors, ends = torch.fft.rfft(sizes).unbind(1), torch.fft.rfft(weight)
     twice = 2 - (2 * torch.arange(count // 2 + 1, device=x.device) % count == 0).to(x)  # all but the self-conjugate frequencies
-    before, after = [ends * twice], [torch.ones_like(ends)]
+    before, after = [ends * (twice / count)], [torch.ones_like(ends)]
     for factor in factors[:-1]:
         before.append(before[-1] * factor.conj())
     for factor in factors[:0:-1]:
@@ -237,7 +267,7 @@ def _few_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     others = [one * other for one, other in zip(before, reversed(after), strict=True)]
     moments = torch.fft.rfft(torch.arange(count, dtype=x.dtype, device=x.device) * sizes).unbind(1)
     found = [_product(other, moment) for other, moment in zip(others, moments, strict=True)]
-    return torch.stack(found, -1) / _product(others[0], factors[0]).unsqueeze(-1)
+    return torch.stack(found, -1), _product(others[0], factors[0]).unsqueeze(-1), log_size
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sdezoo_plugins.sdes.shared.bessel import bessel
 from sdezoo_plugins.sdes.shared.coalescent import EARLIEST
-from sdezoo_plugins.sdes.shared.simplex_series import OCTAVES, count_series, log_series, octave
+from sdezoo_plugins.sdes.shared.simplex_series import OCTAVES, count_series, log_and_count_series, log_series, octave
 
 _NEAR = 6.0
 
@@ -41,7 +41,7 @@ def log_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     Returns:
         `(…)`, float64.
     """
-    return _by_rows(log_series, lambda x, x0, a, t: small_time(x, x0, (a,) * x.shape[-1], t)[:, None], x, x0, alpha, tau)[..., 0]
+    return _by_rows(log_series, _small_time_density, x, x0, alpha, tau)[..., 0]
 
 
 def descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
@@ -57,6 +57,22 @@ def descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
         `(…, K)`, float64.
     """
     return _by_rows(count_series, _small_time_counts, x, x0, alpha, tau)
+
+
+def density_and_descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """`log_density` and `descendants`, in less time than both take.
+
+    Args:
+        x: end points, `(…, K)`, float64; rows sum to 1.
+        x0: starting points, `(…, K)`, float64; rows sum to 1.
+        alpha: `α`, the same for all parts.
+        tau: times `τ`, `(…)`, float64.
+
+    Returns:
+        `(…)` and `(…, K)`, float64.
+    """
+    both = _by_rows(log_and_count_series, _small_time_both, x, x0, alpha, tau)
+    return both[..., 0], both[..., 1:]
 
 
 Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
@@ -124,6 +140,14 @@ def small_time(x: Tensor, x0: Tensor, alpha: tuple[float, ...], tau: Tensor) -> 
     free = (degree * (degree + parts - 2) / 8 + (parts - 1) * (parts - 2) / 48) * tau
     free = free - (parts - 1) / 2 * (2 * math.pi * tau).log() - 2 * delta**2 / tau + (parts - 2) / 2 * stretch.log()
     return free[..., 0] + walls.sum(-1)
+
+
+def _small_time_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    return small_time(x, x0, (alpha,) * x.shape[-1], tau).unsqueeze(-1)
+
+
+def _small_time_both(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    return torch.cat([_small_time_density(x, x0, alpha, tau), _small_time_counts(x, x0, alpha, tau)], -1)
 
 
 def _small_time_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:

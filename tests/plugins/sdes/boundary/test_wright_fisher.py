@@ -12,7 +12,14 @@ from sdezoo.errors import DataError, ParameterError
 from sdezoo_plugins.sdes.boundary.jacobi import Jacobi
 from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
 from sdezoo_plugins.sdes.shared.coalescent import lines
-from sdezoo_plugins.sdes.shared.simplex_transition import _small_time_counts, angle, descendants, log_density, small_time
+from sdezoo_plugins.sdes.shared.simplex_transition import (
+    _small_time_counts,
+    angle,
+    density_and_descendants,
+    descendants,
+    log_density,
+    small_time,
+)
 from tests.diffusions import STATES, distance, outside, without_divergence
 
 LEVEL = 0.01 / 4
@@ -169,6 +176,9 @@ def test_the_series_is_the_sum_of_its_terms(parts, tau, alpha):
     leaf = x.clone().requires_grad_()
     (slope,) = torch.autograd.grad(log_density(leaf, start, alpha, times).sum(), leaf)
     assert torch.allclose(alpha - 1 + descendants(x, start, alpha, times), x * slope, rtol=1e-9, atol=1e-9)
+    density, counts = density_and_descendants(x, start, alpha, times)
+    assert torch.allclose(density, expected, rtol=0, atol=1e-11)
+    assert torch.equal(counts, descendants(x, start, alpha, times))
 
 
 def _series(x: torch.Tensor, start: torch.Tensor, alpha: float, tau: float) -> float:
