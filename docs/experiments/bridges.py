@@ -2,6 +2,7 @@
 
     python docs/experiments/bridges.py gaussians [--sizes 1 5 20 50] [--rounds 4] [--steps 1000]
     python docs/experiments/bridges.py moons [--sigma 1] [--rounds 6] [--steps 2000]
+    python docs/experiments/bridges.py snapshots [--sigma 1] [--rounds 4] [--steps 2000]
     python docs/experiments/bridges.py digits mnist.npz [--sigma 0.5] [--rounds 2] [--steps 2000]
     python docs/experiments/bridges.py cells cells.npz [--columns 5] [--sigma 0.3] [--rounds 4] [--seed 0]
 
@@ -15,6 +16,7 @@ import argparse
 import math
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +99,29 @@ def moons(sigma: float, rounds: int, steps: int) -> None:
             print(f"| {name} | {figures} | {seconds:.0f} |", flush=True)
 
 
+def snapshots(sigma: float, rounds: int, steps: int) -> None:
+    """A normal distribution, two moons and eight normal distributions at times 0, 1 and 3: new rows are carried through all, either way."""
+    print("| direction | at time | W1 | of new rows (floor) | ratio |")
+    print("| --- | --- | --- | --- | --- |")
+    knots = {0.0: _normal, 1.0: _moons, 3.0: _eight}
+    first, *later = [Snapshot(t, rows := make(0), rows[:0]) for t, make in knots.items()]
+    data = Data(first.train, first.train[:0], "points", later=tuple(later))
+    with tempfile.TemporaryDirectory() as folder:
+        run = bridged(data, folder, f"bridge:sigma={sigma}", "mlp:width=128,depth=3", steps, rounds)
+        for number, order in ((rounds, [*knots]), (rounds - 1, [*reversed(knots)])):
+            forward = order[0] == 0
+            x = knots[order[0]](1)[:2000]
+            for begin, at in pairwise(order):
+                x = carried(round_folder(run, number), x, begin, at, seed=int(at))  # noise of its own for each span
+                truth, other = (knots[at](seed)[:2000].double().numpy() for seed in (2, 3))
+                w1, floor = wasserstein(truth, x.double().numpy()), wasserstein(truth, other)
+                print(f"| {'forward' if forward else 'backward'} | {at:g} | {w1:.3f} | {floor:.3f} | {w1 / floor:.2f} |", flush=True)
+
+
+def _normal(seed: int) -> torch.Tensor:
+    return torch.randn(ROWS, 2, generator=torch.Generator().manual_seed(seed))
+
+
 def _moons(seed: int) -> torch.Tensor:
     return torch.from_numpy(make_moons(ROWS, noise=0.1, random_state=seed)[0]).float() * 3 - 1
 
@@ -162,7 +187,7 @@ def cells(path: str, columns: int, sigma: float, rounds: int, steps: int, seed: 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["gaussians", "moons", "digits", "cells"])
+    parser.add_argument("what", choices=["gaussians", "moons", "snapshots", "digits", "cells"])
     parser.add_argument("path", nargs="?")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 5, 20, 50])
     parser.add_argument("--columns", type=int, default=5)
@@ -176,6 +201,8 @@ if __name__ == "__main__":
         gaussians(given.sizes, given.sigma or 1.0, given.rounds, given.steps)
     elif given.what == "moons":
         moons(given.sigma or 1.0, given.rounds, given.steps)
+    elif given.what == "snapshots":
+        snapshots(given.sigma or 1.0, given.rounds, given.steps)
     elif given.path is None:
         parser.error(f"{given.what} needs a file of data")
     elif given.what == "digits":

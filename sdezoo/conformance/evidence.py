@@ -164,10 +164,11 @@ class Bumps:
         generator = torch.Generator().manual_seed(seed)
         rows = rows.double()
         # So few rows fall into a bump in the tails that its mean is far from normal.
-        middle = (rows >= torch.quantile(rows[:4096], 0.2, 0)) & (rows <= torch.quantile(rows[:4096], 0.8, 0))
+        shares = torch.tensor([0.16, 0.2, 0.8, 0.84], dtype=torch.float64)
+        low, inner_low, inner_high, high = torch.quantile(rows[:4096], shares, 0)
+        middle = (rows >= inner_low) & (rows <= inner_high)
         central = torch.argsort(middle.sum(1), descending=True)[: max(len(rows) // 8, count)]
         centres = rows[central[torch.randperm(len(central), generator=generator)[:count]]]
-        low, high = torch.quantile(rows[:4096], 0.16, 0), torch.quantile(rows[:4096], 0.84, 0)
         factors = 1.0 + 2.0 * torch.rand(count, 1, generator=generator, dtype=torch.float64)
         widths = ((high - low) / 2).clamp_min(1e-12) * factors
         corners = 2 * torch.rand(64, rows.shape[1], generator=generator, dtype=torch.float64) - 1
@@ -181,19 +182,23 @@ class Bumps:
 
     def factors(self, z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`b`, `b'` and `b''` in every coordinate, `(B, k, n)` each, at states `z` `(B, n)`."""
-        u = (z.double()[:, None] - self.centres) / self.widths
-        c, s = torch.cos(math.pi * u / 2), torch.sin(math.pi * u / 2)
-        inside = (u.abs() < 1).double()
-        a = math.pi / 2
+        a, u = math.pi / 2, self._places(z)
+        c, s = torch.cos(a * u), torch.sin(a * u)
+        squared = torch.where(u.abs() < 1, c**2, 0.0)
         return (
-            inside * c**4,
-            inside * -4 * a * c**3 * s / self.widths,
-            inside * 4 * a**2 * (3 * c**2 * s**2 - c**4) / self.widths**2,
+            squared**2,
+            -4 * a * squared * c * s / self.widths,
+            4 * a**2 * squared * (3 * s**2 - squared) / self.widths**2,
         )
 
     def value(self, z: Tensor) -> Tensor:
         """`φ`, `(B, k)`, at states `z` `(B, n)`."""
-        return self.factors(z)[0].prod(-1)
+        u = self._places(z)
+        return torch.where(u.abs() < 1, torch.cos(math.pi / 2 * u) ** 2, 0.0).prod(-1) ** 2
+
+    def _places(self, z: Tensor) -> Tensor:
+        """`u`, `(B, k, n)`, at states `z` `(B, n)`."""
+        return (z.double()[:, None] - self.centres) / self.widths
 
     def integrals(self, density: Callable[[Tensor], Tensor], noise: Noise) -> Tensor:
         """Samples whose means are `∫ φ p`, `(ROWS, k)`: `φ p` at points that are uniform in the box of each bump, times its volume.

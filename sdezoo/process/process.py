@@ -355,6 +355,10 @@ class Conditional(Supervised):
             leaf = z.detach().clone().requires_grad_()
             return torch.autograd.grad(self.log_prob(leaf, x0, t).sum(), leaf)[0]
 
+    def log_prob_and_score(self, z: Tensor, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """`log_prob` and `score`, for the same arguments. Override it if most of their work is the same."""
+        return self.log_prob(z, x0, t), self.score(z, x0, t)
+
     def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         """Weight of the squared score error at `z`, shaped like `z`, in losses that compare with a known score. Default: 1.
 

@@ -123,7 +123,7 @@ class LatentLearner(Learner[nn.Module]):
         ParameterError: if steps do not divide the times between observations.
     """
 
-    learning_rate = 3e-3
+    learning_rate = 1e-2
 
     def __init__(self, task: LatentPaths, plan: Plan) -> None:
         self.task, self.plan = task, plan

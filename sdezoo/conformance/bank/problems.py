@@ -170,6 +170,10 @@ class Mixture(Model[AffineSDE]):
         return mean[chosen] + variance[chosen].sqrt() * noise.normal(like, (shape[0], mean.shape[1]))  # a state may have more entries
 
 
+_Value = Callable[[Tensor, Tensor, Tensor], Tensor]
+_WithDensity = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 class Atoms(Model[Supervised]):
     """The exact score, or denoiser, of data on a few points.
 
@@ -188,7 +192,7 @@ class Atoms(Model[Supervised]):
         if not isinstance(self.sde, Conditional):
             assert isinstance(self.sde, Denoised), "the process has neither a conditional score nor a denoiser"
             return self.sde.score_from_denoiser(self.denoise(z, t), z, t)
-        return self._mean(self.sde.score, z, t)
+        return self._mean(self.sde.score, z, t, self.sde.log_prob_and_score)
 
     def denoise(self, z: Tensor, t: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if isinstance(self.sde, AffineSDE):
@@ -205,16 +209,17 @@ class Atoms(Model[Supervised]):
         """
         return self._mean(self.sde.target, z, t)
 
-    def _mean(self, value: Callable[[Tensor, Tensor, Tensor], Tensor], z: Tensor, t: Tensor) -> Tensor:
-        """`E[value(z, x_0, t) | z_t = z]`."""
+    def _mean(self, value: _Value, z: Tensor, t: Tensor, with_density: _WithDensity | None = None) -> Tensor:
+        """`E[value(z, x_0, t) | z_t = z]`; `with_density` returns `log_prob` and the value."""
         check_times(self.sde.t_span, t)
         self.evaluations += 1
-        points = [point.to(z).expand(len(z), *point.shape) for point in self.points]
+        points = self._points(z)
         if len(points) == 1:
             return value(z, points[0], t)
-        shares = torch.softmax(self._log_joint(z, t), 1)
-        values = torch.stack([value(z, x0, t) for x0 in points], 1)
-        return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * values).sum(1)
+        both = with_density or (lambda z, x0, t: (self.sde.log_prob(z, x0, t), value(z, x0, t)))
+        densities, values = zip(*(both(z, x0, t) for x0 in points), strict=True)
+        shares = torch.softmax(self._with_weights(densities), 1)
+        return (shares.reshape(*shares.shape, *(1,) * (z.ndim - 1)) * torch.stack(values, 1)).sum(1)
 
     def log_density(self, z: Tensor, t: Tensor) -> Tensor:
         """`log p(z_t)`, `(B,)`.
@@ -223,12 +228,16 @@ class Atoms(Model[Supervised]):
             z: States, `(B, *state)`.
             t: Times, 0-dim or `(B, 1, …, 1)`.
         """
-        return torch.logsumexp(self._log_joint(z, t), 1)
+        return torch.logsumexp(self._with_weights([self.sde.log_prob(z, x0, t) for x0 in self._points(z)]), 1)
 
-    def _log_joint(self, z: Tensor, t: Tensor) -> Tensor:
-        points = [point.to(z).expand(len(z), *point.shape) for point in self.points]
-        density = torch.stack([self.sde.log_prob(z, x0, t).flatten(1).sum(1) for x0 in points], 1)
-        return self.weights.to(z).log() + density
+    def _points(self, z: Tensor) -> list[Tensor]:
+        """Each point, once for each row of `z`."""
+        return [point.to(z).expand(len(z), *point.shape) for point in self.points]
+
+    def _with_weights(self, densities: Sequence[Tensor]) -> Tensor:
+        """The logarithms of joint densities, `(B, K)`, from `log_prob` at each point."""
+        density = torch.stack([each.flatten(1).sum(1) for each in densities], 1)
+        return self.weights.to(density).log() + density
 
     def noised(self, t: Tensor, count: int, noise: Noise) -> Tensor:
         """Sample states at a time.

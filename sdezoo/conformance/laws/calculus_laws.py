@@ -140,8 +140,14 @@ def _point(case: Case) -> Point:
 def score_is_gradient(case: Case) -> None:
     """The conditional score is the gradient of the log-density in every direction that the noise drives, also far out."""
     t = case.t
+    sde: Any = case.sde
+    if type(sde).log_prob_and_score is not Conditional.log_prob_and_score:
+        z = case.draw()
+        density, score = sde.log_prob_and_score(z, case.x0, t)
+        close("The log-density from log_prob_and_score", density, sde.log_prob(z, case.x0, t), rtol=1e-6, atol=1e-6)
+        expected = sde.score(z, case.x0, t)
+        close("The score from log_prob_and_score", score, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
     for z in (case.draw(), *far_states(case, 3.0, 10.0)):
-        sde: Any = case.sde
         found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
         if not expected.isfinite().all():  # no density is left
             continue

@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from sdezoo.evaluation.resampling import LEVEL
 from sdezoo.evaluation.rows import FloatArray
@@ -99,7 +99,7 @@ def hill(values: ArrayLike) -> Tail | None:
     largest = np.sort(_spread(given))[::-1][: k + 1]
     excess = np.log(largest[:k] / largest[k])
     mean, square = float(excess.mean()), float((excess**2).mean())
-    ends = stats.chi2.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], 2 * k) / (2 * k)
+    ends = special.gammaincinv(k, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) / k  # χ²_{2k}
     known = len(np.unique(np.sort(given)[-k - 1 :])) >= _DISTINCT
     return Tail(1 / mean, *(float(end) / mean for end in ends), heavy=known and _heavy(mean, square, k))
 
@@ -107,7 +107,7 @@ def hill(values: ArrayLike) -> Tail | None:
 def _heavy(mean: float, square: float, k: int) -> bool:
     """Return whether the extreme value index is significantly positive, from the two moments of `k` log-excesses."""
     index = mean + 1 - 0.5 / (1 - mean**2 / square)
-    return bool(index > stats.norm.ppf((1 + LEVEL) / 2) * math.sqrt((1 + index**2) / k))
+    return bool(index > special.ndtri((1 + LEVEL) / 2) * math.sqrt((1 + index**2) / k))
 
 
 def _spread(values: FloatArray) -> FloatArray:

@@ -285,6 +285,15 @@ class ScoreWithTheWrongSign(VE):
 
 
 @mutant("score-is-gradient")
+class ScoreOfAnotherDensity(VE):
+    """Computed together, the density has lost its factor."""
+
+    def log_prob_and_score(self, z, x0, t):
+        density, score = super().log_prob_and_score(z, x0, t)
+        return density + 0.1, score
+
+
+@mutant("score-is-gradient")
 class ScoreOffByOne(VE):
     """Noise at `t`, target at the next of 1000 times, as in the authors' code."""
 

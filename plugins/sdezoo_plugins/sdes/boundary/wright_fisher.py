@@ -40,7 +40,7 @@ from sdezoo.process.columns import ColumnFit
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
 from sdezoo_plugins.sdes.shared.coalescent import EARLIEST, draw_lines, folded, inside
-from sdezoo_plugins.sdes.shared.simplex_transition import descendants, log_density
+from sdezoo_plugins.sdes.shared.simplex_transition import density_and_descendants, descendants, log_density
 from sdezoo_plugins.sdes.shared.square_root import RESOLVED, Growth, SquareRoot, Start, root
 
 RETURN = 4.0
@@ -164,12 +164,22 @@ class WrightFisher(SquareRoot):
 
     def log_prob(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         x, start, tau = self._parts(z, x0, t)
-        # dx_i = R_i dv_i + …, a triangular matrix
-        return (log_density(x, start, self.alpha, tau) + self._left(z.double()).log().sum(-1)).unsqueeze(-1).to(z)
+        return self._log_prob(log_density(x, start, self.alpha, tau), z)
 
     def score(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
         x, start, tau = self._parts(z, x0, t)
-        n = descendants(x, start, self.alpha, tau)
+        return self._score(descendants(x, start, self.alpha, tau), z, t)
+
+    def log_prob_and_score(self, z: Tensor, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        x, start, tau = self._parts(z, x0, t)
+        density, n = density_and_descendants(x, start, self.alpha, tau)
+        return self._log_prob(density, z), self._score(n, z, t)
+
+    def _log_prob(self, density: Tensor, z: Tensor) -> Tensor:
+        # dx_i = R_i dv_i + …, a triangular matrix
+        return (density + self._left(z.double()).log().sum(-1)).unsqueeze(-1).to(z)
+
+    def _score(self, n: Tensor, z: Tensor, t: Tensor) -> Tensor:
         after = n.flip(-1).cumsum(-1).flip(-1)[..., 1:]
         return (self.stationary_score(z.double(), t) + n[..., :-1] / z.double() - after / (1 - z.double())).to(z)
 
@@ -183,8 +193,7 @@ class WrightFisher(SquareRoot):
 
     def _left(self, z: Tensor, all_of_them: bool = False) -> Tensor:
         """`R_i` for `i < K`, or `i ≤ K`."""
-        left = torch.cat([torch.ones_like(z[..., :1]), (1 - z).cumprod(-1)], -1)
-        return left if all_of_them else left[..., :-1]
+        return torch.nn.functional.pad((1 - (z if all_of_them else z[..., :-1])).cumprod(-1), (1, 0), value=1.0)
 
     def _rest(self, z: Tensor) -> Tensor:
         """`b_i`."""

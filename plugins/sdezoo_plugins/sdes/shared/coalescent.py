@@ -66,7 +66,9 @@ def draw_lines(tau: Tensor, theta: float, like: Tensor, noise: Noise) -> Tensor:
     wide, late = like.double(), tau.clamp_min(DRAWN_FROM)
     centre, spread = line_moments(late, theta)
     count = int((centre + 9 * spread).max()) + 16
-    ends = lines(late.reshape(-1), theta, count, DRAWN_FROM).cumsum(-1).reshape(*tau.shape, count)
+    times = late.reshape(-1)
+    once = bool((times == times[0]).all())  # as after clamping early ones
+    ends = lines(times[:1] if once else times, theta, count, DRAWN_FROM).cumsum(-1).reshape(*(() if once else tau.shape), count)
     few = (noise.uniform(wide).unsqueeze(-1) >= ends).sum(-1).double()
     centre, spread = line_moments(tau.clamp_max(DRAWN_FROM), theta)
     many = (centre + spread * noise.normal(wide)).round().clamp_min(0)

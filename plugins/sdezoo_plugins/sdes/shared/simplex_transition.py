@@ -2,14 +2,7 @@
 
 Take vectors `x` of `K` parts that sum to 1 and the diffusion of `coalescent` at time `τ`. Densities are of all parts but one.
 
-**Series** (equal `α`). With `q_m` of `coalescent` and `π` Dirichlet's density (Griffiths, Adv. Appl. Probab. 11 (1979))::
-
-    p(x | x_0)    = π(x) Σ_m q_m(τ) (θ)_m m! [λ^m] Π_i 0F1(α; λ x_i x_{0,i})
-    x_i ∂_i log p = α − 1 + E[n_i | x, x_0]
-
-where `n_i` counts the lines of descent that end in part `i`: the index of the coefficient of factor `i`. All terms are positive. The
-coefficients of the product are computed by Fourier transforms, at a radius where the relevant ones are largest. A sum over them is a
-sum over their transforms.
+**Series** (equal `α`): see `simplex_series`.
 
 **Small time.** With `u = 2√x` the state is a point on a sphere of radius 2. There the diffusion is a Brownian motion with a potential
 `(ν_i² − ¼)/(2u_i²)`, `ν_i = α_i − 1`, at each wall. Its density is a Gaussian of the distance `2δ`, `cos δ = Σ √(x_i x_{0,i})`, times a
@@ -27,12 +20,12 @@ import torch
 from torch import Tensor
 
 from sdezoo_plugins.sdes.shared.bessel import bessel
-from sdezoo_plugins.sdes.shared.coalescent import EARLIEST, line_moments, lines
+from sdezoo_plugins.sdes.shared.coalescent import EARLIEST
+from sdezoo_plugins.sdes.shared.simplex_series import OCTAVES, count_series, log_and_count_series, log_series, octave
 
 _NEAR = 6.0
-_WIDTH = 7.0
 
-_ENTRIES = 2**18
+_ENTRIES = 2**17
 """Of a table of coefficients, about: as many as stay in the cache of a processor."""
 
 
@@ -48,7 +41,7 @@ def log_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     Returns:
         `(…)`, float64.
     """
-    return _by_rows(_log_series, lambda x, x0, a, t: small_time(x, x0, (a,) * x.shape[-1], t)[:, None], x, x0, alpha, tau)[..., 0]
+    return _by_rows(log_series, _small_time_density, x, x0, alpha, tau)[..., 0]
 
 
 def descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
@@ -63,7 +56,23 @@ def descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
     Returns:
         `(…, K)`, float64.
     """
-    return _by_rows(_count_series, _small_time_counts, x, x0, alpha, tau)
+    return _by_rows(count_series, _small_time_counts, x, x0, alpha, tau)
+
+
+def density_and_descendants(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor]:
+    """`log_density` and `descendants`, in less time than both take.
+
+    Args:
+        x: end points, `(…, K)`, float64; rows sum to 1.
+        x0: starting points, `(…, K)`, float64; rows sum to 1.
+        alpha: `α`, the same for all parts.
+        tau: times `τ`, `(…)`, float64.
+
+    Returns:
+        `(…)` and `(…, K)`, float64.
+    """
+    both = _by_rows(log_and_count_series, _small_time_both, x, x0, alpha, tau)
+    return both[..., 0], both[..., 1:]
 
 
 Part = Callable[[Tensor, Tensor, float, Tensor], Tensor]
@@ -74,92 +83,20 @@ def _by_rows(near: Part, far: Part, x: Tensor, x0: Tensor, alpha: float, tau: Te
     shape, (x, x0, tau) = x.shape, (x.reshape(-1, x.shape[-1]), x0.reshape(-1, x.shape[-1]), tau.reshape(-1))
     times = tau.detach()
     reached = (times >= EARLIEST) & (2 * angle(x, x0)[:, 0] < _NEAR * times.sqrt())
-    found, order = [], [(~reached).nonzero()[:, 0]]
-    if len(order[0]):
-        found.append(far(x[order[0]], x0[order[0]], alpha, tau[order[0]]))
     rest = reached.nonzero()[:, 0]
+    groups = [(far, (~reached).nonzero()[:, 0])] if len(rest) < len(x) else []
     rest = rest[times[rest].argsort()]
     while len(rest):
-        size = max(1, int(_ENTRIES * float(times[rest[0]]) / (2 * shape[-1])))  # the first has the most lines, about 2/τ
-        some, rest = rest[:size], rest[size:]
-        found.append(near(x[some], x0[some], alpha, tau[some]))
-        order.append(some)
-    return torch.cat(found)[torch.cat(order).argsort()].reshape(*shape[:-1], -1)
-
-
-def _log_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    parts = x.shape[-1]
-    sizes, weight, log_size, length = _coefficients(x, x0, alpha, tau)
-    sizes, weight = _wrapped(sizes, length), _wrapped(weight, length)
-    product = torch.fft.irfft(torch.fft.rfft(sizes).prod(-2), sizes.shape[-1])
-    total = (product * weight).sum(-1).log() + log_size - parts * math.lgamma(alpha) + math.lgamma(alpha * parts)
-    return (total + (alpha - 1) * x.log().sum(-1)).unsqueeze(-1)
-
-
-def _count_series(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
-    sizes, weight, _, length = _coefficients(x, x0, alpha, tau)
-    count = sizes.shape[-1]
-    factors = torch.fft.rfft(_wrapped(sizes, length)).unbind(1)
-    ends = torch.fft.rfft(_wrapped(weight, length))
-    twice = 2 - (2 * torch.arange(length // 2 + 1, device=x.device) % length == 0).to(x)  # all but the self-conjugate frequencies
-    before, after = [ends * twice], [torch.ones_like(ends)]
-    for factor in factors[:-1]:
-        before.append(before[-1] * factor.conj())
-    for factor in factors[:0:-1]:
-        after.append(after[-1] * factor.conj())
-    others = [one * other for one, other in zip(before, reversed(after), strict=True)]
-    moments = torch.fft.rfft(_wrapped(torch.arange(count, dtype=x.dtype, device=x.device) * sizes, length)).unbind(1)
-    found = [_product(other, moment) for other, moment in zip(others, moments, strict=True)]
-    return torch.stack(found, -1) / _product(others[0], factors[0]).unsqueeze(-1)
-
-
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    """The real part of `Σ conj(a) b` over the last dimension."""
-    return (torch.view_as_real(a) * torch.view_as_real(b)).flatten(-2).sum(-1)
-
-
-def _wrapped(rows: Tensor, length: int) -> Tensor:
-    """Sums of the entries whose places are equal modulo `length`, `(…, length)`."""
-    total, *others = rows.split(length, -1)
-    for other in others:
-        total = torch.cat([total[..., : other.shape[-1]] + other, total[..., other.shape[-1] :]], -1)
-    return total
-
-
-def _coefficients(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Coefficients of `0F1(α; λ x_i x_{0,i})` `(N, K, J)`, weights of those of their product, the logarithm of the factor taken out.
-
-    Also the period that products may be taken with: the coefficients of the product are about normal around the centre of the weights, with
-    a variance of at most `m (m + θ)/(2m + θ)`; those that fall upon the weights from a period away are below `e^{−40}` of the largest.
-    """
-    theta = alpha * x.shape[-1]
-    once = tau[:1] if (tau == tau[0]).all() else tau
-    centre, spread = line_moments(once.detach(), theta)
-    count = int((centre + _WIDTH * spread).max()) + 16
-    count = _fast(count)
-    last = float(centre.max())
-    wide = (last * (last + theta) / (2 * last + theta)) ** 0.5
-    length = min(count, _fast(int(last - float(centre.min()) + (_WIDTH + 2) * wide + _WIDTH * float(spread.max())) + 21))
-    n = torch.arange(count, dtype=x.dtype, device=x.device)
-    # At this radius the coefficients of the product are largest where `q_m` is.
-    radius = (centre.clamp_min(1).unsqueeze(-1) / (x * x0).sqrt().sum(-1, keepdim=True).detach()) ** 2
-    y = (x * x0 * radius).clamp_min(1e-300)
-    table = torch.lgamma(n + 1) + torch.lgamma(alpha + n) - math.lgamma(alpha)
-    # The largest coefficient is that of the last `n` with `n (n + α − 1) ≤ y`.
-    top = ((y.detach() + (alpha - 1) ** 2 / 4).sqrt() - (alpha - 1) / 2).floor().clamp(0, count - 1)
-    peak = top * y.detach().log() - table[top.long()]
-    log = torch.stack([y.log(), peak, torch.ones_like(peak)], -1) @ torch.stack([n, -torch.ones_like(n), -table])
-    weight = torch.lgamma(theta + n) - math.lgamma(theta) + torch.lgamma(n + 1) - n * radius.log()
-    base = weight.amin(-1, keepdim=True)
-    kept = n >= (centre - _WIDTH * spread - 5).unsqueeze(-1)
-    weight = torch.where(kept, (weight - base).clamp_max(60).exp() * lines(once, theta, count), 0.0)
-    return log.exp(), weight, base[:, 0] + peak.sum(-1), length
-
-
-def _fast(size: int) -> int:
-    """`size` or a little more, 4 to 8 times a power of 2: transforms of such sizes are fast."""
-    even = 2 ** max(0, size.bit_length() - 3)
-    return -(-size // even) * even
+        first = float(times[rest[0]])
+        # A table for the first has the most entries: about 2/τ for each part, or 49 if factors are interpolated.
+        some = rest[: max(1, int(_ENTRIES * max(first, 0.04) / (2 * shape[-1])))]
+        some = some[times[some] < OCTAVES[octave(first)]]
+        rest = rest[len(some) :]
+        groups.append((near, some))
+    if len(groups) == 1:
+        return groups[0][0](x, x0, alpha, tau).reshape(*shape[:-1], -1)
+    found = [part(x[rows], x0[rows], alpha, tau[rows]) for part, rows in groups]
+    return torch.cat(found)[torch.cat([rows for _, rows in groups]).argsort()].reshape(*shape[:-1], -1)
 
 
 def angle(x: Tensor, x0: Tensor) -> Tensor:
@@ -203,6 +140,14 @@ def small_time(x: Tensor, x0: Tensor, alpha: tuple[float, ...], tau: Tensor) -> 
     free = (degree * (degree + parts - 2) / 8 + (parts - 1) * (parts - 2) / 48) * tau
     free = free - (parts - 1) / 2 * (2 * math.pi * tau).log() - 2 * delta**2 / tau + (parts - 2) / 2 * stretch.log()
     return free[..., 0] + walls.sum(-1)
+
+
+def _small_time_density(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    return small_time(x, x0, (alpha,) * x.shape[-1], tau).unsqueeze(-1)
+
+
+def _small_time_both(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:
+    return torch.cat([_small_time_density(x, x0, alpha, tau), _small_time_counts(x, x0, alpha, tau)], -1)
 
 
 def _small_time_counts(x: Tensor, x0: Tensor, alpha: float, tau: Tensor) -> Tensor:

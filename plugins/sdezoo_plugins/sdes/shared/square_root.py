@@ -41,8 +41,8 @@ RESOLVED = 8 * torch.finfo(torch.float32).eps / 2
 """Eight times the distance of two float32 numbers below 1: noise at `lo` that is set from data is no smaller in any state."""
 
 
-def clock(t: Tensor, growth: float, start: float | None, factor: float = 1.0) -> tuple[Tensor, Tensor]:
-    """`β(t)` and `β'(t)`, times a factor.
+def clock(t: Tensor, growth: float, start: float | None, factor: float = 1.0) -> Tensor:
+    """`β(t)`, times a factor.
 
     Args:
         t: times in [0, 1].
@@ -51,12 +51,30 @@ def clock(t: Tensor, growth: float, start: float | None, factor: float = 1.0) ->
         factor: the factor.
 
     Returns:
-        `factor β` and `factor β'`, each shaped like `t`, in its dtype.
+        `factor β`, shaped like `t`, in its dtype.
     """
     if start is not None:
-        return factor * t * (start + (1 - start) * t), factor * (start + 2 * (1 - start) * t)
+        return factor * t * (start + (1 - start) * t)
     k = 2 * math.log(growth)
-    return torch.expm1(k * t) * (factor / math.expm1(k)), torch.exp(k * t) * (factor * k / math.expm1(k))
+    return torch.expm1(k * t) * (factor / math.expm1(k))
+
+
+def clock_speed(t: Tensor, growth: float, start: float | None, factor: float = 1.0) -> Tensor:
+    """`β'(t)`, times a factor.
+
+    Args:
+        t: as for `clock`.
+        growth: as for `clock`.
+        start: as for `clock`.
+        factor: the factor.
+
+    Returns:
+        `factor β'`, shaped like `t`, in its dtype.
+    """
+    if start is not None:
+        return factor * (start + 2 * (1 - start) * t)
+    k = 2 * math.log(growth)
+    return torch.exp(k * t) * (factor * k / math.expm1(k))
 
 
 def root(x: Tensor) -> Tensor:
@@ -167,8 +185,8 @@ class SquareRoot(Stationary, Conditional):
 
     def clock(self, t: Tensor, factor: float = 1.0) -> Tensor:
         """`factor β(t)`."""
-        return clock(t, self.growth or GROWTH, self.start, factor)[0]
+        return clock(t, self.growth or GROWTH, self.start, factor)
 
     def clock_speed(self, t: Tensor, factor: float = 1.0) -> Tensor:
         """`factor β'(t)`."""
-        return clock(t, self.growth or GROWTH, self.start, factor)[1]
+        return clock_speed(t, self.growth or GROWTH, self.start, factor)

@@ -11,7 +11,15 @@ from sdezoo import SAMPLERS, SDES, Noise
 from sdezoo.errors import DataError, ParameterError
 from sdezoo_plugins.sdes.boundary.jacobi import Jacobi
 from sdezoo_plugins.sdes.boundary.wright_fisher import WrightFisher
-from sdezoo_plugins.sdes.shared.simplex_transition import _small_time_counts, angle, descendants, log_density, small_time
+from sdezoo_plugins.sdes.shared.coalescent import lines
+from sdezoo_plugins.sdes.shared.simplex_transition import (
+    _small_time_counts,
+    angle,
+    density_and_descendants,
+    descendants,
+    log_density,
+    small_time,
+)
 from tests.diffusions import STATES, distance, outside, without_divergence
 
 LEVEL = 0.01 / 4
@@ -148,3 +156,42 @@ def test_two_points_are_found_again_but_not_without_the_divergence():
     points, sampler = [[0.02, 0.38, 0.6], [0.4, 0.5, 0.1]], SAMPLERS.build("euler-maruyama")
     assert distance(sampler, WrightFisher(), points, 40, 1000) < 0.025
     assert distance(sampler, without_divergence(WrightFisher)(), points, 40, 1000) > 0.04
+
+
+@pytest.mark.parametrize("parts", [3, 30])
+@pytest.mark.parametrize("tau", [0.006, 0.0199, 0.0201, 0.1, 1.0])
+@pytest.mark.parametrize("alpha", [1.0, 2.5])
+def test_the_series_is_the_sum_of_its_terms(parts, tau, alpha):
+    """Against products of polynomials, coefficient by coefficient. No term is negative, so none cancel. Counts are the slope."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.rand((6, parts), generator=generator, dtype=torch.float64) + 0.1
+    start[1:3] = torch.where(start[1:3] < 0.6, 0.0, start[1:3])
+    start = start / start.sum(-1, keepdim=True)
+    x = WrightFisher().decode(WrightFisher(alpha=alpha, speed=1.0, start=1.0).perturb(start, torch.tensor(tau).double(), Noise.seeded(0)))
+    near = 2 * angle(x, start)[:, 0] < 6 * math.sqrt(tau)
+    assert near.any()
+    x, start, times = x[near], start[near], torch.full((int(near.sum()),), tau, dtype=torch.float64)
+    expected = torch.tensor([_series(*rows, alpha, tau) for rows in zip(x, start, strict=True)], dtype=torch.float64)
+    assert torch.allclose(log_density(x, start, alpha, times), expected, rtol=0, atol=1e-11)
+    leaf = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(log_density(leaf, start, alpha, times).sum(), leaf)
+    assert torch.allclose(alpha - 1 + descendants(x, start, alpha, times), x * slope, rtol=1e-9, atol=1e-9)
+    density, counts = density_and_descendants(x, start, alpha, times)
+    assert torch.allclose(density, expected, rtol=0, atol=1e-11)
+    assert torch.equal(counts, descendants(x, start, alpha, times))
+
+
+def _series(x: torch.Tensor, start: torch.Tensor, alpha: float, tau: float) -> float:
+    """`log p` of one row, by the terms of its series."""
+    theta, n = alpha * len(x), torch.arange(int(2 / tau + 9 / math.sqrt(tau)) + 16, dtype=torch.float64)
+    radius = torch.tensor(2 / tau * (2 / tau + theta / 2), dtype=torch.float64)
+    factors = torch.xlogy(n, radius * (x * start).unsqueeze(-1)) - torch.lgamma(n + 1) - torch.lgamma(alpha + n) + math.lgamma(alpha)
+    product, log = np.ones(1), 0.0
+    for factor in factors.exp().numpy():
+        product = np.convolve(product, factor)[: len(n)]
+        log += math.log(product.max())
+        product /= product.max()
+    q = lines(torch.tensor([tau], dtype=torch.float64), theta, len(n))[0].clamp_min(0)
+    weights = q.log() + torch.lgamma(theta + n) + torch.lgamma(n + 1) - torch.xlogy(n, radius)
+    terms = weights + torch.from_numpy(product).log()
+    return float(terms.logsumexp(0)) + log - len(x) * math.lgamma(alpha) + float((alpha - 1) * x.log().sum())
