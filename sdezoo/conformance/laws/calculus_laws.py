@@ -151,7 +151,7 @@ def score_is_gradient(case: Case) -> None:
         found, expected = sde.score(z, case.x0, t), Conditional.score(sde, z, case.x0, t)
         if not expected.isfinite().all():  # no density is left
             continue
-        if isinstance(sde, MatrixSDE) or (isinstance(sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any()):
+        if isinstance(case.sde, MatrixSDE) or (isinstance(case.sde, ForwardSDE) and (sde.diffusion(z, t) * torch.ones_like(z) == 0).any()):
             found, expected = sde.ggt(z, t, found), sde.ggt(z, t, expected)
         close("The score", found, expected, rtol=1e-6, atol=1e-7 * float(1 + expected.abs().max()))
 
