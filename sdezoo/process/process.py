@@ -92,11 +92,7 @@ class Process(Plugin, ABC):
         return self
 
     def findings(self, names: Sequence[str]) -> tuple[str, ...]:
-        """What `adapted` has found to hold between columns, and every sample keeps, a phrase each. Default: nothing.
-
-        Args:
-            names: names of the columns, of each entry of a row.
-        """
+        """Phrases on what `adapted` has found to hold between columns, called by their `names`, and every sample keeps. Default: none."""
         return ()
 
     @classmethod
@@ -260,15 +256,12 @@ class Process(Plugin, ABC):
 
     @abstractmethod
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        """Sample `z_t | x_0`; at `t = 0` exactly `encode(x0)`.
+        """Sample the noised state `z_t | x_0`, `(B, *state)`; at `t = 0` exactly `encode(x0)`.
 
         Args:
             x0: clean data, `(B, *event)`.
             t: time, 0-dim or `(B, 1, …, 1)`.
             noise: random numbers.
-
-        Returns:
-            The noised state, `(B, *state)`.
         """
 
     @abstractmethod
@@ -314,15 +307,12 @@ class Supervised(Process):
 
     @abstractmethod
     def target(self, z: Tensor, x0: Tensor, t: Tensor) -> Tensor:
-        """The regression target of the network at `z_t = z`: the network learns `E[target | z_t]`.
+        """The regression target of the network at `z_t = z`, shaped like `z`, in its dtype: the network learns `E[target | z_t]`.
 
         Args:
             z: noised state, `(B, *state)`.
             x0: the clean data it came from, `(B, *event)`.
             t: time, 0-dim or `(B, 1, …, 1)`.
-
-        Returns:
-            The target, shaped like `z`, in its dtype.
         """
 
     @property
@@ -362,8 +352,7 @@ class Conditional(Supervised):
     def score_error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
         """Weight of the squared score error at `z`, shaped like `z`, in losses that compare with a known score. Default: 1.
 
-        If `g` vanishes at some `z`, the score grows as `1/g` there, and the reverse process uses only `g gᵀ s`: weigh by `g²`.
-        """
+        If `g` vanishes at some `z`, the score grows as `1/g` there, and the reverse process uses only `g gᵀ s`: weigh by `g²`."""
         return torch.ones_like(z)
 
 
@@ -396,9 +385,7 @@ class Denoised(Supervised):
         return torch.ones_like(t, dtype=torch.float64)
 
     def error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
-        """Weight of the squared error of the denoiser at `z`, shaped like `z`, in losses that regress on `z_0`. Default: 1.
-
-        Override it if the error grows without bound with `z`."""
+        """Weight of the squared error of the denoiser at `z`, shaped like `z`, in losses on `z_0`. Default: 1. Override it if errors grow with `z`."""
         return torch.ones_like(z)
 
     def score_from_denoiser(self, denoised: Tensor, z: Tensor, t: Tensor) -> Tensor:

@@ -208,14 +208,8 @@ def noise_of_an_entry_is_its_own(case: Case) -> None:
     """Unless `entrywise_noise` denies it, `g_i` depends on the state through `z_i` alone, as Milstein's method requires."""
     at = _point(case)
     if case.sde.entrywise_noise:  # a variant may deny it
-        others = at.slopes * (1 - torch.eye(len(at.y), dtype=at.y.dtype))[:, None]
-        close(
-            "The slope of an entry's noise in another entry",
-            others,
-            torch.zeros(()),
-            rtol=0,
-            atol=1e-9 * float(1 + at.diffusion.abs().max()),
-        )
+        others, size = at.slopes * (1 - torch.eye(len(at.y), dtype=at.y.dtype))[:, None], float(1 + at.diffusion.abs().max())
+        close("The slope of an entry's noise in another entry", others, torch.zeros(()), rtol=0, atol=1e-9 * size)
 
 
 @CALCULUS_LAWS.property_law(single_rows, excuses=no_sde)
