@@ -314,7 +314,7 @@ def steps_between(times: Tensor, step: float) -> Tensor:
         k = int(wrong.to(torch.uint8).argmax())
         raise ParameterError(
             f"Steps of {step:g} do not divide the time between observations {k} and {k + 1}, {float(times[k + 1] - times[k]):g}.",
-            "Give a step of which every time between observations is a multiple.",
+            "Give a step of which every time between observations is a multiple, or --task paths, which takes any times.",
         )
     return torch.nn.functional.pad(whole.long().cumsum(0), (1, 0))
 
