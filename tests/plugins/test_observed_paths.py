@@ -249,7 +249,7 @@ def test_what_is_no_fitted_sde_is_told(tmp_path: Path) -> None:
     scored: Any = {"sde": "vp", "net": "mlp:width=8,depth=1", "steps": 2, "batch_size": 8, "out": str(tmp_path / "scored")}
     one = Data(torch.linspace(-1, 1, 20)[:, None], torch.zeros(0, 1), "points")
     train(TrainingConfig.build(scored), data=one)
-    for run, says in (("none", "does not exist"), ("scored", "the score of a process, and no SDE"), ("timed", "depend on time")):
+    for run, says in (("none", "does not exist"), ("scored", "has learned no SDE of its data alone"), ("timed", "depend on time")):
         with pytest.raises(SdezooError, match=says):
             SDES.build(f"fitted:run={tmp_path / run}")
     train(config(tmp_path / "run"), data=ornstein_uhlenbeck(40, 4))
