@@ -21,7 +21,7 @@ def cite(names: Sequence[str]) -> dict[str, list[str]]:
 
     Args:
         names: spec strings of SDEs, losses, samplers, networks and tasks, and run folders. A run stands for its process, loss, network,
-            and task if one was given.
+            and task if that has papers.
 
     Returns:
         For each BibTeX entry, in the order of `names`, the names of the plugins that cite it. Plugins without a paper are listed under
@@ -112,4 +112,5 @@ def _of_run(folder: Path) -> list[tuple[Registry[object], str]]:
         (NETWORKS, state.get("net") or config.get("net")),
         (TASKS, config.get("task")),
     )
-    return [(registry, spec) for registry, spec in named if spec and registry.entries(parse(spec)[0])]
+    found = [(registry, spec) for registry, spec in named if spec and registry.entries(parse(spec)[0])]
+    return [(registry, spec) for registry, spec in found if registry is not TASKS or entries(TASKS, parse(spec)[0])]

@@ -86,7 +86,7 @@ class Mine(VP):
 
 
 def test_a_run_stands_for_its_parts(tmp_path):
-    (tmp_path / "config.yaml").write_text("data: spirals\nsde: vp\nloss: dsm\nnet: mlp\n")
+    (tmp_path / "config.yaml").write_text("task: score\ndata: spirals\nsde: vp\nloss: dsm\nnet: mlp\n")
     found = cite([str(tmp_path), "ddim"])
     assert {name for users in found.values() for name in users} == {"vp", "dsm", "mlp", "ddim"}
 
