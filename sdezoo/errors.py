@@ -1,7 +1,7 @@
 """Errors shown to the user: one sentence on what is wrong, one on what to do."""
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # controls, formats such as changes of direction, half characters, separators
 _KEPT = {"\n", "\t", "\u200c", "\u200d"}  # the last two join and part letters in several scripts
@@ -45,6 +45,16 @@ def shortened(texts: Iterable[str], most: int = 5, separator: str = ", ") -> str
     every = list(texts)
     left = len(every) - most
     return separator.join(every[:most]) + (f" and {left} more" if left > 0 else "")
+
+
+def listed(columns: Sequence[str], most: int = 5) -> str:
+    """List column names for a message.
+
+    Args:
+        columns: the names.
+        most: number of names that are listed.
+    """
+    return shortened((f"'{name}'" for name in columns), most)
 
 
 class SdezooError(Exception):

@@ -81,7 +81,7 @@ def paths(
     chosen = sorted({max(1, round(last * share)) for share in (0.25, 0.5, 1)})
     places = [f"time {held_out.times[0, k]:.4g}" if common else f"observation {k + 1}" for k in chosen]
     seen = sorted({round(k) for k in np.linspace(1, last, min(last, _MOST))})
-    measured = [replace(line, name=line.name + ending) for f, ending in zip(forecasts, endings, strict=u is not None) for line in _lines(f)]
+    measured = [replace(line, name=line.name + ending) for f, ending in zip(forecasts, endings, strict=False) for line in _lines(f)]
     facts: list[tuple[Fact, Fact, Fact]] = []
 
     def at(place: str, k: int) -> list[Measured]:
@@ -102,7 +102,7 @@ def paths(
         tests += [(f"{name} at {place}", p) for name, p in zip(names, found, strict=True)]
     notes = [
         f"One step ahead, {name}: KS distance of the probability integral transform from uniform {number(f.statistic)}, p {f.p:.1e}."
-        for name, f in zip(names, forecasts, strict=u is not None)
+        for name, f in zip(names, forecasts, strict=False)
     ]
     record: dict[str, Any] = {}
     if u is not None:

@@ -385,7 +385,7 @@ class Denoised(Supervised):
         return torch.ones_like(t, dtype=torch.float64)
 
     def error_weighting(self, z: Tensor, t: Tensor) -> Tensor:
-        """Weight of the squared error of the denoiser at `z`, shaped like `z`, in losses on `z_0`. Default: 1."""
+        """Weight of the squared error of the denoiser at `z`, in losses on `z_0`. Default: 1; override it if errors grow with `z`."""
         return torch.ones_like(z)
 
     def score_from_denoiser(self, denoised: Tensor, z: Tensor, t: Tensor) -> Tensor:

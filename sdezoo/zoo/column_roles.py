@@ -19,9 +19,8 @@ from torch import Tensor
 
 from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
-from sdezoo.data.opening.table import listed
 from sdezoo.data.validation import check, column_name
-from sdezoo.errors import DataError
+from sdezoo.errors import DataError, listed
 from sdezoo.process.columns import piles_up
 from sdezoo.zoo.column_notation import option, setting
 from sdezoo.zoo.column_options import ColumnOptions, column_names

@@ -17,9 +17,8 @@ from torch import Tensor
 from sdezoo.data.column_types import NumberType, offset_of, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
-from sdezoo.data.opening.table import listed
 from sdezoo.data.validation import located
-from sdezoo.errors import DataError, PluginError
+from sdezoo.errors import DataError, PluginError, listed
 from sdezoo.process.columns import ColumnFit
 from sdezoo.process.process import Process
 from sdezoo.zoo.column_notation import option, setting

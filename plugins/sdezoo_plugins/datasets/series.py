@@ -17,10 +17,9 @@ from sdezoo.data.dataset import Data, Dataset
 from sdezoo.data.formats import SERIES, STEP, TableFormat
 from sdezoo.data.opening.dialect import Dialect
 from sdezoo.data.opening.inference import is_numeric
-from sdezoo.data.opening.table import listed
 from sdezoo.data.tables import columns
 from sdezoo.data.validation import check_close
-from sdezoo.errors import DataError, shortened
+from sdezoo.errors import DataError, listed, shortened
 from sdezoo.parameters import Count, Fraction, Positive
 from sdezoo.zoo.formats import find_format
 from sdezoo.zoo.registry import FORMATS

@@ -31,7 +31,7 @@ from sdezoo.store.checkpoint import State
 from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.task import Draw, Learner, Losses, Plan
-from sdezoo_plugins.tasks.observed import ObservedPaths
+from sdezoo_plugins.tasks.observed import ObservedPaths, increments
 
 _WEIGHTS, _STARTS, _PATHS, _JUDGED = -2, -4, -5, -6  # random keys that no step has
 _SUBSTEPS = 4  # between two observations: the noise of the last step before an observation cannot be guessed, and looks like an error
@@ -130,12 +130,9 @@ class LatentLearner(Learner[nn.Module]):
         data = plan.data
         assert data.times is not None, "paths have times"
         self.counts = task.counts(data.times)
-        self.z = task.coordinates_of(plan.x0.double())
-        self.held_out = task.coordinates_of(plan.encoding.encode(data.test).to(plan.device).double())
-        still = (self.z.diff(dim=1).abs().sum((0, 1)) == 0).nonzero().flatten().tolist()
-        if still:
-            name = f"'{data.columns[still[0]]}'" if data.columns else str(still[0])
-            raise DataError(f"The column {name} never changes within a path.", "Leave it out.")
+        self.z = task.process().encode(plan.x0.double())
+        self.held_out = task.process().encode(plan.encoding.encode(data.test).to(plan.device).double())
+        increments(self.z, data.columns)  # refuses columns that have none
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(plan.config.seed, _WEIGHTS))
             self.module = task.model(data.event[-1], data.times, int(self.counts.diff().max()))

@@ -27,16 +27,8 @@ class ObservedPaths(Task):
     coordinates: Literal["identity", "exp"] = "identity"
     """exp: the SDE is that of `log x`, for positive paths, which stay positive."""
 
-    def process(self) -> Process:
+    def process(self) -> _Observed:
         return _Observed(self.coordinates)
-
-    def coordinates_of(self, x: Tensor) -> Tensor:
-        """`log x`, or `x`.
-
-        Args:
-            x: observations in the user's units, `(…, d)`.
-        """
-        return x.log() if self.coordinates == "exp" else x
 
     def check_data(self, data: Data) -> None:
         if data.kind != "paths":
@@ -69,11 +61,30 @@ class _Observed(Process):
     def support(self) -> Constraint:
         return constraints.positive if self.coordinates == "exp" else constraints.real
 
-    def encode(self, x: Tensor, noise: Noise) -> Tensor:
+    def encode(self, x: Tensor, noise: Noise | None = None) -> Tensor:
+        """The coordinates of observations; `noise` is unused."""
         return x.log() if self.coordinates == "exp" else x
 
     def perturb(self, x0: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        return self.encode(x0, noise)
+        return self.encode(x0)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         return noise.normal(like, shape)
+
+
+def increments(z: Tensor, names: Sequence[str]) -> Tensor:
+    """Increments of paths over their root mean square, `(N (T − 1), d)`.
+
+    Args:
+        z: coordinates of the paths, `(N, T, d)`.
+        names: names of the columns; may be empty.
+
+    Raises:
+        DataError: if a column never changes.
+    """
+    steps = z.diff(dim=1).flatten(0, 1)
+    sizes = steps.square().mean(0).sqrt()
+    for column in (sizes == 0).nonzero().flatten().tolist():
+        name = f"'{names[column]}'" if names else str(column)
+        raise DataError(f"The column {name} never changes within a path.", "Leave it out.")
+    return steps / sizes

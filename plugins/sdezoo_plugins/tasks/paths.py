@@ -38,7 +38,7 @@ from sdezoo.store.checkpoint import State
 from sdezoo.store.origin import Origin
 from sdezoo.store.restoring import MisfitError, no_larger_than
 from sdezoo.training.task import Draw, Learner, Losses, Plan
-from sdezoo_plugins.tasks.observed import ObservedPaths
+from sdezoo_plugins.tasks.observed import ObservedPaths, increments
 
 _WEIGHTS, _PATHS, _HELD_OUT = -2, -3, 2**14  # random keys that no step has; transitions of held-out paths that are computed at a time
 _STARTS = 2**16  # first observations that a model keeps
@@ -146,7 +146,7 @@ class TransitionLearner(Learner[nn.Module]):
         data = plan.data
         assert data.times is not None, "paths have times"
         origin = data.times.min()
-        self.z, self.t = task.coordinates_of(plan.x0.double()), (data.times - origin).to(plan.device)
+        self.z, self.t = task.process().encode(plan.x0.double()), (data.times - origin).to(plan.device)
         _check_changes(self.z, data.columns)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(mix(plan.config.seed, _WEIGHTS))
@@ -159,7 +159,7 @@ class TransitionLearner(Learner[nn.Module]):
             starts = starts[torch.randperm(len(starts), generator=torch.Generator().manual_seed(0))[:_STARTS]]
         self.module = PathModel(net, times, starts, critic=critic).to(plan.device)
         self.floor = float(net.root.diagonal().log().sum())
-        self.held_out = task.coordinates_of(plan.encoding.encode(data.test).to(plan.device).double())
+        self.held_out = task.process().encode(plan.encoding.encode(data.test).to(plan.device).double())
         test_times = data.times if data.test_times is None else data.test_times
         self.held_out_t = (test_times - origin).to(plan.device)
 
@@ -265,11 +265,6 @@ class _Game(nn.Module):
 
 def _check_changes(z: Tensor, names: Sequence[str]) -> None:
     """Check that increments have noise in all directions."""
-    steps = z.diff(dim=1).flatten(0, 1)
-    sizes = steps.square().mean(0).sqrt()
-    for column in (sizes == 0).nonzero().flatten().tolist():
-        name = f"'{names[column]}'" if names else str(column)
-        raise DataError(f"The column {name} never changes within a path.", "Leave it out.")
-    scaled = steps / sizes
+    scaled = increments(z, names)
     if float(torch.linalg.eigvalsh(scaled.T @ scaled / len(scaled))[0]) < _FLAT:
         raise DataError("The changes of one column follow from those of the others, so they have no joint density.", "Leave it out.")

@@ -36,7 +36,7 @@ from sdezoo.data.opening.text import Text, no_rows, read_rows, rows_as_lines
 from sdezoo.data.opening.time_texts import read_times
 from sdezoo.data.opening.words import TEXT, is_text, own_words, words
 from sdezoo.data.reading import SHARE, check_size, reading
-from sdezoo.errors import DataError, shortened
+from sdezoo.errors import DataError, listed
 
 _BATCH = 65_536
 _WIDE = 512  # columns of a Parquet file that are read at a time
@@ -162,16 +162,6 @@ def check_names(path: Path, names: Sequence[str]) -> None:
     repeated = [name for name, count in Counter(names).items() if count > 1 and name]
     if repeated:
         raise DataError(f"'{path}' has more than one column named {listed(repeated)}.", "Give each column its own name.")
-
-
-def listed(columns: Sequence[str], most: int = 5) -> str:
-    """List column names for a message.
-
-    Args:
-        columns: the names.
-        most: number of names that are listed.
-    """
-    return shortened((f"'{name}'" for name in columns), most)
 
 
 def _take_no(path: Path, dialect: Dialect, form: str, allowed: Sequence[str]) -> None:

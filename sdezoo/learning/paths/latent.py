@@ -23,6 +23,7 @@ which is equal where the guess is the distribution of the hidden state given the
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -33,11 +34,10 @@ from torch.distributions import MultivariateNormal, Normal, constraints, kl_dive
 from torch.distributions.constraints import Constraint
 
 from sdezoo.errors import CompositionError
-from sdezoo.learning.paths.simulated import Constant, Layers, SimulatedModel, SteppingProcess
+from sdezoo.learning.paths.simulated import Constant, Layers, SimulatedModel, SteppingProcess, heun, positive
 from sdezoo.process.noise import Noise
 from sdezoo.process.torchsde_bridge import Brownian, PathEquation, solve_path
 
-_UNIT = math.log(math.e - 1)  # softplus is 1 there
 _FIRST_ERROR = math.log(math.exp(0.5) - 1)  # softplus is ½ there: errors of half a standard deviation, at first
 _BUFFERS = ("center", "spread", "rate", "horizon")
 
@@ -80,7 +80,7 @@ class HiddenSDE(nn.Module):
         """
         u = v if self.autonomous else torch.cat([v, share.to(v).expand(*v.shape[:-1], 1)], -1)
         u = u.to(self.mean.dtype)
-        return self.drift(u).to(v) - v, nn.functional.softplus(self.diffusion(u) + _UNIT).to(v)
+        return self.drift(u).to(v) - v, positive(self.diffusion(u)).to(v)
 
 
 class Reader(nn.Module):
@@ -242,15 +242,15 @@ class _Guessed(nn.Module):
         super().__init__()
         self.sde, self.push = model.net, model.push
         self.rate, self.horizon = float(model.rate), float(model.horizon)
-        self.known, self.counts = known, counts
+        self.known, self.counts = known, counts.tolist()
 
     def forward(self, y: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         v, share = y[:, :-1], t / self.horizon
-        at = round(float(share) * int(self.counts[-1]))
-        after = int(torch.searchsorted(self.counts, at, right=True).clamp_max(len(self.counts) - 1))
-        span = int(self.counts[after] - self.counts[after - 1])
+        at = round(float(share) * self.counts[-1])
+        after = min(bisect_right(self.counts, at), len(self.counts) - 1)
+        span = self.counts[after] - self.counts[after - 1]
         drift, sigma = self.sde(v, share)
-        w = self.push(v, self.known[:, after], torch.tensor((int(self.counts[after]) - at) / span))
+        w = self.push(v, self.known[:, after], torch.tensor((self.counts[after] - at) / span))
         cost = self.rate / 2 * w.square().sum(1, keepdim=True)
         rates = torch.cat([self.rate * (drift + math.sqrt(2) * sigma * w), cost], -1)
         noise = torch.diag_embed(math.sqrt(2 * self.rate) * sigma)
@@ -299,11 +299,10 @@ class HiddenProcess(SteppingProcess):
         model, m = self.model, self.model.net.size
         v, e, dt = z[..., :m], noise.normal(z), t - s
         dw = e[..., :m] * (2 * model.rate * dt).sqrt().to(z)
-        (f, g), h = model.net(v, s / model.horizon), (model.rate * dt).to(z)
-        f_end, g_end = model.net(v + f * h + g * dw, t / model.horizon)
-        return torch.cat([v + (f + f_end) / 2 * h + (g + g_end) / 2 * dw, e[..., m:]], -1)
+        end = heun(model.net, lambda g: g * dw, v, s / model.horizon, t / model.horizon, (model.rate * dt).to(z))
+        return torch.cat([end, e[..., m:]], -1)
 
 
 def _triangle(entries: Tensor) -> Tensor:
     """A lower triangular matrix with a positive diagonal, the unit for entries of 0."""
-    return entries.tril(-1) + torch.diag_embed(nn.functional.softplus(entries.diagonal(dim1=-2, dim2=-1) + _UNIT))
+    return entries.tril(-1) + torch.diag_embed(positive(entries.diagonal(dim1=-2, dim2=-1)))

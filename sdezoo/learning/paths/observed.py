@@ -20,7 +20,6 @@ errors of `(‖J‖ h/4)⁵/120`.
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.constraints import Constraint
 
-from sdezoo.learning.paths.simulated import Constant, Layers, SimulatedModel, SteppingProcess
+from sdezoo.learning.paths.simulated import Constant, Layers, SimulatedModel, SteppingProcess, heun, positive
 from sdezoo.process.differentiation import along
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Shape
@@ -41,7 +40,6 @@ Scheme = Literal["euler", "local-linear", "heun"]
 """How a step is taken: the two normal transitions, or Heun's method for an SDE in the sense of Stratonovich."""
 
 _DOUBLINGS, _TERMS, _STEPS = 2, 5, 40
-_UNIT = math.log(math.e - 1)  # softplus is 1 there
 _BUFFERS = ("center", "spread", "trend", "root", "horizon")
 
 
@@ -121,7 +119,7 @@ class PathCoefficients(nn.Module):
         size = self.columns
         lower = out.new_zeros(*out.shape[:-1], size, size)
         rows, columns = torch.tril_indices(size, size, -1, device=out.device)
-        diagonal = nn.functional.softplus(out[..., :size] + _UNIT)
+        diagonal = positive(out[..., :size])
         lower[..., rows, columns] = out[..., size:]
         lower = lower + torch.diag_embed(diagonal)
         return (self.root.to(z) @ lower.to(z)).expand(*z.shape[:-1], size, size)
@@ -235,10 +233,7 @@ class LearnedSDE(MatrixSDE, SteppingProcess):
             shift, factor = (part.to(z) for part in self._placed(z)(z, s, dt))
             return z + shift + (factor @ e.unsqueeze(-1)).squeeze(-1)
         dw = (e * dt.sqrt().to(z)).unsqueeze(-1)
-        f, g = self._placed(z).rates(z, s)
-        proposal = z + f * dt + (g @ dw).squeeze(-1)
-        f_end, g_end = self._placed(z).rates(proposal, t)
-        return (z + (f + f_end) / 2 * dt + ((g + g_end) @ dw).squeeze(-1) / 2).to(z)
+        return heun(self._placed(z).rates, lambda g: (g @ dw).squeeze(-1), z, s, t, dt).to(z)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:
         """A normal distribution with mean and deviations of all observations."""
@@ -296,9 +291,6 @@ class PathModel(SimulatedModel[LearnedSDE]):
         return _Inside(self.net)
 
     def coordinates(self, x: Tensor) -> Tensor:
-        return self.sde.encode(x)
-
-    def states_at(self, x: Tensor, noise: Noise) -> Tensor:
         return self.sde.encode(x)
 
     def prior(self, shape: Sequence[int], noise: Noise, like: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -14,6 +16,8 @@ from sdezoo.learning.model import Model
 from sdezoo.process.noise import Noise
 from sdezoo.process.process import Process
 from sdezoo.process.requirement import P
+
+_UNIT = math.log(math.e - 1)  # softplus is 1 there
 
 
 class SteppingProcess(Process, ABC):
@@ -32,7 +36,7 @@ class SteppingProcess(Process, ABC):
 
 
 class SimulatedModel(Model[P], nn.Module):
-    """A model of paths, which has no score. Abstract: `prior`, `coordinates`, `states_at`, and a `sde` that is a `SteppingProcess`."""
+    """A model of paths, which has no score. Abstract: `prior`, `coordinates`, and a `sde` that is a `SteppingProcess`."""
 
     markov: ClassVar[bool]
     """Whether a path goes on from its latest observation alone: paths may then start at given observations."""
@@ -52,14 +56,14 @@ class SimulatedModel(Model[P], nn.Module):
             x: observations in the user's units, `(…, d)`.
         """
 
-    @abstractmethod
     def states_at(self, x: Tensor, noise: Noise) -> Tensor:
-        """First states of new paths, one for each observation: there, if the model is `markov`, else drawn.
+        """First states of new paths, one for each observation: there, the default, or drawn, if the model is not `markov`.
 
         Args:
             x: first observations in the user's units, `(B, d)`.
             noise: random numbers.
         """
+        return self.coordinates(x)
 
     def score(self, z: Tensor, t: Tensor) -> Tensor:
         """Not defined.
@@ -113,6 +117,41 @@ class Constant(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         return self.value.expand(*u.shape[:-1], -1)
+
+
+def positive(x: Tensor) -> Tensor:
+    """The softplus of `x`, moved so that 0 becomes 1.
+
+    Args:
+        x: any numbers.
+    """
+    return nn.functional.softplus(x + _UNIT)
+
+
+def heun(
+    rates: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    diffuse: Callable[[Tensor], Tensor],
+    z: Tensor,
+    s: Tensor,
+    t: Tensor,
+    step: Tensor,
+) -> Tensor:
+    """One step of Heun's method, for an SDE in the sense of Stratonovich.
+
+    Args:
+        rates: called with states and a time, returns drift and diffusion.
+        diffuse: applies a diffusion to the increment of the Brownian motion.
+        z: states at `s`, `(B, d)`.
+        s: the earlier time.
+        t: the later time.
+        step: what the drift is multiplied by, `t − s` in the unit of the rates.
+
+    Returns:
+        States at `t`, shaped like `z`.
+    """
+    f, g = rates(z, s)
+    f_end, g_end = rates(z + f * step + diffuse(g), t)
+    return z + (f + f_end) / 2 * step + diffuse(g + g_end) / 2
 
 
 def is_simulated(model: Any) -> bool:

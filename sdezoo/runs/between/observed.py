@@ -18,7 +18,6 @@ from sdezoo.evaluation.rows import FloatArray, choice
 from sdezoo.evaluation.sizes import compared_rows, sizes
 from sdezoo.evaluation.verdict import difference
 from sdezoo.generation.samples import choose_sampler, steps_for
-from sdezoo.learning.paths.observed import PathModel
 from sdezoo.learning.paths.simulated import SimulatedModel
 from sdezoo.process.noise import Noise, mix
 from sdezoo.runs.between.asked import Asked, Found, count_outside_range
@@ -75,7 +74,7 @@ def compare_paths(run: Path, trained: Trained, data: Data, asked: Asked, samples
     counts, words = count_outside_range(drawn.float(), trained)
     source = str(samples) if samples else f"{run} by simulation, {steps} {'step' if steps == 1 else 'steps'} between observations"
     u = None
-    if isinstance(model, PathModel):
+    if model.markov:
         judged = len(data.train) + choice(len(data.test), max(1, _TRANSITIONS // (x.shape[1] - 1)), asked.seed, _JUDGED)
         u = _transforms(model, x[judged], times[judged] - origin, steps, asked, progress)
     title, names = f"{source}, {size.compared} paths", data.columns
@@ -95,7 +94,7 @@ def _simulated(model: SimulatedModel[Any], x: Tensor, times: Tensor, steps: int,
         return model.sde.decode(simulated(model.sde, model.states_at(x.to(device), noise), times, steps, noise)).cpu()
 
 
-def _transforms(model: PathModel, x: Tensor, times: Tensor, steps: int, asked: Asked, progress: EvaluationProgress) -> FloatArray:
+def _transforms(model: SimulatedModel[Any], x: Tensor, times: Tensor, steps: int, asked: Asked, progress: EvaluationProgress) -> FloatArray:
     """Transforms of all transitions of paths, `(n, T − 1, d)`, each among draws of its forecast."""
     n, length, d = x.shape
     start, end = x[:, :-1].reshape(-1, d), x[:, 1:].reshape(-1, d)

@@ -27,11 +27,10 @@ from typing import Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Gt
-from torch import Size, Tensor
+from torch import Tensor
 from torch.distributions import constraints
 
-from sdezoo.data.opening.table import listed
-from sdezoo.errors import ParameterError, SupportError
+from sdezoo.errors import ParameterError, SupportError, listed
 from sdezoo.parameters import NonNegative, Positive
 from sdezoo.process.affine import AffineSDE, Coefficients, leading_spread
 from sdezoo.process.columns import ColumnFit
@@ -62,15 +61,9 @@ class Marked(WithMarks):
 
     def marks(self, x: Tensor) -> Tensor:
         """The mark of each entry; `x` holds values and marks."""
-        count = (x.shape[1] + self.shared) // 2
+        count = self.forward_shape(x.shape)[1]
         places = {i: k for k, i in enumerate(self.owners(count))}
         return x[:, [count + places[self.first.get(i, i)] for i in range(count)]]
-
-    def forward_shape(self, shape: Size) -> Size:
-        return Size((shape[0], (shape[1] + self.shared) // 2, *shape[2:]))
-
-    def inverse_shape(self, shape: Size) -> Size:
-        return Size((shape[0], 2 * shape[1] - self.shared, *shape[2:]))
 
     def _call(self, x: Tensor) -> Tensor:
         mark = self.marks(x)

@@ -26,11 +26,14 @@ def exploding(t: Tensor, low: float, growth: float) -> Coefficients:
 class WithMarks(Transform):
     """A map from values and marks, concatenated along the first dimension of an event, to data. Abstract: `_call`, `_inverse`."""
 
+    shared: int = 0
+    """By how many the marks are fewer than the values."""
+
     domain = constraints.independent(constraints.real, 1)
     bijective = False
 
     def forward_shape(self, shape: Size) -> Size:
-        return Size((shape[0], shape[1] // 2, *shape[2:]))
+        return Size((shape[0], (shape[1] + self.shared) // 2, *shape[2:]))
 
     def inverse_shape(self, shape: Size) -> Size:
-        return Size((shape[0], 2 * shape[1], *shape[2:]))
+        return Size((shape[0], 2 * shape[1] - self.shared, *shape[2:]))
