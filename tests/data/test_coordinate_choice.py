@@ -32,27 +32,68 @@ def maps(rows: Tensor, monkeypatch: pytest.MonkeyPatch) -> NormalScoreCodec:
     return codec
 
 
-def mean_log_likelihood(rows: Tensor, every: NormalScoreCodec, choice: tuple[bool, ...]) -> float:
-    """Of a normal distribution fitted to the coordinates as chosen, as a density of the coordinates `u`."""
+def species(seed: int, count: int = N) -> Tensor:
+    """Two lengths, each with a mode for every kind; which of three kinds, in three columns; and a length with two modes of no kind."""
+    g = torch.Generator().manual_seed(seed)
+    kind = torch.randint(3, (count,), generator=g)
+    lengths = torch.tensor([[38.8, 18.3], [48.8, 18.4], [47.5, 15.0]])[kind] + torch.randn(count, 2, generator=g)
+    modes = 10 + 8 * (torch.rand(count, generator=g) < 0.4) + torch.randn(count, generator=g)
+    return torch.cat([lengths, modes[:, None], torch.nn.functional.one_hot(kind)], 1).double()
+
+
+def mean_log_likelihood(rows: Tensor, every: NormalScoreCodec, choice: tuple[bool, ...], given: Tensor | None = None) -> float:
+    """Of a normal distribution fitted to the coordinates as chosen, as a density of the coordinates `u`, beside `given`."""
     plain, scores, slopes = every.standardized(rows)
     chosen = torch.where(torch.tensor(choice), scores, plain)
-    normal = MultivariateNormal(chosen.mean(0), chosen.T.cov())
-    return float(normal.log_prob(chosen).mean() + ((slopes.mean(0) + WORTH) * torch.tensor(choice)).sum())
+    regressors = torch.ones(len(rows), 1).double() if given is None else given
+    left = chosen - regressors @ torch.linalg.lstsq(regressors, chosen, driver="gelsd").solution
+    covariance = left.T @ left / (len(rows) - regressors.shape[1])
+    fitted = torch.tensor([len(column.values) / len(rows) for column in every.maps])
+    normal = MultivariateNormal(torch.zeros(len(choice)).double(), covariance)
+    # The last term of a normal density is the same for each choice: half the number of columns.
+    return float(normal.log_prob(left[:1] * 0) + ((slopes.mean(0) + WORTH - fitted) * torch.tensor(choice)).sum())
 
 
+@pytest.mark.parametrize("noise", [0.01, 1.0])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_likeliest_choice_of_all_is_found(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = measures(seed)
+def test_the_likeliest_choice_of_all_is_found(seed: int, noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = measures(seed, noise)
     every = maps(rows, monkeypatch)
     found = tuple(likelier_as_scores(rows, every, torch.ones(4, dtype=torch.bool)))
     assert found == max(product((True, False), repeat=4), key=lambda choice: mean_log_likelihood(rows, every, choice))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_likeliest_choice_beside_kinds_is_found(seed: int) -> None:
+    rows = species(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        every = maps(rows[:, :3], patch)
+    found = tuple(likelier_as_scores(rows, every, torch.ones(3, dtype=torch.bool)))
+    assert found == max(product((True, False), repeat=3), key=lambda choice: mean_log_likelihood(rows, every, choice, rows[:, 3:]))
+
+
+def test_a_mode_for_each_kind_stays_only_beside_the_kinds() -> None:
+    (codec,) = fit_normal_scores(species(0), range(3), [False] * 3)
+    assert codec.places == (2,)
+    (codec,) = fit_normal_scores(species(0)[:, :3], range(3), [False] * 3)
+    assert codec.places == (0, 1, 2)
+
+
+def test_too_many_columns_of_two_values_tell_nothing() -> None:
+    rows = species(0, 60)
+    beside = (torch.rand(60, 60, generator=torch.Generator().manual_seed(1)) < 0.5).double()
+    (codec,) = fit_normal_scores(torch.cat([rows, beside], 1), range(3), [False] * 3)
+    (alone,) = fit_normal_scores(rows[:, :3], range(3), [False] * 3)
+    assert codec.places == alone.places
+
+
 def test_what_lies_on_a_plane_stays_and_what_has_two_modes_is_mapped() -> None:
     (codec,) = fit_normal_scores(measures(0), range(4), [True] * 4)
     assert codec.places == (3,)
-    (codec,) = fit_normal_scores(measures(0, noise=1.0), range(4), [True] * 4)
-    assert codec.places == (0, 1, 2, 3)
+    rows = measures(0, noise=1.0)
+    rows[:, 0] = (rows[:, 0].log() ** 3).exp()
+    (codec,) = fit_normal_scores(rows, range(4), [True] * 4)
+    assert {0, 3} <= {*codec.places}
 
 
 def test_noise_around_a_plane_is_as_narrow_once_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
