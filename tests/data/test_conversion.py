@@ -169,6 +169,30 @@ def test_categories_and_missing_values_are_undone() -> None:
         encoding.encode(torch.tensor([[1.0, 2.0, 0.0]]))
 
 
+SHARED = MissingCodec((0, 1, 3), (7.5, 1.0, 2.0), (0.03, 0.5), (0, 1, 0))
+
+
+def test_columns_that_are_missing_together_share_a_mark() -> None:
+    nan = math.nan
+    raw = torch.tensor([[1.5, 4.0, 0.0, 3.0], [nan, nan, 1.0, nan], [2.0, nan, 1.0, 1.0], [nan, 1.0, 0.0, nan]])
+    encoding = Encoding.from_json(json.loads(json.dumps(Encoding((SHARED,)).to_json())))
+    x = encoding.encode(raw)
+    assert x[:, 3:5].tolist() == [[-MARK, -MARK], [MARK, MARK], [-MARK, MARK], [MARK, -MARK]]
+    assert torch.equal(encoding.decode(x).nan_to_num(-1), raw.nan_to_num(-1))
+    assert encoding.named("abcd") == (["a", "b", "c", "d", "a is missing", "b is missing"], [0, 1, 3, 4, 5, 2])
+    assert encoding.missing == [0, 1, 3]
+    # Of a given value it is known that none of its mark is missing.
+    assert encoding.known(torch.tensor([[False, False, False, True]])).tolist() == [[False, False, True, True, False, False]]
+    with pytest.raises(DataError, match="not in the same of these rows"):
+        encoding.encode(torch.tensor([[1.0, 2.0, 0.0, nan]]))
+
+
+@pytest.mark.parametrize("marks", [[0, 1], [1, 0, 1], [0, 2, 1], [0, 0, 0], [0, True, 0], [0, -1, 0], "010"])
+def test_damaged_marks_are_refused(marks: object) -> None:
+    with pytest.raises(DataError, match="damaged"):
+        MissingCodec.from_parameters({**SHARED.parameters(), "marks": marks})
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.02, 0.2])
 def test_corners_are_recognized_through_noise(noise: float) -> None:
     """The exact score sends states to corners up to the error of the sampler, a hundredth of a corner's size or less: shares are exact."""

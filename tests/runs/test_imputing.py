@@ -81,6 +81,23 @@ def test_the_same_values_as_by_the_command(model: DiffusionModel, tmp_path: Path
     assert_frame_equal(pandas.read_parquet(tmp_path / "filled.parquet"), model.impute(holes()))
 
 
+def test_values_are_missing_together_as_in_the_data() -> None:
+    frame = FRAME[["price", "weight", "count"]].astype("float64").assign(other=np.flip(PRICE))
+    frame.iloc[::4, :2] = np.nan
+    frame.iloc[::5, 2] = np.nan
+    model = DiffusionModel(net="mlp:width=16,depth=1", steps=5, device="cpu").fit(frame)
+    gaps = model.sample(400).isna()
+    assert gaps["price"].equals(gaps["weight"])
+    assert not gaps["price"].equals(gaps["count"])
+    for name, share in (("price", 1 / 4), ("count", 1 / 5)):
+        assert abs(gaps[name].mean() - share) < 4 * (share * (1 - share) / 400) ** 0.5
+    assert not gaps["other"].any()
+    assert not model.sample(50, given={"weight": 60.0})[["price", "weight"]].isna().any(axis=None)
+    filled = model.impute(frame.head(8).assign(weight=50.0))
+    assert not filled.isna().any(axis=None)
+    assert (filled["weight"] == 50).all()
+
+
 def test_what_cannot_be_filled(model: DiffusionModel) -> None:
     with pytest.raises(DataError, match="no missing cells"):
         model.impute(FRAME.head(2))

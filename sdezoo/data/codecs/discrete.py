@@ -121,12 +121,15 @@ class CategoryCodec(Codec):
 
 @dataclass(frozen=True, eq=False)
 class MissingCodec(Codec):
-    """Columns with missing values: the values, a fixed one where none is known, and then a mark for each column, `2` if it is missing.
+    """Columns with missing values: the values, a fixed one where none is known, and then marks, `2` where values are missing.
+
+    Columns that are missing in the same rows share a mark: samples then miss all of them or none.
 
     Args:
         columns: increasing indices of the columns.
         fills: what stands for a missing value, one number a column. It has no effect on samples: a value beside a mark is not decoded.
-        shares: how often each column is missing, in (0, 1).
+        shares: how often values are missing, in (0, 1), one number a mark.
+        marks: number of the mark of each column, new ones in order, from 0; empty: each column has its own.
     """
 
     kind: ClassVar[str] = "missing"
@@ -134,24 +137,34 @@ class MissingCodec(Codec):
     columns: tuple[int, ...]  # pyright: ignore[reportIncompatibleVariableOverride]
     fills: tuple[float, ...] = ()
     shares: tuple[float, ...] = ()
+    marks: tuple[int, ...] = ()
 
     @property
     def width(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return 2 * len(self.columns)
+        return len(self.columns) + len(self.shares)
 
     @property
     def outputs(self) -> Sequence[Output]:
-        places = range(len(self.columns))
-        return [*(Output(i) for i in places), *(Output(i, mark=True, ready=True, lattice=False) for i in places)]
+        marks = (Output(i, mark=True, ready=True, lattice=False) for i in self._firsts)
+        return [*(Output(i) for i in range(len(self.columns))), *marks]
+
+    def known(self, given: Tensor) -> Tensor:
+        marks = [given[..., self._marked == k].any(-1) for k in range(len(self.shares))]
+        return torch.cat([given, torch.stack(marks, -1)], -1)
 
     def encode(self, raw: Tensor) -> Tensor:
         missing = raw.isnan()
+        if not torch.equal(missing, missing[..., self._firsts][..., self._marked]):
+            raise DataError(
+                "Some columns are missing in the same rows of the data, but not in the same of these rows.",
+                "Give rows like those of the data.",
+            )
         values = torch.where(missing, torch.tensor(self.fills, dtype=torch.float64), raw)
-        return torch.cat([values, torch.where(missing, MARK, -MARK).double()], -1)
+        return torch.cat([values, torch.where(missing[..., self._firsts], MARK, -MARK).double()], -1)
 
     def decode(self, x: Tensor) -> Tensor:
-        values, marks = x.chunk(2, -1)
-        return torch.where(marks > threshold(MARK, self.shares), math.nan, values)
+        values, marks = x.split([len(self.columns), len(self.shares)], -1)
+        return torch.where((marks > threshold(MARK, self.shares))[..., self._marked], math.nan, values)
 
     def log_det(self, raw: Tensor) -> None:
         """None: marks have probabilities, no density.
@@ -161,15 +174,29 @@ class MissingCodec(Codec):
         """
 
     def parameters(self) -> dict[str, Any]:
-        return {"columns": list(self.columns), "fills": list(self.fills), "shares": list(self.shares)}
+        shared = {"marks": list(self.marks)} if self.marks else {}
+        return {"columns": list(self.columns), "fills": list(self.fills), "shares": list(self.shares), **shared}
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, Any]) -> Self:
         columns, fills = indices(values), _numbers(values.get("fills"))
-        if len(fills) != len(columns) or None in fills:
+        marks = values.get("marks", [*range(len(columns))])
+        if len(fills) != len(columns) or None in fills or not isinstance(marks, list) or len(marks) != len(columns):
             raise damaged()
-        (shares,) = _shares({"shares": [values.get("shares")]}, [len(columns)])
-        return cls(columns, tuple(float(fill) for fill in fills if fill is not None), shares)
+        if any(type(mark) is not int or not 0 <= mark <= len({*marks[:i]}) for i, mark in enumerate(marks)):
+            raise damaged()
+        (shares,) = _shares({"shares": [values.get("shares")]}, [len({*marks})])
+        return cls(columns, tuple(float(fill) for fill in fills if fill is not None), shares, tuple(marks) if "marks" in values else ())
+
+    @property
+    def _marked(self) -> Tensor:
+        """Number of the mark of each column."""
+        return torch.tensor(self.marks or range(len(self.columns)))
+
+    @property
+    def _firsts(self) -> list[int]:
+        """The first column of each mark."""
+        return [self.marks.index(k) for k in range(len(self.shares))] if self.marks else [*range(len(self.columns))]
 
 
 def _shares(values: Mapping[str, Any], counts: Sequence[int]) -> tuple[tuple[float, ...], ...]:

@@ -72,8 +72,11 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
         order = sorted(range(len(gaps)), key=at.__getitem__)
         encoded = torch.cat([Encoding(tuple(codecs)).encode_exactly(block) for block in data.blocks()])
         fills = [float(encoded[:, at[k]][~encoded[:, at[k]].isnan()].median()) for k in order]
-        shares = [float(rows[:, gaps[k]].isnan().double().mean()) for k in order]
-        codecs.append(MissingCodec(tuple(at[k] for k in order), tuple(fills), tuple(shares)))
+        patterns, marks = rows[:, [gaps[k] for k in order]].isnan().T.unique(dim=0, return_inverse=True)
+        numbers = {mark: i for i, mark in enumerate(dict.fromkeys(marks.tolist()))}
+        shares = tuple(patterns.double().mean(1)[[*numbers]].tolist())
+        shared = tuple(numbers[mark] for mark in marks.tolist()) if len(numbers) < len(gaps) else ()
+        codecs.append(MissingCodec(tuple(at[k] for k in order), tuple(fills), shares, shared))
     known = {i: _values_of(rows[:, i], column_name(i, data.columns)) for i in words}
     words = [i for i in words if len(known[i]) > 1]
     if words:
