@@ -29,13 +29,14 @@ from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
 from sdezoo.data.codecs.levels import LevelCodec
 from sdezoo.data.codecs.normal_scores import NormalScoreCodec
+from sdezoo.data.codecs.recurring import RecurringCodec
 from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec, SumCodec
 from sdezoo.data.codecs.sign import SignCodec
 from sdezoo.data.column_types import ColumnType, column_types, or_numbers
 
 _RELATIONS = (DifferenceCodec, ShareCodec, SumCodec)
 _OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, GrowthCodec, NormalScoreCodec, SignCodec)
-_OTHERS = (CategoryCodec, ConstantChannelCodec, LevelCodec, MissingCodec)
+_OTHERS = (CategoryCodec, ConstantChannelCodec, LevelCodec, MissingCodec, RecurringCodec)
 CODECS: dict[str, type[Codec]] = {codec.kind: codec for codec in (*_OF_NUMBERS, *_RELATIONS, *_OTHERS)}
 """Codec classes by their names in JSON."""
 
@@ -238,6 +239,11 @@ class Encoding:
     def categories(self) -> list[int]:
         """The columns of the table that are encoded as categories."""
         return sorted({source for columns, codec in self._stages if isinstance(codec, CategoryCodec) for source in columns})
+
+    @property
+    def recurring(self) -> list[int]:
+        """The columns of the table whose samples take values of the data."""
+        return sorted(place for codec in self.codecs if isinstance(codec, RecurringCodec) for place in codec.places)
 
     @property
     def category_values(self) -> dict[int, tuple[float, ...]]:

@@ -19,7 +19,7 @@ from sdezoo.data.codecs.codec import Codec
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.snapshots import joined
-from sdezoo.errors import CompositionError, DataError, ParameterError, RunError
+from sdezoo.errors import CompositionError, DataError, ParameterError, RunError, listed
 from sdezoo.learning.loss import ScoreLoss
 from sdezoo.learning.network import Network
 from sdezoo.process.process import Process
@@ -28,7 +28,7 @@ from sdezoo.store.launch import resolve_device
 from sdezoo.store.origin import Origin
 from sdezoo.training.config import TrainingConfig
 from sdezoo.training.loop import TrainingProgress
-from sdezoo.training.preprocessing.codecs import constant_codecs, series_codecs, value_codecs
+from sdezoo.training.preprocessing.codecs import constant_codecs, recurring_codecs, series_codecs, value_codecs
 from sdezoo.training.preprocessing.fitting import fit_encoding
 from sdezoo.training.resumption import trained_on
 from sdezoo.training.selection import cross_validates, select_steps
@@ -161,7 +161,9 @@ def plan(draft: Draft, workers: Workers, *, resume: bool = False, progress: Trai
         sde = sde.adapted(torch.cat([x0, *(encoding.encode(at.train).to(x0.device) for at in data.later)]))
         if data.kind in ("table", "points"):
             names, sources = encoding.named(column_names(data))
+            recurring = [names[place] for place in encoding.recurring]
             reasons = (*reasons, *sde.findings([names[source] for source in sources]))
+            reasons += (f"values of the data for {listed(recurring)}: few, and they recur",) if recurring else ()
     chosen = Plan(
         config=config,
         task=draft.task,
@@ -242,12 +244,13 @@ def _with_steps(plan: Plan, workers: Workers, progress: TrainingProgress | None)
 
 
 def _first_codecs(data: Data, options: ColumnOptions) -> tuple[Codec, ...]:
-    """The codecs that do not depend on the process: those of chains and groups, categories, missing values and constant columns."""
+    """The codecs that do not depend on the process: of recurring values, chains and groups, categories, missing values and constants."""
     if data.form:
         return series_codecs(data)
     bound = options.codecs(data)
     kept = [column_names(data).index(name) for group, _ in options.groups for name in group]
-    first = (*bound, *value_codecs(data, bound, options.categories))
+    recurring = recurring_codecs(data, bound, options.categories)  # it keeps columns in their places
+    first = (*recurring, *bound, *value_codecs(data, bound, options.categories))
     return (*first, *constant_codecs(data, first, kept))
 
 

@@ -1,4 +1,4 @@
-"""Codecs that a table needs whatever the process: of times, missing values, categories and constant columns; and those of series."""
+"""Codecs that a table needs whatever the process: of times, missing, recurring and constant values, and categories; those of series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sdezoo.data.codecs.channels import ConstantChannelCodec
 from sdezoo.data.codecs.codec import AffineCodec, Codec, ConstantCodec
 from sdezoo.data.codecs.discrete import CategoryCodec, MissingCodec
 from sdezoo.data.codecs.growth import GrowthCodec
-from sdezoo.data.column_types import CategoryType, TimeType, or_numbers
+from sdezoo.data.codecs.recurring import RecurringCodec
+from sdezoo.data.column_types import CategoryType, NumberType, TimeType, or_numbers
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.data.validation import check, column_name
@@ -22,6 +23,8 @@ from sdezoo.zoo.column_options import DROP
 
 CATEGORIES = 500
 """Largest number of categories of a column."""
+_FREQUENT, _SINGLE, _VALUES = 12, 0.02, 256
+"""A value is frequent from so many rows on. Values recur if at most this share of the rows has one of its own; the most such values."""
 
 
 def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[str] = ()) -> tuple[Codec, ...]:
@@ -85,6 +88,41 @@ def value_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[s
         shares = tuple(_shares_of(rows[:, words[k]], known[words[k]]) for k in order)
         codecs.append(CategoryCodec(tuple(at[k] for k in order), tuple(known[words[k]] for k in order), shares))
     return tuple(codecs[len(first) :])
+
+
+def recurring_codecs(data: Data, first: Sequence[Codec] = (), categories: Sequence[str] = ()) -> tuple[Codec, ...]:
+    """Build the codec of the columns of numbers whose values recur; none if there are none.
+
+    The probability that a new row has a value that no row had is about the share of rows with one of their own (Good, Biometrika 40, 1953):
+    at most 2 %. And there is a hole: two frequent values with no other between them, not even that of the lattice. Whole numbers of a count
+    have none, though their tail may.
+
+    Args:
+        data: training and held-out rows; every row counts.
+        first: codecs of columns whose order or sum is kept; these columns are left out.
+        categories: names of columns of numbers to encode as categories, which are left out.
+    """
+    if data.kind != "table":
+        return ()
+    bound, found = {source for codec in first for source in codec.columns or ()}, {}
+    for i, kind in enumerate(or_numbers(data.types, data.event[-1])):
+        if isinstance(kind, NumberType) and i not in bound and not (data.columns and data.columns[i] in categories):
+            column = torch.cat([block[:, i].double() for block in data.blocks()])
+            step, scale = kind.unit
+            values = _recurring(column[~column.isnan()], step / scale)
+            if values:
+                found[i] = values
+    return (RecurringCodec(tuple(found), tuple(found.values())),) if found else ()
+
+
+def _recurring(column: Tensor, step: float) -> tuple[float, ...]:
+    """The values of a column, if they recur; `step` is that of its lattice, 0 for none."""
+    values, counts = column.unique(return_counts=True)
+    if not 2 <= len(values) <= _VALUES or int((counts == 1).sum()) > _SINGLE * len(column):
+        return ()
+    frequent = counts >= _FREQUENT
+    holes = frequent[1:] & frequent[:-1] & (values.diff() > 1.5 * step)
+    return tuple(values.tolist()) if holes.any() else ()
 
 
 def _left_out(name: str) -> str:
