@@ -321,6 +321,30 @@ def or_numbers(types: Sequence[ColumnType], columns: int) -> Sequence[ColumnType
     return types or (NumberType("float32"),) * columns
 
 
+def typed_columns(rows: Tensor, types: Sequence[ColumnType | str], names: Sequence[str]) -> list[np.ndarray]:
+    """Convert final rows of a table to numbers: int64 for integers, indices of categories and times, float64 on a lattice, else float32.
+
+    The dtypes depend on `types` alone, so every part of a large table has the same ones.
+
+    Args:
+        rows: final rows `(n, d)`, float32 on the CPU; integer columns are rounded to the nearest integer, and 0 stands for NaN.
+        types: types of the columns; empty: all float32.
+        names: column names, for messages.
+
+    Returns:
+        Arrays `(n,)`, one a column.
+
+    Raises:
+        RunError: if the values of an integer column exceed 2⁶².
+    """
+    columns = rows.T.contiguous().numpy()
+    found = or_numbers(column_types(types), len(columns))
+    exact = [
+        np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)
+    ]
+    return [kind.exact(column, name) for column, kind, name in zip(exact, found, names, strict=True)]
+
+
 def _integers(codes: np.ndarray, name: str, most: float = _WHOLE) -> np.ndarray:
     low, high = codes.min(initial=0), codes.max(initial=0)
     if not -most <= low <= high <= most:

@@ -21,8 +21,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers
-from sdezoo.data.encoding import typed_columns
+from sdezoo.data.column_types import CategoryType, ColumnType, NumberType, TimeType, offset_of, or_numbers, typed_columns
 from sdezoo.data.opening.dialect import is_number
 from sdezoo.data.opening.inference import (
     as_float64,

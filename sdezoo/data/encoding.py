@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +31,7 @@ from sdezoo.data.codecs.normal_scores import NormalScoreCodec
 from sdezoo.data.codecs.recurring import RecurringCodec
 from sdezoo.data.codecs.relations import DifferenceCodec, ShareCodec, SumCodec
 from sdezoo.data.codecs.sign import SignCodec
-from sdezoo.data.column_types import ColumnType, column_types, or_numbers
+from sdezoo.data.column_types import ColumnType, column_types
 
 _RELATIONS = (DifferenceCodec, ShareCodec, SumCodec)
 _OF_NUMBERS = (AffineCodec, CellCodec, ConstantCodec, GrowthCodec, NormalScoreCodec, SignCodec)
@@ -321,30 +320,6 @@ class Encoding:
         for codec in reversed(self.codecs):
             values = _restored(codec, values, x.shape[0])
         return values
-
-
-def typed_columns(rows: Tensor, types: Sequence[ColumnType | str], names: Sequence[str]) -> list[np.ndarray]:
-    """Convert final rows of a table to numbers: int64 for integers, indices of categories and times, float64 on a lattice, else float32.
-
-    The dtypes depend on `types` alone, so every part of a large table has the same ones.
-
-    Args:
-        rows: final rows `(n, d)`, float32 on the CPU; integer columns are rounded to the nearest integer, and 0 stands for NaN.
-        types: see `Encoding`.
-        names: column names, for messages.
-
-    Returns:
-        Arrays `(n,)`, one a column.
-
-    Raises:
-        RunError: if the values of an integer column exceed 2⁶².
-    """
-    columns = rows.T.contiguous().numpy()
-    found = or_numbers(column_types(types), len(columns))
-    exact = [
-        np.where(np.isnan(column), np.float32(0), column) if kind.unit[0] else column for column, kind in zip(columns, found, strict=True)
-    ]
-    return [kind.exact(column, name) for column, kind, name in zip(exact, found, names, strict=True)]
 
 
 _ROWS = 2**16

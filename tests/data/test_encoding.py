@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sdezoo.data import encoding as module
 from sdezoo.data.codecs.codec import AffineCodec, Codec
-from sdezoo.data.encoding import Encoding, typed_columns
+from sdezoo.data.column_types import typed_columns
+from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError, RunError
 
 finite = st.floats(-1e4, 1e4, width=32)
