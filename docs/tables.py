@@ -3,6 +3,7 @@
     python docs/tables.py --out runs/tables.json
     python docs/tables.py --out runs/tables.json --markdown
     python docs/tables.py --out runs/bounds.json --methods columns ranks both
+    python docs/tables.py --out runs/bounds.json --methods training repeats
 
 The first trains `sdezoo train --data TRAIN.csv` with no other option, and each method of `table_peers.py`, on half of each table, and
 compares as many samples as there are held-out rows with those rows, by the measures of `sdezoo.evaluation`, the same for all. Tables are
@@ -10,7 +11,9 @@ cut to 2000 rows a half. The second prints what was found. Results are written a
 again: an interrupted study continues, and `--again` replaces what is asked for.
 
 The third is for the membership test, with as little learned as may be: `columns` draws each column by itself from the training rows,
-`ranks` is a Gaussian copula of their ranks, and `both` is that copula of both halves together, of which only luck is found.
+`ranks` is a Gaussian copula of their ranks, and `both` is that copula of both halves together, of which only luck is found. The fourth is
+for single columns, whose figures no model can meet in all: `training` takes the training rows as samples, as good as rows can be, and
+`repeats` as many rows drawn from them with replacement, as of a model that knows the training half and nothing else.
 
 The other libraries are installed into an environment of their own, `--environment`, by `docs/experiments/tables/table-peers.txt`. That is
 all that is downloaded: the tables come with packages. Every method runs in a process of its own, with one thread.
@@ -44,6 +47,8 @@ PEERS = Path(__file__).parent / "experiments" / "tables"
 OURS, BOTH = "sdezoo", "both"
 COPULAS = {"columns": False, "ranks": True, BOTH: True}
 """Copulas of ranks, and whether they know correlations."""
+REAL = {"training": False, "repeats": True}
+"""Training rows as samples, and whether they are drawn with replacement."""
 ROWS = 2000
 """Most rows of a half."""
 FINEST = 10_000
@@ -61,7 +66,7 @@ def main() -> None:
     """Compute what is asked for and missing, or print it."""
     asked = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     asked.add_argument("--tables", nargs="+", metavar="NAME", help="tables, of those of table_peers.py; default: all")
-    asked.add_argument("--methods", nargs="+", metavar="NAME", help=f"{OURS}, of {list(COPULAS)}, or of table_peers.py; default: all")
+    asked.add_argument("--methods", nargs="+", metavar="NAME", help=f"{OURS}, of {[*COPULAS, *REAL]}, or of table_peers.py; default: all")
     asked.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     asked.add_argument("--out", type=Path, required=True, help="file of the results, JSON")
     asked.add_argument("--again", action="store_true", help="replace results that the file has")
@@ -151,6 +156,8 @@ def result(python: Path, table: str, method: str, seed: int, limit: float) -> di
             elif method in COPULAS:
                 known = pd.concat([training, held_out], ignore_index=True) if method == BOTH else training
                 copula(known, half, seed, correlated=COPULAS[method]).to_csv(folder / "samples.csv", index=False)
+            elif method in REAL:
+                training.sample(half, replace=REAL[method], random_state=seed).to_csv(folder / "samples.csv", index=False)
             else:
                 call([*peers, method, "train.csv", half, seed, "samples.csv"], folder, limit)
         except RuntimeError as error:
