@@ -17,6 +17,8 @@ from sdezoo.data.column_types import ColumnType, NumberType
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
 from sdezoo.errors import DataError
+from sdezoo.runs.train import train
+from sdezoo.training.config import TrainingConfig
 from sdezoo.training.preprocessing.codecs import recurring_codecs
 
 CODEC = RecurringCodec((1, 2), ((0.5, 1.25, 4.0), (-1.0, 2.0)))
@@ -69,6 +71,14 @@ def test_which_values_recur() -> None:
     ]
     assert found(price, celsius, school, count, continuous, own, types=types) == [0, 1, 2]
     assert found(price[:20], celsius[:20]) == []
+
+
+def test_users_are_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    price = rng.choice([4.99, 9.99, 14.5, 24.9, 25.0, 31.7, 42.0, 64.0, 99.0, 120.0, 140.0], 300)
+    pandas.DataFrame({"price": price, "weight": rng.lognormal(0, 1, 300)}).to_csv(tmp_path / "table.csv", index=False)
+    result = train(TrainingConfig(data=str(tmp_path / "table.csv"), out=str(tmp_path / "run"), steps=2))
+    assert "values of the data for 'price': few, and they recur" in result.reasons
 
 
 def test_samples_have_values_of_the_data(tmp_path: Path) -> None:
