@@ -240,9 +240,10 @@ class Encoding:
         return sorted({source for columns, codec in self._stages if isinstance(codec, CategoryCodec) for source in columns})
 
     @property
-    def recurring(self) -> list[int]:
-        """The columns of the table whose samples take values of the data."""
-        return sorted(place for codec in self.codecs if isinstance(codec, RecurringCodec) for place in codec.places)
+    def recurring(self) -> dict[int, tuple[float, ...]]:
+        """The columns of the table whose samples take values of the data, and these values."""
+        found = (zip(codec.places, codec.values, strict=True) for codec in self.codecs if isinstance(codec, RecurringCodec))
+        return {place: values for pairs in found for place, values in pairs}
 
     @property
     def category_values(self) -> dict[int, tuple[float, ...]]:

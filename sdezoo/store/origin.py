@@ -9,16 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from sdezoo.data.conversion import recoded
 from sdezoo.data.dataset import Data
 from sdezoo.data.encoding import Encoding
+from sdezoo.data.validation import column_name
 from sdezoo.errors import DataError, RunError
 from sdezoo.process.columns import count_outside
 from sdezoo.process.process import Process
 from sdezoo.store.checkpoint import newest_whole, read_state, read_tensors
 from sdezoo.store.state import State
+
+_NEW = 0.02
+"""The largest share of the rows that may have a new value in a column of few values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,10 +86,16 @@ class Origin:
         ):
             raise DataError(f"The model of '{self.run}' has {state.classes} classes, and the data do not have these.", remedy)
         types = self.encoding.types
-        if data.kind != "table" or data.types == types or len(types or data.types) != data.event[-1]:
-            return data
-        train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
-        return replace(data, train=train, test=test, types=types)
+        if data.kind == "table" and data.types != types and len(types or data.types) == data.event[-1]:
+            train, test = (recoded(rows, data.types, types, data.columns) for rows in (data.train, data.test))
+            data = replace(data, train=train, test=test, types=types)
+        for place, values in self.encoding.recurring.items():
+            column = data.train[:, place]
+            new = int((~torch.isin(column, torch.tensor(values)) & ~column.isnan()).sum())
+            if new > _NEW * len(column):
+                name = column_name(place, data.columns)
+                raise DataError(f"{new} values of {name} are none of the {len(values)} that samples of '{self.run}' can have.", remedy)
+        return data
 
     def check_support(self, sde: Process, x0: Tensor) -> None:
         """Check that encoded rows lie in the support of the process.

@@ -28,7 +28,7 @@ def test_samples_take_the_nearest_value() -> None:
     encoding = Encoding.from_json(json.loads(json.dumps(Encoding((CODEC,)).to_json())))
     raw = torch.tensor([[0.3, 0.5, 2.0], [7.1, 4.0, -1.0], [0.0, math.nan, 2.0]])
     assert torch.equal(encoding.encode(raw).nan_to_num(9), raw.nan_to_num(9))
-    assert encoding.recurring == [1, 2]
+    assert encoding.recurring == {1: (0.5, 1.25, 4.0), 2: (-1.0, 2.0)}
     assert encoding.log_det(raw).tolist() == [0, 0, 0]
     x = torch.tensor([[0.3, 0.87, 0.51], [7.1, 0.88, 0.49], [1.0, 7.0, -3.9], [1.0, 7.6, 5.1], [1.0, math.nan, 2.0]])
     found = encoding.decode(x)
@@ -73,12 +73,21 @@ def test_which_values_recur() -> None:
     assert found(price[:20], celsius[:20]) == []
 
 
-def test_users_are_told(tmp_path: Path) -> None:
+def test_users_are_told_and_other_values_are_not_trained_on(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     price = rng.choice([4.99, 9.99, 14.5, 24.9, 25.0, 31.7, 42.0, 64.0, 99.0, 120.0, 140.0], 300)
     pandas.DataFrame({"price": price, "weight": rng.lognormal(0, 1, 300)}).to_csv(tmp_path / "table.csv", index=False)
-    result = train(TrainingConfig(data=str(tmp_path / "table.csv"), out=str(tmp_path / "run"), steps=2))
+    run = tmp_path / "run"
+    result = train(TrainingConfig.build({"data": str(tmp_path / "table.csv"), "out": str(run), "steps": 2}))
     assert "values of the data for 'price': few, and they recur" in result.reasons
+    for name, share in (("few", 0.01), ("many", 0.5)):
+        prices = np.where(rng.random(300) < share, 12.5, price)
+        pandas.DataFrame({"price": prices, "weight": rng.lognormal(0, 1, 300)}).to_csv(tmp_path / f"{name}.csv", index=False)
+    further = {"origin": str(run), "steps": 2}
+    train(TrainingConfig.build({**further, "data": str(tmp_path / "few.csv"), "out": str(tmp_path / "on")}))
+    with pytest.raises(DataError, match="values of 'price' are none of the 11 that samples"):
+        train(TrainingConfig.build({**further, "data": str(tmp_path / "many.csv"), "out": str(tmp_path / "other")}))
+    assert not (tmp_path / "other").exists()
 
 
 def test_samples_have_values_of_the_data(tmp_path: Path) -> None:
