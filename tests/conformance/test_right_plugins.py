@@ -10,7 +10,7 @@ from tests.conformance.right import unusual_losses, unusual_samplers, unusual_sd
 from tests.conformance.right.plugins import Churned, HalfLine
 from tests.conformance.trying import try_law
 
-QUICK = {"Coins", "Blur", "Straight", "Waving"}
+QUICK = {"Coins", "Blur", "Straight", "Waving", "Wanders"}
 UNUSUAL = [
     *((SDE_LAWS, sde) for sde in [*unusual_sdes.SDES, HalfLine(), *map(SDES.build, unusual_sdes.SPECS)]),
     *((SAMPLER_LAWS, sampler) for sampler in unusual_samplers.SAMPLERS),

@@ -236,7 +236,7 @@ class Atoms(Model[Supervised]):
 
     def _with_weights(self, densities: Sequence[Tensor]) -> Tensor:
         """The logarithms of joint densities, `(B, K)`, from `log_prob` at each point."""
-        density = torch.stack([each.flatten(1).sum(1) for each in densities], 1)
+        density = torch.stack([each.reshape(len(each), -1).sum(1) for each in densities], 1)
         return self.weights.to(density).log() + density
 
     def noised(self, t: Tensor, count: int, noise: Noise) -> Tensor:

@@ -236,6 +236,36 @@ class Distance(ForwardSDE, Conditional):
 
 
 @dataclass(frozen=True)
+class Wanders(ForwardSDE, Conditional):
+    """`dz = σ dW`, from which data are still known at the end; its log-density is one number a row."""
+
+    sigma: Positive = 0.5
+
+    @property
+    def forgets_data(self):
+        return False
+
+    def drift(self, z, t):
+        return torch.zeros_like(z)
+
+    def diffusion(self, z, t):
+        return torch.full_like(z, self.sigma)
+
+    def scale(self, t):
+        return self.sigma * t.sqrt()
+
+    def perturb(self, x0, t, noise):
+        return x0 + self.scale(t).to(x0) * noise.normal(x0)
+
+    def log_prob(self, z, x0, t):
+        s = self.scale(t).to(z)
+        return (-(((z - x0) / s) ** 2) / 2 - s.log() - math.log(2 * math.pi) / 2).flatten(1).sum(1)
+
+    def prior(self, shape, noise, like):
+        return self.sigma * noise.normal(like, shape)
+
+
+@dataclass(frozen=True)
 class Simulated(ForwardSDE):
     """`dz = −3 z dt + √(1 + z²/4) dW`: no sample, density or score in closed form."""
 
@@ -350,6 +380,7 @@ SDES = [
     OU(theta=1e-3, sigma=1e3),
     OneWind(),
     Distance(),
+    Wanders(),
     Simulated(),
     Blur(),
     Circle(),

@@ -190,7 +190,7 @@ def data_are_remembered(sde: Any) -> None:
             continue
         ends = []
         for start in (*STARTS, 2.0, -2.0):
-            draws = Draws(kind, start, 0)
+            draws = Draws(kind, start, 0, smallest_event(kind))
             ends.append(draws.states(draws.time(1.0)).flatten(1))
         pilot = torch.cat(ends)
         p = min(means_are_equal(*(path_features(rows, pilot) for rows in (one, ends[0]))) for one in ends[1:])

@@ -121,7 +121,7 @@ def _against_nodes(draws: Draws, t: Tensor) -> Tensor:
     z = draws.states(t)
     nodes, weights = _whole_numbers(bumps, z) if sde.support.is_discrete else _quadrature(bumps, z.flatten(1).shape[1])
     flat = nodes.reshape(-1, nodes.shape[-1])
-    density = sde.log_prob(flat.reshape(-1, *z.shape[1:]), draws.data(len(flat)), t).flatten(1).sum(1).exp()
+    density = sde.log_prob(flat.reshape(-1, *z.shape[1:]), draws.data(len(flat)), t).reshape(len(flat), -1).sum(1).exp()
     values = (weights * density.reshape(weights.shape)).unsqueeze(-1) * bumps.value(flat).reshape(*weights.shape, -1)
     return bumps.value(z.flatten(1)) - torch.stack([values[k, :, k].sum() for k in range(len(values))])
 
